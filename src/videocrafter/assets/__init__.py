@@ -1,0 +1,1 @@
+"""Files that ship inside the package: models, sprites, vocabularies and their licences."""

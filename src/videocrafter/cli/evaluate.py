@@ -1,0 +1,92 @@
+"""`videocrafter evaluate`: put a model through the exam and write its report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from videocrafter.cli.errors import bad_input
+from videocrafter.presets import FAMILIES, PRESETS, resolve_model
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the app."""
+    app.command("evaluate")(evaluate)
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(help="A model (tiny) or the folder of a text-to-video pipeline.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for the report and the contact sheets.")
+    ],
+    i2v: Annotated[
+        str | None, typer.Option("--i2v", help="Image-to-video model to examine too; for tiny: tiny-i2v.")
+    ] = None,
+    num_prompts: Annotated[int, typer.Option("--prompts", help="Held-out prompts for the accuracies.")] = 240,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of prompts, images and videos.")] = 0,
+    batch_size: Annotated[int, typer.Option("--batch-size", help="Videos made together.")] = 8,
+    steps: Annotated[
+        int | None, typer.Option("--steps", help="Denoising steps; default: the model's.")
+    ] = None,
+    guidance: Annotated[float | None, typer.Option("--guidance", help="Default: the model's.")] = None,
+    device: Annotated[str, typer.Option("--device", help="cpu, cuda, mps or auto.")] = "auto",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a report that is there.")] = False,
+) -> None:
+    """Examine a model on held-out prompts; prints a table and writes DIR/report.json and contact sheets."""
+    with bad_input():
+        t2v_folder = resolve_model(model, "t2v")
+        i2v_folder = _image_model(model, i2v)
+
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from videocrafter.cli.hardware import choose_device
+    from videocrafter.cli.quiet_libraries import silence_libraries
+    from videocrafter.evaluation.exam import ExamConfig, run_exam
+    from videocrafter.evaluation.report import check_report_folder, markdown
+    from videocrafter.pipelines.image_to_video import ImageToVideoPipeline
+    from videocrafter.pipelines.loading import load_pipeline
+    from videocrafter.pipelines.text_to_video import TextToVideoPipeline
+
+    silence_libraries()
+    with bad_input():
+        config = ExamConfig(
+            num_prompts=num_prompts,
+            seed=seed,
+            batch_size=batch_size,
+            num_inference_steps=steps,
+            guidance_scale=guidance,
+        )
+        check_report_folder(output, overwrite=overwrite)
+        where = choose_device(device)
+        text = load_pipeline(t2v_folder, device=where, expect=TextToVideoPipeline)
+        picture = None
+        if i2v_folder is not None:
+            picture = load_pipeline(i2v_folder, device=where, expect=ImageToVideoPipeline)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task("videos", total=None)
+        for pipeline in (text, picture):
+            if pipeline is not None:
+                pipeline.set_progress_bar_config(disable=True)
+        report = run_exam(
+            output,
+            text,
+            picture,
+            config=config,
+            overwrite=overwrite,
+            on_progress=lambda done, total: progress.update(bar, completed=done, total=total),
+        )
+    typer.echo(markdown(report))
+    typer.echo(f"{output / 'report.json'}")
+
+
+def _image_model(model: str, i2v: str | None) -> Path | None:
+    """The image-to-video model to examine: the one asked for, or the family's if it is installed."""
+    if i2v is not None:
+        return resolve_model(i2v, "i2v")
+    if model in FAMILIES and PRESETS[FAMILIES[model]["i2v"]].is_installed:
+        return resolve_model(model, "i2v")
+    return None

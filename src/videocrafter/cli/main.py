@@ -1,0 +1,44 @@
+"""The `videocrafter` command. Imports nothing heavy: commands load what they need when they run."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from videocrafter import __version__
+from videocrafter.cli import evaluate, generate, models, train
+
+app = typer.Typer(
+    name="videocrafter",
+    help="Make videos from prompts and images, train such models, and measure them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"videocrafter {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit."),
+    ] = False,
+) -> None:
+    """Make videos from prompts and images, train such models, and measure them."""
+
+
+for _command in (generate, models, train, evaluate):
+    _command.register(app)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()

@@ -1,0 +1,133 @@
+"""`videocrafter train`: run a training recipe, or go on with a run that was stopped."""
+
+from __future__ import annotations
+
+import logging
+import re
+import signal
+import sys
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from videocrafter.cli.errors import bad_input
+
+if TYPE_CHECKING:
+    from videocrafter.training.config import RecipeConfig
+    from videocrafter.training.run import TrainingOutcome
+
+_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "": 1.0}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to an app."""
+    app.command("train")(train_command)
+
+
+def train_command(
+    recipe: Annotated[str, typer.Argument(help="Name of the recipe, such as smoke or tiny-t2v.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The run's folder. A run that is there goes on.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Change one setting: stages.low.num_steps=100. Repeatable."),
+    ] = None,
+    stop_after: Annotated[
+        str | None,
+        typer.Option(help="Save and stop after this long: 90s, 30m, 1.5h. The same command goes on."),
+    ] = None,
+    accept_changes: Annotated[
+        bool, typer.Option("--accept-changes", help="Go on although settings differ from the run's.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Delete the run in the output folder and begin anew.")
+    ] = False,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, cuda:1 ...; default: a GPU if there is one.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the resolved configuration as JSON and exit.")
+    ] = False,
+) -> None:
+    """Train a recipe. Ctrl-C saves and stops; the same command goes on."""
+    with bad_input():
+        config = _resolve(recipe, set_ or [])
+        seconds = None if stop_after is None else parse_duration(stop_after)
+        if output is None and not dry_run:
+            raise ValueError("no folder was given; say where the run goes with --output DIR")
+    if dry_run or output is None:
+        from videocrafter.training.resolved_config import to_json
+
+        typer.echo(to_json(config))
+        return
+    _log_to_stderr()
+    from videocrafter.training.run import train
+
+    try:
+        with bad_input():
+            outcome = train(
+                config,
+                output,
+                stop_after_s=seconds,
+                accept_changes=accept_changes,
+                overwrite=overwrite,
+                device=device,
+            )
+    except KeyboardInterrupt:
+        typer.echo("Stopped at once; the same command goes on from the last checkpoint.", err=True)
+        raise typer.Exit(128 + signal.SIGINT) from None
+    _report(outcome)
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of a text such as "90s", "30m", "1.5h", "1h30m" or "90".
+
+    Raises:
+        ValueError: the text is no duration above 0.
+    """
+    parts = re.findall(r"(\d+(?:\.\d+)?)\s*([smhd]?)", text.strip())
+    seconds = sum(float(number) * _SECONDS[unit] for number, unit in parts)
+    if re.fullmatch(r"(?:\d+(?:\.\d+)?\s*[smhd]\s*)+|\d+(?:\.\d+)?", text.strip()) is None or seconds <= 0:
+        raise ValueError(f"--stop-after {text!r} is no duration; write it as 90s, 30m or 1.5h")
+    return seconds
+
+
+def _resolve(name: str, assignments: list[str]) -> RecipeConfig:
+    from videocrafter.training.overrides import apply_overrides
+    from videocrafter.training.recipes import RECIPES
+
+    if name not in RECIPES:
+        nearest = get_close_matches(name, RECIPES, n=1, cutoff=0.0)
+        hint = f"; did you mean {nearest[0]}?" if nearest else "."
+        raise ValueError(f"there is no recipe {name!r}{hint} Recipes: {', '.join(sorted(RECIPES))}")
+    return apply_overrides(RECIPES[name](), assignments)
+
+
+def _report(outcome: TrainingOutcome) -> None:
+    if outcome.finished:
+        typer.echo(f"Finished: {outcome.output / 'final'}", err=True)
+        return
+    typer.echo(
+        f"Saved stage {outcome.stage} at step {outcome.step} in {outcome.output}; the same command goes on.",
+        err=True,
+    )
+    if outcome.signal is not None:
+        raise typer.Exit(128 + outcome.signal)
+
+
+class _StderrHandler(logging.Handler):
+    """Writes to whatever stderr is at the time, so that lines appear above a progress bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        sys.stderr.write(self.format(record) + "\n")
+        sys.stderr.flush()
+
+
+def _log_to_stderr() -> None:
+    logger = logging.getLogger("videocrafter")
+    if not logger.handlers:
+        logger.addHandler(_StderrHandler())
+        logger.setLevel(logging.INFO)

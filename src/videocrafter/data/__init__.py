@@ -1,0 +1,1 @@
+"""Captioned clips for training and evaluation. This room knows no model."""

@@ -1,0 +1,289 @@
+"""The miniature world: an endless, seeded source of captioned videos of sprites that move over scenes.
+
+Everything about a clip follows from the world's seed and the clip's index; displacement per frame is the
+motion's speed divided by fps, as in real footage, so a model can learn what fps means (paper section 3.1.2).
+Some combinations of subject, motion and scene are held out of training, to measure whether a model combines
+what it knows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from videocrafter.data.sample import VideoBatch
+from videocrafter.data.sources.sprite_captions import (
+    SUBJECTS,
+    Attribute,
+    caption,
+    image_caption,
+    motion_caption,
+    vocabulary,
+    worded_caption,
+    worded_image_caption,
+)
+from videocrafter.data.sources.sprite_motions import (
+    DIAMETER,
+    MOTIONS,
+    OPPOSITES,
+    SPEEDS,
+    Trajectories,
+    trajectories,
+)
+from videocrafter.data.sources.sprite_renderer import SpriteRenderer
+from videocrafter.data.sources.sprite_scenes import NUM_VARIANTS, PLAIN_SCENES, SCENES
+from videocrafter.data.sources.sprite_scripts import (
+    SceneScript,
+    counterfactual,
+    held_out_combinations,
+    is_held_out,
+)
+
+__all__ = [
+    "MOTIONS",
+    "OPPOSITES",
+    "PLAIN_SCENES",
+    "SCENES",
+    "SPEEDS",
+    "SUBJECTS",
+    "SceneScript",
+    "SpriteWorld",
+    "SpriteWorldConfig",
+    "caption",
+    "counterfactual",
+    "held_out_combinations",
+    "image_caption",
+    "is_held_out",
+    "motion_caption",
+    "vocabulary",
+]
+
+Split = Literal["train", "held_out", "all"]
+
+# Diameters differ by this fraction from clip to clip, and starting angles by this many radians.
+_SIZE_JITTER = 0.08
+_ANGLE_JITTER = math.radians(10)
+# Numbers drawn per script; more than are used now, so that a new one does not change the old ones.
+_NUM_DRAWS = 24
+# Clips and images draw from different streams.
+_CLIP_STREAM, _IMAGE_STREAM = 0, 1
+
+
+def _check_names(what: str, given: Sequence[str], known: Sequence[str]) -> None:
+    if not given:
+        raise ValueError(f"a sprite world needs at least one of its {what}, got none")
+    unknown = [name for name in given if name not in known]
+    if unknown:
+        raise ValueError(f"unknown {what} {', '.join(map(repr, unknown))}; allowed are {', '.join(known)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpriteWorldConfig:
+    """Which part of the world is shown, and how.
+
+    Attributes:
+        height, width: frame size in pixels.
+        num_frames: frames per clip.
+        fps_range: clips have a whole number of frames per second between these two, uniform in log(fps).
+        subjects, motions: the names that occur.
+        scenes: the scenes that occur; None for all of SCENES, or all of PLAIN_SCENES if `plain_scenes`.
+        plain_scenes: plain colours instead of drawn scenes (easier to learn).
+        position_jitter: largest distance of a path's middle from the frame's, in half-widths, in x and in y.
+        split: "train" never shows a held-out combination, "held_out" shows only those, "all" shows both.
+        seed: worlds of different seeds show different clips; at least 0.
+    """
+
+    height: int = 64
+    width: int = 64
+    num_frames: int = 8
+    fps_range: tuple[float, float] = (4.0, 24.0)
+    subjects: tuple[str, ...] = SUBJECTS
+    motions: tuple[str, ...] = MOTIONS
+    scenes: tuple[str, ...] | None = None
+    plain_scenes: bool = False
+    position_jitter: float = 0.12
+    split: Split = "train"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _check_names("subjects", self.subjects, SUBJECTS)
+        _check_names("motions", self.motions, MOTIONS)
+        _check_names("scenes", self.scene_names, PLAIN_SCENES if self.plain_scenes else SCENES + PLAIN_SCENES)
+        if min(self.height, self.width, self.num_frames) < 1:
+            raise ValueError(
+                "height, width and num_frames must be at least 1, "
+                f"not {self.height}, {self.width} and {self.num_frames}"
+            )
+        low, high = self.fps_range
+        if not 1 <= low <= high:
+            raise ValueError(f"fps_range must be (low, high) with 1 <= low <= high, not {self.fps_range}")
+        if self.position_jitter < 0:
+            raise ValueError(f"position_jitter must be at least 0, not {self.position_jitter}")
+        if self.split not in ("train", "held_out", "all"):
+            raise ValueError(f"unknown split {self.split!r}; allowed are 'train', 'held_out' and 'all'")
+        if self.seed < 0:
+            raise ValueError(f"seed must be at least 0, not {self.seed}")
+
+    @property
+    def scene_names(self) -> tuple[str, ...]:
+        """The scenes that occur."""
+        if self.scenes is not None:
+            return self.scenes
+        return PLAIN_SCENES if self.plain_scenes else SCENES
+
+
+class SpriteWorld:
+    """An endless source of captioned clips and images: `script(i)` says what clip i is, `render` shows it."""
+
+    def __init__(self, config: SpriteWorldConfig | None = None) -> None:
+        self.config = config = config or SpriteWorldConfig()
+        self.subjects, self.motions, self.scenes = config.subjects, config.motions, config.scene_names
+        wanted = {"train": (False,), "held_out": (True,), "all": (False, True)}[config.split]
+        self._combinations = [
+            (subject, motion, scene)
+            for subject in self.subjects
+            for motion in self.motions
+            for scene in self.scenes
+            if is_held_out(subject, motion, scene) in wanted
+        ]
+        if not self._combinations:
+            raise ValueError(
+                f"no combination of these subjects, motions and scenes is in the split {config.split!r}; "
+                "allow more of them"
+            )
+        self._renderer = SpriteRenderer(
+            height=config.height, width=config.width, subjects=self.subjects, scenes=self.scenes
+        )
+
+    def _draw(self, index: int, stream: int) -> list[float]:
+        """Return the uniform numbers in [0, 1) from which script `index` is made."""
+        if index < 0:
+            raise ValueError(f"a script's index must be at least 0, not {index}")
+        bits = np.random.Philox(key=np.array([self.config.seed, index], np.uint64), counter=[0, 0, 0, stream])
+        numbers: list[float] = np.random.Generator(bits).random(_NUM_DRAWS).tolist()
+        return numbers
+
+    def _script(self, index: int, stream: int) -> SceneScript:
+        draws = iter(self._draw(index, stream))
+
+        def pick(number: int) -> int:
+            return int(next(draws) * number)
+
+        def spread(largest: float) -> float:
+            return (2 * next(draws) - 1) * largest
+
+        config = self.config
+        subject, motion, scene = self._combinations[pick(len(self._combinations))]
+        speed = SPEEDS[pick(len(SPEEDS))]
+        low, high = (math.log(value) for value in config.fps_range)
+        fps = float(round(math.exp(low + (high - low) * next(draws))))
+        script = SceneScript(
+            subject=subject,
+            motion=motion,
+            scene=scene,
+            speed="medium" if motion == "still" else speed,
+            fps=fps,
+            middle_x=spread(config.position_jitter),
+            middle_y=spread(config.position_jitter),
+            diameter=DIAMETER * (1 + spread(_SIZE_JITTER)),
+            angle=spread(_ANGLE_JITTER),
+            variant=pick(NUM_VARIANTS),
+            wording=(pick(2**16), pick(2**16), pick(2**16), pick(2**16)),
+            caption="",
+        )
+        if stream == _IMAGE_STREAM:
+            words = worded_image_caption(subject, scene, script.wording)
+            return replace(script, caption=words, image_frame=next(draws) * (config.num_frames - 1))
+        return replace(script, caption=worded_caption(subject, motion, scene, script.speed, script.wording))
+
+    def script(self, index: int) -> SceneScript:
+        """Return what happens in clip `index`: a pure function of the config and the index (at least 0)."""
+        return self._script(index, _CLIP_STREAM)
+
+    def image_script(self, index: int) -> SceneScript:
+        """Return an image: one moment of a clip, with a caption that says nothing of motion."""
+        return self._script(index, _IMAGE_STREAM)
+
+    def _trajectories(self, scripts: Sequence[SceneScript], num_frames: int | None) -> Trajectories:
+        """Return where the sprites are. Images have one frame; a path is as long as its clip."""
+        images = {script.image_frame is not None for script in scripts}
+        if len(images) != 1:
+            raise ValueError("render either clips or images, and at least one; images have one frame")
+        fps = np.array([script.fps for script in scripts])
+        if images == {True}:
+            if num_frames not in (None, 1):
+                raise ValueError(f"an image has 1 frame, not {num_frames}")
+            frames = np.array([[script.image_frame] for script in scripts], dtype=np.float64)
+            clip_frames = self.config.num_frames
+        else:
+            clip_frames = self.config.num_frames if num_frames is None else num_frames
+            if clip_frames < 1:
+                raise ValueError(f"num_frames must be at least 1, not {clip_frames}")
+            frames = np.broadcast_to(np.arange(clip_frames), (len(scripts), clip_frames))
+        return trajectories(
+            [script.motion for script in scripts],
+            [script.speed for script in scripts],
+            middles=np.array([[script.middle_x, script.middle_y] for script in scripts]),
+            diameters=np.array([script.diameter for script in scripts]),
+            angles=np.array([script.angle for script in scripts]),
+            times=frames / fps[:, None],
+            durations=(clip_frames - 1) / fps,
+        )
+
+    def centers(self, scripts: Sequence[SceneScript], num_frames: int | None = None) -> NDArray[np.float64]:
+        """Return the sprites' centres [B, T, 2] in half-widths: (0, 0) is the middle, x right, y down."""
+        return self._trajectories(scripts, num_frames).centers
+
+    def sizes(self, scripts: Sequence[SceneScript], num_frames: int | None = None) -> NDArray[np.float64]:
+        """Return the sprites' diameters [B, T] in widths."""
+        return self._trajectories(scripts, num_frames).sizes
+
+    def render(self, scripts: Sequence[SceneScript], num_frames: int | None = None) -> Tensor:
+        """Render clips, or images (all of one kind), as floats [B, T, 3, H, W] in [-1, 1].
+
+        Raises:
+            ValueError: clips and images are mixed, a script's names are not in this world, or num_frames < 1.
+        """
+        paths = self._trajectories(scripts, num_frames)
+        for script in scripts:
+            _check_names("subjects", [script.subject], self.subjects)
+            _check_names("scenes", [script.scene], self.scenes)
+        subjects = np.array([self.subjects.index(script.subject) for script in scripts])
+        backgrounds = np.array(
+            [self.scenes.index(script.scene) * NUM_VARIANTS + script.variant for script in scripts]
+        )
+        batch, frames = paths.sizes.shape
+        rendered = self._renderer.render(
+            subjects.repeat(frames),
+            backgrounds.repeat(frames),
+            centers=paths.centers.reshape(-1, 2),
+            diameters=paths.sizes.reshape(-1),
+            angles=paths.angles.reshape(-1),
+        )
+        return rendered.unflatten(0, (batch, frames))
+
+    def batch(self, indices: Sequence[int], *, images: bool = False) -> VideoBatch:
+        """Return the clips of these indices, or the images, as a batch."""
+        scripts = [self.image_script(index) if images else self.script(index) for index in indices]
+        kind = "image" if images else "clip"
+        return VideoBatch(
+            pixels=self.render(scripts),
+            captions=tuple(script.caption for script in scripts),
+            fps=torch.tensor([script.fps for script in scripts], dtype=torch.float32),
+            keys=tuple(f"sprite-world/{self.config.seed}/{kind}/{index}" for index in indices),
+        )
+
+    def counterfactual(
+        self, script: SceneScript, attribute: Attribute, rng: np.random.Generator
+    ) -> str | None:
+        """Return the caption with one attribute wrong, from this world's names; see `counterfactual`."""
+        return counterfactual(
+            script, attribute, rng, subjects=self.subjects, motions=self.motions, scenes=self.scenes
+        )

@@ -1,0 +1,1 @@
+"""Noise schedules, objectives, guidance and samplers."""

@@ -1,0 +1,162 @@
+"""Noise schedules, and the change of variables that makes a signal-scaled checkpoint variance preserving.
+
+Shape suffixes: ``S`` training timesteps (usually 1000), ``B`` batch.
+
+Schedules are computed in float64 on the CPU. A schedule reaches a sampler as ``trained_betas`` in the
+scheduler's config, and every stock scheduler turns those back into cumulative products with float32 alphas;
+:func:`betas_from_alphas_cumprod` picks betas for which that round trip loses nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+PAPER_BETA_START = 0.00085
+PAPER_BETA_END = 0.012
+SIGNAL_SCALE_RAMP = 400
+
+
+def linear_betas(
+    num_train_timesteps: int = 1000, start: float = PAPER_BETA_START, end: float = PAPER_BETA_END
+) -> Tensor:
+    """The paper's schedule, linear in the square root of beta (diffusers calls it ``scaled_linear``).
+
+    Returns float64 betas ``[S]``. Raises ValueError unless ``0 < start <= end < 1`` and there is a timestep.
+    """
+    _check_num_timesteps(num_train_timesteps)
+    if not 0 < start <= end < 1:
+        raise ValueError(f"betas need 0 < start <= end < 1, but start is {start} and end is {end}")
+    return torch.linspace(math.sqrt(start), math.sqrt(end), num_train_timesteps, dtype=torch.float64) ** 2
+
+
+def alphas_cumprod(betas: Tensor) -> Tensor:
+    """``alpha_bar_t``, the product of ``1 - beta`` up to and with t: betas ``[S]`` to float64 ``[S]``."""
+    return torch.cumprod(1 - betas.double(), dim=0)
+
+
+def cosine_betas_shifted(
+    num_train_timesteps: int = 1000, snr_shift: float = 1.0, zero_terminal: bool = True
+) -> Tensor:
+    """A cosine schedule whose signal-to-noise ratio is divided by ``snr_shift``: the miniature's schedule.
+
+    A small latent stays readable under more noise than a large one, so small models need more of it. With
+    ``zero_terminal`` the last step is pure noise (``alpha_bar`` exactly 0), which needs v-prediction and a
+    sampler that starts at the last step (``timestep_spacing="trailing"``). Without it the last step keeps the
+    SNR of a point half a step before the end.
+
+    Returns float64 betas ``[S]`` that survive float32 (see :func:`betas_from_alphas_cumprod`). Raises
+    ValueError for a shift that is not positive.
+    """
+    _check_num_timesteps(num_train_timesteps)
+    if not (snr_shift > 0 and math.isfinite(snr_shift)):
+        raise ValueError(f"snr_shift divides the signal-to-noise ratio: it must be above 0, not {snr_shift}")
+    end = 1.0 if zero_terminal else 1.0 - 0.5 / num_train_timesteps
+    time_S = torch.linspace(1 / num_train_timesteps, end, num_train_timesteps, dtype=torch.float64)
+    signal_S = torch.cos(0.5 * math.pi * time_S) ** 2
+    noise_S = torch.sin(0.5 * math.pi * time_S) ** 2 * snr_shift
+    abar_S = signal_S / (signal_S + noise_S)
+    if zero_terminal:
+        abar_S[-1] = 0.0
+    return betas_from_alphas_cumprod(abar_S)
+
+
+def betas_from_alphas_cumprod(alphas_cumprod_S: Tensor) -> Tensor:
+    """Betas whose float32 cumulative product gives back ``alphas_cumprod_S`` to float32 precision.
+
+    Stock schedulers round betas and alphas to float32 before they multiply, so betas that are merely correct
+    in float64 drift by about 1e-6 over a thousand steps. Here each beta is chosen against the product that
+    the scheduler will have reached, so the rounding of one step is undone by the next: the error stays below
+    1e-7. The values are exact in float32 and, as decimal numbers, in a JSON config.
+
+    Takes ``alpha_bar`` ``[S]``, strictly decreasing from below 1 (the last may be 0). Returns float64 ``[S]``
+    in ``[0, 1]``. Raises ValueError for any other sequence.
+    """
+    abar_S = alphas_cumprod_S.double().cpu()
+    previous_S = torch.cat([torch.ones(1, dtype=torch.float64), abar_S[:-1]])
+    if abar_S.ndim != 1 or not bool(((abar_S < previous_S) & (abar_S >= 0)).all()):
+        raise ValueError(
+            "alphas_cumprod must be one strictly decreasing sequence from below 1 to 0 or above; got shape "
+            f"{tuple(abar_S.shape)} with values from {abar_S.flatten()[0]} to {abar_S.flatten()[-1]}"
+        )
+    betas = torch.empty(len(abar_S), dtype=torch.float32)
+    reached = 1.0
+    for index, wanted in enumerate(abar_S.tolist()):
+        betas[index] = max(0.0, 1.0 - wanted / reached)
+        reached *= float(1.0 - betas[index])
+    return betas.double()
+
+
+def signal_scale(b: float, num_train_timesteps: int = 1000, ramp: int = SIGNAL_SCALE_RAMP) -> Tensor:
+    """``s_t``, the factor on the clean latent in scaled checkpoints: from 1 to ``b`` in ``ramp`` steps.
+
+    Returns float64 ``[S]``; ``b = 1`` means no scaling. Raises ValueError unless ``0 < b <= 1``.
+    """
+    _check_num_timesteps(num_train_timesteps)
+    if not 0 < b <= 1:
+        raise ValueError(f"the signal scale b must lie in (0, 1] (1 means none), but is {b}")
+    scale_S = torch.full((max(num_train_timesteps, ramp),), b, dtype=torch.float64)
+    scale_S[:ramp] = torch.linspace(1.0, b, ramp, dtype=torch.float64)
+    return scale_S[:num_train_timesteps]
+
+
+class ChangeOfVariables(NamedTuple):
+    """A signal-scaled model seen as a variance-preserving one; made by :func:`vp_change_of_variables`."""
+
+    trained_betas: list[float]
+    """Betas of ``alpha_bar'``, for the config of any diffusers scheduler."""
+    input_scale: Tensor
+    """``n_t``, float64 ``[S]``: what the sampler's latent is multiplied by before the network sees it."""
+
+    def scale_model_input(self, sample: Tensor, timestep: Tensor | float) -> Tensor:
+        """``sample * n_t``; see :func:`scale_model_input`."""
+        return scale_model_input(sample, timestep, self.input_scale)
+
+
+def vp_change_of_variables(alphas_cumprod_S: Tensor, scale_S: Tensor) -> ChangeOfVariables:
+    """Turn a signal-scaled schedule into a variance-preserving one with the same noise target.
+
+    A scaled checkpoint learned on ``x_t = a_t x_0 + sigma_t eps`` with ``a_t = sqrt(alpha_bar_t) s_t`` and
+    ``sigma_t = sqrt(1 - alpha_bar_t)``, whose squares do not add up to 1. Divide by
+    ``n_t = sqrt(a_t^2 + sigma_t^2)`` and they do: ``x_t / n_t = sqrt(alpha_bar'_t) x_0 +
+    sqrt(1 - alpha_bar'_t) eps`` with ``alpha_bar'_t = a_t^2 / n_t^2`` and the very same ``eps``. So a stock
+    scheduler with the betas of ``alpha_bar'`` samples ``x_t / n_t``, and the network is given that times
+    ``n_t``. The signal-to-noise ratio of ``alpha_bar'`` is ``s_t^2`` times the old one, both of which fall,
+    so the betas are valid for every ``b``.
+
+    Both arguments are ``[S]``. Raises ValueError if their shapes differ.
+    """
+    if alphas_cumprod_S.shape != scale_S.shape:
+        raise ValueError(
+            f"the schedule has shape {tuple(alphas_cumprod_S.shape)} but the signal scale "
+            f"{tuple(scale_S.shape)}; both need one value per training timestep"
+        )
+    abar_S, scale_S = alphas_cumprod_S.double(), scale_S.double()
+    norm_squared_S = abar_S * scale_S**2 + (1 - abar_S)
+    betas_S = betas_from_alphas_cumprod(abar_S * scale_S**2 / norm_squared_S)
+    return ChangeOfVariables(trained_betas=betas_S.tolist(), input_scale=norm_squared_S.sqrt())
+
+
+def scale_model_input(sample: Tensor, timestep: Tensor | float, input_scale_S: Tensor) -> Tensor:
+    """Multiply a variance-preserving latent by ``n_t``, which gives what a signal-scaled network expects.
+
+    ``sample`` is ``[B, ...]``; ``timestep`` a number, a 0-d tensor or ``[B]``, fractional too: some solvers
+    evaluate between training steps, where ``n_t`` is interpolated. Timesteps must lie in ``[0, S - 1]``.
+    Keeps the sample's dtype and device.
+    """
+    # Not always float64, which some accelerators lack.
+    precision = torch.promote_types(sample.dtype, torch.float32)
+    time_B = torch.as_tensor(timestep, device=sample.device).to(precision).reshape(-1)
+    scale_S = input_scale_S.to(device=sample.device, dtype=precision)
+    below_B = time_B.floor().long()
+    above_B = (below_B + 1).clamp(max=len(scale_S) - 1)
+    scale_B = torch.lerp(scale_S[below_B], scale_S[above_B], time_B - below_B)
+    return sample * scale_B.to(sample.dtype).reshape(-1, *[1] * (sample.ndim - 1))
+
+
+def _check_num_timesteps(num_train_timesteps: int) -> None:
+    if num_train_timesteps < 2:
+        raise ValueError(f"a schedule needs at least 2 training timesteps, but got {num_train_timesteps}")

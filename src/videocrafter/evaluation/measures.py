@@ -1,0 +1,147 @@
+"""Measures of the exam as pure functions: numbers in, numbers out; no model, no file.
+
+Videos are float tensors [B, T, C, H, W] in [-1, 1]; places are in half-widths of the frame (the frame is 2 wide).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """A share of successes with its uncertainty.
+
+    Attributes:
+        value: successes / count, in [0, 1]; NaN if nothing was counted.
+        standard_error: binomial standard error of ``value``.
+        count: how many were counted.
+    """
+
+    value: float
+    standard_error: float
+    count: int
+
+
+def share(successes: Sequence[bool]) -> Share:
+    """Share of successes with its binomial standard error sqrt(p (1 - p) / n)."""
+    count = len(successes)
+    if count == 0:
+        return Share(value=math.nan, standard_error=math.nan, count=0)
+    value = sum(successes) / count
+    return Share(value=value, standard_error=math.sqrt(value * (1.0 - value) / count), count=count)
+
+
+def shares_by(groups: Sequence[str], successes: Sequence[bool]) -> dict[str, Share]:
+    """One ``share`` per group, groups in order of their first appearance."""
+    if len(groups) != len(successes):
+        raise ValueError(f"{len(groups)} groups were given for {len(successes)} successes; give one for each")
+    members: dict[str, list[bool]] = {}
+    for group, success in zip(groups, successes, strict=True):
+        members.setdefault(group, []).append(success)
+    return {group: share(values) for group, values in members.items()}
+
+
+def confusions(asked: Sequence[Hashable], seen: Sequence[Hashable]) -> list[tuple[Hashable, Hashable, int]]:
+    """(asked, seen, how often) for every pair that differs, the most frequent first, ties in order of names."""
+    pairs = Counter((a, s) for a, s in zip(asked, seen, strict=True) if a != s)
+    return [(a, s, n) for (a, s), n in sorted(pairs.items(), key=lambda item: (-item[1], str(item[0])))]
+
+
+def pearson(x: Sequence[float], y: Sequence[float]) -> float:
+    """Pearson's correlation of two equally long series; NaN if either is constant or has fewer than two values."""
+    if len(x) != len(y):
+        raise ValueError(f"series of {len(x)} and {len(y)} values were given; give equally many")
+    if len(x) < 2:
+        return math.nan
+    a = torch.tensor(x, dtype=torch.float64)
+    b = torch.tensor(y, dtype=torch.float64)
+    a, b = a - a.mean(), b - b.mean()
+    scale = float(a.norm() * b.norm())
+    return float(a @ b) / scale if scale > 0.0 else math.nan
+
+
+def velocity(centers: Tensor) -> Tensor:
+    """Displacement per frame [B, 2] of paths [B, T, 2]: the slope of the straight line fitted to each path.
+
+    Least squares over all frames, so that an error in one frame's centre weighs little. T must be at least 2.
+    """
+    frames = centers.shape[1]
+    if frames < 2:
+        raise ValueError(f"the paths have {frames} frame(s); a velocity needs at least 2")
+    time = torch.arange(frames, dtype=centers.dtype, device=centers.device)
+    time = time - time.mean()
+    return torch.einsum("t,btd->bd", time, centers) / time.square().sum()
+
+
+def moving_centers(videos: Tensor, threshold: float = 0.12) -> Tensor:
+    """Centres [B, T, 2] of what moves before a background at rest, found without any model.
+
+    The background is each pixel's median over the frames. It holds only if the sprite covers every pixel for
+    less than half of the frames, so slow sprites are measured badly (``exam.py`` says how badly).
+    A frame in which nothing differs from the background by more than ``threshold`` gets the middle (0, 0).
+    """
+    difference = (videos - videos.median(dim=1, keepdim=True).values).abs().mean(dim=2)
+    weights = (difference - threshold).clamp(min=0.0)
+    total = weights.sum(dim=(2, 3)).clamp(min=1e-8)
+    height, width = weights.shape[2:]
+    x = ((torch.arange(width, device=videos.device) + 0.5) * (2.0 / width) - 1.0).to(weights.dtype)
+    y = ((torch.arange(height, device=videos.device) + 0.5) * (2.0 / height) - 1.0).to(weights.dtype)
+    return torch.stack(((weights.sum(2) * x).sum(2) / total, (weights.sum(3) * y).sum(2) / total), dim=-1)
+
+
+def rmse(images: Tensor, others: Tensor) -> Tensor:
+    """Root of the mean squared difference of images [B, C, H, W] in [-1, 1]: [B], from 0 to 2."""
+    return (images - others).square().mean(dim=(1, 2, 3)).sqrt()
+
+
+def ssim(images: Tensor, others: Tensor, sigma: float = 1.5) -> Tensor:
+    """Structural similarity of images [B, C, H, W] in [-1, 1]: [B], 1 if equal (Wang et al. 2004).
+
+    Gaussian window of 11 x 11 pixels with ``sigma`` in pixels, constants 0.01 and 0.03 of the range 2, no padding,
+    averaged over places and channels. Height and width must be at least 11.
+    """
+    if min(images.shape[-2:]) < 11:
+        raise ValueError(f"the images are {tuple(images.shape[-2:])} pixels; SSIM needs at least 11 x 11")
+    offsets = torch.arange(-5, 6, dtype=images.dtype, device=images.device)
+    bell = torch.softmax(-0.5 * (offsets / sigma) ** 2, dim=0)
+
+    # The formula compares means as brightness, which must not be negative.
+    images, others = images + 1.0, others + 1.0
+
+    def smooth(x: Tensor) -> Tensor:
+        x = x.flatten(0, 1).unsqueeze(1)
+        return F.conv2d(F.conv2d(x, bell.view(1, 1, 1, 11)), bell.view(1, 1, 11, 1))
+
+    mean_a, mean_b = smooth(images), smooth(others)
+    variance_a = smooth(images * images) - mean_a**2
+    variance_b = smooth(others * others) - mean_b**2
+    covariance = smooth(images * others) - mean_a * mean_b
+    c1, c2 = (0.01 * 2.0) ** 2, (0.03 * 2.0) ** 2
+    luminance = (2.0 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1)
+    structure = (2.0 * covariance + c2) / (variance_a + variance_b + c2)
+    return (luminance * structure).flatten(1).mean(dim=1).view(images.shape[:2]).mean(dim=1)
+
+
+def pairwise_distance(videos: Tensor) -> float:
+    """Mean root-mean-square difference over all pairs of N videos [N, ...]: 0 if all are equal; NaN for N < 2."""
+    count = len(videos)
+    if count < 2:
+        return math.nan
+    flat = videos.flatten(1)
+    distances = [
+        float((flat[i] - flat[j]).square().mean().sqrt()) for i in range(count) for j in range(i + 1, count)
+    ]
+    return sum(distances) / len(distances)
+
+
+def cosine_distance(features: Tensor, others: Tensor) -> Tensor:
+    """1 - cosine similarity of feature rows [B, D]: [B], 0 if they point the same way."""
+    return 1.0 - F.cosine_similarity(features, others, dim=1)

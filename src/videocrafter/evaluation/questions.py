@@ -1,0 +1,200 @@
+"""What the exam asks: clips of the sprite world that training never saw, chosen evenly and told in its words.
+
+Every question is a full script of a clip, so that the true clip can be rendered beside what a model makes of its
+sentence: that gives the judge's own score (the ceiling), the expected speed and the images to start from.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from videocrafter.data.sources.sprite_captions import motion_caption, worded_caption
+from videocrafter.data.sources.sprite_motions import DIRECTIONS
+from videocrafter.data.sources.sprite_world import (
+    MOTIONS,
+    SCENES,
+    SPEEDS,
+    SUBJECTS,
+    SceneScript,
+    SpriteWorld,
+    SpriteWorldConfig,
+    is_held_out,
+)
+
+SPEED_FPS = (4.0, 6.0, 8.0, 12.0, 16.0, 24.0)
+_PARTS = ("text", "speed", "image", "variety")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExamWorld:
+    """The part of the sprite world that a model is examined on; by default all of its drawn scenes.
+
+    Attributes:
+        subjects, motions, scenes: names that the model was trained on.
+        position_jitter: how far the true clips lie off the middle, in half-widths.
+    """
+
+    subjects: tuple[str, ...] = SUBJECTS
+    motions: tuple[str, ...] = MOTIONS
+    scenes: tuple[str, ...] = SCENES
+    position_jitter: float = 0.12
+
+    def world(self, *, num_frames: int, height: int, width: int, seed: int = 0) -> SpriteWorld:
+        """The renderer of its true clips at a size in pixels."""
+        return SpriteWorld(
+            SpriteWorldConfig(
+                height=height,
+                width=width,
+                num_frames=num_frames,
+                subjects=self.subjects,
+                motions=self.motions,
+                scenes=self.scenes,
+                position_jitter=self.position_jitter,
+                split="held_out",
+                seed=seed,
+            )
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """One video to make.
+
+    Attributes:
+        script: the true clip that the prompt tells of, its fps included.
+        prompt: what the model is told.
+        seed: seed of the video.
+    """
+
+    script: SceneScript
+    prompt: str
+    seed: int
+
+
+def balanced_combinations(
+    world: ExamWorld, motions: Sequence[str], count: int, rng: np.random.Generator
+) -> list[tuple[str, str, str]]:
+    """``count`` held-out (subject, motion, scene), motions in turn, then the least asked subjects and scenes.
+
+    No combination comes twice before all of its motion have come once.
+
+    Raises:
+        ValueError: a motion has no held-out combination with these subjects and scenes.
+    """
+    held_out = {
+        motion: [(s, motion, p) for s in world.subjects for p in world.scenes if is_held_out(s, motion, p)]
+        for motion in motions
+    }
+    for motion, combinations in held_out.items():
+        if not combinations:
+            raise ValueError(
+                f"no combination of {motion!r} with these {len(world.subjects)} subjects and "
+                f"{len(world.scenes)} scenes is held out; examine more subjects or scenes"
+            )
+    asked: Counter[tuple[str, str, str]] = Counter()
+    subjects: Counter[str] = Counter()
+    scenes: Counter[str] = Counter()
+    chosen = []
+    for number in range(count):
+        candidates = held_out[motions[number % len(motions)]]
+        ties = rng.random(len(candidates))
+        _, combination = min(
+            ((asked[c], subjects[c[0]], scenes[c[2]], tie), c)
+            for c, tie in zip(candidates, ties.tolist(), strict=True)
+        )
+        asked[combination] += 1
+        subjects[combination[0]] += 1
+        scenes[combination[2]] += 1
+        chosen.append(combination)
+    return chosen
+
+
+class Questions:
+    """The questions of one exam: pure functions of the world and the seed."""
+
+    def __init__(self, world: ExamWorld, seed: int) -> None:
+        self.world, self.seed = world, seed
+        self._scripts = world.world(num_frames=8, height=16, width=16, seed=seed)
+
+    def text(self, count: int, fps: float) -> list[Question]:
+        """Held-out combinations, balanced, at varied speeds and one fps."""
+        rng = self._rng("text")
+        combinations = balanced_combinations(self.world, self.world.motions, count, rng)
+        return [
+            self._question("text", number, combination, _speed(combination[1], rng), fps)
+            for number, combination in enumerate(combinations)
+        ]
+
+    def speed(self, count: int) -> list[Question]:
+        """Straight motions at every fps of ``SPEED_FPS`` and every speed equally often; none if no motion of
+        the world is straight.
+        """
+        rng = self._rng("speed")
+        motions = [motion for motion in self.world.motions if motion in DIRECTIONS]
+        if not motions:
+            return []
+        cells = [(fps, speed) for fps in SPEED_FPS for speed in SPEEDS]
+        combinations = balanced_combinations(self.world, motions, count, rng)
+        # Shuffled, or a direction would always meet the same fps.
+        order = rng.permutation(len(combinations))
+        return [
+            self._question(
+                "speed",
+                number,
+                combinations[place],
+                cells[number % len(cells)][1],
+                cells[number % len(cells)][0],
+            )
+            for number, place in enumerate(order)
+        ]
+
+    def image(self, count: int, fps: float) -> tuple[list[Question], list[Question]]:
+        """The same clips twice: with prompts that name only the motion, and with full captions."""
+        rng = self._rng("image")
+        combinations = balanced_combinations(self.world, self.world.motions, count, rng)
+        full = [
+            self._question("image", number, combination, _speed(combination[1], rng), fps)
+            for number, combination in enumerate(combinations)
+        ]
+        motion_only = [
+            replace(one, prompt=motion_caption(one.script.motion, one.script.speed, rng)) for one in full
+        ]
+        return motion_only, full
+
+    def variety(self, count: int, seeds_per_prompt: int, fps: float) -> list[Question]:
+        """``count`` prompts, each ``seeds_per_prompt`` times in a row with different seeds and true clips."""
+        rng = self._rng("variety")
+        questions = []
+        for number, combination in enumerate(
+            balanced_combinations(self.world, self.world.motions, count, rng)
+        ):
+            first = self._question("variety", number * seeds_per_prompt, combination, "medium", fps)
+            for copy in range(seeds_per_prompt):
+                own = self._question("variety", number * seeds_per_prompt + copy, combination, "medium", fps)
+                questions.append(replace(own, prompt=first.prompt))
+        return questions
+
+    def _rng(self, part: str) -> np.random.Generator:
+        return np.random.default_rng([self.seed, _PARTS.index(part)])
+
+    def _question(
+        self, part: str, number: int, combination: tuple[str, str, str], speed: str, fps: float
+    ) -> Question:
+        """A script with its own random draws, told to show this combination."""
+        index = number * len(_PARTS) + _PARTS.index(part)
+        subject, motion, scene = combination
+        speed = "medium" if motion == "still" else speed
+        drawn = self._scripts.script(index)
+        words = worded_caption(subject, motion, scene, speed, drawn.wording)
+        script = replace(
+            drawn, subject=subject, motion=motion, scene=scene, speed=speed, fps=fps, caption=words
+        )
+        return Question(script=script, prompt=words, seed=self.seed * 1_000_000 + index)
+
+
+def _speed(motion: str, rng: np.random.Generator) -> str:
+    return "medium" if motion == "still" else SPEEDS[int(rng.integers(len(SPEEDS)))]

@@ -1,0 +1,1 @@
+"""Frames in and out of files: probe, decode, write. The only room that knows codecs."""

@@ -1,0 +1,95 @@
+"""Videos at a glance: one row of frames for each video, its caption above."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+_GAP = 4  # pixels between frames and around the sheet
+_FONT_SIZE = 14
+_CAPTION_HEIGHT = 20
+_MIN_CELL = 128  # frames smaller than this are enlarged unless `scale` says otherwise
+_PAPER = (255, 255, 255)
+_INK = (32, 32, 32)
+
+
+def contact_sheet(
+    videos: Sequence[np.ndarray],
+    captions: Sequence[str] | None = None,
+    *,
+    columns: int | None = None,
+    scale: int | None = None,
+) -> np.ndarray:
+    """Draw videos below each other, their frames side by side.
+
+    Args:
+        videos: uint8 `[T, H, W, 3]` each; sizes and lengths may differ.
+        captions: One line above each row; cut where the row ends.
+        columns: The most frames in a row; of longer videos, evenly spaced frames are taken, the first and the
+            last among them. None shows all.
+        scale: Whole factor of enlargement, without smoothing. None enlarges frames below 128 pixels to about
+            that size.
+
+    Returns:
+        uint8 `[H, W, 3]`.
+
+    Raises:
+        ValueError: No videos, videos not as described, `columns` or `scale` below 1, or not one caption each.
+    """
+    _check(videos, captions, columns, scale)
+    rows = [_row(video, columns, scale) for video in videos]
+    width = max(row.shape[1] for row in rows) + 2 * _GAP
+    caption_height = _CAPTION_HEIGHT if captions else 0
+    height = _GAP + sum(caption_height + row.shape[0] + _GAP for row in rows)
+    sheet = Image.new("RGB", (width, height), _PAPER)
+    draw = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(_FONT_SIZE)
+    top = _GAP
+    for index, row in enumerate(rows):
+        if captions:
+            draw.text((_GAP, top), _fitting(captions[index], font, width - 2 * _GAP), fill=_INK, font=font)
+            top += caption_height
+        sheet.paste(Image.fromarray(row), (_GAP, top))
+        top += row.shape[0] + _GAP
+    return np.array(sheet)
+
+
+def _check(
+    videos: Sequence[np.ndarray], captions: Sequence[str] | None, columns: int | None, scale: int | None
+) -> None:
+    if not videos:
+        raise ValueError("there are no videos; give at least one, uint8 [T, H, W, 3]")
+    for video in videos:
+        if video.dtype != np.uint8 or video.ndim != 4 or video.shape[-1] != 3 or 0 in video.shape:
+            raise ValueError(
+                f"a video is {video.dtype} {list(video.shape)}; expected uint8 [T, H, W, 3], not empty"
+            )
+    if captions is not None and len(captions) != len(videos):
+        raise ValueError(f"there are {len(captions)} captions for {len(videos)} videos; give one for each")
+    for name, value in (("columns", columns), ("scale", scale)):
+        if value is not None and value < 1:
+            raise ValueError(f"{name} is {value}; give at least 1, or None")
+
+
+def _row(video: np.ndarray, columns: int | None, scale: int | None) -> np.ndarray:
+    """Lay the frames of `[T, H, W, 3]` side by side: `[H', W', 3]`."""
+    num_frames, height, width, _ = video.shape
+    if columns is not None and columns < num_frames:
+        video = video[np.linspace(0, num_frames - 1, columns).round().astype(int)]
+    factor = scale or max(1, round(_MIN_CELL / max(height, width)))
+    cells = video.repeat(factor, axis=1).repeat(factor, axis=2)
+    row = np.full((height * factor, len(cells) * (width * factor + _GAP) - _GAP, 3), _PAPER, np.uint8)
+    for index, cell in enumerate(cells):
+        left = index * (width * factor + _GAP)
+        row[:, left : left + width * factor] = cell
+    return row
+
+
+def _fitting(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, width: int) -> str:
+    # Lone surrogates, as odd command lines hold them, cannot be drawn.
+    text = " ".join(text.split()).encode("utf-8", "replace").decode()
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(text + "…") > width:
+        text = text[:-1]
+    return text + "…"

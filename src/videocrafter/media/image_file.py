@@ -1,0 +1,122 @@
+"""Still images in and out of files (Pillow). Images are uint8 `[H, W, 3]`: red, green, blue."""
+
+import struct
+import warnings
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from videocrafter.media.atomic_write import write_all
+from videocrafter.media.errors import MediaError
+from videocrafter.media.video_encoding import encode_png
+
+MAX_PIXELS = 50_000_000
+"""A photograph of 50 megapixels: 150 MB as RGB."""
+
+# What Pillow's decoders raise on damaged files, besides OSError.
+_DECODE_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    IndexError,
+    KeyError,
+    TypeError,
+    OverflowError,
+    struct.error,
+    zlib.error,
+)
+
+
+def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Read an image as a person sees it, uint8 `[H, W, 3]`.
+
+    The rotation that cameras store is applied, transparency is laid over white, grey becomes RGB, 16 bits
+    become 8, and of an animation the first frame is taken.
+
+    Args:
+        path: Any raster format that Pillow reads.
+        max_pixels: The most pixels that are decoded; protects memory from files that unpack to gigabytes.
+
+    Raises:
+        MediaError: The file is missing, no image, damaged, cut off, of floating-point pixels, or too large.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise MediaError(
+            f"{path} does not exist or is no file; give the path of an image such as a PNG or JPEG"
+        )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore", Image.DecompressionBombWarning
+            )  # `max_pixels` is the stricter rule
+            with Image.open(path) as image:
+                if image.width * image.height > max_pixels:
+                    raise _too_large(path, f"{image.width}x{image.height}", max_pixels)
+                image.load()
+                return _as_rgb(path, ImageOps.exif_transpose(image))
+    except MediaError:
+        raise
+    except Image.DecompressionBombError:
+        raise _too_large(path, "far more", max_pixels) from None
+    except UnidentifiedImageError:
+        raise MediaError(f"{path} is no image that can be read; give a PNG, JPEG, WebP or TIFF") from None
+    except _DECODE_ERRORS as error:
+        raise MediaError(
+            f"{path} cannot be decoded ({error}); the file is damaged or cut off: save or download it again"
+        ) from error
+
+
+def write_image(
+    path: str | Path, image: np.ndarray, text: Mapping[str, str] | None = None, *, overwrite: bool = False
+) -> None:
+    """Write a PNG whole or not at all.
+
+    Args:
+        path: A name that ends in `.png`.
+        image: uint8 `[H, W, 3]`.
+        text: Text chunks by keyword.
+        overwrite: Whether an existing file is replaced.
+
+    Raises:
+        OutputExistsError: The file exists and `overwrite` is false.
+        MediaError: The name does not end in `.png`, or the place cannot be written.
+        ValueError: The image is not as described.
+    """
+    path = Path(path)
+    if path.suffix.lower() != ".png":
+        raise MediaError(f"{path} does not end in .png; images are written as PNG, so choose such a name")
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3 or 0 in image.shape:
+        raise ValueError(f"image is {image.dtype} {list(image.shape)}; expected uint8 [H, W, 3], not empty")
+    write_all({path: encode_png(np.ascontiguousarray(image), dict(text or {}))}, overwrite=overwrite)
+
+
+def _as_rgb(path: Path, image: Image.Image) -> np.ndarray:
+    if image.mode == "F":
+        raise MediaError(
+            f"{path} holds floating-point pixels, whose white is unknown; save it with 8 or 16 bits"
+        )
+    if image.mode.startswith("I"):
+        return _grey_to_rgb(path, np.asarray(image))
+    if image.has_transparency_data:
+        opaque = Image.new("RGBA", image.size, (255, 255, 255, 255))
+        image = Image.alpha_composite(opaque, image.convert("RGBA"))
+    return np.array(image.convert("RGB"))
+
+
+def _grey_to_rgb(path: Path, grey: np.ndarray) -> np.ndarray:
+    """Turn 16-bit grey `[H, W]` (which Pillow may hold in 32 bits) into uint8 `[H, W, 3]`."""
+    if grey.min() < 0 or grey.max() > 65535:
+        raise MediaError(f"{path} holds pixels of more than 16 bits; save it with 8 or 16 bits")
+    eight_bits = ((grey.astype(np.int64) + 128) // 257).astype(np.uint8)  # 65535 = 255 × 257
+    return np.repeat(eight_bits[..., None], 3, axis=-1)
+
+
+def _too_large(path: Path, given: str, max_pixels: int) -> MediaError:
+    return MediaError(
+        f"{path} has {given} pixels; at most {max_pixels / 1e6:g} million are allowed: make it smaller first"
+    )

@@ -1,0 +1,231 @@
+"""Attention over places, over frames and over the conditions.
+
+Shape suffixes: B batch, T frames, N = B*T, P = H*W places, C channels, L text tokens, M image tokens, D width of
+the condition, G heads, K head dim, S sequence.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Softmax attention of `[..., S, K]` queries over `[..., S', K]` keys and values."""
+    if q.device.type == "cpu" and torch.is_grad_enabled() and k.shape[-2] <= 256:
+        # On CPUs the backward pass of the fused kernel is slower than three plain operations on short sequences.
+        weights = torch.softmax((q * (q.shape[-1] ** -0.5)) @ k.transpose(-1, -2), dim=-1)
+        return weights @ v
+    return nn.functional.scaled_dot_product_attention(q, k, v)
+
+
+def split_heads(x: Tensor, heads: int) -> Tensor:
+    """`[..., S, G*K]` to `[..., G, S, K]`."""
+    return x.unflatten(-1, (heads, -1)).transpose(-2, -3)
+
+
+def merge_heads(x: Tensor) -> Tensor:
+    """`[..., G, S, K]` to `[..., S, G*K]`."""
+    return x.transpose(-2, -3).flatten(-2)
+
+
+class SelfAttention(nn.Module):
+    """Multi-head attention of a sequence over itself."""
+
+    def __init__(self, width: int, heads: int, head_dim: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.to_q = nn.Linear(width, heads * head_dim, bias=False)
+        self.to_k = nn.Linear(width, heads * head_dim, bias=False)
+        self.to_v = nn.Linear(width, heads * head_dim, bias=False)
+        self.to_out = nn.Linear(heads * head_dim, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[..., S, C]` to the same shape."""
+        q, k, v = (split_heads(project(x), self.heads) for project in (self.to_q, self.to_k, self.to_v))
+        return self.to_out(merge_heads(attend(q, k, v)))
+
+
+class DualCrossAttention(nn.Module):
+    """Places ask the text and, with an image branch, the image; both answers are added (paper §3.2, eq. 2).
+
+    Queries are shared; `to_k_image` and `to_v_image` are the only new weights of the image branch. Places of all
+    frames of a clip ask in one sequence, so the text is projected once per clip and never repeated per frame.
+    """
+
+    def __init__(self, width: int, context_dim: int, heads: int, head_dim: int, image_branch: bool) -> None:
+        super().__init__()
+        self.heads = heads
+        inner = heads * head_dim
+        self.to_q = nn.Linear(width, inner, bias=False)
+        self.to_k = nn.Linear(context_dim, inner, bias=False)
+        self.to_v = nn.Linear(context_dim, inner, bias=False)
+        self.to_k_image = nn.Linear(context_dim, inner, bias=False) if image_branch else None
+        self.to_v_image = nn.Linear(context_dim, inner, bias=False) if image_branch else None
+        self.to_out = nn.Linear(inner, width)
+
+    def forward(self, x_NPC: Tensor, text_BLD: Tensor, image_BMD: Tensor | None = None, image_scale: float = 1.0) -> Tensor:
+        q = split_heads(self.to_q(x_NPC).reshape(len(text_BLD), -1, self.to_q.out_features), self.heads)
+        k, v = split_heads(self.to_k(text_BLD), self.heads), split_heads(self.to_v(text_BLD), self.heads)
+        out = attend(q, k, v)
+        if image_BMD is not None:
+            if self.to_k_image is None or self.to_v_image is None:
+                raise ValueError("image tokens were given to a model without an image branch; use an image-to-video model")
+            k_image = split_heads(self.to_k_image(image_BMD), self.heads)
+            v_image = split_heads(self.to_v_image(image_BMD), self.heads)
+            out = out + image_scale * attend(q, k_image, v_image)
+        return self.to_out(merge_heads(out)).reshape(x_NPC.shape)
+
+
+class RelativePositions(nn.Module):
+    """A learned vector for each distance between two frames (Shaw et al. 2018), clamped at `max_distance`."""
+
+    def __init__(self, head_dim: int, max_distance: int) -> None:
+        super().__init__()
+        self.max_distance = max_distance
+        self.table = nn.Parameter(torch.empty(2 * max_distance + 1, head_dim))
+        nn.init.xavier_uniform_(self.table)
+
+    def forward(self, num_frames: int) -> Tensor:
+        """Returns `[T, T, K]`: entry (i, j) belongs to the distance from frame i to frame j."""
+        frames = torch.arange(num_frames, device=self.table.device)
+        distance = (frames[None, :] - frames[:, None]).clamp(-self.max_distance, self.max_distance)
+        return self.table[distance + self.max_distance]
+
+
+class TemporalAttention(nn.Module):
+    """Each place attends over its own frames, optionally with relative positions for keys and values."""
+
+    def __init__(self, width: int, heads: int, head_dim: int, relative_distance: int | None) -> None:
+        super().__init__()
+        self.heads = heads
+        self.to_q = nn.Linear(width, heads * head_dim, bias=False)
+        self.to_k = nn.Linear(width, heads * head_dim, bias=False)
+        self.to_v = nn.Linear(width, heads * head_dim, bias=False)
+        self.to_out = nn.Linear(heads * head_dim, width)
+        relative = relative_distance is not None
+        self.relative_k = RelativePositions(head_dim, relative_distance) if relative else None
+        self.relative_v = RelativePositions(head_dim, relative_distance) if relative else None
+
+    def forward(self, x_BTPC: Tensor) -> Tensor:
+        # [B, T, P, C] -> [B, P, G, T, K]: only the attention itself needs the frames side by side
+        q, k, v = (
+            project(x_BTPC).unflatten(-1, (self.heads, -1)).permute(0, 2, 3, 1, 4)
+            for project in (self.to_q, self.to_k, self.to_v)
+        )
+        out = attend(q, k, v) if self.relative_k is None else self._attend_relative(q, k, v)
+        return self.to_out(out.permute(0, 3, 1, 2, 4).flatten(-2))
+
+    def _attend_relative(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        assert self.relative_k is not None and self.relative_v is not None
+        num_frames = q.shape[-2]
+        q = q * (1 / math.sqrt(q.shape[-1]))
+        k_TTK, v_TTK = self.relative_k(num_frames).to(q.dtype), self.relative_v(num_frames).to(q.dtype)
+        scores = q @ k.transpose(-1, -2) + torch.einsum("bpgtk,tsk->bpgts", q, k_TTK)
+        weights = torch.softmax(scores, dim=-1).to(v.dtype)
+        return weights @ v + torch.einsum("bpgts,tsk->bpgtk", weights, v_TTK)
+
+
+class GegluMLP(nn.Module):
+    """The transformer's MLP with a gated GELU, four times as wide inside."""
+
+    def __init__(self, width: int, multiplier: int = 4) -> None:
+        super().__init__()
+        self.linear_in = nn.Linear(width, 2 * multiplier * width)
+        self.linear_out = nn.Linear(multiplier * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        value, gate = self.linear_in(x).chunk(2, dim=-1)
+        return self.linear_out(value * nn.functional.gelu(gate))
+
+
+class SpatialBlock(nn.Module):
+    """Self-attention over places, cross-attention to the conditions, MLP; each on a normalised residual."""
+
+    def __init__(self, width: int, context_dim: int, heads: int, head_dim: int, image_branch: bool) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width)
+        self.self_attention = SelfAttention(width, heads, head_dim)
+        self.norm2 = nn.LayerNorm(width)
+        self.cross_attention = DualCrossAttention(width, context_dim, heads, head_dim, image_branch)
+        self.norm3 = nn.LayerNorm(width)
+        self.mlp = GegluMLP(width)
+
+    def forward(self, x_NPC: Tensor, text_BLD: Tensor, image_BMD: Tensor | None, image_scale: float) -> Tensor:
+        x = x_NPC + self.self_attention(self.norm1(x_NPC))
+        x = x + self.cross_attention(self.norm2(x), text_BLD, image_BMD, image_scale)
+        return x + self.mlp(self.norm3(x))
+
+
+class TemporalBlock(nn.Module):
+    """Two self-attentions over frames, then an MLP; each on a normalised residual."""
+
+    def __init__(self, width: int, heads: int, head_dim: int, relative_distance: int | None) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width)
+        self.attention1 = TemporalAttention(width, heads, head_dim, relative_distance)
+        self.norm2 = nn.LayerNorm(width)
+        self.attention2 = TemporalAttention(width, heads, head_dim, relative_distance)
+        self.norm3 = nn.LayerNorm(width)
+        self.mlp = GegluMLP(width)
+
+    def forward(self, x_BTPC: Tensor) -> Tensor:
+        x = x_BTPC + self.attention1(self.norm1(x_BTPC))
+        x = x + self.attention2(self.norm2(x))
+        return x + self.mlp(self.norm3(x))
+
+
+class SpatialTransformer(nn.Module):
+    """Group norm, projection in, blocks over the places of one frame, projection out; added to its input."""
+
+    def __init__(
+        self, channels: int, context_dim: int, heads: int, head_dim: int, depth: int, groups: int, image_branch: bool
+    ) -> None:
+        super().__init__()
+        inner = heads * head_dim
+        self.norm = nn.GroupNorm(groups, channels, eps=1e-6)
+        self.proj_in = nn.Linear(channels, inner)
+        self.blocks = nn.ModuleList(
+            SpatialBlock(inner, context_dim, heads, head_dim, image_branch) for _ in range(depth)
+        )
+        self.proj_out = nn.Linear(inner, channels)
+        nn.init.zeros_(self.proj_out.weight)
+        nn.init.zeros_(self.proj_out.bias)
+
+    def forward(
+        self, x_NCHW: Tensor, text_BLD: Tensor, image_BMD: Tensor | None = None, image_scale: float = 1.0
+    ) -> Tensor:
+        height, width = x_NCHW.shape[-2:]
+        tokens_NPC = self.proj_in(self.norm(x_NCHW).permute(0, 2, 3, 1).flatten(1, 2))
+        for block in self.blocks:
+            tokens_NPC = block(tokens_NPC, text_BLD, image_BMD, image_scale)
+        out_NPC = self.proj_out(tokens_NPC)
+        return x_NCHW + out_NPC.unflatten(1, (height, width)).permute(0, 3, 1, 2)
+
+
+class TemporalTransformer(nn.Module):
+    """As the spatial transformer, but each place attends over the frames of its clip. One frame passes unchanged."""
+
+    def __init__(
+        self, channels: int, heads: int, head_dim: int, depth: int, groups: int, relative_distance: int | None
+    ) -> None:
+        super().__init__()
+        inner = heads * head_dim
+        self.norm = nn.GroupNorm(groups, channels, eps=1e-6)
+        self.proj_in = nn.Linear(channels, inner)
+        self.blocks = nn.ModuleList(TemporalBlock(inner, heads, head_dim, relative_distance) for _ in range(depth))
+        self.proj_out = nn.Linear(inner, channels)
+        nn.init.zeros_(self.proj_out.weight)
+        nn.init.zeros_(self.proj_out.bias)
+
+    def forward(self, x_NCHW: Tensor, num_frames: int) -> Tensor:
+        if num_frames == 1:
+            return x_NCHW
+        height, width = x_NCHW.shape[-2:]
+        # The statistics of the norm are those of the whole clip, not of each frame.
+        clip_BTPC = x_NCHW.permute(0, 2, 3, 1).reshape(-1, num_frames, height * width, x_NCHW.shape[1])
+        tokens_BTPC = self.proj_in(self.norm(clip_BTPC.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
+        for block in self.blocks:
+            tokens_BTPC = block(tokens_BTPC)
+        out_BTPC = self.proj_out(tokens_BTPC)
+        return x_NCHW + out_BTPC.reshape(-1, height, width, x_NCHW.shape[1]).permute(0, 3, 1, 2)

@@ -1,0 +1,92 @@
+"""The autoencoder applied to video: one frame at a time, in bounded chunks, with the latent scale.
+
+Shape suffixes: ``B`` batch, ``T`` frames, ``C`` channels, ``H``, ``W`` height and width, ``F`` folded frames
+(``B * T``). Pixels are ``B T C H W`` in [-1, 1], latents ``B C T H W``.
+
+The network is diffusers' ``AutoencoderKL``. Its ``scaling_factor`` (and ``shift_factor``, if it has one)
+bring latents to roughly unit variance; this module is the only place that applies them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor
+
+
+def encode_video(
+    vae: AutoencoderKL,
+    pixels_BTCHW: Tensor,
+    *,
+    generator: torch.Generator | Sequence[torch.Generator] | None = None,
+    sample: bool = True,
+    chunk: int = 8,
+) -> Tensor:
+    """Encode videos frame by frame into scaled latents ``B C T H/f W/f`` (f is :func:`spatial_factor`).
+
+    At most ``chunk`` frames are in the network at once; the result does not depend on it. ``sample`` draws
+    from the posterior (training) rather than taking its mean (a conditioning image). ``generator`` makes the
+    draw reproducible: one for the batch, or one per video so that a video's latent does not depend on its
+    neighbours. Computes and returns in the autoencoder's dtype; pixels must be on its device.
+
+    Raises ValueError for another number of dimensions, a size that is no multiple of f, a chunk below 1, or
+    a number of generators that is neither one nor that of the videos.
+    """
+    if pixels_BTCHW.ndim != 5:
+        raise ValueError(f"pixels must be B T C H W, but have shape {tuple(pixels_BTCHW.shape)}")
+    num_videos, num_frames, _, height, width = pixels_BTCHW.shape
+    factor = spatial_factor(vae)
+    if height % factor or width % factor:
+        raise ValueError(f"height and width must be multiples of {factor}, but are {height} and {width}")
+    frames_FCHW = pixels_BTCHW.flatten(0, 1).to(vae.dtype)
+    moments_FCHW = _in_chunks(lambda part: vae.encode(part).latent_dist.parameters, frames_FCHW, chunk)
+    latents_FCHW, logvar_FCHW = moments_FCHW.chunk(2, dim=1)
+    if sample:
+        std_FCHW = torch.exp(0.5 * logvar_FCHW.clamp(-30.0, 20.0))
+        noise = _draw_per_video((num_videos, num_frames, *std_FCHW.shape[1:]), generator, std_FCHW)
+        latents_FCHW = latents_FCHW + std_FCHW * noise.flatten(0, 1)
+    scaled_FCHW = (latents_FCHW - (vae.config.shift_factor or 0.0)) * vae.config.scaling_factor
+    return scaled_FCHW.unflatten(0, (num_videos, num_frames)).transpose(1, 2).contiguous()
+
+
+def decode_video(vae: AutoencoderKL, latents_BCTHW: Tensor, *, chunk: int = 8) -> Tensor:
+    """Decode scaled latents frame by frame into pixels ``B T C H*f W*f``.
+
+    Pixels are not clamped: a training loss wants them raw; clamp to [-1, 1] before making a file. At most
+    ``chunk`` frames are in the network at once; the result does not depend on it. Raises ValueError for
+    another number of dimensions or a chunk below 1.
+    """
+    if latents_BCTHW.ndim != 5:
+        raise ValueError(f"latents must be B C T H W, but have shape {tuple(latents_BCTHW.shape)}")
+    num_videos, _, num_frames = latents_BCTHW.shape[:3]
+    frames_FCHW = latents_BCTHW.transpose(1, 2).flatten(0, 1).to(vae.dtype)
+    frames_FCHW = frames_FCHW / vae.config.scaling_factor + (vae.config.shift_factor or 0.0)
+    pixels_FCHW = _in_chunks(lambda part: vae.decode(part).sample, frames_FCHW, chunk)
+    return pixels_FCHW.unflatten(0, (num_videos, num_frames))
+
+
+def spatial_factor(vae: AutoencoderKL) -> int:
+    """How many pixels one latent covers per side: each level but the last halves the size."""
+    return 2 ** (len(vae.config.block_out_channels) - 1)
+
+
+def _in_chunks(network: Callable[[Tensor], Tensor], frames_FCHW: Tensor, chunk: int) -> Tensor:
+    if chunk < 1:
+        raise ValueError(f"chunk is the number of frames per pass and must be at least 1, but is {chunk}")
+    return torch.cat([network(part) for part in frames_FCHW.split(chunk)])
+
+
+def _draw_per_video(
+    shape: Sequence[int], generator: torch.Generator | Sequence[torch.Generator] | None, like: Tensor
+) -> Tensor:
+    """Standard normal noise ``[B, ...]``, drawn on each generator's own device: a seed means one thing."""
+    if generator is None:
+        return torch.randn(*shape, device=like.device, dtype=like.dtype)
+    if isinstance(generator, torch.Generator):
+        return torch.randn(*shape, generator=generator, device=generator.device).to(like)
+    if len(generator) != shape[0]:
+        raise ValueError(f"give one generator, or one per video: got {len(generator)} for {shape[0]} videos")
+    draws = [torch.randn(*shape[1:], generator=one, device=one.device).to(like) for one in generator]
+    return torch.stack(draws)

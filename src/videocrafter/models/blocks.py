@@ -1,0 +1,148 @@
+"""The convolutional parts of the video U-Net and the trio that every level repeats.
+
+Shape suffixes: B batch, T frames, N = B*T frames folded into the batch, C channels, H W size, D embedding width.
+Frames stay folded and `channels_last`, so that "places as tokens" and "frames as an axis" are views.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate, silu
+
+from videocrafter.models.attention import SpatialTransformer, TemporalTransformer
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What every layer of one forward pass is told.
+
+    embedding_ND: timestep (+ fps, + frame and text) embedding of each frame.
+    text_BLD: text tokens of each clip.
+    image_BMD: image tokens of each clip, or None.
+    """
+
+    embedding_ND: Tensor
+    text_BLD: Tensor
+    image_BMD: Tensor | None
+    image_scale: float
+    num_frames: int
+
+
+class TemporalConvolution(nn.Module):
+    """Four convolutions over three neighbouring frames, the last zero at the start; added to their input."""
+
+    def __init__(self, channels: int, groups: int, dropout: float) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList(nn.GroupNorm(groups, channels) for _ in range(4))
+        # Kernel (3, 1) over (frames, places): the same weights as a 3-D convolution of size (3, 1, 1).
+        self.convs = nn.ModuleList(nn.Conv2d(channels, channels, (3, 1), padding=(1, 0)) for _ in range(4))
+        self.dropout = nn.Dropout(dropout)
+        nn.init.zeros_(self.convs[-1].weight)
+        nn.init.zeros_(self.convs[-1].bias)  # type: ignore[arg-type]
+
+    def forward(self, x_NCHW: Tensor, num_frames: int) -> Tensor:
+        channels, height, width = x_NCHW.shape[1:]
+        clip_BCTP = x_NCHW.permute(0, 2, 3, 1).reshape(-1, num_frames, height * width, channels).permute(0, 3, 1, 2)
+        hidden = clip_BCTP
+        for index, (norm, conv) in enumerate(zip(self.norms, self.convs, strict=True)):
+            hidden = silu(norm(hidden))
+            hidden = conv(hidden if index == 0 else self.dropout(hidden))
+        out_BTPC = (clip_BCTP + hidden).permute(0, 2, 3, 1)
+        return out_BTPC.reshape(-1, height, width, channels).permute(0, 3, 1, 2)
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions with the embedding between them, then the optional temporal convolution.
+
+    With `scale_shift` the embedding scales and shifts the normalised features instead of being added to them.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        embedding_dim: int,
+        *,
+        groups: int,
+        dropout: float,
+        scale_shift: bool,
+        temporal_convolution: bool,
+        temporal_dropout: float,
+    ) -> None:
+        super().__init__()
+        self.scale_shift = scale_shift
+        self.norm1 = nn.GroupNorm(groups, in_channels)
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.embedding = nn.Linear(embedding_dim, 2 * out_channels if scale_shift else out_channels)
+        self.norm2 = nn.GroupNorm(groups, out_channels)
+        self.dropout = nn.Dropout(dropout)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        self.skip = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()
+        self.temporal = TemporalConvolution(out_channels, groups, temporal_dropout) if temporal_convolution else None
+        nn.init.zeros_(self.conv2.weight)
+        nn.init.zeros_(self.conv2.bias)  # type: ignore[arg-type]
+
+    def forward(self, x_NCHW: Tensor, conditions: Conditions) -> Tensor:
+        hidden = self.conv1(silu(self.norm1(x_NCHW)))
+        embedding = self.embedding(silu(conditions.embedding_ND))[:, :, None, None]
+        if self.scale_shift:
+            scale, shift = embedding.chunk(2, dim=1)
+            hidden = torch.addcmul(shift, self.norm2(hidden), 1 + scale)
+        else:
+            hidden = self.norm2(hidden + embedding)
+        hidden = self.skip(x_NCHW) + self.conv2(self.dropout(silu(hidden)))
+        if self.temporal is not None and conditions.num_frames > 1:
+            hidden = self.temporal(hidden, conditions.num_frames)
+        return hidden
+
+
+class VideoLayer(nn.Module):
+    """Residual block, then spatial transformer, then temporal transformer: the trio of the paper's figure 2."""
+
+    def __init__(
+        self, residual: ResidualBlock, spatial: SpatialTransformer | None, temporal: TemporalTransformer | None
+    ) -> None:
+        super().__init__()
+        self.residual = residual
+        self.spatial = spatial
+        self.temporal = temporal
+
+    def forward(self, x_NCHW: Tensor, conditions: Conditions) -> Tensor:
+        x_NCHW = self.residual(x_NCHW, conditions)
+        if self.spatial is not None:
+            x_NCHW = self.spatial(x_NCHW, conditions.text_BLD, conditions.image_BMD, conditions.image_scale)
+        if self.temporal is not None:
+            x_NCHW = self.temporal(x_NCHW, conditions.num_frames)
+        return x_NCHW
+
+
+class Downsample(nn.Module):
+    """Halves height and width by a strided convolution."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        return self.conv(x_NCHW)
+
+
+class Upsample(nn.Module):
+    """Doubles height and width: nearest neighbour, then a convolution."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x_NCHW: Tensor) -> Tensor:
+        return self.conv(interpolate(x_NCHW, scale_factor=2.0, mode="nearest"))
+
+
+class Stage(nn.Module):
+    """The layers of one resolution and, unless it is the last, the step to the next resolution."""
+
+    def __init__(self, layers: list[VideoLayer], resample: Downsample | Upsample | None) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+        self.resample = resample

@@ -1,0 +1,89 @@
+"""The text tower: from prompts to the tokens that the video network attends to.
+
+Shape suffixes: ``B`` prompts, ``L`` text tokens, ``D`` width. The network is transformers' ``CLIPTextModel``.
+Its ``last_hidden_state`` is taken after the final norm; the official checkpoints' "penultimate layer" is such
+a model with one block fewer (paper notes: OpenCLIP ViT-H/14, 23 of 24 blocks).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from transformers import CLIPTextConfig, CLIPTextModel, PreTrainedTokenizerBase
+
+from videocrafter.models.tokenizer import END_ID, PAD_ID, START_ID
+
+
+def tokenize(
+    tokenizer: PreTrainedTokenizerBase, text_encoder: CLIPTextModel, prompts: Sequence[str]
+) -> tuple[Tensor, Tensor]:
+    """Token ids ``[B, L]`` and the number of tokens of each prompt, start and end included, ``[B]``.
+
+    L is always the encoder's ``max_position_embeddings``. Longer prompts are cut and still end in the end
+    token. The rest is filled with the *encoder's* ``pad_token_id``: OpenCLIP towers expect 0, which
+    CLIP tokenizers cannot pad with, because to them 0 is an exclamation mark. Raises ValueError for a bare
+    string, whose letters would pass for prompts.
+    """
+    if isinstance(prompts, str):
+        raise ValueError(
+            f"prompts must be a sequence of strings, but is one string: {prompts!r}; use [prompt]"
+        )
+    length = text_encoder.config.max_position_embeddings
+    rows = tokenizer(list(prompts), padding=False, truncation=True, max_length=length)["input_ids"]
+    ids_BL = torch.full((len(rows), length), text_encoder.config.pad_token_id, dtype=torch.long)
+    for index, row in enumerate(rows):
+        ids_BL[index, : len(row)] = torch.tensor(row, dtype=torch.long)
+    num_tokens_B = torch.tensor([len(row) for row in rows], dtype=torch.long)
+    return ids_BL.to(text_encoder.device), num_tokens_B.to(text_encoder.device)
+
+
+def encode_text(
+    tokenizer: PreTrainedTokenizerBase, text_encoder: CLIPTextModel, prompts: Sequence[str]
+) -> Tensor:
+    """Encode prompts into text tokens ``[B, L, D]``, after the final norm, in the encoder's dtype.
+
+    Attention is causal and padding is not masked, as in the official model, which lets the video network see
+    the rows past the end token too. If the encoder's config has ``zero_padding``, those rows are zero, so a
+    small network does not have to learn that they say nothing.
+    """
+    ids_BL, num_tokens_B = tokenize(tokenizer, text_encoder, prompts)
+    text_BLD = text_encoder(input_ids=ids_BL).last_hidden_state
+    if getattr(text_encoder.config, "zero_padding", False):
+        text_BLD = zero_rows_past_end(text_BLD, num_tokens_B)
+    return text_BLD
+
+
+def zero_rows_past_end(text_BLD: Tensor, num_tokens_B: Tensor) -> Tensor:
+    """Set to zero every row at or past each prompt's number of tokens."""
+    positions_L = torch.arange(text_BLD.shape[1], device=text_BLD.device)
+    keep_BL = positions_L[None] < num_tokens_B.to(text_BLD.device)[:, None]
+    return text_BLD * keep_BL[..., None].to(text_BLD.dtype)
+
+
+def tiny_text_encoder(
+    vocab_size: int,
+    *,
+    hidden: int = 128,
+    layers: int = 4,
+    heads: int = 4,
+    max_length: int = 32,
+    zero_padding: bool = True,
+) -> CLIPTextModel:
+    """A small, randomly initialised text tower for :func:`~.tokenizer.build_word_tokenizer`'s token ids."""
+    config = CLIPTextConfig(
+        vocab_size=vocab_size,
+        hidden_size=hidden,
+        intermediate_size=4 * hidden,
+        projection_dim=hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        max_position_embeddings=max_length,
+        hidden_act="gelu",
+        pad_token_id=PAD_ID,
+        bos_token_id=START_ID,
+        eos_token_id=END_ID,
+        zero_padding=zero_padding,
+    )
+    return CLIPTextModel(config).eval()

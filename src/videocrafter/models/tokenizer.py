@@ -1,0 +1,76 @@
+"""A word tokenizer for models that know a small vocabulary, in the format of any transformers tokenizer.
+
+The official checkpoints use CLIP's byte-pair encoding; a model that learned a few hundred words is better off
+with whole words, and can say which words of a prompt it does not know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers, processors
+from tokenizers.models import WordLevel
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+# The end token must not get id 2: CLIPTextModel takes that for a historical mistake in OpenAI's config and
+# then pools at the largest id of each sequence instead of at the end token.
+SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[START]", "[END]")
+PAD_ID, UNKNOWN_ID, START_ID, END_ID = range(len(SPECIAL_TOKENS))
+
+
+def build_word_tokenizer(words: Iterable[str], max_length: int) -> PreTrainedTokenizerFast:
+    """A lower-case tokenizer of whole words, that drops punctuation and adds a start and an end token.
+
+    ``words`` may hold phrases, which are split like prompts; order and repeats do not matter. A prompt of
+    more than ``max_length`` tokens (start and end included) is cut with ``truncation=True`` and still ends
+    in the end token. Raises ValueError for a vocabulary without words or a length with room for none.
+    """
+    if max_length < 3:
+        raise ValueError(
+            f"max_length must leave room for start, end and one word, so at least 3; got {max_length}"
+        )
+    normalizer = normalizers.Sequence(
+        [
+            normalizers.NFKC(),
+            normalizers.Lowercase(),
+            normalizers.Replace(Regex(r"['\u2019]s\b"), ""),
+            normalizers.Replace(Regex(r"['\u2019]"), ""),
+        ]
+    )
+    pre_tokenizer = pre_tokenizers.Split(Regex(r"[^\p{L}\p{N}]+"), behavior="removed")
+    known = {
+        piece for word in words for piece, _ in pre_tokenizer.pre_tokenize_str(normalizer.normalize_str(word))
+    }
+    if not known:
+        raise ValueError("a word tokenizer needs at least one word; words held none")
+
+    vocabulary = {token: index for index, token in enumerate([*SPECIAL_TOKENS, *sorted(known)])}
+    backend = Tokenizer(WordLevel(vocabulary, unk_token=SPECIAL_TOKENS[UNKNOWN_ID]))
+    backend.normalizer = normalizer
+    backend.pre_tokenizer = pre_tokenizer
+    start, end = SPECIAL_TOKENS[START_ID], SPECIAL_TOKENS[END_ID]
+    backend.post_processor = processors.TemplateProcessing(
+        single=f"{start} $A {end}", special_tokens=[(start, START_ID), (end, END_ID)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        model_max_length=max_length,
+        pad_token=SPECIAL_TOKENS[PAD_ID],
+        unk_token=SPECIAL_TOKENS[UNKNOWN_ID],
+        bos_token=start,
+        eos_token=end,
+    )
+
+
+def unknown_words(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[str]:
+    """The words of a prompt that the tokenizer has no token for, lower-case, each once, in order.
+
+    Always empty for byte-pair encodings, which can spell anything.
+    """
+    encoded = tokenizer(prompt, add_special_tokens=False, truncation=False, return_offsets_mapping=True)
+    unknown = [
+        prompt[start:end].lower()
+        for token, (start, end) in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
+        if token == tokenizer.unk_token_id
+    ]
+    return list(dict.fromkeys(unknown))

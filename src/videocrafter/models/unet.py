@@ -1,0 +1,246 @@
+"""VideoUNet: the denoiser of VideoCrafter1 (paper §3.1, figures 2 and 3), one implementation for every size.
+
+Shape suffixes: B batch, T frames, N = B*T frames folded into the batch, C channels, H W latent size, L text tokens,
+M image tokens, D width.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.loaders import PeftAdapterMixin
+from diffusers.models.modeling_utils import ModelMixin
+from torch import Tensor, nn
+
+from videocrafter.models.attention import SpatialTransformer, TemporalTransformer
+from videocrafter.models.blocks import Conditions, Downsample, ResidualBlock, Stage, Upsample, VideoLayer
+from videocrafter.models.embeddings import FrameTextEmbedding, PlaceEmbedding, SinusoidalEmbedding
+
+
+class VideoUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):
+    """Predicts the noise (or velocity) of a noisy latent video from timestep, text, motion speed and image.
+
+    Args:
+        in_channels, out_channels: latent channels (4 for Stable Diffusion's VAE).
+        model_channels: width of the first level; the embeddings are four times as wide.
+        channel_mult: width of each level in units of `model_channels`; each further level halves height and width.
+        num_res_blocks: layers per level on the way down (one more on the way up).
+        attention_levels: levels that have transformers; the middle always has.
+        head_dim: width of an attention head; the number of heads follows from the level's width.
+        transformer_depth: blocks per transformer.
+        context_dim: width of text and image tokens.
+        norm_groups: groups of every group norm.
+        temporal_length: frames that the model is trained for; relative positions are clamped at twice that: the
+            official tables hold 2 * temporal_length + 1 rows.
+        relative_position: learned relative positions for keys and values of the temporal attentions.
+        temporal_convolution: a temporal convolution in every residual block.
+        initial_temporal_heads: heads of the temporal transformer after the input convolution; 0 leaves it out.
+        fps_condition: fps embedding added to the timestep embedding.
+        image_cross_attention: the image branch (paper §3.2).
+        dropout, temporal_dropout: in residual blocks and temporal convolutions.
+        scale_shift: the embedding scales and shifts features instead of being added (off in official variants).
+        frame_text_condition: frame index and summed text in the embedding (off in official variants).
+        place_condition: coordinates added after the input convolution (off in official variants).
+    """
+
+    _supports_gradient_checkpointing = True
+    _no_split_modules = ["VideoLayer"]  # noqa: RUF012  (the name and type that diffusers looks up)
+
+    @register_to_config
+    def __init__(
+        self,
+        *,
+        in_channels: int = 4,
+        out_channels: int = 4,
+        model_channels: int = 320,
+        channel_mult: tuple[int, ...] = (1, 2, 4, 4),
+        num_res_blocks: int = 2,
+        attention_levels: tuple[int, ...] = (0, 1, 2),
+        head_dim: int = 64,
+        transformer_depth: int = 1,
+        context_dim: int = 1024,
+        norm_groups: int = 32,
+        temporal_length: int = 16,
+        relative_position: bool = False,
+        temporal_convolution: bool = False,
+        initial_temporal_heads: int = 8,
+        fps_condition: bool = True,
+        image_cross_attention: bool = False,
+        dropout: float = 0.0,
+        temporal_dropout: float = 0.1,
+        scale_shift: bool = False,
+        frame_text_condition: bool = False,
+        place_condition: bool = False,
+    ) -> None:
+        super().__init__()
+        widths = [model_channels * mult for mult in channel_mult]
+        _check_widths(widths, head_dim, norm_groups)
+        embedding_dim = 4 * model_channels
+        relative_distance = temporal_length if relative_position else None
+        self.gradient_checkpointing = False
+
+        def residual(channels_in: int, channels_out: int) -> ResidualBlock:
+            return ResidualBlock(
+                channels_in,
+                channels_out,
+                embedding_dim,
+                groups=norm_groups,
+                dropout=dropout,
+                scale_shift=scale_shift,
+                temporal_convolution=temporal_convolution,
+                temporal_dropout=temporal_dropout,
+            )
+
+        def transformers(channels: int) -> tuple[SpatialTransformer, TemporalTransformer]:
+            heads = channels // head_dim
+            return (
+                SpatialTransformer(
+                    channels, context_dim, heads, head_dim, transformer_depth, norm_groups, image_cross_attention
+                ),
+                TemporalTransformer(channels, heads, head_dim, transformer_depth, norm_groups, relative_distance),
+            )
+
+        def layer(level: int, channels_in: int) -> VideoLayer:
+            spatial, temporal = transformers(widths[level]) if level in attention_levels else (None, None)
+            return VideoLayer(residual(channels_in, widths[level]), spatial, temporal)
+
+        self.timestep_embedding = SinusoidalEmbedding(model_channels, embedding_dim)
+        self.fps_embedding = SinusoidalEmbedding(model_channels, embedding_dim) if fps_condition else None
+        self.frame_text_embedding = (
+            FrameTextEmbedding(model_channels, context_dim, embedding_dim) if frame_text_condition else None
+        )
+        self.conv_in = nn.Conv2d(in_channels, model_channels, 3, padding=1)
+        self.place_embedding = PlaceEmbedding(model_channels) if place_condition else None
+        self.temporal_in = (
+            TemporalTransformer(
+                model_channels, initial_temporal_heads, head_dim, transformer_depth, norm_groups, relative_distance
+            )
+            if initial_temporal_heads
+            else None
+        )
+
+        channels, skips = model_channels, [model_channels]
+        self.down_stages = nn.ModuleList()
+        for level, width in enumerate(widths):
+            layers = []
+            for _ in range(num_res_blocks):
+                layers.append(layer(level, channels))
+                channels = width
+                skips.append(channels)
+            is_last = level == len(widths) - 1
+            self.down_stages.append(Stage(layers, None if is_last else Downsample(channels)))
+            if not is_last:
+                skips.append(channels)
+
+        self.middle_in = VideoLayer(residual(channels, channels), *transformers(channels))
+        self.middle_out = residual(channels, channels)
+
+        self.up_stages = nn.ModuleList()
+        for level, width in reversed(list(enumerate(widths))):
+            layers = []
+            for _ in range(num_res_blocks + 1):
+                layers.append(layer(level, channels + skips.pop()))
+                channels = width
+            self.up_stages.append(Stage(layers, Upsample(channels) if level > 0 else None))
+
+        self.norm_out = nn.GroupNorm(norm_groups, model_channels)
+        self.conv_out = nn.Conv2d(model_channels, out_channels, 3, padding=1)
+        nn.init.zeros_(self.conv_out.weight)
+        nn.init.zeros_(self.conv_out.bias)  # type: ignore[arg-type]
+
+    @property
+    def size_multiple(self) -> int:
+        """Height and width of the latents must be multiples of this."""
+        return 2 ** (len(self.config["channel_mult"]) - 1)
+
+    def forward(
+        self,
+        sample_BCTHW: Tensor,
+        timestep_B: Tensor,
+        text_BLD: Tensor,
+        fps_B: Tensor | None = None,
+        image_BMD: Tensor | None = None,
+        image_scale: float = 1.0,
+    ) -> Tensor:
+        """Predicts `[B, C, T, H, W]` from noisy latents of that shape.
+
+        Args:
+            timestep_B: training timestep of each clip, in [0, 1000).
+            text_BLD: text tokens.
+            fps_B: motion speed of each clip in frames per second; required by a model with fps condition and
+                ignored by one without.
+            image_BMD: image tokens after the projector; None switches the image branch off.
+            image_scale: weight of the image branch's answer.
+
+        Raises:
+            ValueError: a size that is no multiple of `size_multiple`, or a missing fps.
+        """
+        self._check_input(sample_BCTHW, fps_B)
+        batch, _, num_frames, _, _ = sample_BCTHW.shape
+
+        embedding_ND = self.embed(timestep_B.expand(batch), fps_B, text_BLD, num_frames)
+        conditions = Conditions(embedding_ND, text_BLD, image_BMD, image_scale, num_frames)
+
+        x_NCHW = sample_BCTHW.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        x_NCHW = self.conv_in(x_NCHW)
+        if self.place_embedding is not None:
+            x_NCHW = self.place_embedding(x_NCHW)
+        if self.temporal_in is not None:
+            x_NCHW = self.temporal_in(x_NCHW, num_frames)
+
+        skips = [x_NCHW]
+        for stage in self.down_stages:
+            for layer in stage.layers:
+                x_NCHW = self._run(layer, x_NCHW, conditions)
+                skips.append(x_NCHW)
+            if stage.resample is not None:
+                x_NCHW = stage.resample(x_NCHW)
+                skips.append(x_NCHW)
+
+        x_NCHW = self._run(self.middle_in, x_NCHW, conditions)
+        x_NCHW = self._run(self.middle_out, x_NCHW, conditions)
+
+        for stage in self.up_stages:
+            for layer in stage.layers:
+                x_NCHW = self._run(layer, torch.cat([x_NCHW, skips.pop()], dim=1), conditions)
+            if stage.resample is not None:
+                x_NCHW = stage.resample(x_NCHW)
+
+        out_NCHW = self.conv_out(nn.functional.silu(self.norm_out(x_NCHW)))
+        return out_NCHW.unflatten(0, (batch, num_frames)).transpose(1, 2)
+
+    def embed(self, timestep_B: Tensor, fps_B: Tensor | None, text_BLD: Tensor, num_frames: int) -> Tensor:
+        """Returns the embedding `[N, D]` of each frame: timestep + fps (+ frame and text)."""
+        embedding_BD = self.timestep_embedding(timestep_B)
+        if self.fps_embedding is not None and fps_B is not None:
+            embedding_BD = embedding_BD + self.fps_embedding(fps_B)
+        embedding_BTD = embedding_BD[:, None].expand(-1, num_frames, -1)
+        # A still image has no time: like the temporal layers, the frame's embedding is for clips.
+        if self.frame_text_embedding is not None and fps_B is not None and num_frames > 1:
+            embedding_BTD = embedding_BTD + self.frame_text_embedding(num_frames, fps_B, text_BLD)
+        return embedding_BTD.flatten(0, 1)
+
+    def _run(self, layer: nn.Module, x_NCHW: Tensor, conditions: Conditions) -> Tensor:
+        if self.gradient_checkpointing and torch.is_grad_enabled():
+            checkpoint: Callable[..., Any] = self._gradient_checkpointing_func
+            return checkpoint(layer, x_NCHW, conditions)
+        return layer(x_NCHW, conditions)
+
+    def _check_input(self, sample_BCTHW: Tensor, fps_B: Tensor | None) -> None:
+        height, width = sample_BCTHW.shape[-2:]
+        if height % self.size_multiple or width % self.size_multiple:
+            raise ValueError(
+                f"latents of {height} x {width} were given; height and width must be multiples of {self.size_multiple}"
+            )
+        if self.fps_embedding is not None and fps_B is None:
+            raise ValueError("this model is conditioned on fps; pass fps_B, the frames per second of each clip")
+
+
+def _check_widths(widths: list[int], head_dim: int, norm_groups: int) -> None:
+    for width in widths:
+        if width % head_dim or width % norm_groups:
+            raise ValueError(
+                f"a level is {width} channels wide; it must be a multiple of head_dim ({head_dim}) and of "
+                f"norm_groups ({norm_groups})"
+            )

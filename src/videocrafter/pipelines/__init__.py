@@ -1,0 +1,1 @@
+"""From a prompt, or an image and a prompt, to a video."""

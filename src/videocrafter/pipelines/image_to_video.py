@@ -1,0 +1,217 @@
+"""From an image and a prompt to a video (paper, section 3.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from diffusers.schedulers.scheduling_utils import SchedulerMixin
+from PIL import Image
+from torch import Tensor
+from transformers import CLIPTextModel, CLIPVisionModel, PreTrainedTokenizerBase
+
+from videocrafter.models.image_encoder import encode_image, null_image
+from videocrafter.models.image_projector import ImageProjector
+from videocrafter.models.unet import VideoUNet
+from videocrafter.pipelines.denoising import Conditions
+from videocrafter.pipelines.output import (
+    OutputType,
+    PhaseClock,
+    VideoPipelineOutput,
+    check_output_type,
+    frames_as,
+)
+from videocrafter.pipelines.settings import VideoRequest, check_at_least
+from videocrafter.pipelines.video_pipeline import StepEndCallback, VideoPipeline, check_configured
+
+ImageInput = Image.Image | np.ndarray | Tensor
+"""A picture: PIL, uint8 [H, W, 3], or float tensor [3, H, W] in [-1, 1]; of any size."""
+
+
+class ImageToVideoPipeline(VideoPipeline):
+    """Makes videos that keep what a given image shows, and move as a prompt says.
+
+    The image is a condition on the content, not the first frame. Arguments as in `TextToVideoPipeline`, and:
+
+    Args:
+        unet: VideoUNet with image branch.
+        image_encoder: CLIP's image tower.
+        image_projector: from its tokens to context tokens.
+    """
+
+    model_cpu_offload_seq = "text_encoder->image_encoder->image_projector->unet->vae"
+
+    def __init__(
+        self,
+        vae: AutoencoderKL,
+        text_encoder: CLIPTextModel,
+        tokenizer: PreTrainedTokenizerBase,
+        image_encoder: CLIPVisionModel,
+        image_projector: ImageProjector,
+        unet: VideoUNet,
+        scheduler: SchedulerMixin,
+        defaults: dict[str, Any] | None = None,
+        knowledge: dict[str, Any] | None = None,
+        signal_scale: float | None = None,
+    ) -> None:
+        super().__init__()
+        check_configured(defaults, knowledge)
+        self.register_modules(
+            vae=vae,
+            text_encoder=text_encoder,
+            tokenizer=tokenizer,
+            image_encoder=image_encoder,
+            image_projector=image_projector,
+            unet=unet,
+            scheduler=scheduler,
+        )
+        self.register_to_config(defaults=defaults, knowledge=knowledge, signal_scale=signal_scale)
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        image: ImageInput | Sequence[ImageInput],
+        prompt: str | Sequence[str] = "",
+        negative_prompt: str | Sequence[str] | None = None,
+        *,
+        image_scale: float | None = None,
+        num_frames: int | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        fps: float | Sequence[float] | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        guidance_rescale: float | None = None,
+        eta: float | None = None,
+        seeds: int | Sequence[int] | None = None,
+        generator: torch.Generator | Sequence[torch.Generator] | None = None,
+        num_videos_per_prompt: int = 1,
+        output_type: OutputType = "np",
+        callback_on_step_end: StepEndCallback | None = None,
+    ) -> VideoPipelineOutput:
+        """Make `num_videos_per_prompt` videos of every prompt. None means the model's recommended value.
+
+        Args:
+            image: one picture for all prompts, or one per prompt; of any size and shape.
+            image_scale: weight of the image against the text: 1 as trained, 0 ignores the image.
+
+        All other arguments, and the errors, are those of `TextToVideoPipeline`.
+        """
+        check_output_type(output_type)
+        request = self.check_inputs(
+            prompt,
+            negative_prompt,
+            num_frames=num_frames,
+            height=height,
+            width=width,
+            fps=fps,
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            guidance_rescale=guidance_rescale,
+            eta=eta,
+            seeds=seeds,
+            generator=generator,
+            num_videos_per_prompt=num_videos_per_prompt,
+        )
+        return self.generate(
+            request,
+            image,
+            image_scale=image_scale,
+            output_type=output_type,
+            callback_on_step_end=callback_on_step_end,
+        )
+
+    @torch.no_grad()
+    def generate(
+        self,
+        request: VideoRequest,
+        image: ImageInput | Sequence[ImageInput],
+        *,
+        image_scale: float | None = None,
+        output_type: OutputType = "np",
+        callback_on_step_end: StepEndCallback | None = None,
+    ) -> VideoPipelineOutput:
+        """Make the videos of a request that `check_inputs` returned."""
+        scale = self.generation_defaults.image_scale if image_scale is None else image_scale
+        check_at_least("image_scale", scale, 0.0)
+        images = per_video_images(image, request)
+        clock = PhaseClock(self._execution_device)
+        with clock.phase("encode"):
+            conditional, unconditional = self.encode(request, images)
+        with clock.phase("denoise"):
+            noise = self.prepare_latents(request)
+            latents = self.denoise(request, noise, conditional, unconditional, callback_on_step_end, scale)
+        with clock.phase("decode"):
+            frames = (
+                latents if output_type == "latent" else frames_as(self.decode_latents(latents), output_type)
+            )
+        self.maybe_free_model_hooks()
+        return VideoPipelineOutput(frames=frames, seeds=request.seeds, seconds=clock.seconds)
+
+    def encode(self, request: VideoRequest, images: Sequence[Tensor]) -> tuple[Conditions, Conditions | None]:
+        """Conditions of both branches; the second is None without guidance. fps is the same in both.
+
+        The unconditional image is the null image through encoder and projector, not zero tokens.
+        """
+        fps = torch.tensor(request.fps, device=self._execution_device)
+        conditional = Conditions(
+            text=self.encode_prompts(request.prompts), fps=fps, image=self.encode_images(images)
+        )
+        if not request.is_guided:
+            return conditional, None
+        nothing = self.encode_images([null_image(1, self.image_encoder)[0]]).expand(
+            request.num_videos, -1, -1
+        )
+        text = self.encode_prompts(request.negative_prompts)
+        return conditional, replace(conditional, text=text, image=nothing)
+
+    def encode_images(self, images: Sequence[Tensor]) -> Tensor:
+        """Context tokens [N, Q, D] of pictures [3, H, W] in [-1, 1]; the same picture is encoded once."""
+        tokens: dict[int, Tensor] = {}
+        for image in images:
+            if id(image) not in tokens:
+                pixels = image[None].to(self._execution_device)
+                patches = encode_image(self.image_encoder, pixels).to(self.image_projector.dtype)
+                tokens[id(image)] = self.image_projector(patches)[0].to(self.unet.dtype)
+        return torch.stack([tokens[id(image)] for image in images])
+
+
+def image_to_tensor(image: Any) -> Tensor:
+    """A picture as float32 [3, H, W] in [-1, 1].
+
+    Raises ValueError for other shapes and types, and for a side of one pixel.
+    """
+    if isinstance(image, Image.Image):
+        image = np.asarray(image.convert("RGB"))
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise ValueError(f"an image array must be uint8 [H, W, 3]; got {image.dtype} {list(image.shape)}")
+        image = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float() / 127.5 - 1.0
+    if (
+        not isinstance(image, Tensor)
+        or image.ndim != 3
+        or image.shape[0] != 3
+        or not image.is_floating_point()
+    ):
+        given = f"shape {list(image.shape)}" if isinstance(image, Tensor) else type(image).__name__
+        raise ValueError(
+            f"an image must be a PIL image, a uint8 array [H, W, 3] or a float tensor [3, H, W]; got {given}"
+        )
+    if min(image.shape[1:]) < 2:
+        raise ValueError(f"an image needs at least 2 pixels per side; got {image.shape[2]}x{image.shape[1]}")
+    return image.float()
+
+
+def per_video_images(image: ImageInput | Sequence[ImageInput], request: VideoRequest) -> list[Tensor]:
+    """One tensor per video from one picture or one per prompt. Raises ValueError for another number."""
+    num_prompts = request.num_videos // request.num_videos_per_prompt
+    if isinstance(image, (Image.Image, np.ndarray, Tensor)):
+        return [image_to_tensor(image)] * request.num_videos
+    if len(image) != num_prompts:
+        raise ValueError(f"got {len(image)} images for {num_prompts} prompts; give one, or one per prompt")
+    tensors = [image_to_tensor(one) for one in image]
+    return [tensor for tensor in tensors for _ in range(request.num_videos_per_prompt)]

@@ -1,0 +1,86 @@
+"""What a small model knows, and notes about prompts that ask for something else.
+
+A model that learned a closed world carries its vocabulary in its `model_index.json`; a model of the open
+world carries none and gets no notes. A note never stops a generation.
+"""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+EMPTY_PROMPT_NOTE = "the prompt is empty: the model invents whatever it likes"
+_NUM_SUGGESTIONS = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Knowledge:
+    """The words of a closed world: what can be asked for. Empty tuples mean "not known, do not judge"."""
+
+    subjects: tuple[str, ...] = ()
+    motions: tuple[str, ...] = ()
+    scenes: tuple[str, ...] = ()
+    speeds: tuple[str, ...] = ()
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any] | None) -> Knowledge:
+        """Build from the `knowledge` entry of a `model_index.json`; unknown keys raise ValueError."""
+        config = config or {}
+        known = {one.name for one in fields(cls)}
+        unknown = sorted(set(config) - known)
+        if unknown:
+            raise ValueError(f"unknown keys in a model's knowledge: {unknown}; allowed are {sorted(known)}")
+        return cls(**{key: tuple(str(word) for word in words) for key, words in config.items()})
+
+    def to_config(self) -> dict[str, list[str]]:
+        """The JSON form; `from_config` reads it back."""
+        return {one.name: list(getattr(self, one.name)) for one in fields(self)}
+
+
+def prompt_notes(prompt: str, knowledge: Knowledge) -> list[str]:
+    """Notes about a prompt, one line each: that it is empty, or that the model has never seen its subject."""
+    if not prompt.strip():
+        return [EMPTY_PROMPT_NOTE]
+    if not knowledge.subjects or _mentions_any(prompt, knowledge.subjects):
+        return []
+    close = close_subjects(prompt, knowledge)
+    if close:
+        return [f"the model has seen no subject of {prompt!r}; the closest it knows: {', '.join(close)}"]
+    some = ", ".join(_plain(name) for name in knowledge.subjects[:_NUM_SUGGESTIONS])
+    more = ", …" if len(knowledge.subjects) > _NUM_SUGGESTIONS else ""
+    return [f"the model has seen no subject of {prompt!r}; it knows {some}{more} (see: videocrafter models)"]
+
+
+def close_subjects(prompt: str, knowledge: Knowledge) -> list[str]:
+    """Known subjects spelled much like a word, or two words side by side, of the prompt; best first."""
+    names = [_plain(name) for name in knowledge.subjects]
+    spoken_for = {word for name in (*knowledge.scenes, *knowledge.motions) for word in _words(name)}
+    words = [word for word in _words(prompt) if word not in spoken_for and len(word) > 2]
+    phrases = [*words, *(" ".join(pair) for pair in itertools.pairwise(words))]
+    scored: dict[str, float] = {}
+    for phrase in phrases:
+        for name in difflib.get_close_matches(phrase, names, n=_NUM_SUGGESTIONS, cutoff=0.65):
+            ratio = difflib.SequenceMatcher(None, phrase, name).ratio()
+            scored[name] = max(ratio, scored.get(name, 0.0))
+        for name in names:
+            # "sports car" is close to "car" although their spellings differ in length.
+            if len(words) and phrase in _words(name):
+                scored[name] = max(0.9, scored.get(name, 0.0))
+    return sorted(scored, key=lambda name: -scored[name])[:_NUM_SUGGESTIONS]
+
+
+def _mentions_any(prompt: str, names: Sequence[str]) -> bool:
+    text = " ".join(_words(prompt))
+    return any(re.search(rf"\b{re.escape(_plain(name))}(s|es)?\b", text) for name in names)
+
+
+def _plain(name: str) -> str:
+    return " ".join(_words(name))
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"[^\W_]+", text.lower())

@@ -1,0 +1,149 @@
+"""A pipeline folder as files: read its index, find damage before loading, and tell one folder from another.
+
+Nothing here imports torch, so that listings are instant and a damaged file is found in milliseconds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from videocrafter.presets import MODEL_INDEX, Task
+
+PIPELINE_TASKS: dict[str, Task] = {"TextToVideoPipeline": "t2v", "ImageToVideoPipeline": "i2v"}
+_WEIGHTLESS = ("scheduler", "tokenizer", "feature_extractor")
+_LARGEST_HEADER = 100 * 2**20
+_HASHED_WHOLE = 64 * 2**20
+_HASHED_EDGE = 2**20
+
+
+class ModelFolderError(ValueError):
+    """A pipeline folder that cannot be used; the message names the file at fault."""
+
+
+def read_model_index(folder: Path) -> dict[str, Any]:
+    """Read `model_index.json`. Raises ModelFolderError if it is missing, broken or of an unknown pipeline."""
+    path = folder / MODEL_INDEX
+    if not path.is_file():
+        raise ModelFolderError(f"{folder} is no pipeline folder: {MODEL_INDEX} is missing")
+    index = read_json(path)
+    if index.get("_class_name") not in PIPELINE_TASKS:
+        raise ModelFolderError(
+            f"{path} is for the pipeline {index.get('_class_name')!r}; this package loads"
+            f" {' and '.join(PIPELINE_TASKS)}"
+        )
+    return index
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object. Raises ModelFolderError naming the file if it is anything else."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ModelFolderError(f"{path} is damaged: not readable as JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise ModelFolderError(f"{path} is damaged: expected a JSON object, found {type(value).__name__}")
+    return value
+
+
+def check_model_folder(folder: Path) -> dict[str, Any]:
+    """Check that every part of a pipeline folder is there and whole; return its index.
+
+    Reads all JSON files and the headers of all safetensors files, whose sizes must fit. Flipped bits inside a
+    tensor are not found. Raises ModelFolderError that names the first file or folder at fault.
+    """
+    index = read_model_index(folder)
+    for name, value in index.items():
+        is_component = isinstance(value, list) and len(value) == 2 and not name.startswith("_")
+        if is_component and value[0] is not None:
+            _check_component(folder / name)
+    return index
+
+
+def _check_component(folder: Path) -> None:
+    if not folder.is_dir():
+        raise ModelFolderError(f"the model is incomplete: the folder {folder} is missing")
+    present = {path.name for path in folder.iterdir()}
+    if not any(name.endswith(".json") for name in present):
+        raise ModelFolderError(f"the model is incomplete: {folder} has no configuration (*.json)")
+    shards: set[str] = set()
+    for path in sorted(folder.glob("*.json")):
+        value = read_json(path) if not path.name.endswith("vocab.json") else {}
+        if path.name.endswith(".safetensors.index.json"):
+            shards |= set(value.get("weight_map", {}).values())
+    for shard in sorted(shards - present):
+        raise ModelFolderError(f"the model is incomplete: {folder / shard} is missing")
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights and folder.name not in _WEIGHTLESS:
+        raise ModelFolderError(f"the model is incomplete: {folder} has no weights (*.safetensors)")
+    for path in weights:
+        tensor_names(path)
+
+
+def tensor_names(path: Path) -> list[str]:
+    """Names of the tensors in a safetensors file, from its header alone.
+
+    Raises ModelFolderError if the header is broken or the file is shorter or longer than the header says.
+    """
+    size = path.stat().st_size
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if size < 8 or length > min(_LARGEST_HEADER, size - 8):
+                raise ModelFolderError(f"{path} is damaged: truncated, or no safetensors file ({size} bytes)")
+            header = json.loads(file.read(length))
+        header.pop("__metadata__", None)
+        data_bytes = max((int(entry["data_offsets"][1]) for entry in header.values()), default=0)
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        if isinstance(error, ModelFolderError):
+            raise
+        raise ModelFolderError(f"{path} is damaged: its safetensors header is not readable") from error
+    if size != 8 + length + data_bytes:
+        raise ModelFolderError(
+            f"{path} is damaged: its header announces {8 + length + data_bytes} bytes, the file has {size}"
+        )
+    return list(header)
+
+
+def check_weights_fit(folder: Path, expected: list[str]) -> None:
+    """Check that the weights of one part name exactly the tensors that the network has.
+
+    Loaders tend to warn and go on with random values instead. Raises ModelFolderError.
+    """
+    stored = {name for path in sorted(folder.glob("*.safetensors")) for name in tensor_names(path)}
+    missing, surplus = sorted(set(expected) - stored), sorted(stored - set(expected))
+    for problem, names in (("lack", missing), ("have unknown", surplus)):
+        if names:
+            raise ModelFolderError(
+                f"the weights in {folder} {problem} {len(names)} tensors, {names[0]} among them;"
+                " they are not for this network"
+            )
+
+
+def fingerprint(folder: Path) -> str:
+    """A short hash of all that a pipeline folder holds: equal folders, wherever they are, have equal ones.
+
+    16 hex digits of SHA-256 over the names, sizes and contents of all files; of a file above 64 MiB only the
+    first and last MiB are read, so that naming a model of many gigabytes stays quick.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if not path.is_file() or path.suffix not in (".json", ".safetensors", ".txt"):
+            continue
+        size = path.stat().st_size
+        digest.update(f"{path.relative_to(folder).as_posix()}\0{size}\0".encode())
+        with path.open("rb") as file:
+            if size <= _HASHED_WHOLE:
+                digest.update(file.read())
+            else:
+                digest.update(file.read(_HASHED_EDGE))
+                file.seek(-_HASHED_EDGE, 2)
+                digest.update(file.read())
+    return digest.hexdigest()[:16]
+
+
+def size_in_bytes(folder: Path) -> int:
+    """Bytes on disk of all files in a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

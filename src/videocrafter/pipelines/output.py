@@ -1,0 +1,67 @@
+"""What a pipeline returns, and the forms that its frames can take."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+import torch
+from diffusers.utils import BaseOutput
+from torch import Tensor
+
+OutputType = Literal["np", "pt", "pil", "latent"]
+
+
+@dataclass
+class VideoPipelineOutput(BaseOutput):
+    """N videos of T frames.
+
+    Attributes:
+        frames: by `output_type`: "np" uint8 array [N, T, H, W, 3]; "pt" float tensor [N, T, 3, H, W] in
+            [-1, 1]; "pil" a list of N lists of T images; "latent" tensor [N, C, T, h, w].
+        seeds: seed of each video; None where the caller brought a generator.
+        seconds: wall-clock time of the phases "encode", "denoise" and "decode".
+    """
+
+    frames: Any
+    seeds: tuple[int | None, ...] = ()
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def check_output_type(output_type: str) -> None:
+    """Raise ValueError unless `output_type` is one of "np", "pt", "pil" and "latent"."""
+    if output_type not in get_args(OutputType):
+        raise ValueError(f"output_type must be one of {', '.join(get_args(OutputType))}; got {output_type!r}")
+
+
+def frames_as(pixels: Tensor, output_type: OutputType) -> Any:
+    """Bring float pixels [N, T, 3, H, W] in about [-1, 1] into the form asked for (not "latent")."""
+    pixels = pixels.float().clamp(-1.0, 1.0)
+    if output_type == "pt":
+        return pixels
+    bytes_last = ((pixels + 1.0) * 127.5).round().to(torch.uint8).permute(0, 1, 3, 4, 2).cpu().numpy()
+    if output_type == "np":
+        return bytes_last
+    from PIL import Image
+
+    return [[Image.fromarray(frame) for frame in video] for video in bytes_last]
+
+
+class PhaseClock:
+    """Measures named phases by the wall clock; waits for the accelerator before it reads the time."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Add the time spent inside to the phase `name`."""
+        start = time.perf_counter()
+        yield
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start

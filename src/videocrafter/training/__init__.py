@@ -1,0 +1,1 @@
+"""Training in stages: configurations, recipes, state and the loop."""

@@ -1,0 +1,168 @@
+"""A run's whole configuration: a recipe is a tuple of stages, a stage is a task and how it is trained.
+
+Values are checked when they are made, so that a wrong one stops a run before its first step. Fields marked
+`harmless` change what is written down, never what is learned: a run may be resumed with other values of them.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, is_dataclass
+from typing import Any, Literal
+
+from videocrafter.training.task import TaskConfig
+
+Precision = Literal["auto", "fp32", "bf16"]
+Decay = Literal["constant", "cosine", "linear"]
+
+_STAGE_NAME = re.compile(r"[a-z][a-z0-9_-]*")
+
+
+def harmless(default: Any) -> Any:
+    """A dataclass field with a default that may change between a run and its resumption."""
+    return field(default=default, metadata={"harmless": True})
+
+
+def _require(condition: bool, name: str, given: object, expected: str) -> None:
+    if not condition:
+        raise ValueError(f"{name} is {given!r}, expected {expected}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """Optimizer, learning rate over time, gradient clipping and accumulation.
+
+    Attributes:
+        name: "adamw"; or "muon" for hidden matrices (2-D, no embeddings) with AdamW for all else.
+        lr: highest learning rate, reached after warm-up. Muon's updates are scaled to AdamW's size, so that
+            one value serves both.
+        weight_decay: for matrices and kernels; vectors (biases, norms) never decay.
+        warmup_steps: steps of linear rise from lr / warmup_steps.
+        decay: how the rate falls from warm-up's end to the last step.
+        final_lr_fraction: the floor at the last step, as a share of lr (cosine and linear).
+        grad_clip: largest gradient norm; None leaves gradients as they are.
+        accumulate: forward passes per step, over all processes together.
+    """
+
+    name: Literal["adamw", "muon"] = "adamw"
+    lr: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.98)
+    eps: float = 1e-8
+    weight_decay: float = 0.01
+    warmup_steps: int = 100
+    decay: Decay = "constant"
+    final_lr_fraction: float = 0.0
+    grad_clip: float | None = 1.0
+    accumulate: int = 1
+
+    def __post_init__(self) -> None:
+        _require(self.name in ("adamw", "muon"), "optimizer.name", self.name, "'adamw' or 'muon'")
+        _require(self.lr > 0, "optimizer.lr", self.lr, "a number above 0")
+        _require(
+            all(0 <= beta < 1 for beta in self.betas),
+            "optimizer.betas",
+            self.betas,
+            "two numbers in [0, 1)",
+        )
+        _require(self.eps > 0, "optimizer.eps", self.eps, "a number above 0")
+        _require(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, "0 or more")
+        _require(self.warmup_steps >= 0, "optimizer.warmup_steps", self.warmup_steps, "0 or more")
+        _require(
+            self.decay in ("constant", "cosine", "linear"),
+            "optimizer.decay",
+            self.decay,
+            "'constant', 'cosine' or 'linear'",
+        )
+        _require(
+            0 <= self.final_lr_fraction <= 1,
+            "optimizer.final_lr_fraction",
+            self.final_lr_fraction,
+            "a share between 0 and 1",
+        )
+        _require(
+            self.grad_clip is None or self.grad_clip > 0,
+            "optimizer.grad_clip",
+            self.grad_clip,
+            "a number above 0, or none",
+        )
+        _require(self.accumulate >= 1, "optimizer.accumulate", self.accumulate, "1 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageConfig:
+    """One stage: what is trained, for how long, and what is written on the way.
+
+    Attributes:
+        name: names the stage's folders; lower-case letters, digits, "-" and "_".
+        task: frozen dataclass that builds the networks, data and loss.
+        num_steps: optimizer steps.
+        ema_decay: of the averaged weights, warmed up as min(decay, (1 + n) / (10 + n)); 0 keeps no average.
+        precision: "bf16" uses autocast; "auto" times both on this device and keeps the faster.
+        compile: run the trained networks through torch.compile.
+        log_every, validate_every, sample_every, checkpoint_every: in steps; 0 is never. The stage's last step
+            does all four, whatever they say (validation and samples only where not 0).
+        checkpoint_seconds: also save when this long has passed since the last save; 0 is never.
+        keep_checkpoints: newest checkpoints of the stage that are kept.
+    """
+
+    name: str
+    task: TaskConfig
+    num_steps: int
+    optimizer: OptimizerConfig = OptimizerConfig()
+    ema_decay: float = 0.999
+    precision: Precision = "auto"
+    compile: bool = False
+    log_every: int = harmless(50)
+    validate_every: int = harmless(500)
+    sample_every: int = harmless(1000)
+    checkpoint_every: int = harmless(1000)
+    checkpoint_seconds: float = harmless(600.0)
+    keep_checkpoints: int = harmless(2)
+
+    def __post_init__(self) -> None:
+        _require(
+            _STAGE_NAME.fullmatch(self.name) is not None,
+            "stage.name",
+            self.name,
+            "a lower-case letter, then letters, digits, '-' or '_'",
+        )
+        prefix = f"stages.{self.name}"
+        _require(
+            is_dataclass(self.task) and hasattr(self.task, "build"),
+            f"{prefix}.task",
+            self.task,
+            "a frozen dataclass with a build method",
+        )
+        _require(self.num_steps >= 1, f"{prefix}.num_steps", self.num_steps, "1 or more")
+        _require(0 <= self.ema_decay < 1, f"{prefix}.ema_decay", self.ema_decay, "a number in [0, 1)")
+        _require(
+            self.precision in ("auto", "fp32", "bf16"),
+            f"{prefix}.precision",
+            self.precision,
+            "'auto', 'fp32' or 'bf16'",
+        )
+        for name in ("log_every", "validate_every", "sample_every", "checkpoint_every", "checkpoint_seconds"):
+            value = getattr(self, name)
+            _require(value >= 0, f"{prefix}.{name}", value, "0 (never) or more")
+        _require(self.keep_checkpoints >= 1, f"{prefix}.keep_checkpoints", self.keep_checkpoints, "1 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipeConfig:
+    """Stages that follow each other; each starts from the averaged weights of the one before.
+
+    Attributes:
+        init: pipeline folder that the first stage starts from; None starts from nothing.
+    """
+
+    name: str
+    stages: tuple[StageConfig, ...]
+    seed: int = 0
+    init: str | None = None
+
+    def __post_init__(self) -> None:
+        _require(bool(self.name), "name", self.name, "the recipe's name")
+        _require(len(self.stages) > 0, "stages", self.stages, "at least one stage")
+        _require(self.seed >= 0, "seed", self.seed, "0 or more")
+        names = [stage.name for stage in self.stages]
+        _require(len(set(names)) == len(names), "stages", names, "stages with different names")

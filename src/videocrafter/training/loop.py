@@ -1,0 +1,215 @@
+"""The training loop and only the loop."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from videocrafter.training.checkpoint import Checkpoints
+from videocrafter.training.config import StageConfig
+from videocrafter.training.finite import FiniteGuard
+from videocrafter.training.interruption import StopRequest
+from videocrafter.training.optimizer import lr_fraction
+from videocrafter.training.precision import autocast
+from videocrafter.training.processes import Processes
+from videocrafter.training.progress import Progress
+from videocrafter.training.randomness import make_generator, seed_global_generators
+from videocrafter.training.state import TrainingState
+from videocrafter.training.task import Task
+from videocrafter.training.tracking import Tracker
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(kw_only=True)
+class StageLoop:
+    """Trains one stage from `state.step` to its end, or until it is asked to stop.
+
+    Attributes:
+        parameters: what learns, by name.
+        sample_folder: sample sheets go into one folder per step in it.
+        saved_step: step of the newest checkpoint; -1 if there is none.
+    """
+
+    stage: StageConfig
+    seed: int
+    task: Task
+    parameters: Mapping[str, nn.Parameter]
+    state: TrainingState
+    checkpoints: Checkpoints
+    sample_folder: Path
+    tracker: Tracker | None
+    progress: Progress | None
+    stop: StopRequest
+    processes: Processes
+    saved_step: int = -1
+
+    def __post_init__(self) -> None:
+        self._trained = list(self.parameters.values())
+        self._micro_steps = self.processes.micro_steps(self.stage.optimizer.accumulate)
+        self._guard = FiniteGuard(self.stage.name, self.processes.device)
+        self._saved_at = time.monotonic()
+        self._measured_from = (time.monotonic(), self.state.num_samples)
+
+    def run(self) -> bool:
+        """Train; True when the stage's last step is done, False when stopped before it.
+
+        Raises:
+            NonFiniteError: the loss or the gradient is not finite.
+            CheckpointError: a checkpoint could not be written.
+        """
+        stage, state = self.stage, self.state
+        self._set_mode(training=True)
+        while state.step < stage.num_steps:
+            self._train_step()
+            done = state.step == stage.num_steps
+            if done or _is_due(state.step, stage.log_every):
+                self._log()
+            if stage.validate_every and (done or _is_due(state.step, stage.validate_every)):
+                self._validate()
+            if stage.sample_every and (done or _is_due(state.step, stage.sample_every)):
+                self._write_samples()
+            stopping = self.processes.any(self.stop.requested())
+            if done or stopping or self._checkpoint_due():
+                self.save()
+            if stopping and not done:
+                return False
+        return True
+
+    def _train_step(self) -> None:
+        state, step, device = self.state, self.state.step, self.processes.device
+        started = time.perf_counter()
+        num_samples = 0
+        for micro_step in self._micro_steps:
+            batch = self.task.batch(step, micro_step)
+            seed_global_generators(self.seed, self.stage.name, step, micro_step)
+            generator = make_generator(device, self.seed, self.stage.name, step, micro_step, "loss")
+            with autocast(device, state.precision):
+                loss, metrics = self.task.loss(batch, generator)
+            self._guard.watch(step + 1, "loss", loss)
+            torch.autograd.backward(loss / self.stage.optimizer.accumulate)
+            state.window.add({**metrics, "loss": loss})
+            num_samples += self.task.num_samples(batch)
+        state.window.add({"grad_norm": self._gradient_norm(step)})
+        fraction = lr_fraction(self.stage.optimizer, step, self.stage.num_steps)
+        state.optimizer.set_lr_fraction(fraction)
+        state.optimizer.step()
+        state.optimizer.zero_grad()
+        if state.ema is not None:
+            state.ema.update()
+        state.step += 1
+        state.num_samples += num_samples * self.processes.count
+        state.seconds += time.perf_counter() - started
+        if self.progress is not None:
+            self.progress.advance(num_samples * self.processes.count)
+
+    def _gradient_norm(self, step: int) -> Tensor:
+        """Norm of the whole gradient, clipped to `grad_clip` afterwards."""
+        self.processes.sum_gradients(self._trained)
+        limit = self.stage.optimizer.grad_clip
+        norm = torch.nn.utils.get_total_norm([p.grad for p in self._trained if p.grad is not None])
+        self._guard.watch(step + 1, "gradient norm", norm)
+        if limit is not None:
+            torch.nn.utils.clip_grads_with_norm_(self._trained, limit, norm)
+        return norm
+
+    def _log(self) -> None:
+        self._guard.raise_if_bad()
+        now, (since, samples_then) = time.monotonic(), self._measured_from
+        self._measured_from = (now, self.state.num_samples)
+        means = self.state.window.take()
+        if self.tracker is None or self.progress is None:
+            return
+        fraction = lr_fraction(self.stage.optimizer, self.state.step - 1, self.stage.num_steps)
+        timing = {
+            "samples_per_s": (self.state.num_samples - samples_then) / max(1e-9, now - since),
+            "seconds": self.state.seconds,
+        }
+        counters = {"lr": self.stage.optimizer.lr * fraction, "samples": self.state.num_samples}
+        self.tracker.write(self.state.step, "train", {**means, **counters, **timing})
+        self.progress.show(means)
+
+    def _validate(self) -> None:
+        precision = autocast(self.processes.device, self.state.precision)
+        with self._main_process_looks("validate") as looks, precision:
+            if looks and self.tracker is not None:
+                values = {name: float(value) for name, value in self.task.validate().items()}
+                self.tracker.write(self.state.step, "validation", values)
+                shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
+                _log.info("%s, step %d, validation: %s", self.stage.name, self.state.step, shown)
+
+    def _write_samples(self) -> None:
+        with self._main_process_looks("samples") as looks:
+            if looks:
+                folder = self.sample_folder / f"{self.stage.name}-step-{self.state.step:08d}"
+                folder.mkdir(parents=True, exist_ok=True)
+                self.task.write_samples(folder)
+
+    def save(self) -> None:
+        """Write a checkpoint of the step that was just done, unless it is there."""
+        self._guard.raise_if_bad()
+        started = time.monotonic()
+        if self.saved_step != self.state.step:
+            if self.processes.is_main:
+                self.checkpoints.save(self.state.step, self._write_checkpoint)
+            self.processes.wait()
+        self.saved_step = self.state.step
+        self._saved_at = time.monotonic()
+        self._do_not_count(self._saved_at - started)
+
+    def save_pipeline(self, folder: Path) -> None:
+        """Write the pipeline with averaged weights into an empty folder."""
+        with self._averaged_weights():
+            self.task.save_pipeline(folder)
+
+    def _write_checkpoint(self, folder: Path) -> None:
+        # The pipeline holds the averaged weights; the state must see the raw ones, so it is written outside.
+        with self._averaged_weights():
+            self.task.save_pipeline(folder)
+        self.state.save(folder)
+
+    def _checkpoint_due(self) -> bool:
+        if _is_due(self.state.step, self.stage.checkpoint_every):
+            return True
+        limit = self.stage.checkpoint_seconds
+        return self.processes.any(limit > 0 and time.monotonic() - self._saved_at >= limit)
+
+    @contextmanager
+    def _main_process_looks(self, what: str) -> Iterator[bool]:
+        """Time in which one process looks at the averaged weights and the others wait.
+
+        It does not count as training time, and torch's generator is afterwards as before.
+        """
+        started, rng = time.monotonic(), torch.get_rng_state()
+        seed_global_generators(self.seed, self.stage.name, self.state.step, what)
+        self._set_mode(training=False)
+        with self._averaged_weights(), torch.no_grad():
+            yield self.processes.is_main
+        self._set_mode(training=True)
+        torch.set_rng_state(rng)
+        self.processes.wait()
+        self._do_not_count(time.monotonic() - started)
+
+    def _do_not_count(self, seconds: float) -> None:
+        """Leave time that was not spent on training out of the samples per second."""
+        since, samples = self._measured_from
+        self._measured_from = (since + seconds, samples)
+
+    def _averaged_weights(self) -> Any:
+        return nullcontext() if self.state.ema is None else self.state.ema.swapped_in()
+
+    def _set_mode(self, *, training: bool) -> None:
+        for module in self.task.modules().values():
+            module.train(training and any(parameter.requires_grad for parameter in module.parameters()))
+
+
+def _is_due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0

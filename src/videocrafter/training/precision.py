@@ -1,0 +1,108 @@
+"""Which precision trains faster on this device: measured, not guessed.
+
+bf16 matrix work is several times faster than fp32 on some CPUs and several times slower on others, so
+"auto" times a few real steps of the task in both. The choice is part of the run's state, so that a resumed
+run uses the same arithmetic, on whatever machine it goes on.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from videocrafter.training.config import Precision
+from videocrafter.training.randomness import make_generator, seed_global_generators
+from videocrafter.training.task import Batch, Task
+
+ChosenPrecision = Literal["fp32", "bf16"]
+
+_NUM_TIMED_BATCHES = 3
+_NUM_REPEATS = 2
+# bf16 must gain something to be worth its rounding.
+_SPEEDUP_NEEDED = 1.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrecisionChoice:
+    """The precision of a stage, and the measured seconds per step where both were timed."""
+
+    precision: ChosenPrecision
+    fp32_seconds: float | None = None
+    bf16_seconds: float | None = None
+
+
+def autocast(device: torch.device, precision: ChosenPrecision) -> AbstractContextManager[object]:
+    """Context in which the forward pass runs."""
+    if precision == "fp32":
+        return nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+def choose_precision(wanted: Precision, task: Task, device: torch.device) -> PrecisionChoice:
+    """Settle `wanted` for `task` on `device`. Weights, buffers and gradients are left as they were.
+
+    Raises:
+        ValueError: bf16 is wanted and the device has none.
+    """
+    has_bf16 = device.type != "cuda" or torch.cuda.is_bf16_supported()
+    if wanted == "bf16" and not has_bf16:
+        raise ValueError("precision is 'bf16', which this GPU does not support; use 'fp32' or 'auto'")
+    if wanted != "auto":
+        return PrecisionChoice(precision=wanted)
+    if not has_bf16:
+        return PrecisionChoice(precision="fp32")
+    # Layers such as batch norm update buffers in the forward pass.
+    buffers = [buffer for module in task.modules().values() for buffer in module.buffers()]
+    before = [buffer.clone() for buffer in buffers]
+    fp32_seconds, bf16_seconds = _time_both(task, device)
+    for buffer, value in zip(buffers, before, strict=True):
+        buffer.copy_(value)
+    faster = fp32_seconds / bf16_seconds >= _SPEEDUP_NEEDED
+    return PrecisionChoice(
+        precision="bf16" if faster else "fp32", fp32_seconds=fp32_seconds, bf16_seconds=bf16_seconds
+    )
+
+
+def _time_both(task: Task, device: torch.device) -> tuple[float, float]:
+    """Mean seconds of a forward and backward pass in fp32 and in bf16.
+
+    Batches differ (images, clips), so several are timed. Each is timed twice and its shorter time counts,
+    which leaves warm-up and hiccups out. The precisions take turns, so that a busy machine slows both.
+    """
+    totals = {"fp32": 0.0, "bf16": 0.0}
+    precisions: tuple[ChosenPrecision, ...] = ("fp32", "bf16")
+    for step in range(_NUM_TIMED_BATCHES):
+        batch = task.batch(step, 0)
+        times: dict[str, list[float]] = {"fp32": [], "bf16": []}
+        for _ in range(_NUM_REPEATS):
+            for precision in precisions:
+                times[precision].append(_seconds_of_pass(task, batch, step, device, precision))
+        for precision in precisions:
+            totals[precision] += min(times[precision]) / _NUM_TIMED_BATCHES
+    return totals["fp32"], totals["bf16"]
+
+
+def _seconds_of_pass(
+    task: Task, batch: Batch, step: int, device: torch.device, precision: ChosenPrecision
+) -> float:
+    seed_global_generators("precision", step)
+    generator = make_generator(device, "precision", step)
+    _synchronize(device)
+    start = time.perf_counter()
+    with autocast(device, precision):
+        loss, _ = task.loss(batch, generator)
+    torch.autograd.backward(loss)
+    _synchronize(device)
+    seconds = time.perf_counter() - start
+    for parameter in task.parameter_groups():
+        parameter.grad = None
+    return seconds
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

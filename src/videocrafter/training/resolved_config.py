@@ -1,0 +1,94 @@
+"""A run's configuration as plain JSON data, and what changed between two of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Change:
+    """One value that differs: its dotted path, both values, and whether training stays the same."""
+
+    path: str
+    before: object
+    now: object
+    harmless: bool
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.before!r} -> {self.now!r}"
+
+
+_ABSENT = "(absent)"
+
+
+def to_dict(config: object) -> dict[str, Any]:
+    """Nested JSON data of a config dataclass. Dataclasses name their class under "type"."""
+    plain = _plain(config)
+    if not isinstance(plain, dict):
+        raise ValueError(f"{config!r} is no config dataclass")
+    return plain
+
+
+def to_json(config: object) -> str:
+    """`to_dict` as indented JSON text."""
+    return json.dumps(to_dict(config), indent=2)
+
+
+def changes(before: dict[str, Any], config: object) -> list[Change]:
+    """What differs between a saved `to_dict` and a config of now."""
+    now = to_dict(config)
+    harmless = set(_harmless_paths(config))
+    old, new = dict(_leaves(before)), dict(_leaves(now))
+    paths = [*new, *(path for path in old if path not in new)]
+    return [
+        Change(path, old.get(path, _ABSENT), new.get(path, _ABSENT), path in harmless)
+        for path in paths
+        if old.get(path, _ABSENT) != new.get(path, _ABSENT)
+    ]
+
+
+def _plain(value: object) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        data = {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+        return {"type": type(value).__name__, **data}
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, Path):
+        return str(value)
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise ValueError(
+        f"a config holds {value!r} of type {type(value).__name__}, which cannot be saved as JSON"
+    )
+
+
+def _leaves(data: Any, path: str = "") -> Iterator[tuple[str, object]]:
+    """Dotted paths and values; items of a list that have a name go by it."""
+    if isinstance(data, dict):
+        for key, value in data.items():
+            yield from _leaves(value, f"{path}.{key}" if path else key)
+    elif isinstance(data, list) and data and all(isinstance(item, dict) for item in data):
+        for index, item in enumerate(data):
+            yield from _leaves(item, f"{path}.{item.get('name', index)}")
+    else:
+        yield path, data
+
+
+def _harmless_paths(value: object, path: str = "") -> Iterator[str]:
+    if is_dataclass(value) and not isinstance(value, type):
+        for field in fields(value):
+            inner = f"{path}.{field.name}" if path else field.name
+            item = getattr(value, field.name)
+            if field.metadata.get("harmless"):
+                yield from (leaf for leaf, _ in _leaves(_plain(item), inner))
+            else:
+                yield from _harmless_paths(item, inner)
+    elif isinstance(value, tuple):
+        for index, item in enumerate(value):
+            yield from _harmless_paths(item, f"{path}.{getattr(item, 'name', index)}")

@@ -1,0 +1,184 @@
+"""The folder of a run: whose it is, what it was started with, and where everything in it lives.
+
+config.json       the resolved configuration
+choices.json      what was measured once and must stay (the precision of each stage)
+log.jsonl         the log; tensorboard/ shows the same
+samples/          sample sheets during training
+checkpoints/      STAGE-step-00001234/: pipeline folder and training state
+stages/STAGE/     each finished stage as a pipeline folder
+final/            the finished pipeline folder
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from videocrafter.training.checkpoint import remove_leftovers, write_folder, write_text
+from videocrafter.training.config import RecipeConfig, StageConfig
+from videocrafter.training.precision import PrecisionChoice
+from videocrafter.training.resolved_config import changes, to_dict, to_json
+
+_log = logging.getLogger(__name__)
+
+_FOLDERS = ("checkpoints", "stages", "final", "samples", "tensorboard")
+_FILES = ("config.json", "choices.json", "log.jsonl")
+_STAGE_RECORD = "training.json"
+_LOCK = ".lock"
+
+
+class RunFolderError(ValueError):
+    """The output folder cannot be used for this run."""
+
+
+class RunFolder:
+    """Paths and records of a run under `root`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.checkpoints = root / "checkpoints"
+        self.samples = root / "samples"
+        self.final = root / "final"
+
+    def stage(self, name: str) -> Path:
+        """Pipeline folder of a finished stage."""
+        return self.root / "stages" / name
+
+    def finished_steps(self, name: str) -> int:
+        """Steps that a finished stage was trained for; 0 if it is not finished."""
+        try:
+            record = json.loads((self.stage(name) / _STAGE_RECORD).read_text())
+            return int(record["num_steps"])
+        except (OSError, ValueError, KeyError):
+            return 0
+
+    def has_checkpoint(self, stage: str) -> bool:
+        """Whether a stage has begun and saved."""
+        return any(self.checkpoints.glob(f"{stage}-step-*"))
+
+    def publish_final(self, last_stage: str) -> None:
+        """Copy the last stage to `final/`."""
+        write_folder(self.final, lambda folder: _copy_contents(self.stage(last_stage), folder))
+
+    def saved_choice(self, stage: str) -> PrecisionChoice | None:
+        """The precision that was settled when the stage began."""
+        choice = self._choices().get(stage)
+        return None if choice is None else PrecisionChoice(**choice)
+
+    def save_choice(self, stage: str, choice: PrecisionChoice) -> None:
+        """Keep a stage's precision for resumption."""
+        write_text(
+            self.root / "choices.json", json.dumps({**self._choices(), stage: asdict(choice)}, indent=2)
+        )
+
+    def _choices(self) -> dict[str, Any]:
+        path = self.root / "choices.json"
+        return json.loads(path.read_text()) if path.exists() else {}
+
+
+def write_stage_record(folder: Path, stage: StageConfig) -> None:
+    """Note in a stage's pipeline folder how it was trained."""
+    write_text(
+        folder / _STAGE_RECORD, json.dumps({"num_steps": stage.num_steps, "stage": to_dict(stage)}, indent=2)
+    )
+
+
+def open_run(root: Path, recipe: RecipeConfig, *, accept_changes: bool, overwrite: bool) -> RunFolder:
+    """Begin a run in `root`, or go on with the one that is there.
+
+    Raises:
+        RunFolderError: the folder holds a run with another configuration.
+        OSError: it cannot be written.
+    """
+    config_file = root / "config.json"
+    if overwrite:
+        _remove_run(root)
+    elif config_file.exists():
+        _check_same_run(config_file, recipe, accept_changes=accept_changes)
+    for folder in (root, root / "checkpoints", root / "stages"):
+        remove_leftovers(folder)
+    write_text(config_file, to_json(recipe))
+    return RunFolder(root)
+
+
+@contextmanager
+def lock(root: Path, *, overwrite: bool) -> Iterator[None]:
+    """Make the folder and keep a second run out of it. A killed run leaves no lock behind.
+
+    Raises:
+        RunFolderError: another run is training there, the folder holds something else than a run, or it
+            cannot be written.
+    """
+    if root.exists() and not root.is_dir():
+        raise RunFolderError(f"--output {root} is a file; give a folder")
+    try:
+        names = {path.name for path in root.iterdir()} if root.is_dir() else set()
+        if names - {_LOCK} and "config.json" not in names and not overwrite:
+            raise RunFolderError(
+                f"--output {root} is not empty and holds no run; give an empty folder, or --overwrite to "
+                "train beside what is there"
+            )
+        root.mkdir(parents=True, exist_ok=True)
+        file = (root / _LOCK).open("w")
+    except OSError as error:
+        raise RunFolderError(
+            f"--output {root} cannot be written ({error.strerror}); give a folder that you may write to"
+        ) from error
+    with file:
+        if not _lock_file(file.fileno()):
+            raise RunFolderError(f"another run is training into {root}; wait for it or give another folder")
+        yield
+
+
+def _lock_file(descriptor: int) -> bool:
+    try:
+        import fcntl
+    except ImportError:  # Windows has no such lock; two runs in one folder are the user's care there
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _check_same_run(config_file: Path, recipe: RecipeConfig, *, accept_changes: bool) -> None:
+    try:
+        before = json.loads(config_file.read_text())
+        found = changes(before, recipe)
+    except (ValueError, AttributeError) as error:
+        raise RunFolderError(
+            f"{config_file} cannot be read ({error}); give another folder or --overwrite"
+        ) from error
+    serious = [change for change in found if not change.harmless]
+    listed = "; ".join(str(change) for change in (serious or found))
+    if serious and not accept_changes:
+        raise RunFolderError(
+            f"{config_file.parent} holds a run with another configuration ({listed}). "
+            "Give the old values to go on with it, --accept-changes to go on with the new ones, --overwrite "
+            "to begin anew, or another folder"
+        )
+    if found:
+        _log.info("Going on with changed settings: %s", listed)
+
+
+def _remove_run(root: Path) -> None:
+    for name in _FILES:
+        (root / name).unlink(missing_ok=True)
+    for name in _FOLDERS:
+        if (root / name).exists():
+            shutil.rmtree(root / name)
+
+
+def _copy_contents(source: Path, target: Path) -> None:
+    for path in source.iterdir():
+        if path.is_dir():
+            shutil.copytree(path, target / path.name)
+        else:
+            shutil.copy2(path, target / path.name)

@@ -1,0 +1,166 @@
+"""Everything that a stage's next step depends on, to and from one file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from videocrafter.training.ema import ExponentialMovingAverage
+from videocrafter.training.optimizer import StageOptimizer
+from videocrafter.training.precision import ChosenPrecision
+from videocrafter.training.task import Task
+
+STATE_FOLDER = "training_state"
+STATE_FILE = "state.pt"
+_FORMAT = 1
+
+
+class MetricWindow:
+    """Means of logged scalars since the last log line. Tensors stay on their device until they are read."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, float | Tensor] = {}
+        self._counts: dict[str, int] = {}
+
+    def add(self, metrics: Mapping[str, float | Tensor]) -> None:
+        """Count one value of each metric."""
+        for name, value in metrics.items():
+            value = value.detach().float() if isinstance(value, Tensor) else value
+            self._sums[name] = self._sums[name] + value if name in self._sums else value
+            self._counts[name] = self._counts.get(name, 0) + 1
+
+    def take(self) -> dict[str, float]:
+        """The means; begins a new window."""
+        means = {name: float(total) / self._counts[name] for name, total in self._sums.items()}
+        self._sums, self._counts = {}, {}
+        return means
+
+    def state_dict(self) -> dict[str, Any]:
+        """Sums and counts of the open window."""
+        return {"sums": dict(self._sums), "counts": dict(self._counts)}
+
+    def load_state_dict(self, state: Mapping[str, Any], device: torch.device) -> None:
+        """Restore `state_dict`."""
+        self._sums = {
+            name: value.to(device) if isinstance(value, Tensor) else value
+            for name, value in state["sums"].items()
+        }
+        self._counts = dict(state["counts"])
+
+
+@dataclass(kw_only=True)
+class TrainingState:
+    """State of one stage.
+
+    Randomness has none: it is derived from the step. The generator of torch is saved only so that what
+    happens after the last step is the same as well.
+    """
+
+    stage: str
+    device: torch.device
+    modules: Mapping[str, nn.Module]
+    optimizer: StageOptimizer
+    ema: ExponentialMovingAverage | None
+    precision: ChosenPrecision
+    window: MetricWindow
+    step: int = 0
+    num_samples: int = 0
+    seconds: float = 0.0
+
+    def save(self, folder: Path) -> None:
+        """Write `training_state/` into a checkpoint's folder.
+
+        Raises:
+            OSError: the folder cannot be written, or the disk is full.
+        """
+        (folder / STATE_FOLDER).mkdir()
+        state = {
+            "format": _FORMAT,
+            "stage": self.stage,
+            "step": self.step,
+            "num_samples": self.num_samples,
+            "seconds": self.seconds,
+            "precision": self.precision,
+            "modules": {name: _tensors(module) for name, module in self.modules.items()},
+            "optimizer": self.optimizer.state_dict(),
+            "ema": None if self.ema is None else self.ema.state_dict(),
+            "window": self.window.state_dict(),
+            "torch_rng": torch.get_rng_state(),
+        }
+        with (folder / STATE_FOLDER / STATE_FILE).open("wb") as file:
+            torch.save(state, file)
+
+    def load(self, folder: Path) -> None:
+        """Restore what `save` wrote.
+
+        Raises:
+            ValueError: the state is of another stage, model, optimizer or format.
+        """
+        path = folder / STATE_FOLDER / STATE_FILE
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+        if saved["format"] != _FORMAT or saved["stage"] != self.stage:
+            raise ValueError(
+                f"{path} is of stage {saved['stage']!r} in format {saved['format']}, expected {self.stage!r} "
+                f"in format {_FORMAT}"
+            )
+        if set(saved["modules"]) != set(self.modules):
+            raise ValueError(
+                f"{path} holds the networks {sorted(saved['modules'])}, the stage has {sorted(self.modules)}"
+            )
+        if (saved["ema"] is None) != (self.ema is None):
+            raise ValueError(f"{path}: ema_decay was turned on or off since; that needs a new run")
+        try:
+            for name, module in self.modules.items():
+                module.load_state_dict(saved["modules"][name])
+        except RuntimeError as error:
+            raise ValueError(f"{path} does not fit the stage's networks: {error}") from error
+        self.optimizer.load_state_dict(saved["optimizer"])
+        if self.ema is not None:
+            self.ema.load_state_dict(saved["ema"])
+        self.window.load_state_dict(saved["window"], self.device)
+        self.step, self.num_samples, self.seconds = saved["step"], saved["num_samples"], saved["seconds"]
+        self.precision = saved["precision"]
+        torch.set_rng_state(saved["torch_rng"])
+
+
+def saved_precision(folder: Path) -> ChosenPrecision:
+    """The precision that a checkpoint was trained in."""
+    saved = torch.load(folder / STATE_FOLDER / STATE_FILE, map_location="cpu", weights_only=True, mmap=True)
+    precision: ChosenPrecision = saved["precision"]
+    return precision
+
+
+def trained_parameters(task: Task) -> dict[str, nn.Parameter]:
+    """The parameters that learn, by "module.parameter" name, in the order of the modules.
+
+    Raises:
+        ValueError: a learning parameter is in no module, or one that is not listed has `requires_grad`.
+    """
+    wanted = {id(parameter) for parameter in task.parameter_groups()}
+    found: dict[str, nn.Parameter] = {}
+    seen: set[int] = set()
+    for module_name, module in task.modules().items():
+        for name, parameter in module.named_parameters():
+            full_name = f"{module_name}.{name}"
+            if parameter.requires_grad != (id(parameter) in wanted):
+                should = "is to learn" if id(parameter) in wanted else "is not to learn"
+                raise ValueError(f"{full_name} {should} but has requires_grad={parameter.requires_grad}")
+            if id(parameter) in wanted and id(parameter) not in seen:
+                seen.add(id(parameter))
+                found[full_name] = parameter
+    if len(seen) != len(wanted):
+        raise ValueError(
+            f"{len(wanted) - len(seen)} learning parameters belong to none of the task's modules"
+        )
+    if not found:
+        raise ValueError("the task has no parameter that learns")
+    return found
+
+
+def _tensors(module: nn.Module) -> dict[str, Any]:
+    return dict(module.state_dict())

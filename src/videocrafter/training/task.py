@@ -1,0 +1,71 @@
+"""What a training stage asks of the model that it trains.
+
+The loop knows no model. A stage's config holds a *task config* (a frozen dataclass that is saved with the
+run); its `build` makes the *task*: networks, data and loss. Everything random that a task does is a pure
+function of what it is given (seed, stage, step, micro step, generator), so that a killed run can go on from
+its last checkpoint as if nothing had happened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+Batch: TypeAlias = Any
+"""Whatever `Task.batch` makes and `Task.loss` reads, on the task's device. The loop only passes it on."""
+
+
+class Task(Protocol):
+    """One stage's networks, data and loss."""
+
+    def modules(self) -> Mapping[str, nn.Module]:
+        """Networks that this stage trains or carries, by unique name; saved whole for resuming."""
+
+    def parameter_groups(self) -> list[nn.Parameter]:
+        """Parameters that learn; every other parameter of `modules` has `requires_grad=False`."""
+
+    def batch(self, step: int, micro_step: int = 0) -> Batch:
+        """Data of one forward pass: a pure function of (seed, stage, step, micro_step).
+
+        Args:
+            step: optimizer steps taken before this one, from 0.
+            micro_step: which of the `accumulate` passes of this step, from 0.
+        """
+
+    def loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Mapping[str, float | Tensor]]:
+        """Scalar loss to minimise, and scalars for the log.
+
+        All explicit randomness comes from `generator` (on the task's device). The global generators are
+        seeded for each pass, for dropout.
+        """
+
+    def num_samples(self, batch: Batch) -> int:
+        """Samples (clips or images) in a batch, for samples per second."""
+
+    def validate(self) -> Mapping[str, float]:
+        """Scalars measured on fixed data. Called with averaged weights, in eval mode, without gradients."""
+
+    def write_samples(self, folder: Path) -> None:
+        """Write sample sheets into `folder`, which exists. Called like `validate`."""
+
+    def save_pipeline(self, folder: Path) -> None:
+        """Write a folder (it exists, empty) that the pipelines load. Called with averaged weights."""
+
+
+class TaskConfig(Protocol):
+    """A frozen dataclass that builds a task."""
+
+    def build(self, start: Path | None, seed: int, stage_index: int, device: torch.device) -> Task:
+        """Make the task.
+
+        Args:
+            start: pipeline folder of the stage before, or the recipe's `init`; None starts from nothing.
+            seed: the recipe's seed. The global generators are already seeded for initialisation.
+            stage_index: place of the stage in its recipe, from 0.
+            device: where networks and batches live.
+        """

@@ -1,0 +1,166 @@
+"""The frame-wise autoencoder of the miniature: reconstruction with a light KL term, on crops of rendered frames.
+
+The official checkpoints bring Stable Diffusion's autoencoder; the miniature trains its own, of the same class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor, nn
+
+from videocrafter.data.sources.sprite_world import PLAIN_SCENES, SCENES, SpriteWorld, SpriteWorldConfig
+from videocrafter.media.contact_sheet import contact_sheet
+from videocrafter.media.image_file import write_image
+from videocrafter.models.autoencoder import decode_video, encode_video
+from videocrafter.training.randomness import derive_seed, make_generator
+
+_VALIDATION_SEED = 1_000_003
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoencoderTaskConfig:
+    """How the autoencoder is built and trained.
+
+    Attributes:
+        latent_channels: channels of a latent; the latent is 8 times smaller than the frame with four levels.
+        block_out_channels: channels of each level.
+        norm_groups: groups of every group norm.
+        sizes: sides in pixels at which the world is rendered, in turn.
+        crop: side of the crops that are trained on. The network is a convolution throughout, so that crops teach
+            it whole frames at a fraction of the cost.
+        batch_size: crops per batch.
+        kl_weight: weight of the mean KL term per latent value; keeps latents near a unit Gaussian.
+        num_validation: frames per size in the validation.
+    """
+
+    latent_channels: int = 16
+    block_out_channels: tuple[int, ...] = (16, 32, 64, 128)
+    norm_groups: int = 8
+    sizes: tuple[int, ...] = (64, 64, 32)
+    crop: int = 32
+    batch_size: int = 48
+    kl_weight: float = 3e-4
+    num_validation: int = 96
+
+    def build(self, start: Path | None, seed: int, stage_index: int, device: torch.device) -> AutoencoderTask:
+        """Make the task; `start` is a pipeline folder whose `vae` is trained on, None begins with random weights."""
+        return AutoencoderTask(self, start, seed, stage_index, device)
+
+
+class AutoencoderTask:
+    """Trains an `AutoencoderKL` (see `training/task.py` for what each method promises)."""
+
+    def __init__(
+        self, config: AutoencoderTaskConfig, start: Path | None, seed: int, stage_index: int, device: torch.device
+    ) -> None:
+        self.config, self.seed, self.stage_index, self.device = config, seed, stage_index, device
+        vae = _new_autoencoder(config) if start is None else AutoencoderKL.from_pretrained(start, subfolder="vae")
+        self.vae = vae.to(device)
+        self.worlds = {size: _world(size, derive_seed(seed, stage_index, size)) for size in set(config.sizes)}
+
+    def modules(self) -> Mapping[str, nn.Module]:
+        """The autoencoder alone."""
+        return {"vae": self.vae}
+
+    def parameter_groups(self) -> list[nn.Parameter]:
+        """All of its weights."""
+        return list(self.vae.parameters())
+
+    def batch(self, step: int, micro_step: int = 0) -> Tensor:
+        """Crops `[B, 3, crop, crop]` of frames that no other step shows."""
+        config = self.config
+        size = config.sizes[step % len(config.sizes)]
+        world = self.worlds[size]
+        first = (step * 64 + micro_step) * config.batch_size
+        frames = world.render([world.image_script(first + offset) for offset in range(config.batch_size)])[:, 0]
+        generator = make_generator(torch.device("cpu"), self.seed, self.stage_index, "crops", step, micro_step)
+        room = size - config.crop
+        corners = torch.randint(0, room + 1, (config.batch_size, 2), generator=generator).tolist()
+        crops = [
+            frame[:, top : top + config.crop, left : left + config.crop]
+            for frame, (top, left) in zip(frames, corners, strict=True)
+        ]
+        return torch.stack(crops).to(self.device)
+
+    def loss(self, batch: Tensor, generator: torch.Generator) -> tuple[Tensor, Mapping[str, float | Tensor]]:
+        """Mean absolute and mean squared error, and the KL term."""
+        posterior = self.vae.encode(batch).latent_dist
+        reconstruction = self.vae.decode(posterior.sample(generator)).sample.float()
+        squared = nn.functional.mse_loss(reconstruction, batch)
+        absolute = nn.functional.l1_loss(reconstruction, batch)
+        mean, logvar = posterior.mean.float(), posterior.logvar.float()
+        kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
+        loss = absolute + 2 * squared + self.config.kl_weight * kl
+        return loss, {"mse": squared.detach(), "kl": kl.detach()}
+
+    def num_samples(self, batch: Tensor) -> int:
+        """Crops in the batch."""
+        return len(batch)
+
+    @torch.no_grad()
+    def validate(self) -> Mapping[str, float]:
+        """Peak signal-to-noise ratio (dB, peak 2) of whole held-out frames at each size."""
+        scores = {}
+        for size in self.worlds:
+            frames = self._validation_frames(size, self.config.num_validation)
+            error = (self._reconstruct(frames) - frames).square().mean(dim=(1, 2, 3, 4))
+            scores[f"psnr_{size}"] = float((10 * torch.log10(4 / error)).mean())
+        return scores
+
+    @torch.no_grad()
+    def write_samples(self, folder: Path) -> None:
+        """Write frames and their reconstructions side by side."""
+        for size in self.worlds:
+            frames = self._validation_frames(size, 8)
+            pairs = torch.cat([frames, self._reconstruct(frames)], dim=1)
+            shown = ((pairs + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 1, 3, 4, 2).cpu().numpy()
+            write_image(folder / f"reconstructions-{size}.png", contact_sheet(list(shown), scale=3))
+
+    @torch.no_grad()
+    def save_pipeline(self, folder: Path) -> None:
+        """Write `vae/` with the scaling factor that gives latents unit variance."""
+        latents = torch.cat(
+            [
+                encode_video(self.vae, self._validation_frames(size, self.config.num_validation), sample=False)
+                .div(self.vae.config.scaling_factor)
+                .flatten()
+                for size in self.worlds
+            ]
+        )
+        self.vae.register_to_config(scaling_factor=round(1 / float(latents.std()), 5))
+        self.vae.save_pretrained(folder / "vae")
+
+    def _reconstruct(self, pixels_BTCHW: Tensor) -> Tensor:
+        latents = encode_video(self.vae, pixels_BTCHW, sample=False, chunk=32)
+        return decode_video(self.vae, latents, chunk=32).float().clamp(-1, 1)
+
+    def _validation_frames(self, size: int, count: int) -> Tensor:
+        world = _world(size, _VALIDATION_SEED)
+        return world.render([world.image_script(index) for index in range(count)]).to(self.device)
+
+
+def _world(size: int, seed: int) -> SpriteWorld:
+    return SpriteWorld(
+        SpriteWorldConfig(height=size, width=size, scenes=SCENES + PLAIN_SCENES, position_jitter=0.25, seed=seed)
+    )
+
+
+def _new_autoencoder(config: AutoencoderTaskConfig) -> AutoencoderKL:
+    levels = len(config.block_out_channels)
+    return AutoencoderKL(
+        in_channels=3,
+        out_channels=3,
+        latent_channels=config.latent_channels,
+        block_out_channels=config.block_out_channels,
+        down_block_types=("DownEncoderBlock2D",) * levels,
+        up_block_types=("UpDecoderBlock2D",) * levels,
+        layers_per_block=1,
+        norm_num_groups=config.norm_groups,
+        mid_block_add_attention=False,
+        scaling_factor=1.0,
+    )

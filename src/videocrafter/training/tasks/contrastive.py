@@ -1,0 +1,283 @@
+"""The miniature's CLIP: a text and an image tower trained on captioned clips and images.
+
+Three things keep the motion words alive, which a CLIP trained on stills forgets: the towers see clips (frames
+through the image tower, then a small transformer over frames that is thrown away after training); a batch holds
+groups of clips whose captions differ in one attribute only; and beside the contrast a small decoder, thrown away
+too, must write the caption from the frames' tokens, which makes every patch token tell what it shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import CLIPTextModel, CLIPVisionModel, PreTrainedTokenizerFast
+
+from videocrafter.data.sources.sprite_captions import worded_caption, worded_image_caption
+from videocrafter.data.sources.sprite_world import (
+    PLAIN_SCENES,
+    SCENES,
+    SPEEDS,
+    SceneScript,
+    SpriteWorld,
+    SpriteWorldConfig,
+    is_held_out,
+    vocabulary,
+)
+from videocrafter.models.image_encoder import encode_image, tiny_image_encoder
+from videocrafter.models.text_encoder import encode_text, tiny_text_encoder, tokenize
+from videocrafter.models.tokenizer import PAD_ID, build_word_tokenizer
+from videocrafter.training.randomness import derive_seed
+
+_VALIDATION_SEED = 2_000_003
+# What the clips of a group differ in, drawn with these odds: motion words are the hardest to learn.
+_GROUP_KINDS = ("motion", "subject", "scene", "speed")
+_GROUP_ODDS = (0.5, 0.2, 0.1, 0.2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContrastiveTaskConfig:
+    """How the two towers are built and trained.
+
+    Attributes:
+        width, text_layers, image_layers, heads: size of the towers.
+        max_length: longest caption in tokens, start and end included.
+        size, patch: side of the frames and of a patch, in pixels.
+        num_frames: frames that a clip is watched in, out of its eight.
+        num_groups, group_size: a batch is that many groups of clips that differ in one attribute.
+        image_share: share of the batches that are single images with captions without motion.
+        caption_weight: weight of the caption loss beside the contrast.
+    """
+
+    width: int = 128
+    text_layers: int = 3
+    image_layers: int = 3
+    heads: int = 4
+    max_length: int = 28
+    size: int = 64
+    patch: int = 8
+    num_frames: int = 4
+    num_groups: int = 16
+    group_size: int = 4
+    image_share: float = 0.2
+    caption_weight: float = 0.5
+
+    def build(self, start: Path | None, seed: int, stage_index: int, device: torch.device) -> ContrastiveTask:
+        """Make the task; with a `start` folder its towers are trained on."""
+        return ContrastiveTask(self, start, seed, stage_index, device)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaptionedClips:
+    """Frames [B, T, 3, H, W], how fast they follow each other [B], and what they show."""
+
+    pixels: Tensor
+    fps: Tensor
+    captions: list[str]
+
+
+class ContrastiveHeads(nn.Module):
+    """What training needs beside the towers: projections, a transformer over frames, a caption decoder."""
+
+    def __init__(self, width: int, heads: int, vocabulary_size: int, max_length: int, num_frames: int) -> None:
+        super().__init__()
+        self.text_projection = nn.Linear(width, width, bias=False)
+        self.clip_projection = nn.Linear(width, width, bias=False)
+        self.frame_positions = nn.Parameter(0.1 * torch.randn(num_frames, width))
+        self.fps_in = nn.Linear(2, width)
+        self.over_frames = nn.TransformerEncoder(
+            _norm_first_layer(nn.TransformerEncoderLayer, width, heads), num_layers=2, enable_nested_tensor=False
+        )
+        self.words = nn.Embedding(vocabulary_size, width)
+        self.word_positions = nn.Parameter(0.1 * torch.randn(max_length, width))
+        self.decoder = nn.TransformerDecoder(_norm_first_layer(nn.TransformerDecoderLayer, width, heads), num_layers=2)
+        self.to_word = nn.Linear(width, vocabulary_size)
+        self.log_temperature = nn.Parameter(torch.tensor(2.5))
+
+    def clip_embedding(self, class_tokens_BTD: Tensor, fps_B: Tensor) -> Tensor:
+        """Unit vectors [B, D] of clips, from the class tokens of their frames."""
+        speed_BD = self.fps_in(torch.stack([fps_B.log(), 8 / fps_B], dim=-1))
+        frames_BTD = class_tokens_BTD + self.frame_positions[: class_tokens_BTD.shape[1]]
+        mixed_BSD = self.over_frames(torch.cat([speed_BD[:, None], frames_BTD], dim=1))
+        return nn.functional.normalize(self.clip_projection(mixed_BSD[:, 0]), dim=-1)
+
+    def text_embedding(self, end_tokens_BD: Tensor) -> Tensor:
+        """Unit vectors [B, D] of captions, from their end tokens."""
+        return nn.functional.normalize(self.text_projection(end_tokens_BD), dim=-1)
+
+    def caption_loss(self, tokens_BTMD: Tensor, fps_B: Tensor, ids_BL: Tensor) -> Tensor:
+        """Mean cross entropy of each next word, given the words before it and all tokens of all frames."""
+        speed_B1D = self.fps_in(torch.stack([fps_B.log(), 8 / fps_B], dim=-1))[:, None]
+        frames_BTMD = tokens_BTMD + self.frame_positions[: tokens_BTMD.shape[1], None]
+        memory_BSD = torch.cat([speed_B1D, frames_BTMD.flatten(1, 2)], dim=1)
+        words_BLD = self.words(ids_BL[:, :-1]) + self.word_positions[: ids_BL.shape[1] - 1]
+        mask_LL = nn.Transformer.generate_square_subsequent_mask(words_BLD.shape[1], device=ids_BL.device)
+        logits_BLV = self.to_word(self.decoder(words_BLD, memory_BSD, tgt_mask=mask_LL, tgt_is_causal=True))
+        return nn.functional.cross_entropy(
+            logits_BLV.flatten(0, 1).float(), ids_BL[:, 1:].flatten(), ignore_index=PAD_ID
+        )
+
+
+class ContrastiveTask:
+    """Trains both towers together (see `training/task.py` for what each method promises)."""
+
+    def __init__(
+        self, config: ContrastiveTaskConfig, start: Path | None, seed: int, stage_index: int, device: torch.device
+    ) -> None:
+        self.config, self.seed, self.stage_index, self.device = config, seed, stage_index, device
+        if start is None:
+            self.tokenizer = build_word_tokenizer(vocabulary(), config.max_length)
+            size = {"hidden": config.width, "heads": config.heads}
+            self.text_encoder = tiny_text_encoder(
+                len(self.tokenizer), layers=config.text_layers, max_length=config.max_length, **size
+            )
+            self.image_encoder = tiny_image_encoder(config.size, config.patch, layers=config.image_layers, **size)
+        else:
+            self.tokenizer = PreTrainedTokenizerFast.from_pretrained(start, subfolder="tokenizer")
+            self.text_encoder = CLIPTextModel.from_pretrained(start, subfolder="text_encoder")
+            self.image_encoder = CLIPVisionModel.from_pretrained(start, subfolder="image_encoder")
+        self.heads = ContrastiveHeads(
+            config.width, config.heads, len(self.tokenizer), config.max_length, config.num_frames
+        )
+        for module in self.modules().values():
+            module.to(device).train()
+        self.world = _world(config.size, derive_seed(seed, stage_index, "world"))
+
+    def modules(self) -> Mapping[str, nn.Module]:
+        """Both towers and the heads that only training needs."""
+        return {"text_encoder": self.text_encoder, "image_encoder": self.image_encoder, "heads": self.heads}
+
+    def parameter_groups(self) -> list[nn.Parameter]:
+        """All weights that the loss reaches."""
+        for name, parameter in self.image_encoder.named_parameters():
+            # The norm after the class token's last block is never used: all tokens are read before it.
+            parameter.requires_grad_("post_layernorm" not in name)
+        return [p for module in self.modules().values() for p in module.parameters() if p.requires_grad]
+
+    def batch(self, step: int, micro_step: int = 0) -> CaptionedClips:
+        """Groups of clips that differ in one attribute, or images; never seen before or after."""
+        rng = np.random.default_rng([derive_seed(self.seed, self.stage_index, step, micro_step)])
+        images = rng.random() < self.config.image_share
+        first = (step * 64 + micro_step) * self.config.num_groups
+        scripts = []
+        for offset in range(self.config.num_groups):
+            base = self.world.image_script(first + offset) if images else self.world.script(first + offset)
+            scripts += contrasting_group(self.world, base, self.config.group_size, rng)
+        return self._render(self.world, scripts)
+
+    def loss(self, batch: CaptionedClips, generator: torch.Generator) -> tuple[Tensor, Mapping[str, float | Tensor]]:
+        """Symmetric contrast between clips and captions, and the caption loss."""
+        text_BD, clip_BD, caption_loss = self._embed(batch)
+        logits_BB = self.heads.log_temperature.clamp(max=4.6).exp() * clip_BD.float() @ text_BD.float().T
+        # Two clips of a batch may have the very same caption; either is right then.
+        same_BB = torch.tensor([[a == b for b in batch.captions] for a in batch.captions], device=self.device)
+        wanted_BB = same_BB / same_BB.sum(dim=1, keepdim=True)
+        contrast = 0.5 * (
+            nn.functional.cross_entropy(logits_BB, wanted_BB) + nn.functional.cross_entropy(logits_BB.T, wanted_BB)
+        )
+        hits = same_BB.gather(1, logits_BB.argmax(1, keepdim=True)).float().mean()
+        metrics = {"contrast": contrast.detach(), "caption": caption_loss.detach(), "retrieval": hits}
+        return contrast + self.config.caption_weight * caption_loss, metrics
+
+    def num_samples(self, batch: CaptionedClips) -> int:
+        """Clips or images in the batch."""
+        return len(batch.captions)
+
+    @torch.no_grad()
+    def validate(self) -> Mapping[str, float]:
+        """How often a clip finds its caption among captions that differ in one attribute, and how much a motion
+        word changes the text tower's output."""
+        world = _world(self.config.size, _VALIDATION_SEED)
+        rng = np.random.default_rng(_VALIDATION_SEED)
+        scores = {}
+        for kind in _GROUP_KINDS:
+            hits = []
+            for index in range(24):
+                group = contrasting_group(world, world.script(index), self.config.group_size, rng, kind)
+                text_BD, clip_BD, _ = self._embed(self._render(world, group))
+                hits.append(((clip_BD @ text_BD.T).argmax(1) == torch.arange(len(group), device=self.device)).float().mean())
+            scores[f"retrieval_by_{kind}"] = float(torch.stack(hits).mean())
+        scores["motion_word_change"] = self._motion_word_change()
+        return scores
+
+    def write_samples(self, folder: Path) -> None:
+        """There is nothing to look at."""
+
+    def save_pipeline(self, folder: Path) -> None:
+        """Write `tokenizer/`, `text_encoder/` and `image_encoder/`."""
+        self.tokenizer.save_pretrained(folder / "tokenizer")
+        self.text_encoder.save_pretrained(folder / "text_encoder")
+        self.image_encoder.save_pretrained(folder / "image_encoder")
+
+    def _embed(self, batch: CaptionedClips) -> tuple[Tensor, Tensor, Tensor]:
+        ids_BL, num_tokens_B = tokenize(self.tokenizer, self.text_encoder, batch.captions)
+        text_BLD = encode_text(self.tokenizer, self.text_encoder, batch.captions)
+        end_BD = text_BLD[torch.arange(len(text_BLD)), num_tokens_B - 1]
+        num_frames = batch.pixels.shape[1]
+        tokens_BTMD = encode_image(self.image_encoder, batch.pixels.flatten(0, 1)).unflatten(0, (-1, num_frames))
+        clip_BD = self.heads.clip_embedding(tokens_BTMD[:, :, 0], batch.fps)
+        caption_loss = self.heads.caption_loss(tokens_BTMD, batch.fps, ids_BL)
+        return self.heads.text_embedding(end_BD), clip_BD, caption_loss
+
+    def _render(self, world: SpriteWorld, scripts: list[SceneScript]) -> CaptionedClips:
+        pixels = world.render(scripts)
+        seen = np.linspace(0, pixels.shape[1] - 1, min(self.config.num_frames, pixels.shape[1])).round().astype(int)
+        return CaptionedClips(
+            pixels=pixels[:, seen].to(self.device),
+            fps=torch.tensor([script.fps for script in scripts], device=self.device),
+            captions=[script.caption for script in scripts],
+        )
+
+    def _motion_word_change(self) -> float:
+        pairs = [("moving to the left", "moving to the right"), ("moving up", "moving down"), ("growing", "shrinking")]
+        changes = []
+        for one, other in pairs:
+            captions = [f"a rocket is {words} over a blue sky" for words in (one, other)]
+            first, second = encode_text(self.tokenizer, self.text_encoder, captions)
+            changes.append((first - second).norm() / first.norm())
+        return float(torch.stack(changes).min())
+
+
+def contrasting_group(
+    world: SpriteWorld, base: SceneScript, size: int, rng: np.random.Generator, kind: str | None = None
+) -> list[SceneScript]:
+    """The script and others that differ from it in one attribute only: drawn, or `kind`.
+
+    A group may be smaller than asked for where an attribute has fewer values; held-out combinations are left out.
+    """
+    is_image = base.image_frame is not None
+    if kind is None:
+        kinds, odds = (("subject", "scene"), (0.7, 0.3)) if is_image else (_GROUP_KINDS, _GROUP_ODDS)
+        kind = str(rng.choice(kinds, p=odds))
+    if kind == "speed" and base.motion == "still":
+        kind = "motion"
+    values = {"motion": world.motions, "subject": world.subjects, "scene": world.scenes, "speed": SPEEDS}[kind]
+    group = [base]
+    for value in rng.permutation([value for value in values if value != getattr(base, kind)]).tolist():
+        if len(group) == size:
+            break
+        other = replace(base, **{kind: value})
+        if other.motion == "still":
+            other = replace(other, speed="medium")
+        if is_held_out(other.subject, other.motion, other.scene):
+            continue
+        wording = other.wording
+        words = (
+            worded_image_caption(other.subject, other.scene, wording)
+            if is_image
+            else worded_caption(other.subject, other.motion, other.scene, other.speed, wording)
+        )
+        group.append(replace(other, caption=words))
+    return group
+
+
+def _world(size: int, seed: int) -> SpriteWorld:
+    return SpriteWorld(SpriteWorldConfig(height=size, width=size, scenes=SCENES + PLAIN_SCENES, seed=seed))
+
+
+def _norm_first_layer(layer: type[nn.Module], width: int, heads: int) -> nn.Module:
+    return layer(width, heads, 2 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True)

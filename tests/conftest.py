@@ -1,0 +1,21 @@
+"""Set-up that all tests share: few threads, settled randomness, patience with slow machines."""
+
+import os
+import sys
+
+import pytest
+from hypothesis import settings
+
+# Must happen before torch is imported. Two threads are as fast as many for models this small.
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+
+settings.register_profile("house", deadline=None, max_examples=40, derandomize=True)
+settings.load_profile("house")
+
+
+@pytest.fixture(autouse=True)
+def _settled_torch() -> None:
+    """Seed torch for tests that use it, without importing it for those that do not."""
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.manual_seed(0)

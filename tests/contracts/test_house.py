@@ -1,0 +1,80 @@
+"""The rules of the house that no linter knows."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[2] / "src" / "videocrafter"
+FILES = sorted(SOURCE.rglob("*.py"))
+BANNED = {"utils", "util", "helpers", "helper", "common", "misc"}
+HEAVY = {"torch", "diffusers", "transformers", "accelerate", "peft", "av", "PIL", "numpy"}
+
+
+def modules_after(code: str) -> set[str]:
+    """The top-level modules that a fresh interpreter has loaded after running `code`."""
+    report = "\nimport sys; sys.stderr.write('|' + ' '.join({name.split('.')[0] for name in sys.modules}))"
+    done = subprocess.run([sys.executable, "-c", code + report], capture_output=True, text=True, check=True)
+    return set(done.stderr.rpartition("|")[2].split())
+
+
+def test_there_are_files_to_check():
+    assert len(FILES) > 20
+
+
+def test_no_file_holds_more_than_one_idea():
+    lengths = {
+        str(path.relative_to(SOURCE)): len(path.read_text(encoding="utf-8").splitlines()) for path in FILES
+    }
+    assert {name: length for name, length in lengths.items() if length > 400} == {}
+
+
+def test_every_function_reads_as_its_steps():
+    too_long = {}
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                continue
+            # The docstring is for the reader; only the code counts.
+            has_docstring = ast.get_docstring(node) is not None
+            first = node.body[min(1, len(node.body) - 1)] if has_docstring else node.body[0]
+            length = (node.end_lineno or 0) - first.lineno + 1
+            if length > 60:
+                too_long[f"{path.relative_to(SOURCE)}:{node.lineno} {node.name}"] = length
+    assert too_long == {}
+
+
+def test_every_file_is_named_for_what_it_owns():
+    names = [path for path in SOURCE.rglob("*") if path.stem in BANNED and "assets" not in path.parts]
+    assert names == []
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    assert modules_after("import videocrafter") & HEAVY == set()
+
+
+def test_help_loads_nothing_heavy():
+    code = (
+        "import sys; sys.argv = ['videocrafter', '--help']\n"
+        "from videocrafter.cli.main import main\n"
+        "try: main()\n"
+        "except SystemExit as stop: assert not stop.code, stop.code\n"
+    )
+    assert modules_after(code) & HEAVY == set()
+
+
+def test_media_needs_no_deep_learning_library():
+    code = "from videocrafter.media import contact_sheet, image_file, video_file"
+    assert modules_after(code) & {"torch", "diffusers", "transformers"} == set()
+
+
+def test_the_public_names_are_found_and_unknown_ones_refused():
+    import videocrafter
+
+    for name in videocrafter.__all__:
+        assert getattr(videocrafter, name) is not None
+        assert name in dir(videocrafter)
+    with pytest.raises(AttributeError, match="no attribute 'Nonsense'"):
+        _ = videocrafter.Nonsense

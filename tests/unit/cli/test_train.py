@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from videocrafter.cli.train import parse_duration, register
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
+from toy_run import toy_recipe  # noqa: E402
+
+runner = CliRunner()
+
+
+@pytest.fixture
+def app(monkeypatch: pytest.MonkeyPatch) -> typer.Typer:
+    recipes = types.ModuleType("videocrafter.training.recipes")
+    recipes.RECIPES = {"toy": toy_recipe, "other": toy_recipe}  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "videocrafter.training.recipes", recipes)
+    app = typer.Typer(pretty_exceptions_enable=False)
+    app.callback()(lambda: None)
+    register(app)
+    return app
+
+
+def test_a_dry_run_prints_the_resolved_configuration(app: typer.Typer, tmp_path: Path) -> None:
+    result = runner.invoke(
+        app, ["train", "toy", "--dry-run", "--set", "stages.low.num_steps=7", "--set", "seed=9"]
+    )
+    assert result.exit_code == 0
+    data = json.loads(result.stdout)
+    assert data["seed"] == 9
+    assert data["stages"][0]["num_steps"] == 7
+
+
+def test_training_says_where_the_model_is(app: typer.Typer, tmp_path: Path) -> None:
+    result = runner.invoke(app, ["train", "toy", "--output", str(tmp_path / "run")])
+    assert result.exit_code == 0, result.output
+    assert str(tmp_path / "run" / "final") in result.stderr
+
+
+def test_stop_after_says_how_to_go_on(app: typer.Typer, tmp_path: Path) -> None:
+    result = runner.invoke(app, ["train", "toy", "-o", str(tmp_path / "run"), "--stop-after", "0.001s"])
+    assert result.exit_code == 0
+    assert "stage low at step 1" in result.stderr
+    assert "same command goes on" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["toi"], "there is no recipe 'toi'; did you mean toy? Recipes: other, toy"),
+        (["toy"], "--output DIR"),
+        (["toy", "--set", "stages.low.lr=1"], "did you mean stages.low.optimizer.lr?"),
+        (["toy", "--set", "stages.low.num_steps=0"], "num_steps is 0, expected 1 or more"),
+        (["toy", "--stop-after", "soon"], "write it as 90s, 30m or 1.5h"),
+        (["toy", "--output", "{file}"], "is a file; give a folder"),
+        (["toy", "--output", "{folder}", "--set", "init=nowhere"], "init is 'nowhere', which is no folder"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(
+    app: typer.Typer, tmp_path: Path, arguments: list[str], said: str
+) -> None:
+    (tmp_path / "file").touch()
+    places = {"{file}": str(tmp_path / "file"), "{folder}": str(tmp_path / "run")}
+    result = runner.invoke(app, ["train", *(places.get(argument, argument) for argument in arguments)])
+    assert result.exit_code == 2
+    assert said in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90", 90), ("90s", 90), ("30m", 1800), ("1.5h", 5400), ("1h30m", 5400), ("1d", 86400)],
+)
+def test_durations(text: str, seconds: float) -> None:
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "0", "-5m", "5 minutes", "m", "1h30"])
+def test_what_is_no_duration(text: str) -> None:
+    with pytest.raises(ValueError, match="is no duration"):
+        parse_duration(text)
+
+
+def test_importing_the_command_loads_nothing_heavy() -> None:
+    code = "import sys, videocrafter.cli.train as t; sys.exit(any(m in sys.modules for m in ('torch', 'diffusers')))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,179 @@
+import json
+import math
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from videocrafter.evaluation.exam import ExamConfig, run_exam
+from videocrafter.evaluation.exam_parts import other_pictures
+from videocrafter.evaluation.judging import SHIPPED_JUDGE, judge_videos, load_judge, mark
+from videocrafter.evaluation.questions import ExamWorld, Questions
+from videocrafter.media.errors import OutputExistsError
+from videocrafter.models.judge import VideoJudge
+
+CONFIG = ExamConfig(
+    num_prompts=14,
+    num_speed_prompts=18,
+    num_images=6,
+    num_variety_prompts=2,
+    num_variety_seeds=2,
+    batch_size=5,
+)
+
+
+@dataclass
+class Defaults:
+    num_frames: int = 4
+    height: int = 32
+    width: int = 32
+
+
+class PerfectModel:
+    """Shows the true clip of every question of an exam, or its first frame all the time."""
+
+    def __init__(self, config: ExamConfig, *, frozen: bool = False) -> None:
+        questions = Questions(config.world, config.seed)
+        everything = [
+            *questions.text(config.num_prompts, config.fps),
+            *questions.speed(config.num_speed_prompts),
+            *questions.variety(config.num_variety_prompts, config.num_variety_seeds, config.fps),
+            *(one for kind in questions.image(config.num_images, config.fps) for one in kind),
+        ]
+        self._scripts = {(one.prompt, one.seed): one.script for one in everything}
+        self.generation_defaults = Defaults()
+        self._world = config.world.world(num_frames=4, height=32, width=32)
+        self._frozen = frozen
+        self.batches: list[int] = []
+
+    def __call__(
+        self, *, prompt: list[str], seeds: list[int], fps: list[float], **rest: Any
+    ) -> SimpleNamespace:
+        scripts = [self._scripts[key] for key in zip(prompt, seeds, strict=True)]
+        assert [script.fps for script in scripts] == fps
+        assert rest["output_type"] == "pt"
+        self.batches.append(len(prompt))
+        clips = self._world.render(scripts)
+        if "image" in rest:
+            assert torch.equal(torch.stack(rest["image"]), clips[:, 0])
+        return SimpleNamespace(frames=clips[:, :1].expand_as(clips) if self._frozen else clips)
+
+
+def untrained_judge() -> VideoJudge:
+    world = ExamWorld()
+    return VideoJudge(
+        subjects=list(world.subjects),
+        motions=list(world.motions),
+        scenes=list(world.scenes),
+        widths=(8, 8, 8, 8),
+    ).eval()
+
+
+def test_a_perfect_model_scores_what_the_judge_scores_on_real_clips(tmp_path) -> None:
+    model, told = PerfectModel(CONFIG), []
+    report = run_exam(
+        tmp_path, model, model, config=CONFIG, judge=untrained_judge(), on_progress=lambda *x: told.append(x)
+    )
+    for what in ("subject", "motion", "scene", "all"):
+        assert report[f"{what}_accuracy"] == report[f"real_{what}_accuracy"]
+    assert report["speed_correlation"] == report["real_speed_correlation_by_judge"]
+    assert report["variety"] == report["real_variety"] > 0.0
+    assert report["i2v_image_distance"] == 0.0 < report["i2v_shuffled_distance"]
+    assert report["i2v_image_dissimilarity"] < 1e-5 < report["i2v_shuffled_dissimilarity"]
+    assert report["num_videos"] == 14 + 18 + 4 + 2 * 6 == sum(model.batches)
+    assert told[-1] == (48, 48)
+    assert max(model.batches) == 5
+
+
+def test_the_folder_holds_the_report_the_answers_and_the_sheets(tmp_path) -> None:
+    report = run_exam(tmp_path / "new", PerfectModel(CONFIG), config=CONFIG, judge=untrained_judge())
+    saved = json.loads((tmp_path / "new" / "report.json").read_text())
+    assert saved["subject_accuracy"] == report["subject_accuracy"]
+    assert saved["settings"]["world"]["position_jitter"] == 0.12
+    assert len(saved["models"]["judge"]["weights_sha256"]) == 64
+    assert sum(row["count"] for row in saved["per"]["motion"].values()) == 14
+    answers = [json.loads(line) for line in (tmp_path / "new" / "answers.jsonl").read_text().splitlines()]
+    assert [one["part"] for one in answers].count("speed") == 18
+    wrong = sum(one["asked"][1] != one["seen"][1] for one in answers if one["part"] == "text")
+    assert wrong == sum(count for _, _, count in report["confusions"]["motion"])
+    assert {"wrong_motion.png", "speed.png", "variety.png"} <= {
+        path.name for path in (tmp_path / "new").iterdir()
+    }
+    assert "| motion |" in (tmp_path / "new" / "report.md").read_text()
+    assert "i2v_subject_accuracy" not in saved
+
+
+def test_the_batch_size_changes_nothing(tmp_path) -> None:
+    judge, reports = untrained_judge(), []
+    for size in (1, 7):
+        config = ExamConfig(num_prompts=7, num_speed_prompts=0, num_variety_prompts=0, batch_size=size)
+        reports.append(run_exam(tmp_path / str(size), PerfectModel(config), config=config, judge=judge))
+    for report in reports:
+        del report["seconds"], report["settings"]
+    assert reports[0] == reports[1]
+
+
+def test_an_old_report_is_only_replaced_on_request(tmp_path) -> None:
+    config = ExamConfig(num_prompts=2, num_speed_prompts=0, num_variety_prompts=0)
+    model, judge = PerfectModel(config), untrained_judge()
+    run_exam(tmp_path, model, config=config, judge=judge)
+    (tmp_path / "speed.png").write_bytes(b"left over")
+    made = len(model.batches)
+    with pytest.raises(OutputExistsError, match=r"report\.json"):
+        run_exam(tmp_path, model, config=config, judge=judge)
+    assert len(model.batches) == made, "found out before any work"
+    run_exam(tmp_path, model, config=config, judge=judge, overwrite=True)
+    assert not (tmp_path / "speed.png").exists(), "no sheet of another exam stays"
+
+
+def test_other_pictures_differ_in_subject_and_scene() -> None:
+    questions = Questions(ExamWorld(), 0).image(20, 8.0)[1]
+    for own, other in enumerate(other_pictures(questions)):
+        assert questions[own].script.subject != questions[other].script.subject
+        assert questions[own].script.scene != questions[other].script.scene
+
+
+def test_bad_arguments_are_named(tmp_path) -> None:
+    with pytest.raises(ValueError, match="no model"):
+        run_exam(tmp_path, None, None)
+    with pytest.raises(ValueError, match="num_prompts is 0"):
+        ExamConfig(num_prompts=0)
+    with pytest.raises(FileNotFoundError, match="no judge in"):
+        load_judge(tmp_path)
+
+
+shipped = pytest.mark.skipif(not SHIPPED_JUDGE.is_dir(), reason="this checkout ships no judge")
+
+
+@shipped
+def test_the_shipped_judge_knows_real_clips_from_frozen_and_reversed_ones() -> None:
+    judge, world = load_judge(), ExamWorld()
+    scripts = [one.script for one in Questions(world, 11).text(56, 8.0)]
+    clips = world.world(num_frames=8, height=64, width=64).render(scripts)
+    marks = mark(judge_videos(judge, clips), scripts)
+    assert sum(marks.subject) >= 55
+    assert sum(marks.motion) >= 53
+    assert sum(marks.scene) >= 55
+    frozen = judge_videos(judge, clips[:, :1].expand_as(clips)).motions
+    assert frozen.count("still") >= 54, "motion must be read from what moves, not from subject and scene"
+    backwards = judge_videos(judge, clips.flip(1)).motions
+    turned = {"left": "right", "up": "down", "growing": "shrinking", "up_left": "down_right"}
+    asked = [
+        (turned[one.motion], seen)
+        for one, seen in zip(scripts, backwards, strict=True)
+        if one.motion in turned
+    ]
+    assert sum(expected == seen for expected, seen in asked) >= len(asked) - 1
+
+
+@shipped
+def test_the_exam_sees_that_a_frozen_model_does_not_move(tmp_path) -> None:
+    moving = run_exam(tmp_path / "moving", PerfectModel(CONFIG), config=CONFIG)
+    frozen = run_exam(tmp_path / "frozen", PerfectModel(CONFIG, frozen=True), config=CONFIG)
+    assert moving["speed_correlation"] > 0.95
+    assert not frozen["speed_correlation"] > 0.5
+    assert frozen["subject_accuracy"] >= 0.9
+    assert frozen["motion_accuracy"] <= 0.2 < 0.8 <= moving["motion_accuracy"]
+    assert not math.isnan(moving["all_accuracy"])

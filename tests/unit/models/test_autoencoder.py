@@ -1,0 +1,106 @@
+import pytest
+import torch
+from diffusers import AutoencoderKL
+
+from videocrafter.models.autoencoder import decode_video, encode_video, spatial_factor
+
+
+def tiny_vae(**changes) -> AutoencoderKL:
+    torch.manual_seed(0)
+    settings = {
+        "block_out_channels": (8, 16, 16),
+        "down_block_types": ("DownEncoderBlock2D",) * 3,
+        "up_block_types": ("UpDecoderBlock2D",) * 3,
+        "norm_num_groups": 4,
+        "latent_channels": 3,
+        "scaling_factor": 0.5,
+    }
+    return AutoencoderKL(**{**settings, **changes}).eval().requires_grad_(False)
+
+
+@pytest.fixture
+def pixels() -> torch.Tensor:
+    return torch.rand(2, 5, 3, 16, 24, generator=torch.Generator().manual_seed(1)) * 2 - 1
+
+
+def test_layouts_and_factor(pixels) -> None:
+    vae = tiny_vae()
+    latents = encode_video(vae, pixels)
+    assert spatial_factor(vae) == 4
+    assert latents.shape == (2, 3, 5, 4, 6)
+    assert decode_video(vae, latents).shape == pixels.shape
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 7, 100])
+def test_the_chunk_does_not_matter(pixels, chunk: int) -> None:
+    vae = tiny_vae()
+    wanted = encode_video(vae, pixels, generator=torch.Generator().manual_seed(4), chunk=10)
+    got = encode_video(vae, pixels, generator=torch.Generator().manual_seed(4), chunk=chunk)
+    torch.testing.assert_close(got, wanted, rtol=1e-4, atol=2e-5)
+    torch.testing.assert_close(
+        decode_video(vae, wanted, chunk=chunk), decode_video(vae, wanted, chunk=10), rtol=1e-4, atol=2e-5
+    )
+
+
+def test_no_more_frames_than_the_chunk_at_once(pixels) -> None:
+    vae = tiny_vae()
+    seen = []
+    vae.encoder.register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
+    vae.decoder.register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
+    decode_video(vae, encode_video(vae, pixels, chunk=4), chunk=3)
+    assert seen == [4, 4, 2, 3, 3, 3, 1]
+
+
+@pytest.mark.parametrize("shift", [None, 0.3])
+def test_scale_and_shift_are_applied_and_undone(pixels, shift: float | None) -> None:
+    vae = tiny_vae(shift_factor=shift)
+    frame = pixels[1, 2][None]
+    mean = vae.encode(frame).latent_dist.mode()
+    latents = encode_video(vae, pixels, sample=False)
+    torch.testing.assert_close(latents[1:2, :, 2], (mean - (shift or 0.0)) * 0.5, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        decode_video(vae, latents)[1:2, 2], vae.decode(mean).sample, rtol=1e-4, atol=2e-5
+    )
+
+
+def test_sampling_follows_the_posterior(pixels) -> None:
+    vae = tiny_vae()
+    many = pixels[:1, :1].expand(200, 1, -1, -1, -1)
+    draws = encode_video(vae, many, generator=torch.Generator().manual_seed(0), chunk=64)
+    posterior = vae.encode(pixels[0, :1]).latent_dist
+    torch.testing.assert_close(draws[:, :, 0].mean(0), posterior.mean[0] * 0.5, rtol=0, atol=0.2)
+    ratio = draws[:, :, 0].std(0) / (posterior.std[0] * 0.5)
+    assert ratio.mean().item() == pytest.approx(1.0, abs=0.03)
+
+
+def test_a_video_does_not_depend_on_its_neighbours(pixels) -> None:
+    vae = tiny_vae()
+
+    def seeded(*seeds: int) -> list[torch.Generator]:
+        return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+    both = encode_video(vae, pixels, generator=seeded(1, 2))
+    alone = encode_video(vae, pixels[1:], generator=seeded(2))
+    torch.testing.assert_close(both[1:], alone, rtol=1e-4, atol=2e-5)
+    assert not torch.allclose(both[1:], encode_video(vae, pixels[1:], generator=seeded(3)), atol=1e-2)
+
+
+def test_gradients_reach_the_pixels(pixels) -> None:
+    pixels.requires_grad_(True)
+    encode_video(tiny_vae(), pixels, sample=False).square().sum().backward()
+    assert pixels.grad is not None
+    assert pixels.grad.abs().sum() > 0
+
+
+def test_bad_arguments_are_named(pixels) -> None:
+    vae = tiny_vae()
+    with pytest.raises(ValueError, match=r"B T C H W.*\(5, 3, 16, 24\)"):
+        encode_video(vae, pixels[0])
+    with pytest.raises(ValueError, match="multiples of 4, but are 15 and 24"):
+        encode_video(vae, pixels[..., :15, :])
+    with pytest.raises(ValueError, match="got 1 for 2 videos"):
+        encode_video(vae, pixels, generator=[torch.Generator()])
+    with pytest.raises(ValueError, match="at least 1, but is 0"):
+        encode_video(vae, pixels, chunk=0)
+    with pytest.raises(ValueError, match="B C T H W"):
+        decode_video(vae, torch.zeros(1, 3, 4, 4))

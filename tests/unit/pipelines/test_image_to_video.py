@@ -1,0 +1,79 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from videocrafter.pipelines.image_to_video import ImageToVideoPipeline, image_to_tensor
+
+RED = torch.tensor([1.0, -1.0, -1.0])[:, None, None].expand(3, 20, 24)
+BLUE = torch.tensor([-1.0, -1.0, 1.0])[:, None, None].expand(3, 20, 24)
+
+
+def latents(pipeline, image, **settings):
+    settings = {"prompt": "a cat", "seeds": 1, "output_type": "latent", **settings}
+    return pipeline(image, **settings).frames
+
+
+def test_the_image_changes_the_video_and_its_scale_weighs_it(i2v):
+    red, blue = latents(i2v, RED), latents(i2v, BLUE)
+    assert (red - blue).abs().max() > 1e-3
+    assert torch.equal(latents(i2v, RED, image_scale=0.0), latents(i2v, BLUE, image_scale=0.0))
+    assert (latents(i2v, RED, image_scale=0.5) - red).abs().max() > 1e-4
+
+
+def test_forms_of_the_same_picture_give_the_same_video(i2v):
+    array = np.random.default_rng(0).integers(0, 256, (20, 24, 3), dtype=np.uint8)
+    tensor = torch.from_numpy(array).permute(2, 0, 1).float() / 127.5 - 1
+    expected = latents(i2v, tensor)
+    assert torch.equal(latents(i2v, array), expected)
+    assert torch.equal(latents(i2v, Image.fromarray(array)), expected)
+
+
+def test_one_image_per_prompt_and_no_dependence_on_the_batch(i2v):
+    both = latents(i2v, [RED, BLUE], prompt=["a cat", "rocket"], seeds=[1, 2])
+    alone = latents(i2v, BLUE, prompt="rocket", seeds=2)
+    torch.testing.assert_close(both[1], alone[0], rtol=0, atol=1e-4)
+
+
+def test_unconditional_image_is_the_null_image_not_zero_tokens(i2v):
+    request = i2v.check_inputs("a cat", seeds=1)
+    conditional, unconditional = i2v.encode(request, [RED])
+    grey, _ = i2v.encode(request, [torch.zeros(3, 16, 16)])
+    assert unconditional is not None
+    torch.testing.assert_close(unconditional.image, grey.image)
+    assert unconditional.image.abs().max() > 0.1
+    assert not torch.allclose(unconditional.image, conditional.image)
+    assert torch.equal(unconditional.fps, conditional.fps)
+
+
+def test_prompt_may_be_left_out(i2v):
+    assert i2v(RED, seeds=1).frames.shape == (1, 4, 16, 16, 3)
+
+
+def test_saved_and_loaded_pipeline_makes_the_same_video(i2v, i2v_folder):
+    loaded = ImageToVideoPipeline.from_pretrained(i2v_folder)
+    loaded.set_progress_bar_config(disable=True)
+    assert torch.equal(latents(i2v, RED), latents(loaded, RED))
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.zeros((4, 4)), r"uint8 \[H, W, 3\]"),
+        (np.zeros((4, 4, 3)), "float64"),
+        (torch.zeros(1, 4, 4), "shape"),
+        (torch.zeros(3, 4, 4, dtype=torch.uint8), "float tensor"),
+        (torch.zeros(3, 1, 9), "at least 2 pixels per side; got 9x1"),
+        ("picture.png", "got str"),
+    ],
+)
+def test_what_is_no_picture_is_refused(image, message):
+    with pytest.raises(ValueError, match=message):
+        image_to_tensor(image)
+
+
+def test_wrong_number_of_images_and_negative_scale_are_refused(i2v):
+    with pytest.raises(ValueError, match="2 images for 1 prompts"):
+        i2v([RED, BLUE], "a cat")
+    with pytest.raises(ValueError, match="image_scale"):
+        i2v(RED, "a cat", image_scale=-1.0)

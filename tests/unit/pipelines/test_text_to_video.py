@@ -1,0 +1,211 @@
+import numpy as np
+import pytest
+import torch
+from tests.tiny_models import DEFAULTS, tiny_pipeline
+
+from videocrafter.diffusion.schedulers import SCHEDULERS, build_scheduler
+from videocrafter.pipelines.text_to_video import TextToVideoPipeline
+
+
+def difference(first, second):
+    return np.abs(first.astype(int) - second.astype(int)).max()
+
+
+def test_recommended_settings_are_used_and_frames_are_bytes(t2v):
+    result = t2v("a cat over the blue sky", seeds=1)
+    assert result.frames.shape == (1, DEFAULTS["num_frames"], DEFAULTS["height"], DEFAULTS["width"], 3)
+    assert result.frames.dtype == np.uint8
+    assert result.frames.std() > 1
+    assert result.seeds == (1,)
+    assert set(result.seconds) == {"encode", "denoise", "decode"}
+
+
+def test_order_of_the_output_is_prompt_by_prompt(t2v):
+    both = t2v(["a cat", "a rocket"], seeds=3, num_videos_per_prompt=2).frames
+    rocket = t2v("a rocket", seeds=4).frames
+    assert difference(both[3], rocket[0]) <= 1
+
+
+@pytest.mark.parametrize("name", [name for name in SCHEDULERS if name != "ddim-official"])
+def test_a_video_does_not_depend_on_its_batch_whatever_the_scheduler(name):
+    pipeline = tiny_pipeline(image=False)
+    pipeline.scheduler = build_scheduler(name, pipeline.scheduler.config)
+    settings = {"num_inference_steps": 4, "output_type": "latent", "eta": 1.0 if name == "ddim" else None}
+    batch = pipeline(["a cat", "a rocket left", "red car"], seeds=[1, 2, 3], **settings).frames
+    alone = pipeline("a rocket left", seeds=2, **settings).frames
+    other = pipeline("a rocket left", seeds=5, **settings).frames
+    scale = float(alone.abs().max())
+    torch.testing.assert_close(batch[1] / scale, alone[0] / scale, rtol=0, atol=1e-4)
+    assert (other - alone).abs().max() / scale > 1e-2
+
+
+def test_bytes_do_not_depend_on_the_batch(t2v):
+    batch = t2v(["a cat", "red car", "", "rocket"], seeds=[4, 5, 6, 7], fps=[4, 8, 16, 24]).frames
+    alone = t2v("red car", seeds=5, fps=8).frames
+    assert difference(batch[1], alone[0]) <= 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"prompt": "a rocket"},
+        {"fps": 20.0},
+        {"seeds": 2},
+        {"guidance_scale": 9.0},
+        {"negative_prompt": "night"},
+        {"guidance_rescale": 1.0},
+        {"eta": 1.0},
+        {"num_inference_steps": 5},
+    ],
+)
+def test_every_setting_changes_the_video(t2v, change):
+    base = {"prompt": "a cat over the night", "seeds": 1, "output_type": "latent"}
+    before, after = t2v(**base).frames, t2v(**{**base, **change}).frames
+    assert (before - after).abs().max() > 1e-4
+
+
+def test_guidance_of_one_or_less_runs_one_branch_and_ignores_the_negative_prompt(t2v):
+    base = {"prompt": "a cat", "seeds": 1, "output_type": "latent", "guidance_scale": 1.0}
+    assert torch.equal(t2v(**base).frames, t2v(**base, negative_prompt="night").frames)
+    assert torch.equal(t2v(**base).frames, t2v(**{**base, "guidance_scale": 0.0}).frames)
+
+
+def test_output_types_show_the_same_video(t2v):
+    base = {"prompt": "a cat", "seeds": 1}
+    frames = t2v(**base).frames
+    pixels = t2v(**base, output_type="pt").frames
+    pictures = t2v(**base, output_type="pil").frames
+    assert pixels.shape == (1, 4, 3, 16, 16)
+    assert pixels.abs().max() <= 1
+    as_bytes = ((pixels + 1) * 127.5).round().byte().permute(0, 1, 3, 4, 2).numpy()
+    assert difference(frames, as_bytes) == 0
+    assert difference(frames[0, 2], np.asarray(pictures[0][2])) == 0
+
+
+def test_other_sizes_and_lengths_work(t2v):
+    assert t2v("a cat", seeds=1, height=24, width=32, num_frames=6).frames.shape == (1, 6, 24, 32, 3)
+    assert t2v("a cat", seeds=1, num_frames=1).frames.shape == (1, 1, 16, 16, 3)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"height": 20}, r"height must be a multiple of 8, but is 20; 16 and 24 are the nearest"),
+        ({"width": 4}, r"width must be a multiple of 8, but is 4; 8 is the nearest"),
+        ({"width": -8}, r"width .* -8; 8 is"),
+        ({"num_frames": 0}, r"1 \.\.\. 16, but is 0"),
+        ({"num_frames": 17}, r"1 \.\.\. 16, but is 17"),
+        ({"fps": 0}, "fps"),
+        ({"fps": [4, 8]}, "fps has 2 values for 1 prompts"),
+        ({"fps": float("nan")}, "fps"),
+        ({"num_inference_steps": 0}, r"1 \.\.\. 1000, but is 0"),
+        ({"num_inference_steps": 1001}, "1001"),
+        ({"guidance_scale": -1.0}, "at least 0"),
+        ({"guidance_scale": float("inf")}, "guidance_scale"),
+        ({"guidance_rescale": 1.5}, r"0 \.\.\. 1"),
+        ({"eta": 2.0}, r"0 \.\.\. 1"),
+        ({"num_videos_per_prompt": 0}, "at least 1"),
+        ({"prompt": []}, "no prompt"),
+        ({"prompt": [1]}, "prompt must be"),
+        ({"negative_prompt": ["a", "b"]}, "negative_prompt has 2 values"),
+        ({"output_type": "gif"}, "np, pt, pil, latent"),
+    ],
+)
+def test_wrong_settings_are_refused_with_what_is_allowed(t2v, wrong, message):
+    with pytest.raises(ValueError, match=message):
+        t2v(**{"prompt": "a cat", "seeds": 1, **wrong})
+
+
+def test_eta_is_refused_where_it_would_be_ignored():
+    pipeline = tiny_pipeline(image=False)
+    pipeline.scheduler = build_scheduler("unipc", pipeline.scheduler.config)
+    with pytest.raises(ValueError, match="eta is a setting of DDIM"):
+        pipeline("a cat", eta=0.5)
+
+
+def test_a_schedulers_own_limit_is_found_before_anything_is_computed():
+    pipeline = tiny_pipeline(image=False)
+    pipeline.scheduler = build_scheduler("lcm", pipeline.scheduler.config)
+    with pytest.raises(ValueError):
+        pipeline.check_inputs("a cat", num_inference_steps=900)
+
+
+def test_notes_name_what_is_unusual(t2v):
+    def notes(prompt, **settings):
+        return t2v.notes(t2v.check_inputs(prompt, seeds=1, **settings))
+
+    assert notes("a cat over the blue sky") == []
+    assert "empty" in notes("")[0]
+    assert "red car" in notes("a red cart")[0]
+    assert "'gorgeous'" in notes("a gorgeous cat")[0]
+    assert "trained for 4 frames" in notes("a cat", num_frames=8)[0]
+    assert "fps 4 to 24" in notes("a cat", fps=30)[0]
+    assert "16x16" in notes("a cat", width=24)[0]
+    assert notes("a cat", num_frames=1) == []
+
+
+def test_callback_follows_the_steps(t2v):
+    seen = []
+
+    def callback(pipeline, step, timestep, tensors):
+        seen.append((pipeline is t2v, step, tuple(tensors["latents"].shape)))
+        return {}
+
+    t2v("a cat", seeds=1, callback_on_step_end=callback)
+    assert seen == [(True, step, (1, 4, 4, 4, 4)) for step in range(3)]
+
+
+def test_prompts_are_encoded_once_each(t2v, monkeypatch):
+    from videocrafter.pipelines import video_pipeline
+
+    encoded = []
+    original = video_pipeline.encode_text
+
+    def spy(tokenizer, text_encoder, prompts):
+        encoded.extend(prompts)
+        return original(tokenizer, text_encoder, prompts)
+
+    monkeypatch.setattr(video_pipeline, "encode_text", spy)
+    t2v(["a cat", "a cat", "rocket"], seeds=1, num_videos_per_prompt=2)
+    assert sorted(encoded) == ["", "a cat", "rocket"]
+
+
+def test_saved_and_loaded_pipeline_makes_the_same_video(t2v, tmp_path):
+    t2v.save_pretrained(tmp_path / "saved")
+    loaded = TextToVideoPipeline.from_pretrained(tmp_path / "saved")
+    loaded.set_progress_bar_config(disable=True)
+    assert loaded.generation_defaults == t2v.generation_defaults
+    assert loaded.knowledge == t2v.knowledge
+    before, after = t2v("a cat", seeds=1).frames, loaded("a cat", seeds=1).frames
+    assert difference(before, after) == 0
+
+
+def test_signal_scale_survives_saving_and_changes_the_video(t2v, tmp_path):
+    scaled = tiny_pipeline(image=False, signal_scale=0.3)
+    scaled.save_pretrained(tmp_path / "saved")
+    loaded = TextToVideoPipeline.from_pretrained(tmp_path / "saved")
+    loaded.set_progress_bar_config(disable=True)
+    assert loaded.config["signal_scale"] == 0.3
+    plain = t2v("a cat", seeds=1, output_type="latent").frames
+    assert (loaded("a cat", seeds=1, output_type="latent").frames - plain).abs().max() > 1e-3
+
+
+def test_unknown_keys_in_the_configuration_are_refused():
+    with pytest.raises(ValueError, match="num_frmaes"):
+        tiny_pipeline(image=False, defaults={"num_frmaes": 3})
+    with pytest.raises(ValueError, match="colours"):
+        tiny_pipeline(image=False, knowledge={"colours": ["red"]})
+
+
+def test_runs_in_bfloat16():
+    pipeline = tiny_pipeline(image=False).to(dtype=torch.bfloat16)
+    assert pipeline("a cat", seeds=1).frames.shape == (1, 4, 16, 16, 3)
+
+
+def test_splitting_a_request_changes_nothing(t2v):
+    request = t2v.check_inputs(["a cat", "rocket"], seeds=1, num_videos_per_prompt=2, fps=[4, 20])
+    parts = request.split(3)
+    assert [part.num_videos for part in parts] == [3, 1]
+    assert parts[1].prompts == ("rocket",)
+    assert parts[1].fps == (20.0,)
+    assert parts[1].seeds == (2,)

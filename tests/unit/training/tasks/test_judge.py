@@ -1,0 +1,76 @@
+import json
+
+import torch
+
+from videocrafter.data.sources.sprite_world import is_held_out
+from videocrafter.models.judge import VideoJudge
+from videocrafter.training.tasks.judge import JudgeTask, JudgeTaskConfig, spoil
+
+CPU = torch.device("cpu")
+
+
+def small_task(seed: int = 0) -> JudgeTask:
+    config = JudgeTaskConfig(batch_size=4, widths=(8, 8, 8, 8), num_validation=6)
+    return config.build(None, seed, 0, CPU)
+
+
+def test_a_batch_is_a_function_of_seed_and_step() -> None:
+    task, again, other = small_task(), small_task(), small_task(seed=1)
+    assert torch.equal(task.batch(3).pixels, again.batch(3).pixels)
+    assert torch.equal(task.batch(3).labels.centers, again.batch(3).labels.centers)
+    for different in (task.batch(4), task.batch(3, 1), other.batch(3)):
+        assert not torch.equal(task.batch(3).pixels, different.pixels)
+
+
+def test_it_learns_held_out_combinations_too() -> None:
+    task = small_task()
+    scripts = [task.world.script(index) for index in range(200)]
+    share = sum(is_held_out(one.subject, one.motion, one.scene) for one in scripts) / 200
+    assert 0.03 < share < 0.2
+
+
+def test_labels_are_numbers_of_the_judges_names() -> None:
+    task = small_task()
+    batch, script = task.batch(2), task.world.script(2 * 1024 * 4 + 1)
+    assert task.judge.config.subjects[batch.labels.subject[1]] == script.subject
+    assert task.judge.config.motions[batch.labels.motion[1]] == script.motion
+    assert task.judge.config.scenes[batch.labels.scene[1]] == script.scene
+
+
+def test_spoiling_keeps_range_and_picture() -> None:
+    clips = torch.rand(6, 2, 3, 8, 8).repeat_interleave(8, 3).repeat_interleave(8, 4) * 1.6 - 0.8
+    spoilt = spoil(clips, torch.Generator().manual_seed(0))
+    assert spoilt.shape == clips.shape
+    assert float(spoilt.abs().max()) <= 1.0
+    difference = (spoilt - clips).abs().mean(dim=(1, 2, 3, 4))
+    assert (difference > 0.0).all(), "every clip is spoilt"
+    assert (difference < 0.4).all(), "none beyond recognition"
+
+
+def test_one_step_lowers_the_loss_of_its_batch_and_the_folder_loads(tmp_path) -> None:
+    task = small_task()
+    optimizer = torch.optim.SGD(task.parameter_groups(), lr=0.01)
+    batch = task.batch(0)
+    before, metrics = task.loss(batch, torch.Generator())
+    before.backward()
+    optimizer.step()
+    assert float(task.loss(batch, torch.Generator())[0].detach()) < float(before.detach())
+    assert {"loss", "subject_accuracy", "motion_accuracy", "center_error"} <= set(metrics)
+    assert task.num_samples(batch) == 4
+
+    task.save_pipeline(tmp_path)
+    assert VideoJudge.from_pretrained(tmp_path).dtype == torch.float16
+    assert task.judge.dtype == torch.float32, "saving must not touch the weights in training"
+    go_on = JudgeTaskConfig(batch_size=4).build(tmp_path, 0, 0, CPU)
+    assert go_on.judge.dtype == torch.float32
+
+
+def test_validation_reports_each_fps_and_samples_are_written(tmp_path) -> None:
+    task = small_task()
+    scores = task.validate()
+    assert {"subject_accuracy", "motion_accuracy_at_4_fps", "motion_accuracy_at_24_fps"} <= set(scores)
+    assert scores == task.validate()
+    task.write_samples(tmp_path)
+    verdicts = json.loads((tmp_path / "verdicts.json").read_text())
+    assert len(verdicts) == 24
+    assert len(verdicts[0]["seen"]) == 3

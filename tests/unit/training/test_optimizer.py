@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from videocrafter.training.config import OptimizerConfig
+from videocrafter.training.optimizer import StageOptimizer, lr_fraction
+
+
+def test_the_rate_rises_holds_and_falls_to_its_floor() -> None:
+    config = OptimizerConfig(warmup_steps=4, decay="cosine", final_lr_fraction=0.1)
+    fractions = [lr_fraction(config, step, 20) for step in range(20)]
+    assert fractions[:4] == [0.25, 0.5, 0.75, 1.0]
+    assert fractions[4] == 1.0
+    assert fractions[-1] == pytest.approx(0.1)
+    assert all(a > b for a, b in zip(fractions[4:], fractions[5:], strict=False))
+
+
+def test_linear_and_constant() -> None:
+    linear = OptimizerConfig(warmup_steps=0, decay="linear")
+    assert [lr_fraction(linear, step, 5) for step in range(5)] == pytest.approx([1, 0.75, 0.5, 0.25, 0])
+    constant = OptimizerConfig(warmup_steps=0)
+    assert {lr_fraction(constant, step, 5) for step in range(5)} == {1.0}
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(5, 4)
+        self.hidden = nn.Linear(4, 4)
+        self.conv = nn.Conv1d(4, 2, 1)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        return self.conv(self.hidden(self.embedding(tokens)).transpose(1, 2)).square().mean()
+
+
+def build(name: str) -> tuple[Net, StageOptimizer]:
+    torch.manual_seed(0)
+    net = Net()
+    config = OptimizerConfig(name=name, lr=1e-2, weight_decay=0.1)  # type: ignore[arg-type]
+    return net, StageOptimizer(config, {"net": net}, dict(net.named_parameters()))
+
+
+def train(net: Net, optimizer: StageOptimizer, num_steps: int) -> None:
+    for _ in range(num_steps):
+        net(torch.arange(5)[None]).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_every_parameter_learns_and_the_state_goes_on(name: str) -> None:
+    net, optimizer = build(name)
+    before = {key: value.clone() for key, value in net.state_dict().items()}
+    train(net, optimizer, 2)
+    assert all(not torch.equal(before[key], value) for key, value in net.state_dict().items())
+    other_net, other = build(name)
+    other_net.load_state_dict(net.state_dict())
+    other.load_state_dict(optimizer.state_dict())
+    train(net, optimizer, 2)
+    train(other_net, other, 2)
+    assert all(torch.equal(a, b) for a, b in zip(net.parameters(), other_net.parameters(), strict=True))
+
+
+def test_muon_takes_hidden_matrices_only() -> None:
+    net, optimizer = build("muon")
+    muon = next(o for o in optimizer._optimizers if isinstance(o, torch.optim.Muon))
+    assert [id(p) for group in muon.param_groups for p in group["params"]] == [id(net.hidden.weight)]
+
+
+def test_muon_on_an_old_torch_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.optim, "Muon")
+    with pytest.raises(ValueError, match=r"needs torch 2\.9"):
+        build("muon")
+
+
+def test_vectors_do_not_decay() -> None:
+    net, optimizer = build("adamw")
+    decays = {
+        id(p): group["weight_decay"]
+        for o in optimizer._optimizers
+        for group in o.param_groups
+        for p in group["params"]
+    }
+    assert decays[id(net.hidden.weight)] == 0.1
+    assert decays[id(net.hidden.bias)] == 0.0
+
+
+def test_the_settings_of_now_win_over_the_saved_ones() -> None:
+    net, optimizer = build("adamw")
+    train(net, optimizer, 1)
+    config = OptimizerConfig(lr=5e-4, weight_decay=0.0)
+    other = StageOptimizer(config, {"net": net}, dict(net.named_parameters()))
+    other.load_state_dict(optimizer.state_dict())
+    groups = [group for o in other._optimizers for group in o.param_groups]
+    assert {group["lr"] for group in groups} == {5e-4}
+    assert {group["weight_decay"] for group in groups} == {0.0}
+
+
+def test_a_state_of_other_parameters_is_refused() -> None:
+    net, optimizer = build("adamw")
+    other = StageOptimizer(OptimizerConfig(), {}, {"hidden": net.hidden.weight})
+    with pytest.raises(ValueError, match="cannot go on from the other"):
+        other.load_state_dict(optimizer.state_dict())

@@ -1,0 +1,147 @@
+"""A run that is stopped or killed and started again equals one that was not, to the last bit."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from toy_run import toy_recipe
+from toy_task import ToyTaskConfig
+
+import videocrafter
+from videocrafter.training.run import train
+from videocrafter.training.tracking import TIMING_KEYS, read_log
+
+SCRIPT = Path(__file__).parent / "toy_run.py"
+SECONDS_PER_STEP = 0.01
+LAST_CHECKPOINT = "checkpoints/high-step-00000017"
+
+
+def start(output: Path) -> subprocess.Popen[bytes]:
+    source = Path(videocrafter.__file__).parents[1]
+    environment = {**os.environ, "PYTHONPATH": str(source), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(SCRIPT), str(output), str(SECONDS_PER_STEP)]
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
+
+
+def wait_for_step(output: Path, step: int, process: subprocess.Popen[bytes]) -> None:
+    """Return when the log shows that many steps of both stages together."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        log = output / "log.jsonl"
+        if log.exists() and log.read_bytes().count(b'"kind": "train"') * 5 >= step:
+            return
+        time.sleep(0.005)
+
+
+def assert_same(one: Any, other: Any, path: str = "state") -> None:
+    assert type(one) is type(other), path
+    if isinstance(one, torch.Tensor):
+        assert one.dtype == other.dtype, path
+        assert one.numpy().tobytes() == other.numpy().tobytes(), path
+    elif isinstance(one, dict):
+        assert list(one) == list(other), path
+        for key in one:
+            assert_same(one[key], other[key], f"{path}.{key}")
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(other), path
+        for index, (a, b) in enumerate(zip(one, other, strict=True)):
+            assert_same(a, b, f"{path}.{index}")
+    else:
+        assert one == other, path
+
+
+def load_state(output: Path, checkpoint: str = LAST_CHECKPOINT) -> dict[str, Any]:
+    state = torch.load(output / checkpoint / "training_state" / "state.pt", weights_only=True)
+    del state["seconds"]
+    return state
+
+
+def untimed_log(output: Path) -> list[dict[str, Any]]:
+    return [{k: v for k, v in entry.items() if k not in TIMING_KEYS} for entry in read_log(output)]
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    assert_same(load_state(one), load_state(other))
+    for file in ("final/net.pt", "stages/low/net.pt", "samples/high-step-00000016/sheet.txt"):
+        assert (one / file).read_bytes() == (other / file).read_bytes(), file
+    assert untimed_log(one) == untimed_log(other)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("uninterrupted") / "run"
+    assert start(output).wait(120) == 0
+    return output
+
+
+def test_a_run_killed_again_and_again_equals_an_uninterrupted_one(
+    tmp_path: Path, uninterrupted: Path
+) -> None:
+    output = tmp_path / "run"
+    rng = random.Random(0)
+    kills = 0
+    for step in (1, 10, 20, 26):
+        process = start(output)
+        wait_for_step(output, step, process)
+        time.sleep(rng.uniform(0, 5 * SECONDS_PER_STEP))
+        process.kill()
+        kills += process.wait() == -signal.SIGKILL
+    assert kills == 4
+    assert not (output / "final").exists()
+    assert start(output).wait(120) == 0
+    assert_same_run(output, uninterrupted)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_the_same_command_goes_on(
+    tmp_path: Path, uninterrupted: Path, number: signal.Signals
+) -> None:
+    output = tmp_path / "run"
+    process = start(output)
+    wait_for_step(output, 5, process)
+    process.send_signal(number)
+    assert process.wait(60) == 128 + number
+    saved = sorted(path.name for path in (output / "checkpoints").iterdir())
+    assert saved and not any(name.startswith(".tmp-") for name in saved)
+    assert start(output).wait(120) == 0
+    assert_same_run(output, uninterrupted)
+
+
+def test_stopping_after_a_time_saves_between_intervals(tmp_path: Path) -> None:
+    recipe = toy_recipe(ToyTaskConfig(seconds_per_step=0.05), checkpoint_every=0)
+    outcome = train(recipe, tmp_path / "run", stop_after_s=0.15)
+    assert not outcome.finished
+    assert outcome.stage == "low"
+    assert 0 < outcome.step < 24
+    assert (tmp_path / "run/checkpoints" / f"low-step-{outcome.step:08d}" / "net.pt").exists()
+
+
+def test_checkpoints_do_not_change_what_is_learned(tmp_path: Path) -> None:
+    train(toy_recipe(checkpoint_every=1), tmp_path / "often")
+    train(toy_recipe(checkpoint_every=0, validate_every=0, sample_every=0), tmp_path / "never")
+    often, never = load_state(tmp_path / "often"), load_state(tmp_path / "never")
+    assert_same(often, never)
+
+
+def test_a_finished_last_stage_is_extended(tmp_path: Path) -> None:
+    import dataclasses
+
+    whole = toy_recipe()
+    constant = dataclasses.replace(whole.stages[1], name="only", num_steps=20)
+    longer = dataclasses.replace(whole, stages=(constant,))
+    shorter = dataclasses.replace(whole, stages=(dataclasses.replace(constant, num_steps=10),))
+    train(longer, tmp_path / "at-once")
+    train(shorter, tmp_path / "in-two")
+    train(longer, tmp_path / "in-two", accept_changes=True)
+    last = "checkpoints/only-step-00000020"
+    assert_same(load_state(tmp_path / "in-two", last), load_state(tmp_path / "at-once", last))
+    assert (tmp_path / "in-two/final/net.pt").read_bytes() == (tmp_path / "at-once/final/net.pt").read_bytes()

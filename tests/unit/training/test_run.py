@@ -1,0 +1,229 @@
+"""The rest of what a run promises: its folder, its errors, and what it writes down."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+from toy_run import toy_recipe
+from toy_task import ToyTask, ToyTaskConfig
+
+from videocrafter.training.finite import FiniteGuard, NonFiniteError
+from videocrafter.training.interruption import StopRequest
+from videocrafter.training.precision import choose_precision
+from videocrafter.training.run import train
+from videocrafter.training.run_folder import RunFolderError, lock
+from videocrafter.training.state import trained_parameters
+from videocrafter.training.tracking import read_log, truncate_log
+
+CPU = torch.device("cpu")
+
+
+def test_what_a_run_leaves(tmp_path: Path) -> None:
+    output = tmp_path / "run"
+    outcome = train(toy_recipe(), output)
+    assert outcome.finished
+    assert (outcome.stage, outcome.step, outcome.signal) == ("high", 17, None)
+    assert sorted(path.name for path in (output / "checkpoints").iterdir()) == [
+        "high-step-00000016", "high-step-00000017", "low-step-00000020", "low-step-00000024",
+    ]  # fmt: skip
+    assert (output / "final/net.pt").read_bytes() == (output / "stages/high/net.pt").read_bytes()
+    assert json.loads((output / "config.json").read_text())["name"] == "toy"
+    lines = [line for line in read_log(output) if line["kind"] == "train" and line["stage"] == "low"]
+    assert [line["step"] for line in lines] == [5, 10, 15, 20, 24]
+    assert {"loss", "lr", "grad_norm", "samples_per_s", "jitter"} <= set(lines[0])
+    assert lines[-1]["samples"] == 24 * 2 * 6
+
+
+def test_a_pipeline_holds_the_average_and_the_state_the_raw_weights(tmp_path: Path) -> None:
+    train(toy_recipe(), tmp_path)
+    checkpoint = tmp_path / "checkpoints/high-step-00000017"
+    state = torch.load(checkpoint / "training_state/state.pt", weights_only=True)
+    pipeline = torch.load(checkpoint / "net.pt", weights_only=True)
+    assert torch.equal(pipeline["0.weight"], state["ema"]["averages"]["net.0.weight"])
+    assert not torch.equal(pipeline["0.weight"], state["modules"]["net"]["0.weight"])
+
+
+def test_a_stage_starts_from_the_one_before_and_the_first_from_init(tmp_path: Path) -> None:
+    starts: list[Path | None] = []
+
+    class Spy(ToyTaskConfig):
+        def build(self, start: Path | None, seed: int, stage_index: int, device: torch.device) -> ToyTask:
+            starts.append(start)
+            return super().build(start, seed, stage_index, device)
+
+    train(toy_recipe(), tmp_path / "before")
+    recipe = dataclasses.replace(toy_recipe(Spy()), init=str(tmp_path / "before/final"))
+    train(recipe, tmp_path / "after")
+    assert starts == [tmp_path / "before/final", tmp_path / "after/stages/low"]
+    with pytest.raises(ValueError, match="give a pipeline folder"):
+        train(dataclasses.replace(recipe, init="nowhere"), tmp_path / "never")
+    assert not (tmp_path / "never").exists()
+
+
+def test_a_finished_run_trains_nothing(tmp_path: Path) -> None:
+    train(toy_recipe(), tmp_path)
+    before = (tmp_path / "log.jsonl").read_bytes()
+    assert train(toy_recipe(), tmp_path).finished
+    assert (tmp_path / "log.jsonl").read_bytes() == before
+
+
+def test_another_configuration_is_refused_unless_accepted(tmp_path: Path) -> None:
+    train(toy_recipe(), tmp_path, stop_after_s=0.0)
+    changed = toy_recipe(ema_decay=0.5)
+    with pytest.raises(RunFolderError, match=r"stages\.low\.ema_decay: 0\.9 -> 0\.5"):
+        train(changed, tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["stages"][0]["ema_decay"] == 0.9
+    assert train(changed, tmp_path, accept_changes=True).finished
+    assert json.loads((tmp_path / "config.json").read_text())["stages"][0]["ema_decay"] == 0.5
+
+
+def test_harmless_changes_need_no_leave(tmp_path: Path) -> None:
+    train(toy_recipe(), tmp_path, stop_after_s=0.0)
+    assert train(toy_recipe(log_every=1, checkpoint_every=3), tmp_path).finished
+
+
+def test_a_folder_with_other_things_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(RunFolderError, match="is not empty and holds no run"):
+        train(toy_recipe(), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+    train(toy_recipe(), tmp_path, overwrite=True)
+    assert (tmp_path / "thesis.txt").read_text() == "mine"
+
+
+def test_overwrite_begins_anew(tmp_path: Path) -> None:
+    train(toy_recipe(), tmp_path)
+    outcome = train(toy_recipe(ema_decay=0.5), tmp_path, overwrite=True, stop_after_s=0.0)
+    assert (outcome.stage, outcome.step) == ("low", 1)
+    assert not (tmp_path / "final").exists()
+
+
+def test_a_file_or_an_unwritable_folder_as_output(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(RunFolderError, match="is a file"):
+        train(toy_recipe(), tmp_path / "file")
+    with pytest.raises(RunFolderError, match="cannot be written"):
+        train(toy_recipe(), tmp_path / "file" / "run")
+
+
+def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:
+    with lock(tmp_path, overwrite=False), pytest.raises(RunFolderError, match="another run is training"):
+        train(toy_recipe(), tmp_path)
+
+
+def test_a_loss_that_is_no_number_stops_the_run(tmp_path: Path) -> None:
+    recipe = toy_recipe(ToyTaskConfig(nan_at_step=6))
+    with pytest.raises(NonFiniteError, match=r"stage 'low', step 7: the loss is nan"):
+        train(recipe, tmp_path)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["low-step-00000004"]
+    assert train(toy_recipe(), tmp_path, accept_changes=True).finished
+
+
+def test_the_guard_notes_the_first_bad_step_where_a_look_is_dear() -> None:
+    guard = FiniteGuard("low", torch.device("cpu"))
+    guard._immediate = False
+    for step, value in enumerate([1.0, float("inf"), 2.0, float("nan")], start=1):
+        guard.watch(step, "loss", torch.tensor(value))
+    with pytest.raises(NonFiniteError, match="step 2"):
+        guard.raise_if_bad()
+
+
+def test_accumulation_equals_one_large_batch(tmp_path: Path) -> None:
+    """The mean over micro steps is what is minimised: the logged gradient norm is that of their mean gradient."""
+    task = ToyTaskConfig().build(None, 3, 0, CPU)
+    batches = [task.batch(0, micro_step)[1] for micro_step in range(2)]
+    assert not torch.equal(*batches)
+    train(toy_recipe(num_steps=1), tmp_path)
+    first = next(line for line in read_log(tmp_path) if line["kind"] == "train")
+    assert first["samples"] == 12
+
+
+def test_measuring_precision_leaves_the_task_as_it_was() -> None:
+    task = ToyTaskConfig().build(None, 0, 0, CPU)
+    before = {key: value.clone() for key, value in task.net.state_dict().items()}
+    choice = choose_precision("auto", task, CPU)
+    assert choice.fp32_seconds is not None
+    assert choice.bf16_seconds is not None
+    wanted = "bf16" if choice.fp32_seconds / choice.bf16_seconds >= 1.05 else "fp32"
+    assert choice.precision == wanted
+    assert all(torch.equal(before[key], value) for key, value in task.net.state_dict().items())
+    assert all(parameter.grad is None for parameter in task.parameter_groups())
+    assert choose_precision("bf16", task, CPU).precision == "bf16"
+
+
+def test_the_measured_precision_is_kept_for_resumption(tmp_path: Path) -> None:
+    recipe = toy_recipe(precision="auto")
+    train(recipe, tmp_path, stop_after_s=0.0)
+    choices = tmp_path / "choices.json"
+    chosen = json.loads(choices.read_text())["low"]["precision"]
+    other = "fp32" if chosen == "bf16" else "bf16"
+    # Had the first run been killed before its first checkpoint, only this file would hold the choice.
+    (saved,) = (tmp_path / "checkpoints").iterdir()
+    (saved / "training_state/manifest.json").unlink()
+    choices.write_text(choices.read_text().replace(f'"{chosen}"', f'"{other}"'))
+    train(recipe, tmp_path, stop_after_s=0.0)
+    state = torch.load(saved / "training_state/state.pt", weights_only=True)
+    assert state["precision"] == other
+
+
+def test_the_log_is_cut_back_to_a_checkpoint(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    lines = [
+        {"stage": s, "step": n, "kind": "train"}
+        for s, n in [("low", 5), ("low", 9), ("high", 2), ("high", 4)]
+    ]
+    whole = "".join(json.dumps(line) + "\n" for line in lines)
+    for stage, step, kept in [("high", 2, 3), ("high", -1, 2), ("low", 5, 1), ("low", -1, 0), ("high", 9, 4)]:
+        log.write_text(whole + '{"stage": "hi')
+        truncate_log(tmp_path, ["low", "high"], stage, step)
+        assert read_log(tmp_path) == lines[:kept]
+
+
+def test_a_task_that_contradicts_itself_is_refused() -> None:
+    task = ToyTaskConfig().build(None, 0, 0, CPU)
+    assert len(trained_parameters(task)) == 6
+    task.net[0].bias.requires_grad_(False)
+    with pytest.raises(ValueError, match=r"net\.0\.bias is to learn but has requires_grad=False"):
+        trained_parameters(task)
+
+
+def test_a_run_in_a_thread_leaves_signals_alone(tmp_path: Path) -> None:
+    outcomes = []
+    thread = threading.Thread(target=lambda: outcomes.append(train(toy_recipe(), tmp_path)))
+    thread.start()
+    thread.join()
+    assert outcomes[0].finished
+
+
+def test_a_second_signal_quits_at_once() -> None:
+    with StopRequest() as stop:
+        stop._handle(2, None)
+        assert stop.requested()
+        with pytest.raises(KeyboardInterrupt):
+            stop._handle(2, None)
+
+
+def test_progress_is_logged_where_there_is_no_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("videocrafter.training.progress._SECONDS_BETWEEN_LINES", 0.0)
+    with caplog.at_level(logging.INFO):
+        train(toy_recipe(), tmp_path)
+    lines = [record.message for record in caplog.records if "samples/s" in record.message]
+    assert any(
+        line.startswith("low (1/2): step 7 of 24") and "left" in line and "loss" in line for line in lines
+    )
+
+
+@pytest.mark.slow
+def test_compiled_networks_train_and_keep_their_names(tmp_path: Path) -> None:
+    pytest.importorskip("torch._inductor")
+    train(toy_recipe(num_steps=2, compile=True), tmp_path, stop_after_s=0.0)
+    state = torch.load(tmp_path / "checkpoints/low-step-00000001/training_state/state.pt", weights_only=True)
+    assert "0.weight" in state["modules"]["net"]
