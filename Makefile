@@ -34,7 +34,7 @@ demo: $(VENV)/.installed
 	@mkdir -p demo
 	$(BIN)/videocrafter generate "a rocket flying up over a blue sky" \
 		--contact-sheet demo/rocket.png --overwrite -o demo/rocket.mp4
-	$(BIN)/videocrafter generate "a butterfly flying left" --image $(DEMO_IMAGE) \
+	$(BIN)/videocrafter generate "a butterfly flying left at sunset" --image $(DEMO_IMAGE) \
 		--contact-sheet demo/butterfly.png --overwrite -o demo/butterfly.mp4
 
 test: $(VENV)/.installed-dev

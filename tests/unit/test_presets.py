@@ -18,7 +18,7 @@ def assets(tmp_path, monkeypatch):
 def test_family_is_resolved_by_task(assets):
     assert resolve_model("tiny", "t2v") == assets / "tiny-t2v"
     assert resolve_model("tiny-t2v", "t2v") == assets / "tiny-t2v"
-    with pytest.raises(ValueError, match="tiny-i2v.*missing from this installation"):
+    with pytest.raises(ValueError, match=r"tiny-i2v.*missing from this installation"):
         resolve_model("tiny", "i2v")
 
 

@@ -66,7 +66,8 @@ def evaluate(
         if i2v_folder is not None:
             picture = load_pipeline(i2v_folder, device=where, expect=ImageToVideoPipeline)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
         bar = progress.add_task("videos", total=None)
         for pipeline in (text, picture):
             if pipeline is not None:
@@ -79,8 +80,8 @@ def evaluate(
             overwrite=overwrite,
             on_progress=lambda done, total: progress.update(bar, completed=done, total=total),
         )
-    typer.echo(markdown(report))
-    typer.echo(f"{output / 'report.json'}")
+    summary, *_details = markdown(report).split("\n## ")
+    typer.echo(f"{summary}\n{output / 'report.json'}: every number, with tables in report.md")
 
 
 def _image_model(model: str, i2v: str | None) -> Path | None:

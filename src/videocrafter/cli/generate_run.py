@@ -52,9 +52,14 @@ class Run:
         yield
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
+    @property
+    def hides_progress(self) -> bool:
+        """Moving lines are for people: not when asked to be quiet, and not into a file."""
+        return self.options.quiet or not self.console.is_terminal
+
     def status(self, text: str) -> AbstractContextManager[Any]:
-        """A moving line while something takes its time, unless asked to be quiet."""
-        return nullcontext() if self.options.quiet else self.console.status(text)
+        """A moving line while something takes its time."""
+        return nullcontext() if self.hides_progress else self.console.status(text)
 
     def note(self, text: str) -> None:
         """Print one line for the user to know, unless asked to be quiet."""
@@ -197,7 +202,7 @@ def _generate_and_write(this: Run, pipeline: Pipeline, request: VideoRequest) ->
     batches = request.split(this.options.batch_size)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     done = 0
-    with Progress(*columns, console=this.console, disable=this.options.quiet, transient=True) as progress:
+    with Progress(*columns, console=this.console, disable=this.hides_progress, transient=True) as progress:
         bar = progress.add_task("denoising", total=len(batches) * len(pipeline.scheduler.timesteps))
 
         def on_step_end(*_: Any) -> None:

@@ -1,9 +1,10 @@
 """The exam of the sprite world's models: `videocrafter evaluate tiny`.
 
-Protocol. Prompts tell of combinations of subject, motion and scene that training never saw, balanced over motions
-and subjects, in the world's own varied words. Videos are made by the public pipelines with the model's own
-settings and fixed seeds. A judge that shares nothing with the model and never sees a prompt says what each video
-shows. The judge's score on the real clips of the same prompts is the ceiling. See `exam_parts.py` for each number.
+Protocol. Prompts tell of combinations of subject, motion and scene that training never saw, balanced over
+motions and subjects, in the world's own varied words. Videos are made by the public pipelines with the
+model's own settings and fixed seeds. A judge that shares nothing with the model and never sees a prompt says
+what each video shows. The judge's score on the real clips of the same prompts is the ceiling.
+`exam_parts.py` defines each number.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class ExamConfig:
     Attributes:
         num_prompts: videos from prompts, for the accuracies.
         num_speed_prompts: videos for the speed; 18 make one of every fps and speed word.
-        num_images: images that are given, each twice: with the motion alone as prompt, and with a full caption.
+        num_images: images that are given, each with the motion alone as prompt, then with a full caption.
         num_variety_prompts, num_variety_seeds: prompts that are repeated, and how often each.
         fps: motion speed asked for, except where speed is measured.
         seed: which prompts, images and video seeds.
@@ -196,7 +197,7 @@ def _reconstruction(pipeline: TextToVideoPipeline) -> Callable[[Tensor], Tensor]
 
 
 def _tables(parts: dict[str, Part]) -> dict[str, Any]:
-    """Accuracies per motion, subject and scene, and what was taken for what, of the part with plain prompts."""
+    """Accuracies per motion, subject, scene and speed, and what was taken for what."""
     part = parts.get("text") or parts.get("i2v")
     if part is None:
         return {}
@@ -241,7 +242,7 @@ class _Count:
 
 
 def _description(model: Any) -> dict[str, Any]:
-    """A model's fingerprint (SHA-256 over all weights, in order of their names), size, and recommended settings."""
+    """A model's fingerprint (SHA-256 over all weights by name), size, and recommended settings."""
     networks = {"": model} if isinstance(model, nn.Module) else dict(getattr(model, "components", {}))
     digest, num_parameters = hashlib.sha256(), 0
     for name, network in sorted(networks.items()):

@@ -90,7 +90,7 @@ def ceiling_scores(
     like: Tensor,
     reconstruct: Callable[[Tensor], Tensor] | None,
 ) -> dict[str, float]:
-    """The judge's own accuracies on the real clips of the same prompts, and on the autoencoder's copies of them."""
+    """The judge's own accuracies on the prompts' real clips, and on the autoencoder's copies of them."""
     real = true_clips(world, questions, like)
     scores = accuracies(examined(judge, questions, real)[1], "real_")
     if reconstruct is not None:
@@ -101,9 +101,10 @@ def ceiling_scores(
 def speed_part(judge: VideoJudge, world: ExamWorld, questions: Sequence[Question], make: MakeVideos) -> Part:
     """Measured against expected displacement per frame of straight motions, over fps and speed words.
 
-    ``speed_correlation`` is Pearson's correlation of the measured displacement per frame with the expected one
-    (the path's speed / fps). Measured is the length of the velocity that is fitted to the judge's centres,
-    whatever its direction: going the wrong way is an error of motion, not of speed.
+    ``speed_correlation`` is Pearson's correlation of the measured displacement per frame with the expected
+    one (the path's speed / fps). Measured is the length of the velocity that is fitted to the judge's
+    centres, whatever its direction: going the wrong way is an error of motion, not of speed.
+    ``real_speed_…`` says how well two ways to measure do on the real clips; the judge's centres do better.
     """
     videos = make(questions)
     verdicts, marks = examined(judge, questions, videos)
@@ -136,14 +137,17 @@ def _correlation(measured: Tensor, expected: Tensor) -> float:
 
 
 def given_images(world: ExamWorld, questions: Sequence[Question], like: Tensor) -> Tensor:
-    """The images that image to video starts from: the first frames of the true clips, [N, 3, H, W]."""
+    """The images that image to video starts from: the first frames of the true clips, [N, 3, H, W].
+
+    A sprite that will go left stands to the right in its first frame, so these images hint at the motion.
+    """
     return true_clips(world, questions, like)[:, 0]
 
 
 def image_part(
     judge: VideoJudge, questions: Sequence[Question], images: Tensor, make: MakeVideos, prefix: str
 ) -> Part:
-    """What of a given image is kept: by the judge's verdict, and by the first frame's distance to the image."""
+    """What of a given image is kept: the judge's verdict, and the first frame's distance to the image."""
     videos = make(questions, images)
     verdicts, marks = examined(judge, questions, videos)
     scores = accuracies(marks, prefix) | image_distances(judge, questions, images, videos, verdicts, prefix)
@@ -162,9 +166,9 @@ def image_distances(
 ) -> dict[str, float]:
     """Distances of first frames to their own images and to images of another subject and scene.
 
-    ``image_distance`` is the root mean squared difference of pixels in [-1, 1] (0 to 2), ``image_dissimilarity``
-    1 - SSIM, ``image_feature_distance`` the cosine distance of the judge's features; ``shuffled_…`` the same
-    to the other images.
+    ``image_distance`` is the root mean squared difference of pixels in [-1, 1] (0 to 2),
+    ``image_dissimilarity`` 1 - SSIM, ``image_feature_distance`` the cosine distance of the judge's features;
+    ``shuffled_…`` the same to the other images.
     """
     first = videos[:, 0]
     features = judge_videos(judge, images[:, None]).features[:, 0]
@@ -179,7 +183,7 @@ def image_distances(
 
 
 def other_pictures(questions: Sequence[Question]) -> list[int]:
-    """For each question the next one, in a circle, that shows another subject and another scene (if any does)."""
+    """For each question the next one, in a circle, that shows another subject and scene (if any does)."""
     count = len(questions)
     scripts = [question.script for question in questions]
     order = []

@@ -1,6 +1,7 @@
 """Measures of the exam as pure functions: numbers in, numbers out; no model, no file.
 
-Videos are float tensors [B, T, C, H, W] in [-1, 1]; places are in half-widths of the frame (the frame is 2 wide).
+Videos are float tensors [B, T, C, H, W] in [-1, 1]; places are in half-widths of the frame,
+which is 2 wide.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,13 +51,13 @@ def shares_by(groups: Sequence[str], successes: Sequence[bool]) -> dict[str, Sha
 
 
 def confusions(asked: Sequence[Hashable], seen: Sequence[Hashable]) -> list[tuple[Hashable, Hashable, int]]:
-    """(asked, seen, how often) for every pair that differs, the most frequent first, ties in order of names."""
+    """(asked, seen, how often) for every pair that differs, the most frequent first."""
     pairs = Counter((a, s) for a, s in zip(asked, seen, strict=True) if a != s)
     return [(a, s, n) for (a, s), n in sorted(pairs.items(), key=lambda item: (-item[1], str(item[0])))]
 
 
 def pearson(x: Sequence[float], y: Sequence[float]) -> float:
-    """Pearson's correlation of two equally long series; NaN if either is constant or has fewer than two values."""
+    """Pearson's correlation of two equally long series; NaN if either is constant or too short (< 2)."""
     if len(x) != len(y):
         raise ValueError(f"series of {len(x)} and {len(y)} values were given; give equally many")
     if len(x) < 2:
@@ -105,20 +106,22 @@ def rmse(images: Tensor, others: Tensor) -> Tensor:
 def ssim(images: Tensor, others: Tensor, sigma: float = 1.5) -> Tensor:
     """Structural similarity of images [B, C, H, W] in [-1, 1]: [B], 1 if equal (Wang et al. 2004).
 
-    Gaussian window of 11 x 11 pixels with ``sigma`` in pixels, constants 0.01 and 0.03 of the range 2, no padding,
-    averaged over places and channels. Height and width must be at least 11.
+    Gaussian window of 11 x 11 pixels with ``sigma`` in pixels, constants 0.01 and 0.03 of the range 2, no
+    padding, averaged over places and channels. Height and width must be at least 11.
     """
     if min(images.shape[-2:]) < 11:
         raise ValueError(f"the images are {tuple(images.shape[-2:])} pixels; SSIM needs at least 11 x 11")
     offsets = torch.arange(-5, 6, dtype=images.dtype, device=images.device)
     bell = torch.softmax(-0.5 * (offsets / sigma) ** 2, dim=0)
 
-    # The formula compares means as brightness, which must not be negative.
-    images, others = images + 1.0, others + 1.0
+    # The formula compares means as brightness, which must not be negative; variances are small differences of
+    # large numbers, so they are taken in double precision.
+    images, others, bell = images.double() + 1.0, others.double() + 1.0, bell.double()
 
     def smooth(x: Tensor) -> Tensor:
         x = x.flatten(0, 1).unsqueeze(1)
-        return F.conv2d(F.conv2d(x, bell.view(1, 1, 1, 11)), bell.view(1, 1, 11, 1))
+        rows = functional.conv2d(x, bell.view(1, 1, 1, 11))
+        return functional.conv2d(rows, bell.view(1, 1, 11, 1))
 
     mean_a, mean_b = smooth(images), smooth(others)
     variance_a = smooth(images * images) - mean_a**2
@@ -127,11 +130,11 @@ def ssim(images: Tensor, others: Tensor, sigma: float = 1.5) -> Tensor:
     c1, c2 = (0.01 * 2.0) ** 2, (0.03 * 2.0) ** 2
     luminance = (2.0 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1)
     structure = (2.0 * covariance + c2) / (variance_a + variance_b + c2)
-    return (luminance * structure).flatten(1).mean(dim=1).view(images.shape[:2]).mean(dim=1)
+    return (luminance * structure).flatten(1).mean(dim=1).view(images.shape[:2]).mean(dim=1).float()
 
 
 def pairwise_distance(videos: Tensor) -> float:
-    """Mean root-mean-square difference over all pairs of N videos [N, ...]: 0 if all are equal; NaN for N < 2."""
+    """Mean root-mean-square difference over all pairs of N videos [N, ...]; NaN for N < 2."""
     count = len(videos)
     if count < 2:
         return math.nan
@@ -144,4 +147,4 @@ def pairwise_distance(videos: Tensor) -> float:
 
 def cosine_distance(features: Tensor, others: Tensor) -> Tensor:
     """1 - cosine similarity of feature rows [B, D]: [B], 0 if they point the same way."""
-    return 1.0 - F.cosine_similarity(features, others, dim=1)
+    return 1.0 - functional.cosine_similarity(features, others, dim=1)

@@ -1,7 +1,7 @@
 """What the exam asks: clips of the sprite world that training never saw, chosen evenly and told in its words.
 
-Every question is a full script of a clip, so that the true clip can be rendered beside what a model makes of its
-sentence: that gives the judge's own score (the ceiling), the expected speed and the images to start from.
+Every question is a full script of a clip, so that the true clip can be rendered beside what a model makes of
+its sentence: that gives the judge's own score (the ceiling), the expected speed and the images to start from.
 """
 
 from __future__ import annotations
@@ -130,8 +130,9 @@ class Questions:
         ]
 
     def speed(self, count: int) -> list[Question]:
-        """Straight motions at every fps of ``SPEED_FPS`` and every speed equally often; none if no motion of
-        the world is straight.
+        """Straight motions at every fps of ``SPEED_FPS`` and every speed equally often.
+
+        None if no motion of the world is straight.
         """
         rng = self._rng("speed")
         motions = [motion for motion in self.world.motions if motion in DIRECTIONS]

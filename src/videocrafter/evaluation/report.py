@@ -107,7 +107,8 @@ def markdown(report: Mapping[str, Any]) -> str:
             lines += ["", f"Most frequent wrong {what}s (asked → seen): {told}."]
     lines += [
         "",
-        f"{report['num_videos']} videos in {report['seconds']:.0f} s, exam seed {report['settings']['seed']}.",
+        f"{report['num_videos']} videos in {report['seconds']:.0f} s, "
+        f"fps {report['settings']['fps']:g}, exam seed {report['settings']['seed']}.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -166,7 +167,7 @@ def _sheets(parts: Mapping[str, Part], copies: int) -> Iterable[tuple[str, NDArr
             wrong = [index for index, right in enumerate(getattr(part.marks, what)) if not right]
             yield from _sheet(f"wrong_{what}.png", part, wrong)
     if (part := parts.get("speed")) is not None:
-        in_order = sorted(range(len(part.questions)), key=lambda index: part.questions[index].script.fps)
+        in_order = _by_fps(part)
         yield from _sheet("speed.png", part, in_order[:: max(1, len(in_order) // _SAMPLE)])
     if (part := parts.get("variety")) is not None:
         yield from _sheet("variety.png", part, list(range(min(len(part.questions), copies * 6))))
@@ -174,6 +175,10 @@ def _sheets(parts: Mapping[str, Part], copies: int) -> Iterable[tuple[str, NDArr
         yield from _sheet("i2v_right.png", part, _where(part.marks.all)[:_SAMPLE])
         wrong = [index for index, right in enumerate(part.marks.all) if not right]
         yield from _sheet("i2v_wrong.png", part, wrong)
+
+
+def _by_fps(part: Part) -> list[int]:
+    return sorted(range(len(part.questions)), key=lambda index: part.questions[index].script.fps)
 
 
 def _where(marks: Sequence[bool]) -> list[int]:

@@ -51,9 +51,8 @@ def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
         )
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", Image.DecompressionBombWarning
-            )  # `max_pixels` is the stricter rule
+            # Warnings of size, where `max_pixels` is the stricter rule, and of damage to things unused here.
+            warnings.simplefilter("ignore")
             with Image.open(path) as image:
                 if image.width * image.height > max_pixels:
                     raise _too_large(path, f"{image.width}x{image.height}", max_pixels)

@@ -1,7 +1,7 @@
 """Attention over places, over frames and over the conditions.
 
-Shape suffixes: B batch, T frames, N = B*T, P = H*W places, C channels, L text tokens, M image tokens, D width of
-the condition, G heads, K head dim, S sequence.
+Shape suffixes: B batch, T frames, N = B*T, P = H*W places, C channels, L text tokens, M image tokens, D width
+of the condition, G heads, K head dim, S sequence.
 """
 
 import math
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Softmax attention of `[..., S, K]` queries over `[..., S', K]` keys and values."""
     if q.device.type == "cpu" and torch.is_grad_enabled() and k.shape[-2] <= 256:
-        # On CPUs the backward pass of the fused kernel is slower than three plain operations on short sequences.
+        # On CPUs the backward pass of the fused kernel is slower than plain operations on short sequences.
         weights = torch.softmax((q * (q.shape[-1] ** -0.5)) @ k.transpose(-1, -2), dim=-1)
         return weights @ v
     return nn.functional.scaled_dot_product_attention(q, k, v)
@@ -49,8 +49,8 @@ class SelfAttention(nn.Module):
 class DualCrossAttention(nn.Module):
     """Places ask the text and, with an image branch, the image; both answers are added (paper §3.2, eq. 2).
 
-    Queries are shared; `to_k_image` and `to_v_image` are the only new weights of the image branch. Places of all
-    frames of a clip ask in one sequence, so the text is projected once per clip and never repeated per frame.
+    Queries are shared; `to_k_image` and `to_v_image` are the only new weights of the image branch. Places of
+    all frames of a clip ask in one sequence, so the text is projected once per clip, never once per frame.
     """
 
     def __init__(self, width: int, context_dim: int, heads: int, head_dim: int, image_branch: bool) -> None:
@@ -64,13 +64,17 @@ class DualCrossAttention(nn.Module):
         self.to_v_image = nn.Linear(context_dim, inner, bias=False) if image_branch else None
         self.to_out = nn.Linear(inner, width)
 
-    def forward(self, x_NPC: Tensor, text_BLD: Tensor, image_BMD: Tensor | None = None, image_scale: float = 1.0) -> Tensor:
+    def forward(
+        self, x_NPC: Tensor, text_BLD: Tensor, image_BMD: Tensor | None = None, image_scale: float = 1.0
+    ) -> Tensor:
         q = split_heads(self.to_q(x_NPC).reshape(len(text_BLD), -1, self.to_q.out_features), self.heads)
         k, v = split_heads(self.to_k(text_BLD), self.heads), split_heads(self.to_v(text_BLD), self.heads)
         out = attend(q, k, v)
         if image_BMD is not None:
             if self.to_k_image is None or self.to_v_image is None:
-                raise ValueError("image tokens were given to a model without an image branch; use an image-to-video model")
+                raise ValueError(
+                    "image tokens were given to a model without an image branch; use an image-to-video model"
+                )
             k_image = split_heads(self.to_k_image(image_BMD), self.heads)
             v_image = split_heads(self.to_v_image(image_BMD), self.heads)
             out = out + image_scale * attend(q, k_image, v_image)
@@ -103,9 +107,11 @@ class TemporalAttention(nn.Module):
         self.to_k = nn.Linear(width, heads * head_dim, bias=False)
         self.to_v = nn.Linear(width, heads * head_dim, bias=False)
         self.to_out = nn.Linear(heads * head_dim, width)
-        relative = relative_distance is not None
-        self.relative_k = RelativePositions(head_dim, relative_distance) if relative else None
-        self.relative_v = RelativePositions(head_dim, relative_distance) if relative else None
+        self.relative_k: RelativePositions | None = None
+        self.relative_v: RelativePositions | None = None
+        if relative_distance is not None:
+            self.relative_k = RelativePositions(head_dim, relative_distance)
+            self.relative_v = RelativePositions(head_dim, relative_distance)
 
     def forward(self, x_BTPC: Tensor) -> Tensor:
         # [B, T, P, C] -> [B, P, G, T, K]: only the attention itself needs the frames side by side
@@ -117,7 +123,8 @@ class TemporalAttention(nn.Module):
         return self.to_out(out.permute(0, 3, 1, 2, 4).flatten(-2))
 
     def _attend_relative(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        assert self.relative_k is not None and self.relative_v is not None
+        assert self.relative_k is not None
+        assert self.relative_v is not None
         num_frames = q.shape[-2]
         q = q * (1 / math.sqrt(q.shape[-1]))
         k_TTK, v_TTK = self.relative_k(num_frames).to(q.dtype), self.relative_v(num_frames).to(q.dtype)
@@ -151,7 +158,9 @@ class SpatialBlock(nn.Module):
         self.norm3 = nn.LayerNorm(width)
         self.mlp = GegluMLP(width)
 
-    def forward(self, x_NPC: Tensor, text_BLD: Tensor, image_BMD: Tensor | None, image_scale: float) -> Tensor:
+    def forward(
+        self, x_NPC: Tensor, text_BLD: Tensor, image_BMD: Tensor | None, image_scale: float
+    ) -> Tensor:
         x = x_NPC + self.self_attention(self.norm1(x_NPC))
         x = x + self.cross_attention(self.norm2(x), text_BLD, image_BMD, image_scale)
         return x + self.mlp(self.norm3(x))
@@ -179,7 +188,14 @@ class SpatialTransformer(nn.Module):
     """Group norm, projection in, blocks over the places of one frame, projection out; added to its input."""
 
     def __init__(
-        self, channels: int, context_dim: int, heads: int, head_dim: int, depth: int, groups: int, image_branch: bool
+        self,
+        channels: int,
+        context_dim: int,
+        heads: int,
+        head_dim: int,
+        depth: int,
+        groups: int,
+        image_branch: bool,
     ) -> None:
         super().__init__()
         inner = heads * head_dim
@@ -204,7 +220,7 @@ class SpatialTransformer(nn.Module):
 
 
 class TemporalTransformer(nn.Module):
-    """As the spatial transformer, but each place attends over the frames of its clip. One frame passes unchanged."""
+    """As the spatial transformer, but each place attends over the frames of its clip."""
 
     def __init__(
         self, channels: int, heads: int, head_dim: int, depth: int, groups: int, relative_distance: int | None
@@ -213,14 +229,14 @@ class TemporalTransformer(nn.Module):
         inner = heads * head_dim
         self.norm = nn.GroupNorm(groups, channels, eps=1e-6)
         self.proj_in = nn.Linear(channels, inner)
-        self.blocks = nn.ModuleList(TemporalBlock(inner, heads, head_dim, relative_distance) for _ in range(depth))
+        self.blocks = nn.ModuleList(
+            TemporalBlock(inner, heads, head_dim, relative_distance) for _ in range(depth)
+        )
         self.proj_out = nn.Linear(inner, channels)
         nn.init.zeros_(self.proj_out.weight)
         nn.init.zeros_(self.proj_out.bias)
 
     def forward(self, x_NCHW: Tensor, num_frames: int) -> Tensor:
-        if num_frames == 1:
-            return x_NCHW
         height, width = x_NCHW.shape[-2:]
         # The statistics of the norm are those of the whole clip, not of each frame.
         clip_BTPC = x_NCHW.permute(0, 2, 3, 1).reshape(-1, num_frames, height * width, x_NCHW.shape[1])

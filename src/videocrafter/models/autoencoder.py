@@ -9,11 +9,12 @@ bring latents to roughly unit variance; this module is the only place that appli
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
 from diffusers import AutoencoderKL
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def encode_video(
@@ -40,7 +41,7 @@ def encode_video(
     factor = spatial_factor(vae)
     if height % factor or width % factor:
         raise ValueError(f"height and width must be multiples of {factor}, but are {height} and {width}")
-    frames_FCHW = pixels_BTCHW.flatten(0, 1).to(vae.dtype)
+    frames_FCHW = to_patches(vae, pixels_BTCHW.flatten(0, 1).to(vae.dtype))
     moments_FCHW = _in_chunks(lambda part: vae.encode(part).latent_dist.parameters, frames_FCHW, chunk)
     latents_FCHW, logvar_FCHW = moments_FCHW.chunk(2, dim=1)
     if sample:
@@ -63,13 +64,37 @@ def decode_video(vae: AutoencoderKL, latents_BCTHW: Tensor, *, chunk: int = 8) -
     num_videos, _, num_frames = latents_BCTHW.shape[:3]
     frames_FCHW = latents_BCTHW.transpose(1, 2).flatten(0, 1).to(vae.dtype)
     frames_FCHW = frames_FCHW / vae.config.scaling_factor + (vae.config.shift_factor or 0.0)
-    pixels_FCHW = _in_chunks(lambda part: vae.decode(part).sample, frames_FCHW, chunk)
+    pixels_FCHW = from_patches(vae, _in_chunks(lambda part: vae.decode(part).sample, frames_FCHW, chunk))
     return pixels_FCHW.unflatten(0, (num_videos, num_frames))
 
 
 def spatial_factor(vae: AutoencoderKL) -> int:
-    """How many pixels one latent covers per side: each level but the last halves the size."""
-    return 2 ** (len(vae.config.block_out_channels) - 1)
+    """How many pixels one latent covers per side: the patch's side, doubled by each level but the last."""
+    return patch_size(vae) * 2 ** (len(vae.config.block_out_channels) - 1)
+
+
+def patch_size(vae: AutoencoderKL) -> int:
+    """Side of the square patches of pixels that the network takes as its input channels; 1 for the official one.
+
+    A small network cannot afford convolutions at full resolution: one with 3 * p * p input channels sees each
+    p x p patch as one place. Raises ValueError for a number of channels that is no such product.
+    """
+    side = math.isqrt(vae.config.in_channels // 3)
+    if vae.config.in_channels != 3 * side**2:
+        raise ValueError(
+            f"the autoencoder has {vae.config.in_channels} input channels; expected 3 * p * p for patches of p x p"
+        )
+    return side
+
+
+def to_patches(vae: AutoencoderKL, pixels_FCHW: Tensor) -> Tensor:
+    """Frames `[F, 3, H, W]` as the network's input `[F, 3*p*p, H/p, W/p]`."""
+    return nn.functional.pixel_unshuffle(pixels_FCHW, patch_size(vae))
+
+
+def from_patches(vae: AutoencoderKL, patches_FCHW: Tensor) -> Tensor:
+    """The inverse of `to_patches`."""
+    return nn.functional.pixel_shuffle(patches_FCHW, patch_size(vae))
 
 
 def _in_chunks(network: Callable[[Tensor], Tensor], frames_FCHW: Tensor, chunk: int) -> Tensor:

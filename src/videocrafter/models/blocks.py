@@ -1,7 +1,7 @@
 """The convolutional parts of the video U-Net and the trio that every level repeats.
 
-Shape suffixes: B batch, T frames, N = B*T frames folded into the batch, C channels, H W size, D embedding width.
-Frames stay folded and `channels_last`, so that "places as tokens" and "frames as an axis" are views.
+Shape suffixes: B batch, T frames, N = B*T frames folded into the batch, C channels, H W size, D embedding
+width. Frames stay folded and `channels_last`, so that "places as tokens" and "frames as an axis" are views.
 """
 
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ class Conditions:
     embedding_ND: timestep (+ fps, + frame and text) embedding of each frame.
     text_BLD: text tokens of each clip.
     image_BMD: image tokens of each clip, or None.
+    temporal: whether temporal layers run; off for still images, unless the model's config says otherwise.
     """
 
     embedding_ND: Tensor
@@ -27,6 +28,7 @@ class Conditions:
     image_BMD: Tensor | None
     image_scale: float
     num_frames: int
+    temporal: bool
 
 
 class TemporalConvolution(nn.Module):
@@ -38,12 +40,14 @@ class TemporalConvolution(nn.Module):
         # Kernel (3, 1) over (frames, places): the same weights as a 3-D convolution of size (3, 1, 1).
         self.convs = nn.ModuleList(nn.Conv2d(channels, channels, (3, 1), padding=(1, 0)) for _ in range(4))
         self.dropout = nn.Dropout(dropout)
-        nn.init.zeros_(self.convs[-1].weight)
+        nn.init.zeros_(self.convs[-1].weight)  # type: ignore[arg-type]
         nn.init.zeros_(self.convs[-1].bias)  # type: ignore[arg-type]
 
     def forward(self, x_NCHW: Tensor, num_frames: int) -> Tensor:
         channels, height, width = x_NCHW.shape[1:]
-        clip_BCTP = x_NCHW.permute(0, 2, 3, 1).reshape(-1, num_frames, height * width, channels).permute(0, 3, 1, 2)
+        clip_BCTP = (
+            x_NCHW.permute(0, 2, 3, 1).reshape(-1, num_frames, height * width, channels).permute(0, 3, 1, 2)
+        )
         hidden = clip_BCTP
         for index, (norm, conv) in enumerate(zip(self.norms, self.convs, strict=True)):
             hidden = silu(norm(hidden))
@@ -79,7 +83,9 @@ class ResidualBlock(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
         self.skip = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()
-        self.temporal = TemporalConvolution(out_channels, groups, temporal_dropout) if temporal_convolution else None
+        self.temporal = (
+            TemporalConvolution(out_channels, groups, temporal_dropout) if temporal_convolution else None
+        )
         nn.init.zeros_(self.conv2.weight)
         nn.init.zeros_(self.conv2.bias)  # type: ignore[arg-type]
 
@@ -92,16 +98,19 @@ class ResidualBlock(nn.Module):
         else:
             hidden = self.norm2(hidden + embedding)
         hidden = self.skip(x_NCHW) + self.conv2(self.dropout(silu(hidden)))
-        if self.temporal is not None and conditions.num_frames > 1:
+        if self.temporal is not None and conditions.temporal:
             hidden = self.temporal(hidden, conditions.num_frames)
         return hidden
 
 
 class VideoLayer(nn.Module):
-    """Residual block, then spatial transformer, then temporal transformer: the trio of the paper's figure 2."""
+    """Residual block, then spatial transformer, then temporal transformer: the trio of figure 2."""
 
     def __init__(
-        self, residual: ResidualBlock, spatial: SpatialTransformer | None, temporal: TemporalTransformer | None
+        self,
+        residual: ResidualBlock,
+        spatial: SpatialTransformer | None,
+        temporal: TemporalTransformer | None,
     ) -> None:
         super().__init__()
         self.residual = residual
@@ -112,7 +121,7 @@ class VideoLayer(nn.Module):
         x_NCHW = self.residual(x_NCHW, conditions)
         if self.spatial is not None:
             x_NCHW = self.spatial(x_NCHW, conditions.text_BLD, conditions.image_BMD, conditions.image_scale)
-        if self.temporal is not None:
+        if self.temporal is not None and conditions.temporal:
             x_NCHW = self.temporal(x_NCHW, conditions.num_frames)
         return x_NCHW
 

@@ -1,6 +1,7 @@
 """What the residual blocks are told: the timestep, the motion speed and, in the miniature, frame and text.
 
-Shape suffixes: B batch, T frames, N = B*T frames folded into the batch, L text tokens, D width, H W latent size.
+Shape suffixes: B batch, T frames, N = B*T frames folded into the batch, L text tokens, D width, H W latent
+size.
 """
 
 import math
@@ -20,14 +21,16 @@ def sinusoid(values: Tensor, width: int, max_period: float = 10_000.0) -> Tensor
         float32 tensor of shape `values.shape + (width,)`.
     """
     half = width // 2
-    frequencies = torch.exp(torch.arange(half, device=values.device, dtype=torch.float32) * (-math.log(max_period) / half))
+    frequencies = torch.exp(
+        torch.arange(half, device=values.device, dtype=torch.float32) * (-math.log(max_period) / half)
+    )
     angles = values.float()[..., None] * frequencies
     features = torch.cat([angles.cos(), angles.sin()], dim=-1)
     return nn.functional.pad(features, (0, width % 2))
 
 
 class SinusoidalEmbedding(nn.Module):
-    """A number as a vector: sinusoid, then a two-layer MLP. Serves the timestep and the fps alike (paper §3.1)."""
+    """A number as a vector: sinusoid, then a two-layer MLP. Serves timestep and fps alike (paper §3.1)."""
 
     def __init__(self, features: int, width: int) -> None:
         super().__init__()
@@ -44,10 +47,10 @@ class SinusoidalEmbedding(nn.Module):
 class FrameTextEmbedding(nn.Module):
     """One vector per frame that depends on what the text says *and* on which frame it is (not in the paper).
 
-    Where a thing is, is a product of direction, time and place. A small network does not find a product of three
-    factors by gradient descent, so this MLP hands it "direction x time" ready made: it sees the frame's index, the
-    fps, and the text summed over its tokens. The sum, not the mean: a mean would dilute one word by the caption's
-    length.
+    Where a thing is, is a product of direction, time and place. A small network does not find a product of
+    three factors by gradient descent, so this MLP hands it "direction x time" ready made: it sees the frame's
+    index, the fps, and the text summed over its tokens. The sum, not the mean: a mean would dilute one word
+    by the caption's length.
     """
 
     def __init__(self, features: int, text_width: int, width: int) -> None:
@@ -60,7 +63,7 @@ class FrameTextEmbedding(nn.Module):
 
     def forward(self, num_frames: int, fps_B: Tensor, text_BLD: Tensor) -> Tensor:
         """Returns `[B, T, width]`."""
-        # Frames count from the middle of the clip and in tenths of a radian, so that the slowest sinusoids are
+        # Frames count from the middle of the clip and by half a radian, so that the slowest sinusoids are
         # almost linear in time and the fastest tell neighbours apart.
         frames_T = (torch.arange(num_frames, device=text_BLD.device) - (num_frames - 1) / 2) * 0.5
         frame_features = sinusoid(frames_T, self.features, max_period=30.0)
@@ -82,8 +85,8 @@ class FrameTextEmbedding(nn.Module):
 class PlaceEmbedding(nn.Module):
     """Adds to each latent pixel what place it has in the frame (not in the paper).
 
-    The coordinates run from -1 to 1 whatever the resolution, so that weights learned at a low resolution mean the
-    same at a higher one.
+    The coordinates run from -1 to 1 whatever the resolution, so that weights learned at a low resolution mean
+    the same at a higher one.
     """
 
     octaves = 2
@@ -99,6 +102,8 @@ class PlaceEmbedding(nn.Module):
         x_W = (torch.arange(width, device=x_NCHW.device) + 0.5) * (2 / width) - 1
         places_HW2 = torch.stack(torch.meshgrid(y_H, x_W, indexing="ij"), dim=-1)
         waves = [places_HW2 * (math.pi * 2**octave / 2) for octave in range(self.octaves)]
-        features = torch.cat([places_HW2, *(wave.sin() for wave in waves), *(wave.cos() for wave in waves)], dim=-1)
+        features = torch.cat(
+            [places_HW2, *(wave.sin() for wave in waves), *(wave.cos() for wave in waves)], dim=-1
+        )
         places_HWC = self.linear(features.to(self.linear.weight.dtype))
         return x_NCHW + places_HWC.permute(2, 0, 1)

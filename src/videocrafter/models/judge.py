@@ -1,8 +1,8 @@
 """The judge: a small supervised classifier that says what a sprite-world video shows.
 
-It shares nothing with the generator (no CLIP, no VAE), sees only pixels, and is never told a caption or an fps,
-so its verdict is independent of the model it examines. Each frame goes through a small convolutional pyramid;
-a heat map finds the sprite, so that "what is it" is read at the sprite and "where does it stand" everywhere;
+It shares nothing with the generator (no CLIP, no VAE), sees only pixels, and is never told a caption or an
+fps, so its verdict is independent of the model it examines. Each frame goes through a small convolutional
+pyramid; a heat map finds the sprite, so that the subject is read at the sprite and the scene everywhere;
 convolutions over time read the motion from how place, size and look of the sprite change.
 
 Shape suffixes: B videos, T frames, C channels, H, W pixels, h, w cells of the heat map, D features.
@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
+from torch.nn import functional
 
 IGNORED = -100
 """Motion label of a clip whose motion cannot be asked for, such as a single image."""
@@ -35,7 +35,7 @@ class JudgeReading:
         centers: [B, T, 2] sprite centre (x, y) in half-widths of the frame, (0, 0) the middle, y downwards.
         log_size: [B, T] natural logarithm of the sprite's diameter in widths of the frame.
         heat_logits: [B, T, h, w] where the sprite is, before the softmax over h and w.
-        features: [B, T, D] what each frame shows (at the sprite, then everywhere); for distances between frames.
+        features: [B, T, D] what each frame shows (at the sprite, then everywhere), to compare frames.
     """
 
     subject_logits: Tensor
@@ -49,7 +49,10 @@ class JudgeReading:
 
 @dataclass(frozen=True, kw_only=True)
 class JudgeLabels:
-    """The truth about B clips: class indices [B] (motion may be ``IGNORED``), centers [B, T, 2], log_size [B, T]."""
+    """The truth about B clips: class indices [B] (motion may be ``IGNORED``), and for each frame the sprite.
+
+    ``centers`` [B, T, 2] and ``log_size`` [B, T] are in the units of ``JudgeReading``.
+    """
 
     subject: Tensor
     motion: Tensor
@@ -68,7 +71,7 @@ class ResidualConv(nn.Module):
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """[B, C, H, W] -> the same shape."""
-        out: Tensor = x_BCHW + self.conv(F.silu(self.norm(x_BCHW)))
+        out: Tensor = x_BCHW + self.conv(functional.silu(self.norm(x_BCHW)))
         return out
 
 
@@ -93,14 +96,14 @@ class FrameTrunk(nn.Module):
     def forward(self, frames_BCHW: Tensor) -> Tensor:
         """[B, 3, H, W] in [-1, 1] -> [B, D, H / 4, W / 4]."""
         x_BCHW = torch.cat((frames_BCHW, coordinates(frames_BCHW)), dim=1)
-        x_BCHW = F.silu(self.stem(x_BCHW))
+        x_BCHW = functional.silu(self.stem(x_BCHW))
         quarter = self.block1(self.down1(x_BCHW))
-        eighth = self.block2(self.down2(F.silu(quarter)))
-        sixteenth = self.block3(self.down3(F.silu(eighth)))
+        eighth = self.block2(self.down2(functional.silu(quarter)))
+        sixteenth = self.block3(self.down3(functional.silu(eighth)))
         fused = self.fuse1(quarter)
-        fused = fused + F.interpolate(self.fuse2(eighth), scale_factor=2, mode="bilinear")
-        fused = fused + F.interpolate(self.fuse3(sixteenth), scale_factor=4, mode="bilinear")
-        return F.silu(self.norm(fused))
+        fused = fused + functional.interpolate(self.fuse2(eighth), scale_factor=2, mode="bilinear")
+        fused = fused + functional.interpolate(self.fuse3(sixteenth), scale_factor=4, mode="bilinear")
+        return functional.silu(self.norm(fused))
 
 
 def coordinates(like_BCHW: Tensor) -> Tensor:
@@ -133,8 +136,8 @@ class MotionReader(nn.Module):
         path_BTD = track_BTD - track_BTD.mean(dim=1, keepdim=True)
         steps_BTD = torch.diff(track_BTD, dim=1, prepend=track_BTD[:, :1])
         x_BDT = torch.cat((path_BTD, steps_BTD), dim=-1).transpose(1, 2)
-        x_BDT = F.silu(self.conv1(x_BDT))
-        x_BDT = x_BDT + F.silu(self.conv2(x_BDT))
+        x_BDT = functional.silu(self.conv1(x_BDT))
+        x_BDT = x_BDT + functional.silu(self.conv2(x_BDT))
         ends_BD = x_BDT[..., -1] - x_BDT[..., 0]
         logits: Tensor = self.out(torch.cat((x_BDT.mean(dim=-1), x_BDT.amax(dim=-1), ends_BD), dim=-1))
         return logits
@@ -210,7 +213,7 @@ def fit(frames_BCHW: Tensor, size: int) -> Tensor:
     """Resize frames to ``size`` x ``size`` (anti-aliased), or return them as they are if they fit."""
     if frames_BCHW.shape[-2:] == (size, size):
         return frames_BCHW
-    return F.interpolate(frames_BCHW, (size, size), mode="bilinear", antialias=True)
+    return functional.interpolate(frames_BCHW, (size, size), mode="bilinear", antialias=True)
 
 
 def expected_place(weights_Bhw: Tensor) -> Tensor:
@@ -242,12 +245,12 @@ def judge_loss(judge: nn.Module, pixels: Tensor, labels: JudgeLabels) -> tuple[T
     """
     reading: JudgeReading = judge(pixels)
     asked = labels.motion != IGNORED
-    motion_losses = F.cross_entropy(
+    motion_losses = functional.cross_entropy(
         reading.motion_logits, labels.motion, reduction="sum", ignore_index=IGNORED
     )
-    subject_loss = F.cross_entropy(reading.subject_logits, labels.subject)
+    subject_loss = functional.cross_entropy(reading.subject_logits, labels.subject)
     motion_loss = motion_losses / asked.sum().clamp(min=1)
-    scene_loss = F.cross_entropy(reading.scene_logits, labels.scene)
+    scene_loss = functional.cross_entropy(reading.scene_logits, labels.scene)
     heat_loss = _heat_loss(reading.heat_logits, labels.centers)
     center_loss = (reading.centers - labels.centers.clamp(-1.0, 1.0)).abs().mean()
     size_loss = (reading.log_size - labels.log_size).abs().mean()
@@ -267,7 +270,7 @@ def _heat_loss(heat_logits_BThw: Tensor, centers_BT2: Tensor) -> Tensor:
     """How far the heat map is from the bell around the true centre (KL divergence, 0 at best)."""
     height, width = heat_logits_BThw.shape[-2:]
     target_FN = heat_target(centers_BT2, height, width).flatten(0, 1).flatten(1)
-    return F.kl_div(
+    return functional.kl_div(
         heat_logits_BThw.flatten(0, 1).flatten(1).log_softmax(-1), target_FN, reduction="batchmean"
     )
 

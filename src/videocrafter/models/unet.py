@@ -1,11 +1,11 @@
 """VideoUNet: the denoiser of VideoCrafter1 (paper §3.1, figures 2 and 3), one implementation for every size.
 
-Shape suffixes: B batch, T frames, N = B*T frames folded into the batch, C channels, H W latent size, L text tokens,
-M image tokens, D width.
+Shape suffixes: B batch, T frames, N = B*T frames folded into the batch, C channels, H W latent size, L text
+tokens, M image tokens, D width.
 """
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, cast
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -24,24 +24,28 @@ class VideoUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):
     Args:
         in_channels, out_channels: latent channels (4 for Stable Diffusion's VAE).
         model_channels: width of the first level; the embeddings are four times as wide.
-        channel_mult: width of each level in units of `model_channels`; each further level halves height and width.
+        channel_mult: width of each level in units of `model_channels`; each further level halves height and
+            width.
         num_res_blocks: layers per level on the way down (one more on the way up).
         attention_levels: levels that have transformers; the middle always has.
         head_dim: width of an attention head; the number of heads follows from the level's width.
         transformer_depth: blocks per transformer.
         context_dim: width of text and image tokens.
         norm_groups: groups of every group norm.
-        temporal_length: frames that the model is trained for; relative positions are clamped at twice that: the
-            official tables hold 2 * temporal_length + 1 rows.
+        temporal_length: frames that the model is trained for; distances between frames are clamped at that,
+            so that a table of relative positions holds 2 * temporal_length + 1 rows.
         relative_position: learned relative positions for keys and values of the temporal attentions.
         temporal_convolution: a temporal convolution in every residual block.
-        initial_temporal_heads: heads of the temporal transformer after the input convolution; 0 leaves it out.
+        initial_temporal_heads: heads of the temporal transformer after the input convolution; 0 for none.
         fps_condition: fps embedding added to the timestep embedding.
         image_cross_attention: the image branch (paper §3.2).
         dropout, temporal_dropout: in residual blocks and temporal convolutions.
-        scale_shift: the embedding scales and shifts features instead of being added (off in official variants).
+        scale_shift: the embedding scales and shifts features instead of being added (off in official
+            variants).
         frame_text_condition: frame index and summed text in the embedding (off in official variants).
         place_condition: coordinates added after the input convolution (off in official variants).
+        temporal_layers_on_images: run the temporal layers on a single frame too, as the official network
+            does. Off, an image is told and teaches nothing about time.
     """
 
     _supports_gradient_checkpointing = True
@@ -72,6 +76,7 @@ class VideoUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):
         scale_shift: bool = False,
         frame_text_condition: bool = False,
         place_condition: bool = False,
+        temporal_layers_on_images: bool = False,
     ) -> None:
         super().__init__()
         widths = [model_channels * mult for mult in channel_mult]
@@ -96,9 +101,17 @@ class VideoUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):
             heads = channels // head_dim
             return (
                 SpatialTransformer(
-                    channels, context_dim, heads, head_dim, transformer_depth, norm_groups, image_cross_attention
+                    channels,
+                    context_dim,
+                    heads,
+                    head_dim,
+                    transformer_depth,
+                    norm_groups,
+                    image_cross_attention,
                 ),
-                TemporalTransformer(channels, heads, head_dim, transformer_depth, norm_groups, relative_distance),
+                TemporalTransformer(
+                    channels, heads, head_dim, transformer_depth, norm_groups, relative_distance
+                ),
             )
 
         def layer(level: int, channels_in: int) -> VideoLayer:
@@ -114,7 +127,12 @@ class VideoUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):
         self.place_embedding = PlaceEmbedding(model_channels) if place_condition else None
         self.temporal_in = (
             TemporalTransformer(
-                model_channels, initial_temporal_heads, head_dim, transformer_depth, norm_groups, relative_distance
+                model_channels,
+                initial_temporal_heads,
+                head_dim,
+                transformer_depth,
+                norm_groups,
+                relative_distance,
             )
             if initial_temporal_heads
             else None
@@ -180,17 +198,18 @@ class VideoUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):
         batch, _, num_frames, _, _ = sample_BCTHW.shape
 
         embedding_ND = self.embed(timestep_B.expand(batch), fps_B, text_BLD, num_frames)
-        conditions = Conditions(embedding_ND, text_BLD, image_BMD, image_scale, num_frames)
+        temporal = num_frames > 1 or self.config["temporal_layers_on_images"]
+        conditions = Conditions(embedding_ND, text_BLD, image_BMD, image_scale, num_frames, temporal)
 
         x_NCHW = sample_BCTHW.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
         x_NCHW = self.conv_in(x_NCHW)
         if self.place_embedding is not None:
             x_NCHW = self.place_embedding(x_NCHW)
-        if self.temporal_in is not None:
+        if self.temporal_in is not None and temporal:
             x_NCHW = self.temporal_in(x_NCHW, num_frames)
 
         skips = [x_NCHW]
-        for stage in self.down_stages:
+        for stage in cast("Iterable[Stage]", self.down_stages):
             for layer in stage.layers:
                 x_NCHW = self._run(layer, x_NCHW, conditions)
                 skips.append(x_NCHW)
@@ -201,7 +220,7 @@ class VideoUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):
         x_NCHW = self._run(self.middle_in, x_NCHW, conditions)
         x_NCHW = self._run(self.middle_out, x_NCHW, conditions)
 
-        for stage in self.up_stages:
+        for stage in cast("Iterable[Stage]", self.up_stages):
             for layer in stage.layers:
                 x_NCHW = self._run(layer, torch.cat([x_NCHW, skips.pop()], dim=1), conditions)
             if stage.resample is not None:
@@ -231,10 +250,13 @@ class VideoUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):
         height, width = sample_BCTHW.shape[-2:]
         if height % self.size_multiple or width % self.size_multiple:
             raise ValueError(
-                f"latents of {height} x {width} were given; height and width must be multiples of {self.size_multiple}"
+                f"latents of {height} x {width} were given; height and width must be multiples of"
+                f" {self.size_multiple}"
             )
         if self.fps_embedding is not None and fps_B is None:
-            raise ValueError("this model is conditioned on fps; pass fps_B, the frames per second of each clip")
+            raise ValueError(
+                "this model is conditioned on fps; pass fps_B, the frames per second of each clip"
+            )
 
 
 def _check_widths(widths: list[int], head_dim: int, norm_groups: int) -> None:

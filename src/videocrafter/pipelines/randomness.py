@@ -13,6 +13,9 @@ import torch
 from torch import Tensor
 
 _SEED_LIMIT = 2**63
+# From pure noise, an eta of 1 replaces all noise: DDIM takes the root of a difference that is 0 but for
+# rounding, and often just below. A hair under 1 the difference is positive, and the video is the same.
+_LARGEST_ETA_FROM_PURE_NOISE = 1.0 - 2.0**-20
 
 
 def make_generators(
@@ -73,7 +76,10 @@ def step_arguments(scheduler: Any, generators: Sequence[torch.Generator], eta: f
     exception is the Brownian-tree sampler, which wants integer seeds before its first step and gets them
     here. Call it after `set_timesteps`.
     """
-    arguments: dict[str, Any] = {"eta": eta} if takes_eta(scheduler) else {}
+    arguments: dict[str, Any] = {}
+    if takes_eta(scheduler):
+        ends_in_noise = float(scheduler.alphas_cumprod[-1]) == 0.0
+        arguments["eta"] = min(eta, _LARGEST_ETA_FROM_PURE_NOISE) if ends_in_noise else eta
     if "generator" in inspect.signature(scheduler.step).parameters:
         arguments["generator"] = list(generators)
     if hasattr(scheduler, "noise_sampler_seed"):

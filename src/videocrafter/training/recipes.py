@@ -8,9 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from dataclasses import replace
+
+from videocrafter.data.sources.sprite_world import SUBJECTS, SpriteWorldConfig
 from videocrafter.training.config import OptimizerConfig, RecipeConfig, StageConfig
 from videocrafter.training.tasks.autoencoder import AutoencoderTaskConfig
 from videocrafter.training.tasks.contrastive import ContrastiveTaskConfig
+
+from videocrafter.training.tasks.judge import JudgeTaskConfig
+from videocrafter.training.tasks.video_diffusion import (
+    MiniatureNetwork,
+    NoiseConfig,
+    VideoDiffusionTaskConfig,
+)
+
+_GATE_MOTIONS = ("left", "right", "up", "down", "growing", "shrinking", "spinning", "still")
 
 
 def tiny_vae() -> RecipeConfig:
@@ -21,7 +33,7 @@ def tiny_vae() -> RecipeConfig:
             StageConfig(
                 name="reconstruct",
                 task=AutoencoderTaskConfig(),
-                num_steps=3000,
+                num_steps=2800,
                 optimizer=OptimizerConfig(lr=2e-3, decay="cosine", final_lr_fraction=0.02, warmup_steps=100),
                 ema_decay=0.999,
                 checkpoint_seconds=180,
@@ -33,22 +45,157 @@ def tiny_vae() -> RecipeConfig:
 
 def tiny_clip() -> RecipeConfig:
     """The miniature's text and image towers, trained on clips and images with captions."""
+    contrast = StageConfig(
+        name="contrast",
+        task=ContrastiveTaskConfig(),
+        num_steps=450,
+        optimizer=OptimizerConfig(lr=1e-3, warmup_steps=50),
+        ema_decay=0.99,
+        checkpoint_seconds=180,
+        validate_every=150,
+        sample_every=0,
+    )
+    words = replace(
+        contrast,
+        name="words",
+        task=ContrastiveTaskConfig(word_weight=1.0),
+        num_steps=300,
+        optimizer=OptimizerConfig(lr=1e-3, warmup_steps=30, decay="cosine", final_lr_fraction=0.02),
+    )
+    return RecipeConfig(name="tiny-clip", stages=(contrast, words))
+
+
+def tiny_t2v() -> RecipeConfig:
+    """Text to video in miniature: a small plain world, then the whole one, then at full resolution.
+
+    As in the paper, images and videos are learned jointly and low resolution comes first.
+    """
+    low = SpriteWorldConfig(height=32, width=32)
+    gate = StageConfig(
+        name="gate",
+        task=VideoDiffusionTaskConfig(
+            world=replace(low, subjects=SUBJECTS[:12], motions=_GATE_MOTIONS, plain_scenes=True),
+            noise=NoiseConfig(snr_shift=16),
+            num_clips=24_576,
+            num_images=8_192,
+        ),
+        num_steps=1000,
+        optimizer=OptimizerConfig(lr=1e-3, warmup_steps=100),
+        ema_decay=0.998,
+        checkpoint_seconds=180,
+        validate_every=100,
+        sample_every=500,
+    )
+    whole = replace(
+        gate,
+        name="low",
+        task=replace(gate.task, world=low, num_clips=65_536, num_images=32_768),
+        num_steps=3500,
+        validate_every=250,
+        sample_every=1000,
+    )
+    high = replace(
+        whole,
+        name="high",
+        task=replace(
+            whole.task, world=SpriteWorldConfig(), noise=NoiseConfig(snr_shift=36), num_clips=32_768, num_images=16_384
+        ),
+        num_steps=2000,
+        optimizer=OptimizerConfig(lr=1e-3, warmup_steps=50, decay="cosine", final_lr_fraction=0.02),
+        ema_decay=0.999,
+    )
+    return RecipeConfig(name="tiny-t2v", stages=(gate, whole, high))
+
+
+def tiny_i2v() -> RecipeConfig:
+    """Image to video in miniature, in the paper's two phases (§3.2), from a finished `tiny-t2v`."""
+    mapping = StageConfig(
+        name="mapping",
+        task=VideoDiffusionTaskConfig(
+            phase="image_mapping",
+            noise=NoiseConfig(snr_shift=36),
+            num_clips=8_192,
+            num_images=2_048,
+            image_share=0.0,
+            text_dropout=0.05,
+            both_dropout=0.05,
+            image_dropout=0.05,
+            motion_captions=0.7,
+        ),
+        num_steps=500,
+        optimizer=OptimizerConfig(lr=1e-3, warmup_steps=50),
+        ema_decay=0.99,
+        checkpoint_seconds=180,
+        validate_every=250,
+        sample_every=500,
+    )
+    video = replace(
+        mapping,
+        name="video",
+        task=replace(mapping.task, phase="image_to_video", num_clips=16_384),
+        num_steps=700,
+        optimizer=OptimizerConfig(lr=3e-4, warmup_steps=50, decay="cosine", final_lr_fraction=0.02),
+        ema_decay=0.998,
+    )
+    return RecipeConfig(name="tiny-i2v", init="tiny-t2v", stages=(mapping, video))
+
+
+def smoke() -> RecipeConfig:
+    """Everything of `tiny-t2v` at toy size, in seconds: for tests and for a first try. It learns nothing useful."""
+    recipe = tiny_t2v()
+    network = MiniatureNetwork(model_channels=16, head_dim=8, norm_groups=8, initial_temporal_heads=1)
+    stages = tuple(
+        replace(
+            stage,
+            task=replace(
+                stage.task,
+                network=network,
+                num_clips=32,
+                num_images=32,
+                batch_size=8,
+                image_batch_size=16,
+                block_size=4,
+                image_share=0.25,
+                num_gauged=4,
+                num_samples=2,
+                sampling_steps=2,
+            ),
+            num_steps=4,
+            optimizer=replace(stage.optimizer, warmup_steps=2),
+            log_every=1,
+            validate_every=4,
+            sample_every=4,
+            checkpoint_every=2,
+        )
+        for stage in recipe.stages
+    )
+    return replace(recipe, name="smoke", stages=stages)
+
+
+def tiny_judge() -> RecipeConfig:
+    """The exam's judge: a supervised classifier of rendered clips, independent of the model's own CLIP."""
     return RecipeConfig(
-        name="tiny-clip",
+        name="tiny-judge",
         stages=(
             StageConfig(
-                name="contrast",
-                task=ContrastiveTaskConfig(),
-                num_steps=800,
-                optimizer=OptimizerConfig(lr=1e-3, decay="cosine", final_lr_fraction=0.02, warmup_steps=50),
-                ema_decay=0.99,
+                name="judge",
+                task=JudgeTaskConfig(),
+                num_steps=1400,
+                optimizer=OptimizerConfig(lr=2e-3, betas=(0.9, 0.99), decay="cosine", warmup_steps=100),
+                ema_decay=0.995,
                 checkpoint_seconds=180,
-                validate_every=200,
-                sample_every=0,
+                validate_every=700,
             ),
         ),
     )
 
 
-RECIPES: dict[str, Callable[[], RecipeConfig]] = {"tiny-vae": tiny_vae, "tiny-clip": tiny_clip}
+RECIPES: dict[str, Callable[[], RecipeConfig]] = {
+    "tiny-vae": tiny_vae,
+    "tiny-clip": tiny_clip,
+    "tiny-t2v": tiny_t2v,
+    "tiny-i2v": tiny_i2v,
+    "tiny-judge": tiny_judge,
+    "smoke": smoke,
+}
 """Every recipe by its command-line name."""

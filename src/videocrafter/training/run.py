@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from videocrafter.presets import PRESETS
 from videocrafter.training.checkpoint import Checkpoints, write_folder
 from videocrafter.training.config import RecipeConfig, StageConfig
 from videocrafter.training.ema import ExponentialMovingAverage
@@ -71,16 +72,27 @@ def train(
         CheckpointError: a checkpoint could not be written; the last good one stays.
         OSError: a file could not be read or written.
     """
-    if recipe.init is not None and not Path(recipe.init).is_dir():
-        raise ValueError(
-            f"init is {recipe.init!r}, which is no folder; give a pipeline folder, such as RUN/final"
-        )
+    _start_folder(recipe)
     processes = Processes(device)
     with (
         _opened(recipe, output, processes, accept_changes, overwrite) as folder,
         StopRequest(stop_after_s) as stop,
     ):
         return _Run(recipe, folder, processes, stop).train_stages()
+
+
+def _start_folder(recipe: RecipeConfig) -> Path | None:
+    """What the first stage starts from: a folder, or a model that the package brings."""
+    if recipe.init is None:
+        return None
+    preset = PRESETS.get(recipe.init)
+    folder = preset.folder if preset is not None and preset.folder is not None else Path(recipe.init)
+    if not folder.is_dir():
+        raise ValueError(
+            f"init is {recipe.init!r}, which is neither a folder nor a model that the package brings; give a "
+            "pipeline folder, such as RUN/final"
+        )
+    return folder
 
 
 @contextmanager
@@ -105,7 +117,7 @@ class _Run:
 
     def train_stages(self) -> TrainingOutcome:
         stages = self._recipe.stages
-        start = None if self._recipe.init is None else Path(self._recipe.init)
+        start = _start_folder(self._recipe)
         trained_any = False
         for index, stage in enumerate(stages):
             done = self._folder.finished_steps(stage.name)

@@ -96,7 +96,7 @@ class TrainingState:
             torch.save(state, file)
 
     def load(self, folder: Path) -> None:
-        """Restore what `save` wrote.
+        """Restore what `save` wrote, but for the precision, which `saved_precision` tells beforehand.
 
         Raises:
             ValueError: the state is of another stage, model, optimizer or format.
@@ -124,7 +124,6 @@ class TrainingState:
             self.ema.load_state_dict(saved["ema"])
         self.window.load_state_dict(saved["window"], self.device)
         self.step, self.num_samples, self.seconds = saved["step"], saved["num_samples"], saved["seconds"]
-        self.precision = saved["precision"]
         torch.set_rng_state(saved["torch_rng"])
 
 

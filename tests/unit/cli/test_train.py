@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from videocrafter.cli.train import parse_duration, register
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
-from toy_run import toy_recipe  # noqa: E402
+from toy_run import toy_recipe
 
 runner = CliRunner()
 
@@ -91,5 +91,5 @@ def test_what_is_no_duration(text: str) -> None:
 
 
 def test_importing_the_command_loads_nothing_heavy() -> None:
-    code = "import sys, videocrafter.cli.train as t; sys.exit(any(m in sys.modules for m in ('torch', 'diffusers')))"
+    code = "import sys, videocrafter.cli.train; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -30,7 +30,7 @@ def test_shares_by_group() -> None:
     result = shares_by(["b", "a", "b"], [True, False, False])
     assert list(result) == ["b", "a"]
     assert (result["b"].value, result["b"].count, result["a"].value) == (0.5, 2, 0.0)
-    with pytest.raises(ValueError, match="2 groups.*1 successes"):
+    with pytest.raises(ValueError, match=r"2 groups.*1 successes"):
         shares_by(["a", "b"], [True])
 
 

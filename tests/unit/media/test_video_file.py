@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import av
 import numpy as np
@@ -314,13 +315,20 @@ def test_a_place_that_cannot_be_written_is_named_before_anything_is_computed(tmp
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.skipif(
-    os.name != "posix" or os.geteuid() == 0, reason="needs a user who may not write everywhere"
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [(errno.EACCES, "may not write there"), (errno.EROFS, "read-only"), (errno.EIO, "choose another output")],
 )
-def test_a_folder_without_permission_is_named(tmp_path):
-    tmp_path.chmod(0o500)
-    with pytest.raises(MediaError, match="may not write there"):
+def test_a_folder_that_refuses_is_named_with_advice(tmp_path, monkeypatch, number, message):
+    # Not by `chmod`, which does not bind an administrator.
+    def refused(path, *_arguments, **_options):
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(Path, "touch", refused)
+    with pytest.raises(MediaError, match=rf"cannot write .*clip\.mp4: .*{message}") as caught:
         check_output(tmp_path / "clip.mp4")
+    assert "\n" not in str(caught.value)
+    assert files_in(tmp_path) == []
 
 
 @pytest.mark.parametrize("name", ["clip.avi", "clip.mp4.bak", "clip.json"])

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from tests.tiny_models import save_tiny_pipeline, tiny_pipeline
 
+from tests.tiny_models import save_tiny_pipeline, tiny_pipeline
 from videocrafter.pipelines.image_to_video import ImageToVideoPipeline
 from videocrafter.pipelines.text_to_video import TextToVideoPipeline
 

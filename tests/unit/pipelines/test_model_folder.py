@@ -88,7 +88,7 @@ def test_missing_part_is_named(folder):
 def test_missing_shard_is_named(folder):
     index = {"weight_map": {"a": "diffusion_pytorch_model-00001-of-00002.safetensors"}}
     (folder / "unet/diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps(index))
-    with pytest.raises(ModelFolderError, match="00001-of-00002.safetensors is missing"):
+    with pytest.raises(ModelFolderError, match=r"00001-of-00002\.safetensors is missing"):
         load_pipeline(folder)
 
 
@@ -96,7 +96,7 @@ def test_weights_of_another_network_are_refused(folder):
     path = folder / "unet/config.json"
     config = json.loads(path.read_text())
     path.write_text(json.dumps({**config, "temporal_convolution": False}))
-    with pytest.raises(ModelFolderError, match="unet have unknown .* tensors"):
+    with pytest.raises(ModelFolderError, match=r"unet have unknown .* tensors"):
         load_pipeline(folder)
     shutil.copy(folder / "vae/diffusion_pytorch_model.safetensors", folder / WEIGHTS)
     with pytest.raises(ModelFolderError, match="unet"):

@@ -2,6 +2,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, EulerAncestralDiscreteScheduler, UniPCMultistepScheduler
 
+from videocrafter.diffusion.schedule import cosine_betas_shifted
 from videocrafter.pipelines.randomness import draw_noise, make_generators, step_arguments
 
 
@@ -63,6 +64,22 @@ def test_step_arguments_follow_the_scheduler():
         "generator": list(generators)
     }
     assert step_arguments(UniPCMultistepScheduler(), generators, 0.0) == {}
+
+
+@pytest.mark.parametrize("steps", range(1, 30))
+def test_ddim_with_eta_1_survives_the_step_from_pure_noise(steps):
+    scheduler = DDIMScheduler(
+        trained_betas=cosine_betas_shifted(snr_shift=4.0).tolist(),
+        prediction_type="v_prediction",
+        timestep_spacing="trailing",
+        clip_sample=False,
+    )
+    scheduler.set_timesteps(steps)
+    generators = make_generators(1, None, 1, 1)[1]
+    noise = draw_noise((1, 2, 2, 2), generators)
+    arguments = step_arguments(scheduler, generators, 1.0)
+    result = scheduler.step(noise, scheduler.timesteps[0], noise, return_dict=False, **arguments)[0]
+    assert torch.isfinite(result).all()
 
 
 def test_brownian_sampler_gets_one_integer_per_video_from_its_own_generator():

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 import torch
-from tests.tiny_models import DEFAULTS, tiny_pipeline
 
+from tests.tiny_models import DEFAULTS, tiny_pipeline
 from videocrafter.diffusion.schedulers import SCHEDULERS, build_scheduler
 from videocrafter.pipelines.text_to_video import TextToVideoPipeline
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import random
 import signal
@@ -83,6 +84,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return output
 
 
+@pytest.mark.slow
 def test_a_run_killed_again_and_again_equals_an_uninterrupted_one(
     tmp_path: Path, uninterrupted: Path
 ) -> None:
@@ -101,6 +103,7 @@ def test_a_run_killed_again_and_again_equals_an_uninterrupted_one(
     assert_same_run(output, uninterrupted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_and_the_same_command_goes_on(
     tmp_path: Path, uninterrupted: Path, number: signal.Signals
@@ -111,7 +114,8 @@ def test_a_signal_saves_and_the_same_command_goes_on(
     process.send_signal(number)
     assert process.wait(60) == 128 + number
     saved = sorted(path.name for path in (output / "checkpoints").iterdir())
-    assert saved and not any(name.startswith(".tmp-") for name in saved)
+    assert saved
+    assert not any(name.startswith(".tmp-") for name in saved)
     assert start(output).wait(120) == 0
     assert_same_run(output, uninterrupted)
 
@@ -133,8 +137,6 @@ def test_checkpoints_do_not_change_what_is_learned(tmp_path: Path) -> None:
 
 
 def test_a_finished_last_stage_is_extended(tmp_path: Path) -> None:
-    import dataclasses
-
     whole = toy_recipe()
     constant = dataclasses.replace(whole.stages[1], name="only", num_steps=20)
     longer = dataclasses.replace(whole, stages=(constant,))

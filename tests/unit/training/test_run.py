@@ -16,6 +16,7 @@ from toy_task import ToyTask, ToyTaskConfig
 from videocrafter.training.finite import FiniteGuard, NonFiniteError
 from videocrafter.training.interruption import StopRequest
 from videocrafter.training.precision import choose_precision
+from videocrafter.training.randomness import make_generator, seed_global_generators
 from videocrafter.training.run import train
 from videocrafter.training.run_folder import RunFolderError, lock
 from videocrafter.training.state import trained_parameters
@@ -134,14 +135,22 @@ def test_the_guard_notes_the_first_bad_step_where_a_look_is_dear() -> None:
         guard.raise_if_bad()
 
 
-def test_accumulation_equals_one_large_batch(tmp_path: Path) -> None:
-    """The mean over micro steps is what is minimised: the logged gradient norm is that of their mean gradient."""
+def test_accumulation_minimises_the_mean_over_micro_steps(tmp_path: Path) -> None:
+    train(toy_recipe(num_steps=1, validate_every=0), tmp_path)
+    logged = next(line for line in read_log(tmp_path) if line["kind"] == "train")
+    seed_global_generators(3, "low", "build")
     task = ToyTaskConfig().build(None, 3, 0, CPU)
-    batches = [task.batch(0, micro_step)[1] for micro_step in range(2)]
-    assert not torch.equal(*batches)
-    train(toy_recipe(num_steps=1), tmp_path)
-    first = next(line for line in read_log(tmp_path) if line["kind"] == "train")
-    assert first["samples"] == 12
+    losses = []
+    for micro_step in range(2):
+        batch = task.batch(0, micro_step)
+        seed_global_generators(3, "low", 0, micro_step)
+        losses.append(task.loss(batch, make_generator(CPU, 3, "low", 0, micro_step, "loss"))[0])
+    mean = torch.stack(losses).mean()
+    norm = torch.nn.utils.get_total_norm(torch.autograd.grad(mean, task.parameter_groups()))
+    assert not torch.equal(*losses)
+    assert logged["loss"] == pytest.approx(mean.item(), rel=1e-6)
+    assert logged["grad_norm"] == pytest.approx(norm.item(), rel=1e-5)
+    assert logged["samples"] == 12
 
 
 def test_measuring_precision_leaves_the_task_as_it_was() -> None:
@@ -170,6 +179,13 @@ def test_the_measured_precision_is_kept_for_resumption(tmp_path: Path) -> None:
     train(recipe, tmp_path, stop_after_s=0.0)
     state = torch.load(saved / "training_state/state.pt", weights_only=True)
     assert state["precision"] == other
+
+
+def test_a_precision_that_is_asked_for_wins_over_the_saved_one(tmp_path: Path) -> None:
+    train(toy_recipe(), tmp_path, stop_after_s=0.0)
+    train(toy_recipe(precision="bf16"), tmp_path, stop_after_s=0.0, accept_changes=True)
+    state = torch.load(tmp_path / "checkpoints/low-step-00000002/training_state/state.pt", weights_only=True)
+    assert state["precision"] == "bf16"
 
 
 def test_the_log_is_cut_back_to_a_checkpoint(tmp_path: Path) -> None:

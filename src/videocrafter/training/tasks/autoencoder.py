@@ -1,4 +1,4 @@
-"""The frame-wise autoencoder of the miniature: reconstruction with a light KL term, on crops of rendered frames.
+"""The frame-wise autoencoder of the miniature: reconstruction with a light KL term, on rendered frames.
 
 The official checkpoints bring Stable Diffusion's autoencoder; the miniature trains its own, of the same class.
 """
@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from videocrafter.data.sources.sprite_world import PLAIN_SCENES, SCENES, SpriteWorld, SpriteWorldConfig
 from videocrafter.media.contact_sheet import contact_sheet
 from videocrafter.media.image_file import write_image
-from videocrafter.models.autoencoder import decode_video, encode_video
-from videocrafter.training.randomness import derive_seed, make_generator
+from videocrafter.models.autoencoder import decode_video, encode_video, from_patches, to_patches
+from videocrafter.training.randomness import derive_seed
 
 _VALIDATION_SEED = 1_000_003
 
@@ -27,22 +27,22 @@ class AutoencoderTaskConfig:
     """How the autoencoder is built and trained.
 
     Attributes:
-        latent_channels: channels of a latent; the latent is 8 times smaller than the frame with four levels.
-        block_out_channels: channels of each level.
+        latent_channels: channels of a latent.
+        patch: side of the pixel patches that the network takes as input channels. Convolutions at full resolution
+            would take most of the time and learn slowly.
+        block_out_channels: channels of each level; with patches of 4 and two levels, latents are 8 times smaller.
         norm_groups: groups of every group norm.
         sizes: sides in pixels at which the world is rendered, in turn.
-        crop: side of the crops that are trained on. The network is a convolution throughout, so that crops teach
-            it whole frames at a fraction of the cost.
-        batch_size: crops per batch.
+        batch_size: frames per batch.
         kl_weight: weight of the mean KL term per latent value; keeps latents near a unit Gaussian.
         num_validation: frames per size in the validation.
     """
 
     latent_channels: int = 16
-    block_out_channels: tuple[int, ...] = (16, 32, 64, 128)
-    norm_groups: int = 8
+    patch: int = 4
+    block_out_channels: tuple[int, ...] = (64, 96)
+    norm_groups: int = 16
     sizes: tuple[int, ...] = (64, 64, 32)
-    crop: int = 32
     batch_size: int = 48
     kl_weight: float = 3e-4
     num_validation: int = 96
@@ -72,25 +72,17 @@ class AutoencoderTask:
         return list(self.vae.parameters())
 
     def batch(self, step: int, micro_step: int = 0) -> Tensor:
-        """Crops `[B, 3, crop, crop]` of frames that no other step shows."""
+        """Frames `[B, 3, H, W]` that no other step shows."""
         config = self.config
-        size = config.sizes[step % len(config.sizes)]
-        world = self.worlds[size]
+        world = self.worlds[config.sizes[step % len(config.sizes)]]
         first = (step * 64 + micro_step) * config.batch_size
-        frames = world.render([world.image_script(first + offset) for offset in range(config.batch_size)])[:, 0]
-        generator = make_generator(torch.device("cpu"), self.seed, self.stage_index, "crops", step, micro_step)
-        room = size - config.crop
-        corners = torch.randint(0, room + 1, (config.batch_size, 2), generator=generator).tolist()
-        crops = [
-            frame[:, top : top + config.crop, left : left + config.crop]
-            for frame, (top, left) in zip(frames, corners, strict=True)
-        ]
-        return torch.stack(crops).to(self.device)
+        scripts = [world.image_script(first + offset) for offset in range(config.batch_size)]
+        return world.render(scripts)[:, 0].to(self.device)
 
     def loss(self, batch: Tensor, generator: torch.Generator) -> tuple[Tensor, Mapping[str, float | Tensor]]:
         """Mean absolute and mean squared error, and the KL term."""
-        posterior = self.vae.encode(batch).latent_dist
-        reconstruction = self.vae.decode(posterior.sample(generator)).sample.float()
+        posterior = self.vae.encode(to_patches(self.vae, batch)).latent_dist
+        reconstruction = from_patches(self.vae, self.vae.decode(posterior.sample(generator)).sample.float())
         squared = nn.functional.mse_loss(reconstruction, batch)
         absolute = nn.functional.l1_loss(reconstruction, batch)
         mean, logvar = posterior.mean.float(), posterior.logvar.float()
@@ -99,7 +91,7 @@ class AutoencoderTask:
         return loss, {"mse": squared.detach(), "kl": kl.detach()}
 
     def num_samples(self, batch: Tensor) -> int:
-        """Crops in the batch."""
+        """Frames in the batch."""
         return len(batch)
 
     @torch.no_grad()
@@ -153,8 +145,8 @@ def _world(size: int, seed: int) -> SpriteWorld:
 def _new_autoencoder(config: AutoencoderTaskConfig) -> AutoencoderKL:
     levels = len(config.block_out_channels)
     return AutoencoderKL(
-        in_channels=3,
-        out_channels=3,
+        in_channels=3 * config.patch**2,
+        out_channels=3 * config.patch**2,
         latent_channels=config.latent_channels,
         block_out_channels=config.block_out_channels,
         down_block_types=("DownEncoderBlock2D",) * levels,

@@ -2,8 +2,9 @@
 
 Three things keep the motion words alive, which a CLIP trained on stills forgets: the towers see clips (frames
 through the image tower, then a small transformer over frames that is thrown away after training); a batch holds
-groups of clips whose captions differ in one attribute only; and beside the contrast a small decoder, thrown away
-too, must write the caption from the frames' tokens, which makes every patch token tell what it shows.
+groups of clips whose captions differ in one attribute only; and beside the contrast each text token must still tell
+its own word, which keeps words apart that a young contrast sees no use for. A small caption decoder, thrown away too,
+makes every patch token tell what it shows.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ class ContrastiveTaskConfig:
         num_groups, group_size: a batch is that many groups of clips that differ in one attribute.
         image_share: share of the batches that are single images with captions without motion.
         caption_weight: weight of the caption loss beside the contrast.
+        word_weight: weight of the loss that keeps each text token's own word.
     """
 
     width: int = 128
@@ -65,6 +67,7 @@ class ContrastiveTaskConfig:
     group_size: int = 4
     image_share: float = 0.2
     caption_weight: float = 0.5
+    word_weight: float = 0.0
 
     def build(self, start: Path | None, seed: int, stage_index: int, device: torch.device) -> ContrastiveTask:
         """Make the task; with a `start` folder its towers are trained on."""
@@ -96,6 +99,7 @@ class ContrastiveHeads(nn.Module):
         self.word_positions = nn.Parameter(0.1 * torch.randn(max_length, width))
         self.decoder = nn.TransformerDecoder(_norm_first_layer(nn.TransformerDecoderLayer, width, heads), num_layers=2)
         self.to_word = nn.Linear(width, vocabulary_size)
+        self.to_own_word = nn.Linear(width, vocabulary_size)
         self.log_temperature = nn.Parameter(torch.tensor(2.5))
 
     def clip_embedding(self, class_tokens_BTD: Tensor, fps_B: Tensor) -> Tensor:
@@ -120,6 +124,12 @@ class ContrastiveHeads(nn.Module):
         return nn.functional.cross_entropy(
             logits_BLV.flatten(0, 1).float(), ids_BL[:, 1:].flatten(), ignore_index=PAD_ID
         )
+
+
+    def own_word_loss(self, text_BLD: Tensor, ids_BL: Tensor) -> Tensor:
+        """Mean cross entropy of each word, given the text tower's output in its own place."""
+        logits_BLV = self.to_own_word(text_BLD)
+        return nn.functional.cross_entropy(logits_BLV.flatten(0, 1).float(), ids_BL.flatten(), ignore_index=PAD_ID)
 
 
 class ContrastiveTask:
@@ -170,8 +180,8 @@ class ContrastiveTask:
         return self._render(self.world, scripts)
 
     def loss(self, batch: CaptionedClips, generator: torch.Generator) -> tuple[Tensor, Mapping[str, float | Tensor]]:
-        """Symmetric contrast between clips and captions, and the caption loss."""
-        text_BD, clip_BD, caption_loss = self._embed(batch)
+        """Symmetric contrast between clips and captions, the caption loss and the own-word loss."""
+        text_BD, clip_BD, caption_loss, word_loss = self._embed(batch)
         logits_BB = self.heads.log_temperature.clamp(max=4.6).exp() * clip_BD.float() @ text_BD.float().T
         # Two clips of a batch may have the very same caption; either is right then.
         same_BB = torch.tensor([[a == b for b in batch.captions] for a in batch.captions], device=self.device)
@@ -180,8 +190,9 @@ class ContrastiveTask:
             nn.functional.cross_entropy(logits_BB, wanted_BB) + nn.functional.cross_entropy(logits_BB.T, wanted_BB)
         )
         hits = same_BB.gather(1, logits_BB.argmax(1, keepdim=True)).float().mean()
-        metrics = {"contrast": contrast.detach(), "caption": caption_loss.detach(), "retrieval": hits}
-        return contrast + self.config.caption_weight * caption_loss, metrics
+        metrics = {"contrast": contrast.detach(), "caption": caption_loss.detach(), "words": word_loss.detach()}
+        extra = self.config.caption_weight * caption_loss + self.config.word_weight * word_loss
+        return contrast + extra, {**metrics, "retrieval": hits}
 
     def num_samples(self, batch: CaptionedClips) -> int:
         """Clips or images in the batch."""
@@ -198,7 +209,7 @@ class ContrastiveTask:
             hits = []
             for index in range(24):
                 group = contrasting_group(world, world.script(index), self.config.group_size, rng, kind)
-                text_BD, clip_BD, _ = self._embed(self._render(world, group))
+                text_BD, clip_BD, _, _ = self._embed(self._render(world, group))
                 hits.append(((clip_BD @ text_BD.T).argmax(1) == torch.arange(len(group), device=self.device)).float().mean())
             scores[f"retrieval_by_{kind}"] = float(torch.stack(hits).mean())
         scores["motion_word_change"] = self._motion_word_change()
@@ -213,7 +224,7 @@ class ContrastiveTask:
         self.text_encoder.save_pretrained(folder / "text_encoder")
         self.image_encoder.save_pretrained(folder / "image_encoder")
 
-    def _embed(self, batch: CaptionedClips) -> tuple[Tensor, Tensor, Tensor]:
+    def _embed(self, batch: CaptionedClips) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         ids_BL, num_tokens_B = tokenize(self.tokenizer, self.text_encoder, batch.captions)
         text_BLD = encode_text(self.tokenizer, self.text_encoder, batch.captions)
         end_BD = text_BLD[torch.arange(len(text_BLD)), num_tokens_B - 1]
@@ -221,7 +232,8 @@ class ContrastiveTask:
         tokens_BTMD = encode_image(self.image_encoder, batch.pixels.flatten(0, 1)).unflatten(0, (-1, num_frames))
         clip_BD = self.heads.clip_embedding(tokens_BTMD[:, :, 0], batch.fps)
         caption_loss = self.heads.caption_loss(tokens_BTMD, batch.fps, ids_BL)
-        return self.heads.text_embedding(end_BD), clip_BD, caption_loss
+        word_loss = self.heads.own_word_loss(text_BLD, ids_BL)
+        return self.heads.text_embedding(end_BD), clip_BD, caption_loss, word_loss
 
     def _render(self, world: SpriteWorld, scripts: list[SceneScript]) -> CaptionedClips:
         pixels = world.render(scripts)

@@ -2,7 +2,7 @@
 
 It learns every combination of subject, motion and scene alike, the held-out ones too: a judge that had seen
 only the training combinations would prefer them, and the exam asks about the others. Clips are spoilt as a
-generated video may be (blur, blotches, noise, shifted colours), so that the judge does not demand clean pixels.
+generated video may be (blur, blotches, noise, shifted colours), so that the judge does not demand clean ones.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 from videocrafter.data.sources.sprite_world import (
     MOTIONS,
@@ -208,8 +208,9 @@ def labels_of(
 
 
 def spoil(pixels: Tensor, generator: torch.Generator) -> Tensor:
-    """Make clean clips [B, T, 3, H, W] look like generated ones: blur, colours, blotches and noise, each by a
-    random amount that is often none. Half of the clips keep their sharpness.
+    """Make clean clips [B, T, 3, H, W] look like generated ones: blur, colours, blotches, noise.
+
+    Each by a random amount; half of the clips keep their sharpness.
     """
     batch, _, _, height, width = pixels.shape
 
@@ -230,7 +231,7 @@ def spoil(pixels: Tensor, generator: torch.Generator) -> Tensor:
     still_blotches = torch.randn(batch, 1, 3, 8, 8, generator=generator)
     moving_blotches = torch.randn(batch, pixels.shape[1], 3, 8, 8, generator=generator)
     blotches = amounts(0.12, 1, 1, 1, 1) * still_blotches + amounts(0.10, 1, 1, 1, 1) * moving_blotches
-    pixels = pixels + F.interpolate(
+    pixels = pixels + functional.interpolate(
         blotches.flatten(0, 1), (height, width), mode="bilinear", align_corners=False
     ).view_as(pixels)
     strength = (amounts(0.3, 1, 1, 1, 1) - 0.15).clamp(min=0.0)
@@ -240,5 +241,5 @@ def spoil(pixels: Tensor, generator: torch.Generator) -> Tensor:
 
 def _blur(clip: Tensor, side: int) -> Tensor:
     """Shrink a clip [T, 3, H, W] to ``side`` pixels and enlarge it again."""
-    small = F.interpolate(clip, (side, side), mode="bilinear", antialias=True)
-    return F.interpolate(small, clip.shape[-2:], mode="bicubic", align_corners=False)
+    small = functional.interpolate(clip, (side, side), mode="bilinear", antialias=True)
+    return functional.interpolate(small, clip.shape[-2:], mode="bicubic", align_corners=False)

@@ -1,0 +1,431 @@
+"""The video network of the miniature: text to video, and image to video in the paper's two phases.
+
+Text to video (paper §3.1) learns from images and videos jointly; image to video (§3.2) starts from it, trains the
+image projector and the new W'k, W'v first, then freezes both mappings and trains the video model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler
+from torch import Tensor, nn
+from transformers import CLIPTextModel, CLIPVisionModel, PreTrainedTokenizerFast
+
+from videocrafter.data.sources.sprite_world import SceneScript, SpriteWorld, SpriteWorldConfig, motion_caption
+from videocrafter.diffusion.objective import PredictionType, add_noise, diffusion_loss
+from videocrafter.diffusion.schedule import alphas_cumprod, cosine_betas_shifted, linear_betas
+from videocrafter.media.contact_sheet import contact_sheet
+from videocrafter.media.image_file import write_image
+from videocrafter.models.image_encoder import encode_image, null_image
+from videocrafter.models.image_projector import ImageProjector
+from videocrafter.models.text_encoder import encode_text
+from videocrafter.models.unet import VideoUNet
+from videocrafter.pipelines.image_to_video import ImageToVideoPipeline
+from videocrafter.pipelines.knowledge import Knowledge
+from videocrafter.pipelines.settings import GenerationDefaults
+from videocrafter.pipelines.text_to_video import TextToVideoPipeline
+from videocrafter.presets import PRESETS
+from videocrafter.training.gauges import gauge_scripts, wrong_word_gauges
+from videocrafter.training.latent_clips import LatentClips, LatentClipSource
+from videocrafter.training.randomness import derive_seed, make_generator
+
+_VALIDATION_SEED = 3_000_017
+_GAUGED_SNR = (0.001, 0.01, 0.03, 0.1, 0.3, 1.0)
+_SAMPLES_SEED = 7
+
+Phase = Literal["text_to_video", "image_mapping", "image_to_video"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MiniatureNetwork:
+    """The miniature's VideoUNet: fields of its config, with everything that a small network needs switched on."""
+
+    in_channels: int = 16
+    out_channels: int = 16
+    model_channels: int = 64
+    channel_mult: tuple[int, ...] = (1, 2)
+    num_res_blocks: int = 1
+    attention_levels: tuple[int, ...] = (0, 1)
+    head_dim: int = 32
+    context_dim: int = 128
+    norm_groups: int = 16
+    temporal_length: int = 8
+    relative_position: bool = True
+    temporal_convolution: bool = False
+    initial_temporal_heads: int = 2
+    fps_condition: bool = True
+    temporal_dropout: float = 0.0
+    scale_shift: bool = True
+    frame_text_condition: bool = True
+    place_condition: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoiseConfig:
+    """The noise schedule and what is predicted.
+
+    Attributes:
+        schedule: "linear", the paper's; or "shifted_cosine", which ends in pure noise and divides the cosine
+            schedule's signal-to-noise ratio by `snr_shift`.
+    """
+
+    schedule: Literal["linear", "shifted_cosine"] = "shifted_cosine"
+    snr_shift: float = 16.0
+    prediction_type: PredictionType = "v_prediction"
+
+    def betas(self) -> Tensor:
+        """Betas [1000] in float64."""
+        return linear_betas() if self.schedule == "linear" else cosine_betas_shifted(1000, self.snr_shift)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoDiffusionTaskConfig:
+    """How the video network is built and trained.
+
+    Attributes:
+        phase: "text_to_video"; "image_mapping" trains the projector and W'k, W'v with all else frozen;
+            "image_to_video" freezes the mappings of text and image and trains the rest.
+        world: the clips; its height and width are the stage's resolution.
+        autoencoder, towers: folders with `vae/`, and with `tokenizer/`, `text_encoder/` and `image_encoder/`, or
+            the name of a model that the package brings; used for what the stage's start does not hold.
+        num_clips, num_images: how many different ones are shown; each is encoded once and kept.
+        batch_size: clips per batch of clips.
+        image_batch_size, image_share: images per batch of images, and the share of batches that are images.
+        text_dropout, image_dropout, both_dropout: share of samples without caption, image, or either.
+        motion_captions: share of captions that name only the motion, where an image is given.
+        num_gauged, num_samples: clips of any kind in the validation, and videos on a sample sheet.
+        block_size: clips that are encoded together; see `LatentClipSource`.
+        sampling_steps, guidance_scale, guidance_rescale, fps: of the sample sheets, and what the finished pipeline
+            recommends.
+    """
+
+    phase: Phase = "text_to_video"
+    network: MiniatureNetwork = MiniatureNetwork()
+    world: SpriteWorldConfig = SpriteWorldConfig()
+    noise: NoiseConfig = NoiseConfig()
+    autoencoder: str = "tiny-i2v"
+    towers: str = "tiny-i2v"
+    num_clips: int = 32_768
+    num_images: int = 16_384
+    batch_size: int = 32
+    image_batch_size: int = 64
+    image_share: float = 0.15
+    text_dropout: float = 0.1
+    image_dropout: float = 0.0
+    both_dropout: float = 0.0
+    motion_captions: float = 0.0
+    num_gauged: int = 72
+    num_samples: int = 10
+    block_size: int = 8
+    sampling_steps: int = 25
+    guidance_scale: float = 3.0
+    guidance_rescale: float = 0.0
+    fps: float = 8.0
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "image_batch_size"):
+            if getattr(self, name) % self.block_size:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be a multiple of block_size ({self.block_size})")
+
+    def build(self, start: Path | None, seed: int, stage_index: int, device: torch.device) -> VideoDiffusionTask:
+        """Make the task; `start` is a pipeline folder to go on from."""
+        return VideoDiffusionTask(self, start, seed, stage_index, device)
+
+
+class VideoDiffusionTask:
+    """Trains a `VideoUNet` in latent space (see `training/task.py` for what each method promises)."""
+
+    def __init__(
+        self, config: VideoDiffusionTaskConfig, start: Path | None, seed: int, stage_index: int, device: torch.device
+    ) -> None:
+        self.config, self.seed, self.stage_index, self.device = config, seed, stage_index, device
+        self.uses_image = config.phase != "text_to_video"
+        self.vae = AutoencoderKL.from_pretrained(_part(start, config.autoencoder, "vae")).to(device)
+        self.tokenizer = PreTrainedTokenizerFast.from_pretrained(_part(start, config.towers, "tokenizer"))
+        self.text_encoder = CLIPTextModel.from_pretrained(_part(start, config.towers, "text_encoder")).to(device)
+        self.unet = _network(config, start).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.image_encoder: CLIPVisionModel | None = None
+        self.projector: ImageProjector | None = None
+        if self.uses_image:
+            self._add_image_branch(start)
+        for frozen in (self.vae, self.text_encoder, self.image_encoder):
+            if frozen is not None:
+                frozen.requires_grad_(False).eval()
+        self._choose_trained()
+        self.alphas_cumprod = alphas_cumprod(config.noise.betas()).to(device)
+        self.clips = self._source(config.num_clips, images=False)
+        self.images = self._source(config.num_images, images=True)
+
+    def modules(self) -> Mapping[str, nn.Module]:
+        """The video network, and the image projector in the image phases."""
+        modules: dict[str, nn.Module] = {"unet": self.unet}
+        if self.projector is not None:
+            modules["image_projector"] = self.projector
+        return modules
+
+    def parameter_groups(self) -> list[nn.Parameter]:
+        """What this phase trains."""
+        return [p for module in self.modules().values() for p in module.parameters() if p.requires_grad]
+
+    def batch(self, step: int, micro_step: int = 0) -> LatentClips:
+        """A batch of clips or, for a share of the steps, of images."""
+        config = self.config
+        generator = make_generator(torch.device("cpu"), self.seed, self.stage_index, "kind", step, micro_step)
+        is_images = float(torch.rand((), generator=generator)) < config.image_share
+        source = self.images if is_images else self.clips
+        num_blocks = (config.image_batch_size if is_images else config.batch_size) // config.block_size
+        seed = derive_seed(self.seed, self.stage_index, "order")
+        # Micro steps go through orders of their own, far away from each other.
+        return source.batch(step * num_blocks + micro_step * 2**40, num_blocks, seed)
+
+    def loss(self, batch: LatentClips, generator: torch.Generator) -> tuple[Tensor, Mapping[str, float | Tensor]]:
+        """The denoising loss at one noise level per clip."""
+        count = len(batch)
+        # Stratified: the batch covers all noise levels evenly, so that its loss varies less.
+        order = torch.randperm(count, generator=generator, device=self.device)
+        offsets = torch.rand(count, generator=generator, device=self.device)
+        timestep_B = ((order + offsets) / count * len(self.alphas_cumprod)).long()
+        noise = torch.randn(batch.latents.shape, generator=generator, device=self.device)
+        captions, drops_image = self._drop_conditions(batch, generator)
+        image_BQD = self._image_context(batch, drops_image)
+        loss_B = self._loss(batch.latents, noise, timestep_B, captions, batch.fps, image_BQD)
+        kind = "loss_images" if batch.latents.shape[2] == 1 else "loss_clips"
+        return loss_B.mean(), {kind: loss_B.mean().detach()}
+
+    def num_samples(self, batch: LatentClips) -> int:
+        """Clips or images in the batch."""
+        return len(batch)
+
+    @torch.no_grad()
+    def validate(self) -> Mapping[str, float]:
+        """Gauges of how much the network uses of each word, on fixed clips, noise and noise levels."""
+        world = SpriteWorld(_like(self.config.world, split="all", seed=_VALIDATION_SEED))
+        scripts = gauge_scripts(world, self.config.num_gauged)
+        source = LatentClipSource(
+            world, self.vae, self.image_encoder, num_clips=1, block_size=1, device=self.device
+        )
+        parts = [source._encode(scripts[first : first + 16]) for first in range(0, len(scripts), 16)]
+        latents = torch.cat([latents for latents, _ in parts]).float()
+        fps_B = torch.tensor([script.fps for script in scripts], device=self.device)
+        snr = self.alphas_cumprod / (1 - self.alphas_cumprod)
+        levels = torch.tensor([int((snr - wanted).abs().argmin()) for wanted in _GAUGED_SNR], device=self.device)
+        timestep_B = levels[torch.arange(len(scripts), device=self.device) % len(levels)]
+        generator = make_generator(self.device, "validation")
+        noise = torch.randn(latents.shape, generator=generator, device=self.device)
+        image = None
+        if self.projector is not None:
+            image = self.projector(torch.cat([tokens for _, tokens in parts if tokens is not None]).float())
+
+        def loss(indices: Any, captions: Any) -> Tensor:
+            chosen = torch.tensor(list(indices), device=self.device)
+            losses = [
+                self._loss(
+                    latents[part],
+                    noise[part],
+                    timestep_B[part],
+                    list(captions)[first : first + 48],
+                    fps_B[part],
+                    None if image is None else image[part],
+                )
+                for first, part in zip(range(0, len(chosen), 48), chosen.split(48), strict=True)
+            ]
+            return torch.cat(losses)
+
+        return wrong_word_gauges(world, scripts, self.config.num_gauged, loss)
+
+    @torch.no_grad()
+    def write_samples(self, folder: Path) -> None:
+        """Write a contact sheet of held-out prompts, made by the pipeline itself."""
+        world = SpriteWorld(_like(self.config.world, split="held_out", seed=_SAMPLES_SEED))
+        scripts = [world.script(index) for index in range(self.config.num_samples)]
+        pipeline = self._pipeline()
+        pipeline.set_progress_bar_config(disable=True)
+        captions = [script.caption for script in scripts]
+        settings: dict[str, Any] = {"fps": [script.fps for script in scripts], "seeds": list(range(self.config.num_samples))}
+        if isinstance(pipeline, ImageToVideoPipeline):
+            settings["image"] = list(world.render(scripts)[:, 0])
+        frames = pipeline(captions, **settings).frames
+        labels = [f"{caption} [{script.fps:g} fps]" for caption, script in zip(captions, scripts, strict=True)]
+        write_image(folder / "samples.png", contact_sheet(list(frames), labels, scale=2))
+
+    def save_pipeline(self, folder: Path) -> None:
+        """Write the finished pipeline's folder."""
+        self._pipeline().save_pretrained(folder)
+
+    def _loss(
+        self,
+        latents: Tensor,
+        noise: Tensor,
+        timestep_B: Tensor,
+        captions: list[str],
+        fps_B: Tensor,
+        image_BQD: Tensor | None,
+    ) -> Tensor:
+        alphas_B = self.alphas_cumprod[timestep_B]
+        noisy = add_noise(latents, noise, alphas_B)
+        with torch.no_grad():
+            text_BLD = encode_text(self.tokenizer, self.text_encoder, captions)
+        prediction = self.unet(noisy, timestep_B, text_BLD, fps_B, image_BQD)
+        return diffusion_loss(prediction.float(), latents, noise, alphas_B, self.config.noise.prediction_type)
+
+    def _drop_conditions(self, batch: LatentClips, generator: torch.Generator) -> tuple[list[str], Tensor]:
+        """Captions with some dropped, and which images are dropped, for classifier-free guidance."""
+        config = self.config
+        draw_B = torch.rand(len(batch), generator=generator, device=self.device)
+        either = config.text_dropout + config.both_dropout
+        drops_text = draw_B < either
+        drops_image = (draw_B >= config.text_dropout) & (draw_B < either + config.image_dropout)
+        names_motion_only = torch.rand(len(batch), generator=generator, device=self.device) < config.motion_captions
+        captions = [
+            "" if drop else (_names_motion_only(script) if short else script.caption)
+            for script, drop, short in zip(
+                batch.scripts, drops_text.tolist(), names_motion_only.tolist(), strict=True
+            )
+        ]
+        return captions, drops_image
+
+    def _image_context(self, batch: LatentClips, drops_image: Tensor) -> Tensor | None:
+        if self.projector is None or batch.image_tokens is None:
+            return None
+        tokens_BMD = torch.where(drops_image[:, None, None], self._null_tokens, batch.image_tokens)
+        return self.projector(tokens_BMD)
+
+    def _add_image_branch(self, start: Path | None) -> None:
+        config = self.config
+        self.image_encoder = CLIPVisionModel.from_pretrained(_part(start, config.towers, "image_encoder")).to(self.device)
+        if start is not None and (start / "image_projector").is_dir():
+            projector = ImageProjector.from_pretrained(start / "image_projector")
+        else:
+            width = self.image_encoder.config.hidden_size
+            projector = ImageProjector(
+                dim=width,
+                depth=2,
+                dim_head=config.network.head_dim,
+                heads=width // config.network.head_dim,
+                num_queries=16,
+                embedding_dim=width,
+                output_dim=config.network.context_dim,
+            )
+        self.projector = projector.to(self.device)
+        with torch.no_grad():
+            self._null_tokens = encode_image(self.image_encoder, null_image(1, self.image_encoder))
+
+    def _choose_trained(self) -> None:
+        phase = self.config.phase
+        for name, parameter in self.unet.named_parameters():
+            is_image_mapping = "to_k_image" in name or "to_v_image" in name
+            is_text_mapping = "cross_attention.to_k." in name or "cross_attention.to_v." in name
+            if phase == "text_to_video":
+                learns = True
+            elif phase == "image_mapping":
+                learns = is_image_mapping
+            else:
+                learns = not (is_image_mapping or is_text_mapping)
+            parameter.requires_grad_(learns)
+        if self.projector is not None:
+            self.projector.requires_grad_(phase == "image_mapping")
+
+    def _source(self, count: int, *, images: bool) -> LatentClipSource:
+        world = SpriteWorld(_like(self.config.world, seed=derive_seed(self.seed, self.stage_index, "world")))
+        return LatentClipSource(
+            world,
+            self.vae,
+            self.image_encoder,
+            num_clips=count,
+            block_size=self.config.block_size,
+            images=images,
+            device=self.device,
+        )
+
+    def _pipeline(self) -> TextToVideoPipeline | ImageToVideoPipeline:
+        world, config = self.config.world, self.config
+        defaults = GenerationDefaults(
+            num_frames=world.num_frames,
+            height=world.height,
+            width=world.width,
+            fps=config.fps,
+            fps_range=world.fps_range,
+            num_inference_steps=config.sampling_steps,
+            guidance_scale=config.guidance_scale,
+            guidance_rescale=config.guidance_rescale,
+            scheduler="ddim",
+        )
+        knowledge = Knowledge(
+            subjects=world.subjects,
+            motions=world.motions,
+            scenes=world.scene_names,
+            speeds=("slow", "medium", "fast"),
+        )
+        scheduler = DDIMScheduler(
+            num_train_timesteps=len(self.alphas_cumprod),
+            trained_betas=config.noise.betas().tolist(),
+            prediction_type=config.noise.prediction_type,
+            timestep_spacing="trailing",
+            clip_sample=False,
+            set_alpha_to_one=True,
+        )
+        parts = {
+            "vae": self.vae,
+            "text_encoder": self.text_encoder,
+            "tokenizer": self.tokenizer,
+            "unet": self.unet,
+            "scheduler": scheduler,
+            "defaults": defaults.to_config(),
+            "knowledge": knowledge.to_config(),
+        }
+        if self.projector is None:
+            return TextToVideoPipeline(**parts)
+        return ImageToVideoPipeline(**parts, image_encoder=self.image_encoder, image_projector=self.projector)
+
+
+def _part(start: Path | None, folder: str, name: str) -> Path:
+    """The folder of one frozen part: from the pipeline that the stage starts from, or else from its own run."""
+    if start is not None and (start / name).is_dir():
+        return start / name
+    preset = PRESETS.get(folder)
+    source = preset.folder if preset is not None and preset.folder is not None else Path(folder)
+    if not (source / name).is_dir():
+        option = "autoencoder" if name == "vae" else "towers"
+        raise ValueError(
+            f"this stage needs a trained {name}, and {str(source)!r} holds none; name the `final` folder of a finished "
+            f"run that does with --set stages.*.task.{option}=FOLDER"
+        )
+    return source / name
+
+
+def _names_motion_only(script: SceneScript) -> str:
+    """What is said of a clip whose first frame is given; an image has no motion to speak of."""
+    if script.image_frame is not None:
+        return ""
+    return motion_caption(script.motion, script.speed, np.random.default_rng(list(script.wording)))
+
+
+def _like(world: SpriteWorldConfig, **changes: Any) -> SpriteWorldConfig:
+    return replace(world, **changes)
+
+
+def _network(config: VideoDiffusionTaskConfig, start: Path | None) -> VideoUNet:
+    image_branch = config.phase != "text_to_video"
+    if start is None or not (start / "unet").is_dir():
+        return VideoUNet(**asdict(config.network), image_cross_attention=image_branch)
+    trained = VideoUNet.from_pretrained(start / "unet", torch_dtype=torch.float32)
+    if trained.config["image_cross_attention"] == image_branch:
+        return trained
+    network = VideoUNet(**asdict(config.network), image_cross_attention=True)
+    missing, unexpected = network.load_state_dict(trained.state_dict(), strict=False)
+    if unexpected or any("_image" not in name for name in missing):
+        raise ValueError(
+            f"the network in {start} does not fit this stage's: missing {missing[:3]}, unexpected {unexpected[:3]}; "
+            "give both stages the same task.network"
+        )
+    for name, parameter in network.named_parameters():
+        # The image branch starts silent, so that the first step is the text-to-video model.
+        if "to_v_image" in name:
+            nn.init.zeros_(parameter)
+    return network

@@ -1,0 +1,55 @@
+"""The command line as a process of its own: what it imports, what it prints, how it ends."""
+
+import subprocess
+import sys
+
+import videocrafter
+
+RUN = "import sys; from videocrafter.cli.main import main; sys.argv[0] = 'videocrafter'; main()"
+HEAVY = ("torch", "diffusers", "transformers", "accelerate", "numpy", "av", "PIL")
+
+
+def process(*arguments, code=RUN):
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, timeout=120
+    )
+
+
+def test_version():
+    done = process("--version")
+    assert done.returncode == 0
+    assert done.stdout.strip() == f"videocrafter {videocrafter.__version__}"
+
+
+def test_help_and_listing_import_nothing_heavy():
+    check = (
+        "import atexit, sys; atexit.register(lambda: print('heavy:', [m for m in {} if m in sys.modules]))\n"
+    )
+    for arguments in (["--help"], ["generate", "--help"], ["train", "--help"], ["models"]):
+        done = process(*arguments, code=check.format(HEAVY) + RUN)
+        assert done.returncode == 0, done.stderr
+        assert "heavy: []" in done.stdout
+
+
+def test_help_names_every_command():
+    text = process("--help").stdout
+    for command in ("generate", "models", "train", "evaluate"):
+        assert command in text
+
+
+def test_generate_as_a_process(t2v_folder, tmp_path):
+    out = tmp_path / "cat.mp4"
+    done = process("generate", "a cat", "-m", t2v_folder, "-o", out, "--seed", 1)
+    assert done.returncode == 0, done.stderr
+    assert out.is_file()
+    assert done.stderr == "", "libraries must not print into our output"
+    refused = process("generate", "a cat", "-m", t2v_folder, "-o", out)
+    assert refused.returncode == 2
+    assert "Traceback" not in refused.stderr
+    assert refused.stderr.count("\n") == 1
+
+
+def test_unknown_option_ends_with_status_2():
+    done = process("generate", "a cat", "--sead", "1", "-o", "x.mp4")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
