@@ -71,9 +71,7 @@ def main() -> None:
     default_output = Path(__file__).parents[1] / "src" / "videocrafter" / "assets" / "sprites"
     parser = argparse.ArgumentParser(description="Draw the sprite world's pictures from an emoji font.")
     parser.add_argument("font", type=Path, help="path of NotoColorEmoji.ttf")
-    parser.add_argument(
-        "--output", type=Path, default=default_output, help="folder to write the PNG files to"
-    )
+    parser.add_argument("--output", type=Path, default=default_output, help="folder to write the PNG files to")
     arguments = parser.parse_args()
     font = ImageFont.truetype(str(arguments.font), FONT_SIZE)
     arguments.output.mkdir(parents=True, exist_ok=True)

@@ -25,9 +25,7 @@ def test_there_are_files_to_check():
 
 
 def test_no_file_holds_more_than_one_idea():
-    lengths = {
-        str(path.relative_to(SOURCE)): len(path.read_text(encoding="utf-8").splitlines()) for path in FILES
-    }
+    lengths = {str(path.relative_to(SOURCE)): len(path.read_text(encoding="utf-8").splitlines()) for path in FILES}
     assert {name: length for name, length in lengths.items() if length > 400} == {}
 
 

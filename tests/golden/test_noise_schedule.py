@@ -33,9 +33,7 @@ def draw(name: str, shape: tuple[int, ...]) -> torch.Tensor:
 def test_noising_then_input_scaling_is_the_official_noising(case: str) -> None:
     shape = (2, 4, 4, *SPEC["dims"]["latent"])
     timesteps = EXPECTED[f"{case}.timestep"]
-    change = vp_change_of_variables(
-        alphas_cumprod(linear_betas()), signal_scale(SPEC["official_config"]["scale_b"])
-    )
+    change = vp_change_of_variables(alphas_cumprod(linear_betas()), signal_scale(SPEC["official_config"]["scale_b"]))
     vp_abar = alphas_cumprod(torch.tensor(change.trained_betas, dtype=torch.float64))
     noisy = add_noise(draw("x0", shape), draw("noise", shape), vp_abar[timesteps])
     got = scale_model_input(noisy, timesteps, change.input_scale)

@@ -94,9 +94,7 @@ def test_sampling(official: OfficialNumbers, unet: VideoUNet, change: ChangeOfVa
     scheduler.set_timesteps(case["steps"])
     fps = torch.full((2,), case["fps"])
     conditional = Conditions(text=expected["text.embedding"], fps=fps, image=expected.get("image.tokens"))
-    unconditional = Conditions(
-        text=expected["text.null_embedding"], fps=fps, image=expected.get("image.null_tokens")
-    )
+    unconditional = Conditions(text=expected["text.null_embedding"], fps=fps, image=expected.get("image.null_tokens"))
     # The official sampler starts at N(0, 1) in the variables of the scaled model.
     start = official.draw(f"xT{run}", shape) / float(change.input_scale[scheduler.timesteps[0]])
     with torch.no_grad():

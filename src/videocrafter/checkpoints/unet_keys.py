@@ -36,8 +36,7 @@ class KeyPair:
         ending = tuple(tensor.shape[tensor.ndim - self.unit_axes :])
         if ending != (1,) * self.unit_axes:
             raise ValueError(
-                f"{self.official} has shape {tuple(tensor.shape)}, but must end in {self.unit_axes} axes of"
-                " size 1"
+                f"{self.official} has shape {tuple(tensor.shape)}, but must end in {self.unit_axes} axes of size 1"
             )
         return tensor.reshape(tensor.shape[: tensor.ndim - self.unit_axes])
 
@@ -98,9 +97,7 @@ def unet_keys(config: Mapping[str, Any]) -> tuple[KeyPair, ...]:
     """
     for option in ("frame_text_condition", "place_condition"):
         if config[option]:
-            raise ValueError(
-                f"a VideoUNet with {option} has no counterpart in the official format; set it to False"
-            )
+            raise ValueError(f"a VideoUNet with {option} has no counterpart in the official format; set it to False")
     return tuple(_Walk(config).pairs())
 
 
@@ -222,9 +219,7 @@ class _Walk:
             yield from _block(official_block, own_block, _TEMPORAL_ATTENTIONS)
             if self.config["relative_position"]:
                 for name, own_name in _TEMPORAL_ATTENTIONS:
-                    yield from _tensors(
-                        f"{official_block}{name}.", f"{own_block}{own_name}.", _RELATIVE_POSITIONS
-                    )
+                    yield from _tensors(f"{official_block}{name}.", f"{own_block}{own_name}.", _RELATIVE_POSITIONS)
 
 
 def _transformer(official: str, own: str, projection_axes: int = 0) -> Iterator[KeyPair]:
@@ -239,9 +234,7 @@ def _block(official: str, own: str, attentions: tuple[tuple[str, str], ...]) -> 
         yield from _modules(f"{official}{name}.", f"{own}{own_name}.", (("to_out.0", "to_out"),))
 
 
-def _modules(
-    official: str, own: str, names: tuple[tuple[str, str], ...], weight_axes: int = 0
-) -> Iterator[KeyPair]:
+def _modules(official: str, own: str, names: tuple[tuple[str, str], ...], weight_axes: int = 0) -> Iterator[KeyPair]:
     for name, own_name in names:
         weight = (f"{name}.weight", f"{own_name}.weight")
         bias = (f"{name}.bias", f"{own_name}.bias")
@@ -249,10 +242,6 @@ def _modules(
         yield from _tensors(official, own, (bias,))
 
 
-def _tensors(
-    official: str, own: str, names: tuple[tuple[str, str], ...], unit_axes: int = 0
-) -> Iterator[KeyPair]:
+def _tensors(official: str, own: str, names: tuple[tuple[str, str], ...], unit_axes: int = 0) -> Iterator[KeyPair]:
     for name, own_name in names:
-        yield KeyPair(
-            official=f"{OFFICIAL_PREFIX}{official}{name}", own=f"{own}{own_name}", unit_axes=unit_axes
-        )
+        yield KeyPair(official=f"{OFFICIAL_PREFIX}{official}{name}", own=f"{own}{own_name}", unit_axes=unit_axes)

@@ -36,9 +36,7 @@ def bad_input() -> Iterator[None]:
 def describe_os_error(error: OSError) -> str:
     """The file and the reason, without Python's error numbers."""
     if error.errno == errno.ENOSPC:
-        return (
-            f"no space left on the disk while writing {error.filename or 'a file'}; free some and run again"
-        )
+        return f"no space left on the disk while writing {error.filename or 'a file'}; free some and run again"
     if error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return str(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -18,18 +19,19 @@ def register(app: typer.Typer) -> None:
 
 def evaluate(
     model: Annotated[str, typer.Argument(help="A model (tiny) or the folder of a text-to-video pipeline.")],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder for the report and the contact sheets.")
-    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the report and the contact sheets.")],
     i2v: Annotated[
         str | None, typer.Option("--i2v", help="Image-to-video model to examine too; for tiny: tiny-i2v.")
     ] = None,
-    num_prompts: Annotated[int, typer.Option("--prompts", help="Held-out prompts for the accuracies.")] = 240,
+    num_prompts: Annotated[
+        int | None, typer.Option("--prompts", help="Held-out prompts for the accuracies; default: 240.")
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A tenth of the questions: a first impression, with large errors.")
+    ] = False,
     seed: Annotated[int, typer.Option("--seed", help="Seed of prompts, images and videos.")] = 0,
     batch_size: Annotated[int, typer.Option("--batch-size", help="Videos made together.")] = 8,
-    steps: Annotated[
-        int | None, typer.Option("--steps", help="Denoising steps; default: the model's.")
-    ] = None,
+    steps: Annotated[int | None, typer.Option("--steps", help="Denoising steps; default: the model's.")] = None,
     guidance: Annotated[float | None, typer.Option("--guidance", help="Default: the model's.")] = None,
     device: Annotated[str, typer.Option("--device", help="cpu, cuda, mps or auto.")] = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a report that is there.")] = False,
@@ -45,6 +47,7 @@ def evaluate(
     from videocrafter.cli.hardware import choose_device
     from videocrafter.cli.quiet_libraries import silence_libraries
     from videocrafter.evaluation.exam import ExamConfig, run_exam
+    from videocrafter.evaluation.judging import load_judge
     from videocrafter.evaluation.report import check_report_folder, markdown
     from videocrafter.pipelines.image_to_video import ImageToVideoPipeline
     from videocrafter.pipelines.loading import load_pipeline
@@ -52,8 +55,10 @@ def evaluate(
 
     silence_libraries()
     with bad_input():
-        config = ExamConfig(
-            num_prompts=num_prompts,
+        length = ExamConfig.quick() if quick else ExamConfig()
+        config = replace(
+            length,
+            num_prompts=length.num_prompts if num_prompts is None else num_prompts,
             seed=seed,
             batch_size=batch_size,
             num_inference_steps=steps,
@@ -72,11 +77,14 @@ def evaluate(
         for pipeline in (text, picture):
             if pipeline is not None:
                 pipeline.set_progress_bar_config(disable=True)
+        with bad_input():
+            judge = load_judge()
         report = run_exam(
             output,
             text,
             picture,
             config=config,
+            judge=judge,
             overwrite=overwrite,
             on_progress=lambda done, total: progress.update(bar, completed=done, total=total),
         )

@@ -22,15 +22,11 @@ _FILES = "Files"
 _RUN = "Run"
 
 
-def _option(
-    *names: str, about: str, panel: str | None = None, metavar: str | None = None
-) -> typer.models.OptionInfo:
+def _option(*names: str, about: str, panel: str | None = None, metavar: str | None = None) -> typer.models.OptionInfo:
     return typer.Option(*names, help=about, rich_help_panel=panel, metavar=metavar, show_default=False)
 
 
-Prompts = Annotated[
-    list[str] | None, typer.Argument(metavar="PROMPT...", help="What to show.", show_default=False)
-]
+Prompts = Annotated[list[str] | None, typer.Argument(metavar="PROMPT...", help="What to show.", show_default=False)]
 Output = Annotated[
     Path,
     _option(
@@ -104,17 +100,11 @@ NumVideos = Annotated[
 ]
 BatchSize = Annotated[
     int,
-    _option(
-        "--batch-size", about="Videos computed together; more is faster and needs more memory.", panel=_RUN
-    ),
+    _option("--batch-size", about="Videos computed together; more is faster and needs more memory.", panel=_RUN),
 ]
 Device = Annotated[str, _option("--device", about="cpu, cuda, cuda:1, mps or auto (default).", panel=_RUN)]
-Precision = Annotated[
-    str | None, _option("--dtype", about="float32 (default), bfloat16 or float16.", panel=_RUN)
-]
-Quiet = Annotated[
-    bool, _option("--quiet", "-q", about="Print only the names of the files written.", panel=_RUN)
-]
+Precision = Annotated[str | None, _option("--dtype", about="float32 (default), bfloat16 or float16.", panel=_RUN)]
+Quiet = Annotated[bool, _option("--quiet", "-q", about="Print only the names of the files written.", panel=_RUN)]
 
 
 def register(app: typer.Typer) -> None:

@@ -88,9 +88,7 @@ def repeat_recording(options: GenerateOptions, recording: Mapping[str, Any], sou
         if key not in recording:
             raise ValueError(f"{source} holds no recording of videocrafter: it lacks {key!r}")
     changes = {
-        key: recording[key]
-        for key in _RECORDED
-        if getattr(options, key) is None and recording.get(key) is not None
+        key: recording[key] for key in _RECORDED if getattr(options, key) is None and recording.get(key) is not None
     }
     for key, value in changes.items():
         expected = str if key in ("negative_prompt", "scheduler", "model", "dtype") else (int, float)
@@ -127,14 +125,10 @@ def read_prompts(path: Path) -> tuple[str, ...]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{path} is no text file in UTF-8; a prompts file holds one prompt per line"
-        ) from error
+        raise ValueError(f"{path} is no text file in UTF-8; a prompts file holds one prompt per line") from error
     prompts = tuple(line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#"))
     if not prompts:
-        raise ValueError(
-            f"{path} holds no prompts; write one per line (lines that begin with # are left out)"
-        )
+        raise ValueError(f"{path} holds no prompts; write one per line (lines that begin with # are left out)")
     return prompts
 
 
@@ -144,9 +138,7 @@ def check_options(options: GenerateOptions) -> None:
         raise ValueError("no prompt was given; write one in quotes, or use --prompts FILE or --from VIDEO")
     for name in ("num_videos", "batch_size"):
         if getattr(options, name) < 1:
-            raise ValueError(
-                f"--{name.replace('_', '-')} must be at least 1, but is {getattr(options, name)}"
-            )
+            raise ValueError(f"--{name.replace('_', '-')} must be at least 1, but is {getattr(options, name)}")
     if options.num_frames is not None and options.num_frames < 1:
         raise ValueError(f"--frames must be at least 1, but is {options.num_frames}")
     if options.seed is not None and not 0 <= options.seed < 2**63 - options.num_videos:

@@ -119,9 +119,7 @@ def _load(this: Run) -> Pipeline:
             raise ValueError(f"the model {options.model_name} {trouble}")
         this.recording["model_hash"] = fingerprint(this.folder)
         if options.expected_model_hash not in (None, this.recording["model_hash"]):
-            this.note(
-                f"the model {options.model_name} has changed since the video was made; expect another video"
-            )
+            this.note(f"the model {options.model_name} has changed since the video was made; expect another video")
     with this.status("loading the model"), bad_input():
         from videocrafter.cli.hardware import choose_device, choose_dtype
         from videocrafter.cli.quiet_libraries import silence_libraries
@@ -229,9 +227,7 @@ def _write_one(this: Run, path: Path, frames: np.ndarray, prompt: str, seed: int
     write_video(path, frames, this.recording["playback_fps"], recording, overwrite=overwrite)
     if this.options.contact_sheet is not None:
         this.for_sheet.append((frames, f"{prompt[:_CAPTION_LENGTH]} (seed {seed})"))
-    about = (
-        f"{len(frames)} frames of {frames.shape[2]}x{frames.shape[1]}, {this.recording['playback_fps']:g} fps"
-    )
+    about = f"{len(frames)} frames of {frames.shape[2]}x{frames.shape[1]}, {this.recording['playback_fps']:g} fps"
     typer.echo(path if this.options.quiet else f"{path}: {about}, seed {seed}")
 
 

@@ -47,9 +47,7 @@ def models(
 
 def _show_preset(console: Console, preset: ModelPreset) -> None:
     style = "green" if preset.is_installed else "dim"
-    console.print(
-        f"[bold]{preset.name}[/bold]: {TASK_NAMES[preset.task]}, [{style}]{preset.status}[/{style}]"
-    )
+    console.print(f"[bold]{preset.name}[/bold]: {TASK_NAMES[preset.task]}, [{style}]{preset.status}[/{style}]")
     _print_indented(console, preset.description)
     if preset.is_installed and preset.folder is not None:
         with bad_input():

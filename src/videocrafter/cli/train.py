@@ -45,9 +45,7 @@ def train_command(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Delete the run in the output folder and begin anew.")
     ] = False,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, cuda:1 ...; default: a GPU if there is one.")
-    ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 ...; default: a GPU if there is one.")] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the resolved configuration as JSON and exit.")
     ] = False,

@@ -84,6 +84,11 @@ class ExamConfig:
         if self.num_variety_seeds < 2 or self.batch_size < 1:
             raise ValueError("num_variety_seeds must be at least 2 and batch_size at least 1")
 
+    @classmethod
+    def quick(cls) -> ExamConfig:
+        """About a tenth of the full exam."""
+        return cls(num_prompts=28, num_speed_prompts=18, num_images=8, num_variety_prompts=2, num_variety_seeds=2)
+
     def num_videos(self, *, t2v: bool, i2v: bool) -> int:
         """Videos that are made for the parts that these models take."""
         text = self.num_prompts + self.num_speed_prompts + self.num_variety_prompts * self.num_variety_seeds
@@ -162,9 +167,7 @@ def _answers(
     if t2v is not None:
         make = video_maker(t2v, **settings)
         parts["text"] = text_part(judge, questions.text(config.num_prompts, config.fps), make)
-        ceiling = ceiling_scores(
-            judge, world, parts["text"].questions, parts["text"].videos, _reconstruction(t2v)
-        )
+        ceiling = ceiling_scores(judge, world, parts["text"].questions, parts["text"].videos, _reconstruction(t2v))
         if speed_questions := questions.speed(config.num_speed_prompts):
             parts["speed"] = speed_part(judge, world, speed_questions, make)
         if repeated := questions.variety(config.num_variety_prompts, config.num_variety_seeds, config.fps):
@@ -173,9 +176,7 @@ def _answers(
         make = video_maker(i2v, **settings)
         motion_only, full = questions.image(config.num_images, config.fps)
         defaults = i2v.generation_defaults
-        images = given_images(
-            world, full, torch.empty(1, defaults.num_frames, 3, defaults.height, defaults.width)
-        )
+        images = given_images(world, full, torch.empty(1, defaults.num_frames, 3, defaults.height, defaults.width))
         parts["i2v"] = image_part(judge, motion_only, images, make, "i2v_")
         parts["i2v_full"] = image_part(judge, full, images, make, "i2v_full_caption_")
     scores = {name: value for part in parts.values() for name, value in part.scores.items()}
@@ -212,8 +213,7 @@ def _tables(parts: dict[str, Part]) -> dict[str, Any]:
     tables: dict[str, Any] = {}
     for group, names in asked.items():
         columns = {
-            what: shares_by(names, getattr(part.marks, what))
-            for what in ("subject", "motion", "scene", "all")
+            what: shares_by(names, getattr(part.marks, what)) for what in ("subject", "motion", "scene", "all")
         }
         rows = sorted(set(names), key=lambda name: (MOTIONS.index(name) if group == "motion" else 0, name))
         tables[group] = {

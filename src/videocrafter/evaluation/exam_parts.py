@@ -151,9 +151,7 @@ def image_part(
     videos = make(questions, images)
     verdicts, marks = examined(judge, questions, videos)
     scores = accuracies(marks, prefix) | image_distances(judge, questions, images, videos, verdicts, prefix)
-    return Part(
-        scores=scores, questions=questions, videos=videos, verdicts=verdicts, marks=marks, images=images
-    )
+    return Part(scores=scores, questions=questions, videos=videos, verdicts=verdicts, marks=marks, images=images)
 
 
 def image_distances(

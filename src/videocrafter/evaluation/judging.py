@@ -58,7 +58,7 @@ def load_judge(folder: Path | None = None) -> VideoJudge:
     folder = SHIPPED_JUDGE if folder is None else Path(folder)
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(
-            f"there is no judge in {folder}; give the folder of one, or train it: videocrafter train judge"
+            f"there is no judge in {folder}; give the folder of one, or train it: videocrafter train tiny-judge"
         )
     judge: VideoJudge = VideoJudge.from_pretrained(folder, torch_dtype=torch.float32, local_files_only=True)
     return judge.eval()

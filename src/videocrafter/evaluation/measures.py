@@ -139,9 +139,7 @@ def pairwise_distance(videos: Tensor) -> float:
     if count < 2:
         return math.nan
     flat = videos.flatten(1)
-    distances = [
-        float((flat[i] - flat[j]).square().mean().sqrt()) for i in range(count) for j in range(i + 1, count)
-    ]
+    distances = [float((flat[i] - flat[j]).square().mean().sqrt()) for i in range(count) for j in range(i + 1, count)]
     return sum(distances) / len(distances)
 
 

@@ -161,18 +161,14 @@ class Questions:
             self._question("image", number, combination, _speed(combination[1], rng), fps)
             for number, combination in enumerate(combinations)
         ]
-        motion_only = [
-            replace(one, prompt=motion_caption(one.script.motion, one.script.speed, rng)) for one in full
-        ]
+        motion_only = [replace(one, prompt=motion_caption(one.script.motion, one.script.speed, rng)) for one in full]
         return motion_only, full
 
     def variety(self, count: int, seeds_per_prompt: int, fps: float) -> list[Question]:
         """``count`` prompts, each ``seeds_per_prompt`` times in a row with different seeds and true clips."""
         rng = self._rng("variety")
         questions = []
-        for number, combination in enumerate(
-            balanced_combinations(self.world, self.world.motions, count, rng)
-        ):
+        for number, combination in enumerate(balanced_combinations(self.world, self.world.motions, count, rng)):
             first = self._question("variety", number * seeds_per_prompt, combination, "medium", fps)
             for copy in range(seeds_per_prompt):
                 own = self._question("variety", number * seeds_per_prompt + copy, combination, "medium", fps)
@@ -191,9 +187,7 @@ class Questions:
         speed = "medium" if motion == "still" else speed
         drawn = self._scripts.script(index)
         words = worded_caption(subject, motion, scene, speed, drawn.wording)
-        script = replace(
-            drawn, subject=subject, motion=motion, scene=scene, speed=speed, fps=fps, caption=words
-        )
+        script = replace(drawn, subject=subject, motion=motion, scene=scene, speed=speed, fps=fps, caption=words)
         return Question(script=script, prompt=words, seed=self.seed * 1_000_000 + index)
 
 

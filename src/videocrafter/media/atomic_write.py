@@ -95,18 +95,14 @@ def write_all(
             _remove(temporary)
 
 
-def _check_replaceable(
-    path: Path, folder: bool, overwrite: bool, may_replace: Callable[[str], bool] | None
-) -> None:
+def _check_replaceable(path: Path, folder: bool, overwrite: bool, may_replace: Callable[[str], bool] | None) -> None:
     if path.is_dir() != folder:
         found, wanted = ("a folder", "a file") if path.is_dir() else ("a file", "a folder")
         raise MediaError(f"{path} is {found}, but {wanted} is to be written there; choose another name")
     if not overwrite:
         raise OutputExistsError(f"{path} exists already; choose another name, or allow it to be overwritten")
     if folder:
-        foreign = sorted(
-            p.name for p in path.iterdir() if p.is_dir() or not (may_replace and may_replace(p.name))
-        )
+        foreign = sorted(p.name for p in path.iterdir() if p.is_dir() or not (may_replace and may_replace(p.name)))
         if foreign:
             raise MediaError(
                 f"the folder {path} holds more than frames ({foreign[0]!r}), so it is not overwritten; "

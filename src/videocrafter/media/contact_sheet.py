@@ -61,9 +61,7 @@ def _check(
         raise ValueError("there are no videos; give at least one, uint8 [T, H, W, 3]")
     for video in videos:
         if video.dtype != np.uint8 or video.ndim != 4 or video.shape[-1] != 3 or 0 in video.shape:
-            raise ValueError(
-                f"a video is {video.dtype} {list(video.shape)}; expected uint8 [T, H, W, 3], not empty"
-            )
+            raise ValueError(f"a video is {video.dtype} {list(video.shape)}; expected uint8 [T, H, W, 3], not empty")
     if captions is not None and len(captions) != len(videos):
         raise ValueError(f"there are {len(captions)} captions for {len(videos)} videos; give one for each")
     for name, value in (("columns", columns), ("scale", scale)):

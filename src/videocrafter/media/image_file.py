@@ -46,9 +46,7 @@ def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """
     path = Path(path)
     if not path.is_file():
-        raise MediaError(
-            f"{path} does not exist or is no file; give the path of an image such as a PNG or JPEG"
-        )
+        raise MediaError(f"{path} does not exist or is no file; give the path of an image such as a PNG or JPEG")
     try:
         with warnings.catch_warnings():
             # Warnings of size, where `max_pixels` is the stricter rule, and of damage to things unused here.
@@ -96,9 +94,7 @@ def write_image(
 
 def _as_rgb(path: Path, image: Image.Image) -> np.ndarray:
     if image.mode == "F":
-        raise MediaError(
-            f"{path} holds floating-point pixels, whose white is unknown; save it with 8 or 16 bits"
-        )
+        raise MediaError(f"{path} holds floating-point pixels, whose white is unknown; save it with 8 or 16 bits")
     if image.mode.startswith("I"):
         return _grey_to_rgb(path, np.asarray(image))
     if image.has_transparency_data:

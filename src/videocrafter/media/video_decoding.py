@@ -78,9 +78,7 @@ class _Cursor:
         self._current: av.VideoFrame | None = None
         self._ahead: av.VideoFrame | None = next(self._frames, None)
         if self._ahead is None:
-            raise MediaError(
-                f"{container.name} holds no frame that can be decoded; it may be damaged or cut off"
-            )
+            raise MediaError(f"{container.name} holds no frame that can be decoded; it may be damaged or cut off")
 
     def frame_at(self, tick: int) -> np.ndarray:
         """The frame with the latest time stamp up to `tick`, `[H, W, 3]`. Ticks must not fall."""

@@ -35,9 +35,7 @@ def encode_mp4(frames: np.ndarray, playback_fps: float, comment: str | None = No
         with av.open(buffer, "w", format="mp4") as container:
             if comment is not None:
                 container.metadata["comment"] = comment
-            rate = Fraction(playback_fps).limit_denominator(
-                1001
-            )  # 1001: the broadcast rates such as 24000/1001
+            rate = Fraction(playback_fps).limit_denominator(1001)  # 1001: the broadcast rates such as 24000/1001
             stream = container.add_stream("libx264", rate=rate, options=_H264_OPTIONS)
             stream.height, stream.width = frames.shape[1:3]
             stream.pix_fmt = "yuv420p"

@@ -78,9 +78,7 @@ def read_frames(
         times_s = list(times_s)[:max_frames]
         wrong = [time for time in times_s if not (math.isfinite(time) and time >= 0)]
         if wrong or not times_s:
-            raise ValueError(
-                f"times_s holds {wrong or 'nothing'}; give seconds from the first frame, 0 or more"
-            )
+            raise ValueError(f"times_s holds {wrong or 'nothing'}; give seconds from the first frame, 0 or more")
     if path.is_dir():
         pictures = _read_folder(path, times_s, max_frames)
     else:
@@ -92,9 +90,7 @@ def read_frames(
     if not pictures:
         raise MediaError(f"{path} holds no frame that can be decoded; it may be damaged or cut off")
     if len({picture.shape for picture in pictures}) > 1:
-        raise MediaError(
-            f"{path} holds frames of different sizes; give a video whose frames are all of one size"
-        )
+        raise MediaError(f"{path} holds frames of different sizes; give a video whose frames are all of one size")
     return np.stack(pictures)
 
 
@@ -139,9 +135,7 @@ def write_video(
     """
     path = Path(path)
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or 0 in frames.shape:
-        raise ValueError(
-            f"frames are {frames.dtype} {list(frames.shape)}; expected uint8 [T, H, W, 3], none empty"
-        )
+        raise ValueError(f"frames are {frames.dtype} {list(frames.shape)}; expected uint8 [T, H, W, 3], none empty")
     if not (math.isfinite(playback_fps) and 0 < playback_fps <= 1000):
         raise ValueError(f"playback_fps is {playback_fps}; give frames per second above 0 and up to 1000")
     check_output(path, overwrite=overwrite)
@@ -198,17 +192,13 @@ def _encode(suffix: str, frames: np.ndarray, playback_fps: float, text: str | No
 def _probe_file(path: Path) -> VideoInfo:
     with open_video(path) as (container, stream):
         num_frames = stream.frames or None
-        duration_s = (
-            float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
-        )
+        duration_s = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
         if container.format.name == "gif":
             # A gif has no table of contents; its packets are counted, which decodes nothing.
             packets = [packet for packet in container.demux(stream) if packet.pts is not None]
             num_frames = len(packets)
             if packets and stream.time_base:
-                duration_s = float((packets[-1].pts or 0) + (packets[-1].duration or 0)) * float(
-                    stream.time_base
-                )
+                duration_s = float((packets[-1].pts or 0) + (packets[-1].duration or 0)) * float(stream.time_base)
         if not duration_s and container.duration:
             duration_s = container.duration / 1_000_000  # the container counts in microseconds
         fps = float(stream.average_rate or stream.guessed_rate or 0)
@@ -230,9 +220,7 @@ def _probe_folder(path: Path) -> VideoInfo:
     try:
         fps = float(chunks[_PLAYBACK_FPS])
     except (KeyError, ValueError):
-        raise MediaError(
-            f"the PNGs in {path} do not tell a playback rate; write them with videocrafter"
-        ) from None
+        raise MediaError(f"the PNGs in {path} do not tell a playback rate; write them with videocrafter") from None
     height, width = read_image(names[0]).shape[:2]
     return VideoInfo(num_frames=len(names), duration_s=len(names) / fps, fps=fps, width=width, height=height)
 
@@ -264,9 +252,7 @@ def _is_frame_name(name: str) -> bool:
 def _suffix(path: Path) -> str:
     suffix = path.suffix.lower()
     if suffix not in (".mp4", ".gif", ""):
-        raise MediaError(
-            f"{path} ends in {path.suffix!r}; choose .mp4, .gif, or no suffix for a folder of PNGs"
-        )
+        raise MediaError(f"{path} ends in {path.suffix!r}; choose .mp4, .gif, or no suffix for a folder of PNGs")
     return suffix
 
 

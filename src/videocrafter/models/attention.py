@@ -5,9 +5,12 @@ of the condition, G heads, K head dim, S sequence.
 """
 
 import math
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+
+Layer = TypeVar("Layer", bound=nn.Module)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -27,6 +30,13 @@ def split_heads(x: Tensor, heads: int) -> Tensor:
 def merge_heads(x: Tensor) -> Tensor:
     """`[..., G, S, K]` to `[..., S, G*K]`."""
     return x.transpose(-2, -3).flatten(-2)
+
+
+def zero_initialised(layer: Layer) -> Layer:
+    """The layer with zero weights: a residual branch that ends in it starts as the identity."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer
 
 
 class SelfAttention(nn.Module):
@@ -158,9 +168,7 @@ class SpatialBlock(nn.Module):
         self.norm3 = nn.LayerNorm(width)
         self.mlp = GegluMLP(width)
 
-    def forward(
-        self, x_NPC: Tensor, text_BLD: Tensor, image_BMD: Tensor | None, image_scale: float
-    ) -> Tensor:
+    def forward(self, x_NPC: Tensor, text_BLD: Tensor, image_BMD: Tensor | None, image_scale: float) -> Tensor:
         x = x_NPC + self.self_attention(self.norm1(x_NPC))
         x = x + self.cross_attention(self.norm2(x), text_BLD, image_BMD, image_scale)
         return x + self.mlp(self.norm3(x))
@@ -204,9 +212,7 @@ class SpatialTransformer(nn.Module):
         self.blocks = nn.ModuleList(
             SpatialBlock(inner, context_dim, heads, head_dim, image_branch) for _ in range(depth)
         )
-        self.proj_out = nn.Linear(inner, channels)
-        nn.init.zeros_(self.proj_out.weight)
-        nn.init.zeros_(self.proj_out.bias)
+        self.proj_out = zero_initialised(nn.Linear(inner, channels))
 
     def forward(
         self, x_NCHW: Tensor, text_BLD: Tensor, image_BMD: Tensor | None = None, image_scale: float = 1.0
@@ -229,12 +235,8 @@ class TemporalTransformer(nn.Module):
         inner = heads * head_dim
         self.norm = nn.GroupNorm(groups, channels, eps=1e-6)
         self.proj_in = nn.Linear(channels, inner)
-        self.blocks = nn.ModuleList(
-            TemporalBlock(inner, heads, head_dim, relative_distance) for _ in range(depth)
-        )
-        self.proj_out = nn.Linear(inner, channels)
-        nn.init.zeros_(self.proj_out.weight)
-        nn.init.zeros_(self.proj_out.bias)
+        self.blocks = nn.ModuleList(TemporalBlock(inner, heads, head_dim, relative_distance) for _ in range(depth))
+        self.proj_out = zero_initialised(nn.Linear(inner, channels))
 
     def forward(self, x_NCHW: Tensor, num_frames: int) -> Tensor:
         height, width = x_NCHW.shape[-2:]

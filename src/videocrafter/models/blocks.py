@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, silu
 
-from videocrafter.models.attention import SpatialTransformer, TemporalTransformer
+from videocrafter.models.attention import SpatialTransformer, TemporalTransformer, zero_initialised
 
 
 @dataclass(frozen=True)
@@ -40,14 +40,11 @@ class TemporalConvolution(nn.Module):
         # Kernel (3, 1) over (frames, places): the same weights as a 3-D convolution of size (3, 1, 1).
         self.convs = nn.ModuleList(nn.Conv2d(channels, channels, (3, 1), padding=(1, 0)) for _ in range(4))
         self.dropout = nn.Dropout(dropout)
-        nn.init.zeros_(self.convs[-1].weight)  # type: ignore[arg-type]
-        nn.init.zeros_(self.convs[-1].bias)  # type: ignore[arg-type]
+        zero_initialised(self.convs[-1])
 
     def forward(self, x_NCHW: Tensor, num_frames: int) -> Tensor:
         channels, height, width = x_NCHW.shape[1:]
-        clip_BCTP = (
-            x_NCHW.permute(0, 2, 3, 1).reshape(-1, num_frames, height * width, channels).permute(0, 3, 1, 2)
-        )
+        clip_BCTP = x_NCHW.permute(0, 2, 3, 1).reshape(-1, num_frames, height * width, channels).permute(0, 3, 1, 2)
         hidden = clip_BCTP
         for index, (norm, conv) in enumerate(zip(self.norms, self.convs, strict=True)):
             hidden = silu(norm(hidden))
@@ -81,13 +78,9 @@ class ResidualBlock(nn.Module):
         self.embedding = nn.Linear(embedding_dim, 2 * out_channels if scale_shift else out_channels)
         self.norm2 = nn.GroupNorm(groups, out_channels)
         self.dropout = nn.Dropout(dropout)
-        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        self.conv2 = zero_initialised(nn.Conv2d(out_channels, out_channels, 3, padding=1))
         self.skip = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()
-        self.temporal = (
-            TemporalConvolution(out_channels, groups, temporal_dropout) if temporal_convolution else None
-        )
-        nn.init.zeros_(self.conv2.weight)
-        nn.init.zeros_(self.conv2.bias)  # type: ignore[arg-type]
+        self.temporal = TemporalConvolution(out_channels, groups, temporal_dropout) if temporal_convolution else None
 
     def forward(self, x_NCHW: Tensor, conditions: Conditions) -> Tensor:
         hidden = self.conv1(silu(self.norm1(x_NCHW)))

@@ -54,9 +54,7 @@ def preprocess(pixels_BCHW: Tensor, size: int) -> Tensor:
     if max(factors) > 1:
         pixels_BCHW = _blur_before_shrinking(pixels_BCHW, factors)
     if pixels_BCHW.shape[-2:] != (size, size):
-        pixels_BCHW = nn.functional.interpolate(
-            pixels_BCHW, size=(size, size), mode="bicubic", align_corners=True
-        )
+        pixels_BCHW = nn.functional.interpolate(pixels_BCHW, size=(size, size), mode="bicubic", align_corners=True)
     mean = torch.tensor(CLIP_MEAN).to(pixels_BCHW).view(-1, 1, 1)
     std = torch.tensor(CLIP_STD).to(pixels_BCHW).view(-1, 1, 1)
     return ((pixels_BCHW + 1) / 2 - mean) / std

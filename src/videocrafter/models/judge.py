@@ -171,9 +171,7 @@ class VideoJudge(ModelMixin, ConfigMixin):
         self.trunk = FrameTrunk(widths, fused_width)
         self.heat = nn.Conv2d(fused_width, 1, 1)
         self.size_head = nn.Sequential(nn.Linear(fused_width, 32), nn.SiLU(), nn.Linear(32, 1))
-        self.subject_head = nn.Sequential(
-            nn.Linear(fused_width, 128), nn.SiLU(), nn.Linear(128, len(subjects))
-        )
+        self.subject_head = nn.Sequential(nn.Linear(fused_width, 128), nn.SiLU(), nn.Linear(128, len(subjects)))
         self.scene_head = nn.Sequential(nn.Linear(fused_width, 64), nn.SiLU(), nn.Linear(64, len(scenes)))
         self.motion_head = MotionReader(fused_width, motion_width, len(motions))
 

@@ -27,9 +27,7 @@ def tokenize(
     string, whose letters would pass for prompts.
     """
     if isinstance(prompts, str):
-        raise ValueError(
-            f"prompts must be a sequence of strings, but is one string: {prompts!r}; use [prompt]"
-        )
+        raise ValueError(f"prompts must be a sequence of strings, but is one string: {prompts!r}; use [prompt]")
     length = text_encoder.config.max_position_embeddings
     rows = tokenizer(list(prompts), padding=False, truncation=True, max_length=length)["input_ids"]
     ids_BL = torch.full((len(rows), length), text_encoder.config.pad_token_id, dtype=torch.long)
@@ -39,9 +37,7 @@ def tokenize(
     return ids_BL.to(text_encoder.device), num_tokens_B.to(text_encoder.device)
 
 
-def encode_text(
-    tokenizer: PreTrainedTokenizerBase, text_encoder: CLIPTextModel, prompts: Sequence[str]
-) -> Tensor:
+def encode_text(tokenizer: PreTrainedTokenizerBase, text_encoder: CLIPTextModel, prompts: Sequence[str]) -> Tensor:
     """Encode prompts into text tokens ``[B, L, D]``, after the final norm, in the encoder's dtype.
 
     Attention is causal and padding is not masked, as in the official model, which lets the video network see

@@ -26,9 +26,7 @@ def build_word_tokenizer(words: Iterable[str], max_length: int) -> PreTrainedTok
     in the end token. Raises ValueError for a vocabulary without words or a length with room for none.
     """
     if max_length < 3:
-        raise ValueError(
-            f"max_length must leave room for start, end and one word, so at least 3; got {max_length}"
-        )
+        raise ValueError(f"max_length must leave room for start, end and one word, so at least 3; got {max_length}")
     normalizer = normalizers.Sequence(
         [
             normalizers.NFKC(),
@@ -38,9 +36,7 @@ def build_word_tokenizer(words: Iterable[str], max_length: int) -> PreTrainedTok
         ]
     )
     pre_tokenizer = pre_tokenizers.Split(Regex(r"[^\p{L}\p{N}]+"), behavior="removed")
-    known = {
-        piece for word in words for piece, _ in pre_tokenizer.pre_tokenize_str(normalizer.normalize_str(word))
-    }
+    known = {piece for word in words for piece, _ in pre_tokenizer.pre_tokenize_str(normalizer.normalize_str(word))}
     if not known:
         raise ValueError("a word tokenizer needs at least one word; words held none")
 

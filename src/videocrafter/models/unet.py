@@ -5,6 +5,7 @@ tokens, M image tokens, D width.
 """
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -13,7 +14,7 @@ from diffusers.loaders import PeftAdapterMixin
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
-from videocrafter.models.attention import SpatialTransformer, TemporalTransformer
+from videocrafter.models.attention import SpatialTransformer, TemporalTransformer, zero_initialised
 from videocrafter.models.blocks import Conditions, Downsample, ResidualBlock, Stage, Upsample, VideoLayer
 from videocrafter.models.embeddings import FrameTextEmbedding, PlaceEmbedding, SinusoidalEmbedding
 
@@ -43,7 +44,8 @@ class VideoUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):
         scale_shift: the embedding scales and shifts features instead of being added (off in official
             variants).
         frame_text_condition: frame index and summed text in the embedding (off in official variants).
-        place_condition: coordinates added after the input convolution (off in official variants).
+        place_condition: places, and maps drawn by each frame's embedding, added after the input convolution (off in
+            official variants).
         temporal_layers_on_images: run the temporal layers on a single frame too, as the official network
             does. Off, an image is told and teaches nothing about time.
     """
@@ -82,41 +84,20 @@ class VideoUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):
         widths = [model_channels * mult for mult in channel_mult]
         _check_widths(widths, head_dim, norm_groups)
         embedding_dim = 4 * model_channels
-        relative_distance = temporal_length if relative_position else None
+        build = _LayerBuilder(
+            embedding_dim=embedding_dim,
+            context_dim=context_dim,
+            head_dim=head_dim,
+            depth=transformer_depth,
+            groups=norm_groups,
+            relative_distance=temporal_length if relative_position else None,
+            image_branch=image_cross_attention,
+            temporal_convolution=temporal_convolution,
+            scale_shift=scale_shift,
+            dropout=dropout,
+            temporal_dropout=temporal_dropout,
+        )
         self.gradient_checkpointing = False
-
-        def residual(channels_in: int, channels_out: int) -> ResidualBlock:
-            return ResidualBlock(
-                channels_in,
-                channels_out,
-                embedding_dim,
-                groups=norm_groups,
-                dropout=dropout,
-                scale_shift=scale_shift,
-                temporal_convolution=temporal_convolution,
-                temporal_dropout=temporal_dropout,
-            )
-
-        def transformers(channels: int) -> tuple[SpatialTransformer, TemporalTransformer]:
-            heads = channels // head_dim
-            return (
-                SpatialTransformer(
-                    channels,
-                    context_dim,
-                    heads,
-                    head_dim,
-                    transformer_depth,
-                    norm_groups,
-                    image_cross_attention,
-                ),
-                TemporalTransformer(
-                    channels, heads, head_dim, transformer_depth, norm_groups, relative_distance
-                ),
-            )
-
-        def layer(level: int, channels_in: int) -> VideoLayer:
-            spatial, temporal = transformers(widths[level]) if level in attention_levels else (None, None)
-            return VideoLayer(residual(channels_in, widths[level]), spatial, temporal)
 
         self.timestep_embedding = SinusoidalEmbedding(model_channels, embedding_dim)
         self.fps_embedding = SinusoidalEmbedding(model_channels, embedding_dim) if fps_condition else None
@@ -124,48 +105,30 @@ class VideoUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):
             FrameTextEmbedding(model_channels, context_dim, embedding_dim) if frame_text_condition else None
         )
         self.conv_in = nn.Conv2d(in_channels, model_channels, 3, padding=1)
-        self.place_embedding = PlaceEmbedding(model_channels) if place_condition else None
-        self.temporal_in = (
-            TemporalTransformer(
-                model_channels,
-                initial_temporal_heads,
-                head_dim,
-                transformer_depth,
-                norm_groups,
-                relative_distance,
-            )
-            if initial_temporal_heads
-            else None
-        )
-
-        channels, skips = model_channels, [model_channels]
+        self.place_embedding = PlaceEmbedding(model_channels, embedding_dim) if place_condition else None
+        self.temporal_in = build.temporal(model_channels, initial_temporal_heads) if initial_temporal_heads else None
+        skips = [model_channels]
         self.down_stages = nn.ModuleList()
         for level, width in enumerate(widths):
-            layers = []
-            for _ in range(num_res_blocks):
-                layers.append(layer(level, channels))
-                channels = width
-                skips.append(channels)
+            inputs = [skips[-1]] + [width] * (num_res_blocks - 1)
+            layers = [build.layer(channels, width, level in attention_levels) for channels in inputs]
             is_last = level == len(widths) - 1
-            self.down_stages.append(Stage(layers, None if is_last else Downsample(channels)))
-            if not is_last:
-                skips.append(channels)
+            self.down_stages.append(Stage(layers, None if is_last else Downsample(width)))
+            skips += [width] * (num_res_blocks if is_last else num_res_blocks + 1)
 
-        self.middle_in = VideoLayer(residual(channels, channels), *transformers(channels))
-        self.middle_out = residual(channels, channels)
+        channels = widths[-1]
+        self.middle_in = build.layer(channels, channels, has_transformers=True)
+        self.middle_out = build.residual(channels, channels)
 
         self.up_stages = nn.ModuleList()
         for level, width in reversed(list(enumerate(widths))):
-            layers = []
-            for _ in range(num_res_blocks + 1):
-                layers.append(layer(level, channels + skips.pop()))
-                channels = width
-            self.up_stages.append(Stage(layers, Upsample(channels) if level > 0 else None))
+            inputs = [channels] + [width] * num_res_blocks
+            layers = [build.layer(c + skips.pop(), width, level in attention_levels) for c in inputs]
+            self.up_stages.append(Stage(layers, Upsample(width) if level > 0 else None))
+            channels = width
 
         self.norm_out = nn.GroupNorm(norm_groups, model_channels)
-        self.conv_out = nn.Conv2d(model_channels, out_channels, 3, padding=1)
-        nn.init.zeros_(self.conv_out.weight)
-        nn.init.zeros_(self.conv_out.bias)  # type: ignore[arg-type]
+        self.conv_out = zero_initialised(nn.Conv2d(model_channels, out_channels, 3, padding=1))
 
     @property
     def size_multiple(self) -> int:
@@ -204,7 +167,7 @@ class VideoUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):
         x_NCHW = sample_BCTHW.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
         x_NCHW = self.conv_in(x_NCHW)
         if self.place_embedding is not None:
-            x_NCHW = self.place_embedding(x_NCHW)
+            x_NCHW = self.place_embedding(x_NCHW, embedding_ND)
         if self.temporal_in is not None and temporal:
             x_NCHW = self.temporal_in(x_NCHW, num_frames)
 
@@ -254,9 +217,52 @@ class VideoUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):
                 f" {self.size_multiple}"
             )
         if self.fps_embedding is not None and fps_B is None:
-            raise ValueError(
-                "this model is conditioned on fps; pass fps_B, the frames per second of each clip"
-            )
+            raise ValueError("this model is conditioned on fps; pass fps_B, the frames per second of each clip")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _LayerBuilder:
+    """Makes the layers of one network: all that they have in common."""
+
+    embedding_dim: int
+    context_dim: int
+    head_dim: int
+    depth: int
+    groups: int
+    relative_distance: int | None
+    image_branch: bool
+    temporal_convolution: bool
+    scale_shift: bool
+    dropout: float
+    temporal_dropout: float
+
+    def residual(self, in_channels: int, out_channels: int) -> ResidualBlock:
+        return ResidualBlock(
+            in_channels,
+            out_channels,
+            self.embedding_dim,
+            groups=self.groups,
+            dropout=self.dropout,
+            scale_shift=self.scale_shift,
+            temporal_convolution=self.temporal_convolution,
+            temporal_dropout=self.temporal_dropout,
+        )
+
+    def spatial(self, channels: int) -> SpatialTransformer:
+        heads = channels // self.head_dim
+        return SpatialTransformer(
+            channels, self.context_dim, heads, self.head_dim, self.depth, self.groups, self.image_branch
+        )
+
+    def temporal(self, channels: int, heads: int) -> TemporalTransformer:
+        return TemporalTransformer(channels, heads, self.head_dim, self.depth, self.groups, self.relative_distance)
+
+    def layer(self, in_channels: int, out_channels: int, has_transformers: bool) -> VideoLayer:
+        residual = self.residual(in_channels, out_channels)
+        if not has_transformers:
+            return VideoLayer(residual, None, None)
+        temporal = self.temporal(out_channels, out_channels // self.head_dim)
+        return VideoLayer(residual, self.spatial(out_channels), temporal)
 
 
 def _check_widths(widths: list[int], head_dim: int, norm_groups: int) -> None:

@@ -43,6 +43,7 @@ class ImageToVideoPipeline(VideoPipeline):
         image_projector: from its tokens to context tokens.
     """
 
+    subject_comes_from_prompt = False
     model_cpu_offload_seq = "text_encoder->image_encoder->image_projector->unet->vae"
 
     def __init__(
@@ -146,9 +147,7 @@ class ImageToVideoPipeline(VideoPipeline):
             noise = self.prepare_latents(request)
             latents = self.denoise(request, noise, conditional, unconditional, callback_on_step_end, scale)
         with clock.phase("decode"):
-            frames = (
-                latents if output_type == "latent" else frames_as(self.decode_latents(latents), output_type)
-            )
+            frames = latents if output_type == "latent" else frames_as(self.decode_latents(latents), output_type)
         self.maybe_free_model_hooks()
         return VideoPipelineOutput(frames=frames, seeds=request.seeds, seconds=clock.seconds)
 
@@ -158,14 +157,10 @@ class ImageToVideoPipeline(VideoPipeline):
         The unconditional image is the null image through encoder and projector, not zero tokens.
         """
         fps = torch.tensor(request.fps, device=self._execution_device)
-        conditional = Conditions(
-            text=self.encode_prompts(request.prompts), fps=fps, image=self.encode_images(images)
-        )
+        conditional = Conditions(text=self.encode_prompts(request.prompts), fps=fps, image=self.encode_images(images))
         if not request.is_guided:
             return conditional, None
-        nothing = self.encode_images([null_image(1, self.image_encoder)[0]]).expand(
-            request.num_videos, -1, -1
-        )
+        nothing = self.encode_images([null_image(1, self.image_encoder)[0]]).expand(request.num_videos, -1, -1)
         text = self.encode_prompts(request.negative_prompts)
         return conditional, replace(conditional, text=text, image=nothing)
 
@@ -191,12 +186,7 @@ def image_to_tensor(image: Any) -> Tensor:
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise ValueError(f"an image array must be uint8 [H, W, 3]; got {image.dtype} {list(image.shape)}")
         image = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float() / 127.5 - 1.0
-    if (
-        not isinstance(image, Tensor)
-        or image.ndim != 3
-        or image.shape[0] != 3
-        or not image.is_floating_point()
-    ):
+    if not isinstance(image, Tensor) or image.ndim != 3 or image.shape[0] != 3 or not image.is_floating_point():
         given = f"shape {list(image.shape)}" if isinstance(image, Tensor) else type(image).__name__
         raise ValueError(
             f"an image must be a PIL image, a uint8 array [H, W, 3] or a float tensor [3, H, W]; got {given}"

@@ -41,9 +41,7 @@ def make_generators(
             raise ValueError(f"give one generator per video: {num_videos}, but there are {len(generator)}")
         return (None,) * num_videos, tuple(generator)
     if seeds is None:
-        drawn = torch.randint(
-            2**32, (num_videos,), generator=generator, device=_device_of(generator)
-        ).tolist()
+        drawn = torch.randint(2**32, (num_videos,), generator=generator, device=_device_of(generator)).tolist()
         seeds = [int(seed) for seed in drawn]
     elif isinstance(seeds, int):
         seeds = [seeds + index for _ in range(num_prompts) for index in range(num_videos_per_prompt)]

@@ -119,16 +119,12 @@ def per_video(
     """Spread one value, or one per prompt, to one per video. Raises ValueError for another number or type."""
     if isinstance(value, kind):
         values = [value] * num_prompts
-    elif (
-        isinstance(value, Sequence) and not isinstance(value, str) and all(isinstance(v, kind) for v in value)
-    ):
+    elif isinstance(value, Sequence) and not isinstance(value, str) and all(isinstance(v, kind) for v in value):
         values = list(value)
     else:
         raise ValueError(f"{name} must be one value or a list with one per prompt; got {value!r}")
     if len(values) != num_prompts:
-        raise ValueError(
-            f"{name} has {len(values)} values for {num_prompts} prompts; give one, or one per prompt"
-        )
+        raise ValueError(f"{name} has {len(values)} values for {num_prompts} prompts; give one, or one per prompt")
     return [value for value in values for _ in range(num_videos_per_prompt)]
 
 
@@ -146,6 +142,4 @@ def check_size(name: str, value: int, multiple: int) -> None:
     nearest = f"{above} is" if below <= 0 else f"{below} and {above} are"
     if value <= 0:
         nearest = f"{multiple} is"
-    raise ValueError(
-        f"{name} must be a multiple of {multiple}, but is {value}; {nearest} the nearest allowed"
-    )
+    raise ValueError(f"{name} must be a multiple of {multiple}, but is {value}; {nearest} the nearest allowed")

@@ -51,9 +51,7 @@ class TextToVideoPipeline(VideoPipeline):
     ) -> None:
         super().__init__()
         check_configured(defaults, knowledge)
-        self.register_modules(
-            vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=scheduler
-        )
+        self.register_modules(vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=scheduler)
         self.register_to_config(defaults=defaults, knowledge=knowledge, signal_scale=signal_scale)
 
     @torch.no_grad()
@@ -131,9 +129,7 @@ class TextToVideoPipeline(VideoPipeline):
             noise = self.prepare_latents(request)
             latents = self.denoise(request, noise, conditional, unconditional, callback_on_step_end)
         with clock.phase("decode"):
-            frames = (
-                latents if output_type == "latent" else frames_as(self.decode_latents(latents), output_type)
-            )
+            frames = latents if output_type == "latent" else frames_as(self.decode_latents(latents), output_type)
         self.maybe_free_model_hooks()
         return VideoPipelineOutput(frames=frames, seeds=request.seeds, seconds=clock.seconds)
 

@@ -45,6 +45,9 @@ StepEndCallback = Callable[[Any, int, Any, dict[str, Tensor]], dict[str, Tensor]
 class VideoPipeline(DiffusionPipeline):
     """The parts of a pipeline that do not depend on whether an image is given. Use one of its subclasses."""
 
+    subject_comes_from_prompt = True
+    """Whether a prompt without a subject is worth a note; where an image is given, it is not."""
+
     vae: AutoencoderKL
     unet: VideoUNet
     text_encoder: Any
@@ -108,9 +111,7 @@ class VideoPipeline(DiffusionPipeline):
         check_at_least("num_videos_per_prompt", num_videos_per_prompt, 1)
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         if not prompts:
-            raise ValueError(
-                'no prompt was given; pass a string, or a list with at least one ("" is allowed)'
-            )
+            raise ValueError('no prompt was given; pass a string, or a list with at least one ("" is allowed)')
 
         def spread(value: Any, name: str, kind: type | tuple[type, ...]) -> list[Any]:
             return per_video(value, name, len(prompts), num_videos_per_prompt, kind)
@@ -118,9 +119,7 @@ class VideoPipeline(DiffusionPipeline):
         given_seeds, generators = make_generators(seeds, generator, len(prompts), num_videos_per_prompt)
         request = VideoRequest(
             prompts=tuple(spread(prompts, "prompt", str)),
-            negative_prompts=tuple(
-                spread(_or(negative_prompt, defaults.negative_prompt), "negative_prompt", str)
-            ),
+            negative_prompts=tuple(spread(_or(negative_prompt, defaults.negative_prompt), "negative_prompt", str)),
             fps=tuple(float(value) for value in spread(_or(fps, defaults.fps), "fps", (int, float))),
             seeds=given_seeds,
             generators=generators,
@@ -153,9 +152,7 @@ class VideoPipeline(DiffusionPipeline):
                 raise ValueError(f"{name} must lie in 0 ... 1, but is {getattr(request, name):g}")
         longest = self.scheduler.config.num_train_timesteps
         if not 1 <= request.num_inference_steps <= longest:
-            raise ValueError(
-                f"num_inference_steps must lie in 1 ... {longest}, but is {request.num_inference_steps}"
-            )
+            raise ValueError(f"num_inference_steps must lie in 1 ... {longest}, but is {request.num_inference_steps}")
         # Some schedulers have limits of their own, and say so only here.
         self.scheduler.set_timesteps(request.num_inference_steps)
         if request.eta and not takes_eta(self.scheduler):
@@ -167,7 +164,7 @@ class VideoPipeline(DiffusionPipeline):
         defaults = self.generation_defaults
         notes: list[str] = []
         for prompt in dict.fromkeys(request.prompts):
-            about_prompt = prompt_notes(prompt, self.knowledge)
+            about_prompt = prompt_notes(prompt, self.knowledge) if self.subject_comes_from_prompt else []
             words = unknown_words(self.tokenizer, prompt) if self.knowledge.subjects else []
             if words and not about_prompt:
                 about_prompt = [f"the model has never read {', '.join(map(repr, words))} and ignores it"]
@@ -181,9 +178,7 @@ class VideoPipeline(DiffusionPipeline):
             strange = sorted({value for value in request.fps if not lowest <= value <= highest})
             if strange:
                 speeds = ", ".join(f"{value:g}" for value in strange)
-                notes.append(
-                    f"the model was trained for fps {lowest:g} to {highest:g}; {speeds} lies outside"
-                )
+                notes.append(f"the model was trained for fps {lowest:g} to {highest:g}; {speeds} lies outside")
         if (request.height, request.width) != (defaults.height, defaults.width):
             notes.append(
                 f"the model was trained for {defaults.width}x{defaults.height};"

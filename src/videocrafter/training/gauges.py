@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from videocrafter.data.sources.sprite_world import SceneScript, SpriteWorld
@@ -40,9 +39,7 @@ def gauge_scripts(world: SpriteWorld, count: int) -> list[SceneScript]:
     return scripts
 
 
-def wrong_word_gauges(
-    world: SpriteWorld, scripts: Sequence[SceneScript], count: int, loss: Loss
-) -> dict[str, float]:
+def wrong_word_gauges(world: SpriteWorld, scripts: Sequence[SceneScript], count: int, loss: Loss) -> dict[str, float]:
     """The mean loss, and for each attribute its rise in percent when the caption gets that attribute wrong.
 
     Args:

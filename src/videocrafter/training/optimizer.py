@@ -122,9 +122,7 @@ def _build_muon(config: OptimizerConfig, matrices: list[nn.Parameter]) -> torch.
     return optimizer
 
 
-def _hidden_matrices(
-    modules: Mapping[str, nn.Module], parameters: Mapping[str, nn.Parameter]
-) -> list[nn.Parameter]:
+def _hidden_matrices(modules: Mapping[str, nn.Module], parameters: Mapping[str, nn.Parameter]) -> list[nn.Parameter]:
     embeddings = {
         id(layer.weight)
         for module in modules.values()

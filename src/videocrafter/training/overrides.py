@@ -48,9 +48,7 @@ def setting_paths(config: Any, prefix: str = "") -> Iterator[str]:
     """Dotted path of every value that can be set, items of tuples by name where they have one."""
     if is_dataclass(config) and not isinstance(config, type):
         for field in fields(config):
-            yield from setting_paths(
-                getattr(config, field.name), f"{prefix}.{field.name}" if prefix else field.name
-            )
+            yield from setting_paths(getattr(config, field.name), f"{prefix}.{field.name}" if prefix else field.name)
     elif _is_tuple_of_configs(config):
         for index, item in enumerate(config):
             yield from setting_paths(item, f"{prefix}.{getattr(item, 'name', index)}")
@@ -96,8 +94,7 @@ def _unknown(config: object, path: str, *, is_branch: bool) -> str:
 def _rebuild(node: Any, tree: dict[str, Any]) -> Any:
     if isinstance(node, tuple):
         return tuple(
-            _rebuild(item, tree[str(index)]) if str(index) in tree else item
-            for index, item in enumerate(node)
+            _rebuild(item, tree[str(index)]) if str(index) in tree else item for index, item in enumerate(node)
         )
     new: dict[str, Any] = {}
     for key, branch in tree.items():

@@ -86,9 +86,7 @@ def _time_both(task: Task, device: torch.device) -> tuple[float, float]:
     return totals["fp32"], totals["bf16"]
 
 
-def _seconds_of_pass(
-    task: Task, batch: Batch, step: int, device: torch.device, precision: ChosenPrecision
-) -> float:
+def _seconds_of_pass(task: Task, batch: Batch, step: int, device: torch.device, precision: ChosenPrecision) -> float:
     seed_global_generators("precision", step)
     generator = make_generator(device, "precision", step)
     _synchronize(device)

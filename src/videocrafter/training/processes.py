@@ -26,7 +26,8 @@ class Processes:
             # Slow to import, and only needed here.
             from accelerate import PartialState  # type: ignore[import-untyped]
 
-            state = PartialState(cpu=device is not None and torch.device(device).type == "cpu")
+            on_cpu = not torch.cuda.is_available() if device is None else torch.device(device).type == "cpu"
+            state = PartialState(cpu=on_cpu)
             self.index, self.count = state.process_index, state.num_processes
             self.device: torch.device = state.device
         elif device is not None:

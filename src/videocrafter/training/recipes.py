@@ -7,14 +7,12 @@ whole story of the shipped model.
 from __future__ import annotations
 
 from collections.abc import Callable
-
 from dataclasses import replace
 
 from videocrafter.data.sources.sprite_world import SUBJECTS, SpriteWorldConfig
 from videocrafter.training.config import OptimizerConfig, RecipeConfig, StageConfig
 from videocrafter.training.tasks.autoencoder import AutoencoderTaskConfig
 from videocrafter.training.tasks.contrastive import ContrastiveTaskConfig
-
 from videocrafter.training.tasks.judge import JudgeTaskConfig
 from videocrafter.training.tasks.video_diffusion import (
     MiniatureNetwork,
@@ -27,20 +25,21 @@ _GATE_MOTIONS = ("left", "right", "up", "down", "growing", "shrinking", "spinnin
 
 def tiny_vae() -> RecipeConfig:
     """The miniature's frame-wise autoencoder: 8 times smaller with 16 channels."""
-    return RecipeConfig(
-        name="tiny-vae",
-        stages=(
-            StageConfig(
-                name="reconstruct",
-                task=AutoencoderTaskConfig(),
-                num_steps=2800,
-                optimizer=OptimizerConfig(lr=2e-3, decay="cosine", final_lr_fraction=0.02, warmup_steps=100),
-                ema_decay=0.999,
-                checkpoint_seconds=180,
-                sample_every=1500,
-            ),
-        ),
+    reconstruct = StageConfig(
+        name="reconstruct",
+        task=AutoencoderTaskConfig(),
+        num_steps=2800,
+        optimizer=OptimizerConfig(lr=2e-3, decay="cosine", final_lr_fraction=0.02),
+        checkpoint_seconds=180,
+        sample_every=1500,
     )
+    refine = replace(
+        reconstruct,
+        name="refine",
+        task=AutoencoderTaskConfig(sizes=(64, 64, 64, 32), edge_weight=0.5),
+        num_steps=3500,
+    )
+    return RecipeConfig(name="tiny-vae", stages=(reconstruct, refine))
 
 
 def tiny_clip() -> RecipeConfig:
@@ -71,16 +70,25 @@ def tiny_t2v() -> RecipeConfig:
     As in the paper, images and videos are learned jointly and low resolution comes first.
     """
     low = SpriteWorldConfig(height=32, width=32)
+    gate_task = VideoDiffusionTaskConfig(
+        world=replace(low, subjects=SUBJECTS[:12], motions=_GATE_MOTIONS, plain_scenes=True),
+        noise=NoiseConfig(snr_shift=16),
+        num_clips=24_576,
+        num_images=8_192,
+    )
+    low_task = replace(gate_task, world=low, num_clips=65_536, num_images=32_768, batch_size=16, image_batch_size=32)
+    high_task = replace(
+        low_task,
+        world=SpriteWorldConfig(),
+        noise=NoiseConfig(snr_shift=36),
+        num_clips=32_768,
+        num_images=16_384,
+    )
     gate = StageConfig(
         name="gate",
-        task=VideoDiffusionTaskConfig(
-            world=replace(low, subjects=SUBJECTS[:12], motions=_GATE_MOTIONS, plain_scenes=True),
-            noise=NoiseConfig(snr_shift=16),
-            num_clips=24_576,
-            num_images=8_192,
-        ),
+        task=gate_task,
         num_steps=1000,
-        optimizer=OptimizerConfig(lr=1e-3, warmup_steps=100),
+        optimizer=OptimizerConfig(lr=1e-3),
         ema_decay=0.998,
         checkpoint_seconds=180,
         validate_every=100,
@@ -89,19 +97,19 @@ def tiny_t2v() -> RecipeConfig:
     whole = replace(
         gate,
         name="low",
-        task=replace(gate.task, world=low, num_clips=65_536, num_images=32_768),
+        task=low_task,
         num_steps=3500,
+        # Two forward passes per step, so that two processes can share them.
+        optimizer=OptimizerConfig(lr=1e-3, accumulate=2),
         validate_every=250,
         sample_every=1000,
     )
     high = replace(
         whole,
         name="high",
-        task=replace(
-            whole.task, world=SpriteWorldConfig(), noise=NoiseConfig(snr_shift=36), num_clips=32_768, num_images=16_384
-        ),
+        task=high_task,
         num_steps=2000,
-        optimizer=OptimizerConfig(lr=1e-3, warmup_steps=50, decay="cosine", final_lr_fraction=0.02),
+        optimizer=OptimizerConfig(lr=1e-3, accumulate=2, warmup_steps=50, decay="cosine", final_lr_fraction=0.02),
         ema_decay=0.999,
     )
     return RecipeConfig(name="tiny-t2v", stages=(gate, whole, high))
@@ -109,19 +117,20 @@ def tiny_t2v() -> RecipeConfig:
 
 def tiny_i2v() -> RecipeConfig:
     """Image to video in miniature, in the paper's two phases (§3.2), from a finished `tiny-t2v`."""
+    mapping_task = VideoDiffusionTaskConfig(
+        phase="image_mapping",
+        noise=NoiseConfig(snr_shift=36),
+        num_clips=8_192,
+        num_images=2_048,
+        image_share=0.0,
+        text_dropout=0.05,
+        both_dropout=0.05,
+        image_dropout=0.05,
+        motion_captions=0.7,
+    )
     mapping = StageConfig(
         name="mapping",
-        task=VideoDiffusionTaskConfig(
-            phase="image_mapping",
-            noise=NoiseConfig(snr_shift=36),
-            num_clips=8_192,
-            num_images=2_048,
-            image_share=0.0,
-            text_dropout=0.05,
-            both_dropout=0.05,
-            image_dropout=0.05,
-            motion_captions=0.7,
-        ),
+        task=mapping_task,
         num_steps=500,
         optimizer=OptimizerConfig(lr=1e-3, warmup_steps=50),
         ema_decay=0.99,
@@ -132,7 +141,7 @@ def tiny_i2v() -> RecipeConfig:
     video = replace(
         mapping,
         name="video",
-        task=replace(mapping.task, phase="image_to_video", num_clips=16_384),
+        task=replace(mapping_task, phase="image_to_video", num_clips=16_384),
         num_steps=700,
         optimizer=OptimizerConfig(lr=3e-4, warmup_steps=50, decay="cosine", final_lr_fraction=0.02),
         ema_decay=0.998,
@@ -143,33 +152,34 @@ def tiny_i2v() -> RecipeConfig:
 def smoke() -> RecipeConfig:
     """Everything of `tiny-t2v` at toy size, in seconds: for tests and for a first try. It learns nothing useful."""
     recipe = tiny_t2v()
-    network = MiniatureNetwork(model_channels=16, head_dim=8, norm_groups=8, initial_temporal_heads=1)
-    stages = tuple(
-        replace(
-            stage,
-            task=replace(
-                stage.task,
-                network=network,
-                num_clips=32,
-                num_images=32,
-                batch_size=8,
-                image_batch_size=16,
-                block_size=4,
-                image_share=0.25,
-                num_gauged=4,
-                num_samples=2,
-                sampling_steps=2,
-            ),
-            num_steps=4,
-            optimizer=replace(stage.optimizer, warmup_steps=2),
-            log_every=1,
-            validate_every=4,
-            sample_every=4,
-            checkpoint_every=2,
-        )
-        for stage in recipe.stages
+    return replace(recipe, name="smoke", stages=tuple(_toy_stage(stage) for stage in recipe.stages))
+
+
+def _toy_stage(stage: StageConfig) -> StageConfig:
+    assert isinstance(stage.task, VideoDiffusionTaskConfig)
+    task = replace(
+        stage.task,
+        network=MiniatureNetwork(model_channels=16, head_dim=8, norm_groups=8, initial_temporal_heads=1),
+        num_clips=32,
+        num_images=32,
+        batch_size=8,
+        image_batch_size=16,
+        block_size=4,
+        image_share=0.25,
+        num_gauged=4,
+        num_samples=2,
+        sampling_steps=2,
     )
-    return replace(recipe, name="smoke", stages=stages)
+    return replace(
+        stage,
+        task=task,
+        num_steps=4,
+        optimizer=replace(stage.optimizer, warmup_steps=2),
+        log_every=1,
+        validate_every=4,
+        sample_every=4,
+        checkpoint_every=2,
+    )
 
 
 def tiny_judge() -> RecipeConfig:

@@ -63,9 +63,7 @@ def _plain(value: object) -> Any:
         return str(value)
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    raise ValueError(
-        f"a config holds {value!r} of type {type(value).__name__}, which cannot be saved as JSON"
-    )
+    raise ValueError(f"a config holds {value!r} of type {type(value).__name__}, which cannot be saved as JSON")
 
 
 def _leaves(data: Any, path: str = "") -> Iterator[tuple[str, object]]:

@@ -110,9 +110,7 @@ def _opened(
 
 
 class _Run:
-    def __init__(
-        self, recipe: RecipeConfig, folder: RunFolder, processes: Processes, stop: StopRequest
-    ) -> None:
+    def __init__(self, recipe: RecipeConfig, folder: RunFolder, processes: Processes, stop: StopRequest) -> None:
         self._recipe, self._folder, self._processes, self._stop = recipe, folder, processes, stop
 
     def train_stages(self) -> TrainingOutcome:

@@ -73,9 +73,7 @@ class RunFolder:
 
     def save_choice(self, stage: str, choice: PrecisionChoice) -> None:
         """Keep a stage's precision for resumption."""
-        write_text(
-            self.root / "choices.json", json.dumps({**self._choices(), stage: asdict(choice)}, indent=2)
-        )
+        write_text(self.root / "choices.json", json.dumps({**self._choices(), stage: asdict(choice)}, indent=2))
 
     def _choices(self) -> dict[str, Any]:
         path = self.root / "choices.json"
@@ -84,9 +82,7 @@ class RunFolder:
 
 def write_stage_record(folder: Path, stage: StageConfig) -> None:
     """Note in a stage's pipeline folder how it was trained."""
-    write_text(
-        folder / _STAGE_RECORD, json.dumps({"num_steps": stage.num_steps, "stage": to_dict(stage)}, indent=2)
-    )
+    write_text(folder / _STAGE_RECORD, json.dumps({"num_steps": stage.num_steps, "stage": to_dict(stage)}, indent=2))
 
 
 def open_run(root: Path, recipe: RecipeConfig, *, accept_changes: bool, overwrite: bool) -> RunFolder:
@@ -153,9 +149,7 @@ def _check_same_run(config_file: Path, recipe: RecipeConfig, *, accept_changes: 
         before = json.loads(config_file.read_text())
         found = changes(before, recipe)
     except (ValueError, AttributeError) as error:
-        raise RunFolderError(
-            f"{config_file} cannot be read ({error}); give another folder or --overwrite"
-        ) from error
+        raise RunFolderError(f"{config_file} cannot be read ({error}); give another folder or --overwrite") from error
     serious = [change for change in found if not change.harmless]
     listed = "; ".join(str(change) for change in (serious or found))
     if serious and not accept_changes:

@@ -47,8 +47,7 @@ class MetricWindow:
     def load_state_dict(self, state: Mapping[str, Any], device: torch.device) -> None:
         """Restore `state_dict`."""
         self._sums = {
-            name: value.to(device) if isinstance(value, Tensor) else value
-            for name, value in state["sums"].items()
+            name: value.to(device) if isinstance(value, Tensor) else value for name, value in state["sums"].items()
         }
         self._counts = dict(state["counts"])
 
@@ -153,9 +152,7 @@ def trained_parameters(task: Task) -> dict[str, nn.Parameter]:
                 seen.add(id(parameter))
                 found[full_name] = parameter
     if len(seen) != len(wanted):
-        raise ValueError(
-            f"{len(wanted) - len(seen)} learning parameters belong to none of the task's modules"
-        )
+        raise ValueError(f"{len(wanted) - len(seen)} learning parameters belong to none of the task's modules")
     if not found:
         raise ValueError("the task has no parameter that learns")
     return found

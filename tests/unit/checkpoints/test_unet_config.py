@@ -68,9 +68,7 @@ def test_what_cannot_be_translated_is_named(changes: dict[str, object], message:
 
 def test_a_missing_option_is_named() -> None:
     with pytest.raises(ValueError, match="lacks context_dim, in_channels"):
-        unet_config_from_official(
-            {k: v for k, v in PARAMS.items() if k not in ("in_channels", "context_dim")}
-        )
+        unet_config_from_official({k: v for k, v in PARAMS.items() if k not in ("in_channels", "context_dim")})
 
 
 def test_linear_projections_must_be_asked_for() -> None:

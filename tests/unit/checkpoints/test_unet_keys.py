@@ -78,9 +78,7 @@ def test_a_missing_and_an_unknown_key_are_both_named(checkpoint) -> None:
     pairs, official = checkpoint
     del official["model.diffusion_model.out.2.bias"]
     official["model.diffusion_model.surprise"] = torch.zeros(1)
-    with pytest.raises(
-        ValueError, match=r"lacks 1 keys \(.*out\.2\.bias\) and has unknown 1 keys \(.*surprise"
-    ):
+    with pytest.raises(ValueError, match=r"lacks 1 keys \(.*out\.2\.bias\) and has unknown 1 keys \(.*surprise"):
         to_own_state(official, pairs)
 
 

@@ -28,9 +28,7 @@ def exam(monkeypatch):
 
 
 def test_models_and_settings_reach_the_exam(cli, exam, t2v_folder, i2v_folder, tmp_path):
-    result = cli(
-        "evaluate", t2v_folder, "-o", tmp_path / "r", "--i2v", i2v_folder, "--prompts", 5, "--seed", 3
-    )
+    result = cli("evaluate", t2v_folder, "-o", tmp_path / "r", "--i2v", i2v_folder, "--prompts", 5, "--seed", 3)
     assert result.exit_code == 0, result.output
     (call,) = exam
     assert type(call["t2v"]).__name__ == "TextToVideoPipeline"

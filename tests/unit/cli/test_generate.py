@@ -51,9 +51,7 @@ def test_several_videos_are_numbered_prompt_by_prompt_and_have_their_own_seeds(m
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("# a comment\n\n  a rocket  \n")
     out = tmp_path / "out"
-    result = make(
-        "a cat", "--prompts", prompts, "-o", out, "-n", 2, "--seed", 5, "--batch-size", 3, "--quiet"
-    )
+    result = make("a cat", "--prompts", prompts, "-o", out, "-n", 2, "--seed", 5, "--batch-size", 3, "--quiet")
     assert result.exit_code == 0, result.output
     outputs = [tmp_path / f"out-{index:03d}" for index in range(4)]
     assert result.stdout.split() == [str(path) for path in outputs]

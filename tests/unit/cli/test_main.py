@@ -22,9 +22,7 @@ def test_version():
 
 
 def test_help_and_listing_import_nothing_heavy():
-    check = (
-        "import atexit, sys; atexit.register(lambda: print('heavy:', [m for m in {} if m in sys.modules]))\n"
-    )
+    check = "import atexit, sys; atexit.register(lambda: print('heavy:', [m for m in {} if m in sys.modules]))\n"
     for arguments in (["--help"], ["generate", "--help"], ["train", "--help"], ["models"]):
         done = process(*arguments, code=check.format(HEAVY) + RUN)
         assert done.returncode == 0, done.stderr

@@ -30,9 +30,7 @@ def app(monkeypatch: pytest.MonkeyPatch) -> typer.Typer:
 
 
 def test_a_dry_run_prints_the_resolved_configuration(app: typer.Typer, tmp_path: Path) -> None:
-    result = runner.invoke(
-        app, ["train", "toy", "--dry-run", "--set", "stages.low.num_steps=7", "--set", "seed=9"]
-    )
+    result = runner.invoke(app, ["train", "toy", "--dry-run", "--set", "stages.low.num_steps=7", "--set", "seed=9"])
     assert result.exit_code == 0
     data = json.loads(result.stdout)
     assert data["seed"] == 9

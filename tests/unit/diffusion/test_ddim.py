@@ -46,9 +46,7 @@ def direct_ddim(scale: float, steps: list[int], eta: float, variance: Callable[[
     return x
 
 
-def scheduler_ddim(
-    scheduler: SchedulerMixin, change: ChangeOfVariables, num_steps: int, eta: float
-) -> Tensor:
+def scheduler_ddim(scheduler: SchedulerMixin, change: ChangeOfVariables, num_steps: int, eta: float) -> Tensor:
     """The same samples in variance-preserving variables; the network sees them times ``n_t``."""
     scheduler.set_timesteps(num_steps)
     first, *rest = noises(len(scheduler.timesteps) + 1)
@@ -120,9 +118,7 @@ def test_the_two_variances_differ_only_with_a_scale() -> None:
         assert least <= max(abs(ratio - 1) for ratio in ratios) <= most
 
 
-@pytest.mark.parametrize(
-    ("asked", "steps", "stride"), [(50, 50, 20), (60, 63, 16), (30, 31, 33), (27, 27, 37)]
-)
+@pytest.mark.parametrize(("asked", "steps", "stride"), [(50, 50, 20), (60, 63, 16), (30, 31, 33), (27, 27, 37)])
 def test_official_time_steps(asked: int, steps: int, stride: int) -> None:
     scheduler = OfficialDDIMScheduler()
     scheduler.set_timesteps(asked)

@@ -31,9 +31,7 @@ def test_change_of_variables_survives_float32_and_json(scale: float) -> None:
     signal = abar * signal_scale(scale) ** 2
     wanted = signal / (signal + 1 - abar)
     change = vp_change_of_variables(abar, signal_scale(scale))
-    reached = DDIMScheduler(
-        trained_betas=json.loads(json.dumps(change.trained_betas))
-    ).alphas_cumprod.double()
+    reached = DDIMScheduler(trained_betas=json.loads(json.dumps(change.trained_betas))).alphas_cumprod.double()
     assert ((reached - wanted) / wanted).abs().max() < 1.2e-7
     # Betas that are right in float64 only are an order of magnitude worse: the reason for the feedback.
     before = torch.cat([torch.ones(1, dtype=torch.float64), wanted[:-1]])

@@ -48,9 +48,7 @@ class PerfectModel:
         self._frozen = frozen
         self.batches: list[int] = []
 
-    def __call__(
-        self, *, prompt: list[str], seeds: list[int], fps: list[float], **rest: Any
-    ) -> SimpleNamespace:
+    def __call__(self, *, prompt: list[str], seeds: list[int], fps: list[float], **rest: Any) -> SimpleNamespace:
         scripts = [self._scripts[key] for key in zip(prompt, seeds, strict=True)]
         assert [script.fps for script in scripts] == fps
         assert rest["output_type"] == "pt"
@@ -98,9 +96,7 @@ def test_the_folder_holds_the_report_the_answers_and_the_sheets(tmp_path) -> Non
     assert [one["part"] for one in answers].count("speed") == 18
     wrong = sum(one["asked"][1] != one["seen"][1] for one in answers if one["part"] == "text")
     assert wrong == sum(count for _, _, count in report["confusions"]["motion"])
-    assert {"wrong_motion.png", "speed.png", "variety.png"} <= {
-        path.name for path in (tmp_path / "new").iterdir()
-    }
+    assert {"wrong_motion.png", "speed.png", "variety.png"} <= {path.name for path in (tmp_path / "new").iterdir()}
     assert "| motion |" in (tmp_path / "new" / "report.md").read_text()
     assert "i2v_subject_accuracy" not in saved
 
@@ -160,11 +156,7 @@ def test_the_shipped_judge_knows_real_clips_from_frozen_and_reversed_ones() -> N
     assert frozen.count("still") >= 54, "motion must be read from what moves, not from subject and scene"
     backwards = judge_videos(judge, clips.flip(1)).motions
     turned = {"left": "right", "up": "down", "growing": "shrinking", "up_left": "down_right"}
-    asked = [
-        (turned[one.motion], seen)
-        for one, seen in zip(scripts, backwards, strict=True)
-        if one.motion in turned
-    ]
+    asked = [(turned[one.motion], seen) for one, seen in zip(scripts, backwards, strict=True) if one.motion in turned]
     assert sum(expected == seen for expected, seen in asked) >= len(asked) - 1
 
 

@@ -55,9 +55,7 @@ def test_a_clip_comes_back_as_it_was_written(tmp_path, name, bound):
     assert mean_error(got, frames) <= bound
 
 
-@pytest.mark.parametrize(
-    "color", [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0), (200, 120, 40)]
-)
+@pytest.mark.parametrize("color", [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0), (200, 120, 40)])
 def test_mp4_keeps_plain_colours_exact_to_three_levels(tmp_path, color):
     frames = np.full((4, 32, 32, 3), color, np.uint8)
     write_video(tmp_path / "clip.mp4", frames, 8)
@@ -192,9 +190,7 @@ def long_clip(tmp_path_factory):
     """200 frames at 10 per second with a keyframe every 10 frames."""
     path = tmp_path_factory.mktemp("long") / "long.mp4"
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(
-            "libx264", rate=10, options={"g": "10", "crf": "5", "sc_threshold": "0"}
-        )
+        stream = container.add_stream("libx264", rate=10, options={"g": "10", "crf": "5", "sc_threshold": "0"})
         stream.width = stream.height = 32
         stream.pix_fmt = "yuv420p"
         for pixels in numbered(200):
@@ -254,8 +250,7 @@ def test_a_phone_video_stands_upright(tmp_path):
     # The matrix of the track header, 40 bytes into its content of version 0: turn a quarter clockwise.
     matrix = data.index(b"tkhd") + 4 + 40
     data[matrix : matrix + 36] = b"".join(
-        value.to_bytes(4, "big", signed=True)
-        for value in (0, 1 << 16, 0, -(1 << 16), 0, 0, 32 << 16, 0, 1 << 30)
+        value.to_bytes(4, "big", signed=True) for value in (0, 1 << 16, 0, -(1 << 16), 0, 0, 32 << 16, 0, 1 << 30)
     )
     path.write_bytes(data)
     assert (probe(path).width, probe(path).height) == (32, 64)
@@ -387,9 +382,7 @@ def test_a_write_that_the_system_cuts_off_leaves_nothing_behind(tmp_path):
             sys.exit(0 if "larger than this system allows" in str(error) else 3)
     """
     for name in ("clip.mp4", "clip.gif", "clip"):
-        done = subprocess.run(
-            [sys.executable, "-c", textwrap.dedent(script), str(tmp_path / name)], check=False
-        )
+        done = subprocess.run([sys.executable, "-c", textwrap.dedent(script), str(tmp_path / name)], check=False)
         assert done.returncode == 0
     assert files_in(tmp_path) == []
 

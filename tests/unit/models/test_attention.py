@@ -65,9 +65,7 @@ def test_the_image_branch_adds_two_weights() -> None:
 def test_temporal_attention(num_frames: int, relative_distance: int | None) -> None:
     attention = TemporalAttention(width=10, heads=3, head_dim=4, relative_distance=relative_distance)
     x = torch.randn(2, num_frames, 5, 10)
-    q, k, v = (
-        project(x).unflatten(-1, (3, 4)) for project in (attention.to_q, attention.to_k, attention.to_v)
-    )
+    q, k, v = (project(x).unflatten(-1, (3, 4)) for project in (attention.to_q, attention.to_k, attention.to_v))
     out = torch.zeros(2, num_frames, 5, 3, 4)
     for i in range(num_frames):
         scores, values = [], []

@@ -58,9 +58,7 @@ def test_scale_and_shift_are_applied_and_undone(pixels, shift: float | None) -> 
     mean = vae.encode(frame).latent_dist.mode()
     latents = encode_video(vae, pixels, sample=False)
     torch.testing.assert_close(latents[1:2, :, 2], (mean - (shift or 0.0)) * 0.5, rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(
-        decode_video(vae, latents)[1:2, 2], vae.decode(mean).sample, rtol=1e-4, atol=2e-5
-    )
+    torch.testing.assert_close(decode_video(vae, latents)[1:2, 2], vae.decode(mean).sample, rtol=1e-4, atol=2e-5)
 
 
 def test_sampling_follows_the_posterior(pixels) -> None:

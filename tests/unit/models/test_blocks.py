@@ -23,9 +23,7 @@ def test_the_temporal_convolution_is_a_chain_of_3d_convolutions() -> None:
     clip = x.unflatten(0, (2, 5)).transpose(1, 2)
     hidden = clip
     for norm, conv in zip(module.norms, module.convs, strict=True):
-        hidden = nn.functional.conv3d(
-            silu(norm(hidden)), conv.weight[..., None], conv.bias, padding=(1, 0, 0)
-        )
+        hidden = nn.functional.conv3d(silu(norm(hidden)), conv.weight[..., None], conv.bias, padding=(1, 0, 0))
     wanted = (clip + hidden).transpose(1, 2).flatten(0, 1)
     torch.testing.assert_close(module(x, 5), wanted, atol=1e-5, rtol=1e-4)
 

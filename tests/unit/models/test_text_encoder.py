@@ -71,9 +71,7 @@ def test_config_survives_saving(tokenizer, tmp_path) -> None:
     encoder.save_pretrained(tmp_path)
     loaded = type(encoder).from_pretrained(tmp_path)
     assert loaded.config.zero_padding is True
-    assert torch.equal(
-        encode_text(tokenizer, loaded, ["a rocket"]), encode_text(tokenizer, encoder, ["a rocket"])
-    )
+    assert torch.equal(encode_text(tokenizer, loaded, ["a rocket"]), encode_text(tokenizer, encoder, ["a rocket"]))
 
 
 def test_a_bare_string_is_refused(tokenizer) -> None:

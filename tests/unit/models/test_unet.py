@@ -42,9 +42,7 @@ def build(**options: Any) -> VideoUNet:
     return model.eval()
 
 
-def inputs(
-    batch: int = 2, num_frames: int = 3, image: bool = False, size: tuple[int, int] = (4, 6)
-) -> list[Any]:
+def inputs(batch: int = 2, num_frames: int = 3, image: bool = False, size: tuple[int, int] = (4, 6)) -> list[Any]:
     generator = torch.Generator().manual_seed(1)
     return [
         torch.randn(batch, 4, num_frames, *size, generator=generator),

@@ -60,9 +60,7 @@ def test_noise_of_a_video_does_not_depend_on_its_neighbours():
 def test_step_arguments_follow_the_scheduler():
     generators = make_generators(1, None, 1, 2)[1]
     assert step_arguments(DDIMScheduler(), generators, 0.5) == {"eta": 0.5, "generator": list(generators)}
-    assert step_arguments(EulerAncestralDiscreteScheduler(), generators, 0.0) == {
-        "generator": list(generators)
-    }
+    assert step_arguments(EulerAncestralDiscreteScheduler(), generators, 0.0) == {"generator": list(generators)}
     assert step_arguments(UniPCMultistepScheduler(), generators, 0.0) == {}
 
 

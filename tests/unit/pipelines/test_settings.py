@@ -10,9 +10,7 @@ def test_defaults_survive_their_configuration():
     assert GenerationDefaults(num_frames=8, max_num_frames=8).longest == 8
 
 
-@pytest.mark.parametrize(
-    ("value", "nearest"), [(63, "56 and 64 are"), (1, "8 is"), (0, "8 is"), (-3, "8 is")]
-)
+@pytest.mark.parametrize(("value", "nearest"), [(63, "56 and 64 are"), (1, "8 is"), (0, "8 is"), (-3, "8 is")])
 def test_size_error_names_value_multiple_and_nearest(value, nearest):
     with pytest.raises(ValueError, match=f"multiple of 8, but is {value}; {nearest} the nearest"):
         check_size("height", value, 8)

@@ -40,7 +40,7 @@ def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     source = str(Path(videocrafter.__file__).parents[1])
-    common = {**os.environ, "PYTHONPATH": source, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "1"}
+    common = {**os.environ, "PYTHONPATH": source, "OMP_NUM_THREADS": "1"}
     together = {**common, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     started = [
         subprocess.Popen(

@@ -85,9 +85,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_a_run_killed_again_and_again_equals_an_uninterrupted_one(
-    tmp_path: Path, uninterrupted: Path
-) -> None:
+def test_a_run_killed_again_and_again_equals_an_uninterrupted_one(tmp_path: Path, uninterrupted: Path) -> None:
     output = tmp_path / "run"
     rng = random.Random(0)
     kills = 0

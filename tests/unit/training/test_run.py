@@ -190,10 +190,7 @@ def test_a_precision_that_is_asked_for_wins_over_the_saved_one(tmp_path: Path) -
 
 def test_the_log_is_cut_back_to_a_checkpoint(tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
-    lines = [
-        {"stage": s, "step": n, "kind": "train"}
-        for s, n in [("low", 5), ("low", 9), ("high", 2), ("high", 4)]
-    ]
+    lines = [{"stage": s, "step": n, "kind": "train"} for s, n in [("low", 5), ("low", 9), ("high", 2), ("high", 4)]]
     whole = "".join(json.dumps(line) + "\n" for line in lines)
     for stage, step, kept in [("high", 2, 3), ("high", -1, 2), ("low", 5, 1), ("low", -1, 0), ("high", 9, 4)]:
         log.write_text(whole + '{"stage": "hi')
@@ -232,9 +229,7 @@ def test_progress_is_logged_where_there_is_no_terminal(
     with caplog.at_level(logging.INFO):
         train(toy_recipe(), tmp_path)
     lines = [record.message for record in caplog.records if "samples/s" in record.message]
-    assert any(
-        line.startswith("low (1/2): step 7 of 24") and "left" in line and "loss" in line for line in lines
-    )
+    assert any(line.startswith("low (1/2): step 7 of 24") and "left" in line and "loss" in line for line in lines)
 
 
 @pytest.mark.slow

@@ -49,9 +49,7 @@ class ToyTask:
         key = (self.seed * 1000 + self.stage_index) * 1_000_003 + step * 101 + micro_step
         return step, torch.randn(6, 4, generator=torch.Generator().manual_seed(key)).to(self.device)
 
-    def loss(
-        self, batch: tuple[int, Tensor], generator: torch.Generator
-    ) -> tuple[Tensor, dict[str, float | Tensor]]:
+    def loss(self, batch: tuple[int, Tensor], generator: torch.Generator) -> tuple[Tensor, dict[str, float | Tensor]]:
         step, inputs = batch
         if self.config.seconds_per_step:
             time.sleep(self.config.seconds_per_step)

@@ -115,9 +115,7 @@ def _ocean(canvas: Canvas, rng: np.random.Generator) -> FloatArray:
     horizon = rng.uniform(0.16, 0.24)
     depth = np.clip((canvas.v - horizon) / (1 - horizon), 0, 1)
     water = _mix(_colour(50, 130, 185), _colour(10, 60, 120), depth)
-    crests = np.sin(
-        2 * np.pi * (5 * np.sqrt(depth) + 0.25 * np.sin(2 * np.pi * (3 * canvas.x + rng.random())))
-    )
+    crests = np.sin(2 * np.pi * (5 * np.sqrt(depth) + 0.25 * np.sin(2 * np.pi * (3 * canvas.x + rng.random()))))
     water = _mix(water, _colour(140, 200, 225), 0.5 * np.clip(crests - 0.55, 0, 1) / 0.45)
     return _mix(_colour(205, 230, 240), water, (canvas.v > horizon).astype(np.float32))
 
@@ -148,9 +146,7 @@ def _forest(canvas: Canvas, rng: np.random.Generator) -> FloatArray:
     picture = _mix(picture, _colour(66, 44, 32), (trunks & (canvas.v < ground)).astype(np.float32))
     leaves = np.zeros_like(canvas.x)
     for x in np.arange(0.0, 1.01, 0.125):
-        leaves = np.maximum(
-            leaves, _blob(canvas, x + rng.uniform(-0.03, 0.03), rng.uniform(0, 0.16), 0.08, 0.08)
-        )
+        leaves = np.maximum(leaves, _blob(canvas, x + rng.uniform(-0.03, 0.03), rng.uniform(0, 0.16), 0.08, 0.08))
     picture = _mix(picture, _colour(24, 86, 44), np.clip(3 * leaves - 1, 0, 1))
     return _mix(picture, _colour(42, 62, 30), (canvas.v > ground).astype(np.float32))
 

@@ -280,9 +280,7 @@ class SpriteWorld:
             keys=tuple(f"sprite-world/{self.config.seed}/{kind}/{index}" for index in indices),
         )
 
-    def counterfactual(
-        self, script: SceneScript, attribute: Attribute, rng: np.random.Generator
-    ) -> str | None:
+    def counterfactual(self, script: SceneScript, attribute: Attribute, rng: np.random.Generator) -> str | None:
         """Return the caption with one attribute wrong, from this world's names; see `counterfactual`."""
         return counterfactual(
             script, attribute, rng, subjects=self.subjects, motions=self.motions, scenes=self.scenes

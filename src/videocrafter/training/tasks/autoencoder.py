@@ -34,6 +34,7 @@ class AutoencoderTaskConfig:
         norm_groups: groups of every group norm.
         sizes: sides in pixels at which the world is rendered, in turn.
         batch_size: frames per batch.
+        edge_weight: weight of the error of differences between neighbouring pixels, which keeps edges sharp.
         kl_weight: weight of the mean KL term per latent value; keeps latents near a unit Gaussian.
         num_validation: frames per size in the validation.
     """
@@ -44,6 +45,7 @@ class AutoencoderTaskConfig:
     norm_groups: int = 16
     sizes: tuple[int, ...] = (64, 64, 32)
     batch_size: int = 48
+    edge_weight: float = 0.0
     kl_weight: float = 3e-4
     num_validation: int = 96
 
@@ -56,7 +58,12 @@ class AutoencoderTask:
     """Trains an `AutoencoderKL` (see `training/task.py` for what each method promises)."""
 
     def __init__(
-        self, config: AutoencoderTaskConfig, start: Path | None, seed: int, stage_index: int, device: torch.device
+        self,
+        config: AutoencoderTaskConfig,
+        start: Path | None,
+        seed: int,
+        stage_index: int,
+        device: torch.device,
     ) -> None:
         self.config, self.seed, self.stage_index, self.device = config, seed, stage_index, device
         vae = _new_autoencoder(config) if start is None else AutoencoderKL.from_pretrained(start, subfolder="vae")
@@ -87,7 +94,8 @@ class AutoencoderTask:
         absolute = nn.functional.l1_loss(reconstruction, batch)
         mean, logvar = posterior.mean.float(), posterior.logvar.float()
         kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
-        loss = absolute + 2 * squared + self.config.kl_weight * kl
+        edges = _edge_error(reconstruction, batch)
+        loss = absolute + 2 * squared + self.config.edge_weight * edges + self.config.kl_weight * kl
         return loss, {"mse": squared.detach(), "kl": kl.detach()}
 
     def num_samples(self, batch: Tensor) -> int:
@@ -111,7 +119,7 @@ class AutoencoderTask:
             frames = self._validation_frames(size, 8)
             pairs = torch.cat([frames, self._reconstruct(frames)], dim=1)
             shown = ((pairs + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 1, 3, 4, 2).cpu().numpy()
-            write_image(folder / f"reconstructions-{size}.png", contact_sheet(list(shown), scale=3))
+            write_image(folder / f"reconstructions-{size}.png", contact_sheet(list(shown), scale=3), overwrite=True)
 
     @torch.no_grad()
     def save_pipeline(self, folder: Path) -> None:
@@ -134,6 +142,12 @@ class AutoencoderTask:
     def _validation_frames(self, size: int, count: int) -> Tensor:
         world = _world(size, _VALIDATION_SEED)
         return world.render([world.image_script(index) for index in range(count)]).to(self.device)
+
+
+def _edge_error(reconstruction: Tensor, frames: Tensor) -> Tensor:
+    """Mean absolute error of the differences between pixels side by side and one above the other."""
+    error = reconstruction - frames
+    return error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
 
 
 def _world(size: int, seed: int) -> SpriteWorld:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,6 +39,13 @@ _VALIDATION_SEED = 2_000_003
 # What the clips of a group differ in, drawn with these odds: motion words are the hardest to learn.
 _GROUP_KINDS = ("motion", "subject", "scene", "speed")
 _GROUP_ODDS = (0.5, 0.2, 0.1, 0.2)
+_LAYER: dict[str, Any] = {
+    "dim_feedforward": 256,
+    "dropout": 0.0,
+    "activation": "gelu",
+    "batch_first": True,
+    "norm_first": True,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,11 +101,13 @@ class ContrastiveHeads(nn.Module):
         self.frame_positions = nn.Parameter(0.1 * torch.randn(num_frames, width))
         self.fps_in = nn.Linear(2, width)
         self.over_frames = nn.TransformerEncoder(
-            _norm_first_layer(nn.TransformerEncoderLayer, width, heads), num_layers=2, enable_nested_tensor=False
+            nn.TransformerEncoderLayer(width, heads, **_LAYER),
+            num_layers=2,
+            enable_nested_tensor=False,
         )
         self.words = nn.Embedding(vocabulary_size, width)
         self.word_positions = nn.Parameter(0.1 * torch.randn(max_length, width))
-        self.decoder = nn.TransformerDecoder(_norm_first_layer(nn.TransformerDecoderLayer, width, heads), num_layers=2)
+        self.decoder = nn.TransformerDecoder(nn.TransformerDecoderLayer(width, heads, **_LAYER), num_layers=2)
         self.to_word = nn.Linear(width, vocabulary_size)
         self.to_own_word = nn.Linear(width, vocabulary_size)
         self.log_temperature = nn.Parameter(torch.tensor(2.5))
@@ -125,7 +135,6 @@ class ContrastiveHeads(nn.Module):
             logits_BLV.flatten(0, 1).float(), ids_BL[:, 1:].flatten(), ignore_index=PAD_ID
         )
 
-
     def own_word_loss(self, text_BLD: Tensor, ids_BL: Tensor) -> Tensor:
         """Mean cross entropy of each word, given the text tower's output in its own place."""
         logits_BLV = self.to_own_word(text_BLD)
@@ -136,12 +145,17 @@ class ContrastiveTask:
     """Trains both towers together (see `training/task.py` for what each method promises)."""
 
     def __init__(
-        self, config: ContrastiveTaskConfig, start: Path | None, seed: int, stage_index: int, device: torch.device
+        self,
+        config: ContrastiveTaskConfig,
+        start: Path | None,
+        seed: int,
+        stage_index: int,
+        device: torch.device,
     ) -> None:
         self.config, self.seed, self.stage_index, self.device = config, seed, stage_index, device
         if start is None:
             self.tokenizer = build_word_tokenizer(vocabulary(), config.max_length)
-            size = {"hidden": config.width, "heads": config.heads}
+            size: dict[str, Any] = {"hidden": config.width, "heads": config.heads}
             self.text_encoder = tiny_text_encoder(
                 len(self.tokenizer), layers=config.text_layers, max_length=config.max_length, **size
             )
@@ -190,7 +204,11 @@ class ContrastiveTask:
             nn.functional.cross_entropy(logits_BB, wanted_BB) + nn.functional.cross_entropy(logits_BB.T, wanted_BB)
         )
         hits = same_BB.gather(1, logits_BB.argmax(1, keepdim=True)).float().mean()
-        metrics = {"contrast": contrast.detach(), "caption": caption_loss.detach(), "words": word_loss.detach()}
+        metrics = {
+            "contrast": contrast.detach(),
+            "caption": caption_loss.detach(),
+            "words": word_loss.detach(),
+        }
         extra = self.config.caption_weight * caption_loss + self.config.word_weight * word_loss
         return contrast + extra, {**metrics, "retrieval": hits}
 
@@ -200,8 +218,10 @@ class ContrastiveTask:
 
     @torch.no_grad()
     def validate(self) -> Mapping[str, float]:
-        """How often a clip finds its caption among captions that differ in one attribute, and how much a motion
-        word changes the text tower's output."""
+        """How often a clip finds its caption among some that differ in one attribute; how much a motion word does.
+
+        `motion_word_change` is the relative change of the text tower's output; below 0.2 a word is nearly lost.
+        """
         world = _world(self.config.size, _VALIDATION_SEED)
         rng = np.random.default_rng(_VALIDATION_SEED)
         scores = {}
@@ -210,7 +230,9 @@ class ContrastiveTask:
             for index in range(24):
                 group = contrasting_group(world, world.script(index), self.config.group_size, rng, kind)
                 text_BD, clip_BD, _, _ = self._embed(self._render(world, group))
-                hits.append(((clip_BD @ text_BD.T).argmax(1) == torch.arange(len(group), device=self.device)).float().mean())
+                hits.append(
+                    ((clip_BD @ text_BD.T).argmax(1) == torch.arange(len(group), device=self.device)).float().mean()
+                )
             scores[f"retrieval_by_{kind}"] = float(torch.stack(hits).mean())
         scores["motion_word_change"] = self._motion_word_change()
         return scores
@@ -245,7 +267,11 @@ class ContrastiveTask:
         )
 
     def _motion_word_change(self) -> float:
-        pairs = [("moving to the left", "moving to the right"), ("moving up", "moving down"), ("growing", "shrinking")]
+        pairs = [
+            ("moving to the left", "moving to the right"),
+            ("moving up", "moving down"),
+            ("growing", "shrinking"),
+        ]
         changes = []
         for one, other in pairs:
             captions = [f"a rocket is {words} over a blue sky" for words in (one, other)]
@@ -289,7 +315,3 @@ def contrasting_group(
 
 def _world(size: int, seed: int) -> SpriteWorld:
     return SpriteWorld(SpriteWorldConfig(height=size, width=size, scenes=SCENES + PLAIN_SCENES, seed=seed))
-
-
-def _norm_first_layer(layer: type[nn.Module], width: int, heads: int) -> nn.Module:
-    return layer(width, heads, 2 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True)

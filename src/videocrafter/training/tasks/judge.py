@@ -116,17 +116,13 @@ class JudgeTask:
         """Clips that no other step shows, rendered and spoilt."""
         first = (step * _MICRO_STEPS + micro_step) * self.config.batch_size
         scripts = [self.world.script(first + offset) for offset in range(self.config.batch_size)]
-        generator = make_generator(
-            torch.device("cpu"), self.seed, self.stage_index, "spoiling", step, micro_step
-        )
+        generator = make_generator(torch.device("cpu"), self.seed, self.stage_index, "spoiling", step, micro_step)
         pixels = spoil(self.world.render(scripts), generator)
         return JudgeBatch(
             pixels=pixels.to(self.device), labels=labels_of(self.world, self.judge, scripts, self.device)
         )
 
-    def loss(
-        self, batch: JudgeBatch, generator: torch.Generator
-    ) -> tuple[Tensor, Mapping[str, float | Tensor]]:
+    def loss(self, batch: JudgeBatch, generator: torch.Generator) -> tuple[Tensor, Mapping[str, float | Tensor]]:
         """``judge_loss``; nothing in it is random, so the generator is not drawn from."""
         loss, metrics = judge_loss(self.judge, batch.pixels, batch.labels)
         return loss, {"loss": loss.detach(), **metrics}
@@ -189,9 +185,7 @@ class JudgeTask:
         return world, [world.script(index) for index in range(count)]
 
 
-def labels_of(
-    world: SpriteWorld, judge: VideoJudge, scripts: list[SceneScript], device: torch.device
-) -> JudgeLabels:
+def labels_of(world: SpriteWorld, judge: VideoJudge, scripts: list[SceneScript], device: torch.device) -> JudgeLabels:
     """The truth about rendered clips, in the judge's own numbering of the names."""
     names = judge.config
 
@@ -220,10 +214,7 @@ def spoil(pixels: Tensor, generator: torch.Generator) -> Tensor:
     blurred = torch.rand(batch, generator=generator) < 0.5
     reduced = [int(height * float(f)) for f in (0.35 + 0.5 * torch.rand(batch, generator=generator))]
     pixels = torch.stack(
-        [
-            _blur(clip, side) if bool(soft) else clip
-            for clip, side, soft in zip(pixels, reduced, blurred, strict=True)
-        ]
+        [_blur(clip, side) if bool(soft) else clip for clip, side, soft in zip(pixels, reduced, blurred, strict=True)]
     )
     contrast = 1.0 + amounts(0.3, 1, 1, 1, 1) - 0.15
     tint = amounts(0.24, 1, 1, 1, 1) - 0.12 + amounts(0.16, 1, 3, 1, 1) - 0.08

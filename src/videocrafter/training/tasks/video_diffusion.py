@@ -7,7 +7,7 @@ image projector and the new W'k, W'v first, then freezes both mappings and train
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,15 +25,14 @@ from videocrafter.media.image_file import write_image
 from videocrafter.models.image_encoder import encode_image, null_image
 from videocrafter.models.image_projector import ImageProjector
 from videocrafter.models.text_encoder import encode_text
-from videocrafter.models.unet import VideoUNet
 from videocrafter.pipelines.image_to_video import ImageToVideoPipeline
 from videocrafter.pipelines.knowledge import Knowledge
 from videocrafter.pipelines.settings import GenerationDefaults
 from videocrafter.pipelines.text_to_video import TextToVideoPipeline
-from videocrafter.presets import PRESETS
 from videocrafter.training.gauges import gauge_scripts, wrong_word_gauges
 from videocrafter.training.latent_clips import LatentClips, LatentClipSource
 from videocrafter.training.randomness import derive_seed, make_generator
+from videocrafter.training.starting_weights import part_folder, starting_network
 
 _VALIDATION_SEED = 3_000_017
 _GAUGED_SNR = (0.001, 0.01, 0.03, 0.1, 0.3, 1.0)
@@ -107,7 +106,7 @@ class VideoDiffusionTaskConfig:
 
     phase: Phase = "text_to_video"
     network: MiniatureNetwork = MiniatureNetwork()
-    world: SpriteWorldConfig = SpriteWorldConfig()
+    world: SpriteWorldConfig = field(default_factory=SpriteWorldConfig)
     noise: NoiseConfig = NoiseConfig()
     autoencoder: str = "tiny-i2v"
     towers: str = "tiny-i2v"
@@ -131,7 +130,9 @@ class VideoDiffusionTaskConfig:
     def __post_init__(self) -> None:
         for name in ("batch_size", "image_batch_size"):
             if getattr(self, name) % self.block_size:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be a multiple of block_size ({self.block_size})")
+                raise ValueError(
+                    f"{name} is {getattr(self, name)}; it must be a multiple of block_size ({self.block_size})"
+                )
 
     def build(self, start: Path | None, seed: int, stage_index: int, device: torch.device) -> VideoDiffusionTask:
         """Make the task; `start` is a pipeline folder to go on from."""
@@ -142,14 +143,23 @@ class VideoDiffusionTask:
     """Trains a `VideoUNet` in latent space (see `training/task.py` for what each method promises)."""
 
     def __init__(
-        self, config: VideoDiffusionTaskConfig, start: Path | None, seed: int, stage_index: int, device: torch.device
+        self,
+        config: VideoDiffusionTaskConfig,
+        start: Path | None,
+        seed: int,
+        stage_index: int,
+        device: torch.device,
     ) -> None:
         self.config, self.seed, self.stage_index, self.device = config, seed, stage_index, device
         self.uses_image = config.phase != "text_to_video"
-        self.vae = AutoencoderKL.from_pretrained(_part(start, config.autoencoder, "vae")).to(device)
-        self.tokenizer = PreTrainedTokenizerFast.from_pretrained(_part(start, config.towers, "tokenizer"))
-        self.text_encoder = CLIPTextModel.from_pretrained(_part(start, config.towers, "text_encoder")).to(device)
-        self.unet = _network(config, start).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.vae = AutoencoderKL.from_pretrained(part_folder(start, config.autoencoder, "vae")).to(device)
+        self.tokenizer = PreTrainedTokenizerFast.from_pretrained(part_folder(start, config.towers, "tokenizer"))
+        self.text_encoder = CLIPTextModel.from_pretrained(part_folder(start, config.towers, "text_encoder")).to(
+            device
+        )
+        self.unet = starting_network(start, asdict(config.network), image_branch=self.uses_image).to(
+            device, memory_format=torch.channels_last
+        )
         self.image_encoder: CLIPVisionModel | None = None
         self.projector: ImageProjector | None = None
         if self.uses_image:
@@ -205,13 +215,11 @@ class VideoDiffusionTask:
     @torch.no_grad()
     def validate(self) -> Mapping[str, float]:
         """Gauges of how much the network uses of each word, on fixed clips, noise and noise levels."""
-        world = SpriteWorld(_like(self.config.world, split="all", seed=_VALIDATION_SEED))
+        world = SpriteWorld(replace(self.config.world, split="all", seed=_VALIDATION_SEED))
         scripts = gauge_scripts(world, self.config.num_gauged)
-        source = LatentClipSource(
-            world, self.vae, self.image_encoder, num_clips=1, block_size=1, device=self.device
-        )
+        source = LatentClipSource(world, self.vae, self.image_encoder, num_clips=1, block_size=1, device=self.device)
         parts = [source._encode(scripts[first : first + 16]) for first in range(0, len(scripts), 16)]
-        latents = torch.cat([latents for latents, _ in parts]).float()
+        latents = torch.cat([latents.float() for latents, _ in parts])
         fps_B = torch.tensor([script.fps for script in scripts], device=self.device)
         snr = self.alphas_cumprod / (1 - self.alphas_cumprod)
         levels = torch.tensor([int((snr - wanted).abs().argmin()) for wanted in _GAUGED_SNR], device=self.device)
@@ -220,7 +228,7 @@ class VideoDiffusionTask:
         noise = torch.randn(latents.shape, generator=generator, device=self.device)
         image = None
         if self.projector is not None:
-            image = self.projector(torch.cat([tokens for _, tokens in parts if tokens is not None]).float())
+            image = self.projector(torch.cat([tokens.float() for _, tokens in parts if tokens is not None]))
 
         def loss(indices: Any, captions: Any) -> Tensor:
             chosen = torch.tensor(list(indices), device=self.device)
@@ -242,17 +250,21 @@ class VideoDiffusionTask:
     @torch.no_grad()
     def write_samples(self, folder: Path) -> None:
         """Write a contact sheet of held-out prompts, made by the pipeline itself."""
-        world = SpriteWorld(_like(self.config.world, split="held_out", seed=_SAMPLES_SEED))
+        world = SpriteWorld(replace(self.config.world, split="held_out", seed=_SAMPLES_SEED))
         scripts = [world.script(index) for index in range(self.config.num_samples)]
         pipeline = self._pipeline()
         pipeline.set_progress_bar_config(disable=True)
         captions = [script.caption for script in scripts]
-        settings: dict[str, Any] = {"fps": [script.fps for script in scripts], "seeds": list(range(self.config.num_samples))}
+        settings: dict[str, Any] = {
+            "fps": [script.fps for script in scripts],
+            "seeds": list(range(self.config.num_samples)),
+        }
         if isinstance(pipeline, ImageToVideoPipeline):
-            settings["image"] = list(world.render(scripts)[:, 0])
-        frames = pipeline(captions, **settings).frames
+            frames = pipeline(list(world.render(scripts)[:, 0]), captions, **settings).frames
+        else:
+            frames = pipeline(captions, **settings).frames
         labels = [f"{caption} [{script.fps:g} fps]" for caption, script in zip(captions, scripts, strict=True)]
-        write_image(folder / "samples.png", contact_sheet(list(frames), labels, scale=2))
+        write_image(folder / "samples.png", contact_sheet(list(frames), labels, scale=2), overwrite=True)
 
     def save_pipeline(self, folder: Path) -> None:
         """Write the finished pipeline's folder."""
@@ -298,7 +310,9 @@ class VideoDiffusionTask:
 
     def _add_image_branch(self, start: Path | None) -> None:
         config = self.config
-        self.image_encoder = CLIPVisionModel.from_pretrained(_part(start, config.towers, "image_encoder")).to(self.device)
+        self.image_encoder = CLIPVisionModel.from_pretrained(part_folder(start, config.towers, "image_encoder")).to(
+            self.device
+        )
         if start is not None and (start / "image_projector").is_dir():
             projector = ImageProjector.from_pretrained(start / "image_projector")
         else:
@@ -332,7 +346,7 @@ class VideoDiffusionTask:
             self.projector.requires_grad_(phase == "image_mapping")
 
     def _source(self, count: int, *, images: bool) -> LatentClipSource:
-        world = SpriteWorld(_like(self.config.world, seed=derive_seed(self.seed, self.stage_index, "world")))
+        world = SpriteWorld(replace(self.config.world, seed=derive_seed(self.seed, self.stage_index, "world")))
         return LatentClipSource(
             world,
             self.vae,
@@ -384,48 +398,8 @@ class VideoDiffusionTask:
         return ImageToVideoPipeline(**parts, image_encoder=self.image_encoder, image_projector=self.projector)
 
 
-def _part(start: Path | None, folder: str, name: str) -> Path:
-    """The folder of one frozen part: from the pipeline that the stage starts from, or else from its own run."""
-    if start is not None and (start / name).is_dir():
-        return start / name
-    preset = PRESETS.get(folder)
-    source = preset.folder if preset is not None and preset.folder is not None else Path(folder)
-    if not (source / name).is_dir():
-        option = "autoencoder" if name == "vae" else "towers"
-        raise ValueError(
-            f"this stage needs a trained {name}, and {str(source)!r} holds none; name the `final` folder of a finished "
-            f"run that does with --set stages.*.task.{option}=FOLDER"
-        )
-    return source / name
-
-
 def _names_motion_only(script: SceneScript) -> str:
     """What is said of a clip whose first frame is given; an image has no motion to speak of."""
     if script.image_frame is not None:
         return ""
     return motion_caption(script.motion, script.speed, np.random.default_rng(list(script.wording)))
-
-
-def _like(world: SpriteWorldConfig, **changes: Any) -> SpriteWorldConfig:
-    return replace(world, **changes)
-
-
-def _network(config: VideoDiffusionTaskConfig, start: Path | None) -> VideoUNet:
-    image_branch = config.phase != "text_to_video"
-    if start is None or not (start / "unet").is_dir():
-        return VideoUNet(**asdict(config.network), image_cross_attention=image_branch)
-    trained = VideoUNet.from_pretrained(start / "unet", torch_dtype=torch.float32)
-    if trained.config["image_cross_attention"] == image_branch:
-        return trained
-    network = VideoUNet(**asdict(config.network), image_cross_attention=True)
-    missing, unexpected = network.load_state_dict(trained.state_dict(), strict=False)
-    if unexpected or any("_image" not in name for name in missing):
-        raise ValueError(
-            f"the network in {start} does not fit this stage's: missing {missing[:3]}, unexpected {unexpected[:3]}; "
-            "give both stages the same task.network"
-        )
-    for name, parameter in network.named_parameters():
-        # The image branch starts silent, so that the first step is the text-to-video model.
-        if "to_v_image" in name:
-            nn.init.zeros_(parameter)
-    return network

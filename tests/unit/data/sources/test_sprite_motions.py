@@ -100,7 +100,6 @@ def test_still_does_nothing() -> None:
 
 def test_no_two_motions_are_the_same() -> None:
     paths = [
-        np.concatenate([move(m).centers[0].ravel(), move(m).sizes[0], move(m).angles[0]]).round(6)
-        for m in MOTIONS
+        np.concatenate([move(m).centers[0].ravel(), move(m).sizes[0], move(m).angles[0]]).round(6) for m in MOTIONS
     ]
     assert len({path.tobytes() for path in paths}) == len(MOTIONS)

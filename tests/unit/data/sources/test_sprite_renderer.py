@@ -99,10 +99,7 @@ def test_a_sprite_outside_the_frame_leaves_the_scene_alone() -> None:
 
 def test_sprites_look_different_at_26_pixels() -> None:
     small = torch.stack(
-        [
-            torch.nn.functional.interpolate(load_sprite(name)[None], size=(26, 26), mode="area")[0]
-            for name in SUBJECTS
-        ]
+        [torch.nn.functional.interpolate(load_sprite(name)[None], size=(26, 26), mode="area")[0] for name in SUBJECTS]
     ).flatten(1)
     distances = torch.cdist(small, small) + torch.eye(len(SUBJECTS)) * 1e3
     assert distances.min() > 8

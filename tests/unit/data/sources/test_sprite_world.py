@@ -151,9 +151,7 @@ def test_images_show_one_moment_of_a_clip() -> None:
     assert 6 < max(moments) <= 7
     # An image at frame 3 is frame 3 of its clip.
     clip = source.script(1)
-    torch.testing.assert_close(
-        source.render([replace(clip, image_frame=3.0)])[:, 0], source.render([clip])[:, 3]
-    )
+    torch.testing.assert_close(source.render([replace(clip, image_frame=3.0)])[:, 0], source.render([clip])[:, 3])
 
 
 def test_sizes_follow_growth() -> None:

@@ -1,0 +1,78 @@
+"""What the documents say of the code is true: files, names, links and settings."""
+
+import ast
+import itertools
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SOURCE = ROOT / "src" / "videocrafter"
+TOUR = (ROOT / "docs" / "tour.md").read_text(encoding="utf-8")
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+TRAINING = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+TRAIN_COMMANDS = re.findall(r"^\$ videocrafter train (.*)$", TRAINING, flags=re.MULTILINE)
+
+
+def names_in(path: Path) -> set[str]:
+    """Functions, classes, methods ("Class.method") and module-level names of a file."""
+    found: set[str] = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef):
+            found.add(node.name)
+        elif isinstance(node, ast.ClassDef):
+            found.add(node.name)
+            found |= {f"{node.name}.{part.name}" for part in node.body if isinstance(part, ast.FunctionDef)}
+        elif isinstance(node, ast.Assign):
+            found |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            found.add(node.target.id)
+    return found
+
+
+def test_the_tour_names_every_file_of_the_package():
+    files = {path.relative_to(SOURCE).as_posix() for path in SOURCE.rglob("*.py") if path.stem != "__init__"}
+    assert {file for file in files if f"`{file}`" not in TOUR} == set()
+
+
+def test_every_file_that_the_tour_names_exists():
+    named = set(re.findall(r"`([\w/.]+\.(?:py|md|sh|txt))(?::[\w.]+)?`", TOUR)) - {"report.md"}
+    assert len(named) > 50
+    bases = (SOURCE, ROOT, SOURCE / "assets" / "sprites")
+    assert {name for name in named if not any((base / name).is_file() for base in bases)} == set()
+
+
+def test_every_function_that_the_tour_names_exists():
+    named = re.findall(r"`([\w/]+\.py):([\w.]+)`", TOUR)
+    assert len(named) > 30
+    assert [f"{file}:{name}" for file, name in named if name not in names_in(SOURCE / file)] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(document: Path):
+    links = re.findall(r"(?<!!)\[[^\]]+\]\(([^)\s#]+)", document.read_text(encoding="utf-8"))
+    local = [link for link in links if "://" not in link]
+    assert [link for link in local if not (document.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("command", TRAIN_COMMANDS)
+def test_training_commands_of_the_guide_name_real_recipes_and_settings(command: str):
+    from videocrafter.training.overrides import apply_overrides
+    from videocrafter.training.recipes import RECIPES
+
+    recipe, *options = shlex.split(command)
+    settings = [value for name, value in itertools.pairwise(options) if name == "--set"]
+    assert apply_overrides(RECIPES[recipe](), settings).name == recipe
+
+
+def test_the_guide_lists_every_recipe_with_its_stages():
+    from videocrafter.training.recipes import RECIPES
+
+    for name, build in RECIPES.items():
+        if name == "smoke":
+            continue
+        row = next((line for line in TRAINING.splitlines() if line.startswith(f"| `{name}` | ")), "")
+        assert row, name
+        assert [stage.name for stage in build().stages if f"`{stage.name}`" not in row] == [], name
