@@ -2,6 +2,8 @@
 # the stamps below are older than what they depend on only after pyproject.toml or constraints.txt changed.
 PYTHON ?= python3
 PIP_FLAGS ?=
+# One worker per core; whole files stay together, so that costly fixtures are built once.
+PYTEST_FLAGS ?= -n auto --dist loadfile
 VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install $(PIP_FLAGS) -c constraints.txt

@@ -6,8 +6,8 @@ import sys
 import pytest
 from hypothesis import settings
 
-# Must happen before torch is imported. Two threads are as fast as many for models this small.
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+# Must happen before torch is imported. `make test` runs one worker per core, so each gets one thread.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 settings.register_profile("house", deadline=None, max_examples=40, derandomize=True)
 settings.load_profile("house")

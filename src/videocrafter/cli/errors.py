@@ -19,17 +19,17 @@ def fail(message: str) -> NoReturn:
 
 
 @contextmanager
-def bad_input() -> Iterator[None]:
-    """Turn what wrong input raises (ValueError, OSError) into one line.
+def bad_input(*expected: type[Exception]) -> Iterator[None]:
+    """Turn what wrong input raises into one line: OSError and, if nothing is `expected`, every ValueError.
 
     Put it around code whose errors are the user's to mend: reading options, files and models, writing
-    results. Computation stays outside, so that a bug shows its traceback.
+    results. Computation stays outside, or names the errors that it expects, so that a bug shows its traceback.
     """
     try:
         yield
     except OSError as error:
         fail(describe_os_error(error))
-    except ValueError as error:
+    except expected or (ValueError,) as error:
         fail(str(error))
 
 

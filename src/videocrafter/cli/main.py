@@ -42,3 +42,8 @@ for _command in (generate, models, train, evaluate):
 def main() -> None:
     """Entry point of the console script."""
     app()
+
+
+# `python -m videocrafter.cli.main` is for launchers of several processes, such as torchrun.
+if __name__ == "__main__":
+    main()

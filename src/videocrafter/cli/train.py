@@ -61,18 +61,26 @@ def train_command(
 
         typer.echo(to_json(config))
         return
-    _log_to_stderr()
+    from videocrafter.cli.hardware import choose_device
+    from videocrafter.cli.quiet_libraries import silence_libraries
+    from videocrafter.training.config import SettingsError
+    from videocrafter.training.finite import NonFiniteError
     from videocrafter.training.run import train
+    from videocrafter.training.run_folder import RunFolderError
 
+    _log_to_stderr()
+    silence_libraries()
+    with bad_input():
+        where = None if device is None else choose_device(device)
     try:
-        with bad_input():
+        with bad_input(SettingsError, RunFolderError, NonFiniteError):
             outcome = train(
                 config,
                 output,
                 stop_after_s=seconds,
                 accept_changes=accept_changes,
                 overwrite=overwrite,
-                device=device,
+                device=where,
             )
     except KeyboardInterrupt:
         typer.echo("Stopped at once; the same command goes on from the last checkpoint.", err=True)

@@ -132,7 +132,7 @@ class Questions:
     def speed(self, count: int) -> list[Question]:
         """Straight motions at every fps of ``SPEED_FPS`` and every speed equally often.
 
-        None if no motion of the world is straight.
+        Empty if no motion of the world is straight.
         """
         rng = self._rng("speed")
         motions = [motion for motion in self.world.motions if motion in DIRECTIONS]

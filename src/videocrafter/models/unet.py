@@ -149,8 +149,8 @@ class VideoUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):
         Args:
             timestep_B: training timestep of each clip, in [0, 1000).
             text_BLD: text tokens.
-            fps_B: motion speed of each clip in frames per second; required by a model with fps condition and
-                ignored by one without.
+            fps_B: motion speed of each clip in frames per second; required by a model with fps or frame-text
+                condition and ignored by one without.
             image_BMD: image tokens after the projector; None switches the image branch off.
             image_scale: weight of the image branch's answer.
 
@@ -216,7 +216,7 @@ class VideoUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):
                 f"latents of {height} x {width} were given; height and width must be multiples of"
                 f" {self.size_multiple}"
             )
-        if self.fps_embedding is not None and fps_B is None:
+        if fps_B is None and (self.fps_embedding is not None or self.frame_text_embedding is not None):
             raise ValueError("this model is conditioned on fps; pass fps_B, the frames per second of each clip")
 
 

@@ -23,6 +23,10 @@ def harmless(default: Any) -> Any:
     return field(default=default, metadata={"harmless": True})
 
 
+class SettingsError(ValueError):
+    """A run cannot be made with these settings; found out where they are used."""
+
+
 def _require(condition: bool, name: str, given: object, expected: str) -> None:
     if not condition:
         raise ValueError(f"{name} is {given!r}, expected {expected}")
@@ -152,7 +156,8 @@ class RecipeConfig:
     """Stages that follow each other; each starts from the averaged weights of the one before.
 
     Attributes:
-        init: pipeline folder that the first stage starts from; None starts from nothing.
+        init: what the first stage starts from: a pipeline folder, or the name of a model that the package brings,
+            such as "tiny-t2v"; None starts from nothing.
     """
 
     name: str

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from videocrafter.training.config import SettingsError
+
 
 class ExponentialMovingAverage:
     """Averages parameters, after n updates with decay min(decay, (1 + n) / (10 + n)).
@@ -63,11 +65,11 @@ class ExponentialMovingAverage:
         """Restore `state_dict`.
 
         Raises:
-            ValueError: the state is of other parameters.
+            SettingsError: the state is of other parameters.
         """
         averages: Mapping[str, Tensor] = state["averages"]
         if list(averages) != self._names:
-            raise ValueError("the saved average is of other parameters than the ones being trained")
+            raise SettingsError("the saved average is of other parameters than the ones being trained")
         self.num_updates = int(state["num_updates"])
         for mine, name in zip(self._averages, self._names, strict=True):
             mine.copy_(averages[name])

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from videocrafter.training.config import OptimizerConfig
+from videocrafter.training.config import OptimizerConfig, SettingsError
 
 
 def lr_fraction(config: OptimizerConfig, step: int, num_steps: int) -> float:
@@ -82,10 +82,10 @@ class StageOptimizer:
         """Restore the moments; learning rate, betas and decay stay as configured now.
 
         Raises:
-            ValueError: the state is of another optimizer or of other parameters.
+            SettingsError: the state is of another optimizer or of other parameters.
         """
         if state["name"] != self._config.name or list(state["parameters"]) != self._names:
-            raise ValueError(
+            raise SettingsError(
                 f"the saved optimizer is {state['name']!r} over {len(state['parameters'])} parameters, the "
                 f"stage has {self._config.name!r} over {len(self._names)}: one cannot go on from the other"
             )
@@ -112,7 +112,7 @@ def _build_adamw(config: OptimizerConfig, parameters: list[nn.Parameter]) -> tor
 def _build_muon(config: OptimizerConfig, matrices: list[nn.Parameter]) -> torch.optim.Optimizer:
     muon = getattr(torch.optim, "Muon", None)
     if muon is None:
-        raise ValueError(
+        raise SettingsError(
             f"optimizer.name is 'muon', which needs torch 2.9 or newer; this is torch {torch.__version__}: "
             "use 'adamw' or install a newer torch"
         )

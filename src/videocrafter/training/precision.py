@@ -14,7 +14,7 @@ from typing import Literal
 
 import torch
 
-from videocrafter.training.config import Precision
+from videocrafter.training.config import Precision, SettingsError
 from videocrafter.training.randomness import make_generator, seed_global_generators
 from videocrafter.training.task import Batch, Task
 
@@ -46,11 +46,11 @@ def choose_precision(wanted: Precision, task: Task, device: torch.device) -> Pre
     """Settle `wanted` for `task` on `device`. Weights, buffers and gradients are left as they were.
 
     Raises:
-        ValueError: bf16 is wanted and the device has none.
+        SettingsError: bf16 is wanted and the device has none.
     """
     has_bf16 = device.type != "cuda" or torch.cuda.is_bf16_supported()
     if wanted == "bf16" and not has_bf16:
-        raise ValueError("precision is 'bf16', which this GPU does not support; use 'fp32' or 'auto'")
+        raise SettingsError("precision is 'bf16', which this GPU does not support; use 'fp32' or 'auto'")
     if wanted != "auto":
         return PrecisionChoice(precision=wanted)
     if not has_bf16:

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from videocrafter.training.config import SettingsError
+
 
 class Processes:
     """This process among those that `accelerate launch` (or torchrun) started; alone otherwise.
@@ -44,10 +46,10 @@ class Processes:
         """This process's share of a step's forward passes.
 
         Raises:
-            ValueError: they cannot be shared evenly.
+            SettingsError: they cannot be shared evenly.
         """
         if accumulate % self.count:
-            raise ValueError(
+            raise SettingsError(
                 f"optimizer.accumulate is {accumulate}, which {self.count} processes cannot share evenly; "
                 f"set it to a multiple of {self.count}"
             )

@@ -98,7 +98,7 @@ def tiny_t2v() -> RecipeConfig:
         gate,
         name="low",
         task=low_task,
-        num_steps=3500,
+        num_steps=2290,
         # Two forward passes per step, so that two processes can share them.
         optimizer=OptimizerConfig(lr=1e-3, accumulate=2),
         validate_every=250,
@@ -108,7 +108,7 @@ def tiny_t2v() -> RecipeConfig:
         whole,
         name="high",
         task=high_task,
-        num_steps=2000,
+        num_steps=1500,
         optimizer=OptimizerConfig(lr=1e-3, accumulate=2, warmup_steps=50, decay="cosine", final_lr_fraction=0.02),
         ema_decay=0.999,
     )
@@ -120,8 +120,10 @@ def tiny_i2v() -> RecipeConfig:
     mapping_task = VideoDiffusionTaskConfig(
         phase="image_mapping",
         noise=NoiseConfig(snr_shift=36),
-        num_clips=8_192,
+        num_clips=16_384,
         num_images=2_048,
+        batch_size=16,
+        image_batch_size=32,
         image_share=0.0,
         text_dropout=0.05,
         both_dropout=0.05,
@@ -131,20 +133,21 @@ def tiny_i2v() -> RecipeConfig:
     mapping = StageConfig(
         name="mapping",
         task=mapping_task,
-        num_steps=500,
-        optimizer=OptimizerConfig(lr=1e-3, warmup_steps=50),
+        num_steps=300,
+        optimizer=OptimizerConfig(lr=2e-3, accumulate=2, warmup_steps=30),
         ema_decay=0.99,
         checkpoint_seconds=180,
-        validate_every=250,
-        sample_every=500,
+        validate_every=150,
+        sample_every=300,
     )
     video = replace(
         mapping,
         name="video",
-        task=replace(mapping_task, phase="image_to_video", num_clips=16_384),
-        num_steps=700,
-        optimizer=OptimizerConfig(lr=3e-4, warmup_steps=50, decay="cosine", final_lr_fraction=0.02),
-        ema_decay=0.998,
+        task=replace(mapping_task, phase="image_to_video"),
+        num_steps=400,
+        optimizer=OptimizerConfig(lr=3e-4, accumulate=2, warmup_steps=30, decay="cosine", final_lr_fraction=0.02),
+        ema_decay=0.99,
+        validate_every=200,
     )
     return RecipeConfig(name="tiny-i2v", init="tiny-t2v", stages=(mapping, video))
 

@@ -12,7 +12,7 @@ import torch
 
 from videocrafter.presets import PRESETS
 from videocrafter.training.checkpoint import Checkpoints, write_folder
-from videocrafter.training.config import RecipeConfig, StageConfig
+from videocrafter.training.config import RecipeConfig, SettingsError, StageConfig
 from videocrafter.training.ema import ExponentialMovingAverage
 from videocrafter.training.interruption import StopRequest
 from videocrafter.training.loop import StageLoop
@@ -67,6 +67,7 @@ def train(
         device: where to train; None takes a GPU if there is one.
 
     Raises:
+        SettingsError: a stage cannot be built from its settings, or not go on with them.
         RunFolderError: the folder holds something else, a different run, or another process trains there.
         NonFiniteError: the loss or the gradient is not finite.
         CheckpointError: a checkpoint could not be written; the last good one stays.
@@ -88,7 +89,7 @@ def _start_folder(recipe: RecipeConfig) -> Path | None:
     preset = PRESETS.get(recipe.init)
     folder = preset.folder if preset is not None and preset.folder is not None else Path(recipe.init)
     if not folder.is_dir():
-        raise ValueError(
+        raise SettingsError(
             f"init is {recipe.init!r}, which is neither a folder nor a model that the package brings; give a "
             "pipeline folder, such as RUN/final"
         )
@@ -154,7 +155,10 @@ class _Run:
         checkpoints = Checkpoints(self._folder.checkpoints, stage.name, stage.keep_checkpoints)
         resumed_from = checkpoints.latest()
         seed_global_generators(self._recipe.seed, stage.name, "build")
-        task = stage.task.build(start, self._recipe.seed, index, self._processes.device)
+        try:
+            task = stage.task.build(start, self._recipe.seed, index, self._processes.device)
+        except ValueError as error:
+            raise SettingsError(f"stage {stage.name!r} cannot be built: {error}") from error
         loop = self._build_loop(stage, task, checkpoints, resumed_from)
         step = loop.state.step
         _log.info(

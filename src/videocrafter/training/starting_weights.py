@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers import AutoencoderKL
 from torch import nn
+from transformers import CLIPTextModel
 
+from videocrafter.models.autoencoder import spatial_factor
 from videocrafter.models.unet import VideoUNet
 from videocrafter.presets import PRESETS
 
@@ -65,3 +68,29 @@ def starting_network(start: Path | None, config: Mapping[str, Any], *, image_bra
     except RuntimeError as error:
         raise ValueError(f"the network in {start} is not the one of this stage's task.network: {error}") from error
     return network
+
+
+def check_fit(network: VideoUNet, vae: AutoencoderKL, text_encoder: CLIPTextModel, height: int, width: int) -> None:
+    """Find out before the first step whether a stage's networks and its frames (in pixels) go together.
+
+    Raises:
+        ValueError: they do not; the message names the setting.
+    """
+    channels, text_width = vae.config.latent_channels, text_encoder.config.hidden_size
+    if network.config["in_channels"] != channels:
+        raise ValueError(
+            f"the autoencoder's latents have {channels} channels, task.network.in_channels is "
+            f"{network.config['in_channels']}; set in_channels and out_channels to {channels}, or give another "
+            "task.autoencoder"
+        )
+    if network.config["context_dim"] != text_width:
+        raise ValueError(
+            f"the text tower is {text_width} wide, task.network.context_dim is {network.config['context_dim']}; "
+            f"set it to {text_width}, or give another task.towers"
+        )
+    multiple = spatial_factor(vae) * network.size_multiple
+    if height % multiple or width % multiple:
+        raise ValueError(
+            f"task.world is {height} pixels high and {width} wide; this autoencoder and network take multiples "
+            f"of {multiple}"
+        )

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from videocrafter.training.config import SettingsError
 from videocrafter.training.ema import ExponentialMovingAverage
 from videocrafter.training.optimizer import StageOptimizer
 from videocrafter.training.precision import ChosenPrecision
@@ -98,26 +99,26 @@ class TrainingState:
         """Restore what `save` wrote, but for the precision, which `saved_precision` tells beforehand.
 
         Raises:
-            ValueError: the state is of another stage, model, optimizer or format.
+            SettingsError: the state is of another stage, model, optimizer or format.
         """
         path = folder / STATE_FOLDER / STATE_FILE
         saved = torch.load(path, map_location="cpu", weights_only=True)
         if saved["format"] != _FORMAT or saved["stage"] != self.stage:
-            raise ValueError(
+            raise SettingsError(
                 f"{path} is of stage {saved['stage']!r} in format {saved['format']}, expected {self.stage!r} "
                 f"in format {_FORMAT}"
             )
         if set(saved["modules"]) != set(self.modules):
-            raise ValueError(
+            raise SettingsError(
                 f"{path} holds the networks {sorted(saved['modules'])}, the stage has {sorted(self.modules)}"
             )
         if (saved["ema"] is None) != (self.ema is None):
-            raise ValueError(f"{path}: ema_decay was turned on or off since; that needs a new run")
+            raise SettingsError(f"{path}: ema_decay was turned on or off since; that needs a new run")
         try:
             for name, module in self.modules.items():
                 module.load_state_dict(saved["modules"][name])
         except RuntimeError as error:
-            raise ValueError(f"{path} does not fit the stage's networks: {error}") from error
+            raise SettingsError(f"{path} does not fit the stage's networks: {error}") from error
         self.optimizer.load_state_dict(saved["optimizer"])
         if self.ema is not None:
             self.ema.load_state_dict(saved["ema"])

@@ -104,7 +104,7 @@ class AutoencoderTask:
 
     @torch.no_grad()
     def validate(self) -> Mapping[str, float]:
-        """Peak signal-to-noise ratio (dB, peak 2) of whole held-out frames at each size."""
+        """Peak signal-to-noise ratio (dB, peak 2) of frames that training does not show, at each size."""
         scores = {}
         for size in self.worlds:
             frames = self._validation_frames(size, self.config.num_validation)

@@ -162,8 +162,10 @@ class ContrastiveTask:
             self.image_encoder = tiny_image_encoder(config.size, config.patch, layers=config.image_layers, **size)
         else:
             self.tokenizer = PreTrainedTokenizerFast.from_pretrained(start, subfolder="tokenizer")
-            self.text_encoder = CLIPTextModel.from_pretrained(start, subfolder="text_encoder")
-            self.image_encoder = CLIPVisionModel.from_pretrained(start, subfolder="image_encoder")
+            # Models that the package brings are stored in half precision.
+            stored: dict[str, Any] = {"pretrained_model_name_or_path": start, "dtype": torch.float32}
+            self.text_encoder = CLIPTextModel.from_pretrained(subfolder="text_encoder", **stored)
+            self.image_encoder = CLIPVisionModel.from_pretrained(subfolder="image_encoder", **stored)
         self.heads = ContrastiveHeads(
             config.width, config.heads, len(self.tokenizer), config.max_length, config.num_frames
         )

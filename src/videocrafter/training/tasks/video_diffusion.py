@@ -31,14 +31,13 @@ from videocrafter.pipelines.settings import GenerationDefaults
 from videocrafter.pipelines.text_to_video import TextToVideoPipeline
 from videocrafter.training.gauges import gauge_scripts, wrong_word_gauges
 from videocrafter.training.latent_clips import LatentClips, LatentClipSource
+from videocrafter.training.phases import Phase, choose_trained
 from videocrafter.training.randomness import derive_seed, make_generator
-from videocrafter.training.starting_weights import part_folder, starting_network
+from videocrafter.training.starting_weights import check_fit, part_folder, starting_network
 
 _VALIDATION_SEED = 3_000_017
 _GAUGED_SNR = (0.001, 0.01, 0.03, 0.1, 0.3, 1.0)
 _SAMPLES_SEED = 7
-
-Phase = Literal["text_to_video", "image_mapping", "image_to_video"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,12 +153,14 @@ class VideoDiffusionTask:
         self.uses_image = config.phase != "text_to_video"
         self.vae = AutoencoderKL.from_pretrained(part_folder(start, config.autoencoder, "vae")).to(device)
         self.tokenizer = PreTrainedTokenizerFast.from_pretrained(part_folder(start, config.towers, "tokenizer"))
-        self.text_encoder = CLIPTextModel.from_pretrained(part_folder(start, config.towers, "text_encoder")).to(
-            device
-        )
+        # Models that the package brings are stored in half precision.
+        self.text_encoder = CLIPTextModel.from_pretrained(
+            part_folder(start, config.towers, "text_encoder"), dtype=torch.float32
+        ).to(device)
         self.unet = starting_network(start, asdict(config.network), image_branch=self.uses_image).to(
             device, memory_format=torch.channels_last
         )
+        check_fit(self.unet, self.vae, self.text_encoder, config.world.height, config.world.width)
         self.image_encoder: CLIPVisionModel | None = None
         self.projector: ImageProjector | None = None
         if self.uses_image:
@@ -167,7 +168,7 @@ class VideoDiffusionTask:
         for frozen in (self.vae, self.text_encoder, self.image_encoder):
             if frozen is not None:
                 frozen.requires_grad_(False).eval()
-        self._choose_trained()
+        choose_trained(self.unet, self.projector, config.phase)
         self.alphas_cumprod = alphas_cumprod(config.noise.betas()).to(device)
         self.clips = self._source(config.num_clips, images=False)
         self.images = self._source(config.num_images, images=True)
@@ -200,7 +201,9 @@ class VideoDiffusionTask:
         # Stratified: the batch covers all noise levels evenly, so that its loss varies less.
         order = torch.randperm(count, generator=generator, device=self.device)
         offsets = torch.rand(count, generator=generator, device=self.device)
-        timestep_B = ((order + offsets) / count * len(self.alphas_cumprod)).long()
+        levels = len(self.alphas_cumprod)
+        # An offset just below 1 is rounded up, and there is no level beyond the last.
+        timestep_B = ((order + offsets) / count * levels).long().clamp(max=levels - 1)
         noise = torch.randn(batch.latents.shape, generator=generator, device=self.device)
         captions, drops_image = self._drop_conditions(batch, generator)
         image_BQD = self._image_context(batch, drops_image)
@@ -310,9 +313,9 @@ class VideoDiffusionTask:
 
     def _add_image_branch(self, start: Path | None) -> None:
         config = self.config
-        self.image_encoder = CLIPVisionModel.from_pretrained(part_folder(start, config.towers, "image_encoder")).to(
-            self.device
-        )
+        self.image_encoder = CLIPVisionModel.from_pretrained(
+            part_folder(start, config.towers, "image_encoder"), dtype=torch.float32
+        ).to(self.device)
         if start is not None and (start / "image_projector").is_dir():
             projector = ImageProjector.from_pretrained(start / "image_projector")
         else:
@@ -329,21 +332,6 @@ class VideoDiffusionTask:
         self.projector = projector.to(self.device)
         with torch.no_grad():
             self._null_tokens = encode_image(self.image_encoder, null_image(1, self.image_encoder))
-
-    def _choose_trained(self) -> None:
-        phase = self.config.phase
-        for name, parameter in self.unet.named_parameters():
-            is_image_mapping = "to_k_image" in name or "to_v_image" in name
-            is_text_mapping = "cross_attention.to_k." in name or "cross_attention.to_v." in name
-            if phase == "text_to_video":
-                learns = True
-            elif phase == "image_mapping":
-                learns = is_image_mapping
-            else:
-                learns = not (is_image_mapping or is_text_mapping)
-            parameter.requires_grad_(learns)
-        if self.projector is not None:
-            self.projector.requires_grad_(phase == "image_mapping")
 
     def _source(self, count: int, *, images: bool) -> LatentClipSource:
         world = SpriteWorld(replace(self.config.world, seed=derive_seed(self.seed, self.stage_index, "world")))

@@ -1,0 +1,173 @@
+"""Samples per second of the miniature's training step (stage "high" of `tiny-t2v`), and what each choice gains.
+
+    python -m benchmarks.training
+    python -m benchmarks.training --compile --processes
+    python -m benchmarks.training --variants bf16 bf16+sdpa --steps 4 --repeats 15
+
+The baseline is the recipe's step in fp32: channels_last, attention as the package chooses (written out on CPUs),
+latents encoded before. A variant changes what its words say: bf16, contiguous, explicit, sdpa, encode (every clip
+is drawn and encoded in the step), compile; "again" changes nothing and shows the noise. All train in turns in one
+process. `--processes` compares whole processes instead, also in turns: one with two threads, the same with settings
+that let the C library keep its memory (glibc), and two with one thread each that share every step through gloo.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from benchmarks.report import Report, add_report_arguments, available_cores, machine, positive, publish
+from benchmarks.turns import COLUMNS, Readings, compare, take_turns, torch_threads
+
+ROOT = Path(__file__).parents[1]
+ONE_PROCESS = "one process, two threads"
+_KEEP_MEMORY = {
+    "MALLOC_TRIM_THRESHOLD_": str(2**30),
+    "MALLOC_TOP_PAD_": str(2**26),
+    "MALLOC_MMAP_THRESHOLD_": str(2**25),
+}
+
+
+def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="benchmarks.training", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--variants", nargs="+", metavar="WORDS", help="instead of the usual ones, such as bf16+sdpa")
+    parser.add_argument("--compile", action="store_true", help="also the compiled ones; compiling takes minutes")
+    parser.add_argument("--processes", action="store_true", help="also compare one process with two")
+    parser.add_argument("--steps", type=positive, default=2, help="optimizer steps per turn (%(default)s)")
+    parser.add_argument("--warm-up", type=positive, default=2, help="steps before the first turn (%(default)s)")
+    parser.add_argument("--threads", type=positive, default=available_cores(), help="default: all (%(default)s)")
+    parser.add_argument("--parts", help="model whose autoencoder and text encoder are used; default: random weights")
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    add_report_arguments(parser, repeats=7)
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    given = arguments(argv)
+    if given.worker:
+        work(given)
+        return
+    where = machine()
+    from benchmarks.training_step import BASELINE, measured_stage, save_random_parts
+
+    with tempfile.TemporaryDirectory() as folder:
+        _silence()
+        given.parts = given.parts or save_random_parts(Path(folder))
+        stage = measured_stage(given.parts, smoke=given.smoke)
+        with torch_threads(given.threads):
+            turns = measure_variants(given, Path(folder))
+        rows = compare(turns, BASELINE)
+        if given.processes:
+            together = measure_processes(given)
+            rows += compare(together, ONE_PROCESS)
+            turns = {**turns, **together}
+    settings = {
+        "clips per pass": stage.task.batch_size,  # type: ignore[attr-defined]
+        "passes per step": stage.optimizer.accumulate,
+        "steps per turn": given.steps,
+        "threads": given.threads,
+        "rounds": given.repeats,
+    }
+    publish(
+        Report(
+            name="training",
+            title="Training step of tiny-t2v, stage high",
+            machine=where,
+            settings=settings,
+            columns=COLUMNS,
+            rows=rows,
+            notes=[f"ratios are to {BASELINE!r}, of processes to {ONE_PROCESS!r}; higher is faster"],
+            turns=turns,
+        ),
+        given,
+    )
+
+
+def measure_variants(given: argparse.Namespace, folder: Path) -> dict[str, list[Readings]]:
+    """Samples per second of the baseline and of every variant, in turns in this process."""
+    from benchmarks.training_step import BASELINE, TrainingStep, default_variants, measured_stage, variant
+    from videocrafter.training.processes import Processes
+
+    names = [BASELINE, *(given.variants or default_variants(with_compile=given.compile))]
+    try:
+        chosen = {name: variant(name) for name in names}
+        stage = measured_stage(given.parts, smoke=given.smoke)
+        steps = {name: TrainingStep(stage, one, folder, Processes("cpu")) for name, one in chosen.items()}
+    except ValueError as error:
+        sys.exit(f"benchmarks.training: error: {error}")
+    for name, step in steps.items():
+        print(f"warming up: {name}", file=sys.stderr)
+        step.run(given.warm_up)
+    return take_turns({name: partial(step.run, given.steps) for name, step in steps.items()}, given.repeats)
+
+
+def measure_processes(given: argparse.Namespace) -> dict[str, list[Readings]]:
+    """Samples per second of the baseline in processes of their own, started in turns."""
+    together = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    variants: dict[str, Callable[[], Readings]] = {
+        ONE_PROCESS: partial(launch, given, [], threads=2, environment={}),
+        "one process, two threads, keeps memory": partial(launch, given, [], threads=2, environment=_KEEP_MEMORY),
+        "two processes, one thread each": partial(launch, given, together, threads=1, environment={}),
+        "two processes, keep memory": partial(launch, given, together, threads=1, environment=_KEEP_MEMORY),
+    }
+    return take_turns(variants, given.repeats)
+
+
+def launch(
+    given: argparse.Namespace, launcher: Sequence[str], threads: int, environment: Mapping[str, str]
+) -> Readings:
+    """Run `work` in a new process, or in those that the launcher starts, and read what it prints."""
+    import videocrafter
+
+    source = str(Path(videocrafter.__file__).parents[1])
+    paths = os.pathsep.join([source, str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    # More steps than in a turn, for a process is expensive to start.
+    steps = given.steps if given.smoke else 5 * given.steps
+    options = ["--worker", "--parts", str(given.parts), "--threads", str(threads), "--steps", str(steps)]
+    options += ["--warm-up", str(given.warm_up)] + (["--smoke"] if given.smoke else [])
+    done = subprocess.run(
+        [sys.executable, *launcher, "-m", "benchmarks.training", *options],
+        env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": str(threads), **environment},
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+    if done.returncode:
+        sys.exit(f"a measured process failed:\n{done.stderr}")
+    readings: Readings = json.loads(done.stdout.splitlines()[-1])
+    return readings
+
+
+def work(given: argparse.Namespace) -> None:
+    """Train the baseline in this process, alone or with others, and print what it reached."""
+    from benchmarks.training_step import TrainingStep, Variant, measured_stage
+    from videocrafter.training.processes import Processes
+
+    _silence()
+    with tempfile.TemporaryDirectory() as folder, torch_threads(given.threads):
+        processes = Processes("cpu")
+        step = TrainingStep(measured_stage(given.parts, smoke=given.smoke), Variant(), Path(folder), processes)
+        step.run(given.warm_up)
+        processes.wait()
+        readings = step.run(given.steps)
+    if processes.is_main:
+        print(json.dumps(readings))
+
+
+def _silence() -> None:
+    from videocrafter.cli.quiet_libraries import silence_libraries
+
+    silence_libraries()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""Make the README's pictures with the shipped models: `python runs/readme_pictures.py` writes docs/images/."""
+
+from pathlib import Path
+
+import numpy as np
+
+from videocrafter.media.image_file import write_image
+from videocrafter.media.video_file import write_video
+from videocrafter.pipelines.image_to_video import ImageToVideoPipeline
+from videocrafter.pipelines.loading import load_pipeline
+from videocrafter.pipelines.text_to_video import TextToVideoPipeline
+from videocrafter.presets import resolve_model
+
+IMAGES = Path(__file__).parents[1] / "docs" / "images"
+SCALE = 3
+PROMPTS = (
+    "a rocket flying up over a green meadow",
+    "there is a panda circling on a green meadow",
+    "a penguin moving left quickly on a snowy field",
+    "an octopus is bouncing on a sandy beach",
+    "a cat getting bigger at a sandy beach",
+    "an airplane rotating in a blue sky",
+)
+MOVED = (("a ladybug on a brick wall", "it is flying left"), ("a pumpkin in a forest", "it is getting bigger"))
+SPEED_PROMPT = "a car moving right over a blue sky"
+
+
+def main() -> None:
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    paint = load_pipeline(resolve_model("tiny", "t2v"), expect=TextToVideoPipeline)
+    move = load_pipeline(resolve_model("tiny", "i2v"), expect=ImageToVideoPipeline)
+    for number, video in enumerate(paint(list(PROMPTS), seeds=1).frames, start=1):
+        save(f"t2v-{number}", video, fps=8)
+    for fps in (4, 24):
+        save(f"speed-{fps}", paint(SPEED_PROMPT, fps=fps, seeds=1).frames[0], fps=8)
+    for number, (still, motion) in enumerate(MOVED, start=1):
+        # The given image is one that the text-to-video model made: a video of one frame.
+        image = paint(still, num_frames=1, seeds=1).frames[0, 0]
+        write_image(IMAGES / f"i2v-{number}-input.png", enlarged(image[None])[0], overwrite=True)
+        save(f"i2v-{number}", move(image, motion, seeds=1).frames[0], fps=8)
+
+
+def save(name: str, video: np.ndarray, fps: float) -> None:
+    write_video(IMAGES / f"{name}.gif", enlarged(video), playback_fps=fps, overwrite=True)
+
+
+def enlarged(video: np.ndarray) -> np.ndarray:
+    return video.repeat(SCALE, axis=1).repeat(SCALE, axis=2)
+
+
+if __name__ == "__main__":
+    main()
