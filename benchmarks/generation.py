@@ -89,12 +89,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     rows, notes = compare(warm, baseline), [f"warm ratios are to {baseline!r}; lower is faster"]
     best = min(median([one["total, s"] for one in rounds]) for rounds in warm.values())
     notes.append(_against("a warm video", best, WARM_BUDGET_S))
-    turns = dict(warm)
-    if given.cold_repeats > 0:
-        cold = measure_cold(given)
+    cold = measure_cold(given) if given.cold_repeats > 0 else {}
+    if cold:
         rows += compare(cold, WHOLE)
         notes += cold_notes(cold)
-        turns |= cold
     publish(
         Report(
             name="generation",
@@ -104,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             columns=COLUMNS,
             rows=rows,
             notes=notes,
-            turns=turns,
+            turns=warm | cold,
         ),
         given,
     )

@@ -20,7 +20,9 @@ def main() -> None:
     given = parser.parse_args()
     for name, source in (("tiny-t2v", given.t2v), ("tiny-i2v", given.i2v)):
         if source is not None:
-            ship(name, lambda folder, source=source: load_pipeline(source, dtype=torch.float16).save_pretrained(folder))
+            ship(
+                name, lambda folder, source=source: load_pipeline(source, dtype=torch.float16).save_pretrained(folder)
+            )
     if given.judge is not None:
         judge = VideoJudge.from_pretrained(given.judge, torch_dtype=torch.float16)
         ship("judge", judge.save_pretrained)

@@ -25,11 +25,12 @@ def bad_input(*expected: type[Exception]) -> Iterator[None]:
     Put it around code whose errors are the user's to mend: reading options, files and models, writing
     results. Computation stays outside, or names the errors that it expects, so that a bug shows its traceback.
     """
+    named = expected or (ValueError,)
     try:
         yield
     except OSError as error:
         fail(describe_os_error(error))
-    except expected or (ValueError,) as error:
+    except named as error:
         fail(str(error))
 
 

@@ -108,19 +108,28 @@ def tiny_t2v() -> RecipeConfig:
         whole,
         name="high",
         task=high_task,
-        num_steps=1500,
-        optimizer=OptimizerConfig(lr=1e-3, accumulate=2, warmup_steps=50, decay="cosine", final_lr_fraction=0.02),
+        num_steps=1233,
+        optimizer=OptimizerConfig(lr=1e-3, accumulate=2, warmup_steps=50, decay="cosine", final_lr_fraction=0.12),
         ema_decay=0.999,
     )
-    return RecipeConfig(name="tiny-t2v", stages=(gate, whole, high))
+    # What moves where is settled at high noise and known by now; what things look like is settled at little noise.
+    detail = replace(
+        high,
+        name="detail",
+        task=replace(high_task, timestep_power=2.0, num_clips=8_192, num_images=4_096),
+        num_steps=350,
+        optimizer=OptimizerConfig(lr=6e-4, accumulate=2, warmup_steps=20, decay="cosine", final_lr_fraction=0.02),
+    )
+    return RecipeConfig(name="tiny-t2v", stages=(gate, whole, high, detail))
 
 
 def tiny_i2v() -> RecipeConfig:
     """Image to video in miniature, in the paper's two phases (§3.2), from a finished `tiny-t2v`."""
     mapping_task = VideoDiffusionTaskConfig(
         phase="image_mapping",
+        timestep_power=2.0,
         noise=NoiseConfig(snr_shift=36),
-        num_clips=16_384,
+        num_clips=8_192,
         num_images=2_048,
         batch_size=16,
         image_batch_size=32,
@@ -133,21 +142,20 @@ def tiny_i2v() -> RecipeConfig:
     mapping = StageConfig(
         name="mapping",
         task=mapping_task,
-        num_steps=300,
-        optimizer=OptimizerConfig(lr=2e-3, accumulate=2, warmup_steps=30),
+        num_steps=160,
+        optimizer=OptimizerConfig(lr=2e-3, accumulate=2, warmup_steps=20),
         ema_decay=0.99,
         checkpoint_seconds=180,
-        validate_every=150,
-        sample_every=300,
+        validate_every=80,
+        sample_every=160,
     )
     video = replace(
         mapping,
         name="video",
         task=replace(mapping_task, phase="image_to_video"),
-        num_steps=400,
-        optimizer=OptimizerConfig(lr=3e-4, accumulate=2, warmup_steps=30, decay="cosine", final_lr_fraction=0.02),
+        num_steps=160,
+        optimizer=OptimizerConfig(lr=3e-4, accumulate=2, warmup_steps=20, decay="cosine", final_lr_fraction=0.02),
         ema_decay=0.99,
-        validate_every=200,
     )
     return RecipeConfig(name="tiny-i2v", init="tiny-t2v", stages=(mapping, video))
 

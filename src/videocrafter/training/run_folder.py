@@ -150,7 +150,9 @@ def _check_same_run(config_file: Path, recipe: RecipeConfig, *, accept_changes: 
         found = changes(before, recipe)
     except (ValueError, AttributeError) as error:
         raise RunFolderError(f"{config_file} cannot be read ({error}); give another folder or --overwrite") from error
-    serious = [change for change in found if not change.harmless]
+    # As long as nothing was saved, nothing depends on the settings: a run that stopped at a wrong one can be mended.
+    saved = any(path.is_dir() for name in ("checkpoints", "stages") for path in (config_file.parent / name).glob("*"))
+    serious = [change for change in found if not change.harmless and saved]
     listed = "; ".join(str(change) for change in (serious or found))
     if serious and not accept_changes:
         raise RunFolderError(

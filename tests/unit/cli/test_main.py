@@ -21,6 +21,13 @@ def test_version():
     assert done.stdout.strip() == f"videocrafter {videocrafter.__version__}"
 
 
+def test_it_runs_as_a_module_too():
+    """Launchers of several processes start a module."""
+    command = [sys.executable, "-m", "videocrafter.cli.main", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip() == f"videocrafter {videocrafter.__version__}"
+
+
 def test_help_and_listing_import_nothing_heavy():
     check = "import atexit, sys; atexit.register(lambda: print('heavy:', [m for m in {} if m in sys.modules]))\n"
     for arguments in (["--help"], ["generate", "--help"], ["train", "--help"], ["models"]):

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from videocrafter.cli.train import parse_duration, register
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
+import toy_task
 from toy_run import toy_recipe
 
 runner = CliRunner()
@@ -59,7 +60,8 @@ def test_stop_after_says_how_to_go_on(app: typer.Typer, tmp_path: Path) -> None:
         (["toy", "--set", "stages.low.num_steps=0"], "num_steps is 0, expected 1 or more"),
         (["toy", "--stop-after", "soon"], "write it as 90s, 30m or 1.5h"),
         (["toy", "--output", "{file}"], "is a file; give a folder"),
-        (["toy", "--output", "{folder}", "--set", "init=nowhere"], "init is 'nowhere', which is no folder"),
+        (["toy", "--output", "{folder}", "--device", "abacus"], "the device 'abacus' is not available here"),
+        (["toy", "--output", "{folder}", "--set", "init=nowhere"], "which is neither a folder nor a model"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(
@@ -72,6 +74,48 @@ def test_bad_input_is_one_line_and_status_2(
     assert said in result.stderr
     assert result.stderr.count("\n") == 1
     assert not (tmp_path / "run").exists()
+
+
+def test_what_a_stage_cannot_be_built_from_is_one_line(
+    app: typer.Typer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise ValueError("there is no vae")
+
+    monkeypatch.setattr(toy_task.ToyTaskConfig, "build", refuse)
+    result = runner.invoke(app, ["train", "toy", "-o", str(tmp_path / "run")])
+    assert result.exit_code == 2
+    assert result.stderr == "Error: stage 'low' cannot be built: there is no vae\n"
+
+
+def test_settings_may_be_mended_before_anything_was_learned(
+    app: typer.Typer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise ValueError("too wide")
+
+    command = ["train", "toy", "-o", str(tmp_path / "run")]
+    with monkeypatch.context() as patch:
+        patch.setattr(toy_task.ToyTaskConfig, "build", refuse)
+        assert runner.invoke(app, command).exit_code == 2
+    mended = runner.invoke(app, [*command, "--set", "stages.*.task.width=6"])
+    assert mended.exit_code == 0, mended.stderr
+    refused = runner.invoke(app, command)
+    assert refused.exit_code == 2
+    assert "holds a run with another configuration" in refused.stderr
+
+
+def test_a_bug_in_a_task_keeps_its_traceback(
+    app: typer.Typer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise ValueError("shapes differ")
+
+    monkeypatch.setattr(toy_task.ToyTask, "loss", broken)
+    result = runner.invoke(app, ["train", "toy", "-o", str(tmp_path / "run")])
+    assert isinstance(result.exception, ValueError)
+    assert str(result.exception) == "shapes differ"
+    assert "Error:" not in result.stderr
 
 
 @pytest.mark.parametrize(

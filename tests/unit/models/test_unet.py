@@ -245,6 +245,13 @@ def test_a_missing_fps_is_an_error() -> None:
         build()(sample, timestep, text)
 
 
+def test_a_missing_fps_is_an_error_where_the_frames_embedding_uses_it() -> None:
+    """It would be left out in silence otherwise."""
+    sample, timestep, text, _, _ = inputs()
+    with pytest.raises(ValueError, match="pass fps_B"):
+        build(fps_condition=False, frame_text_condition=True)(sample, timestep, text)
+
+
 def test_image_tokens_need_an_image_branch() -> None:
     with pytest.raises(ValueError, match="without an image branch"):
         build()(*inputs(image=True))

@@ -90,6 +90,7 @@ class VideoDiffusionTaskConfig:
         phase: "text_to_video"; "image_mapping" trains the projector and W'k, W'v with all else frozen;
             "image_to_video" freezes the mappings of text and image and trains the rest.
         world: the clips; its height and width are the stage's resolution.
+        timestep_power: timesteps are uniform numbers to this power; above 1, little noise is trained on more often.
         autoencoder, towers: folders with `vae/`, and with `tokenizer/`, `text_encoder/` and `image_encoder/`, or
             the name of a model that the package brings; used for what the stage's start does not hold.
         num_clips, num_images: how many different ones are shown; each is encoded once and kept.
@@ -107,6 +108,7 @@ class VideoDiffusionTaskConfig:
     network: MiniatureNetwork = MiniatureNetwork()
     world: SpriteWorldConfig = field(default_factory=SpriteWorldConfig)
     noise: NoiseConfig = NoiseConfig()
+    timestep_power: float = 1.0
     autoencoder: str = "tiny-i2v"
     towers: str = "tiny-i2v"
     num_clips: int = 32_768
@@ -127,6 +129,8 @@ class VideoDiffusionTaskConfig:
     fps: float = 8.0
 
     def __post_init__(self) -> None:
+        if self.timestep_power <= 0:
+            raise ValueError(f"timestep_power is {self.timestep_power}; it must be above 0")
         for name in ("batch_size", "image_batch_size"):
             if getattr(self, name) % self.block_size:
                 raise ValueError(
@@ -201,9 +205,10 @@ class VideoDiffusionTask:
         # Stratified: the batch covers all noise levels evenly, so that its loss varies less.
         order = torch.randperm(count, generator=generator, device=self.device)
         offsets = torch.rand(count, generator=generator, device=self.device)
+        shares = ((order + offsets) / count) ** self.config.timestep_power
         levels = len(self.alphas_cumprod)
         # An offset just below 1 is rounded up, and there is no level beyond the last.
-        timestep_B = ((order + offsets) / count * levels).long().clamp(max=levels - 1)
+        timestep_B = (shares * levels).long().clamp(max=levels - 1)
         noise = torch.randn(batch.latents.shape, generator=generator, device=self.device)
         captions, drops_image = self._drop_conditions(batch, generator)
         image_BQD = self._image_context(batch, drops_image)

@@ -114,7 +114,7 @@ def test_an_offset_that_rounds_up_stays_within_the_schedule(parts: Path, monkeyp
 
 
 def test_a_silent_network_has_the_loss_of_its_target(parts: Path) -> None:
-    """A new network predicts zero, so its loss is the spread of the velocity, which lies between data's and noise's."""
+    """A new network predicts zero, so its loss is the velocity's spread, between those of data and noise."""
     task = video_task(parts, batch_size=16, image_share=0.0)
     batch = task.batch(0)
     spread = float(batch.latents.square().mean())

@@ -1,0 +1,173 @@
+"""From nothing to a report on the command line: train, be killed, go on, generate, repeat, evaluate."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.tiny_parts import save_parts
+from videocrafter.media.video_file import probe, read_frames, read_metadata
+from videocrafter.training.tasks.autoencoder import AutoencoderTaskConfig
+from videocrafter.training.tasks.contrastive import ContrastiveTaskConfig
+from videocrafter.training.tasks.judge import JudgeTaskConfig
+from videocrafter.training.tracking import read_log
+
+pytestmark = pytest.mark.slow
+
+RUN = "from videocrafter.cli.main import main; main()"
+# Sums of numbers in another order differ in their last bits, so all processes use as many threads.
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+PATIENCE_S = 900
+
+
+def start(*arguments: object, code: str = RUN) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.Popen(command, env=ENVIRONMENT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """What a process printed; it must have ended well."""
+    out, err = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 0, err
+    return out, err
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Folders of an uninterrupted run and of one that was killed and went on, and what the latter printed."""
+
+    whole: Path
+    killed: Path
+    status_of_killed: int
+    final_of_killed_was_there: bool
+    printed_on_going_on: str
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `smoke` takes from the package by default: its network is made for latents and text of these sizes."""
+    towers = ContrastiveTaskConfig(text_layers=1, image_layers=1)
+    return save_parts(tmp_path_factory.mktemp("parts"), AutoencoderTaskConfig(num_validation=4), towers)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory, parts: Path) -> Runs:
+    root = tmp_path_factory.mktemp("runs")
+    settings = [f"stages.*.task.autoencoder={parts}", f"stages.*.task.towers={parts}", "stages.*.precision=fp32"]
+    options = [word for setting in settings for word in ("--set", setting)]
+    whole = start("train", "smoke", "--output", root / "whole", *options)
+    # What is only looked at must not change what is learned; leaving it out saves time.
+    options += ["--set", "stages.*.validate_every=0", "--set", "stages.*.sample_every=0"]
+    command = ["train", "smoke", "--output", root / "killed", *options]
+    killed = start(*command)
+    wait_for(root / "killed" / "checkpoints" / "low-step-00000002", killed)
+    killed.kill()
+    killed.communicate()
+    was_there = (root / "killed" / "final").exists()
+    _, printed = finish(start(*command))
+    finish(whole)
+    return Runs(
+        whole=root / "whole",
+        killed=root / "killed",
+        status_of_killed=killed.returncode,
+        final_of_killed_was_there=was_there,
+        printed_on_going_on=printed,
+    )
+
+
+def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not path.exists():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def weights(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.safetensors")}
+
+
+def test_a_killed_run_goes_on_to_the_same_bytes(runs: Runs) -> None:
+    assert runs.status_of_killed == -signal.SIGKILL
+    assert not runs.final_of_killed_was_there
+    assert "going on from" in runs.printed_on_going_on
+    for folder in ("final", "stages/gate", "stages/low", "stages/high"):
+        found = weights(runs.whole / folder)
+        assert {name.partition("/")[0] for name in found} == {"unet", "vae", "text_encoder"}
+        assert found == weights(runs.killed / folder), folder
+
+
+def test_a_run_leaves_its_log_and_sample_sheets(runs: Runs) -> None:
+    log = read_log(runs.whole)
+    stages = ("gate", "low", "high", "detail")
+    for stage in stages:
+        of_stage = [entry for entry in log if entry["stage"] == stage]
+        assert [entry["step"] for entry in of_stage if entry["kind"] == "train"] == [1, 2, 3, 4]
+        assert "gauge_left_right" in next(entry for entry in of_stage if entry["kind"] == "validation")
+        assert (runs.whole / "samples" / f"{stage}-step-00000004" / "samples.png").is_file()
+    resumed = [entry for entry in read_log(runs.killed) if entry["kind"] == "train"]
+    assert [(entry["stage"], entry["step"]) for entry in resumed] == [(s, n) for s in stages for n in (1, 2, 3, 4)]
+
+
+def test_a_finished_run_is_left_as_it_is(runs: Runs, parts: Path) -> None:
+    options = [f"stages.*.task.autoencoder={parts}", f"stages.*.task.towers={parts}", "stages.*.precision=fp32"]
+    before = (runs.whole / "final" / "model_index.json").stat().st_mtime_ns
+    words = [word for option in options for word in ("--set", option)]
+    _, err = finish(start("train", "smoke", "--output", runs.whole, *words))
+    assert err.strip() == f"Finished: {runs.whole / 'final'}"
+    assert (runs.whole / "final" / "model_index.json").stat().st_mtime_ns == before
+
+
+def test_the_final_folder_generates_and_a_video_repeats_itself(runs: Runs, tmp_path: Path) -> None:
+    video, again = tmp_path / "rocket.mp4", tmp_path / "again.mp4"
+    final = runs.killed / "final"
+    out, err = finish(start("generate", "a rocket flying up", "--model", final, "--seed", 5, "-o", video))
+    assert str(video) in out
+    assert err == "", "libraries must not print into our output"
+    info = probe(video)
+    assert (info.num_frames, info.height, info.width) == (8, 64, 64)
+    finish(start("generate", "--from", video, "-o", again))
+    assert np.array_equal(read_frames(video), read_frames(again))
+    first, second = read_metadata(video), read_metadata(again)
+    assert first == second
+    assert first["prompt"] == "a rocket flying up"
+    assert first["seed"] == 5
+
+
+def test_the_final_folder_is_examined(runs: Runs, tmp_path: Path) -> None:
+    # A judge of random weights: what counts here is the way, not the marks.
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        judge = JudgeTaskConfig(widths=(8, 8, 8, 8)).build(None, 0, 0, torch.device("cpu"))
+    (tmp_path / "judge").mkdir()
+    judge.save_pipeline(tmp_path / "judge")
+    code = f"""
+import pathlib
+from videocrafter.evaluation import judging
+judging.SHIPPED_JUDGE = pathlib.Path({str(tmp_path / "judge")!r})
+{RUN}"""
+    final, exam = runs.whole / "final", tmp_path / "exam"
+    out, _ = finish(start("evaluate", final, "--quick", "--prompts", 4, "--output", exam, code=code))
+    assert "all_accuracy" in out or "all three" in out
+    report = json.loads((exam / "report.json").read_text())
+    accuracies = [
+        f"{part}{what}_accuracy" for part in ("", "real_") for what in ("subject", "motion", "scene", "all")
+    ]
+    assert all(0 <= report[name] <= 1 for name in accuracies)
+    assert all(
+        name in report for name in ("speed_correlation", "variety", "per", "confusions", "settings", "versions")
+    )
+    assert report["settings"]["num_prompts"] == 4
+    assert report["num_videos"] == 4 + 18 + 4
+    answers = [json.loads(line) for line in (exam / "answers.jsonl").read_text().splitlines()]
+    assert len(answers) == report["num_videos"]
+    assert (exam / "report.md").is_file()
+    assert list(exam.glob("*.png"))

@@ -1,0 +1,151 @@
+import json
+from collections.abc import Iterator
+from dataclasses import is_dataclass
+from typing import Any
+
+import pytest
+
+from videocrafter.data.sources.sprite_world import MOTIONS, SCENES, SUBJECTS
+from videocrafter.training.config import RecipeConfig
+from videocrafter.training.overrides import apply_overrides, setting_paths
+from videocrafter.training.recipes import RECIPES
+from videocrafter.training.resolved_config import changes, to_json
+from videocrafter.training.tasks.autoencoder import AutoencoderTaskConfig
+from videocrafter.training.tasks.contrastive import ContrastiveTaskConfig
+from videocrafter.training.tasks.video_diffusion import VideoDiffusionTaskConfig
+
+ALL = pytest.mark.parametrize("name", RECIPES)
+
+
+def value_at(config: Any, path: str) -> Any:
+    for key in path.split("."):
+        if isinstance(config, tuple):
+            config = next(item for item in config if item.name == key)
+        else:
+            config = getattr(config, key)
+    return config
+
+
+def as_text(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ",".join(map(as_text, value))
+    return "none" if value is None else str(value)
+
+
+def video_tasks(recipe: RecipeConfig) -> Iterator[VideoDiffusionTaskConfig]:
+    for stage in recipe.stages:
+        assert isinstance(stage.task, VideoDiffusionTaskConfig)
+        yield stage.task
+
+
+@ALL
+def test_a_recipe_is_a_configuration_that_can_be_saved(name: str) -> None:
+    recipe = RECIPES[name]()
+    assert recipe.name == name
+    assert recipe == RECIPES[name](), "calling it again gives the same"
+    assert changes(json.loads(to_json(recipe)), recipe) == []
+    assert all(is_dataclass(stage.task) and hasattr(stage.task, "build") for stage in recipe.stages)
+
+
+@ALL
+def test_every_setting_of_a_recipe_can_be_set(name: str) -> None:
+    recipe = RECIPES[name]()
+    paths = list(setting_paths(recipe))
+    assert len(paths) > 30
+    for path in paths:
+        given = f"{path}={as_text(value_at(recipe, path))}"
+        assert apply_overrides(recipe, [given]) == recipe, given
+
+
+@ALL
+def test_set_changes_one_stage_or_all(name: str) -> None:
+    recipe = RECIPES[name]()
+    changed = apply_overrides(recipe, ["stages.*.num_steps=7", f"stages.{recipe.stages[-1].name}.optimizer.lr=1e-5"])
+    assert [stage.num_steps for stage in changed.stages] == [7] * len(recipe.stages)
+    assert changed.stages[-1].optimizer.lr == 1e-5
+    assert [stage.optimizer for stage in changed.stages[:-1]] == [stage.optimizer for stage in recipe.stages[:-1]]
+
+
+@pytest.mark.parametrize("name", ["tiny-t2v", "smoke"])
+def test_text_to_video_goes_from_a_small_plain_world_to_the_whole_one_at_full_size(name: str) -> None:
+    recipe = RECIPES[name]()
+    gate, low, high = video_tasks(recipe)
+    assert [stage.name for stage in recipe.stages] == ["gate", "low", "high", "detail"]
+    assert {task.phase for task in (gate, low, high)} == {"text_to_video"}
+    assert [(task.world.height, task.world.width) for task in (gate, low, high)] == [(32, 32), (32, 32), (64, 64)]
+    assert {task.world.num_frames for task in (gate, low, high)} == {8}
+    for whole in (low, high):
+        assert (whole.world.subjects, whole.world.motions, whole.world.scene_names) == (SUBJECTS, MOTIONS, SCENES)
+    assert len(SUBJECTS) >= 24
+    assert len(SCENES) >= 12
+    assert len(MOTIONS) == 14
+    assert set(gate.world.subjects) < set(SUBJECTS)
+    assert set(gate.world.motions) < set(MOTIONS)
+    assert gate.world.plain_scenes
+
+
+@pytest.mark.parametrize("name", ["tiny-t2v", "tiny-i2v", "smoke"])
+def test_video_recipes_learn_from_the_training_split_only(name: str) -> None:
+    for task in video_tasks(RECIPES[name]()):
+        assert task.world.split == "train"
+        assert task.text_dropout + task.both_dropout > 0, "guidance needs the empty caption"
+
+
+@pytest.mark.parametrize("name", ["tiny-t2v", "smoke"])
+def test_text_to_video_learns_from_images_too(name: str) -> None:
+    assert all(0 < task.image_share < 1 for task in video_tasks(RECIPES[name]()))
+
+
+def test_image_to_video_has_two_phases_and_goes_on_from_text_to_video() -> None:
+    recipe = RECIPES["tiny-i2v"]()
+    assert recipe.init == "tiny-t2v"
+    mapping, video = video_tasks(recipe)
+    *_, start = video_tasks(RECIPES["tiny-t2v"]())
+    assert (mapping.phase, video.phase) == ("image_mapping", "image_to_video")
+    for task in (mapping, video):
+        assert task.world == start.world
+        assert task.network == start.network
+        assert task.noise == start.noise
+        assert min(task.image_dropout, task.both_dropout, task.text_dropout) > 0
+        assert task.motion_captions > 0.5, "the image must be looked at"
+
+
+def test_the_parts_fit_together() -> None:
+    """Also checked when a stage is built; but only in a run, hours after the parts were trained."""
+    autoencoder, towers = (RECIPES[name]().stages[-1].task for name in ("tiny-vae", "tiny-clip"))
+    assert isinstance(autoencoder, AutoencoderTaskConfig)
+    assert isinstance(towers, ContrastiveTaskConfig)
+    factor = autoencoder.patch * 2 ** (len(autoencoder.block_out_channels) - 1)
+    for name in ("tiny-t2v", "tiny-i2v", "smoke"):
+        for task in video_tasks(RECIPES[name]()):
+            network = task.network
+            assert network.in_channels == network.out_channels == autoencoder.latent_channels
+            assert network.context_dim == towers.width
+            assert network.temporal_length == task.world.num_frames
+            multiple = factor * 2 ** (len(network.channel_mult) - 1)
+            assert task.world.height % multiple == task.world.width % multiple == 0
+            assert task.world.height in autoencoder.sizes
+
+
+@pytest.mark.parametrize("name", ["tiny-vae", "tiny-clip"])
+def test_stages_of_a_part_train_the_same_network(name: str) -> None:
+    sizes = {"latent_channels", "patch", "block_out_channels", "norm_groups", "width", "text_layers", "image_layers"}
+    tasks = [stage.task for stage in RECIPES[name]().stages]
+    for size in sizes & set(vars(tasks[0])):
+        assert len({getattr(task, size) for task in tasks}) == 1, size
+
+
+def test_smoke_is_all_of_tiny_t2v_at_toy_size() -> None:
+    smoke, whole = RECIPES["smoke"](), RECIPES["tiny-t2v"]()
+    assert [stage.name for stage in smoke.stages] == [stage.name for stage in whole.stages]
+    for toy, real in zip(smoke.stages, whole.stages, strict=True):
+        assert toy.task.world == real.task.world
+        assert toy.optimizer.accumulate == real.optimizer.accumulate
+        assert toy.num_steps <= 10
+        assert 0 < toy.checkpoint_every < toy.num_steps
+        assert min(toy.log_every, toy.validate_every, toy.sample_every) > 0
+
+
+def test_the_last_stage_of_a_recipe_ends_with_a_falling_rate() -> None:
+    for name in ("tiny-vae", "tiny-clip", "tiny-t2v", "tiny-i2v", "tiny-judge"):
+        assert RECIPES[name]().stages[-1].optimizer.decay == "cosine", name

@@ -1,0 +1,102 @@
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import AutoencoderKL
+from transformers import CLIPTextModel
+
+from tests.tiny_parts import NETWORK
+from videocrafter import presets
+from videocrafter.models.unet import VideoUNet
+from videocrafter.training import starting_weights
+from videocrafter.training.starting_weights import check_fit, part_folder, starting_network
+
+CONFIG = asdict(NETWORK)
+
+
+def test_a_part_comes_from_the_start_before_the_folder(parts: Path, t2v_start: Path) -> None:
+    assert part_folder(t2v_start, str(parts), "vae") == t2v_start / "vae"
+    assert part_folder(t2v_start, str(parts), "image_encoder") == parts / "image_encoder"
+    assert part_folder(None, str(parts), "vae") == parts / "vae"
+
+
+def test_a_part_may_come_from_a_model_of_the_package(parts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(presets, "_ASSETS", parts.parent)
+    named = replace(presets.PRESETS["tiny-i2v"], asset=parts.name)
+    monkeypatch.setattr(starting_weights, "PRESETS", {"tiny-i2v": named})
+    assert part_folder(None, "tiny-i2v", "tokenizer") == parts / "tokenizer"
+
+
+@pytest.mark.parametrize(("name", "option"), [("vae", "autoencoder"), ("text_encoder", "towers")])
+def test_a_missing_part_says_how_to_name_one(tmp_path: Path, name: str, option: str) -> None:
+    with pytest.raises(ValueError) as error:
+        part_folder(tmp_path, str(tmp_path / "nowhere"), name)
+    assert f"needs a trained {name}" in str(error.value)
+    assert f"--set stages.*.task.{option}=FOLDER" in str(error.value)
+    assert "nowhere" in str(error.value)
+
+
+@pytest.mark.parametrize("image_branch", [False, True])
+def test_without_a_start_the_network_is_new(parts: Path, image_branch: bool) -> None:
+    for start in (None, parts):
+        network = starting_network(start, CONFIG, image_branch=image_branch)
+        assert network.config["image_cross_attention"] is image_branch
+        assert network.config["model_channels"] == NETWORK.model_channels
+
+
+def test_a_start_is_gone_on_from(t2v_start: Path) -> None:
+    saved = VideoUNet.from_pretrained(t2v_start / "unet").state_dict()
+    network = starting_network(t2v_start, CONFIG, image_branch=False).state_dict()
+    assert list(network) == list(saved)
+    assert all(torch.equal(network[name], saved[name]) for name in saved)
+
+
+def test_an_image_branch_is_added_with_silent_values(t2v_start: Path) -> None:
+    saved = VideoUNet.from_pretrained(t2v_start / "unet").state_dict()
+    network = starting_network(t2v_start, CONFIG, image_branch=True)
+    for name, weight in network.state_dict().items():
+        if name in saved:
+            assert torch.equal(weight, saved[name]), name
+        else:
+            assert weight.any() == name.endswith("to_k_image.weight"), name
+            assert weight.any() != name.endswith("to_v_image.weight"), name
+
+
+def test_an_image_branch_that_is_there_is_kept(t2v_start: Path, tmp_path: Path) -> None:
+    network = starting_network(t2v_start, CONFIG, image_branch=True)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(1)
+    network.save_pretrained(tmp_path / "unet")
+    again = starting_network(tmp_path, CONFIG, image_branch=True).state_dict()
+    assert all(torch.equal(again[name], weight) for name, weight in network.state_dict().items())
+
+
+def test_half_precision_weights_become_full(t2v_start: Path, tmp_path: Path) -> None:
+    VideoUNet.from_pretrained(t2v_start / "unet").half().save_pretrained(tmp_path / "unet")
+    for image_branch in (False, True):
+        network = starting_network(tmp_path, CONFIG, image_branch=image_branch)
+        assert {parameter.dtype for parameter in network.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize(
+    "changed", [{"model_channels": 32}, {"place_condition": False}, {"temporal_convolution": True}]
+)
+def test_an_image_branch_for_another_network_is_refused(t2v_start: Path, changed: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=r"task\.network"):
+        starting_network(t2v_start, {**CONFIG, **changed}, image_branch=True)
+
+
+def test_what_does_not_fit_is_named_with_its_setting(parts: Path) -> None:
+    vae = AutoencoderKL.from_pretrained(parts / "vae")
+    text_encoder = CLIPTextModel.from_pretrained(parts / "text_encoder")
+    check_fit(VideoUNet(**CONFIG), vae, text_encoder, 16, 32)
+    for changed, height, said in (
+        ({"in_channels": 16}, 16, "latents have 4 channels, task.network.in_channels is 16"),
+        ({"context_dim": 128}, 16, "text tower is 16 wide, task.network.context_dim is 128; set it to 16"),
+        ({}, 24, "task.world is 24 pixels high and 32 wide; this autoencoder and network take multiples of 16"),
+    ):
+        with pytest.raises(ValueError) as error:
+            check_fit(VideoUNet(**{**CONFIG, **changed}), vae, text_encoder, height, 32)
+        assert said in str(error.value)
