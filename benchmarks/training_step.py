@@ -29,7 +29,7 @@ from videocrafter.training.tasks.contrastive import ContrastiveTaskConfig
 from videocrafter.training.tasks.video_diffusion import VideoDiffusionTask, VideoDiffusionTaskConfig
 
 # So many batches of clips are kept by the variants that train from kept latents.
-_KEPT_BATCHES = 4
+_KEPT_BATCHES = 2
 
 _CPU = torch.device("cpu")
 

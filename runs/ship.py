@@ -1,4 +1,4 @@
-"""Put finished models into the package, in half precision: what `videocrafter generate` uses when no model is named."""
+"""Put finished models into the package, in half precision: what `videocrafter generate` uses by default."""
 
 import argparse
 import shutil
