@@ -104,6 +104,17 @@ def test_noise_levels_cover_the_whole_schedule_evenly(parts: Path) -> None:
     assert (levels[0].sort().values != levels[0]).any(), "a clip's level does not follow from its place"
 
 
+def test_a_power_above_one_trains_on_little_noise_more_often(parts: Path) -> None:
+    task = video_task(parts, batch_size=8, image_share=0.0, timestep_power=2.0)
+    calls = calls_of(task.unet)
+    task.loss(task.batch(0), seeded())
+    levels = calls[0][1].sort().values.tolist()
+    strata = [((index / 8) ** 2 * 1000, ((index + 1) / 8) ** 2 * 1000) for index in range(8)]
+    assert all(int(low) <= level < high for level, (low, high) in zip(levels, strata, strict=True))
+    with pytest.raises(ValueError, match="timestep_power is 0"):
+        video_config(parts, timestep_power=0)
+
+
 def test_an_offset_that_rounds_up_stays_within_the_schedule(parts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     task = video_task(parts, batch_size=16, image_share=0.0)
     calls, batch = calls_of(task.unet), task.batch(0)
