@@ -28,7 +28,9 @@ def test_order_of_the_output_is_prompt_by_prompt(t2v):
 
 @pytest.mark.parametrize("name", [name for name in SCHEDULERS if name != "ddim-official"])
 def test_a_video_does_not_depend_on_its_batch_whatever_the_scheduler(name):
-    pipeline = tiny_pipeline(image=False)
+    # In double precision: some solvers, started from a noise level of 4096, amplify the rounding of a batched
+    # matrix product in single precision to more than this tolerance.
+    pipeline = tiny_pipeline(image=False).to(torch.float64)
     pipeline.scheduler = build_scheduler(name, pipeline.scheduler.config)
     settings = {"num_inference_steps": 4, "output_type": "latent", "eta": 1.0 if name == "ddim" else None}
     batch = pipeline(["a cat", "a rocket left", "red car"], seeds=[1, 2, 3], **settings).frames
