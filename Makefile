@@ -35,9 +35,9 @@ $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/.created
 demo: $(VENV)/.installed
 	@mkdir -p demo
 	$(BIN)/videocrafter generate "a rocket flying up over a blue sky" \
-		--contact-sheet demo/rocket.png --overwrite -o demo/rocket.mp4
+		--seed 1 --contact-sheet demo/rocket.png --overwrite -o demo/rocket.mp4
 	$(BIN)/videocrafter generate "a butterfly flying left at sunset" --image $(DEMO_IMAGE) \
-		--contact-sheet demo/butterfly.png --overwrite -o demo/butterfly.mp4
+		--seed 1 --contact-sheet demo/butterfly.png --overwrite -o demo/butterfly.mp4
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)
