@@ -7,13 +7,10 @@ from typing import Any
 import torch
 
 from videocrafter.data.sources.sprite_world import SpriteWorldConfig
+from videocrafter.training.miniature import MiniatureNetwork
 from videocrafter.training.tasks.autoencoder import AutoencoderTask, AutoencoderTaskConfig
 from videocrafter.training.tasks.contrastive import ContrastiveTask, ContrastiveTaskConfig
-from videocrafter.training.tasks.video_diffusion import (
-    MiniatureNetwork,
-    VideoDiffusionTask,
-    VideoDiffusionTaskConfig,
-)
+from videocrafter.training.tasks.video_diffusion import VideoDiffusionTask, VideoDiffusionTaskConfig
 
 CPU = torch.device("cpu")
 LATENT_CHANNELS = 4

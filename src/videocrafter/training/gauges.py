@@ -60,3 +60,15 @@ def wrong_word_gauges(world: SpriteWorld, scripts: Sequence[SceneScript], count:
             rise = loss(list(captions), list(captions.values())).mean() / right[list(captions)].mean() - 1
             scores[f"gauge_{name}"] = 100 * float(rise)
     return scores
+
+
+def wrong_image_gauge(count: int, loss: Callable[[Sequence[int]], Tensor]) -> float:
+    """The rise of the loss in percent when each clip is given another one's image.
+
+    Args:
+        count: how many clips.
+        loss: (whose image each clip is given) -> loss of each, with the same noise at every call and captions that
+            leave to the image what it shows.
+    """
+    own = list(range(count))
+    return 100 * float(loss(own[1:] + own[:1]).mean() / loss(own).mean() - 1)

@@ -191,7 +191,9 @@ class StageLoop:
         started, rng = time.monotonic(), torch.get_rng_state()
         seed_global_generators(self.seed, self.stage.name, self.state.step, what)
         self._set_mode(training=False)
-        with self._averaged_weights(), torch.no_grad():
+        # Looking takes batches of many sizes, and compiling for each of them would cost minutes.
+        eager = torch.compiler.set_stance("force_eager")
+        with eager, self._averaged_weights(), torch.no_grad():
             yield self.processes.is_main
         self._set_mode(training=True)
         torch.set_rng_state(rng)

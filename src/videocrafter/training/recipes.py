@@ -11,14 +11,11 @@ from dataclasses import replace
 
 from videocrafter.data.sources.sprite_world import SUBJECTS, SpriteWorldConfig
 from videocrafter.training.config import OptimizerConfig, RecipeConfig, StageConfig
+from videocrafter.training.miniature import MiniatureNetwork, NoiseConfig
 from videocrafter.training.tasks.autoencoder import AutoencoderTaskConfig
 from videocrafter.training.tasks.contrastive import ContrastiveTaskConfig
 from videocrafter.training.tasks.judge import JudgeTaskConfig
-from videocrafter.training.tasks.video_diffusion import (
-    MiniatureNetwork,
-    NoiseConfig,
-    VideoDiffusionTaskConfig,
-)
+from videocrafter.training.tasks.video_diffusion import VideoDiffusionTaskConfig
 
 _GATE_MOTIONS = ("left", "right", "up", "down", "growing", "shrinking", "spinning", "still")
 

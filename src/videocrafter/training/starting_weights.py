@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL
-from torch import nn
 from transformers import CLIPTextModel
 
 from videocrafter.models.autoencoder import spatial_factor
@@ -56,13 +55,13 @@ def starting_network(start: Path | None, config: Mapping[str, Any], *, image_bra
         return trained
     network = VideoUNet(**config, image_cross_attention=True)
     weights = trained.state_dict()
-    for name, parameter in network.named_parameters():
-        if name in weights:
-            continue
-        if "to_k_image" not in name and "to_v_image" not in name:
+    for name in network.state_dict().keys() - weights.keys():
+        # The image branch starts with the text's mappings: what the network understands already. Then only the
+        # projector has to learn to speak, and every layer tells it how.
+        of_text = name.replace("to_k_image", "to_k").replace("to_v_image", "to_v")
+        if of_text not in weights:
             raise ValueError(f"the network in {start} lacks {name}; give both stages the same task.network")
-        # The image branch starts silent, so that the first step is the text-to-video model.
-        weights[name] = nn.init.zeros_(parameter.detach()) if "to_v_image" in name else parameter.detach()
+        weights[name] = weights[of_text].clone()
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from videocrafter.data.sources.sprite_captions import MOTION_PHRASES, SCENE_PHRASES
 from videocrafter.data.sources.sprite_world import SceneScript, SpriteWorld, SpriteWorldConfig
-from videocrafter.training.gauges import OPPOSITE_GAUGES, gauge_scripts, wrong_word_gauges
+from videocrafter.training.gauges import OPPOSITE_GAUGES, gauge_scripts, wrong_image_gauge, wrong_word_gauges
 
 COUNT = 30
 WORLD = SpriteWorld(SpriteWorldConfig(height=16, width=16, split="all", seed=3))
@@ -106,3 +106,11 @@ def test_a_wrong_caption_goes_with_its_own_clip() -> None:
         return torch.ones(len(captions))
 
     wrong_word_gauges(WORLD, SCRIPTS, COUNT, loss)
+
+
+@pytest.mark.parametrize(("looks", "rise"), [(False, 0.0), (True, 50.0)])
+def test_the_image_gauge_is_the_rise_with_another_clips_image(looks: bool, rise: float) -> None:
+    def loss(shown: Sequence[int]) -> Tensor:
+        return torch.tensor([1.5 if looks and image != clip else 1.0 for clip, image in enumerate(shown)])
+
+    assert wrong_image_gauge(5, loss) == pytest.approx(rise)

@@ -6,10 +6,10 @@ image projector and the new W'k, W'v first, then freezes both mappings and train
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPVisionModel, PreTrainedTokenizerFast
 
 from videocrafter.data.sources.sprite_world import SceneScript, SpriteWorld, SpriteWorldConfig, motion_caption
-from videocrafter.diffusion.objective import PredictionType, add_noise, diffusion_loss
-from videocrafter.diffusion.schedule import alphas_cumprod, cosine_betas_shifted, linear_betas
+from videocrafter.diffusion.objective import add_noise, diffusion_loss
+from videocrafter.diffusion.schedule import alphas_cumprod
 from videocrafter.media.contact_sheet import contact_sheet
 from videocrafter.media.image_file import write_image
 from videocrafter.models.image_encoder import encode_image, null_image
@@ -29,8 +29,9 @@ from videocrafter.pipelines.image_to_video import ImageToVideoPipeline
 from videocrafter.pipelines.knowledge import Knowledge
 from videocrafter.pipelines.settings import GenerationDefaults
 from videocrafter.pipelines.text_to_video import TextToVideoPipeline
-from videocrafter.training.gauges import gauge_scripts, wrong_word_gauges
+from videocrafter.training.gauges import gauge_scripts, wrong_image_gauge, wrong_word_gauges
 from videocrafter.training.latent_clips import LatentClips, LatentClipSource
+from videocrafter.training.miniature import MiniatureNetwork, NoiseConfig
 from videocrafter.training.phases import Phase, choose_trained
 from videocrafter.training.randomness import derive_seed, make_generator
 from videocrafter.training.starting_weights import check_fit, part_folder, starting_network
@@ -38,48 +39,6 @@ from videocrafter.training.starting_weights import check_fit, part_folder, start
 _VALIDATION_SEED = 3_000_017
 _GAUGED_SNR = (0.001, 0.01, 0.03, 0.1, 0.3, 1.0)
 _SAMPLES_SEED = 7
-
-
-@dataclass(frozen=True, kw_only=True)
-class MiniatureNetwork:
-    """The miniature's VideoUNet: fields of its config, with everything that a small network needs switched on."""
-
-    in_channels: int = 16
-    out_channels: int = 16
-    model_channels: int = 64
-    channel_mult: tuple[int, ...] = (1, 2)
-    num_res_blocks: int = 1
-    attention_levels: tuple[int, ...] = (0, 1)
-    head_dim: int = 32
-    context_dim: int = 128
-    norm_groups: int = 16
-    temporal_length: int = 8
-    relative_position: bool = True
-    temporal_convolution: bool = False
-    initial_temporal_heads: int = 2
-    fps_condition: bool = True
-    temporal_dropout: float = 0.0
-    scale_shift: bool = True
-    frame_text_condition: bool = True
-    place_condition: bool = True
-
-
-@dataclass(frozen=True, kw_only=True)
-class NoiseConfig:
-    """The noise schedule and what is predicted.
-
-    Attributes:
-        schedule: "linear", the paper's; or "shifted_cosine", which ends in pure noise and divides the cosine
-            schedule's signal-to-noise ratio by `snr_shift`.
-    """
-
-    schedule: Literal["linear", "shifted_cosine"] = "shifted_cosine"
-    snr_shift: float = 16.0
-    prediction_type: PredictionType = "v_prediction"
-
-    def betas(self) -> Tensor:
-        """Betas [1000] in float64."""
-        return linear_betas() if self.schedule == "linear" else cosine_betas_shifted(1000, self.snr_shift)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,9 +64,9 @@ class VideoDiffusionTaskConfig:
     """
 
     phase: Phase = "text_to_video"
-    network: MiniatureNetwork = MiniatureNetwork()
+    network: MiniatureNetwork = field(default_factory=MiniatureNetwork)
     world: SpriteWorldConfig = field(default_factory=SpriteWorldConfig)
-    noise: NoiseConfig = NoiseConfig()
+    noise: NoiseConfig = field(default_factory=NoiseConfig)
     timestep_power: float = 1.0
     autoencoder: str = "tiny-i2v"
     towers: str = "tiny-i2v"
@@ -191,7 +150,8 @@ class VideoDiffusionTask:
     def batch(self, step: int, micro_step: int = 0) -> LatentClips:
         """A batch of clips or, for a share of the steps, of images."""
         config = self.config
-        generator = make_generator(torch.device("cpu"), self.seed, self.stage_index, "kind", step, micro_step)
+        # One kind per step: processes that share a step would wait for each other otherwise.
+        generator = make_generator(torch.device("cpu"), self.seed, self.stage_index, "kind", step)
         is_images = float(torch.rand((), generator=generator)) < config.image_share
         source = self.images if is_images else self.clips
         num_blocks = (config.image_batch_size if is_images else config.batch_size) // config.block_size
@@ -238,8 +198,9 @@ class VideoDiffusionTask:
         if self.projector is not None:
             image = self.projector(torch.cat([tokens.float() for _, tokens in parts if tokens is not None]))
 
-        def loss(indices: Any, captions: Any) -> Tensor:
+        def loss(indices: Sequence[int], captions: Sequence[str], images_of: Sequence[int] | None = None) -> Tensor:
             chosen = torch.tensor(list(indices), device=self.device)
+            shown = chosen if images_of is None else torch.tensor(list(images_of), device=self.device)
             losses = [
                 self._loss(
                     latents[part],
@@ -247,13 +208,18 @@ class VideoDiffusionTask:
                     timestep_B[part],
                     list(captions)[first : first + 48],
                     fps_B[part],
-                    None if image is None else image[part],
+                    None if image is None else image[shown[first : first + 48]],
                 )
                 for first, part in zip(range(0, len(chosen), 48), chosen.split(48), strict=True)
             ]
             return torch.cat(losses)
 
-        return wrong_word_gauges(world, scripts, self.config.num_gauged, loss)
+        count = self.config.num_gauged
+        scores = wrong_word_gauges(world, scripts, count, loss)
+        if image is not None:
+            motions = [_names_motion_only(script) for script in scripts[:count]]
+            scores["gauge_image"] = wrong_image_gauge(count, lambda shown: loss(range(count), motions, shown))
+        return scores
 
     @torch.no_grad()
     def write_samples(self, folder: Path) -> None:
@@ -334,6 +300,9 @@ class VideoDiffusionTask:
                 embedding_dim=width,
                 output_dim=config.network.context_dim,
             )
+            # Silent, so that the first step is the text-to-video model.
+            nn.init.zeros_(projector.norm_out.weight)
+            nn.init.zeros_(projector.norm_out.bias)
         self.projector = projector.to(self.device)
         with torch.no_grad():
             self._null_tokens = encode_image(self.image_encoder, null_image(1, self.image_encoder))

@@ -14,9 +14,10 @@ from videocrafter.pipelines.image_to_video import ImageToVideoPipeline
 from videocrafter.pipelines.loading import load_pipeline
 from videocrafter.pipelines.text_to_video import TextToVideoPipeline
 from videocrafter.training.latent_clips import LatentClips
+from videocrafter.training.miniature import NoiseConfig
 from videocrafter.training.state import trained_parameters
 from videocrafter.training.tasks import video_diffusion
-from videocrafter.training.tasks.video_diffusion import NoiseConfig, VideoDiffusionTask
+from videocrafter.training.tasks.video_diffusion import VideoDiffusionTask
 
 IMAGE_PHASES = ("image_mapping", "image_to_video")
 # Its latents have several places at every level of the network, so that attention over places has something to learn.
@@ -256,6 +257,7 @@ def test_text_to_video_trains_the_whole_network(parts: Path) -> None:
 
 def test_the_mapping_phase_trains_the_projector_and_the_new_mappings(parts: Path, t2v_start: Path) -> None:
     task = video_task(parts, t2v_start, phase="image_mapping", world=LARGER, image_share=0.0)
+    torch.nn.init.ones_(task.projector.norm_out.weight)  # A silent projector would hide its first layers.
     parameters = learning(task)
     projector = {f"image_projector.{name}" for name, _ in task.projector.named_parameters()}
     mappings = {name for name in parameters if name.endswith(("to_k_image.weight", "to_v_image.weight"))}
@@ -305,6 +307,7 @@ def test_the_image_branch_starts_silent(parts: Path, t2v_start: Path) -> None:
     image.loss(image.batch(0), seeded())[0].backward()
     optimizer.step()
     with torch.no_grad():
+        tokens = image.projector(image.batch(0).image_tokens[:2])
         after = image.unet(noisy, timesteps, captions, fps, tokens)
     assert float((after - before).abs().max()) > 1e-3, "and then it speaks"
 
@@ -327,11 +330,13 @@ def test_validation_gives_the_image_to_an_image_model(parts: Path, t2v_start: Pa
     task = video_task(parts, t2v_start, phase="image_to_video")
     for module in task.modules().values():
         fill_zeros(module)
+    torch.nn.init.ones_(task.projector.norm_out.weight)
     calls = calls_of(task.unet)
-    task.validate()
+    scores = task.validate()
     image = calls[0][4]
     assert image.shape[0] == len(calls[0][0])
     assert not torch.equal(image[0], image[1])
+    assert scores["gauge_image"] != 0
 
 
 @pytest.mark.parametrize("phase", ["text_to_video", "image_to_video"])
