@@ -64,7 +64,7 @@ def train_command(
     from videocrafter.cli.hardware import choose_device
     from videocrafter.cli.quiet_libraries import silence_libraries
     from videocrafter.training.config import SettingsError
-    from videocrafter.training.finite import NonFiniteError
+    from videocrafter.training.guard import NonFiniteError
     from videocrafter.training.run import train
     from videocrafter.training.run_folder import RunFolderError
 

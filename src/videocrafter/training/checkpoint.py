@@ -39,12 +39,14 @@ class Checkpoints:
         folder: holds the checkpoints of all stages.
         stage: the stage's name.
         keep: newest ones that are kept.
+        every: those of steps that are multiples of this are kept, too; 0 is none.
     """
 
-    def __init__(self, folder: Path, stage: str, keep: int) -> None:
+    def __init__(self, folder: Path, stage: str, keep: int, every: int = 0) -> None:
         self._folder = folder
         self._stage = stage
         self._keep = keep
+        self._every = every
 
     def path(self, step: int) -> Path:
         """Folder of the checkpoint of a step."""
@@ -69,32 +71,51 @@ class Checkpoints:
             write_folder(path, write_with_manifest)
         except OSError as error:
             last = next(iter(self._newest_first()), None)
-            kept = f"the last good one is {last}" if last else "there is no earlier one"
+            kept = f"the last good one is {last[1]}" if last else "there is no earlier one"
             raise CheckpointError(
                 f"could not save the checkpoint {path} ({error}); {kept}. Free some space or make the "
                 "folder writable, then give the same command again"
             ) from error
-        for old in self._newest_first()[self._keep :]:
-            shutil.rmtree(old)
+        best = self.best()
+        for old_step, old in self._newest_first()[self._keep :]:
+            is_kept = (self._every and old_step % self._every == 0) or (best is not None and best[0] == old_step)
+            if not is_kept:
+                shutil.rmtree(old)
         return path
+
+    def best(self) -> tuple[int, float] | None:
+        """Step and value of the checkpoint that `mark_best` named last."""
+        try:
+            record = json.loads(self._best_file.read_text(encoding="utf-8"))
+            return int(record["step"]), float(record["value"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def mark_best(self, step: int, metric: str, value: float) -> None:
+        """Name the best checkpoint, which is kept until another one is named."""
+        write_text(self._best_file, json.dumps({"step": step, "metric": metric, "value": value}))
+
+    @property
+    def _best_file(self) -> Path:
+        return self._folder / f"{self._stage}-best.json"
 
     def latest(self) -> Path | None:
         """The newest checkpoint that is whole; damaged ones are named in the log and skipped."""
-        for path in self._newest_first():
+        for _, path in self._newest_first():
             damage = find_damage(path)
             if damage is None:
                 return path
             _log.warning("Skipping the damaged checkpoint %s: %s", path, damage)
         return None
 
-    def _newest_first(self) -> list[Path]:
+    def _newest_first(self) -> list[tuple[int, Path]]:
         pattern = re.compile(re.escape(self._stage) + r"-step-(\d{8,})")
         found = [
             (int(match[1]), path)
             for path in (self._folder.iterdir() if self._folder.is_dir() else ())
             if (match := pattern.fullmatch(path.name))
         ]
-        return [path for _, path in sorted(found, reverse=True)]
+        return sorted(found, reverse=True)
 
 
 def find_damage(checkpoint: Path) -> str | None:

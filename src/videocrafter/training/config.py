@@ -93,6 +93,26 @@ class OptimizerConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GuardConfig:
+    """What is done with a step whose loss or gradient is no number, or whose gradient is far too large.
+
+    Attributes:
+        spike: a gradient norm above this many times the median of the last 100 steps' is too large; 0 never is.
+        skips: bad steps in a row that are skipped; the weights stay as they are.
+        rollbacks: how often a stage then goes back to its last checkpoint, before the run stops.
+    """
+
+    spike: float = 0.0
+    skips: int = 3
+    rollbacks: int = 2
+
+    def __post_init__(self) -> None:
+        _require(self.spike == 0 or self.spike > 1, "guard.spike", self.spike, "0 (never) or a number above 1")
+        _require(self.skips >= 0, "guard.skips", self.skips, "0 or more")
+        _require(self.rollbacks >= 0, "guard.rollbacks", self.rollbacks, "0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
 class StageConfig:
     """One stage: what is trained, for how long, and what is written on the way.
 
@@ -106,7 +126,10 @@ class StageConfig:
         log_every, validate_every, sample_every, checkpoint_every: in steps; 0 is never. The stage's last step
             does all four, whatever they say (validation and samples only where not 0).
         checkpoint_seconds: also save when this long has passed since the last save; 0 is never.
+        guard: what is done with bad steps.
         keep_checkpoints: newest checkpoints of the stage that are kept.
+        keep_every: also keep those of steps that are multiples of this; 0 is none.
+        keep_best: also keep the one with the lowest value of this validation metric, saved when it is measured.
     """
 
     name: str
@@ -121,7 +144,10 @@ class StageConfig:
     sample_every: int = harmless(1000)
     checkpoint_every: int = harmless(1000)
     checkpoint_seconds: float = harmless(600.0)
+    guard: GuardConfig = GuardConfig()
     keep_checkpoints: int = harmless(2)
+    keep_every: int = harmless(0)
+    keep_best: str | None = harmless(None)
 
     def __post_init__(self) -> None:
         _require(
@@ -148,6 +174,7 @@ class StageConfig:
         for name in ("log_every", "validate_every", "sample_every", "checkpoint_every", "checkpoint_seconds"):
             value = getattr(self, name)
             _require(value >= 0, f"{prefix}.{name}", value, "0 (never) or more")
+        _require(self.keep_every >= 0, f"{prefix}.keep_every", self.keep_every, "0 (none) or more")
         _require(self.keep_checkpoints >= 1, f"{prefix}.keep_checkpoints", self.keep_checkpoints, "1 or more")
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from videocrafter.training.checkpoint import Checkpoints
-from videocrafter.training.config import StageConfig
-from videocrafter.training.finite import FiniteGuard
+from videocrafter.training.config import SettingsError, StageConfig
+from videocrafter.training.guard import NonFiniteError, Verdict
 from videocrafter.training.interruption import StopRequest
 from videocrafter.training.optimizer import lr_fraction
 from videocrafter.training.precision import autocast
@@ -23,7 +24,7 @@ from videocrafter.training.processes import Processes
 from videocrafter.training.progress import Progress
 from videocrafter.training.randomness import make_generator, seed_global_generators
 from videocrafter.training.state import TrainingState
-from videocrafter.training.task import Task
+from videocrafter.training.task import Batch, Task
 from videocrafter.training.tracking import Tracker
 
 _log = logging.getLogger(__name__)
@@ -36,6 +37,7 @@ class StageLoop:
     Attributes:
         parameters: what learns, by name.
         sample_folder: sample sheets go into one folder per step in it.
+        bad_batches: JSON lines of batches whose step was skipped.
         saved_step: step of the newest checkpoint; -1 if there is none.
     """
 
@@ -50,12 +52,12 @@ class StageLoop:
     progress: Progress | None
     stop: StopRequest
     processes: Processes
+    bad_batches: Path
     saved_step: int = -1
 
     def __post_init__(self) -> None:
         self._trained = list(self.parameters.values())
         self._micro_steps = self.processes.micro_steps(self.stage.optimizer.accumulate)
-        self._guard = FiniteGuard(self.stage.name, self.processes.device)
         self._saved_at = time.monotonic()
         self._measured_from = (time.monotonic(), self.state.num_samples)
 
@@ -63,18 +65,20 @@ class StageLoop:
         """Train; True when the stage's last step is done, False when stopped before it.
 
         Raises:
-            NonFiniteError: the loss or the gradient is not finite.
+            NonFiniteError: the loss or the gradient is bad step after step; see `guard`.
             CheckpointError: a checkpoint could not be written.
         """
         stage, state = self.stage, self.state
         self._set_mode(training=True)
         while state.step < stage.num_steps:
-            self._train_step()
+            if not self._train_step():
+                self._roll_back()
+                continue
             done = state.step == stage.num_steps
             if done or _is_due(state.step, stage.log_every):
                 self._log()
             if stage.validate_every and (done or _is_due(state.step, stage.validate_every)):
-                self._validate()
+                self._keep_if_best(self._validate())
             if stage.sample_every and (done or _is_due(state.step, stage.sample_every)):
                 self._write_samples()
             stopping = self.processes.any(self.stop.requested())
@@ -84,45 +88,107 @@ class StageLoop:
                 return False
         return True
 
-    def _train_step(self) -> None:
+    def _train_step(self) -> bool:
+        """One step; False if it is so bad that the stage has to go back to its last checkpoint."""
         state, step, device = self.state, self.state.step, self.processes.device
         started = time.perf_counter()
         num_samples = 0
+        seen: list[tuple[int, Batch]] = []
+        measured: list[Mapping[str, float | Tensor]] = []
         for micro_step in self._micro_steps:
-            batch = self.task.batch(step, micro_step)
+            batch = self.task.batch(step + state.data_offset, micro_step)
+            seen.append((micro_step, batch))
             seed_global_generators(self.seed, self.stage.name, step, micro_step)
             generator = make_generator(device, self.seed, self.stage.name, step, micro_step, "loss")
             with autocast(device, state.precision):
                 loss, metrics = self.task.loss(batch, generator)
-            self._guard.watch(step + 1, "loss", loss)
             torch.autograd.backward(loss / self.stage.optimizer.accumulate)
-            state.window.add({**metrics, "loss": loss})
+            measured.append({**metrics, "loss": loss.detach()})
             num_samples += self.task.num_samples(batch)
-        state.window.add({"grad_norm": self._gradient_norm(step)})
-        fraction = lr_fraction(self.stage.optimizer, step, self.stage.num_steps)
-        state.optimizer.set_lr_fraction(fraction)
-        state.optimizer.step()
+        norm = self._gradient_norm()
+        # A look at the number waits for an accelerator's step, which is nothing beside it.
+        verdict = state.guard.judge(step + 1, float(norm))
+        if verdict is Verdict.GOOD:
+            for metrics in [*measured, {"grad_norm": norm}]:
+                state.window.add(metrics)
+            fraction = lr_fraction(self.stage.optimizer, step, self.stage.num_steps)
+            state.optimizer.set_lr_fraction(fraction)
+            state.optimizer.step()
         state.optimizer.zero_grad()
-        if state.ema is not None:
+        if verdict is not Verdict.GOOD:
+            self._write_down(seen, measured, float(norm), verdict)
+        if verdict is Verdict.ROLL_BACK:
+            return False
+        if verdict is Verdict.GOOD and state.ema is not None:
             state.ema.update()
         state.step += 1
         state.num_samples += num_samples * self.processes.count
         state.seconds += time.perf_counter() - started
         if self.progress is not None:
             self.progress.advance(num_samples * self.processes.count)
+        return True
 
-    def _gradient_norm(self, step: int) -> Tensor:
+    def _write_down(
+        self,
+        seen: Sequence[tuple[int, Batch]],
+        measured: Sequence[Mapping[str, float | Tensor]],
+        norm: float,
+        verdict: Verdict,
+    ) -> None:
+        """Note the batches of a bad step, so that somebody can look at them."""
+        state = self.state
+        for (micro_step, batch), metrics in zip(seen, measured, strict=True):
+            line = {
+                "stage": self.stage.name,
+                "step": state.step + 1,
+                "data_step": state.step + state.data_offset,
+                "micro_step": micro_step,
+                "verdict": verdict.value,
+                "grad_norm": norm,
+                "loss": float(metrics["loss"]),
+                "batch": list(self.task.names(batch)),
+            }
+            with self.bad_batches.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        _log.warning(
+            "%s, step %d: gradient norm %g: %s (see %s)",
+            self.stage.name,
+            state.step + 1,
+            norm,
+            verdict.value,
+            self.bad_batches,
+        )
+
+    def _roll_back(self) -> None:
+        """Go back to the last checkpoint; the data go on behind the step that was bad."""
+        state = self.state
+        next_data, rollbacks = state.step + state.data_offset + 1, state.guard.rollbacks + 1
+        checkpoint = self.checkpoints.latest()
+        if checkpoint is None:
+            raise NonFiniteError(
+                f"stage {self.stage.name!r}, step {state.step + 1}: too many bad steps in a row, and no checkpoint "
+                f"to go back to. See {self.bad_batches}; lower the learning rate, lengthen the warm-up or use "
+                "precision fp32, and give the same command with --accept-changes"
+            )
+        state.load(checkpoint)
+        state.data_offset = next_data - state.step
+        state.guard.went_back(rollbacks)
+        self._measured_from = (time.monotonic(), state.num_samples)
+        self.processes.wait()
+        # Saved at once, so that a run killed now does not meet the bad batches again.
+        self.saved_step = -1
+        self.save()
+
+    def _gradient_norm(self) -> Tensor:
         """Norm of the whole gradient, clipped to `grad_clip` afterwards."""
         self.processes.sum_gradients(self._trained)
         limit = self.stage.optimizer.grad_clip
         norm = torch.nn.utils.get_total_norm([p.grad for p in self._trained if p.grad is not None])
-        self._guard.watch(step + 1, "gradient norm", norm)
-        if limit is not None:
+        if limit is not None and bool(torch.isfinite(norm)):
             torch.nn.utils.clip_grads_with_norm_(self._trained, limit, norm)
         return norm
 
     def _log(self) -> None:
-        self._guard.raise_if_bad()
         now, (since, samples_then) = time.monotonic(), self._measured_from
         self._measured_from = (now, self.state.num_samples)
         means = self.state.window.take()
@@ -134,10 +200,14 @@ class StageLoop:
             "seconds": self.state.seconds,
         }
         counters = {"lr": self.stage.optimizer.lr * fraction, "samples": self.state.num_samples}
+        if self.state.guard.skipped:
+            counters["skipped"] = self.state.guard.skipped
         self.tracker.write(self.state.step, "train", {**means, **counters, **timing})
         self.progress.show(means)
 
-    def _validate(self) -> None:
+    def _validate(self) -> Mapping[str, float]:
+        """What was measured; nothing in all processes but the main one."""
+        values: dict[str, float] = {}
         precision = autocast(self.processes.device, self.state.precision)
         with self._main_process_looks("validate") as looks, precision:
             if looks and self.tracker is not None:
@@ -145,6 +215,23 @@ class StageLoop:
                 self.tracker.write(self.state.step, "validation", values)
                 shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
                 _log.info("%s, step %d, validation: %s", self.stage.name, self.state.step, shown)
+        return values
+
+    def _keep_if_best(self, values: Mapping[str, float]) -> None:
+        """Save and mark the checkpoint of the lowest `keep_best` so far."""
+        metric = self.stage.keep_best
+        if metric is None:
+            return
+        if values and metric not in values:
+            raise SettingsError(
+                f"stages.{self.stage.name}.keep_best is {metric!r}, but the validation measures {', '.join(values)}"
+            )
+        best = self.checkpoints.best()
+        is_best = bool(values) and (best is None or values[metric] < best[1])
+        if self.processes.any(is_best):
+            self.save()
+            if self.processes.is_main:
+                self.checkpoints.mark_best(self.state.step, metric, values[metric])
 
     def _write_samples(self) -> None:
         with self._main_process_looks("samples") as looks:
@@ -155,7 +242,6 @@ class StageLoop:
 
     def save(self) -> None:
         """Write a checkpoint of the step that was just done, unless it is there."""
-        self._guard.raise_if_bad()
         started = time.monotonic()
         if self.saved_step != self.state.step:
             if self.processes.is_main:

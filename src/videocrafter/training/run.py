@@ -14,6 +14,7 @@ from videocrafter.presets import PRESETS
 from videocrafter.training.checkpoint import Checkpoints, write_folder
 from videocrafter.training.config import RecipeConfig, SettingsError, StageConfig
 from videocrafter.training.ema import ExponentialMovingAverage
+from videocrafter.training.guard import StepGuard
 from videocrafter.training.interruption import StopRequest
 from videocrafter.training.loop import StageLoop
 from videocrafter.training.optimizer import StageOptimizer
@@ -69,7 +70,7 @@ def train(
     Raises:
         SettingsError: a stage cannot be built from its settings, or not go on with them.
         RunFolderError: the folder holds something else, a different run, or another process trains there.
-        NonFiniteError: the loss or the gradient is not finite.
+        NonFiniteError: the loss or the gradient is bad step after step.
         CheckpointError: a checkpoint could not be written; the last good one stays.
         OSError: a file could not be read or written.
     """
@@ -152,7 +153,9 @@ class _Run:
     def _train_stage(self, index: int, stage: StageConfig, start: Path | None) -> tuple[bool, int]:
         """Train one stage and publish it; whether it is finished, and its steps done."""
         title = f"{stage.name} ({index + 1}/{len(self._recipe.stages)})"
-        checkpoints = Checkpoints(self._folder.checkpoints, stage.name, stage.keep_checkpoints)
+        checkpoints = Checkpoints(
+            self._folder.checkpoints, stage.name, stage.keep_checkpoints, every=stage.keep_every
+        )
         resumed_from = checkpoints.latest()
         seed_global_generators(self._recipe.seed, stage.name, "build")
         try:
@@ -205,6 +208,7 @@ class _Run:
             ema=ExponentialMovingAverage(parameters, stage.ema_decay) if stage.ema_decay else None,
             precision=precision,
             window=MetricWindow(),
+            guard=StepGuard(stage.guard, stage.name),
         )
         if resumed_from is not None:
             state.load(resumed_from)
@@ -216,6 +220,7 @@ class _Run:
             state=state,
             checkpoints=checkpoints,
             sample_folder=self._folder.samples,
+            bad_batches=self._folder.bad_batches,
             tracker=None,
             progress=None,
             stop=self._stop,

@@ -12,13 +12,14 @@ from torch import Tensor, nn
 
 from videocrafter.training.config import SettingsError
 from videocrafter.training.ema import ExponentialMovingAverage
+from videocrafter.training.guard import StepGuard
 from videocrafter.training.optimizer import StageOptimizer
 from videocrafter.training.precision import ChosenPrecision
 from videocrafter.training.task import Task
 
 STATE_FOLDER = "training_state"
 STATE_FILE = "state.pt"
-_FORMAT = 1
+_FORMAT = 2
 
 
 class MetricWindow:
@@ -57,6 +58,8 @@ class MetricWindow:
 class TrainingState:
     """State of one stage.
 
+    `data_offset` is how many steps the data are ahead of the weights, after a return to a checkpoint.
+
     Randomness has none: it is derived from the step. The generator of torch is saved only so that what
     happens after the last step is the same as well.
     """
@@ -68,7 +71,9 @@ class TrainingState:
     ema: ExponentialMovingAverage | None
     precision: ChosenPrecision
     window: MetricWindow
+    guard: StepGuard
     step: int = 0
+    data_offset: int = 0
     num_samples: int = 0
     seconds: float = 0.0
 
@@ -90,6 +95,8 @@ class TrainingState:
             "optimizer": self.optimizer.state_dict(),
             "ema": None if self.ema is None else self.ema.state_dict(),
             "window": self.window.state_dict(),
+            "guard": self.guard.state_dict(),
+            "data_offset": self.data_offset,
             "torch_rng": torch.get_rng_state(),
         }
         with (folder / STATE_FOLDER / STATE_FILE).open("wb") as file:
@@ -123,6 +130,8 @@ class TrainingState:
         if self.ema is not None:
             self.ema.load_state_dict(saved["ema"])
         self.window.load_state_dict(saved["window"], self.device)
+        self.guard.load_state_dict(saved["guard"])
+        self.data_offset = saved["data_offset"]
         self.step, self.num_samples, self.seconds = saved["step"], saved["num_samples"], saved["seconds"]
         torch.set_rng_state(saved["torch_rng"])
 

@@ -8,7 +8,7 @@ its last checkpoint as if nothing had happened.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -43,6 +43,9 @@ class Task(Protocol):
         All explicit randomness comes from `generator` (on the task's device). The global generators are
         seeded for each pass, for dropout.
         """
+
+    def names(self, batch: Batch) -> Sequence[str]:
+        """What the samples of a batch are called, for the record of bad batches; empty if the step says it all."""
 
     def num_samples(self, batch: Batch) -> int:
         """Samples (clips or images) in a batch, for samples per second."""

@@ -5,15 +5,18 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import math
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from toy_run import toy_recipe
 from toy_task import ToyTask, ToyTaskConfig
 
-from videocrafter.training.finite import FiniteGuard, NonFiniteError
+from videocrafter.training.config import GuardConfig, SettingsError
+from videocrafter.training.guard import NonFiniteError
 from videocrafter.training.interruption import StopRequest
 from videocrafter.training.precision import choose_precision
 from videocrafter.training.randomness import make_generator, seed_global_generators
@@ -118,21 +121,63 @@ def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:
         train(toy_recipe(), tmp_path)
 
 
-def test_a_loss_that_is_no_number_stops_the_run(tmp_path: Path) -> None:
-    recipe = toy_recipe(ToyTaskConfig(nan_at_step=6))
-    with pytest.raises(NonFiniteError, match=r"stage 'low', step 7: the loss is nan"):
+def bad_batches(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "bad_batches.jsonl").read_text().splitlines()]
+
+
+def test_a_loss_that_is_no_number_is_skipped_and_written_down(tmp_path: Path) -> None:
+    assert train(toy_recipe(ToyTaskConfig(nan_at_step=6)), tmp_path).finished
+    noted = [line for line in bad_batches(tmp_path) if line["stage"] == "low"]
+    assert {(line["step"], line["data_step"], line["verdict"]) for line in noted} == {(7, 6, "skip")}
+    assert [line["micro_step"] for line in noted] == [0, 1]
+    assert noted[0]["batch"][2] == "row 2 of step 6"
+    assert all(math.isnan(line["loss"]) for line in noted)
+    logged = [line for line in read_log(tmp_path) if line["kind"] == "train" and line["stage"] == "low"]
+    assert all(math.isfinite(line["loss"]) for line in logged)
+    assert logged[-1]["skipped"] == 1
+    weights = torch.load(tmp_path / "final" / "net.pt", weights_only=True)
+    assert all(torch.isfinite(weight).all() for weight in weights.values())
+
+
+def test_after_too_many_bad_steps_the_stage_goes_back_and_its_data_go_on(tmp_path: Path) -> None:
+    """Data steps 5 to 7 are bad: one is skipped, then the stage goes back to step 4 and goes on with data step 7."""
+    recipe = toy_recipe(ToyTaskConfig(nan_at_step=5, nan_until_step=7), guard=GuardConfig(skips=1, rollbacks=1))
+    assert train(recipe, tmp_path).finished
+    noted = [(line["step"], line["data_step"], line["verdict"]) for line in bad_batches(tmp_path)[::2][:3]]
+    assert noted == [(6, 5, "skip"), (7, 6, "roll back"), (5, 7, "skip")]
+    weights = torch.load(tmp_path / "final" / "net.pt", weights_only=True)
+    assert all(torch.isfinite(weight).all() for weight in weights.values())
+
+
+def test_when_going_back_does_not_help_the_run_stops(tmp_path: Path) -> None:
+    recipe = toy_recipe(ToyTaskConfig(nan_at_step=5, nan_until_step=99), guard=GuardConfig(skips=1, rollbacks=2))
+    with pytest.raises(NonFiniteError, match=r"stage 'low', step 6: .* not finite .* 2 returns"):
         train(recipe, tmp_path)
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["low-step-00000004"]
     assert train(toy_recipe(), tmp_path, accept_changes=True).finished
 
 
-def test_the_guard_notes_the_first_bad_step_where_a_look_is_dear() -> None:
-    guard = FiniteGuard("low", torch.device("cpu"))
-    guard._immediate = False
-    for step, value in enumerate([1.0, float("inf"), 2.0, float("nan")], start=1):
-        guard.watch(step, "loss", torch.tensor(value))
-    with pytest.raises(NonFiniteError, match="step 2"):
-        guard.raise_if_bad()
+def test_without_a_checkpoint_there_is_nothing_to_go_back_to(tmp_path: Path) -> None:
+    recipe = toy_recipe(ToyTaskConfig(nan_at_step=1, nan_until_step=99), guard=GuardConfig(skips=0))
+    with pytest.raises(NonFiniteError, match=r"step 2: .* no checkpoint to go back to"):
+        train(recipe, tmp_path)
+
+
+def test_checkpoints_of_round_steps_and_the_best_are_kept(tmp_path: Path) -> None:
+    settings = {"checkpoint_every": 2, "keep_checkpoints": 1, "validate_every": 3}
+    train(toy_recipe(keep_every=4, keep_best="mean", **settings), tmp_path)
+    measured = [line for line in read_log(tmp_path) if line["kind"] == "validation" and line["stage"] == "low"]
+    best = min(measured, key=lambda line: line["mean"])["step"]
+    steps = {int(path.name[-8:]) for path in (tmp_path / "checkpoints").glob("low-step-*")}
+    last = measured[-1]["step"]
+    assert steps == set(range(4, last + 1, 4)) | {best, last}
+    record = json.loads((tmp_path / "checkpoints" / "low-best.json").read_text())
+    assert record["step"] == best
+
+
+def test_the_best_of_what_is_not_measured_is_a_mistake(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"stages\.low\.keep_best is 'means', but the validation measures mean"):
+        train(toy_recipe(keep_best="means"), tmp_path)
 
 
 def test_accumulation_minimises_the_mean_over_micro_steps(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ class ToyTaskConfig:
     width: int = 8
     seconds_per_step: float = 0.0
     nan_at_step: int | None = None
+    nan_until_step: int | None = None
     bytes_in_pipeline: int = 0
 
     def build(self, start: Path | None, seed: int, stage_index: int, device: torch.device) -> ToyTask:
@@ -57,9 +58,13 @@ class ToyTask:
         jitter = random.random() + float(np.random.rand())
         predicted = self.frozen(self.net(inputs + 0.1 * noise))
         loss = (predicted - inputs[:, :2] * jitter).square().mean()
-        if step == self.config.nan_at_step:
+        first = self.config.nan_at_step
+        if first is not None and first <= step <= (self.config.nan_until_step or first):
             loss = loss * float("nan")
         return loss, {"jitter": jitter, "predicted": predicted.mean()}
+
+    def names(self, batch: tuple[int, Tensor]) -> list[str]:
+        return [f"row {row} of step {batch[0]}" for row in range(len(batch[1]))]
 
     def num_samples(self, batch: tuple[int, Tensor]) -> int:
         return len(batch[1])

@@ -98,6 +98,10 @@ class AutoencoderTask:
         loss = absolute + 2 * squared + self.config.edge_weight * edges + self.config.kl_weight * kl
         return loss, {"mse": squared.detach(), "kl": kl.detach()}
 
+    def names(self, batch: Tensor) -> list[str]:
+        """None: the step says which frames they are."""
+        return []
+
     def num_samples(self, batch: Tensor) -> int:
         """Frames in the batch."""
         return len(batch)

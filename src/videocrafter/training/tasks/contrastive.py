@@ -214,6 +214,10 @@ class ContrastiveTask:
         extra = self.config.caption_weight * caption_loss + self.config.word_weight * word_loss
         return contrast + extra, {**metrics, "retrieval": hits}
 
+    def names(self, batch: CaptionedClips) -> list[str]:
+        """The captions."""
+        return list(batch.captions)
+
     def num_samples(self, batch: CaptionedClips) -> int:
         """Clips or images in the batch."""
         return len(batch.captions)

@@ -127,6 +127,10 @@ class JudgeTask:
         loss, metrics = judge_loss(self.judge, batch.pixels, batch.labels)
         return loss, {"loss": loss.detach(), **metrics}
 
+    def names(self, batch: JudgeBatch) -> list[str]:
+        """None: the step says which clips they are."""
+        return []
+
     def num_samples(self, batch: JudgeBatch) -> int:
         """Clips in the batch."""
         return len(batch.pixels)

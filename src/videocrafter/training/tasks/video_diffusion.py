@@ -176,6 +176,10 @@ class VideoDiffusionTask:
         kind = "loss_images" if batch.latents.shape[2] == 1 else "loss_clips"
         return loss_B.mean(), {kind: loss_B.mean().detach()}
 
+    def names(self, batch: LatentClips) -> list[str]:
+        """The captions."""
+        return batch.captions
+
     def num_samples(self, batch: LatentClips) -> int:
         """Clips or images in the batch."""
         return len(batch)
