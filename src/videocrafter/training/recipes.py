@@ -66,20 +66,17 @@ def tiny_t2v() -> RecipeConfig:
 
     As in the paper, images and videos are learned jointly and low resolution comes first.
     """
-    low = SpriteWorldConfig(height=32, width=32)
+    gate, low = _low_resolution_stages()
+    return RecipeConfig(name="tiny-t2v", stages=(gate, low, *_full_resolution_stages(low)))
+
+
+def _low_resolution_stages() -> tuple[StageConfig, StageConfig]:
+    world = SpriteWorldConfig(height=32, width=32)
     gate_task = VideoDiffusionTaskConfig(
-        world=replace(low, subjects=SUBJECTS[:12], motions=_GATE_MOTIONS, plain_scenes=True),
+        world=replace(world, subjects=SUBJECTS[:12], motions=_GATE_MOTIONS, plain_scenes=True),
         noise=NoiseConfig(snr_shift=16),
         num_clips=24_576,
         num_images=8_192,
-    )
-    low_task = replace(gate_task, world=low, num_clips=65_536, num_images=32_768, batch_size=16, image_batch_size=32)
-    high_task = replace(
-        low_task,
-        world=SpriteWorldConfig(),
-        noise=NoiseConfig(snr_shift=36),
-        num_clips=32_768,
-        num_images=16_384,
     )
     gate = StageConfig(
         name="gate",
@@ -91,20 +88,35 @@ def tiny_t2v() -> RecipeConfig:
         validate_every=100,
         sample_every=500,
     )
-    whole = replace(
+    whole_world = replace(
+        gate_task, world=world, num_clips=65_536, num_images=32_768, batch_size=16, image_batch_size=32
+    )
+    low = replace(
         gate,
         name="low",
-        task=low_task,
+        task=whole_world,
         num_steps=2290,
         # Two forward passes per step, so that two processes can share them.
         optimizer=OptimizerConfig(lr=1e-3, accumulate=2),
         validate_every=250,
         sample_every=1000,
     )
+    return gate, low
+
+
+def _full_resolution_stages(low: StageConfig) -> tuple[StageConfig, StageConfig, StageConfig]:
+    assert isinstance(low.task, VideoDiffusionTaskConfig)
+    task = replace(
+        low.task,
+        world=SpriteWorldConfig(),
+        noise=NoiseConfig(snr_shift=36),
+        num_clips=32_768,
+        num_images=16_384,
+    )
     high = replace(
-        whole,
+        low,
         name="high",
-        task=high_task,
+        task=task,
         num_steps=1233,
         optimizer=OptimizerConfig(lr=1e-3, accumulate=2, warmup_steps=50, decay="cosine", final_lr_fraction=0.12),
         ema_decay=0.999,
@@ -113,20 +125,30 @@ def tiny_t2v() -> RecipeConfig:
     detail = replace(
         high,
         name="detail",
-        task=replace(high_task, timestep_power=2.0, num_clips=8_192, num_images=4_096),
+        task=replace(task, timestep_power=2.0, num_clips=8_192, num_images=4_096),
         num_steps=350,
         optimizer=OptimizerConfig(lr=6e-4, accumulate=2, warmup_steps=20, decay="cosine", final_lr_fraction=0.02),
     )
-    return RecipeConfig(name="tiny-t2v", stages=(gate, whole, high, detail))
+    # The same at all noise levels, for as long as one can afford: pictures become clear while the rate falls.
+    more = replace(task, num_clips=49_152, num_images=32_768, image_batch_size=64, image_share=0.2)
+    settle = replace(
+        high,
+        name="settle",
+        task=replace(more, timestep_power=1.5),
+        num_steps=2100,
+        optimizer=OptimizerConfig(lr=1e-3, accumulate=2, warmup_steps=50, decay="cosine", final_lr_fraction=0.02),
+        ema_decay=0.9985,
+    )
+    return high, detail, settle
 
 
 def tiny_i2v() -> RecipeConfig:
     """Image to video in miniature, in the paper's two phases (§3.2), from a finished `tiny-t2v`."""
     mapping_task = VideoDiffusionTaskConfig(
         phase="image_mapping",
-        timestep_power=2.0,
+        timestep_power=1.5,
         noise=NoiseConfig(snr_shift=36),
-        num_clips=8_192,
+        num_clips=32_768,
         num_images=2_048,
         batch_size=16,
         image_batch_size=32,
@@ -139,20 +161,21 @@ def tiny_i2v() -> RecipeConfig:
     mapping = StageConfig(
         name="mapping",
         task=mapping_task,
-        num_steps=160,
-        optimizer=OptimizerConfig(lr=2e-3, accumulate=2, warmup_steps=20),
-        ema_decay=0.99,
+        num_steps=500,
+        optimizer=OptimizerConfig(lr=2e-3, accumulate=2, warmup_steps=20, decay="cosine", final_lr_fraction=0.1),
+        ema_decay=0.995,
         checkpoint_seconds=180,
-        validate_every=80,
-        sample_every=160,
+        validate_every=200,
+        sample_every=500,
     )
     video = replace(
         mapping,
         name="video",
         task=replace(mapping_task, phase="image_to_video"),
-        num_steps=160,
-        optimizer=OptimizerConfig(lr=3e-4, accumulate=2, warmup_steps=20, decay="cosine", final_lr_fraction=0.02),
-        ema_decay=0.99,
+        num_steps=500,
+        optimizer=OptimizerConfig(lr=6e-4, accumulate=2, warmup_steps=20, decay="cosine", final_lr_fraction=0.02),
+        ema_decay=0.998,
+        validate_every=250,
     )
     return RecipeConfig(name="tiny-i2v", init="tiny-t2v", stages=(mapping, video))
 
