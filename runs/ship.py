@@ -2,37 +2,44 @@
 
 import argparse
 import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 
+from videocrafter.cli.quiet_libraries import silence_libraries
 from videocrafter.models.judge import VideoJudge
 from videocrafter.pipelines.loading import load_pipeline
 
 ASSETS = Path(__file__).parents[1] / "src" / "videocrafter" / "assets" / "models"
 
 
-def main() -> None:
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--t2v", type=Path, help="final folder of tiny-t2v")
     parser.add_argument("--i2v", type=Path, help="final folder of tiny-i2v")
     parser.add_argument("--judge", type=Path, help="final folder of tiny-judge")
-    given = parser.parse_args()
+    parser.add_argument("--assets", type=Path, default=ASSETS, help="folder that they go to; default: the package's")
+    return parser.parse_args(arguments)
+
+
+def main() -> None:
+    given = parse()
+    silence_libraries()
     for name, source in (("tiny-t2v", given.t2v), ("tiny-i2v", given.i2v)):
         if source is not None:
-            ship(
-                name, lambda folder, source=source: load_pipeline(source, dtype=torch.float16).save_pretrained(folder)
-            )
+            pipeline = load_pipeline(source, dtype=torch.float16)
+            ship(given.assets / name, pipeline.save_pretrained)
     if given.judge is not None:
         judge = VideoJudge.from_pretrained(given.judge, torch_dtype=torch.float16)
-        ship("judge", judge.save_pretrained)
+        ship(given.assets / "judge", judge.save_pretrained)
 
 
-def ship(name: str, save) -> None:
+def ship(folder: Path, save: Callable[[Path], object]) -> None:
     """Replace the shipped folder only when the new one is complete."""
-    folder = ASSETS / name
-    fresh = folder.with_name(f".new-{name}")
+    fresh = folder.with_name(f".new-{folder.name}")
     shutil.rmtree(fresh, ignore_errors=True)
+    fresh.parent.mkdir(parents=True, exist_ok=True)
     save(fresh)
     shutil.rmtree(folder, ignore_errors=True)
     fresh.rename(folder)

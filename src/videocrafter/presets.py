@@ -20,6 +20,8 @@ TASK_NAMES: Mapping[str, str] = MappingProxyType({"t2v": "text to video", "i2v":
 DEFAULT_MODEL = "tiny"
 MODEL_INDEX = "model_index.json"
 """The file that makes a folder a pipeline folder."""
+CHECKPOINT_SUFFIXES = (".ckpt", ".pt", ".pth", ".bin", ".safetensors")
+"""Of files that may hold a whole model in the official format."""
 
 _ASSETS = Path(__file__).parent / "assets" / "models"
 
@@ -34,9 +36,19 @@ class ModelPreset:
         description: one line for listings.
         weights_licence: the licence of the weights, which need not be that of the code.
         asset: name of the folder inside the package that holds the weights, or None.
-        hub_id: where the authors publish the weights, or None.
-        needs: what has to be there before the model can be used; empty if it ships.
-        defaults: recommended settings, for models whose folder is not there to be asked.
+        hub_id: repository on the Hugging Face hub from which the weights are downloaded, or None.
+        hub_file: the checkpoint in that repository, in the official format.
+        download_bytes: size of that file, as the hub lists it; None without one.
+        source: for weights that neither ship nor can be downloaded: where a user gets them. One phrase.
+        num_parameters: of all networks of the pipeline together; None for models that ship.
+        memory_bytes: what one video of the default size takes at its peak, weights included, in bfloat16, both
+            branches of the guidance together; None for models that ship. Computed, not measured
+            (`runs/estimate_memory.py`); what the framework itself takes comes on top.
+        signal_scale: b of the schedule: the clean latent is scaled by a factor that falls from 1 to b during the
+            first 400 steps and stays b. None if there is no such factor.
+        has_fps_condition: whether the network is told the speed of the motion; if not, `fps` changes nothing.
+        defaults: recommended settings, as in `GenerationDefaults`. `fps_range` is missing where the speeds seen
+            in training were never published, which is true of all official models.
     """
 
     name: str
@@ -45,7 +57,13 @@ class ModelPreset:
     weights_licence: str
     asset: str | None = None
     hub_id: str | None = None
-    needs: str = ""
+    hub_file: str = "model.ckpt"
+    download_bytes: int | None = None
+    source: str = ""
+    num_parameters: int | None = None
+    memory_bytes: int | None = None
+    signal_scale: float | None = None
+    has_fps_condition: bool = True
     defaults: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
@@ -55,15 +73,13 @@ class ModelPreset:
 
     @property
     def is_installed(self) -> bool:
-        """Whether the model can be used now."""
+        """Whether the package brings the model, so that it can be used now."""
         return self.folder is not None and (self.folder / MODEL_INDEX).is_file()
 
     @property
-    def status(self) -> str:
-        """One phrase for listings."""
-        if self.is_installed:
-            return "installed"
-        return "not in this installation" if self.asset else "weights not supported yet"
+    def hub_url(self) -> str | None:
+        """The page of the weights, with their licence."""
+        return f"https://huggingface.co/{self.hub_id}" if self.hub_id else None
 
 
 _TINY_T2V = ModelPreset(
@@ -81,42 +97,96 @@ _TINY_I2V = replace(
     asset="tiny-i2v",
 )
 
+_NO_CARD = "not stated on the hub page (read it); the authors' code is for research and non-commercial use only"
+
+# fps 28 and 8, 50 steps, guidance 12 and eta 1 are those of the authors' scripts.
 _T2V_512 = ModelPreset(
     name="t2v-512",
     task="t2v",
-    description="VideoCrafter1 text to video, 512x320, 16 frames",
-    weights_licence="see the authors' model card (released for research)",
+    description="VideoCrafter1 text to video, 512x320, 16 frames, as published since December 2023",
+    weights_licence=_NO_CARD,
     hub_id="VideoCrafter/Text2Video-512",
-    needs="the official checkpoint (several GB) and a GPU",
+    download_bytes=6_330_000_000,
+    num_parameters=1_568_527_659,
+    memory_bytes=5_151_304_278,
+    has_fps_condition=False,
+    # The network is not told the fps. 10 is the rate at which the authors' script saves videos.
     defaults=MappingProxyType(
-        {"num_frames": 16, "height": 320, "width": 512, "fps": 28, "num_inference_steps": 50}
+        {"num_frames": 16, "height": 320, "width": 512, "fps": 10.0, "num_inference_steps": 50}
         | {"guidance_scale": 12.0, "eta": 1.0}
     ),
+)
+_VC2_T2V_512 = replace(
+    _T2V_512,
+    name="vc2-t2v-512",
+    description="VideoCrafter2 text to video, 512x320, 16 frames",
+    weights_licence="Apache-2.0 by its model card; the authors' README: research and non-commercial use only",
+    hub_id="VideoCrafter/VideoCrafter2",
+    download_bytes=7_400_000_000,
+    num_parameters=1_837_326_123,
+    memory_bytes=5_688_901_206,
+    signal_scale=0.7,
+    has_fps_condition=True,
+    defaults=MappingProxyType({**_T2V_512.defaults, "fps": 28.0}),
+)
+_T2V_512_EARLY = replace(
+    _VC2_T2V_512,
+    name="t2v-512-early",
+    description="VideoCrafter1 text to video, 512x320, 16 frames, as published before December 2023",
+    weights_licence="not known for that file; the authors' code is for research and non-commercial use only",
+    hub_id=None,
+    download_bytes=None,
+    source="the hub no longer lists that file; if you have a copy, give its path (it is recognised)",
 )
 _T2V_1024 = replace(
     _T2V_512,
     name="t2v-1024",
     description="VideoCrafter1 text to video, 1024x576, 16 frames",
     hub_id="VideoCrafter/Text2Video-1024",
-    defaults=MappingProxyType({**_T2V_512.defaults, "height": 576, "width": 1024}),
-)
-_VC2_T2V_512 = replace(
-    _T2V_512,
-    name="vc2-t2v-512",
-    description="VideoCrafter2 text to video, 512x320, 16 frames",
-    hub_id="VideoCrafter/VideoCrafter2",
+    download_bytes=6_340_000_000,
+    num_parameters=1_570_578_219,
+    memory_bytes=10_392_452_694,
+    signal_scale=0.3,
+    has_fps_condition=True,
+    defaults=MappingProxyType({**_T2V_512.defaults, "fps": 28.0, "height": 576, "width": 1024}),
 )
 _I2V_512 = replace(
-    _T2V_512,
+    _VC2_T2V_512,
     name="i2v-512",
     task="i2v",
     description="VideoCrafter1 image to video, 512x320, 16 frames",
+    weights_licence=_NO_CARD,
     hub_id="VideoCrafter/Image2Video-512",
-    defaults=MappingProxyType({**_T2V_512.defaults, "fps": 8}),
+    download_bytes=5_220_000_000,
+    num_parameters=2_542_192_939,
+    memory_bytes=7_098_634_838,
+    defaults=MappingProxyType({**_T2V_512.defaults, "fps": 8.0}),
+)
+_T2V_256 = replace(
+    _T2V_512_EARLY,
+    name="t2v-256",
+    description="the paper's first stage, text to video, 256x256, 16 frames: the size to train",
+    weights_licence="yours: you train them (Stable Diffusion 2.1, if you start from it, has a licence of its own)",
+    source="start it from Stable Diffusion 2.1 (videocrafter init), train it, and give its folder",
+    memory_bytes=4_480_351_830,
+    signal_scale=None,
+    defaults=MappingProxyType({**_T2V_512.defaults, "fps": 8.0, "height": 256, "width": 256}),
 )
 
 PRESETS: Mapping[str, ModelPreset] = MappingProxyType(
-    {preset.name: preset for preset in (_TINY_T2V, _TINY_I2V, _T2V_512, _T2V_1024, _I2V_512, _VC2_T2V_512)}
+    {
+        preset.name: preset
+        for preset in (
+            _TINY_T2V,
+            _TINY_I2V,
+            _T2V_512,
+            _T2V_512_EARLY,
+            _T2V_1024,
+            _I2V_512,
+            _VC2_T2V_512,
+            _T2V_256,
+        )
+    }
 )
 
 FAMILIES: Mapping[str, Mapping[Task, str]] = MappingProxyType(
@@ -125,8 +195,25 @@ FAMILIES: Mapping[str, Mapping[Task, str]] = MappingProxyType(
 """Names that stand for one model per task; which one is meant follows from whether an image is given."""
 
 
+def preset_for(name: str, task: Task) -> ModelPreset | None:
+    """The preset that a name means for a task, or None if it is no known name.
+
+    Raises:
+        ValueError: the preset is for the other task. One line that says what to do.
+    """
+    name = FAMILIES[name][task] if name in FAMILIES else name
+    preset = PRESETS.get(name)
+    if preset is not None and preset.task != task:
+        need = "needs an image (--image)" if preset.task == "i2v" else "takes no image"
+        other = FAMILIES[DEFAULT_MODEL][task]
+        raise ValueError(f"model {name!r} is for {TASK_NAMES[preset.task]} and {need}; use {other!r}")
+    return preset
+
+
 def resolve_model(name_or_path: str | os.PathLike[str], task: Task) -> Path:
-    """Return the pipeline folder that a model name or a path means.
+    """Return the pipeline folder that a model name or a path means, of those that are there. Downloads nothing.
+
+    `checkpoints.obtain.obtain_model` also fetches and converts what is not.
 
     Args:
         name_or_path: a preset ("tiny-t2v"), a family ("tiny") or the path of a pipeline folder.
@@ -137,9 +224,9 @@ def resolve_model(name_or_path: str | os.PathLike[str], task: Task) -> Path:
             no pipeline folder. The message is one line and says what to do.
     """
     given = str(name_or_path)
-    name = FAMILIES[given][task] if given in FAMILIES else given
-    if name in PRESETS:
-        return _installed_folder(PRESETS[name], task)
+    preset = preset_for(given, task)
+    if preset is not None:
+        return _installed_folder(preset)
     path = Path(given)
     if path.is_dir():
         if (path / MODEL_INDEX).is_file():
@@ -147,17 +234,13 @@ def resolve_model(name_or_path: str | os.PathLike[str], task: Task) -> Path:
         raise ValueError(f"{path} is no pipeline folder: it has no {MODEL_INDEX}; {_allowed(given)}")
     if path.exists():
         raise ValueError(
-            f"{path} is a file, but a model is a pipeline folder (with {MODEL_INDEX}); converting single-file"
-            " checkpoints is not part of this release"
+            f"{path} is a file, but a model is a pipeline folder (with {MODEL_INDEX}); convert a checkpoint with:"
+            f" videocrafter convert {path} FOLDER"
         )
     raise ValueError(f"unknown model {given!r}; {_allowed(given)}")
 
 
-def _installed_folder(preset: ModelPreset, task: Task) -> Path:
-    if preset.task != task:
-        need = "needs an image (--image)" if preset.task == "i2v" else "takes no image"
-        other = FAMILIES[DEFAULT_MODEL][task]
-        raise ValueError(f"model {preset.name!r} is for {TASK_NAMES[preset.task]} and {need}; use {other!r}")
+def _installed_folder(preset: ModelPreset) -> Path:
     if preset.is_installed and preset.folder is not None:
         return preset.folder
     if preset.folder is not None:
@@ -165,14 +248,12 @@ def _installed_folder(preset: ModelPreset, task: Task) -> Path:
             f"model {preset.name!r} is missing from this installation (expected in {preset.folder});"
             " reinstall the package, or train it with runs/tiny.sh and give its folder"
         )
-    raise ValueError(
-        f"model {preset.name!r} needs {preset.needs} from {preset.hub_id}, and converting it is not in this"
-        f" release; use {DEFAULT_MODEL!r} or a pipeline folder"
-    )
+    where = preset.source or f"its weights are on {preset.hub_url}, and a command that names it downloads them"
+    raise ValueError(f"model {preset.name!r} is not part of the package: {where}")
 
 
 def _allowed(given: str) -> str:
     names = [*FAMILIES, *PRESETS]
     close = difflib.get_close_matches(given.lower(), names, n=1, cutoff=0.5)
     hint = f"did you mean {close[0]!r}? " if close else ""
-    return f"{hint}known models are {', '.join(names)}, or give the path of a pipeline folder"
+    return f"{hint}known models are {', '.join(names)}, or give the path of a pipeline folder or a checkpoint file"

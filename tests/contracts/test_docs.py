@@ -44,6 +44,24 @@ def test_every_file_that_the_tour_names_exists():
     assert {name for name in named if not any((base / name).is_file() for base in bases)} == set()
 
 
+def test_the_tour_names_the_scripts_and_what_tests_share():
+    shared = [path for path in (ROOT / "tests").iterdir() if path.name[0] not in "_." and path.stem != "conftest"]
+    files = {f"runs/{path.name}" for path in (ROOT / "runs").iterdir() if path.is_file()}
+    files |= {f"tests/{path.name}{'/' if path.is_dir() else ''}" for path in shared}
+    assert {file for file in files if f"`{file}`" not in TOUR} == set()
+
+
+def test_every_make_target_of_the_documents_exists():
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
+    asked = {
+        target
+        for document in DOCUMENTS
+        for words in re.findall(r"(?:^|`)make((?: [a-z]+)+)(?=\s{2}|`|$)", document.read_text("utf-8"), re.MULTILINE)
+        for target in words.split()
+    }
+    assert {"demo", "test", "check"} <= asked <= targets
+
+
 def test_every_function_that_the_tour_names_exists():
     named = re.findall(r"`([\w/]+\.py):([\w.]+)`", TOUR)
     assert len(named) > 30

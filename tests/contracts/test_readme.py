@@ -15,6 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import typer
+from typer.testing import CliRunner
+
+from videocrafter.cli.main import app
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -136,6 +140,42 @@ def test_the_python_of_the_readme_runs_and_writes_its_videos(folder: Path, histo
     written = re.findall(r'write_video\("([^"]+)"', code)
     assert written
     assert [name for name in written if not (folder / name).is_file()] == []
+
+
+OTHER_COMMANDS = [line for block in fenced("sh") for line in block.splitlines() if line.startswith("videocrafter ")]
+
+
+@pytest.mark.parametrize("command", dict.fromkeys(OTHER_COMMANDS))
+def test_a_command_that_needs_more_than_this_package_is_understood(command: str):
+    """Some need weights or a file of the reader's own: these are parsed, not run."""
+    name, *arguments = shlex.split(command)[1:]
+    typer.main.get_command(app).commands[name].make_context(name, arguments)  # type: ignore[attr-defined]
+
+
+def test_the_quick_start_runs_as_it_stands():
+    (start,) = re.findall(r"^## Quick start$(.*?)^## ", README, flags=re.MULTILINE | re.DOTALL)
+    lines = [line for block in re.findall(r"```sh\n(.*?)```", start, flags=re.DOTALL) for line in block.splitlines()]
+    assert lines[0] == "make demo"
+    assert set(lines[1:]) - set(COMMANDS) == {". .venv/bin/activate"}
+
+
+@pytest.mark.slow
+def test_make_demo_writes_its_videos_and_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    settings = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    recipe = subprocess.run(
+        ["make", "-n", "demo"], cwd=ROOT, env=settings, capture_output=True, encoding="utf-8", check=True
+    ).stdout.replace("\\\n", " ")
+    commands = [shlex.split(line) for line in recipe.splitlines() if "videocrafter generate" in line]
+    assert len(commands) == 2
+    assert "mkdir -p demo" in recipe
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    (tmp_path / "demo").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for command in commands:
+        done = CliRunner().invoke(app, command[1:], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+    written = {path.name for path in (tmp_path / "demo").iterdir()}
+    assert {"rocket.mp4", "rocket.png", "butterfly.mp4", "butterfly.png"} <= written
 
 
 def tree() -> list[tuple[str, str]]:

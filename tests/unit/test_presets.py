@@ -3,6 +3,8 @@ import dataclasses
 import pytest
 
 from videocrafter import presets
+from videocrafter.checkpoints.sd_init import STARTING_POINTS
+from videocrafter.pipelines.settings import GenerationDefaults
 from videocrafter.presets import PRESETS, resolve_model
 
 
@@ -27,7 +29,7 @@ def test_folder_with_an_index_is_a_model_and_other_paths_are_not(assets, tmp_pat
     with pytest.raises(ValueError, match="no pipeline folder"):
         resolve_model(tmp_path, "t2v")
     (tmp_path / "model.ckpt").touch()
-    with pytest.raises(ValueError, match="is a file"):
+    with pytest.raises(ValueError, match=r"is a file.*videocrafter convert .*model.ckpt FOLDER"):
         resolve_model(tmp_path / "model.ckpt", "t2v")
 
 
@@ -36,15 +38,20 @@ def test_unknown_name_lists_names_and_the_nearest():
         resolve_model("tinny", "t2v")
 
 
-@pytest.mark.parametrize(
-    ("name", "task"), [("t2v-512", "t2v"), ("t2v-1024", "t2v"), ("i2v-512", "i2v"), ("vc2-t2v-512", "t2v")]
-)
-def test_official_models_say_in_one_line_what_they_need(name, task):
-    assert not PRESETS[name].is_installed
-    with pytest.raises(ValueError, match=f"{name}.*not in this release") as caught:
-        resolve_model(name, task)
-    assert PRESETS[name].hub_id in str(caught.value)
+@pytest.mark.parametrize("name", ["t2v-512", "t2v-1024", "i2v-512", "vc2-t2v-512"])
+def test_official_models_are_not_there_and_say_where_they_are(name):
+    preset = PRESETS[name]
+    assert not preset.is_installed
+    with pytest.raises(ValueError, match=f"{name}.*is not part of the package") as caught:
+        resolve_model(name, preset.task)
+    assert preset.hub_url in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_models_without_a_download_say_how_to_get_them():
+    for name, said in (("t2v-512-early", "if you have a copy, give its path"), ("t2v-256", "videocrafter init")):
+        with pytest.raises(ValueError, match=said):
+            resolve_model(name, "t2v")
 
 
 def test_preset_of_the_other_task_is_refused():
@@ -52,6 +59,33 @@ def test_preset_of_the_other_task_is_refused():
         resolve_model("tiny-i2v", "t2v")
     with pytest.raises(ValueError, match="takes no image"):
         resolve_model("tiny-t2v", "i2v")
+
+
+def test_official_presets_are_complete():
+    official = [preset for preset in PRESETS.values() if preset.asset is None]
+    assert len(official) == 6
+    for preset in official:
+        assert (preset.hub_id is None) == (preset.download_bytes is None) == bool(preset.source)
+        assert preset.weights_licence
+        assert preset.num_parameters * 2 < preset.memory_bytes < 100 * 2**30
+        defaults = GenerationDefaults.from_config(preset.defaults)
+        assert defaults.fps_range is None
+        assert f"{defaults.width}x{defaults.height}" in preset.description
+        assert (defaults.num_frames, defaults.num_inference_steps, defaults.guidance_scale) == (16, 50, 12.0)
+        assert defaults.eta == 1.0
+
+
+def test_what_the_official_configs_say():
+    scales = {name: preset.signal_scale for name, preset in PRESETS.items()}
+    unscaled = dict.fromkeys(("tiny-t2v", "tiny-i2v", "t2v-512", "t2v-256"))
+    assert scales == {**unscaled, "t2v-1024": 0.3, "t2v-512-early": 0.7, "i2v-512": 0.7, "vc2-t2v-512": 0.7}
+    assert [name for name, preset in PRESETS.items() if not preset.has_fps_condition] == ["t2v-512"]
+
+
+def test_what_can_be_started_from_an_image_model_is_a_preset_of_that_network():
+    assert "t2v-256" in STARTING_POINTS
+    for name, network in STARTING_POINTS.items():
+        assert network["fps_condition"] == PRESETS[name].has_fps_condition
 
 
 def test_presets_are_frozen_and_named_by_their_key():

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+from videocrafter.checkpoints.config_values import check_whole, check_whole_list
+
 # Official name -> ours, where a value means the same on both sides.
 _SAME: Mapping[str, str] = MappingProxyType(
     {
@@ -23,6 +25,16 @@ _SAME: Mapping[str, str] = MappingProxyType(
         "use_scale_shift_norm": "scale_shift",
         "dropout": "dropout",
     }
+)
+_WHOLE = (
+    "in_channels",
+    "out_channels",
+    "model_channels",
+    "num_res_blocks",
+    "num_head_channels",
+    "transformer_depth",
+    "context_dim",
+    "temporal_length",
 )
 _TRANSLATED = frozenset({"attention_resolutions", "channel_mult", "addition_attention"})
 
@@ -78,7 +90,8 @@ _CONSTANTS: Mapping[str, Any] = MappingProxyType(
         "place_condition": False,
     }
 )
-_HEADS_AFTER_INPUT = 8
+HEADS_AFTER_INPUT = 8
+"""Heads of the temporal transformer after the input convolution (`init_attn`), a constant of the format."""
 
 
 def unet_config_from_official(params: Mapping[str, Any]) -> dict[str, Any]:
@@ -96,7 +109,7 @@ def unet_config_from_official(params: Mapping[str, Any]) -> dict[str, Any]:
         **_CONSTANTS,
         "channel_mult": tuple(options["channel_mult"]),
         "attention_levels": _levels(options["attention_resolutions"], len(options["channel_mult"])),
-        "initial_temporal_heads": _HEADS_AFTER_INPUT if options["addition_attention"] else 0,
+        "initial_temporal_heads": HEADS_AFTER_INPUT if options["addition_attention"] else 0,
     }
 
 
@@ -127,11 +140,14 @@ def _check_values(options: Mapping[str, Any]) -> None:
     for name, supported in _FIXED.items():
         if options[name] != supported:
             raise ValueError(f"{name} is {options[name]!r}; VideoUNet supports only {supported!r}")
-    if options["num_head_channels"] < 1:
+    if options["num_head_channels"] == -1:
         raise ValueError(
             f"num_head_channels is {options['num_head_channels']}; VideoUNet needs the width of a head"
             " (a fixed number of heads is not supported)"
         )
+    check_whole(options, _WHOLE, "unet_config.params")
+    check_whole_list(options, "channel_mult", "unet_config.params")
+    check_whole_list(options, "attention_resolutions", "unet_config.params", may_be_empty=True)
     if options["temporal_transformer_depth"] != options["transformer_depth"]:
         raise ValueError(
             f"temporal_transformer_depth is {options['temporal_transformer_depth']} and transformer_depth"

@@ -9,7 +9,9 @@ from typing import Annotated
 import typer
 
 from videocrafter.cli.errors import bad_input
-from videocrafter.presets import FAMILIES, PRESETS, resolve_model
+from videocrafter.cli.model_choice import model_folder
+from videocrafter.pipelines.model_folder import check_model_folder
+from videocrafter.presets import FAMILIES, PRESETS
 
 
 def register(app: typer.Typer) -> None:
@@ -22,6 +24,9 @@ def evaluate(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the report and the contact sheets.")],
     i2v: Annotated[
         str | None, typer.Option("--i2v", help="Image-to-video model to examine too; for tiny: tiny-i2v.")
+    ] = None,
+    judge: Annotated[
+        Path | None, typer.Option("--judge", help="Folder of a judge, such as RUN/final; default: the package's.")
     ] = None,
     num_prompts: Annotated[
         int | None, typer.Option("--prompts", help="Held-out prompts for the accuracies; default: 240.")
@@ -38,8 +43,11 @@ def evaluate(
 ) -> None:
     """Examine a model on held-out prompts; prints a table and writes DIR/report.json and contact sheets."""
     with bad_input():
-        t2v_folder = resolve_model(model, "t2v")
+        t2v_folder = model_folder(model, "t2v")
         i2v_folder = _image_model(model, i2v)
+        for folder in (t2v_folder, i2v_folder):
+            if folder is not None:
+                check_model_folder(folder)
 
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -49,6 +57,7 @@ def evaluate(
     from videocrafter.evaluation.exam import ExamConfig, run_exam
     from videocrafter.evaluation.judging import load_judge
     from videocrafter.evaluation.report import check_report_folder, markdown
+    from videocrafter.media.errors import MediaError
     from videocrafter.pipelines.image_to_video import ImageToVideoPipeline
     from videocrafter.pipelines.loading import load_pipeline
     from videocrafter.pipelines.text_to_video import TextToVideoPipeline
@@ -64,8 +73,9 @@ def evaluate(
             num_inference_steps=steps,
             guidance_scale=guidance,
         )
-        check_report_folder(output, overwrite=overwrite)
         where = choose_device(device)
+        examiner = load_judge(judge)
+        check_report_folder(output, overwrite=overwrite)
         text = load_pipeline(t2v_folder, device=where, expect=TextToVideoPipeline)
         picture = None
         if i2v_folder is not None:
@@ -77,17 +87,16 @@ def evaluate(
         for pipeline in (text, picture):
             if pipeline is not None:
                 pipeline.set_progress_bar_config(disable=True)
-        with bad_input():
-            judge = load_judge()
-        report = run_exam(
-            output,
-            text,
-            picture,
-            config=config,
-            judge=judge,
-            overwrite=overwrite,
-            on_progress=lambda done, total: progress.update(bar, completed=done, total=total),
-        )
+        with bad_input(MediaError):
+            report = run_exam(
+                output,
+                text,
+                picture,
+                config=config,
+                judge=examiner,
+                overwrite=overwrite,
+                on_progress=lambda done, total: progress.update(bar, completed=done, total=total),
+            )
     summary, *_details = markdown(report).split("\n## ")
     typer.echo(f"{summary}\n{output / 'report.json'}: every number, with tables in report.md")
 
@@ -95,7 +104,7 @@ def evaluate(
 def _image_model(model: str, i2v: str | None) -> Path | None:
     """The image-to-video model to examine: the one asked for, or the family's if it is installed."""
     if i2v is not None:
-        return resolve_model(i2v, "i2v")
+        return model_folder(i2v, "i2v")
     if model in FAMILIES and PRESETS[FAMILIES[model]["i2v"]].is_installed:
-        return resolve_model(model, "i2v")
+        return model_folder(model, "i2v")
     return None

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from videocrafter.data.sources.sprite_world import SceneScript
 from videocrafter.models.judge import VideoJudge
+from videocrafter.pipelines.model_folder import tensor_names
 
 SHIPPED_JUDGE = Path(__file__).parent.parent / "assets" / "models" / "judge"
 
@@ -54,12 +55,15 @@ def load_judge(folder: Path | None = None) -> VideoJudge:
 
     Raises:
         FileNotFoundError: there is no judge.
+        ModelFolderError: its weights are damaged.
     """
     folder = SHIPPED_JUDGE if folder is None else Path(folder)
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(
             f"there is no judge in {folder}; give the folder of one, or train it: videocrafter train tiny-judge"
         )
+    for weights in folder.glob("*.safetensors"):
+        tensor_names(weights)
     judge: VideoJudge = VideoJudge.from_pretrained(folder, torch_dtype=torch.float32, local_files_only=True)
     return judge.eval()
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from videocrafter.evaluation.exam_parts import Part
 from videocrafter.media.atomic_write import check_writable, write_all
 from videocrafter.media.contact_sheet import contact_sheet
-from videocrafter.media.image_file import write_image
+from videocrafter.media.video_encoding import encode_png
 
 REPORT, TABLE, ANSWERS = "report.json", "report.md", "answers.jsonl"
 _SHEETS = (
@@ -70,7 +70,7 @@ def check_report_folder(output: Path, *, overwrite: bool) -> Path:
 
 
 def write_report(output: Path, report: Mapping[str, Any], parts: Mapping[str, Part], *, copies: int) -> None:
-    """Write all files; report.json comes last, so that a folder with one is complete.
+    """Write all files or none, over those of an earlier exam; report.json comes last.
 
     Args:
         output: folder that ``check_report_folder`` returned.
@@ -78,18 +78,16 @@ def write_report(output: Path, report: Mapping[str, Any], parts: Mapping[str, Pa
         parts: the exam's parts by name.
         copies: seeds per prompt of the part "variety".
     """
-    for name in (REPORT, TABLE, ANSWERS, *_SHEETS):
-        (output / name).unlink(missing_ok=True)
-    for name, sheet in _sheets(parts, copies):
-        write_image(output / name, sheet)
     lines = [json.dumps(answer) for part, one in parts.items() for answer in _answers(part, one)]
-    write_all(
-        {
-            output / ANSWERS: ("\n".join(lines) + "\n").encode(),
-            output / TABLE: markdown(report).encode(),
-            output / REPORT: (json.dumps(_without_nan(report), indent=1) + "\n").encode(),
-        }
-    )
+    files = {name: encode_png(sheet) for name, sheet in _sheets(parts, copies)}
+    files |= {
+        ANSWERS: ("\n".join(lines) + "\n").encode(),
+        TABLE: markdown(report).encode(),
+        REPORT: (json.dumps(_without_nan(report), indent=1) + "\n").encode(),
+    }
+    write_all({output / name: content for name, content in files.items()}, overwrite=True)
+    for name in set(_SHEETS) - set(files):
+        (output / name).unlink(missing_ok=True)
 
 
 def markdown(report: Mapping[str, Any]) -> str:

@@ -23,6 +23,7 @@ _WHAT_TO_DO = {
     errno.EACCES: "you may not write there; choose another folder",
     errno.EPERM: "you may not write there; choose another folder",
     errno.EROFS: "that disk is read-only; choose another folder",
+    errno.ENOENT: "the folder cannot be made there; choose another folder",
     errno.ENOTDIR: "a part of that path is a file, not a folder; choose another folder",
     errno.EEXIST: "a part of that path is a file, not a folder; choose another folder",
     errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
@@ -100,7 +101,9 @@ def _check_replaceable(path: Path, folder: bool, overwrite: bool, may_replace: C
         found, wanted = ("a folder", "a file") if path.is_dir() else ("a file", "a folder")
         raise MediaError(f"{path} is {found}, but {wanted} is to be written there; choose another name")
     if not overwrite:
-        raise OutputExistsError(f"{path} exists already; choose another name, or allow it to be overwritten")
+        raise OutputExistsError(
+            f"{path} exists already; choose another name, or allow it to be replaced (--overwrite)"
+        )
     if folder:
         foreign = sorted(p.name for p in path.iterdir() if p.is_dir() or not (may_replace and may_replace(p.name)))
         if foreign:

@@ -1,4 +1,4 @@
-"""Load whichever pipeline a folder holds, with errors that name the file."""
+"""Load whichever pipeline a model name or a folder means, with errors that name the file."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from typing import TypeVar, overload
 
 import torch
 
+from videocrafter.checkpoints.hub import Notify
+from videocrafter.checkpoints.obtain import obtain_model
 from videocrafter.pipelines.image_to_video import ImageToVideoPipeline
 from videocrafter.pipelines.model_folder import PIPELINE_TASKS, ModelFolderError, check_model_folder
 from videocrafter.pipelines.text_to_video import TextToVideoPipeline
+from videocrafter.presets import FAMILIES, PRESETS, Task
 
 _CLASSES: dict[str, type[TextToVideoPipeline] | type[ImageToVideoPipeline]] = {
     "t2v": TextToVideoPipeline,
@@ -22,42 +25,50 @@ AnyPipeline = TypeVar("AnyPipeline", TextToVideoPipeline, ImageToVideoPipeline)
 
 @overload
 def load_pipeline(
-    folder: str | Path,
+    model: str | Path,
     *,
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
     expect: type[AnyPipeline],
+    notify: Notify | None = None,
 ) -> AnyPipeline: ...
 
 
 @overload
 def load_pipeline(
-    folder: str | Path,
+    model: str | Path,
     *,
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
     expect: None = None,
+    notify: Notify | None = None,
 ) -> TextToVideoPipeline | ImageToVideoPipeline: ...
 
 
 def load_pipeline(
-    folder: str | Path,
+    model: str | Path,
     *,
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
     expect: type[TextToVideoPipeline] | type[ImageToVideoPipeline] | None = None,
+    notify: Notify | None = None,
 ) -> TextToVideoPipeline | ImageToVideoPipeline:
-    """Load the pipeline that a folder holds, for use, onto a device and in a precision.
+    """Load a pipeline, for use, onto a device and in a precision.
 
     Args:
-        folder: a pipeline folder.
+        model: a pipeline folder; or a preset ("t2v-512"), a family ("tiny") or an official checkpoint file, which
+            are downloaded and converted if that was never done.
         device, dtype: where and in which precision the networks run.
-        expect: the class that it must be; None takes either.
+        expect: the class that it must be; None takes either, and of a family the text-to-video model.
+        notify: told in one line each what is downloaded (size, place, licence) and converted.
 
     Raises:
         ModelFolderError: the folder is missing, incomplete, damaged, or holds another pipeline than expected.
+        ValueError: a model that cannot be fetched or converted; one line.
     """
-    folder = Path(folder)
+    folder = Path(model)
+    if str(model) in {*FAMILIES, *PRESETS} or not folder.is_dir():
+        folder = obtain_model(model, _task(model, expect), notify=notify)
     name = check_model_folder(folder)["_class_name"]
     pipeline_class = _CLASSES[PIPELINE_TASKS[name]]
     if expect is not None and pipeline_class is not expect:
@@ -70,3 +81,11 @@ def load_pipeline(
         reason = " ".join(str(error).split())
         raise ModelFolderError(f"the model in {folder} cannot be loaded: {reason[:300]}") from error
     return pipeline.to(device=device, dtype=dtype)
+
+
+def _task(model: str | Path, expect: type[TextToVideoPipeline] | type[ImageToVideoPipeline] | None) -> Task:
+    """What a model is wanted for: what its caller expects, or else what it was made for."""
+    if expect is not None:
+        return "i2v" if expect is ImageToVideoPipeline else "t2v"
+    preset = PRESETS.get(str(model))
+    return preset.task if preset is not None else "t2v"

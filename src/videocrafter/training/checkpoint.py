@@ -70,14 +70,16 @@ class Checkpoints:
         try:
             write_folder(path, write_with_manifest)
         except OSError as error:
-            last = next(iter(self._newest_first()), None)
-            kept = f"the last good one is {last[1]}" if last else "there is no earlier one"
+            last = self.latest()
+            kept = f"the last good one is {last}" if last else "there is no earlier one"
             raise CheckpointError(
-                f"could not save the checkpoint {path} ({error}); {kept}. Free some space or make the "
-                "folder writable, then give the same command again"
+                f"could not save the checkpoint {path} ({error.strerror or error}); {kept}. Free some space or make "
+                "the folder writable, then give the same command again"
             ) from error
         best = self.best()
-        for old_step, old in self._newest_first()[self._keep :]:
+        # Later ones are damaged, or the run would have gone on from them; they must not crowd out good ones.
+        until_now = [found for found in self._newest_first() if found[0] <= step]
+        for old_step, old in until_now[self._keep :]:
             is_kept = (self._every and old_step % self._every == 0) or (best is not None and best[0] == old_step)
             if not is_kept:
                 shutil.rmtree(old)
@@ -157,10 +159,22 @@ def write_folder(path: Path, write: Callable[[Path], None]) -> None:
         _flush_folder(path.parent)
     except Exception as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        if not isinstance(error, OSError) and any(sign in str(error).lower() for sign in _DISK_TROUBLE):
-            raise OSError(errno.EIO, str(error)) from error
+        trouble = _disk_trouble(error)
+        if trouble is not None:
+            raise OSError(trouble.errno or errno.EIO, trouble.strerror or str(trouble), str(path)) from error
         raise
     shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _disk_trouble(error: BaseException | None) -> OSError | None:
+    """The system's error behind what a library raised; torch, for one, stumbles again while it closes the file."""
+    while error is not None:
+        if isinstance(error, OSError):
+            return error
+        if any(sign in str(error).lower() for sign in _DISK_TROUBLE):
+            return OSError(errno.ENOSPC if "no space left" in str(error).lower() else errno.EIO, str(error))
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def write_text(path: Path, text: str) -> None:

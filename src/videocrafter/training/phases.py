@@ -6,7 +6,7 @@ from typing import Literal
 
 from torch import nn
 
-Phase = Literal["text_to_video", "image_mapping", "image_to_video"]
+Phase = Literal["text_to_video", "image_alignment", "image_mapping", "image_to_video"]
 
 _TEXT_MAPPING = ("cross_attention.to_k.", "cross_attention.to_v.")
 _IMAGE_MAPPING = ("cross_attention.to_k_image.", "cross_attention.to_v_image.")
@@ -18,18 +18,20 @@ def choose_trained(network: nn.Module, projector: nn.Module | None, phase: Phase
     Args:
         network: the video network.
         projector: the image projector, where there is one.
-        phase: "text_to_video" trains the whole network; "image_mapping" the projector and W'k, W'v; "image_to_video"
-            all of the network but the mappings of text and image.
+        phase: "text_to_video" trains the whole network; "image_alignment" the projector alone; "image_mapping" the
+            projector and W'k, W'v; "image_to_video" all of the network but the mappings of text and image.
     """
     for name, parameter in network.named_parameters():
         is_image_mapping = any(part in name for part in _IMAGE_MAPPING)
         is_text_mapping = any(part in name for part in _TEXT_MAPPING)
         if phase == "text_to_video":
             learns = True
+        elif phase == "image_alignment":
+            learns = False
         elif phase == "image_mapping":
             learns = is_image_mapping
         else:
             learns = not (is_image_mapping or is_text_mapping)
         parameter.requires_grad_(learns)
     if projector is not None:
-        projector.requires_grad_(phase == "image_mapping")
+        projector.requires_grad_(phase in ("image_alignment", "image_mapping"))

@@ -77,27 +77,26 @@ def _low_resolution_stages() -> tuple[StageConfig, StageConfig]:
         noise=NoiseConfig(snr_shift=16),
         num_clips=24_576,
         num_images=8_192,
+        batch_size=16,
+        image_batch_size=32,
     )
     gate = StageConfig(
         name="gate",
         task=gate_task,
         num_steps=1000,
-        optimizer=OptimizerConfig(lr=1e-3),
+        # Two forward passes per step, so that two processes can share them.
+        optimizer=OptimizerConfig(lr=1e-3, accumulate=2),
         ema_decay=0.998,
         checkpoint_seconds=180,
         validate_every=100,
         sample_every=500,
     )
-    whole_world = replace(
-        gate_task, world=world, num_clips=65_536, num_images=32_768, batch_size=16, image_batch_size=32
-    )
+    whole_world = replace(gate_task, world=world, num_clips=65_536, num_images=32_768)
     low = replace(
         gate,
         name="low",
         task=whole_world,
         num_steps=2290,
-        # Two forward passes per step, so that two processes can share them.
-        optimizer=OptimizerConfig(lr=1e-3, accumulate=2),
         validate_every=250,
         sample_every=1000,
     )
@@ -158,6 +157,17 @@ def tiny_i2v() -> RecipeConfig:
         image_dropout=0.05,
         motion_captions=0.7,
     )
+    # Not in the paper, and seconds of work: the projector learns the text tower's language before the paper's phases.
+    align = StageConfig(
+        name="align",
+        task=replace(mapping_task, phase="image_alignment", num_images=24_576, image_batch_size=128, image_share=1.0),
+        num_steps=1500,
+        optimizer=OptimizerConfig(lr=2e-3, accumulate=2, warmup_steps=50, decay="cosine", final_lr_fraction=0.02),
+        ema_decay=0.99,
+        checkpoint_seconds=180,
+        validate_every=0,
+        sample_every=0,
+    )
     mapping = StageConfig(
         name="mapping",
         task=mapping_task,
@@ -177,7 +187,7 @@ def tiny_i2v() -> RecipeConfig:
         ema_decay=0.998,
         validate_every=250,
     )
-    return RecipeConfig(name="tiny-i2v", init="tiny-t2v", stages=(mapping, video))
+    return RecipeConfig(name="tiny-i2v", init="tiny-t2v", stages=(align, mapping, video))
 
 
 def smoke() -> RecipeConfig:

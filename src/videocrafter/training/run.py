@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from videocrafter.pipelines.model_folder import ModelFolderError
 from videocrafter.presets import PRESETS
 from videocrafter.training.checkpoint import Checkpoints, write_folder
 from videocrafter.training.config import RecipeConfig, SettingsError, StageConfig
@@ -23,6 +24,7 @@ from videocrafter.training.processes import Processes
 from videocrafter.training.progress import Progress
 from videocrafter.training.randomness import seed_global_generators
 from videocrafter.training.run_folder import RunFolder, lock, open_run, write_stage_record
+from videocrafter.training.starting_weights import check_whole
 from videocrafter.training.state import MetricWindow, TrainingState, saved_precision, trained_parameters
 from videocrafter.training.task import Task
 from videocrafter.training.tracking import Tracker, truncate_log
@@ -94,6 +96,10 @@ def _start_folder(recipe: RecipeConfig) -> Path | None:
             f"init is {recipe.init!r}, which is neither a folder nor a model that the package brings; give a "
             "pipeline folder, such as RUN/final"
         )
+    try:
+        check_whole(folder)
+    except ModelFolderError as error:
+        raise SettingsError(f"init is {recipe.init!r}, but {error}; give a whole copy of that folder") from error
     return folder
 
 
@@ -127,11 +133,20 @@ class _Run:
                 stopping = self._processes.any(self._stop.requested()) and stage is not stages[-1]
                 if stopping or not finished:
                     return self._outcome(finished=False, stage=stage, step=step)
-            start = self._folder.stage(stage.name)
+            start = self._finished_stage(stage)
         if self._processes.is_main and (trained_any or not self._folder.final.is_dir()):
             self._folder.publish_final(stages[-1].name)
         self._processes.wait()
         return self._outcome(finished=True, stage=stages[-1], step=stages[-1].num_steps)
+
+    def _finished_stage(self, stage: StageConfig) -> Path:
+        """The folder of a finished stage, for the next one to start from or to be published."""
+        folder = self._folder.stage(stage.name)
+        try:
+            check_whole(folder)
+        except ModelFolderError as error:
+            raise SettingsError(f"{error}; delete {folder}, and the same command makes it anew") from error
+        return folder
 
     def _has_begun_after(self, index: int) -> bool:
         """Whether a later stage was built on this one, which must then stay as it is."""

@@ -12,6 +12,7 @@ from transformers import CLIPTextModel
 
 from videocrafter.models.autoencoder import spatial_factor
 from videocrafter.models.unet import VideoUNet
+from videocrafter.pipelines.model_folder import ModelFolderError, tensor_names
 from videocrafter.presets import PRESETS
 
 
@@ -24,19 +25,33 @@ def part_folder(start: Path | None, folder: str, name: str) -> Path:
         name: "vae", "tokenizer", "text_encoder" or "image_encoder".
 
     Raises:
-        ValueError: neither holds the part.
+        ValueError: neither holds the part, or its weights are damaged.
     """
     if start is not None and (start / name).is_dir():
         return start / name
     preset = PRESETS.get(folder)
     source = preset.folder if preset is not None and preset.folder is not None else Path(folder)
+    option = "autoencoder" if name == "vae" else "towers"
     if not (source / name).is_dir():
-        option = "autoencoder" if name == "vae" else "towers"
         raise ValueError(
             f"this stage needs a trained {name}, and {str(source)!r} holds none; name the `final` folder of a "
             f"finished run that does with --set stages.*.task.{option}=FOLDER"
         )
+    try:
+        check_whole(source / name)
+    except ModelFolderError as error:
+        raise ValueError(f"{error}; name a whole folder with --set stages.*.task.{option}=FOLDER") from error
     return source / name
+
+
+def check_whole(folder: Path) -> None:
+    """Look at the header and the size of every weights file below a folder.
+
+    Raises:
+        ModelFolderError: one of them is damaged.
+    """
+    for path in sorted(folder.rglob("*.safetensors")):
+        tensor_names(path)
 
 
 def starting_network(start: Path | None, config: Mapping[str, Any], *, image_branch: bool) -> VideoUNet:

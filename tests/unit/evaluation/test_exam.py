@@ -1,3 +1,4 @@
+import errno
 import json
 import math
 from dataclasses import dataclass
@@ -11,7 +12,8 @@ from videocrafter.evaluation.exam import ExamConfig, run_exam
 from videocrafter.evaluation.exam_parts import other_pictures
 from videocrafter.evaluation.judging import SHIPPED_JUDGE, judge_videos, load_judge, mark
 from videocrafter.evaluation.questions import ExamWorld, Questions
-from videocrafter.media.errors import OutputExistsError
+from videocrafter.media import atomic_write
+from videocrafter.media.errors import MediaError, OutputExistsError
 from videocrafter.models.judge import VideoJudge
 
 CONFIG = ExamConfig(
@@ -122,6 +124,23 @@ def test_an_old_report_is_only_replaced_on_request(tmp_path) -> None:
     assert len(model.batches) == made, "found out before any work"
     run_exam(tmp_path, model, config=config, judge=judge, overwrite=True)
     assert not (tmp_path / "speed.png").exists(), "no sheet of another exam stays"
+
+
+def test_a_full_disk_leaves_the_old_report(tmp_path, monkeypatch) -> None:
+    config = ExamConfig(num_prompts=2, num_speed_prompts=0, num_variety_prompts=0)
+    model, judge = PerfectModel(config), untrained_judge()
+    run_exam(tmp_path, model, config=config, judge=judge)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    write = atomic_write._write
+
+    def fill(path, content) -> None:
+        write(path, content[: len(content) // 2])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(atomic_write, "_write", fill)
+    with pytest.raises(MediaError, match="the disk is full"):
+        run_exam(tmp_path, model, config=config, judge=judge, overwrite=True)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_other_pictures_differ_in_subject_and_scene() -> None:

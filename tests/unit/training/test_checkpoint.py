@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import logging
 import resource
 from pathlib import Path
@@ -53,6 +54,13 @@ def test_a_damaged_checkpoint_is_named_and_skipped(
     assert str(bad) in caplog.text
 
 
+def test_damaged_ones_do_not_crowd_out_what_is_saved_after_them(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, "low", keep=1)
+    (checkpoints.save(9, write) / "weights.bin").unlink()
+    good = checkpoints.save(3, write)
+    assert checkpoints.latest() == good
+
+
 def test_a_failure_leaves_nothing_half_written(tmp_path: Path) -> None:
     def fail(folder: Path) -> None:
         write(folder)
@@ -60,6 +68,19 @@ def test_a_failure_leaves_nothing_half_written(tmp_path: Path) -> None:
 
     with pytest.raises(OSError, match="No space left"):
         write_folder(tmp_path / "x", fail)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_library_makes_of_a_full_disk_is_seen_through(tmp_path: Path) -> None:
+    def fail(folder: Path) -> None:
+        try:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        finally:
+            raise RuntimeError("unexpected pos 742784 vs 742672")  # torch.save, as it closes its archive
+
+    with pytest.raises(OSError, match="No space left") as raised:
+        write_folder(tmp_path / "x", fail)
+    assert (raised.value.errno, raised.value.filename) == (errno.ENOSPC, str(tmp_path / "x"))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import logging
 import math
+import shutil
 import threading
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,27 @@ def test_a_finished_run_trains_nothing(tmp_path: Path) -> None:
     before = (tmp_path / "log.jsonl").read_bytes()
     assert train(toy_recipe(), tmp_path).finished
     assert (tmp_path / "log.jsonl").read_bytes() == before
+
+
+def test_a_damaged_stage_is_named_and_made_anew_once_deleted(tmp_path: Path) -> None:
+    train(toy_recipe(), tmp_path)
+    before = (tmp_path / "final/net.pt").read_bytes()
+    shutil.rmtree(tmp_path / "final")
+    damaged = tmp_path / "stages/low/cut_off.safetensors"
+    damaged.write_bytes(b"\xff\xff")
+    with pytest.raises(SettingsError, match=r"cut_off\.safetensors is damaged: .*; delete .*stages/low"):
+        train(toy_recipe(), tmp_path)
+    shutil.rmtree(damaged.parent)
+    assert train(toy_recipe(), tmp_path).finished
+    assert (tmp_path / "final/net.pt").read_bytes() == before
+
+
+def test_a_damaged_start_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    (tmp_path / "start").mkdir()
+    (tmp_path / "start/cut_off.safetensors").write_bytes(b"\xff\xff")
+    with pytest.raises(SettingsError, match=r"init is .*cut_off\.safetensors is damaged.*give a whole copy"):
+        train(dataclasses.replace(toy_recipe(), init=str(tmp_path / "start")), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_another_configuration_is_refused_unless_accepted(tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -35,6 +36,16 @@ def test_a_missing_part_says_how_to_name_one(tmp_path: Path, name: str, option: 
     assert f"needs a trained {name}" in str(error.value)
     assert f"--set stages.*.task.{option}=FOLDER" in str(error.value)
     assert "nowhere" in str(error.value)
+
+
+def test_a_damaged_part_is_named_before_it_is_loaded(parts: Path, tmp_path: Path) -> None:
+    shutil.copytree(parts / "vae", tmp_path / "vae")
+    (weights,) = (tmp_path / "vae").glob("*.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-3])
+    with pytest.raises(ValueError) as error:
+        part_folder(None, str(tmp_path), "vae")
+    assert f"{weights} is damaged" in str(error.value)
+    assert "--set stages.*.task.autoencoder=FOLDER" in str(error.value)
 
 
 @pytest.mark.parametrize("image_branch", [False, True])

@@ -140,6 +140,10 @@ def with_article(subject: str) -> str:
     return f"{'an' if subject[0] in 'aeiou' else 'a'} {subject}"
 
 
+PLAIN_WORDING: Wording = (0, 0, 0, 0)
+"""The first way to say everything."""
+
+
 def draw_wording(rng: np.random.Generator) -> Wording:
     """Draw which of the synonyms a sentence uses."""
     template, motion, speed, place = rng.integers(0, 2**16, size=4).tolist()

@@ -17,6 +17,7 @@ from diffusers import AutoencoderKL, DDIMScheduler
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPVisionModel, PreTrainedTokenizerFast
 
+from videocrafter.data.sources.sprite_captions import PLAIN_WORDING, worded_image_caption
 from videocrafter.data.sources.sprite_world import SceneScript, SpriteWorld, SpriteWorldConfig, motion_caption
 from videocrafter.diffusion.objective import add_noise, diffusion_loss
 from videocrafter.diffusion.schedule import alphas_cumprod
@@ -46,7 +47,8 @@ class VideoDiffusionTaskConfig:
     """How the video network is built and trained.
 
     Attributes:
-        phase: "text_to_video"; "image_mapping" trains the projector and W'k, W'v with all else frozen;
+        phase: "text_to_video"; "image_alignment" trains the projector alone, to say of a picture what the text tower
+            says of its caption; "image_mapping" trains the projector and W'k, W'v with all else frozen;
             "image_to_video" freezes the mappings of text and image and trains the rest.
         world: the clips; its height and width are the stage's resolution.
         timestep_power: timesteps are uniform numbers to this power; above 1, little noise is trained on more often.
@@ -160,7 +162,9 @@ class VideoDiffusionTask:
         return source.batch(step * num_blocks + micro_step * 2**40, num_blocks, seed)
 
     def loss(self, batch: LatentClips, generator: torch.Generator) -> tuple[Tensor, Mapping[str, float | Tensor]]:
-        """The denoising loss at one noise level per clip."""
+        """The denoising loss at one noise level per clip; while aligning, how far the image is from its caption."""
+        if self.config.phase == "image_alignment":
+            return self._alignment_loss(batch, generator)
         count = len(batch)
         # Stratified: the batch covers all noise levels evenly, so that its loss varies less.
         order = torch.randperm(count, generator=generator, device=self.device)
@@ -175,6 +179,29 @@ class VideoDiffusionTask:
         loss_B = self._loss(batch.latents, noise, timestep_B, captions, batch.fps, image_BQD)
         kind = "loss_images" if batch.latents.shape[2] == 1 else "loss_clips"
         return loss_B.mean(), {kind: loss_B.mean().detach()}
+
+    def _alignment_loss(
+        self, batch: LatentClips, generator: torch.Generator
+    ) -> tuple[Tensor, Mapping[str, float | Tensor]]:
+        """Squared distance of the image's tokens from the text's, row by row, as many as both have.
+
+        W'k and W'v start as the text's, so tokens that read like text mean to the video network what the text means.
+        """
+        drops_image = torch.rand(len(batch), generator=generator, device=self.device) < self.config.image_dropout
+        captions = [
+            "" if drop else worded_image_caption(script.subject, script.scene, PLAIN_WORDING)
+            for script, drop in zip(batch.scripts, drops_image.tolist(), strict=True)
+        ]
+        with torch.no_grad():
+            text_BLD = encode_text(self.tokenizer, self.text_encoder, captions).float()
+        image_BQD = self._image_context(batch, drops_image)
+        assert image_BQD is not None
+        rows = min(image_BQD.shape[1], text_BLD.shape[1])
+        wanted = text_BLD[:, :rows]
+        error = nn.functional.mse_loss(image_BQD[:, :rows].float(), wanted)
+        # What remains of the differences between captions; the mean of all captions alone would leave 1.
+        spread = (wanted - wanted.mean(dim=0)).square().mean()
+        return error, {"unexplained": (error / spread).detach()}
 
     def names(self, batch: LatentClips) -> list[str]:
         """The captions."""

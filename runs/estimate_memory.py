@@ -1,0 +1,172 @@
+"""Compute what the official models take in memory, without weights and without a GPU.
+
+    python runs/estimate_memory.py            the table of docs/official_weights.md
+    python runs/estimate_memory.py t2v-512 --frames 32 --height 320 --width 320
+
+Every network is built at full size from the key list of its checkpoint and run on tensors that have a shape but no
+content. Each storage that an operation makes is counted from its birth to its death; the peak of a phase is the
+largest sum, and what a model takes is its weights (all parts stay where they are) and the larger of two phases: one
+call of the denoiser for both branches of the guidance, or decoding 8 frames. Not counted: the workspace of
+convolution libraries, fragmentation, and the framework itself (on a GPU around 1 GiB together).
+"""
+
+import argparse
+import contextlib
+import gzip
+import json
+import logging
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor, nn
+from torch._subclasses import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from videocrafter.checkpoints.networks import build_networks
+from videocrafter.checkpoints.official_model import OfficialModel, official_model_from_shapes
+from videocrafter.diffusion.schedule import signal_scale
+from videocrafter.models.autoencoder import decode_video
+from videocrafter.models.unet import VideoUNet
+from videocrafter.presets import PRESETS, ModelPreset
+
+KEYS = Path(__file__).parents[1] / "tests" / "golden" / "data" / "official_keys.json.gz"
+VARIANTS = {
+    "t2v-512": "t2v_512_v1",
+    "t2v-512-early": "t2v_512_v1_early",
+    "t2v-1024": "t2v_1024_v1",
+    "i2v-512": "i2v_512_v1",
+    "vc2-t2v-512": "t2v_512_v2",
+    "t2v-256": "t2v_512_v2",  # the same network for smaller videos
+}
+BRANCHES = 2
+DECODED_FRAMES = 8
+
+
+class StorageCount(TorchDispatchMode):
+    """Bytes of all storages that were made inside and still live, and the most there ever were."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self._known: set[int] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run the operation and count what it made."""
+        result = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, Tensor):
+                self._count(leaf.untyped_storage())
+        return result
+
+    def known(self, network: nn.Module) -> None:
+        """Do not count a network's own weights."""
+        for tensor in (*network.parameters(), *network.buffers()):
+            self._known.add(tensor.untyped_storage()._cdata)
+
+    def _count(self, storage: torch.UntypedStorage) -> None:
+        key, size = storage._cdata, storage.nbytes()
+        if key in self._known:
+            return
+        self._known.add(key)
+        self.now += size
+        self.peak = max(self.peak, self.now)
+        weakref.finalize(storage, self._forget, key, size)
+
+    def _forget(self, key: int, size: int) -> None:
+        self._known.discard(key)
+        self.now -= size
+
+
+def model_of(preset: ModelPreset) -> OfficialModel:
+    """The configs of a preset's networks, found from the keys of its checkpoint."""
+    keys = json.loads(gzip.decompress(KEYS.read_bytes()))[VARIANTS[preset.name]]
+    shapes = {key: tuple(shape) for key, (shape, _) in keys.items()}
+    length = shapes.get("scale_arr", (0,))[0]
+    scale = signal_scale(preset.signal_scale or 0.7, length).float() if length else None
+    return official_model_from_shapes(shapes, scale)
+
+
+def peak_bytes(network: nn.Module, call: Callable[[], Tensor]) -> int:
+    """The most that one call of a network takes besides its weights, its result included."""
+    with torch.inference_mode(), StorageCount() as count:
+        count.known(network)
+        call()
+    return count.peak
+
+
+def estimate(preset: ModelPreset, num_frames: int, height: int, width: int, dtype: torch.dtype) -> dict[str, int]:
+    """Bytes of weights, of one call of the denoiser, of one decoded chunk, and of all together."""
+    model = model_of(preset)
+    num_parameters = {name: _size(part) for name, part in build_networks(model).items()}
+    with FakeTensorMode(), _quiet():
+        unet, vae = _fake(VideoUNet, model.unet, dtype), _fake(AutoencoderKL, model.vae, dtype)
+        latents = torch.empty(BRANCHES, 4, num_frames, height // 8, width // 8, dtype=dtype)
+        conditions = {"fps_B": torch.full((BRANCHES,), 8.0)}
+        if model.image_projector is not None:
+            conditions["image_BMD"] = torch.empty(BRANCHES, 16, 1024, dtype=dtype)
+        text, timesteps = torch.empty(BRANCHES, 77, 1024, dtype=dtype), torch.full((BRANCHES,), 500)
+        denoising = peak_bytes(unet, lambda: unet(latents, timesteps, text, **conditions))
+        chunk = latents[:1, :, :DECODED_FRAMES]
+        decoding = peak_bytes(vae, lambda: decode_video(vae, chunk, chunk=DECODED_FRAMES))
+    weights = sum(num_parameters.values()) * dtype.itemsize
+    return {
+        "parameters": sum(num_parameters.values()),
+        "weights": weights,
+        "denoising": denoising,
+        "decoding": decoding,
+        "all": weights + max(denoising, decoding),
+    }
+
+
+def _fake(part: type[nn.Module], config: Mapping[str, Any], dtype: torch.dtype) -> Any:
+    usual = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        return part(**config).eval()
+    finally:
+        torch.set_default_dtype(usual)
+
+
+def _size(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def main() -> None:
+    """Print one row of the table per model."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("presets", nargs="*", default=list(VARIANTS), help="default: all official models")
+    parser.add_argument("--frames", type=int)
+    parser.add_argument("--height", type=int)
+    parser.add_argument("--width", type=int)
+    parser.add_argument("--dtype", default="bfloat16", choices=("bfloat16", "float16", "float32"))
+    given = parser.parse_args()
+    print("| model | video | parameters | weights | one denoising call | decoding | together |")
+    print("|---|---|---:|---:|---:|---:|---:|")
+    for name in given.presets:
+        preset = PRESETS[name]
+        num_frames = given.frames or preset.defaults["num_frames"]
+        height, width = given.height or preset.defaults["height"], given.width or preset.defaults["width"]
+        found = estimate(preset, num_frames, height, width, getattr(torch, given.dtype))
+        parts = " | ".join(f"{found[key] / 2**30:.2f} GiB" for key in ("weights", "denoising", "decoding", "all"))
+        print(
+            f"| `{name}` | {width} × {height}, {num_frames} frames | {found['parameters'] / 1e6:,.1f} M | {parts} |"
+        )
+        print(f"<!-- {name}: num_parameters={found['parameters']:_}, memory_bytes={found['all']:_} -->")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,178 @@
+"""What a pipeline folder is in the official format: its configs read, and refused where they have no place there."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from videocrafter.checkpoints.networks import OFFICIAL_BLOCKS
+from videocrafter.checkpoints.official_model import NUM_TRAIN_TIMESTEPS, OfficialModel
+from videocrafter.checkpoints.unet_config import HEADS_AFTER_INPUT
+from videocrafter.checkpoints.vae_keys import LATENT_SCALE
+from videocrafter.diffusion.ddim import OfficialDDIMScheduler
+from videocrafter.diffusion.schedule import linear_betas
+from videocrafter.models.image_projector import ImageProjector
+from videocrafter.models.unet import VideoUNet
+from videocrafter.presets import MODEL_INDEX
+
+_NORM_GROUPS = 32
+_LARGEST_JSON = 64 * 2**20
+# What the official network computes, whatever its config says; by part.
+_CONSTANTS: Mapping[str, Mapping[str, Any]] = {
+    "unet": {"norm_groups": _NORM_GROUPS, "frame_text_condition": False, "place_condition": False},
+    "vae": {
+        "norm_num_groups": _NORM_GROUPS,
+        "in_channels": 3,
+        "out_channels": 3,
+        "shift_factor": None,
+        "act_fn": "silu",
+        "mid_block_add_attention": True,
+        "use_quant_conv": True,
+        "use_post_quant_conv": True,
+    },
+    "text_encoder": {"hidden_act": "gelu", "pad_token_id": 0, "zero_padding": False, "layer_norm_eps": 1e-5},
+    "image_encoder": {"hidden_act": "gelu", "num_channels": 3, "layer_norm_eps": 1e-5},
+}
+# What an absent entry of a config means.
+_ABSENT: Mapping[str, Any] = {
+    "zero_padding": False,
+    "shift_factor": None,
+    "num_channels": 3,
+    "layer_norm_eps": 1e-5,
+    "mid_block_add_attention": True,
+    "use_quant_conv": True,
+    "use_post_quant_conv": True,
+}
+_PIPELINES = ("TextToVideoPipeline", "ImageToVideoPipeline")
+_BETA_TOLERANCE = 1e-5
+
+
+def read_folder_model(folder: Path, scale_length: int | None) -> tuple[OfficialModel, list[str]]:
+    """Read the configs of a pipeline folder.
+
+    Args:
+        folder: holds model_index.json.
+        scale_length: entries of the signal scale's buffer in the checkpoint that the folder was made from, if it
+            was; otherwise that of the schedule is taken.
+
+    Returns:
+        The model, and notes on what the official code has to be told or does in another way.
+
+    Raises:
+        ValueError: a config is missing or broken, or holds something that the official format cannot express.
+    """
+    index = read_json(folder / MODEL_INDEX)
+    if index.get("_class_name") not in _PIPELINES:
+        raise ValueError(
+            f"it holds a {index.get('_class_name')!r}; only {' and '.join(_PIPELINES)} have an official format"
+        )
+    has_image_branch = index["_class_name"] == "ImageToVideoPipeline"
+    parts = ["unet", "vae", "text_encoder", *(["image_encoder", "image_projector"] if has_image_branch else [])]
+    configs = {part: read_json(folder / part / "config.json") for part in parts}
+    for part, constants in _CONSTANTS.items():
+        if part in configs:
+            _check_constants(part, configs[part], constants)
+    unet = _arguments(VideoUNet, configs["unet"])
+    if unet["initial_temporal_heads"] not in (0, HEADS_AFTER_INPUT):
+        raise ValueError(
+            f"unet: initial_temporal_heads is {unet['initial_temporal_heads']}; the official format has"
+            f" {HEADS_AFTER_INPUT} or none"
+        )
+    scale = index.get("signal_scale")
+    _check_sampling(read_json(folder / "scheduler" / "scheduler_config.json"), scale)
+    text = configs["text_encoder"]
+    model = OfficialModel(
+        unet=unet,
+        vae=_without_private(configs["vae"]),
+        text_encoder=_without_private(text),
+        image_encoder=_without_private(configs["image_encoder"]) if has_image_branch else None,
+        image_projector=_arguments(ImageProjector, configs["image_projector"]) if has_image_branch else None,
+        text_blocks=text.get(OFFICIAL_BLOCKS, text["num_hidden_layers"] + 1),
+        signal_scale=scale,
+        signal_scale_length=None if scale is None else scale_length or NUM_TRAIN_TIMESTEPS,
+    )
+    return model, _notes(model)
+
+
+def _notes(model: OfficialModel) -> list[str]:
+    notes = []
+    if model.vae["scaling_factor"] != LATENT_SCALE:
+        notes.append(f"its official config needs scale_factor: {model.vae['scaling_factor']:g}")
+    if not model.unet["temporal_layers_on_images"]:
+        notes.append("the official code runs the temporal layers on single frames too; this model does not")
+    return notes
+
+
+def _check_constants(part: str, config: Mapping[str, Any], constants: Mapping[str, Any]) -> None:
+    for name, needed in constants.items():
+        value = config.get(name, _ABSENT.get(name))
+        if value != needed:
+            raise ValueError(
+                f"{part}: {name} is {value!r}, but the official format knows only {needed!r}; this model has no"
+                " counterpart there"
+            )
+
+
+def _check_sampling(config: Mapping[str, Any], scale: float | None) -> None:
+    """The official code has one noise schedule and predicts noise; a model of another kind would give noise there."""
+    prediction = config.get("prediction_type", "epsilon")
+    if prediction != "epsilon":
+        raise ValueError(
+            f"scheduler: the model predicts {prediction!r}, but the official format knows only 'epsilon'"
+        )
+    wanted = torch.tensor(OfficialDDIMScheduler(signal_scale=1.0 if scale is None else scale).config.trained_betas)
+    betas = _betas(config)
+    if (
+        betas is None
+        or betas.shape != wanted.shape
+        or not torch.allclose(betas, wanted, rtol=0, atol=_BETA_TOLERANCE)
+    ):
+        raise ValueError(
+            "scheduler: the model was trained on another noise schedule than the paper's, which the official format"
+            " does not know"
+        )
+
+
+def _betas(config: Mapping[str, Any]) -> torch.Tensor | None:
+    """The betas that a scheduler's config stands for; None for a kind that cannot be the paper's."""
+    if config.get("trained_betas") is not None:
+        return torch.tensor(config["trained_betas"])
+    if config.get("_class_name") == OfficialDDIMScheduler.__name__:
+        return torch.tensor(OfficialDDIMScheduler(signal_scale=config.get("signal_scale", 1.0)).config.trained_betas)
+    if config.get("beta_schedule") != "scaled_linear":
+        return None
+    steps = config.get("num_train_timesteps", NUM_TRAIN_TIMESTEPS)
+    return linear_betas(steps, config.get("beta_start", 1e-4), config.get("beta_end", 2e-2)).float()
+
+
+def _arguments(network: type, config: Mapping[str, Any]) -> dict[str, Any]:
+    """All arguments of a network of ours; what the config does not say has the network's default."""
+    parameters = inspect.signature(network).parameters.values()
+    given = {one.name: config.get(one.name, one.default) for one in parameters}
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+
+
+def _without_private(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What a config says of the network, without its libraries' own entries."""
+    foreign = ("architectures", "dtype", "torch_dtype", "model_type", "transformers_version", OFFICIAL_BLOCKS)
+    return {name: value for name, value in config.items() if not name.startswith("_") and name not in foreign}
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object. Raises ValueError naming the file if it is anything else."""
+    if not path.is_file():
+        raise ValueError(f"it is incomplete: {path} is missing")
+    if path.stat().st_size > _LARGEST_JSON:
+        raise ValueError(f"{path} is no config: it has {path.stat().st_size:,} bytes")
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged: not readable as JSON ({error})") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} is damaged: expected a JSON object")
+    return value

@@ -1,0 +1,62 @@
+"""From whatever a user calls a model to its pipeline folder: what is missing is downloaded and converted, once."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from videocrafter.checkpoints.cache import converted_folder, find_converted_preset, hub_name
+from videocrafter.checkpoints.conversion import OnProgress
+from videocrafter.checkpoints.hub import Notify, download, downloaded_file, size_text
+from videocrafter.presets import CHECKPOINT_SUFFIXES, ModelPreset, Task, preset_for, resolve_model
+
+
+def obtain_model(
+    name_or_path: str | os.PathLike[str],
+    task: Task,
+    *,
+    notify: Notify | None = None,
+    on_progress: OnProgress | None = None,
+) -> Path:
+    """Return the pipeline folder of a model; download and convert it first if that was never done.
+
+    Nothing is fetched but the checkpoint of the very preset that is named.
+
+    Args:
+        name_or_path: a preset ("t2v-512"), a family ("tiny"), a pipeline folder, or a checkpoint file in the
+            official format.
+        task: as for `resolve_model`. The task of a checkpoint file shows only after its conversion.
+        notify: told in one line each what is downloaded (size, place, licence) and converted.
+        on_progress: told how many bytes of how many are converted.
+
+    Raises:
+        ValueError: an unknown name, a model that cannot be fetched, a file that is no such checkpoint. One line.
+        OSError: a file cannot be read or written, or the disk has no room.
+    """
+    given = str(name_or_path)
+    preset = preset_for(given, task)
+    if preset is not None and preset.hub_id is not None:
+        converted = find_converted_preset(preset)
+        if converted is not None:
+            return converted
+        source = download(preset, notify)
+        return converted_folder(source, name=hub_name(preset), notify=notify, on_progress=on_progress)
+    path = Path(given)
+    if preset is None and path.is_file() and path.suffix.lower() in CHECKPOINT_SUFFIXES:
+        return converted_folder(path, notify=notify, on_progress=on_progress)
+    return resolve_model(name_or_path, task)
+
+
+def model_status(preset: ModelPreset) -> str:
+    """Whether a model can be used now, and what using it would take; one phrase for listings."""
+    if preset.is_installed:
+        return "installed"
+    if preset.asset is not None:
+        return "not in this installation"
+    if preset.hub_id is None:
+        return "no public weights"
+    if find_converted_preset(preset) is not None:
+        return "cached"
+    if downloaded_file(preset) is not None:
+        return "downloaded, converted on first use"
+    return f"needs a download of {size_text(preset)}"

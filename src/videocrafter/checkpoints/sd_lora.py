@@ -1,0 +1,161 @@
+"""Which layers of our networks a LoRA changes: one made for VideoUNet, or one made for Stable Diffusion 2.
+
+The names under which files know a layer are written out from the key map (`sd_keys.py`), so nothing is guessed: a
+layer of the file is in the table and has the right shape, or it is left out and listed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import Tensor
+
+from videocrafter.checkpoints.lora_file import LoraFile, LoraLayer
+from videocrafter.checkpoints.sd_config import model_by_text_width
+from videocrafter.checkpoints.sd_keys import sd_keys
+
+NETWORKS = ("unet", "text_encoder")
+"""The networks of a pipeline that a LoRA may change, by the names that diffusers puts before their layers."""
+
+Shapes = Mapping[str, tuple[int, ...]]
+"""Shape of the weight of every linear layer and convolution of a network, by its name."""
+
+_READS_TEXT = re.compile(r".*(?:attn2|cross_attention)(?:\.processor)?[._]to_[kv]")
+_IN_TEXT_TOWER = re.compile(r"(?:text_encoder\.|lora_te_).*(?:self_attn)[._](?:[qkv]_proj|to_[qkv])")
+_OLD_PROJECTIONS = {"q_proj": "to_q", "k_proj": "to_k", "v_proj": "to_v", "out_proj": "to_out"}
+_FOREIGN = (
+    ("motion_modules", "an AnimateDiff motion LoRA"),
+    ("text_encoder_2", "a LoRA for Stable Diffusion XL"),
+    ("lora_te2_", "a LoRA for Stable Diffusion XL"),
+    ("double_blocks", "a LoRA for Flux or another diffusion transformer"),
+    ("single_transformer_blocks", "a LoRA for Flux or another diffusion transformer"),
+    ("transformer.", "a LoRA for a diffusion transformer"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FittedLora:
+    """A LoRA in terms of our networks.
+
+    Attributes:
+        layers: by network ("unet", "text_encoder"), then by the layer's name there; networks that it does not
+            change are absent. Matrices have the axes that the layer's weight has.
+        left_out: names, as the file has them, of layers that fit nothing.
+    """
+
+    layers: Mapping[str, Mapping[str, LoraLayer]]
+    left_out: tuple[str, ...]
+
+    @property
+    def note(self) -> str | None:
+        """One line about what was left out; None if all of it fits."""
+        if not self.left_out:
+            return None
+        total = len(self.left_out) + sum(len(layers) for layers in self.layers.values())
+        return (
+            f"{len(self.left_out)} of the LoRA's {total} layers do not fit and are left out ({_first(self.left_out)})"
+        )
+
+
+def fit_lora(lora: LoraFile, config: Mapping[str, Any], shapes: Mapping[str, Shapes]) -> FittedLora:
+    """Find the layers of our networks that a LoRA changes.
+
+    Args:
+        config: `VideoUNet.config`.
+        shapes: of each network in `NETWORKS`.
+
+    Raises:
+        ValueError: the LoRA is for a model that reads other text, or nothing of it fits; one line that says what
+            it seems to be.
+    """
+    _check_text_widths(lora, config["context_dim"], shapes["text_encoder"])
+    names = dict(_names(config, shapes))
+    fitted: dict[str, dict[str, LoraLayer]] = {}
+    left_out = list(lora.others)
+    for name, layer in lora.layers.items():
+        network, own = names.get(name, ("", ""))
+        shaped = _shaped(layer, shapes[network][own]) if network else None
+        if shaped is None or own in fitted.get(network, {}):
+            left_out.append(name)
+        else:
+            fitted.setdefault(network, {})[own] = shaped
+    if not fitted:
+        seems = next((kind for mark, kind in _FOREIGN if any(mark in name for name in left_out)), None)
+        raise ValueError(
+            f"none of the {len(left_out)} layers of {lora.name} fits this model ({_first(left_out)});"
+            f" {f'it seems to be {seems}' if seems else 'it is for another model'}; use a LoRA for Stable Diffusion"
+            " 2.x or for this model"
+        )
+    return FittedLora(layers=fitted, left_out=tuple(sorted(left_out)))
+
+
+def _check_text_widths(lora: LoraFile, context_dim: int, text_shapes: Shapes) -> None:
+    own_widths = {shape[1] for name, shape in text_shapes.items() if name.endswith("q_proj")}
+    for pattern, allowed, what in (
+        (_READS_TEXT, {context_dim}, "its cross-attention reads text of width"),
+        (_IN_TEXT_TOWER, own_widths, "it changes a text encoder of width"),
+    ):
+        widths = {layer.down.shape[1] for name, layer in lora.layers.items() if pattern.fullmatch(name)}
+        if widths and not widths & allowed:
+            width = min(widths)
+            raise ValueError(
+                f"{lora.name} seems to be a LoRA for {model_by_text_width(width)} ({what} {width}), but this model"
+                f" has {min(allowed, default=0)}; use one for Stable Diffusion 2.x or for this model"
+            )
+
+
+def _names(config: Mapping[str, Any], shapes: Mapping[str, Shapes]) -> Iterator[tuple[str, tuple[str, str]]]:
+    """Every name under which a file may know a layer, with its network and its name there."""
+    own_layers, text_layers = shapes["unet"], shapes["text_encoder"]
+    for own in own_layers:
+        yield from _spellings(own, "unet", own)
+    for pair in sd_keys(config):
+        own = pair.own.removesuffix(".weight")
+        if own not in own_layers:
+            continue
+        sd = pair.sd.removesuffix(".weight")
+        yield from _spellings(sd, "unet", own)
+        # Attention processors, before diffusers used peft: attn1.processor.to_out instead of attn1.to_out.0.
+        attention, separator, projection = sd.rpartition(".to_")
+        if separator:
+            yield from _spellings(f"{attention}.processor.to_{projection.removesuffix('.0')}", "unet", own)
+    for own in text_layers:
+        bare = own.removeprefix("text_model.")
+        for name in (bare, f"text_model.{bare}"):
+            yield from _spellings(name, "text_encoder", own)
+            parent, _, last = name.rpartition(".")
+            if last in _OLD_PROJECTIONS:
+                yield from _spellings(f"{parent}.{_OLD_PROJECTIONS[last]}", "text_encoder", own)
+
+
+def _spellings(name: str, network: str, own: str) -> Iterator[tuple[str, tuple[str, str]]]:
+    kohya = {"unet": "lora_unet_", "text_encoder": "lora_te_"}[network]
+    yield f"{network}.{name}", (network, own)
+    yield f"{kohya}{name.replace('.', '_')}", (network, own)
+    if network == "unet":
+        # Saved from the network alone.
+        yield name, (network, own)
+
+
+def _shaped(layer: LoraLayer, weight: tuple[int, ...]) -> LoraLayer | None:
+    """The layer with the axes of a weight `[out, in, ...]`; None if it does not fit."""
+    down = _with_axes(layer.down, len(weight))
+    up = _with_axes(layer.up, len(weight))
+    ones = (1,) * (len(weight) - 2)
+    if down is None or up is None or down.shape != (layer.rank, *weight[1:]):
+        return None
+    return replace(layer, down=down, up=up) if up.shape == (weight[0], layer.rank, *ones) else None
+
+
+def _with_axes(matrix: Tensor, num_axes: int) -> Tensor | None:
+    """Axes of size 1 added or taken away at the end, as 1x1 convolutions and linear layers are interchangeable."""
+    if any(size != 1 for size in matrix.shape[num_axes:]):
+        return None
+    return matrix.reshape(*matrix.shape[:num_axes], *[1] * (num_axes - matrix.ndim))
+
+
+def _first(names: tuple[str, ...] | list[str]) -> str:
+    return f"{', '.join(names[:3])}{', ...' if len(names) > 3 else ''}"

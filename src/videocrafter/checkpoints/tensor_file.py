@@ -1,0 +1,169 @@
+"""Write safetensors files tensor by tensor, so that a model of any size needs the memory of one tensor.
+
+The libraries' own writers want all tensors of a file at once. The format is simple enough to stream: eight
+bytes of header length, a JSON header, then the tensors' bytes without gaps (little-endian).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+LARGEST_SHARD = 2 * 10**9
+"""Bytes of tensors in one file; a part with more is written as several and an index."""
+
+OnBytes = Callable[[int], None]
+"""Called after each tensor with the number of bytes that were written for it."""
+
+_DTYPE_NAMES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedTensor:
+    """A tensor that is to be written, and how to get it when its turn comes.
+
+    Attributes:
+        name: key in the file.
+        shape, dtype: as in the file.
+        load: gives the tensor, in any dtype; called once.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    load: Callable[[], Tensor]
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes in the file."""
+        return self.num_elements * self.dtype.itemsize
+
+    @property
+    def num_elements(self) -> int:
+        """Number of values."""
+        return torch.Size(self.shape).numel()
+
+
+def write_part(
+    folder: Path,
+    stem: str,
+    tensors: Sequence[PlannedTensor],
+    *,
+    largest_shard: int | None = None,
+    on_bytes: OnBytes | None = None,
+) -> None:
+    """Write the weights of one network as `stem.safetensors`, or as shards with an index as the hub knows them.
+
+    Args:
+        folder: of the network; exists.
+        stem: "model" for transformers, "diffusion_pytorch_model" for diffusers.
+        tensors: what to write.
+        largest_shard: bytes of tensors above which another file is begun; default: `LARGEST_SHARD`.
+        on_bytes: for a progress bar.
+    """
+    shards = split_into_shards(tensors, largest_shard or LARGEST_SHARD)
+    if len(shards) == 1:
+        write_tensors(folder / f"{stem}.safetensors", shards[0], on_bytes=on_bytes)
+        return
+    places: dict[str, str] = {}
+    for number, shard in enumerate(shards, start=1):
+        name = f"{stem}-{number:05d}-of-{len(shards):05d}.safetensors"
+        write_tensors(folder / name, shard, on_bytes=on_bytes)
+        places |= {tensor.name: name for tensor in shard}
+    total = sum(tensor.num_bytes for tensor in tensors)
+    index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(places.items()))}
+    (folder / f"{stem}.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+
+
+def split_into_shards(tensors: Sequence[PlannedTensor], largest: int) -> list[list[PlannedTensor]]:
+    """Consecutive groups of at most `largest` bytes; a larger tensor has a group of its own."""
+    shards: list[list[PlannedTensor]] = [[]]
+    size = 0
+    for tensor in tensors:
+        if shards[-1] and size + tensor.num_bytes > largest:
+            shards.append([])
+            size = 0
+        shards[-1].append(tensor)
+        size += tensor.num_bytes
+    return shards
+
+
+def write_tensors(
+    path: Path,
+    tensors: Sequence[PlannedTensor],
+    *,
+    metadata: Mapping[str, str] | None = None,
+    on_bytes: OnBytes | None = None,
+) -> None:
+    """Write one safetensors file, with `metadata` in its header.
+
+    Raises:
+        ValueError: a tensor does not fit its plan, has a dtype that the format does not have, or leaves the
+            range of the dtype that it is converted to.
+    """
+    # Wide types first, so that every tensor begins at a multiple of its width.
+    ordered = sorted(tensors, key=lambda tensor: -tensor.dtype.itemsize)
+    header: dict[str, object] = {"__metadata__": {"format": "pt", **(metadata or {})}}
+    offset = 0
+    for tensor in ordered:
+        if tensor.dtype not in _DTYPE_NAMES:
+            raise ValueError(f"{tensor.name!r} has dtype {tensor.dtype}, which is not supported; give --dtype")
+        end = offset + tensor.num_bytes
+        header[tensor.name] = {
+            "dtype": _DTYPE_NAMES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [offset, end],
+        }
+        offset = end
+    encoded = json.dumps(header, separators=(",", ":")).encode()
+    encoded += b" " * (-len(encoded) % 8)
+    with path.open("xb") as file:
+        file.write(len(encoded).to_bytes(8, "little"))
+        file.write(encoded)
+        for tensor in ordered:
+            file.write(_bytes_of(tensor))
+            if on_bytes is not None:
+                on_bytes(tensor.num_bytes)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _bytes_of(planned: PlannedTensor) -> memoryview:
+    given = planned.load()
+    if tuple(given.shape) != planned.shape:
+        raise ValueError(f"{planned.name!r} has shape {tuple(given.shape)}, but {planned.shape} was announced")
+    tensor = given.detach().to(planned.dtype)
+    if tensor.dtype != given.dtype and tensor.dtype.is_floating_point and not _stays_finite(given, tensor):
+        wanted = str(planned.dtype).removeprefix("torch.")
+        raise ValueError(
+            f"{planned.name!r} holds values up to {given.abs().max():.3g}, too large for {wanted}; convert to"
+            " bfloat16 or float32"
+        )
+    return tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data
+
+
+def _stays_finite(before: Tensor, after: Tensor) -> bool:
+    return _is_finite(after) or not _is_finite(before)
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    # Unlike `isfinite().all()`, this needs no memory of the tensor's size.
+    return tensor.numel() == 0 or all(math.isfinite(bound) for bound in torch.aminmax(tensor))

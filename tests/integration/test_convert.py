@@ -1,0 +1,141 @@
+"""Official checkpoints through the command line: converted, loaded, compared with the official code, and back."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from tests.golden.comparison import LIMIT, outputs, relative_error
+from tests.golden.official_numbers import VARIANTS, OfficialNumbers
+from tests.golden.rebuilt_model import RebuiltModel
+from tests.official_checkpoints import random_checkpoint, save_checkpoint, small_params, write_config
+from videocrafter.checkpoints.official_model import official_model_from_config
+from videocrafter.cli.main import app
+from videocrafter.models.tokenizer import build_word_tokenizer
+from videocrafter.pipelines.image_to_video import ImageToVideoPipeline
+from videocrafter.pipelines.loading import load_pipeline
+from videocrafter.pipelines.text_to_video import TextToVideoPipeline
+
+Pipeline = TextToVideoPipeline | ImageToVideoPipeline
+
+
+class Converted:
+    """One golden variant: its checkpoint, and the folder that the command line made of it."""
+
+    def __init__(self, variant: str, work: Path) -> None:
+        self.numbers = OfficialNumbers(variant)
+        self.official = self.numbers.state_dict()
+        self.folder = work / "model"
+        source = save_checkpoint(work / "model.ckpt", self.official)
+        config = write_config(work / "model.yaml", self.numbers.config)
+        convert(source, self.folder, "--config", config)
+
+
+def convert(*arguments: object) -> str:
+    result = CliRunner().invoke(app, ["convert", *map(str, arguments)], catch_exceptions=False)
+    assert result.exit_code == 0, result.stderr
+    return result.stdout
+
+
+def load(folder: Path) -> Pipeline:
+    """The pipeline with a tokenizer that fits the miniature's small vocabulary."""
+    pipeline = load_pipeline(folder)
+    pipeline.register_modules(tokenizer=build_word_tokenizer(["a cat runs fast"], max_length=77))
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+@pytest.fixture(scope="module", params=VARIANTS)
+def converted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Converted:
+    return Converted(request.param, tmp_path_factory.mktemp(request.param))
+
+
+def test_there_and_back_changes_no_bit(converted: Converted, tmp_path: Path):
+    convert(converted.folder, tmp_path / "back.ckpt")
+    got = torch.load(tmp_path / "back.ckpt", weights_only=True)["state_dict"]
+    assert got.keys() == converted.official.keys()
+    for key, value in converted.official.items():
+        assert got[key].dtype == value.dtype, key
+        assert torch.equal(got[key], value), key
+
+
+def test_the_loaded_folder_computes_what_the_official_code_does(converted: Converted):
+    """The denoiser and what feeds it, and for one scaled model and the image model the samplers too."""
+    pipeline = load(converted.folder)
+    model = RebuiltModel(
+        unet=pipeline.unet,
+        vae=pipeline.vae,
+        text_encoder=pipeline.text_encoder,
+        image_encoder=getattr(pipeline, "image_encoder", None),
+        image_projector=getattr(pipeline, "image_projector", None),
+        signal_scale=pipeline.config["signal_scale"],
+    )
+    expected, sampled = converted.numbers.expected, converted.numbers.variant in ("t2v_1024_v1", "i2v_512_v1")
+    compared = 0
+    with torch.no_grad():
+        for name, got in outputs(converted.numbers, model):
+            if name.startswith("ddim.") and not sampled:
+                break
+            if name in expected:
+                assert relative_error(got, expected[name]) < LIMIT, name
+                compared += 1
+    assert compared > 8
+
+
+def test_the_loaded_folder_makes_videos(converted: Converted):
+    pipeline = load(converted.folder)
+    settings = {"num_frames": 3, "height": 32, "width": 48, "num_inference_steps": 2, "seeds": 1}
+    inputs = {"prompt": "a cat runs"}
+    if isinstance(pipeline, ImageToVideoPipeline):
+        inputs["image"] = Image.new("RGB", (40, 30), "red")
+    assert pipeline.generation_defaults.num_frames == 8
+    assert (pipeline.generation_defaults.height, pipeline.generation_defaults.width) == (64, 96)
+    frames = pipeline(**inputs, **settings, output_type="pt").frames
+    assert frames.shape == (1, 3, 3, 32, 48)
+    assert bool(frames.isfinite().all())
+    assert frames.std() > 0
+
+
+MEASURE = """
+import re, sys
+from pathlib import Path
+from videocrafter.checkpoints.to_folder import convert_to_folder
+from videocrafter.checkpoints.to_official import convert_to_official
+work, direction = Path(sys.argv[1]), sys.argv[2]
+def convert(name):
+    if direction == "there":
+        convert_to_folder(work / f"{name}.ckpt", work / name)
+    else:
+        convert_to_official(work / name, work / f"{name}_back.ckpt")
+def peak():
+    # Unlike what getrusage says, this does not begin at what the parent process had.
+    status = Path("/proc/self/status").read_text()
+    return int(re.search(r"VmHWM:\\s+(\\d+) kB", status)[1]) * 1024
+convert("small")
+before = peak()
+convert("large")
+print(peak() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the peak memory of a process in this way")
+def test_a_conversion_holds_no_second_model_in_memory(tmp_path: Path):
+    """Pages of the mapped files count too, although the system can drop them: the peak is the file's size at best."""
+    params = small_params()
+    save_checkpoint(tmp_path / "small.ckpt", random_checkpoint(official_model_from_config(params)))
+    params["unet_config"]["params"] |= {
+        "model_channels": 192,
+        "channel_mult": [1, 2],
+        "attention_resolutions": [1, 2],
+    }
+    source = save_checkpoint(tmp_path / "large.ckpt", random_checkpoint(official_model_from_config(params)))
+    size = source.stat().st_size
+    assert size > 100e6
+    for direction in ("there", "back"):
+        command = [sys.executable, "-c", MEASURE, str(tmp_path), direction]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert int(done.stdout) < 1.3 * size, direction

@@ -1,0 +1,111 @@
+"""`videocrafter convert`: what it says and what it refuses."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from click.testing import Result
+from torch import Tensor
+
+from tests.official_checkpoints import save_checkpoint, small_checkpoint, small_params, write_config
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture(scope="module")
+def t2v() -> dict[str, Tensor]:
+    return small_checkpoint()
+
+
+@pytest.fixture
+def source(tmp_path: Path, t2v: dict[str, Tensor]) -> Path:
+    return save_checkpoint(tmp_path / "model.ckpt", t2v)
+
+
+def refused(result: Result) -> str:
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr.startswith("Error: ")
+    assert result.stderr.count("\n") == 1
+    return result.stderr
+
+
+def test_there_and_back(cli: Run, source: Path, tmp_path: Path, t2v: dict[str, Tensor]):
+    folder, back = tmp_path / "model", tmp_path / "back.ckpt"
+    said = cli("convert", source, folder)
+    assert said.exit_code == 0
+    assert said.stderr == ""
+    assert "a VideoCrafter1-format checkpoint of another size (text to video" in said.stdout
+    count = sum(value.numel() for key, value in t2v.items() if key.startswith("model.diffusion_model."))
+    assert f"unet: {count / 1e3:.3g} k parameters" in said.stdout
+    assert f"Wrote {folder} (4.6 MB of weights, 27 tensors beside the networks)" in said.stdout
+    assert "Licence of the weights: that of the checkpoint you gave." in said.stdout
+    assert cli("convert", folder, back).exit_code == 0
+    got = torch.load(back, weights_only=True)["state_dict"]
+    assert got.keys() == t2v.keys()
+    assert all(torch.equal(got[key], value) for key, value in t2v.items())
+
+
+def test_options_arrive(cli: Run, source: Path, tmp_path: Path):
+    config = write_config(tmp_path / "model.yaml", small_params())
+    said = cli("convert", source, tmp_path / "a", "--dtype", "float16", "--config", config, "--drop-unused")
+    assert "Note: converted to float16" in said.stdout
+    assert "Note: unused tensors were left out" in said.stdout
+    again = cli("convert", source, tmp_path / "a", "--overwrite")
+    assert again.exit_code == 0
+    assert "Note: converted" not in again.stdout
+    assert "holds no averaged weights" in refused(cli("convert", source, tmp_path / "b", "--ema"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["nowhere.ckpt", "out"], "nowhere.ckpt does not exist"),
+        (["model.ckpt", "out.ckpt"], "out.ckpt is to be a folder"),
+        (["model.ckpt", "taken"], "taken exists already"),
+        (["model.ckpt", "holiday", "--overwrite"], "holds something else than a model"),
+        (["model.ckpt", "out", "--dtype", "int8"], "unknown dtype 'int8'; allowed are float32, bfloat16, float16"),
+        (["model.ckpt", "out", "--config", "nowhere.yaml"], "nowhere.yaml does not exist"),
+        (["model.ckpt", "model.ckpt/out"], "is a file, not a folder"),
+        (["holiday", "out"], "neither a pipeline folder"),
+        (["taken", "out"], "taken cannot be converted: it is incomplete"),
+        (["taken", "out.ckpt", "--dtype", "float16", "--ema"], "--dtype and --ema: only for a checkpoint"),
+    ],
+)
+def test_bad_input(
+    cli: Run, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], reason: str
+):
+    for name, file in (("holiday", "photo.png"), ("taken", "model_index.json")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / file).write_text('{"_class_name": "TextToVideoPipeline"}')
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    assert reason in refused(cli("convert", *arguments))
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+class RunsCode:
+    def __reduce__(self) -> Any:
+        return os.mkdir, ("it_ran",)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ({"state_dict": {"model.x": RunsCode()}}, "wants to run code"),
+        ({"lora_unet_a.lora_down.weight": torch.ones(1)}, "seems to be a LoRA; it goes on top of a model"),
+        ({"first_stage_model.quant_conv.weight": torch.ones(1)}, "seems to be a VAE alone"),
+        ({"epoch": 3}, "holds no tensors"),
+    ],
+)
+def test_files_that_are_no_model(cli: Run, tmp_path: Path, content: Any, reason: str):
+    torch.save(content, tmp_path / "model.ckpt")
+    assert reason in refused(cli("convert", tmp_path / "model.ckpt", tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_that_has_no_official_form(cli: Run, t2v_folder: Path, tmp_path: Path):
+    assert "no counterpart" in refused(cli("convert", t2v_folder, tmp_path / "model.ckpt"))

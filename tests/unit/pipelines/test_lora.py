@@ -1,0 +1,338 @@
+import copy
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+from diffusers.loaders import StableDiffusionLoraLoaderMixin
+from peft import LoraConfig
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from tests.tiny_loras import (
+    Layers,
+    adapter_config,
+    as_kohya,
+    as_lora_down,
+    as_peft,
+    as_processors,
+    merge,
+    random_lora,
+    with_alpha_as_rank,
+)
+from tests.tiny_sd import TEXT_WIDTH, save_tiny_sd, tiny_sd_unet, tiny_text_encoder
+from videocrafter.checkpoints.lora_file import ADAPTER_METADATA, LORA_FILE
+from videocrafter.checkpoints.sd_init import init_from_sd
+from videocrafter.models.unet import VideoUNet
+from videocrafter.pipelines.text_to_video import TextToVideoPipeline
+
+EQUAL = {"rtol": 0, "atol": 1e-5}
+IDS = torch.tensor([[512, 3, 77, 513, 0, 0, 0, 0, 0]])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A video model that is Stable Diffusion's, frame by frame."""
+    root = tmp_path_factory.mktemp("lora")
+    return init_from_sd(save_tiny_sd(root / "sd"), root / "model").folder
+
+
+@pytest.fixture(scope="module")
+def loaded(folder: Path) -> TextToVideoPipeline:
+    return TextToVideoPipeline.from_pretrained(folder)
+
+
+@pytest.fixture
+def pipeline(loaded: TextToVideoPipeline) -> TextToVideoPipeline:
+    """A copy to do with as one likes."""
+    fresh = TextToVideoPipeline(**copy.deepcopy(loaded.components))
+    fresh.set_progress_bar_config(disable=True)
+    return fresh
+
+
+@torch.no_grad()
+def video(network: VideoUNet, num_frames: int = 1) -> Tensor:
+    """What the network makes of fixed frames, text and fps: `[B, C, T, H, W]`."""
+    generator = torch.Generator().manual_seed(1)
+    clips = torch.randn(2, 4, num_frames, 8, 4, generator=generator)
+    text = torch.randn(2, 7, TEXT_WIDTH, generator=generator)
+    return network(clips, torch.tensor([10, 800]), text, torch.tensor([8.0, 24.0]))
+
+
+@torch.no_grad()
+def images(network: UNet2DConditionModel, num_frames: int = 1) -> Tensor:
+    """The same from Stable Diffusion's network."""
+    generator = torch.Generator().manual_seed(1)
+    clips = torch.randn(2, 4, num_frames, 8, 4, generator=generator)
+    text = torch.randn(2, 7, TEXT_WIDTH, generator=generator)
+    timesteps = torch.tensor([10, 800])
+    return torch.stack([network(clip, timesteps, text).sample for clip in clips.unbind(2)], dim=2)
+
+
+@torch.no_grad()
+def text(pipeline: TextToVideoPipeline) -> Tensor:
+    return pipeline.text_encoder(input_ids=IDS).last_hidden_state
+
+
+def merged(*loras: tuple[Layers, float]) -> UNet2DConditionModel:
+    """Stable Diffusion's network with LoRAs added to its weights by the definition."""
+    network = tiny_sd_unet()
+    for layers, weight in loras:
+        merge(network, layers, weight)
+    return network
+
+
+EVERYTHING = random_lora(tiny_sd_unet())
+ATTENTION = random_lora(tiny_sd_unet(), lambda name: ".attn" in name, seed=1)
+
+
+@pytest.mark.parametrize(
+    ("layers", "layout"),
+    [
+        (EVERYTHING, as_kohya),
+        (with_alpha_as_rank(EVERYTHING), as_peft),
+        (with_alpha_as_rank(EVERYTHING), as_lora_down),
+        (with_alpha_as_rank(ATTENTION), as_processors),
+    ],
+    ids=["kohya", "peft", "lora_down", "processors"],
+)
+def test_a_lora_of_stable_diffusion_does_to_every_frame_what_it_does_there(
+    pipeline: TextToVideoPipeline, layers: Layers, layout: Callable[[Layers], dict[str, Tensor]]
+) -> None:
+    done = pipeline.load_lora_weights(layout(layers))
+    assert done.note is None
+    assert done.num_layers == {"unet": len(layers)}
+    for num_frames in (1, 3):
+        expected = images(merged((layers, 1.0)), num_frames)
+        assert (expected - images(tiny_sd_unet(), num_frames)).abs().max() > 0.1
+        torch.testing.assert_close(video(pipeline.unet, num_frames), expected, **EQUAL)
+
+
+@pytest.mark.parametrize("layout", [as_kohya, as_peft, as_lora_down, as_processors], ids=lambda one: one.__name__)
+def test_diffusers_own_loader_comes_to_the_same(
+    pipeline: TextToVideoPipeline, layout: Callable[[Layers], dict[str, Tensor]]
+) -> None:
+    layers = with_alpha_as_rank(ATTENTION)
+    if layout is as_kohya:
+        # diffusers loses an alpha that only some attention layers have.
+        layers = {name: copy.copy(one) for name, one in layers.items() if one.rank == 2}
+    network = tiny_sd_unet()
+    state, alphas = StableDiffusionLoraLoaderMixin.lora_state_dict(layout(layers))
+    network.load_lora_adapter(state, prefix="unet", network_alphas=alphas)
+    pipeline.load_lora_weights(layout(layers))
+    torch.testing.assert_close(video(pipeline.unet), images(network), **EQUAL)
+
+
+def test_alpha_in_the_header_of_a_file_counts(pipeline: TextToVideoPipeline, tmp_path: Path) -> None:
+    header = {ADAPTER_METADATA: json.dumps(adapter_config(EVERYTHING))}
+    save_file(as_peft(EVERYTHING), tmp_path / "style.safetensors", metadata=header)
+    pipeline.load_lora_weights(tmp_path / "style.safetensors")
+    torch.testing.assert_close(video(pipeline.unet), images(merged((EVERYTHING, 1.0))), **EQUAL)
+
+
+def test_both_networks_are_changed_and_unloading_leaves_no_trace(pipeline: TextToVideoPipeline) -> None:
+    before, text_before = video(pipeline.unet, 3), text(pipeline)
+    names = list(pipeline.unet.state_dict())
+    text_layers = random_lora(tiny_text_encoder(), seed=4)
+    done = pipeline.load_lora_weights(as_kohya(EVERYTHING) | as_kohya(text_layers, "lora_te_"))
+    assert done.num_layers == {"unet": len(EVERYTHING), "text_encoder": len(text_layers)}
+    reference = tiny_text_encoder()
+    merge(reference, text_layers)
+    with torch.no_grad():
+        expected = reference(input_ids=IDS).last_hidden_state
+    assert (expected - text_before).abs().max() > 0.01
+    torch.testing.assert_close(text(pipeline), expected, **EQUAL)
+    assert not torch.allclose(video(pipeline.unet, 3), before, atol=0.1)
+
+    pipeline.unload_lora_weights()
+    assert torch.equal(video(pipeline.unet, 3), before)
+    assert torch.equal(text(pipeline), text_before)
+    assert list(pipeline.unet.state_dict()) == names
+    assert pipeline.get_list_adapters() == {}
+
+
+def test_several_loras_add_up_each_with_its_weight(pipeline: TextToVideoPipeline) -> None:
+    text_layers = random_lora(tiny_text_encoder(), seed=4)
+    text_before = text(pipeline)
+    pipeline.load_lora_weights(as_kohya(EVERYTHING), "all")
+    pipeline.load_lora_weights(as_kohya(ATTENTION) | as_kohya(text_layers, "lora_te_"), "attention")
+    # What was loaded is active, without being asked for.
+    expected = images(merged((EVERYTHING, 1.0), (ATTENTION, 1.0)))
+    torch.testing.assert_close(video(pipeline.unet), expected, **EQUAL)
+
+    pipeline.set_adapters(["attention", "all"], [0.25, -0.5])
+    expected = images(merged((EVERYTHING, -0.5), (ATTENTION, 0.25)))
+    torch.testing.assert_close(video(pipeline.unet), expected, **EQUAL)
+    reference = tiny_text_encoder()
+    merge(reference, text_layers, 0.25)
+    with torch.no_grad():
+        torch.testing.assert_close(text(pipeline), reference(input_ids=IDS).last_hidden_state, **EQUAL)
+
+    pipeline.set_adapters("all", 0.5)
+    torch.testing.assert_close(video(pipeline.unet), images(merged((EVERYTHING, 0.5))), **EQUAL)
+    torch.testing.assert_close(text(pipeline), text_before, **EQUAL)
+    # A third one joins without changing the weight of the first.
+    third = random_lora(tiny_sd_unet(), lambda name: "proj_in" in name, seed=5)
+    pipeline.load_lora_weights(as_kohya(third))
+    expected = images(merged((EVERYTHING, 0.5), (third, 1.0)))
+    torch.testing.assert_close(video(pipeline.unet), expected, **EQUAL)
+    assert sorted(pipeline.unet.peft_config) == ["all", "attention", "default_0"]
+
+    pipeline.disable_lora()
+    torch.testing.assert_close(video(pipeline.unet), images(tiny_sd_unet()), **EQUAL)
+    pipeline.enable_lora()
+    pipeline.delete_adapters("all")
+    torch.testing.assert_close(video(pipeline.unet), images(merged((third, 1.0))), **EQUAL)
+    # What was silent stays silent.
+    pipeline.delete_adapters(["default_0"])
+    torch.testing.assert_close(video(pipeline.unet), images(tiny_sd_unet()), **EQUAL)
+    pipeline.set_adapters("attention")
+    torch.testing.assert_close(video(pipeline.unet), images(merged((ATTENTION, 1.0))), **EQUAL)
+
+
+def test_fusing_scales_and_can_be_taken_back(pipeline: TextToVideoPipeline) -> None:
+    pipeline.load_lora_weights(as_kohya(EVERYTHING), "all")
+    pipeline.load_lora_weights(as_kohya(ATTENTION), "attention")
+    pipeline.set_adapters(["all", "attention"], [1.0, 0.5])
+    active = video(pipeline.unet)
+    for _ in range(2):
+        pipeline.fuse_lora(0.5)
+        expected = images(merged((EVERYTHING, 0.5), (ATTENTION, 0.25)))
+        torch.testing.assert_close(video(pipeline.unet), expected, **EQUAL)
+        pipeline.unfuse_lora()
+        torch.testing.assert_close(video(pipeline.unet), active, **EQUAL)
+    pipeline.set_adapters("attention", 0.5)
+    pipeline.fuse_lora()
+    torch.testing.assert_close(video(pipeline.unet), images(merged((ATTENTION, 0.5))), **EQUAL)
+
+
+def test_a_fused_model_can_be_saved_without_its_lora(pipeline: TextToVideoPipeline, tmp_path: Path) -> None:
+    pipeline.load_lora_weights(as_kohya(EVERYTHING))
+    with pytest.raises(ValueError, match=r"LoRAs are loaded \(default_0\): unload_lora_weights\(\)"):
+        pipeline.save_pretrained(tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+    pipeline.fuse_lora()
+    pipeline.unload_lora_weights()
+    pipeline.save_pretrained(tmp_path / "model")
+    again = TextToVideoPipeline.from_pretrained(tmp_path / "model")
+    torch.testing.assert_close(video(again.unet), images(merged((EVERYTHING, 1.0))), **EQUAL)
+
+
+def test_what_is_saved_can_be_loaded_and_is_in_diffusers_layout(
+    pipeline: TextToVideoPipeline, tmp_path: Path
+) -> None:
+    text_layers = random_lora(tiny_text_encoder(), seed=4)
+    pipeline.load_lora_weights(as_kohya(EVERYTHING) | as_kohya(text_layers, "lora_te_"), "one")
+    pipeline.load_lora_weights(as_kohya(ATTENTION), "other")
+    with pytest.raises(ValueError, match="say which LoRA to save by adapter_name; loaded are one, other"):
+        pipeline.save_lora_weights(tmp_path / "lora")
+    path = pipeline.save_lora_weights(tmp_path / "lora", "one")
+    assert path == tmp_path / "lora" / LORA_FILE
+    assert [one.name for one in path.parent.iterdir()] == [LORA_FILE]
+    with pytest.raises(ValueError, match="exists already"):
+        pipeline.save_lora_weights(tmp_path / "lora", "one")
+    pipeline.save_lora_weights(tmp_path / "lora", "one", overwrite=True)
+
+    keys = list(load_file(path))
+    assert len(keys) == 2 * (len(EVERYTHING) + len(text_layers))
+    assert "unet.down_stages.0.layers.0.spatial.blocks.0.self_attention.to_q.lora_A.weight" in keys
+    with safe_open(path, framework="pt") as file:
+        settings = json.loads(file.metadata()[ADAPTER_METADATA])
+    for network in ("unet", "text_encoder"):
+        own = {key.removeprefix(f"{network}."): value for key, value in settings.items() if key.startswith(network)}
+        assert len(LoraConfig(**own).target_modules or ()) == len({"unet": EVERYTHING}.get(network, text_layers))
+
+    pipeline.set_adapters("one")
+    expected, expected_text = video(pipeline.unet), text(pipeline)
+    pipeline.unload_lora_weights()
+    pipeline.load_lora_weights(tmp_path / "lora")
+    assert torch.equal(video(pipeline.unet), expected)
+    assert torch.equal(text(pipeline), expected_text)
+
+
+def test_a_lora_trained_on_the_video_network_is_kept_and_loaded(
+    pipeline: TextToVideoPipeline, tmp_path: Path
+) -> None:
+    """Temporal layers included, which no Stable Diffusion LoRA reaches."""
+    pipeline.unet.add_adapter(LoraConfig(r=2, lora_alpha=6, target_modules=r".*temporal\..*to_[qv]"), "motion")
+    for name, parameter in pipeline.unet.named_parameters():
+        if "lora_B" in name or name.endswith("temporal.proj_out.weight"):
+            torch.nn.init.normal_(parameter, std=0.3)
+    expected = video(pipeline.unet, 3)
+    pipeline.save_lora_weights(tmp_path)
+    pipeline.unload_lora_weights()
+    assert (video(pipeline.unet, 3) - expected).abs().max() > 0.001
+    done = pipeline.load_lora_weights(tmp_path)
+    assert (done.note, done.adapter_name) == (None, "default_0")
+    torch.testing.assert_close(video(pipeline.unet, 3), expected, **EQUAL)
+
+
+def test_half_precision_stays_half_precision(pipeline: TextToVideoPipeline) -> None:
+    pipeline.to(dtype=torch.bfloat16)
+    pipeline.load_lora_weights(as_kohya(EVERYTHING))
+    assert {parameter.dtype for parameter in pipeline.unet.parameters()} == {torch.bfloat16}
+
+
+def test_a_lora_changes_the_video_that_a_seed_gives(pipeline: TextToVideoPipeline) -> None:
+    def frames() -> Tensor:
+        settings = {"num_frames": 2, "height": 8, "width": 8, "num_inference_steps": 2, "seeds": 1}
+        return pipeline("a cat", output_type="pt", **settings).frames
+
+    before = frames()
+    pipeline.load_lora_weights(as_kohya(EVERYTHING))
+    changed = frames()
+    pipeline.unload_lora_weights()
+    assert (changed - before).abs().max() > 0.01
+    assert torch.equal(frames(), before)
+
+
+def test_what_cannot_be_done_is_one_line(pipeline: TextToVideoPipeline, tmp_path: Path) -> None:
+    def refused(what: str, call: Callable[[], object]) -> None:
+        with pytest.raises(ValueError, match=what) as caught:
+            call()
+        assert "\n" not in str(caught.value)
+
+    state = as_kohya(ATTENTION)
+    refused("there is no LoRA to fuse", pipeline.fuse_lora)
+    refused("there is no LoRA 'a'; loaded are none", lambda: pipeline.set_adapters("a"))
+    refused("loaded are none", lambda: pipeline.save_lora_weights(tmp_path))
+    refused("there is no LoRA at", lambda: pipeline.load_lora_weights(tmp_path / "nothing.safetensors"))
+    refused("the adapter_name 'v1.0' cannot be used", lambda: pipeline.load_lora_weights(state, "v1.0"))
+    refused("Stable Diffusion 1.x", lambda: pipeline.load_lora_weights(_for_sd_1(), "a"))
+    assert pipeline.get_list_adapters() == {}
+
+    pipeline.load_lora_weights(state, "a")
+    refused("a LoRA 'a' is loaded already", lambda: pipeline.load_lora_weights(state, "a"))
+    refused("there is no LoRA 'b'; loaded are a", lambda: pipeline.set_adapters(["a", "b"]))
+    refused("there is no LoRA 'b'", lambda: pipeline.delete_adapters("b"))
+    refused("1 LoRAs and 2 weights were given", lambda: pipeline.set_adapters(["a"], [1.0, 2.0]))
+    pipeline.fuse_lora()
+    for change in (
+        lambda: pipeline.load_lora_weights(state, "b"),
+        lambda: pipeline.set_adapters("a", 0.5),
+        lambda: pipeline.delete_adapters("a"),
+        pipeline.fuse_lora,
+    ):
+        refused("LoRAs are fused into the weights; call unfuse_lora", change)
+    pipeline.unload_lora_weights()
+    pipeline.text_encoder.to("meta")
+    refused("the layers of the text_encoder are offloaded one by one", lambda: pipeline.load_lora_weights(state))
+
+
+def test_what_is_left_out_is_told(pipeline: TextToVideoPipeline, tmp_path: Path) -> None:
+    state = as_kohya(ATTENTION)
+    state |= {key.replace("down_blocks_0", "down_blocks_7"): value for key, value in state.items()}
+    save_file({key: value.clone() for key, value in state.items()}, tmp_path / "lora.safetensors")
+    done = pipeline.load_lora_weights(tmp_path / "lora.safetensors")
+    assert done.num_layers == {"unet": len(ATTENTION)}
+    assert done.note is not None
+    assert done.note.startswith("16 of the LoRA's 64 layers do not fit and are left out (lora_unet_down_blocks_7")
+    shutil.rmtree(tmp_path)
+
+
+def _for_sd_1() -> dict[str, Tensor]:
+    return as_kohya(random_lora(tiny_sd_unet(cross_attention_dim=768), lambda name: "attn2" in name))
