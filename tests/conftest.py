@@ -14,6 +14,12 @@ settings.load_profile("house")
 
 
 @pytest.fixture(autouse=True)
+def _cache_of_its_own(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or fills the user's cache of converted models."""
+    monkeypatch.setenv("VIDEOCRAFTER_HOME", str(tmp_path_factory.getbasetemp() / "videocrafter-home"))
+
+
+@pytest.fixture(autouse=True)
 def _settled_torch() -> None:
     """Seed torch for tests that use it, without importing it for those that do not."""
     torch = sys.modules.get("torch")

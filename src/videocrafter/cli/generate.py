@@ -2,109 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Any
 
 import typer
 
+from videocrafter.cli import generate_options as option
 from videocrafter.cli.errors import bad_input
+from videocrafter.cli.generate_loras import parse_lora
 from videocrafter.cli.generate_request import (
     GenerateOptions,
     check_options,
     clean_text,
-    read_prompts,
     read_recording,
     repeat_recording,
 )
-
-_SETTINGS = "Settings (default: what the model recommends)"
-_FILES = "Files"
-_RUN = "Run"
-
-
-def _option(*names: str, about: str, panel: str | None = None, metavar: str | None = None) -> typer.models.OptionInfo:
-    return typer.Option(*names, help=about, rich_help_panel=panel, metavar=metavar, show_default=False)
-
-
-Prompts = Annotated[list[str] | None, typer.Argument(metavar="PROMPT...", help="What to show.", show_default=False)]
-Output = Annotated[
-    Path,
-    _option(
-        "--output",
-        "-o",
-        metavar="OUT",
-        about="OUT.mp4, OUT.gif, or a name without suffix for a folder of PNGs.",
-    ),
-]
-PromptsFile = Annotated[
-    Path | None,
-    _option("--prompts", about="Text file with one prompt per line; # begins a comment.", panel=_FILES),
-]
-Picture = Annotated[
-    Path | None, _option("--image", "-i", about="Picture whose content the video keeps.", panel=_FILES)
-]
-Repeat = Annotated[
-    Path | None,
-    _option(
-        "--from",
-        metavar="VIDEO",
-        about="Repeat a video that videocrafter made; other options win.",
-        panel=_FILES,
-    ),
-]
-ContactSheet = Annotated[
-    Path | None,
-    _option("--contact-sheet", metavar="PNG", about="Also draw all frames on one picture.", panel=_FILES),
-]
-Overwrite = Annotated[bool, _option("--overwrite", about="Replace files that exist.", panel=_FILES)]
-ImageScale = Annotated[
-    float | None,
-    _option("--image-scale", about="Weight of the image against the text; 0 ignores it.", panel=_SETTINGS),
-]
-Negative = Annotated[str | None, _option("--negative", about="What not to show.", panel=_SETTINGS)]
-Frames = Annotated[int | None, _option("--frames", about="Frames per video.", panel=_SETTINGS)]
-Height = Annotated[int | None, _option("--height", about="Pixels.", panel=_SETTINGS)]
-Width = Annotated[int | None, _option("--width", about="Pixels.", panel=_SETTINGS)]
-Fps = Annotated[
-    float | None, _option("--fps", about="Motion speed: higher means less motion per frame.", panel=_SETTINGS)
-]
-PlaybackFps = Annotated[
-    float | None, _option("--playback-fps", about="Frame rate of the file; default: --fps.", panel=_SETTINGS)
-]
-Steps = Annotated[int | None, _option("--steps", about="Denoising steps.", panel=_SETTINGS)]
-Guidance = Annotated[
-    float | None, _option("--guidance", about="How strictly to follow the prompt; 1 is off.", panel=_SETTINGS)
-]
-GuidanceRescale = Annotated[
-    float | None, _option("--guidance-rescale", about="0 to 1, against over-exposure.", panel=_SETTINGS)
-]
-Eta = Annotated[float | None, _option("--eta", about="0 to 1, fresh noise in DDIM.", panel=_SETTINGS)]
-Seed = Annotated[
-    int | None,
-    _option("--seed", about="Same seed, same video; default: random, and recorded.", panel=_SETTINGS),
-]
-Scheduler = Annotated[
-    str | None, _option("--scheduler", about="Sampler: ddim, dpm++2m, unipc, euler …", panel=_SETTINGS)
-]
-Model = Annotated[
-    str | None,
-    _option(
-        "--model",
-        "-m",
-        about="Name (see: videocrafter models) or pipeline folder; default: tiny.",
-        panel=_RUN,
-    ),
-]
-NumVideos = Annotated[
-    int, _option("--num-videos", "-n", about="Videos per prompt, with seeds SEED, SEED + 1, …", panel=_RUN)
-]
-BatchSize = Annotated[
-    int,
-    _option("--batch-size", about="Videos computed together; more is faster and needs more memory.", panel=_RUN),
-]
-Device = Annotated[str, _option("--device", about="cpu, cuda, cuda:1, mps or auto (default).", panel=_RUN)]
-Precision = Annotated[str | None, _option("--dtype", about="float32 (default), bfloat16 or float16.", panel=_RUN)]
-Quiet = Annotated[bool, _option("--quiet", "-q", about="Print only the names of the files written.", panel=_RUN)]
+from videocrafter.cli.picture_pairing import pair_with_pictures
+from videocrafter.cli.prompt_files import PromptFile, PromptRow, read_prompt_file
 
 
 def register(app: typer.Typer) -> None:
@@ -113,32 +29,49 @@ def register(app: typer.Typer) -> None:
 
 
 def generate(
-    output: Output,
-    prompt: Prompts = None,
-    prompts: PromptsFile = None,
-    image: Picture = None,
-    from_: Repeat = None,
-    contact_sheet: ContactSheet = None,
-    overwrite: Overwrite = False,
-    negative: Negative = None,
-    frames: Frames = None,
-    height: Height = None,
-    width: Width = None,
-    fps: Fps = None,
-    playback_fps: PlaybackFps = None,
-    steps: Steps = None,
-    guidance: Guidance = None,
-    guidance_rescale: GuidanceRescale = None,
-    eta: Eta = None,
-    image_scale: ImageScale = None,
-    seed: Seed = None,
-    scheduler: Scheduler = None,
-    model: Model = None,
-    num_videos: NumVideos = 1,
-    batch_size: BatchSize = 1,
-    device: Device = "auto",
-    dtype: Precision = None,
-    quiet: Quiet = False,
+    output: option.Output,
+    prompt: option.Prompts = None,
+    image: option.Picture = None,
+    fit: option.Fit = None,
+    image_end: option.ImageEnd = None,
+    video: option.Video = None,
+    strength: option.Strength = None,
+    continued: option.Continued = None,
+    prompts: option.PromptsFile = None,
+    from_: option.Repeat = None,
+    contact_sheet: option.ContactSheet = None,
+    preview: option.Preview = None,
+    preview_every: option.PreviewEvery = 1,
+    overwrite: option.Overwrite = False,
+    negative: option.Negative = None,
+    frames: option.Frames = None,
+    loop: option.Loop = None,
+    height: option.Height = None,
+    width: option.Width = None,
+    fps: option.Fps = None,
+    playback_fps: option.PlaybackFps = None,
+    steps: option.Steps = None,
+    guidance: option.Guidance = None,
+    image_scale: option.ImageScale = None,
+    seed: option.Seed = None,
+    scheduler: option.Scheduler = None,
+    spacing: option.Spacing = None,
+    zero_terminal_snr: option.ZeroTerminalSnr = None,
+    guidance_rescale: option.GuidanceRescale = None,
+    guidance_interval: option.GuidanceInterval = None,
+    image_guidance: option.ImageGuidance = None,
+    temporal_guidance: option.TemporalGuidance = None,
+    eta: option.Eta = None,
+    window: option.Window = None,
+    window_overlap: option.WindowOverlap = None,
+    model: option.Model = None,
+    lora: option.Lora = None,
+    num_videos: option.NumVideos = 1,
+    batch_size: option.BatchSize = 1,
+    device: option.Device = "auto",
+    dtype: option.Precision = None,
+    ignore_memory: option.IgnoreMemory = False,
+    quiet: option.Quiet = False,
 ) -> None:
     """Make a video from each prompt; with --image, one that keeps what the picture shows.
 
@@ -146,13 +79,20 @@ def generate(
     stands OUT.mp4.json with every setting, which is also in the file: --from OUT.mp4 makes the video again.
     """
     with bad_input():
-        texts = [*(prompt or []), *(read_prompts(prompts) if prompts else ())]
         options = GenerateOptions(
             output=output,
-            prompts=tuple(clean_text(text) for text in texts),
             negative_prompt=None if negative is None else clean_text(negative),
             image=image,
+            image_fit=fit,
             image_scale=image_scale,
+            image_guidance_scale=image_guidance,
+            image_end=image_end,
+            video=video,
+            strength=strength,
+            continued=continued,
+            loop=loop,
+            window=window,
+            window_overlap=window_overlap,
             num_frames=frames,
             height=height,
             width=width,
@@ -161,9 +101,14 @@ def generate(
             num_inference_steps=steps,
             guidance_scale=guidance,
             guidance_rescale=guidance_rescale,
+            guidance_interval=guidance_interval,
+            temporal_guidance_scale=temporal_guidance,
             eta=eta,
             seed=seed,
             scheduler=scheduler,
+            spacing=spacing,
+            zero_terminal_snr=zero_terminal_snr,
+            loras=tuple(parse_lora(clean_text(text)) for text in lora or ()),
             model=model,
             dtype=dtype,
             device=device,
@@ -171,11 +116,27 @@ def generate(
             batch_size=batch_size,
             overwrite=overwrite,
             quiet=quiet,
+            ignore_memory=ignore_memory,
             contact_sheet=contact_sheet,
+            preview=preview,
+            preview_every=preview_every,
         )
-        if from_ is not None:
-            options = repeat_recording(options, read_recording(from_), from_)
-        check_options(options)
+        options = _resolve(options, prompt or [], prompts, from_)
     from videocrafter.cli.generate_run import run
 
     run(options)
+
+
+def _resolve(
+    options: GenerateOptions, prompts: Sequence[str], prompts_file: Path | None, repeated: Path | None
+) -> GenerateOptions:
+    """Add the prompts with their pictures, and what a recording says of all that was not given; check it all."""
+    file = PromptFile(rows=()) if prompts_file is None else read_prompt_file(prompts_file)
+    rows = [*(PromptRow(prompt=clean_text(text)) for text in prompts), *file.rows]
+    sizes: dict[str, Any] = {name: value for name, value in file.sizes.items() if getattr(options, name) is None}
+    options = replace(options, rows=tuple(rows), **sizes)
+    if repeated is not None:
+        options = repeat_recording(options, read_recording(repeated), repeated)
+    options = replace(options, rows=pair_with_pictures(options.rows, options.image, prompts_file))
+    check_options(options)
+    return options

@@ -41,6 +41,20 @@ def check_outputs(
         check_writable(contact_sheet, overwrite=overwrite)
 
 
+def check_preview(preview: Path | None, outputs: list[Path], contact_sheet: Path | None, overwrite: bool) -> None:
+    """Raise ValueError if the preview cannot be written, or stands in the way of what is written later."""
+    from videocrafter.media.atomic_write import check_writable
+
+    if preview is None:
+        return
+    check_writable(preview, overwrite=overwrite)
+    if contact_sheet is not None and contact_sheet.absolute() == preview.absolute():
+        raise ValueError(f"the preview and the contact sheet are both to be {preview}; give them different names")
+    folders = [path.absolute() for path in outputs if path.suffix == ""]
+    if any(folder in preview.absolute().parents for folder in folders):
+        raise ValueError(f"the preview {preview} lies in the folder that the frames go to; put it beside that")
+
+
 def is_empty_folder(path: Path) -> bool:
     """Whether `path` is a folder with nothing in it."""
     return path.is_dir() and not any(path.iterdir())

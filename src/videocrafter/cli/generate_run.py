@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,19 +13,19 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from videocrafter.cli.errors import bad_input
-from videocrafter.cli.generate_outputs import check_outputs, is_empty_folder, plan_outputs
+from videocrafter.cli.generate_inputs import Inputs, read_inputs
+from videocrafter.cli.generate_outputs import check_outputs, check_preview, is_empty_folder, plan_outputs
+from videocrafter.cli.generate_recording import record_of_run, record_of_video
 from videocrafter.cli.generate_request import GenerateOptions
-from videocrafter.presets import resolve_model
+from videocrafter.cli.model_choice import model_folder
+from videocrafter.cli.prompt_files import PromptRow
 
 if TYPE_CHECKING:
     import numpy as np
     from rich.console import Console
 
-    from videocrafter.pipelines.image_to_video import ImageToVideoPipeline
+    from videocrafter.cli.generate_way import Pipeline, Way
     from videocrafter.pipelines.settings import VideoRequest
-    from videocrafter.pipelines.text_to_video import TextToVideoPipeline
-
-    Pipeline = TextToVideoPipeline | ImageToVideoPipeline
 
 _LARGEST_SEED = 2**32
 _CAPTION_LENGTH = 80
@@ -40,7 +39,7 @@ class Run:
     folder: Path
     outputs: list[Path]
     console: Console
-    image: np.ndarray | None = None
+    inputs: Inputs
     recording: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     for_sheet: list[tuple[np.ndarray, str]] = field(default_factory=list)
@@ -66,18 +65,25 @@ class Run:
         if not self.options.quiet:
             self.console.print(f"note: {text}", markup=False, soft_wrap=True)
 
+    def row(self, index: int) -> PromptRow:
+        """The prompt of the video number `index`."""
+        return self.options.rows[index // self.options.num_videos]
+
 
 def run(options: GenerateOptions) -> None:
     """Make and write all videos that were asked for, or say in one line why not."""
     this = _prepare(options)
     with this.phase("imports and model"):
         pipeline = _load(this)
+    from videocrafter.cli.generate_way import choose_way
+
     with bad_input():
-        request = _request(this, pipeline)
-    for text in pipeline.notes(request):
+        way = choose_way(pipeline, options, this.inputs)
+        request = _request(this, pipeline, way)
+    for text in way.notes(request):
         this.note(text)
-    _record_settings(this, pipeline, request)
-    _generate_and_write(this, pipeline, request)
+    this.recording |= record_of_run(options, pipeline, way, request, this.inputs)
+    _generate_and_write(this, pipeline, way, request)
     if options.contact_sheet is not None:
         _write_contact_sheet(this, options.contact_sheet)
     if not options.quiet:
@@ -90,144 +96,164 @@ def _prepare(options: GenerateOptions) -> Run:
     from rich.console import Console
 
     with bad_input():
-        folder = resolve_model(options.model_name, options.task)
         outputs = plan_outputs(options.output, options.num_outputs)
         check_outputs(outputs, options.contact_sheet, options.playback_fps, options.overwrite)
-        this = Run(options, folder, outputs, Console(stderr=True, highlight=False))
-        if options.image is not None:
-            from videocrafter.media.image_file import read_image
-
-            this.image = read_image(options.image)
-            this.recording["image"] = str(options.image.absolute())
-            this.recording["image_sha256"] = hashlib.sha256(options.image.read_bytes()).hexdigest()
-            if options.expected_image_sha256 not in (None, this.recording["image_sha256"]):
-                raise ValueError(
-                    f"{options.image} has changed since the video was made; give the picture with --image"
-                )
+        check_preview(options.preview, outputs, options.contact_sheet, options.overwrite)
+        console = Console(stderr=True, highlight=False)
+        this = Run(options, Path(), outputs, console, inputs=read_inputs(options))
+        this.folder = model_folder(options.model_name, options.task, quiet=options.quiet)
     return this
 
 
 def _load(this: Run) -> Pipeline:
     """Import, load and set up the pipeline: scheduler, device and precision as asked."""
-    from videocrafter.pipelines.model_folder import PIPELINE_TASKS, check_model_folder, fingerprint
+    from videocrafter.pipelines.model_folder import check_model_folder, fingerprint
 
     options = this.options
     with bad_input():
-        index = check_model_folder(this.folder)
-        if PIPELINE_TASKS[index["_class_name"]] != options.task:
-            trouble = "needs an image (--image)" if options.task == "t2v" else "takes no image"
-            raise ValueError(f"the model {options.model_name} {trouble}")
+        _check_task(options, check_model_folder(this.folder)["_class_name"])
         this.recording["model_hash"] = fingerprint(this.folder)
         if options.expected_model_hash not in (None, this.recording["model_hash"]):
             this.note(f"the model {options.model_name} has changed since the video was made; expect another video")
     with this.status("loading the model"), bad_input():
+        from videocrafter.cli.generate_loras import add_loras
         from videocrafter.cli.hardware import choose_device, choose_dtype
+        from videocrafter.cli.memory_check import check_memory
         from videocrafter.cli.quiet_libraries import silence_libraries
-        from videocrafter.diffusion.schedulers import build_scheduler
         from videocrafter.pipelines.loading import load_pipeline
 
         silence_libraries()
         device, dtype = choose_device(options.device), choose_dtype(options.dtype)
+        check_memory(options, this.folder, device, dtype)
         pipeline = load_pipeline(this.folder, device=device, dtype=dtype)
-        if options.scheduler is not None:
-            pipeline.scheduler = build_scheduler(options.scheduler, pipeline.scheduler.config)
+        stretched = bool(options.zero_terminal_snr)
+        notes = pipeline.use_scheduler(options.scheduler, spacing=options.spacing, zero_terminal_snr=stretched)
+        for text in [*notes, *add_loras(pipeline, options.loras)]:
+            this.note(text)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
 
-def _request(this: Run, pipeline: Pipeline) -> VideoRequest:
-    options = this.options
+def _check_task(options: GenerateOptions, class_name: str) -> None:
+    """Raise ValueError if the model's task is not what was asked for."""
+    from videocrafter.pipelines.model_folder import PIPELINE_TASKS
+
+    task = PIPELINE_TASKS[class_name]
+    # A clip can stand in for the image, and two pictures can be the ends of a video of any model.
+    if task == options.task or (task == "i2v" and options.clip is not None):
+        return
+    if task == "t2v" and options.image_end is not None:
+        return
+    trouble = "needs an image (--image)" if task == "i2v" else "takes no image"
+    raise ValueError(f"the model {options.model_name} {trouble}")
+
+
+def _request(this: Run, pipeline: Pipeline, way: Way) -> VideoRequest:
+    options, defaults, clip = this.options, pipeline.generation_defaults, this.inputs.clip
     seed = secrets.randbelow(_LARGEST_SEED) if options.seed is None else options.seed
-    request = pipeline.check_inputs(
-        list(options.prompts),
-        options.negative_prompt,
+    fps = _first_given(options.fps, None if clip is None else clip.fps, defaults.fps)
+    negative = _first_given(options.negative_prompt, defaults.negative_prompt)
+    request = way.check_inputs(
+        [row.prompt for row in options.rows],
+        [_first_given(row.negative_prompt, negative) for row in options.rows],
         num_frames=options.num_frames,
         height=options.height,
         width=options.width,
-        fps=options.fps,
+        fps=[_first_given(row.fps, fps) for row in options.rows],
         num_inference_steps=options.num_inference_steps,
         guidance_scale=options.guidance_scale,
         guidance_rescale=options.guidance_rescale,
+        image_guidance_scale=options.image_guidance_scale,
+        temporal_guidance_scale=_first_given(options.temporal_guidance_scale, 0.0),
+        guidance_interval=_first_given(options.guidance_interval, (0.0, 1.0)),
+        image_fit=_first_given(options.image_fit, "stretch"),
         eta=options.eta,
-        seeds=seed,
+        seeds=[_first_given(row.seed, seed) + index for row in options.rows for index in range(options.num_videos)],
         num_videos_per_prompt=options.num_videos,
     )
-    if this.image is not None:
-        from videocrafter.pipelines.image_to_video import image_to_tensor
-        from videocrafter.pipelines.settings import check_at_least
-
-        image_to_tensor(this.image)
-        check_at_least("--image-scale", 1.0 if options.image_scale is None else options.image_scale, 0.0)
-    playback_fps = options.playback_fps or request.fps[0]
-    check_outputs(this.outputs, None, playback_fps, options.overwrite)
+    for index, path in enumerate(this.outputs):
+        check_outputs([path], None, _playback_fps(this, request.fps[index]), options.overwrite)
     return request
 
 
-def _record_settings(this: Run, pipeline: Pipeline, request: VideoRequest) -> None:
-    """What all videos of the run have in common; prompt and seed are added for each."""
-    from videocrafter.pipelines.versions import versions
-
-    options = this.options
-    defaults = pipeline.generation_defaults
-    model_path = Path(options.model_name)
-    this.recording |= {
-        "task": options.task,
-        "model": str(model_path.absolute()) if model_path.is_dir() else options.model_name,
-        "negative_prompt": request.negative_prompts[0],
-        "num_frames": request.num_frames,
-        "height": request.height,
-        "width": request.width,
-        "fps": request.fps[0],
-        "playback_fps": options.playback_fps or request.fps[0],
-        "num_inference_steps": request.num_inference_steps,
-        "guidance_scale": request.guidance_scale,
-        "guidance_rescale": request.guidance_rescale,
-        "eta": request.eta,
-        "scheduler": options.scheduler,
-        "scheduler_class": type(pipeline.scheduler).__name__,
-        "device": str(pipeline.device),
-        "dtype": str(pipeline.dtype).removeprefix("torch."),
-        "versions": versions(),
-    }
-    if options.image is not None:
-        given = options.image_scale
-        this.recording["image_scale"] = defaults.image_scale if given is None else given
+def _first_given(*values: Any) -> Any:
+    return next((value for value in values if value is not None), None)
 
 
-def _generate_and_write(this: Run, pipeline: Pipeline, request: VideoRequest) -> None:
+def _playback_fps(this: Run, fps: float) -> float:
+    """The rate of a file: what was asked for, or that of the clip it is made from, or that of its motion."""
+    return _first_given(this.options.playback_fps, None if this.inputs.clip is None else this.inputs.clip.fps, fps)
+
+
+def _generate_and_write(this: Run, pipeline: Pipeline, way: Way, request: VideoRequest) -> None:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     batches = request.split(this.options.batch_size)
+    num_steps = way.num_steps(request)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    draw = _preview(this, pipeline, num_steps)
     done = 0
     with Progress(*columns, console=this.console, disable=this.hides_progress, transient=True) as progress:
-        bar = progress.add_task("denoising", total=len(batches) * len(pipeline.scheduler.timesteps))
-
-        def on_step_end(*_: Any) -> None:
-            progress.advance(bar)
-
+        bar = progress.add_task("denoising", total=len(batches) * num_steps)
         for batch in batches:
-            arguments: dict[str, Any] = {"callback_on_step_end": on_step_end}
-            if this.image is not None:
-                arguments |= {"image": this.image, "image_scale": this.options.image_scale}
-            result = pipeline.generate(batch, **arguments)
+            steps = iter(range(num_steps))
+
+            def on_step_end(
+                _: Any, __: int, ___: Any, state: dict[str, Any], batch: VideoRequest = batch, steps: Any = steps
+            ) -> None:
+                progress.advance(bar)
+                draw(next(steps), state, batch)
+
+            result = way.generate(batch, **_pictures(this, pipeline, done, batch), callback_on_step_end=on_step_end)
             for name, seconds in result.seconds.items():
                 this.seconds[name] = this.seconds.get(name, 0.0) + seconds
             for index, frames in enumerate(result.frames):
                 with this.phase("write"), bad_input():
-                    _write_one(this, this.outputs[done], frames, batch.prompts[index], batch.seeds[index])
+                    _write_one(this, done, frames, batch, index)
                 done += 1
 
 
-def _write_one(this: Run, path: Path, frames: np.ndarray, prompt: str, seed: int | None) -> None:
+def _preview(this: Run, pipeline: Pipeline, num_steps: int) -> Callable[[int, Mapping[str, Any], VideoRequest], None]:
+    """What draws the preview after a step; does nothing if none was asked for."""
+    path = this.options.preview
+    if path is None:
+        return lambda step, state, batch: None
+    from videocrafter.cli.generate_preview import PreviewWriter
+    from videocrafter.pipelines.preview import LatentPreview
+
+    with this.phase("preview"):
+        writer = PreviewWriter(path, this.options.preview_every, LatentPreview.fit(pipeline.vae))
+
+    def draw(step: int, state: Mapping[str, Any], batch: VideoRequest) -> None:
+        with this.phase("preview"), bad_input():
+            writer.after_step(step, num_steps, state, batch.prompts)
+
+    return draw
+
+
+def _pictures(this: Run, pipeline: Pipeline, first: int, batch: VideoRequest) -> dict[str, Any]:
+    """The arguments about pictures for a batch whose first video has the number `first`."""
+    if not pipeline.takes_image:
+        return {}
+    arguments: dict[str, Any] = {"image_scale": this.options.image_scale}
+    rows = [this.row(first + index) for index in range(batch.num_videos)]
+    # Between two pictures, both are known already.
+    if this.options.image_end is None and rows[0].image is not None:
+        arguments["image"] = [this.inputs.picture(row.image) for row in rows if row.image is not None]
+    return arguments
+
+
+def _write_one(this: Run, number: int, frames: np.ndarray, batch: VideoRequest, index: int) -> None:
     from videocrafter.media.video_file import write_video
 
-    recording = {"prompt": prompt, "seed": seed, **this.recording}
+    path, playback_fps = this.outputs[number], _playback_fps(this, batch.fps[index])
+    recording = record_of_video(batch, index, this.row(number), this.inputs, playback_fps) | this.recording
     overwrite = this.options.overwrite or is_empty_folder(path)
-    write_video(path, frames, this.recording["playback_fps"], recording, overwrite=overwrite)
+    write_video(path, frames, playback_fps, recording, overwrite=overwrite)
+    prompt, seed = batch.prompts[index], batch.seeds[index]
     if this.options.contact_sheet is not None:
         this.for_sheet.append((frames, f"{prompt[:_CAPTION_LENGTH]} (seed {seed})"))
-    about = f"{len(frames)} frames of {frames.shape[2]}x{frames.shape[1]}, {this.recording['playback_fps']:g} fps"
+    about = f"{len(frames)} frames of {frames.shape[2]}x{frames.shape[1]}, {playback_fps:g} fps"
     typer.echo(path if this.options.quiet else f"{path}: {about}, seed {seed}")
 
 

@@ -90,6 +90,19 @@ def betas_from_alphas_cumprod(alphas_cumprod_S: Tensor) -> Tensor:
     return betas.double()
 
 
+def zero_terminal_snr_betas(alphas_cumprod_S: Tensor) -> Tensor:
+    """Betas of the same schedule stretched so that its last step is pure noise.
+
+    ``sqrt(alpha_bar)`` is shifted to end at 0 and scaled to begin where it began (Lin et al. 2023, "Common
+    diffusion noise schedules and sample steps are flawed", algorithm 1). A schedule that ends there already
+    is not changed. Takes ``alpha_bar`` ``[S]`` and returns float64 ``[S]``.
+    """
+    signal_S = alphas_cumprod_S.double().sqrt()
+    first, last = signal_S[0].clone(), signal_S[-1].clone()
+    signal_S = (signal_S - last) * first / (first - last)
+    return betas_from_alphas_cumprod(signal_S**2)
+
+
 def signal_scale(b: float, num_train_timesteps: int = 1000, ramp: int = SIGNAL_SCALE_RAMP) -> Tensor:
     """``s_t``, the factor on the clean latent in scaled checkpoints: from 1 to ``b`` in ``ramp`` steps.
 

@@ -1,10 +1,12 @@
 """Still images in and out of files (Pillow). Images are uint8 `[H, W, 3]`: red, green, blue."""
 
+import re
 import struct
 import warnings
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -31,40 +33,48 @@ _DECODE_ERRORS = (
 )
 
 
-def read_image(path: str | Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+class TooManyPixelsError(MediaError):
+    """An image larger than its reader allows."""
+
+
+def read_image(path: str | Path | BinaryIO, max_pixels: int = MAX_PIXELS, name: str | None = None) -> np.ndarray:
     """Read an image as a person sees it, uint8 `[H, W, 3]`.
 
     The rotation that cameras store is applied, transparency is laid over white, grey becomes RGB, 16 bits
     become 8, and of an animation the first frame is taken.
 
     Args:
-        path: Any raster format that Pillow reads.
+        path: Any raster format that Pillow reads, or the file itself, opened for reading bytes.
         max_pixels: The most pixels that are decoded; protects memory from files that unpack to gigabytes.
+        name: What messages call it; None for its path.
 
     Raises:
         MediaError: The file is missing, no image, damaged, cut off, of floating-point pixels, or too large.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise MediaError(f"{path} does not exist or is no file; give the path of an image such as a PNG or JPEG")
+    path = Path(path) if isinstance(path, str) else path
+    name = name or str(path)
+    if isinstance(path, Path) and not path.is_file():
+        raise MediaError(f"{name} does not exist or is no file; give the path of an image such as a PNG or JPEG")
     try:
         with warnings.catch_warnings():
             # Warnings of size, where `max_pixels` is the stricter rule, and of damage to things unused here.
             warnings.simplefilter("ignore")
             with Image.open(path) as image:
                 if image.width * image.height > max_pixels:
-                    raise _too_large(path, f"{image.width}x{image.height}", max_pixels)
+                    raise _too_large(name, f"{image.width}x{image.height}", max_pixels)
                 image.load()
-                return _as_rgb(path, ImageOps.exif_transpose(image))
+                return _as_rgb(name, ImageOps.exif_transpose(image))
     except MediaError:
         raise
-    except Image.DecompressionBombError:
-        raise _too_large(path, "far more", max_pixels) from None
+    except Image.DecompressionBombError as error:
+        count = re.search(r"\d+", str(error))
+        given = f"{int(count[0]) / 1e6:.0f} million" if count else "far too many"
+        raise _too_large(name, given, max_pixels) from None
     except UnidentifiedImageError:
-        raise MediaError(f"{path} is no image that can be read; give a PNG, JPEG, WebP or TIFF") from None
+        raise MediaError(f"{name} is no image that can be read; give a PNG, JPEG, WebP or TIFF") from None
     except _DECODE_ERRORS as error:
         raise MediaError(
-            f"{path} cannot be decoded ({error}); the file is damaged or cut off: save or download it again"
+            f"{name} cannot be decoded ({error}); the file is damaged or cut off: save or download it again"
         ) from error
 
 
@@ -92,26 +102,26 @@ def write_image(
     write_all({path: encode_png(np.ascontiguousarray(image), dict(text or {}))}, overwrite=overwrite)
 
 
-def _as_rgb(path: Path, image: Image.Image) -> np.ndarray:
+def _as_rgb(name: str, image: Image.Image) -> np.ndarray:
     if image.mode == "F":
-        raise MediaError(f"{path} holds floating-point pixels, whose white is unknown; save it with 8 or 16 bits")
+        raise MediaError(f"{name} holds floating-point pixels, whose white is unknown; save it with 8 or 16 bits")
     if image.mode.startswith("I"):
-        return _grey_to_rgb(path, np.asarray(image))
+        return _grey_to_rgb(name, np.asarray(image))
     if image.has_transparency_data:
         opaque = Image.new("RGBA", image.size, (255, 255, 255, 255))
         image = Image.alpha_composite(opaque, image.convert("RGBA"))
     return np.array(image.convert("RGB"))
 
 
-def _grey_to_rgb(path: Path, grey: np.ndarray) -> np.ndarray:
+def _grey_to_rgb(name: str, grey: np.ndarray) -> np.ndarray:
     """Turn 16-bit grey `[H, W]` (which Pillow may hold in 32 bits) into uint8 `[H, W, 3]`."""
     if grey.min() < 0 or grey.max() > 65535:
-        raise MediaError(f"{path} holds pixels of more than 16 bits; save it with 8 or 16 bits")
+        raise MediaError(f"{name} holds pixels of more than 16 bits; save it with 8 or 16 bits")
     eight_bits = ((grey.astype(np.int64) + 128) // 257).astype(np.uint8)  # 65535 = 255 × 257
     return np.repeat(eight_bits[..., None], 3, axis=-1)
 
 
-def _too_large(path: Path, given: str, max_pixels: int) -> MediaError:
-    return MediaError(
-        f"{path} has {given} pixels; at most {max_pixels / 1e6:g} million are allowed: make it smaller first"
+def _too_large(name: str, given: str, max_pixels: int) -> TooManyPixelsError:
+    return TooManyPixelsError(
+        f"{name} has {given} pixels; at most {max_pixels / 1e6:g} million are allowed: make it smaller first"
     )

@@ -4,6 +4,7 @@ Shapes: `T` frames, `H` rows, `W` columns, 3 channels (red, green, blue), uint8.
 """
 
 import io
+from collections.abc import Iterable
 from fractions import Fraction
 
 import av
@@ -23,27 +24,31 @@ _LIMITED_RANGE = 1
 MAX_GIF_FPS = 50.0
 
 
-def encode_mp4(frames: np.ndarray, playback_fps: float, comment: str | None = None) -> bytes:
-    """Encode frames `[T, H, W, 3]` uint8 as H.264 in an mp4 that every player shows (yuv420p, BT.709).
+def encode_mp4(frames: Iterable[np.ndarray], playback_fps: float, comment: str | None = None) -> bytes:
+    """Encode frames `[H, W, 3]` uint8 as H.264 in an mp4 that every player shows (yuv420p, BT.709).
 
-    An odd height or width is padded by one repeated row or column, because yuv420p stores colour for blocks
-    of 2 × 2 pixels.
+    Takes frame after frame, so they need not exist all at once; there must be one at least. An odd height or
+    width is padded by one repeated row or column, because yuv420p stores colour for blocks of 2 × 2 pixels.
     """
-    frames = np.pad(frames, ((0, 0), (0, frames.shape[1] % 2), (0, frames.shape[2] % 2), (0, 0)), mode="edge")
     buffer = io.BytesIO()
+    height = width = 0
     try:
         with av.open(buffer, "w", format="mp4") as container:
             if comment is not None:
                 container.metadata["comment"] = comment
             rate = Fraction(playback_fps).limit_denominator(1001)  # 1001: the broadcast rates such as 24000/1001
             stream = container.add_stream("libx264", rate=rate, options=_H264_OPTIONS)
-            stream.height, stream.width = frames.shape[1:3]
             stream.pix_fmt = "yuv420p"
             codec = stream.codec_context
             codec.colorspace = codec.color_primaries = codec.color_trc = _BT709
             codec.color_range = _LIMITED_RANGE
             for pixels in frames:
-                frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24").reformat(
+                if not height:
+                    height, width = pixels.shape[0] + pixels.shape[0] % 2, pixels.shape[1] + pixels.shape[1] % 2
+                    stream.height, stream.width = height, width
+                padding = ((0, height - pixels.shape[0]), (0, width - pixels.shape[1]), (0, 0))
+                padded = np.ascontiguousarray(np.pad(pixels, padding, mode="edge"))
+                frame = av.VideoFrame.from_ndarray(padded, format="rgb24").reformat(
                     format="yuv420p",
                     dst_colorspace=Colorspace.ITU709,
                     dst_color_range=ColorRange.MPEG,
@@ -54,7 +59,7 @@ def encode_mp4(frames: np.ndarray, playback_fps: float, comment: str | None = No
             container.mux(stream.encode(None))
     except av.FFmpegError as error:
         raise MediaError(
-            f"H.264 cannot hold frames of {frames.shape[2]}x{frames.shape[1]} at {playback_fps:g} frames per "
+            f"H.264 cannot hold frames of {width}x{height} at {playback_fps:g} frames per "
             f"second ({error}); choose another size, or a .gif or a folder of PNGs"
         ) from error
     return buffer.getvalue()

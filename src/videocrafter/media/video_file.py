@@ -7,7 +7,7 @@ in `NAME.json`, because many services strip comments when a file is passed on.
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,13 +106,13 @@ def check_output(path: str | Path, *, overwrite: bool = False) -> None:
     check_writable(path, folder=is_folder, overwrite=overwrite, may_replace=_is_frame_name)
     if sidecar_path(path).exists() and not overwrite:
         raise OutputExistsError(
-            f"{sidecar_path(path)} exists already; choose another name, or allow it to be overwritten"
+            f"{sidecar_path(path)} exists already; choose another name, or allow it to be replaced (--overwrite)"
         )
 
 
 def write_video(
     path: str | Path,
-    frames: np.ndarray,
+    frames: np.ndarray | Iterable[np.ndarray],
     playback_fps: float,
     metadata: Mapping[str, Any] | None = None,
     *,
@@ -123,7 +123,8 @@ def write_video(
     Args:
         path: `.mp4` (H.264; odd sizes are padded by one pixel), `.gif` (endless; rounded to 1/100 s), or a
             name without suffix for a folder of PNGs (lossless).
-        frames: uint8 `[T, H, W, 3]`, at least one frame.
+        frames: uint8 `[T, H, W, 3]`, at least one frame; or such arrays one after the other, as a long video is
+            decoded, which never exist all at once (except in a gif).
         playback_fps: Frames per second on the screen.
         metadata: JSON values by name, stored in the file and beside it (`sidecar_path`).
         overwrite: Whether an existing video and its metadata are replaced.
@@ -134,13 +135,13 @@ def write_video(
         ValueError: Frames or rate are not as described.
     """
     path = Path(path)
-    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or 0 in frames.shape:
-        raise ValueError(f"frames are {frames.dtype} {list(frames.shape)}; expected uint8 [T, H, W, 3], none empty")
+    # A whole video is looked at now, what is still to be made only when it comes.
+    parts = list(_checked_parts([frames])) if isinstance(frames, np.ndarray) else _checked_parts(frames)
     if not (math.isfinite(playback_fps) and 0 < playback_fps <= 1000):
         raise ValueError(f"playback_fps is {playback_fps}; give frames per second above 0 and up to 1000")
     check_output(path, overwrite=overwrite)
     text = None if metadata is None else _to_text(metadata)
-    outputs: dict[Path, Content] = {path: _encode(_suffix(path), frames, playback_fps, text)}
+    outputs: dict[Path, Content] = {path: _encode(_suffix(path), parts, playback_fps, text)}
     if text is not None:
         outputs[sidecar_path(path)] = text.encode()
     write_all(outputs, overwrite=overwrite, may_replace=_is_frame_name)
@@ -176,13 +177,27 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
     return metadata or {}
 
 
-def _encode(suffix: str, frames: np.ndarray, playback_fps: float, text: str | None) -> Content:
+def _checked_parts(parts: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    size = None
+    for part in parts:
+        if part.dtype != np.uint8 or part.ndim != 4 or part.shape[-1] != 3 or 0 in part.shape:
+            raise ValueError(f"frames are {part.dtype} {list(part.shape)}; expected uint8 [T, H, W, 3], none empty")
+        if size not in (None, part.shape[1:]):
+            raise ValueError(f"frames of {list(part.shape[1:])} follow frames of {list(size)}; give one size")
+        size = part.shape[1:]
+        yield part
+    if size is None:
+        raise ValueError("there are no frames; give at least one, uint8 [T, H, W, 3]")
+
+
+def _encode(suffix: str, parts: Iterable[np.ndarray], playback_fps: float, text: str | None) -> Content:
+    frames = (frame for part in parts for frame in part)
     if suffix == ".mp4":
         return encode_mp4(frames, playback_fps, text)
     if suffix == ".gif":
         # The comment of a gif is ASCII, so other letters are written as JSON escapes.
         ascii_text = None if text is None else json.dumps(json.loads(text)).encode("ascii")
-        return encode_gif(frames, playback_fps, ascii_text)
+        return encode_gif(np.stack(list(frames)), playback_fps, ascii_text)
     chunks = {_PLAYBACK_FPS: repr(float(playback_fps))}
     if text is not None:
         chunks[_COMMENT] = text

@@ -143,6 +143,7 @@ class VideoUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):
         fps_B: Tensor | None = None,
         image_BMD: Tensor | None = None,
         image_scale: float = 1.0,
+        temporal: bool = True,
     ) -> Tensor:
         """Predicts `[B, C, T, H, W]` from noisy latents of that shape.
 
@@ -153,6 +154,7 @@ class VideoUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):
                 condition and ignored by one without.
             image_BMD: image tokens after the projector; None switches the image branch off.
             image_scale: weight of the image branch's answer.
+            temporal: off, no temporal layer runs, and each frame is predicted alone like a still image.
 
         Raises:
             ValueError: a size that is no multiple of `size_multiple`, or a missing fps.
@@ -160,8 +162,8 @@ class VideoUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):
         self._check_input(sample_BCTHW, fps_B)
         batch, _, num_frames, _, _ = sample_BCTHW.shape
 
-        embedding_ND = self.embed(timestep_B.expand(batch), fps_B, text_BLD, num_frames)
-        temporal = num_frames > 1 or self.config["temporal_layers_on_images"]
+        embedding_ND = self.embed(timestep_B.expand(batch), fps_B, text_BLD, num_frames, temporal)
+        temporal = temporal and (num_frames > 1 or self.config["temporal_layers_on_images"])
         conditions = Conditions(embedding_ND, text_BLD, image_BMD, image_scale, num_frames, temporal)
 
         x_NCHW = sample_BCTHW.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
@@ -192,14 +194,16 @@ class VideoUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):
         out_NCHW = self.conv_out(nn.functional.silu(self.norm_out(x_NCHW)))
         return out_NCHW.unflatten(0, (batch, num_frames)).transpose(1, 2)
 
-    def embed(self, timestep_B: Tensor, fps_B: Tensor | None, text_BLD: Tensor, num_frames: int) -> Tensor:
+    def embed(
+        self, timestep_B: Tensor, fps_B: Tensor | None, text_BLD: Tensor, num_frames: int, temporal: bool = True
+    ) -> Tensor:
         """Returns the embedding `[N, D]` of each frame: timestep + fps (+ frame and text)."""
         embedding_BD = self.timestep_embedding(timestep_B)
         if self.fps_embedding is not None and fps_B is not None:
             embedding_BD = embedding_BD + self.fps_embedding(fps_B)
         embedding_BTD = embedding_BD[:, None].expand(-1, num_frames, -1)
         # A still image has no time: like the temporal layers, the frame's embedding is for clips.
-        if self.frame_text_embedding is not None and fps_B is not None and num_frames > 1:
+        if self.frame_text_embedding is not None and fps_B is not None and num_frames > 1 and temporal:
             embedding_BTD = embedding_BTD + self.frame_text_embedding(num_frames, fps_B, text_BLD)
         return embedding_BTD.flatten(0, 1)
 

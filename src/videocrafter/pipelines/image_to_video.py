@@ -18,6 +18,7 @@ from videocrafter.models.image_encoder import encode_image, null_image
 from videocrafter.models.image_projector import ImageProjector
 from videocrafter.models.unet import VideoUNet
 from videocrafter.pipelines.denoising import Conditions
+from videocrafter.pipelines.image_fit import ImageFit, fit_image
 from videocrafter.pipelines.output import (
     OutputType,
     PhaseClock,
@@ -43,7 +44,7 @@ class ImageToVideoPipeline(VideoPipeline):
         image_projector: from its tokens to context tokens.
     """
 
-    subject_comes_from_prompt = False
+    takes_image = True
     model_cpu_offload_seq = "text_encoder->image_encoder->image_projector->unet->vae"
 
     def __init__(
@@ -80,6 +81,8 @@ class ImageToVideoPipeline(VideoPipeline):
         negative_prompt: str | Sequence[str] | None = None,
         *,
         image_scale: float | None = None,
+        image_fit: ImageFit = "stretch",
+        image_guidance_scale: float | None = None,
         num_frames: int | None = None,
         height: int | None = None,
         width: int | None = None,
@@ -87,6 +90,8 @@ class ImageToVideoPipeline(VideoPipeline):
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
         guidance_rescale: float | None = None,
+        temporal_guidance_scale: float = 0.0,
+        guidance_interval: tuple[float, float] = (0.0, 1.0),
         eta: float | None = None,
         seeds: int | Sequence[int] | None = None,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
@@ -99,6 +104,11 @@ class ImageToVideoPipeline(VideoPipeline):
         Args:
             image: one picture for all prompts, or one per prompt; of any size and shape.
             image_scale: weight of the image against the text: 1 as trained, 0 ignores the image.
+            image_fit: what happens to an image of another shape than the video: "stretch" (as in the paper),
+                "crop" or "pad"; see `pipelines.image_fit`.
+            image_guidance_scale: the image's own guidance scale w_I, beside the text's w_T = guidance_scale:
+                e(0,0) + w_I [e(0,I) - e(0,0)] + w_T [e(T,I) - e(0,I)], with a third branch e(0,I). None is
+                one scale for both, and two branches.
 
         All other arguments, and the errors, are those of `TextToVideoPipeline`.
         """
@@ -113,6 +123,10 @@ class ImageToVideoPipeline(VideoPipeline):
             num_inference_steps=num_inference_steps,
             guidance_scale=guidance_scale,
             guidance_rescale=guidance_rescale,
+            image_guidance_scale=image_guidance_scale,
+            temporal_guidance_scale=temporal_guidance_scale,
+            guidance_interval=guidance_interval,
+            image_fit=image_fit,
             eta=eta,
             seeds=seeds,
             generator=generator,
@@ -181,7 +195,7 @@ def image_to_tensor(image: Any) -> Tensor:
     Raises ValueError for other shapes and types, and for a side of one pixel.
     """
     if isinstance(image, Image.Image):
-        image = np.asarray(image.convert("RGB"))
+        image = np.array(image.convert("RGB"))  # a copy, because torch warns of arrays that cannot be written to
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise ValueError(f"an image array must be uint8 [H, W, 3]; got {image.dtype} {list(image.shape)}")
@@ -197,11 +211,25 @@ def image_to_tensor(image: Any) -> Tensor:
 
 
 def per_video_images(image: ImageInput | Sequence[ImageInput], request: VideoRequest) -> list[Tensor]:
-    """One tensor per video from one picture or one per prompt. Raises ValueError for another number."""
+    """One tensor per video from one picture or one per prompt, in the shape that the request asks for.
+
+    The same picture gives the same tensor. Raises ValueError for another number, and for what is no picture.
+    """
     num_prompts = request.num_videos // request.num_videos_per_prompt
     if isinstance(image, (Image.Image, np.ndarray, Tensor)):
-        return [image_to_tensor(image)] * request.num_videos
-    if len(image) != num_prompts:
-        raise ValueError(f"got {len(image)} images for {num_prompts} prompts; give one, or one per prompt")
-    tensors = [image_to_tensor(one) for one in image]
-    return [tensor for tensor in tensors for _ in range(request.num_videos_per_prompt)]
+        images = [image] * num_prompts
+        names = [""] * num_prompts
+    else:
+        images = list(image)
+        names = [f"image {number} of {len(images)}: " for number in range(1, len(images) + 1)]
+    if len(images) != num_prompts:
+        raise ValueError(f"got {len(images)} images for {num_prompts} prompts; give one, or one per prompt")
+    tensors: dict[int, Tensor] = {}
+    for name, one in zip(names, images, strict=True):
+        if id(one) not in tensors:
+            try:
+                picture = image_to_tensor(one)
+                tensors[id(one)] = fit_image(picture, request.height, request.width, request.image_fit)
+            except ValueError as error:
+                raise ValueError(f"{name}{error}") from error
+    return [tensors[id(one)] for one in images for _ in range(request.num_videos_per_prompt)]

@@ -23,6 +23,11 @@ class ModelFolderError(ValueError):
     """A pipeline folder that cannot be used; the message names the file at fault."""
 
 
+def _broken(what: str) -> ModelFolderError:
+    """The error for a folder that was fine once."""
+    return ModelFolderError(f"{what}; copy, convert or train the model again")
+
+
 def read_model_index(folder: Path) -> dict[str, Any]:
     """Read `model_index.json`. Raises ModelFolderError if it is missing, broken or of an unknown pipeline."""
     path = folder / MODEL_INDEX
@@ -42,9 +47,9 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ModelFolderError(f"{path} is damaged: not readable as JSON ({error})") from error
+        raise _broken(f"{path} is damaged: not readable as JSON ({error})") from error
     if not isinstance(value, dict):
-        raise ModelFolderError(f"{path} is damaged: expected a JSON object, found {type(value).__name__}")
+        raise _broken(f"{path} is damaged: expected a JSON object, found {type(value).__name__}")
     return value
 
 
@@ -64,20 +69,20 @@ def check_model_folder(folder: Path) -> dict[str, Any]:
 
 def _check_component(folder: Path) -> None:
     if not folder.is_dir():
-        raise ModelFolderError(f"the model is incomplete: the folder {folder} is missing")
+        raise _broken(f"the model is incomplete: the folder {folder} is missing")
     present = {path.name for path in folder.iterdir()}
     if not any(name.endswith(".json") for name in present):
-        raise ModelFolderError(f"the model is incomplete: {folder} has no configuration (*.json)")
+        raise _broken(f"the model is incomplete: {folder} has no configuration (*.json)")
     shards: set[str] = set()
     for path in sorted(folder.glob("*.json")):
         value = read_json(path) if not path.name.endswith("vocab.json") else {}
         if path.name.endswith(".safetensors.index.json"):
             shards |= set(value.get("weight_map", {}).values())
     for shard in sorted(shards - present):
-        raise ModelFolderError(f"the model is incomplete: {folder / shard} is missing")
+        raise _broken(f"the model is incomplete: {folder / shard} is missing")
     weights = sorted(folder.glob("*.safetensors"))
     if not weights and folder.name not in _WEIGHTLESS:
-        raise ModelFolderError(f"the model is incomplete: {folder} has no weights (*.safetensors)")
+        raise _broken(f"the model is incomplete: {folder} has no weights (*.safetensors)")
     for path in weights:
         tensor_names(path)
 
@@ -92,16 +97,16 @@ def tensor_names(path: Path) -> list[str]:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             if size < 8 or length > min(_LARGEST_HEADER, size - 8):
-                raise ModelFolderError(f"{path} is damaged: truncated, or no safetensors file ({size} bytes)")
+                raise _broken(f"{path} is damaged: truncated, or no safetensors file ({size} bytes)")
             header = json.loads(file.read(length))
         header.pop("__metadata__", None)
         data_bytes = max((int(entry["data_offsets"][1]) for entry in header.values()), default=0)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         if isinstance(error, ModelFolderError):
             raise
-        raise ModelFolderError(f"{path} is damaged: its safetensors header is not readable") from error
+        raise _broken(f"{path} is damaged: its safetensors header is not readable") from error
     if size != 8 + length + data_bytes:
-        raise ModelFolderError(
+        raise _broken(
             f"{path} is damaged: its header announces {8 + length + data_bytes} bytes, the file has {size}"
         )
     return list(header)

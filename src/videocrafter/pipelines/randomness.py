@@ -16,6 +16,7 @@ _SEED_LIMIT = 2**63
 # From pure noise, an eta of 1 replaces all noise: DDIM takes the root of a difference that is 0 but for
 # rounding, and often just below. A hair under 1 the difference is positive, and the video is the same.
 _LARGEST_ETA_FROM_PURE_NOISE = 1.0 - 2.0**-20
+_NEARLY_PURE_NOISE = 1e-6  # of alpha_bar; at 2^-24 the rounding is the same
 
 
 def make_generators(
@@ -76,7 +77,7 @@ def step_arguments(scheduler: Any, generators: Sequence[torch.Generator], eta: f
     """
     arguments: dict[str, Any] = {}
     if takes_eta(scheduler):
-        ends_in_noise = float(scheduler.alphas_cumprod[-1]) == 0.0
+        ends_in_noise = float(scheduler.alphas_cumprod[-1]) < _NEARLY_PURE_NOISE
         arguments["eta"] = min(eta, _LARGEST_ETA_FROM_PURE_NOISE) if ends_in_noise else eta
     if "generator" in inspect.signature(scheduler.step).parameters:
         arguments["generator"] = list(generators)

@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from videocrafter.pipelines.image_fit import ImageFit
+
 LONGEST_IN_TRAINED_LENGTHS = 4
 """How many times the recommended number of frames a model may be asked for unless it says otherwise."""
 
@@ -89,6 +91,10 @@ class VideoRequest:
     guidance_scale: float
     guidance_rescale: float
     eta: float
+    image_guidance_scale: float | None = None
+    temporal_guidance_scale: float = 0.0
+    guidance_interval: tuple[float, float] = (0.0, 1.0)
+    image_fit: ImageFit = "stretch"
 
     @property
     def num_videos(self) -> int:
@@ -109,8 +115,8 @@ class VideoRequest:
 
     @property
     def is_guided(self) -> bool:
-        """Classifier-free guidance costs a second branch, and at a scale of 1 or below there is none."""
-        return self.guidance_scale > 1.0
+        """Classifier-free guidance costs a second branch, and at scales of 1 or below there is none."""
+        return max(self.guidance_scale, self.image_guidance_scale or 0.0) > 1.0
 
 
 def per_video(

@@ -67,6 +67,8 @@ class TextToVideoPipeline(VideoPipeline):
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
         guidance_rescale: float | None = None,
+        temporal_guidance_scale: float = 0.0,
+        guidance_interval: tuple[float, float] = (0.0, 1.0),
         eta: float | None = None,
         seeds: int | Sequence[int] | None = None,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
@@ -85,6 +87,10 @@ class TextToVideoPipeline(VideoPipeline):
             num_inference_steps: steps of the scheduler.
             guidance_scale: strength of classifier-free guidance; 1 or below switches it off.
             guidance_rescale: 0 … 1 against over-exposure by strong guidance.
+            temporal_guidance_scale: 0 is off; more pushes away from what the model thinks of each frame alone,
+                towards motion and frames that fit together. Costs one more call of the network per step.
+            guidance_interval: (start, end), the share of the steps in which there is guidance of any kind;
+                outside of it a step costs one branch instead of two or more.
             eta: share of fresh noise in DDIM, 0 … 1.
             seeds: one for all (the i-th video of each prompt gets seed + i), or one per video.
             generator: instead of seeds: one, or one per video.
@@ -107,6 +113,8 @@ class TextToVideoPipeline(VideoPipeline):
             num_inference_steps=num_inference_steps,
             guidance_scale=guidance_scale,
             guidance_rescale=guidance_rescale,
+            temporal_guidance_scale=temporal_guidance_scale,
+            guidance_interval=guidance_interval,
             eta=eta,
             seeds=seeds,
             generator=generator,

@@ -16,18 +16,22 @@ from diffusers import AutoencoderKL, DiffusionPipeline
 from torch import Tensor
 from typing_extensions import Self
 
+from videocrafter.diffusion.guidance import check_interval
 from videocrafter.diffusion.schedule import (
     alphas_cumprod,
     linear_betas,
     signal_scale,
     vp_change_of_variables,
 )
+from videocrafter.diffusion.schedulers import build_scheduler, scheduler_name, scheduler_notes
 from videocrafter.models.autoencoder import decode_video, spatial_factor
 from videocrafter.models.text_encoder import encode_text
 from videocrafter.models.tokenizer import unknown_words
 from videocrafter.models.unet import VideoUNet
 from videocrafter.pipelines.denoising import Conditions, denoise
+from videocrafter.pipelines.image_fit import ImageFit, check_image_fit
 from videocrafter.pipelines.knowledge import Knowledge, prompt_notes
+from videocrafter.pipelines.lora import VideoLoraMixin
 from videocrafter.pipelines.model_folder import ModelFolderError, check_model_folder, check_weights_fit
 from videocrafter.pipelines.randomness import draw_noise, make_generators, takes_eta
 from videocrafter.pipelines.settings import (
@@ -39,14 +43,17 @@ from videocrafter.pipelines.settings import (
 )
 
 StepEndCallback = Callable[[Any, int, Any, dict[str, Tensor]], dict[str, Tensor] | None]
-"""diffusers' convention: called with (pipeline, step, timestep, {"latents": …}); may return new latents."""
+"""diffusers' convention: called with (pipeline, step, timestep, {"latents": …}); may return new latents.
+
+Beside "latents" stands "denoised": what the model thinks at this step that they will be in the end (for previews).
+"""
 
 
-class VideoPipeline(DiffusionPipeline):
+class VideoPipeline(VideoLoraMixin, DiffusionPipeline):
     """The parts of a pipeline that do not depend on whether an image is given. Use one of its subclasses."""
 
-    subject_comes_from_prompt = True
-    """Whether a prompt without a subject is worth a note; where an image is given, it is not."""
+    takes_image = False
+    """Whether the content comes from an image; a prompt without a subject is then not worth a note."""
 
     vae: AutoencoderKL
     unet: VideoUNet
@@ -81,6 +88,39 @@ class VideoPipeline(DiffusionPipeline):
         """The words that the model was trained on; empty for a model of the open world."""
         return Knowledge.from_config(self.config["knowledge"])
 
+    def use_scheduler(
+        self, name: str | None = None, *, spacing: str | None = None, zero_terminal_snr: bool = False
+    ) -> list[str]:
+        """Exchange the scheduler by name, made for this model's schedule; see `diffusion.schedulers`.
+
+        Args:
+            name: a key of `SCHEDULERS`; None keeps the sampler, but takes "legacy" steps, which are those of
+                ddim-official, and all others, which are not, as a choice between ddim-official and ddim.
+            spacing: a key of `SPACINGS`: which training steps are visited; None leaves it to the scheduler.
+            zero_terminal_snr: stretch the schedule to end in pure noise.
+
+        Returns:
+            What the user should know about the choice, one line each.
+
+        Raises:
+            ValueError: unknown names, or settings that do not go together.
+        """
+        config = self.scheduler.config
+        if name is None:
+            if spacing is None and not zero_terminal_snr:
+                return []
+            name = scheduler_name(self.scheduler) or "ddim"
+            if name in ("ddim", "ddim-official"):
+                name = "ddim-official" if spacing == "legacy" else "ddim"
+        self.scheduler = build_scheduler(
+            name,
+            config,
+            spacing=spacing,
+            zero_terminal_snr=zero_terminal_snr,
+            signal_scale=self.config["signal_scale"],
+        )
+        return scheduler_notes(config, spacing=spacing, zero_terminal_snr=zero_terminal_snr)
+
     @property
     def size_multiple(self) -> int:
         """Height and width of a video must be multiples of this."""
@@ -98,6 +138,10 @@ class VideoPipeline(DiffusionPipeline):
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
         guidance_rescale: float | None = None,
+        image_guidance_scale: float | None = None,
+        temporal_guidance_scale: float = 0.0,
+        guidance_interval: tuple[float, float] = (0.0, 1.0),
+        image_fit: ImageFit = "stretch",
         eta: float | None = None,
         seeds: int | Sequence[int] | None = None,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
@@ -131,6 +175,10 @@ class VideoPipeline(DiffusionPipeline):
             guidance_scale=_or(guidance_scale, defaults.guidance_scale),
             guidance_rescale=_or(guidance_rescale, defaults.guidance_rescale),
             eta=_or(eta, defaults.eta if takes_eta(self.scheduler) else 0.0),
+            image_guidance_scale=image_guidance_scale,
+            temporal_guidance_scale=temporal_guidance_scale,
+            guidance_interval=guidance_interval,
+            image_fit=image_fit,
         )
         self._check_values(request, defaults)
         return request
@@ -147,6 +195,13 @@ class VideoPipeline(DiffusionPipeline):
             if not 0 < value <= 1000:
                 raise ValueError(f"fps (motion speed) must lie above 0 and at most 1000, but is {value:g}")
         check_at_least("guidance_scale", request.guidance_scale, 0.0)
+        check_at_least("temporal_guidance_scale", request.temporal_guidance_scale, 0.0)
+        check_interval(request.guidance_interval)
+        check_image_fit(request.image_fit)
+        if request.image_guidance_scale is not None:
+            check_at_least("image_guidance_scale", request.image_guidance_scale, 0.0)
+            if not self.takes_image:
+                raise ValueError("image_guidance_scale is for image-to-video models; this one takes no image")
         for name in ("guidance_rescale", "eta"):
             if not 0 <= getattr(request, name) <= 1:
                 raise ValueError(f"{name} must lie in 0 ... 1, but is {getattr(request, name):g}")
@@ -164,7 +219,7 @@ class VideoPipeline(DiffusionPipeline):
         defaults = self.generation_defaults
         notes: list[str] = []
         for prompt in dict.fromkeys(request.prompts):
-            about_prompt = prompt_notes(prompt, self.knowledge) if self.subject_comes_from_prompt else []
+            about_prompt = prompt_notes(prompt, self.knowledge) if not self.takes_image else []
             words = unknown_words(self.tokenizer, prompt) if self.knowledge.subjects else []
             if words and not about_prompt:
                 about_prompt = [f"the model has never read {', '.join(map(repr, words))} and ignores it"]
@@ -185,6 +240,11 @@ class VideoPipeline(DiffusionPipeline):
                 f" {request.width}x{request.height} may look worse"
             )
         return list(dict.fromkeys(notes))
+
+    def num_steps(self, request: VideoRequest) -> int:
+        """How often `callback_on_step_end` is called for a request."""
+        self.scheduler.set_timesteps(request.num_inference_steps)
+        return len(self.scheduler.timesteps)
 
     def encode_prompts(self, prompts: Sequence[str]) -> Tensor:
         """Text tokens [N, L, D] in the network's precision; equal prompts are encoded once."""
@@ -211,19 +271,30 @@ class VideoPipeline(DiffusionPipeline):
         unconditional: Conditions | None,
         on_step_end: StepEndCallback | None,
         image_scale: float = 1.0,
+        *,
+        unet: Any = None,
+        first_step: int = 0,
     ) -> Tensor:
-        """Run the sampling loop with the pipeline's progress bar and the caller's callback."""
+        """Run the sampling loop with the pipeline's progress bar and the caller's callback.
+
+        `unet` stands in for the pipeline's own network; `first_step` is that of `denoise`.
+        """
         self.scheduler.set_timesteps(request.num_inference_steps, device=noise.device)
-        with self.progress_bar(total=len(self.scheduler.timesteps)) as bar:
+        steps = len(self.scheduler.timesteps) - first_step * getattr(self.scheduler, "order", 1)
+        state: dict[str, Tensor] = {}
+        with self.progress_bar(total=steps) as bar:
+
+            def on_estimate(_: int, denoised: Tensor) -> None:
+                state["denoised"] = denoised
 
             def on_step(index: int, timestep: Tensor, latents: Tensor) -> Tensor | None:
                 bar.update()
                 if on_step_end is None:
                     return None
-                return (on_step_end(self, index, timestep, {"latents": latents}) or {}).get("latents")
+                return (on_step_end(self, index, timestep, {**state, "latents": latents}) or {}).get("latents")
 
             return denoise(
-                self.unet,
+                self.unet if unet is None else unet,
                 self.scheduler,
                 noise,
                 conditional,
@@ -231,11 +302,16 @@ class VideoPipeline(DiffusionPipeline):
                 num_inference_steps=request.num_inference_steps,
                 guidance_scale=request.guidance_scale,
                 guidance_rescale=request.guidance_rescale,
+                image_guidance_scale=request.image_guidance_scale,
+                temporal_guidance_scale=request.temporal_guidance_scale,
+                guidance_interval=request.guidance_interval,
                 eta=request.eta,
                 image_scale=image_scale,
                 input_scale=self._input_scale(),
                 generators=request.generators,
                 on_step=on_step,
+                on_estimate=None if on_step_end is None else on_estimate,
+                first_step=first_step,
             )
 
     def _input_scale(self) -> Tensor | None:

@@ -1,4 +1,9 @@
+import shutil
+
 import pytest
+
+from videocrafter.evaluation.judging import SHIPPED_JUDGE
+from videocrafter.media.errors import MediaError
 
 
 @pytest.fixture
@@ -8,7 +13,7 @@ def exam(monkeypatch):
 
     def run_exam(output, t2v, i2v, *, config, judge, overwrite, on_progress):
         on_progress(1, 2)
-        calls.append({"output": output, "t2v": t2v, "i2v": i2v, "config": config, "overwrite": overwrite})
+        calls.append({"output": output, "t2v": t2v, "i2v": i2v, "config": config, "judge": judge})
         return {"num_videos": 2, "seconds": 1.0, "settings": {"fps": 8.0, "seed": 3}}
 
     monkeypatch.setattr("videocrafter.evaluation.exam.run_exam", run_exam)
@@ -33,12 +38,41 @@ def test_a_quick_exam_asks_less(cli, exam, t2v_folder, tmp_path):
     assert quick.num_videos(t2v=True, i2v=True) < full.num_videos(t2v=True, i2v=True) / 5
 
 
+def test_a_damaged_model_or_judge_is_one_line_and_leaves_no_folder(cli, exam, t2v_folder, tmp_path):
+    for what, options in (("unet", []), ("judge", ["--judge", tmp_path / "judge"])):
+        folder = shutil.copytree(SHIPPED_JUDGE if what == "judge" else t2v_folder, tmp_path / what)
+        weights = next(folder.rglob("diffusion_pytorch_model.safetensors"))
+        weights.write_bytes(weights.read_bytes()[:-50])
+        result = cli("evaluate", t2v_folder if options else folder, *options, "-o", tmp_path / "r")
+        assert result.exit_code == 2
+        assert f"{weights} is damaged" in result.stderr
+        assert result.stderr.count("\n") == 1
+    assert exam == []
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_full_disk_is_one_line(cli, monkeypatch, t2v_folder, tmp_path):
+    def fill(*_, **__):
+        raise MediaError("cannot write r/report.json: the disk is full; free some space")
+
+    monkeypatch.setattr("videocrafter.evaluation.exam.run_exam", fill)
+    result = cli("evaluate", t2v_folder, "-o", tmp_path / "r")
+    assert result.exit_code == 2
+    assert result.stderr == "Error: cannot write r/report.json: the disk is full; free some space\n"
+
+
+def test_a_judge_of_ones_own_marks(cli, exam, t2v_folder, tmp_path):
+    assert cli("evaluate", t2v_folder, "-o", tmp_path / "r", "--judge", SHIPPED_JUDGE).exit_code == 0
+    assert exam[0]["judge"].config.subjects
+
+
 def test_wrong_models_and_numbers_are_one_line(cli, exam, t2v_folder, i2v_folder, tmp_path):
     for arguments, word in (
         (["tinny"], "tinny"),
         ([i2v_folder], "TextToVideoPipeline is needed"),
         ([t2v_folder, "--prompts", "0"], "num_prompts"),
         ([t2v_folder, "--device", "abacus"], "abacus"),
+        ([t2v_folder, "--judge", tmp_path], "there is no judge in"),
     ):
         result = cli("evaluate", *arguments, "-o", tmp_path / "r")
         assert result.exit_code == 2

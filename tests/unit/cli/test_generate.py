@@ -114,6 +114,7 @@ def test_image_becomes_a_video_and_is_checked_when_repeated(cli, i2v_folder, pic
     assert refused.exit_code == 2
     assert "has changed since" in refused.stderr
     assert cli("generate", "--from", out, "--image", picture, "-o", tmp_path / "third").exit_code == 0
+    assert (read_frames(tmp_path / "third") != read_frames(out)).any()
 
 
 def test_contact_sheet_shows_all_frames(make, tmp_path):

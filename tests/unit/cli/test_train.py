@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import subprocess
 import sys
@@ -103,6 +104,36 @@ def test_settings_may_be_mended_before_anything_was_learned(
     refused = runner.invoke(app, command)
     assert refused.exit_code == 2
     assert "holds a run with another configuration" in refused.stderr
+
+
+def test_a_full_disk_is_one_line_and_the_same_command_goes_on(
+    app: typer.Typer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = toy_task.ToyTask.save_pipeline
+    saved: list[Path] = []
+
+    def fill(task: toy_task.ToyTask, folder: Path) -> None:
+        save(task, folder)
+        saved.append(folder)
+        if len(saved) == 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    command = ["train", "toy", "-o", str(tmp_path / "run")]
+    with monkeypatch.context() as patch:
+        patch.setattr(toy_task.ToyTask, "save_pipeline", fill)
+        result = runner.invoke(app, command)
+    assert result.exit_code == 2
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
+    assert "No space left on device" in line
+    assert f"the last good one is {tmp_path / 'run/checkpoints/low-step-00000008'}" in line
+    assert "Traceback" not in result.stderr
+    assert sorted(path.name for path in (tmp_path / "run/checkpoints").iterdir()) == [
+        "low-step-00000004",
+        "low-step-00000008",
+    ]
+    again = runner.invoke(app, command)
+    assert again.exit_code == 0, again.stderr
+    assert "going on from" in again.stderr
 
 
 def test_a_bug_in_a_task_keeps_its_traceback(

@@ -15,6 +15,7 @@ from videocrafter.diffusion.schedule import (
     scale_model_input,
     signal_scale,
     vp_change_of_variables,
+    zero_terminal_snr_betas,
 )
 
 
@@ -100,3 +101,23 @@ def test_bad_arguments_are_named() -> None:
         vp_change_of_variables(alphas_cumprod(linear_betas(10)), signal_scale(1.0, 20))
     with pytest.raises(ValueError, match="at least 2"):
         linear_betas(1)
+
+
+@pytest.mark.parametrize("b", [1.0, 0.3])
+def test_a_schedule_stretched_to_zero_snr_begins_where_it_began(b: float) -> None:
+    change = vp_change_of_variables(alphas_cumprod(linear_betas()), signal_scale(b))
+    before = alphas_cumprod(torch.tensor(change.trained_betas, dtype=torch.float64))
+    after = alphas_cumprod(zero_terminal_snr_betas(before))
+    assert after[-1] == 0
+    assert after[0] == pytest.approx(float(before[0]), rel=1e-6)
+    assert bool((after[1:] < after[:-1]).all())
+    # The root of alpha_bar is changed linearly, so its differences keep their proportions.
+    steps_before, steps_after = before.sqrt().diff(), after.sqrt().diff()
+    torch.testing.assert_close(
+        steps_after / steps_after.sum(), steps_before / steps_before.sum(), rtol=1e-3, atol=1e-6
+    )
+
+
+def test_a_schedule_that_ends_in_pure_noise_stays_as_it_is() -> None:
+    before = alphas_cumprod(cosine_betas_shifted(snr_shift=4.0))
+    torch.testing.assert_close(alphas_cumprod(zero_terminal_snr_betas(before)), before, rtol=1e-6, atol=1e-7)

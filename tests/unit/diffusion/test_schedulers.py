@@ -18,9 +18,16 @@ from videocrafter.diffusion.schedule import (
     signal_scale,
     vp_change_of_variables,
 )
-from videocrafter.diffusion.schedulers import SCHEDULERS, build_scheduler
+from videocrafter.diffusion.schedulers import (
+    SCHEDULERS,
+    SPACINGS,
+    build_scheduler,
+    scheduler_name,
+    scheduler_notes,
+)
 
 MEAN, STD = 0.7, 0.8
+WITH_FREE_STEPS = [name for name in SCHEDULERS if name not in ("ddim-official", "lcm")]
 
 
 def base(kind: str) -> tuple[dict[str, Any], Tensor]:
@@ -61,9 +68,13 @@ def exact_network(config: Mapping[str, Any], input_scale: Tensor, timestep: Tens
     return predict
 
 
-def sample(name: str, kind: str, num_steps: int, *, with_input_scale: bool = True) -> tuple[float, float]:
+def sample(
+    name: str, kind: str, num_steps: int, *, with_input_scale: bool = True, **options: Any
+) -> tuple[float, float]:
     config, input_scale = base(kind)
-    scheduler = build_scheduler(name, config)
+    scheduler = build_scheduler(name, config, **options)
+    if options.get("zero_terminal_snr"):
+        config = {**config, "trained_betas": scheduler.config.trained_betas}
     scheduler.set_timesteps(num_steps)
     if hasattr(scheduler, "set_begin_index"):
         # Else solvers look the first step up by its time, which many steps may share after rounding.
@@ -147,3 +158,90 @@ def test_unknown_name_lists_allowed_and_nearest() -> None:
         build_scheduler("dpmpp", {})
     with pytest.raises(ValueError, match=r"'eular'\. Did you mean euler"):
         build_scheduler("eular", {})
+
+
+@pytest.mark.parametrize("kind", ["variance preserving", "scaled"])
+@pytest.mark.parametrize("name", WITH_FREE_STEPS)
+def test_a_schedule_stretched_to_pure_noise_gives_the_mean_exactly(name: str, kind: str) -> None:
+    """The 0.05 that the test above forgives are due to the last SNR, which is 0 here."""
+    num_steps = 100 if name in ("ddim", "ddpm", "euler", "euler-a") else 40
+    mean, std = sample(name, kind, num_steps, zero_terminal_snr=True)
+    assert mean == pytest.approx(MEAN, abs=0.02)
+    assert std == pytest.approx(STD, rel=0.08)
+
+
+@pytest.mark.parametrize("name", [name for name in WITH_FREE_STEPS if name != "dpm++2m-lu"])
+def test_spacing_decides_where_the_steps_begin_and_end(name: str) -> None:
+    def steps(spacing: str) -> list[float]:
+        scheduler = build_scheduler(name, base("scaled")[0], spacing=spacing)
+        scheduler.set_timesteps(10)
+        return scheduler.timesteps.tolist()
+
+    assert steps("trailing")[0] == 999
+    assert steps("trailing")[-1] == pytest.approx(99, abs=1)
+    assert steps("linspace")[0] == 999
+    assert steps("leading")[0] < 950
+
+
+def test_zero_terminal_snr_takes_trailing_steps_and_ends_in_the_least_signal_that_works() -> None:
+    scaled, miniature = base("scaled")[0], base("miniature")[0]
+    for name in WITH_FREE_STEPS:
+        scheduler = build_scheduler(name, scaled, zero_terminal_snr=True)
+        assert scheduler.config.timestep_spacing == "trailing"
+        assert 0 < scheduler.alphas_cumprod[-1] <= 2**-24
+        before = build_scheduler(name, scaled).alphas_cumprod
+        assert scheduler.alphas_cumprod[0] == pytest.approx(float(before[0]), rel=1e-6)
+    # Velocity says something in pure noise too, so DDIM ends there; and a schedule that did is not changed.
+    assert build_scheduler("ddim", miniature, zero_terminal_snr=True).alphas_cumprod[-1] == 0
+    unchanged = build_scheduler("ddim", miniature, zero_terminal_snr=True).alphas_cumprod
+    torch.testing.assert_close(unchanged, build_scheduler("ddim", miniature).alphas_cumprod, rtol=1e-5, atol=1e-7)
+    # A config that describes its betas in other words is understood too.
+    stock = dict(DDIMScheduler(beta_schedule="scaled_linear").config)
+    assert build_scheduler("ddim", stock, zero_terminal_snr=True).alphas_cumprod[-1] <= 2**-24
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("ddim", {"spacing": "trailling"}, "unknown spacing 'trailling'. Did you mean trailing"),
+        ("ddim", {"spacing": "legacy"}, "those of ddim-official, but the scheduler is ddim"),
+        ("ddim-official", {"spacing": "trailing"}, "steps of its own.*try ddim"),
+        ("lcm", {"spacing": "leading"}, "steps of its own"),
+        ("dpm++2m-lu", {"spacing": "linspace"}, "steps of its own"),
+        ("ddim-official", {"zero_terminal_snr": True}, "never reach pure noise"),
+        ("euler", {"spacing": "leading", "zero_terminal_snr": True}, "trailing or linspace"),
+    ],
+)
+def test_spacings_that_make_no_sense_are_refused(name: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build_scheduler(name, base("scaled")[0], **options)
+
+
+def test_legacy_steps_are_the_official_ones_and_need_the_signal_scale() -> None:
+    stock = {key: value for key, value in base("scaled")[0].items() if key != "signal_scale"}
+    official = build_scheduler("ddim-official", stock, spacing="legacy", signal_scale=0.3)
+    official.set_timesteps(30)
+    assert len(official.timesteps) == 31
+    assert official.config.signal_scale == 0.3
+    # Its variance knows the unscaled schedule, so without the scale it is another sampler.
+    wanted = float(OfficialDDIMScheduler(signal_scale=0.3)._get_variance(300, 100))
+    assert float(official._get_variance(300, 100)) == pytest.approx(wanted, rel=1e-5)
+    unscaled = float(build_scheduler("ddim-official", stock)._get_variance(300, 100))
+    assert unscaled != pytest.approx(wanted, rel=1e-3)
+
+
+def test_a_scheduler_is_known_by_its_name() -> None:
+    for name in SCHEDULERS:
+        assert scheduler_name(build_scheduler(name, base("scaled")[0])) == name
+    assert scheduler_name(build_scheduler("ddim", base("scaled")[0], spacing="linspace")) == "ddim"
+
+
+def test_off_training_options_say_so() -> None:
+    noise, velocity = base("scaled")[0], base("miniature")[0]
+    assert scheduler_notes(noise) == scheduler_notes(velocity, spacing="trailing") == []
+    assert "off-training" in scheduler_notes(noise, spacing="trailing")[0]
+    assert "off-training" in scheduler_notes(noise, zero_terminal_snr=True)[0]
+    assert "changes nothing" in scheduler_notes(velocity, zero_terminal_snr=True)[0]
+    early = {**velocity, "trained_betas": velocity["trained_betas"][:-1]}
+    assert "off-training" in scheduler_notes(early, zero_terminal_snr=True)[0]
+    assert "off-training" in SPACINGS["trailing"]

@@ -57,7 +57,8 @@ def test_half_transparency_is_half_white(tmp_path):
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "CMYK", "YCbCr"])
 def test_other_modes_become_rgb(tmp_path, mode):
-    path = tmp_path / "image.tiff"
+    # Pillow 12 cannot read the TIFF that it writes of this mode.
+    path = tmp_path / ("image.jpg" if mode == "YCbCr" else "image.tiff")
     Image.fromarray(corner_marked()).convert(mode).save(path)
     image = read_image(path)
     assert image.shape == (20, 30, 3)

@@ -205,8 +205,8 @@ def decoded(monkeypatch):
     frames = []
     original = video_decoding._decode
 
-    def counting(container, stream):
-        for frame in original(container, stream):
+    def counting(*arguments):
+        for frame in original(*arguments):
             frames.append(frame)
             yield frame
 
@@ -452,3 +452,45 @@ def test_a_folder_of_unequal_pngs_is_refused(tmp_path):
     Image.new("RGB", (9, 8)).save(tmp_path / "b.png")
     with pytest.raises(MediaError, match="different sizes"):
         read_frames(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.gif", "frames"])
+def test_frames_that_come_in_parts_give_the_same_file(tmp_path, name):
+    frames = moving_disc(7, height=33, width=30)
+    (tmp_path / "whole").mkdir()
+    whole, parts = tmp_path / "whole" / name, tmp_path / name
+    write_video(whole, frames, 8, {"seed": 1})
+    write_video(parts, (frames[start : start + 3] for start in range(0, 7, 3)), 8, {"seed": 1})
+    np.testing.assert_array_equal(read_frames(parts), read_frames(whole))
+    assert len(read_frames(parts)) == 7
+
+
+def test_parts_are_taken_one_after_the_other_and_never_kept(tmp_path):
+    import weakref
+
+    taken = []
+
+    def parts():
+        for part in np.split(numbered(12), 4):
+            copy = part.copy()
+            taken.append(weakref.ref(copy))
+            yield copy
+            del copy
+            assert sum(one() is not None for one in taken) <= 1
+
+    write_video(tmp_path / "clip.mp4", parts(), 8)
+    assert len(taken) == 4
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ([], "there are no frames"),
+        ([numbered(2), numbered(2)[:, :8]], "give one size"),
+        ([numbered(2), numbered(2).astype(float)], "expected uint8"),
+    ],
+)
+def test_wrong_parts_leave_no_file(tmp_path, parts, message):
+    with pytest.raises(ValueError, match=message):
+        write_video(tmp_path / "clip.mp4", iter(parts), 8)
+    assert list(tmp_path.iterdir()) == []

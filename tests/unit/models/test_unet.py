@@ -104,6 +104,18 @@ def test_one_frame_runs_the_temporal_layers_of_an_official_model() -> None:
     assert [name for name in got if is_temporal(name) and got[name] is None] == []
 
 
+@pytest.mark.parametrize("options", [EVERYTHING, {"temporal_layers_on_images": True}], ids=["ours", "official"])
+def test_without_temporal_layers_each_frame_is_predicted_alone(options: dict[str, Any]) -> None:
+    model = build(**options)
+    sample, timestep, text, fps, image = inputs(image="image_cross_attention" in options)
+    with torch.no_grad():
+        together = model(sample, timestep, text, fps, image)
+        clip = model(sample, timestep, text, fps, image, temporal=False)
+        frames = [model(sample[:, :, [t]], timestep, text, fps, image, temporal=False) for t in range(3)]
+    torch.testing.assert_close(clip, torch.cat(frames, dim=2), atol=1e-5, rtol=1e-4)
+    assert (clip - together).abs().max() > 1e-2
+
+
 @pytest.mark.parametrize("num_frames", [1, 3])
 def test_a_clip_does_not_depend_on_its_batch(num_frames: int) -> None:
     model = build(**EVERYTHING)

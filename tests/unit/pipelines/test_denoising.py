@@ -1,6 +1,6 @@
 import pytest
 import torch
-from diffusers import DDIMScheduler, EulerDiscreteScheduler
+from diffusers import DDIMScheduler, EulerDiscreteScheduler, HeunDiscreteScheduler
 
 from videocrafter.diffusion.schedule import (
     alphas_cumprod,
@@ -8,6 +8,7 @@ from videocrafter.diffusion.schedule import (
     signal_scale,
     vp_change_of_variables,
 )
+from videocrafter.diffusion.schedulers import SCHEDULERS, build_scheduler
 from videocrafter.pipelines.denoising import Conditions, denoise
 
 NOISE = torch.randn(2, 4, 3, 2, 2, generator=torch.Generator().manual_seed(1))
@@ -20,9 +21,12 @@ class FakeUNet:
         self.dtype = dtype
         self.calls = []
 
-    def __call__(self, sample, timestep, text, fps=None, image=None, image_scale=1.0):
+    def __call__(self, sample, timestep, text, fps=None, image=None, image_scale=1.0, temporal=True):
         self.calls.append((sample, timestep, text, fps, image, image_scale))
-        return 0.1 * sample + text.mean(dim=(1, 2))[:, None, None, None, None]
+        answer = 0.1 * sample + text.mean(dim=(1, 2))[:, None, None, None, None]
+        if image is not None:
+            answer = answer + image.mean(dim=(1, 2))[:, None, None, None, None]
+        return answer + 0.01 * sample.roll(1, 2) if temporal else answer
 
 
 def conditions(value, image=None):
@@ -144,6 +148,111 @@ def test_network_runs_in_its_own_precision_and_latents_stay_float32():
     assert unet.calls[0][0].dtype == torch.bfloat16
     assert unet.calls[0][3].dtype == torch.float32
     assert result.dtype == torch.float32
+
+
+def test_outside_of_its_interval_guidance_costs_nothing():
+    unet = FakeUNet()
+    settings = {"num_inference_steps": 4, "guidance_scale": 3.0, "temporal_guidance_scale": 1.0}
+    run(unet, uncond=conditions(-0.5), guidance_interval=(0.25, 0.75), **settings)
+    assert [call[0].shape[0] for call in unet.calls] == [2, 4, 2, 4, 2, 2]
+    everywhere = run(FakeUNet(), uncond=conditions(-0.5), **settings)
+    late = run(FakeUNet(), uncond=conditions(-0.5), guidance_interval=(0.5, 1.0), **settings)
+    assert (everywhere - late).abs().max() > 1e-2
+
+
+def test_text_and_image_have_scales_of_their_own():
+    # The fake's answer is linear in text and image: none + 2 (image - none) + 5 (both - image).
+    picture, nothing = torch.full((2, 3, 6), 0.4), torch.full((2, 3, 6), 0.1)
+    unet = FakeUNet()
+    guided = run(
+        unet,
+        cond=conditions(0.5, picture),
+        uncond=conditions(-0.5, nothing),
+        guidance_scale=5.0,
+        image_guidance_scale=2.0,
+    )
+    assert [call[0].shape[0] for call in unet.calls] == [6, 6, 6]
+    torch.testing.assert_close(unet.calls[0][4], torch.cat([nothing, picture, picture]))
+    torch.testing.assert_close(unet.calls[0][2].mean(dim=(1, 2)), torch.tensor([-0.5, -0.5, -0.5, -0.5, 0.5, 0.5]))
+    equal = run(FakeUNet(), cond=conditions(-0.5 + 5 * 1.0, torch.full((2, 3, 6), 0.1 + 2 * 0.3)))
+    torch.testing.assert_close(guided, equal)
+
+
+@pytest.mark.parametrize(("image_scale", "branches"), [(1.0, 2), (5.0, 2), (None, 2), (0.0, 3)])
+def test_branches_that_would_cancel_are_not_computed(image_scale, branches):
+    picture, nothing = torch.full((2, 3, 6), 0.4), torch.full((2, 3, 6), 0.1)
+    unet = FakeUNet()
+    cond, uncond = conditions(0.5, picture), conditions(-0.5, nothing)
+    guided = run(unet, cond=cond, uncond=uncond, guidance_scale=5.0, image_guidance_scale=image_scale)
+    assert unet.calls[0][0].shape[0] == branches * 2
+    weight = 5.0 if image_scale is None else image_scale
+    equal = run(FakeUNet(), cond=conditions(4.5, torch.full((2, 3, 6), 0.1 + weight * 0.3)))
+    torch.testing.assert_close(guided, equal)
+
+
+def test_temporal_guidance_moves_away_from_each_frame_alone():
+    seen = []
+
+    class Spy(DDIMScheduler):
+        def step(self, model_output, *args, **kwargs):
+            seen.append(model_output)
+            return super().step(model_output, *args, **kwargs)
+
+    for scale in (0.0, 2.0):
+        run(FakeUNet(), Spy(clip_sample=False), temporal_guidance_scale=scale, num_inference_steps=1)
+    # What the fake knows only from the frame before is 0.01 times that frame.
+    torch.testing.assert_close(seen[1] - seen[0], 2.0 * 0.01 * NOISE.roll(1, 2))
+
+
+def test_a_single_frame_has_no_temporal_guidance():
+    unet, frame = FakeUNet(), NOISE[:, :, :1]
+    told, generators = conditions(0.5), [torch.Generator()] * 2
+    settings = {"num_inference_steps": 2, "generators": generators, "temporal_guidance_scale": 2.0}
+    denoise(unet, DDIMScheduler(clip_sample=False), frame, told, **settings)
+    assert len(unet.calls) == 2
+
+
+def vp_config(prediction_type):
+    betas = vp_change_of_variables(alphas_cumprod(linear_betas()), signal_scale(0.7)).trained_betas
+    return {"trained_betas": betas, "prediction_type": prediction_type, "clip_sample": False}
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("name", [name for name in SCHEDULERS if name != "ddim-official"])
+def test_the_estimate_is_the_clean_latent_whatever_the_scheduler(name, prediction_type):
+    clean = torch.full_like(NOISE, 0.3)
+    scheduler = build_scheduler(name, vp_config(prediction_type))
+    level = scheduler.alphas_cumprod.double()
+
+    class Knowing(FakeUNet):
+        """Knows that the clean latent is 0.3 everywhere."""
+
+        def __call__(self, sample, timestep, text, *rest):
+            signal, sigma = level[int(timestep[0])].sqrt(), (1 - level[int(timestep[0])]).sqrt()
+            noise = (sample - signal * clean) / sigma
+            return (noise if prediction_type == "epsilon" else signal * noise - sigma * clean).float()
+
+    estimates = []
+    run(Knowing(), scheduler, on_estimate=lambda index, estimate: estimates.append((index, estimate)))
+    assert [index for index, _ in estimates] == list(range(len(scheduler.timesteps)))
+    for _, estimate in estimates:
+        torch.testing.assert_close(estimate, clean, atol=2e-3, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "scheduler", [DDIMScheduler(clip_sample=False), HeunDiscreteScheduler()], ids=["ddim", "heun"]
+)
+def test_a_start_in_the_middle_goes_the_rest_of_the_way(scheduler):
+    kept = []
+    whole = run(FakeUNet(), scheduler, num_inference_steps=5, on_step=lambda *step: kept.append(step[2]))
+    order = scheduler.order
+    unet = FakeUNet()
+    settings = {"num_inference_steps": 5, "generators": [torch.Generator()] * 2, "first_step": 2}
+    rest = denoise(unet, scheduler, kept[2 * order - 1], conditions(0.5), **settings)
+    assert len(unet.calls) == len(scheduler.timesteps) - 2 * order
+    torch.testing.assert_close(rest, whole)
+    with pytest.raises(ValueError, match="at least one of 5 steps"):
+        denoise(unet, scheduler, NOISE, conditions(0.5), **{**settings, "first_step": 5})
 
 
 def test_values_that_are_not_finite_stop_the_run():

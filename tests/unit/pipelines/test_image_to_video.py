@@ -72,6 +72,49 @@ def test_what_is_no_picture_is_refused(image, message):
         image_to_tensor(image)
 
 
+def test_text_and_image_may_be_guided_apart(i2v):
+    joint = latents(i2v, RED, guidance_scale=4.0)
+    torch.testing.assert_close(latents(i2v, RED, guidance_scale=4.0, image_guidance_scale=4.0), joint)
+    for image_scale in (0.0, 1.0, 2.0):
+        apart = latents(i2v, RED, guidance_scale=4.0, image_guidance_scale=image_scale)
+        assert (apart - joint).abs().max() > 1e-3
+    # Text guidance alone being off does not switch the picture's off.
+    off = latents(i2v, RED, guidance_scale=1.0)
+    assert (latents(i2v, RED, guidance_scale=1.0, image_guidance_scale=3.0) - off).abs().max() > 1e-3
+
+
+def test_guidance_apart_asks_about_nothing_the_picture_and_both(i2v):
+    request = i2v.check_inputs("a cat", seeds=1, guidance_scale=4.0, image_guidance_scale=2.0)
+    conditional, unconditional = i2v.encode(request, [RED])
+    calls = []
+
+    class Spy:
+        def __call__(self, sample, timestep, text, fps, image, image_scale):
+            calls.append((text, image))
+            return torch.zeros_like(sample)
+
+    i2v.denoise(request, i2v.prepare_latents(request), conditional, unconditional, None, unet=Spy())
+    text, image = calls[0]
+    assert torch.equal(text, torch.cat([unconditional.text, unconditional.text, conditional.text]))
+    assert torch.equal(image, torch.cat([unconditional.image, conditional.image, conditional.image]))
+
+
+def test_a_picture_of_another_shape_is_stretched_cropped_or_padded(i2v):
+    wide = torch.linspace(-1, 1, 40).expand(3, 12, 40)
+    stretched = latents(i2v, wide)
+    assert torch.equal(latents(i2v, wide, image_fit="stretch"), stretched)
+    cropped = latents(i2v, wide, image_fit="crop")
+    torch.testing.assert_close(cropped, latents(i2v, wide[:, :, 14:26]))
+    padded = latents(i2v, wide, image_fit="pad")
+    assert (padded - stretched).abs().max() > 1e-4
+    assert (cropped - stretched).abs().max() > 1e-4
+
+
+def test_the_image_at_fault_is_named(i2v):
+    with pytest.raises(ValueError, match="image 2 of 3: an image needs at least 2 pixels"):
+        i2v([RED, torch.zeros(3, 1, 9), BLUE], ["a", "b", "c"])
+
+
 def test_wrong_number_of_images_and_negative_scale_are_refused(i2v):
     with pytest.raises(ValueError, match="2 images for 1 prompts"):
         i2v([RED, BLUE], "a cat")

@@ -3,6 +3,7 @@ import torch
 from diffusers import DDIMScheduler, EulerAncestralDiscreteScheduler, UniPCMultistepScheduler
 
 from videocrafter.diffusion.schedule import cosine_betas_shifted
+from videocrafter.diffusion.schedulers import build_scheduler
 from videocrafter.pipelines.randomness import draw_noise, make_generators, step_arguments
 
 
@@ -64,14 +65,12 @@ def test_step_arguments_follow_the_scheduler():
     assert step_arguments(UniPCMultistepScheduler(), generators, 0.0) == {}
 
 
+@pytest.mark.parametrize("prediction_type", ["v_prediction", "epsilon"])
 @pytest.mark.parametrize("steps", range(1, 30))
-def test_ddim_with_eta_1_survives_the_step_from_pure_noise(steps):
-    scheduler = DDIMScheduler(
-        trained_betas=cosine_betas_shifted(snr_shift=4.0).tolist(),
-        prediction_type="v_prediction",
-        timestep_spacing="trailing",
-        clip_sample=False,
-    )
+def test_ddim_with_eta_1_survives_the_step_from_pure_noise(steps, prediction_type):
+    config = {"trained_betas": cosine_betas_shifted(snr_shift=4.0).tolist(), "prediction_type": prediction_type}
+    # A model that predicts noise ends just above pure noise, where the same rounding threatens.
+    scheduler = build_scheduler("ddim", config, zero_terminal_snr=True)
     scheduler.set_timesteps(steps)
     generators = make_generators(1, None, 1, 1)[1]
     noise = draw_noise((1, 2, 2, 2), generators)

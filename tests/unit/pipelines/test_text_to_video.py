@@ -1,8 +1,16 @@
 import numpy as np
 import pytest
 import torch
+from diffusers import DDIMScheduler
 
 from tests.tiny_models import DEFAULTS, tiny_pipeline
+from videocrafter.diffusion.ddim import OfficialDDIMScheduler
+from videocrafter.diffusion.schedule import (
+    alphas_cumprod,
+    linear_betas,
+    signal_scale,
+    vp_change_of_variables,
+)
 from videocrafter.diffusion.schedulers import SCHEDULERS, build_scheduler
 from videocrafter.pipelines.text_to_video import TextToVideoPipeline
 
@@ -41,6 +49,15 @@ def test_a_video_does_not_depend_on_its_batch_whatever_the_scheduler(name):
     assert (other - alone).abs().max() / scale > 1e-2
 
 
+def test_the_official_sampler_keeps_a_video_apart_from_its_batch_too():
+    pipeline = tiny_pipeline(image=False, signal_scale=0.3).to(torch.float64)
+    pipeline.scheduler = OfficialDDIMScheduler(signal_scale=0.3)
+    settings = {"num_inference_steps": 4, "output_type": "latent", "eta": 1.0}
+    batch = pipeline(["a cat", "a rocket left"], seeds=[1, 2], **settings).frames
+    alone = pipeline("a rocket left", seeds=2, **settings).frames
+    torch.testing.assert_close(batch[1], alone[0], rtol=0, atol=1e-4 * float(alone.abs().max()))
+
+
 def test_bytes_do_not_depend_on_the_batch(t2v):
     batch = t2v(["a cat", "red car", "", "rocket"], seeds=[4, 5, 6, 7], fps=[4, 8, 16, 24]).frames
     alone = t2v("red car", seeds=5, fps=8).frames
@@ -58,6 +75,8 @@ def test_bytes_do_not_depend_on_the_batch(t2v):
         {"guidance_rescale": 1.0},
         {"eta": 1.0},
         {"num_inference_steps": 5},
+        {"temporal_guidance_scale": 1.0},
+        {"guidance_interval": (0.3, 1.0)},
     ],
 )
 def test_every_setting_changes_the_video(t2v, change):
@@ -106,6 +125,8 @@ def test_other_sizes_and_lengths_work(t2v):
         ({"guidance_scale": float("inf")}, "guidance_scale"),
         ({"guidance_rescale": 1.5}, r"0 \.\.\. 1"),
         ({"eta": 2.0}, r"0 \.\.\. 1"),
+        ({"temporal_guidance_scale": -1.0}, "temporal_guidance_scale must be at least 0"),
+        ({"guidance_interval": (0.8, 0.2)}, r"start < end .* 0.8 \.\.\. 0.2"),
         ({"num_videos_per_prompt": 0}, "at least 1"),
         ({"prompt": []}, "no prompt"),
         ({"prompt": [1]}, "prompt must be"),
@@ -116,6 +137,67 @@ def test_other_sizes_and_lengths_work(t2v):
 def test_wrong_settings_are_refused_with_what_is_allowed(t2v, wrong, message):
     with pytest.raises(ValueError, match=message):
         t2v(**{"prompt": "a cat", "seeds": 1, **wrong})
+
+
+@pytest.mark.parametrize("interval", [(0.0, 1.0), (0.4, 0.9)])
+def test_all_kinds_of_guidance_keep_a_video_apart_from_its_batch(t2v, interval):
+    settings = {"temporal_guidance_scale": 1.5, "guidance_rescale": 0.5, "guidance_interval": interval}
+    batch = t2v(["a cat", "rocket"], seeds=[1, 2], output_type="latent", **settings).frames
+    alone = t2v("rocket", seeds=2, output_type="latent", **settings).frames
+    torch.testing.assert_close(batch[1], alone[0], rtol=0, atol=1e-3)
+
+
+def test_an_image_scale_needs_an_image(t2v):
+    with pytest.raises(ValueError, match="takes no image"):
+        t2v.check_inputs("a cat", image_guidance_scale=2.0)
+    with pytest.raises(ValueError, match="stretch, crop, pad; got 'squash'"):
+        t2v.check_inputs("a cat", image_fit="squash")
+
+
+def test_a_scheduler_is_exchanged_by_name_and_knows_the_models_schedule():
+    pipeline = tiny_pipeline(image=False, signal_scale=0.3)
+    stored = pipeline.scheduler
+    assert pipeline.use_scheduler() == []
+    assert pipeline.scheduler is stored
+    assert pipeline.use_scheduler("euler") == []
+    assert type(pipeline.scheduler).__name__ == "EulerDiscreteScheduler"
+    assert len(pipeline.scheduler.config.trained_betas) == 1000
+    # Only DDIM has the official steps, and with another spacing it is no longer the official DDIM.
+    pipeline.scheduler = stored
+    pipeline.use_scheduler(spacing="legacy")
+    assert type(pipeline.scheduler).__name__ == "OfficialDDIMScheduler"
+    assert pipeline.scheduler.config.signal_scale == 0.3
+    pipeline.use_scheduler(spacing="linspace")
+    assert type(pipeline.scheduler) is DDIMScheduler
+    pipeline.use_scheduler("dpm++2m")
+    pipeline.use_scheduler(spacing="linspace")
+    assert type(pipeline.scheduler).__name__ == "DPMSolverMultistepScheduler"
+    with pytest.raises(ValueError, match="unknown scheduler 'eular'"):
+        pipeline.use_scheduler("eular")
+
+
+@pytest.mark.parametrize("name", [None, *(name for name in SCHEDULERS if name not in ("ddim-official", "lcm"))])
+def test_a_scaled_model_that_predicts_noise_samples_from_pure_noise(name):
+    change = vp_change_of_variables(alphas_cumprod(linear_betas()), signal_scale(0.7))
+    pipeline = tiny_pipeline(image=False, signal_scale=0.7)
+    pipeline.scheduler = OfficialDDIMScheduler(trained_betas=change.trained_betas, signal_scale=0.7)
+    notes = pipeline.use_scheduler(name, zero_terminal_snr=True)
+    assert "off-training" in notes[0]
+    latents = pipeline("a cat", seeds=1, num_inference_steps=4, output_type="latent").frames
+    assert torch.isfinite(latents).all()
+
+
+def test_the_callback_is_shown_where_the_video_is_going(t2v):
+    seen = []
+
+    def callback(pipeline, step, timestep, tensors):
+        seen.append((tensors["latents"], tensors["denoised"]))
+        return {}
+
+    final = t2v("a cat", seeds=1, callback_on_step_end=callback, output_type="latent").frames
+    assert len(seen) == t2v.num_steps(t2v.check_inputs("a cat", seeds=1)) == 3
+    torch.testing.assert_close(seen[-1][1], final, atol=1e-3, rtol=0)
+    assert (seen[0][1] - seen[0][0]).abs().max() > 0.1
 
 
 def test_eta_is_refused_where_it_would_be_ignored():

@@ -1,0 +1,33 @@
+"""A video of 48 frames from a model that was trained on 8.
+
+Run `python examples/long_video.py FOLDER`: it writes long_video.mp4, and a sheet of its frames, long_video.png.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from videocrafter.media.contact_sheet import contact_sheet
+from videocrafter.media.image_file import write_image
+from videocrafter.media.video_file import read_frames, write_video
+from videocrafter.pipelines.clip import decoded_chunks
+from videocrafter.pipelines.loading import load_pipeline
+from videocrafter.pipelines.long_video import LongVideo
+
+
+def main(folder: Path, **settings: Any) -> None:
+    """Make the video; `settings` are those of the pipeline, such as `num_inference_steps`."""
+    pipeline = load_pipeline("tiny")
+    long = LongVideo(pipeline, window=8, overlap=4)
+    prompt = "a ladybug bouncing over a green meadow"
+    latents = long(prompt, num_frames=48, seeds=3, output_type="latent", **settings).frames[0]
+
+    # Frames are decoded as the file takes them, so that even a very long video never stands in memory.
+    video = folder / "long_video.mp4"
+    write_video(video, decoded_chunks(pipeline, latents), playback_fps=8, metadata={"prompt": prompt})
+    sheet = contact_sheet([read_frames(video)], [f"{prompt}: 16 of 48 frames"], columns=16, scale=1)
+    write_image(folder / "long_video.png", sheet)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

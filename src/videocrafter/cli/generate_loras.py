@@ -1,0 +1,58 @@
+"""`--lora PATH[:WEIGHT]`: which LoRAs a run uses, and adding them to its pipeline."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from videocrafter.pipelines.video_pipeline import VideoPipeline
+
+
+@dataclass(frozen=True)
+class LoraChoice:
+    """A LoRA file, or a folder that holds one, and how much of it is wanted."""
+
+    path: Path
+    weight: float = 1.0
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.weight:g}"
+
+
+def parse_lora(text: str) -> LoraChoice:
+    """Read `PATH` or `PATH:WEIGHT`; a path that exists may hold colons itself.
+
+    Raises ValueError for a path that is not there, or a weight that is not finite.
+    """
+    path, separator, number = text.rpartition(":")
+    weight = _as_number(number) if separator and not Path(text).exists() else None
+    choice = LoraChoice(Path(text)) if weight is None else LoraChoice(Path(path), weight)
+    if not choice.path.exists():
+        raise ValueError(
+            f"--lora {text!r}: there is no {choice.path}; give a file, or a folder, as PATH or PATH:WEIGHT"
+        )
+    if not math.isfinite(choice.weight):
+        raise ValueError(f"--lora {text!r}: the weight must be a finite number, such as 0.8")
+    return choice
+
+
+def add_loras(pipeline: VideoPipeline, choices: Sequence[LoraChoice]) -> list[str]:
+    """Load LoRAs into a pipeline that has none; return what the user should know, one line each.
+
+    Raises ValueError for a file that is no LoRA, or one for another model.
+    """
+    loaded = [pipeline.load_lora_weights(choice.path) for choice in choices]
+    if loaded:
+        pipeline.set_adapters([one.adapter_name for one in loaded], [choice.weight for choice in choices])
+    return [f"{choice.path}: {one.note}" for choice, one in zip(choices, loaded, strict=True) if one.note]
+
+
+def _as_number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None

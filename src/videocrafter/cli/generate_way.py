@@ -1,0 +1,47 @@
+"""Which way a video is made: by the pipeline itself, or by one of those that are built on it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from videocrafter.cli.generate_inputs import Inputs
+from videocrafter.cli.generate_request import GenerateOptions
+
+if TYPE_CHECKING:
+    from videocrafter.pipelines.derived_pipeline import DerivedPipeline
+    from videocrafter.pipelines.image_to_video import ImageToVideoPipeline
+    from videocrafter.pipelines.text_to_video import TextToVideoPipeline
+
+    Pipeline = TextToVideoPipeline | ImageToVideoPipeline
+    Way = Pipeline | DerivedPipeline
+
+DEFAULT_STRENGTH = 0.6
+
+
+def choose_way(pipeline: Pipeline, options: GenerateOptions, inputs: Inputs) -> Way:
+    """The pipeline, or what makes of it what the options ask for; used alike.
+
+    More frames than the model was trained for are made in windows. Raises ValueError for settings that the way
+    does not allow.
+    """
+    from videocrafter.pipelines.continuation import Continuation
+    from videocrafter.pipelines.interpolation import Interpolation
+    from videocrafter.pipelines.long_video import LongVideo
+    from videocrafter.pipelines.looping import LoopedVideo
+    from videocrafter.pipelines.video_to_video import VideoToVideo
+
+    window, overlap = options.window, options.window_overlap
+    if options.continued is not None and inputs.clip is not None:
+        return Continuation(pipeline, inputs.clip.frames, window=window)
+    if options.video is not None and inputs.clip is not None:
+        strength = DEFAULT_STRENGTH if options.strength is None else options.strength
+        return VideoToVideo(pipeline, inputs.clip.frames, strength, window=window, overlap=overlap)
+    if inputs.image_end is not None and options.rows[0].image is not None:
+        first = inputs.picture(options.rows[0].image)
+        return Interpolation(pipeline, first, inputs.image_end, window=window, overlap=overlap)
+    if options.loop:
+        return LoopedVideo(pipeline, window=window, overlap=overlap)
+    trained = pipeline.generation_defaults.num_frames
+    if window is not None or overlap is not None or (options.num_frames or 0) > trained:
+        return LongVideo(pipeline, window=window, overlap=overlap)
+    return pipeline

@@ -1,0 +1,129 @@
+"""Is there enough memory? Answered before anything is loaded, with settings that would fit if there is not."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from videocrafter.cli.generate_request import GenerateOptions
+from videocrafter.pipelines.memory import (
+    MemoryNeed,
+    Workload,
+    available_memory,
+    count_parameters,
+    memory_need,
+    network_configs,
+    size_multiple,
+)
+from videocrafter.pipelines.model_folder import read_model_index
+from videocrafter.pipelines.settings import GenerationDefaults
+
+if TYPE_CHECKING:
+    import torch
+
+_NUM_SUGGESTIONS = 3
+_HALF = 2
+
+
+def check_memory(options: GenerateOptions, folder: Path, device: torch.device, dtype: torch.dtype) -> None:
+    """Raise ValueError, one line with settings that would fit, if the model in `folder` cannot fit on `device`.
+
+    What is needed is a lower bound, so that what would fit is never refused; what is available is left alone
+    where the system does not tell.
+    """
+    available = available_memory(device)
+    if options.ignore_memory or available is None:
+        return
+    unet, vae = network_configs(folder)
+    num_parameters = count_parameters(folder)
+    defaults = GenerationDefaults.from_config(read_model_index(folder).get("defaults"))
+    workload = _workload(options, defaults, dtype.itemsize)
+
+    def need(asked: Workload) -> MemoryNeed:
+        return memory_need(unet, vae, num_parameters, asked)
+
+    needed = need(workload)
+    if needed.total <= available:
+        return
+    fitting = [
+        (changed, text)
+        for changed, text in _smaller(workload, size_multiple(unet, vae))
+        if need(_changed(workload, changed)).total <= available
+    ]
+    raise ValueError(
+        f"this needs about {_text(needed.total)} of memory (weights {_text(needed.weights)},"
+        f" {workload.width}x{workload.height} with {workload.num_frames} frames"
+        f"{f' x {workload.num_videos} videos' if workload.num_videos > 1 else ''}"
+        f" {_text(needed.total - needed.weights)}), but {device} has {_text(available)} left; {_advice(fitting)};"
+        " --ignore-memory tries it all the same"
+    )
+
+
+def _workload(options: GenerateOptions, defaults: GenerationDefaults, element_bytes: int) -> Workload:
+    def given(value: Any, default: Any) -> Any:
+        return default if value is None else value
+
+    scales = [given(options.guidance_scale, defaults.guidance_scale), given(options.image_guidance_scale, 0.0)]
+    separate = options.image_guidance_scale not in (None, 1.0, scales[0])
+    return Workload(
+        num_videos=min(options.batch_size, options.num_outputs),
+        branches=(3 if separate else 2) if max(scales) > 1 else 1,
+        num_frames=given(options.num_frames, defaults.num_frames),
+        height=max(1, given(options.height, defaults.height)),
+        width=max(1, given(options.width, defaults.width)),
+        window=given(options.window, defaults.num_frames),
+        element_bytes=element_bytes,
+    )
+
+
+def _smaller(workload: Workload, multiple: int) -> Iterator[tuple[dict[str, Any], str]]:
+    """Changes that need less, those that change least first, with the options that ask for them."""
+
+    def scaled(pixels: int, share: float) -> int:
+        return max(multiple, int(pixels * share) // multiple * multiple)
+
+    batch: list[tuple[dict[str, Any], str]] = [({}, "")]
+    precision, length, size = list(batch), list(batch), list(batch)
+    if workload.num_videos > 1:
+        batch.append(({"num_videos": 1}, "--batch-size 1"))
+    if workload.element_bytes > _HALF:
+        precision.append(({"element_bytes": _HALF}, "--dtype bfloat16"))
+    for share in (0.75, 0.5, 0.25):
+        height, width = scaled(workload.height, share), scaled(workload.width, share)
+        size.append(({"height": height, "width": width}, f"--height {height} --width {width}"))
+        frames = max(1, int(workload.num_frames * share))
+        length.append(({"num_frames": frames}, f"--frames {frames}"))
+    combined = itertools.product(batch, precision, size, length)
+    for parts in sorted(combined, key=_how_much_is_changed):
+        changes: dict[str, Any] = {}
+        for change, _ in parts:
+            changes |= change
+        if changes:
+            yield changes, " ".join(text for _, text in parts if text)
+
+
+def _how_much_is_changed(parts: Sequence[tuple[dict[str, Any], str]]) -> tuple[int, list[bool]]:
+    """Few changes before many, and then those that do least harm before others."""
+    return sum(bool(text) for _, text in parts), [not text for _, text in parts]
+
+
+def _changed(workload: Workload, changes: dict[str, Any]) -> Workload:
+    return replace(workload, **changes)
+
+
+def _advice(fitting: list[tuple[dict[str, Any], str]]) -> str:
+    """The first few, without those that change more of the same things than one before."""
+    chosen: list[tuple[dict[str, Any], str]] = []
+    for changes, text in fitting:
+        if len(chosen) < _NUM_SUGGESTIONS and not any(set(less) <= set(changes) for less, _ in chosen):
+            chosen.append((changes, text))
+    if not chosen:
+        return "no smaller setting fits either: take a device with more memory, or a smaller model"
+    return f"what would fit: {', or '.join(text for _, text in chosen)}"
+
+
+def _text(num_bytes: int) -> str:
+    return f"{num_bytes / 2**30:.1f} GiB" if num_bytes >= 2**30 / 10 else f"{num_bytes / 2**20:.0f} MiB"

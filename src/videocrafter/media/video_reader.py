@@ -1,0 +1,258 @@
+"""A video that stays open: its rate and length at once, its frames when asked for, in the size that is wanted.
+
+Stricter than `read_frames`: it is for files that nobody has looked at. What cannot be trusted is refused with a
+reason that can be counted.
+"""
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.video.reformatter import Interpolation
+from av.video.stream import VideoStream
+
+from videocrafter.media.errors import MediaError
+from videocrafter.media.framing import MAX_ASPECT, Framer, Framing
+from videocrafter.media.image_file import MAX_PIXELS
+from videocrafter.media.video_decoding import (
+    DecodingTimeError,
+    FrameCursor,
+    NoFramesError,
+    NoVideoStreamError,
+    open_video,
+)
+
+Reason = Literal[
+    "missing", "unreadable", "truncated", "no_frames", "audio_only", "absurd_size", "no_rate", "too_slow"
+]
+
+# Slower is a slide show, faster a broken header.
+_SLOWEST_FPS, _FASTEST_FPS = 0.5, 480.0
+# The widest pixels that are in use (anamorphic cinema is 2).
+_MAX_PIXEL_ASPECT = 4.0
+_SCALING = Interpolation.BICUBIC | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND
+
+
+class UnusableMediaError(MediaError):
+    """A file out of which no trustworthy frames come; `reason` says why in one word."""
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(message)
+        self.reason: Reason = reason
+
+
+@contextmanager
+def open_reader(
+    source: Path | BinaryIO,
+    name: str | None = None,
+    *,
+    time_limit_s: float | None = None,
+    max_pixels: int = MAX_PIXELS,
+    threads: int = 1,
+) -> Iterator["VideoReader"]:
+    """Open a video for reading frames by time.
+
+    Args:
+        source: its path, or the file itself, opened for reading bytes.
+        name: what messages call it.
+        time_limit_s: seconds from now until decoding gives up. It is looked at between frames.
+        max_pixels: the most pixels of a frame that are decoded.
+        threads: of the decoder.
+
+    Raises:
+        UnusableMediaError: the file is missing, no video, damaged, cut off, too slow, or of an absurd size.
+    """
+    name = name or str(source)
+    deadline = None if time_limit_s is None else time.monotonic() + time_limit_s
+    if isinstance(source, Path) and not source.is_file():
+        raise UnusableMediaError("missing", f"{name} does not exist or is no file")
+    try:
+        with open_video(source, name) as (container, stream):
+            codec = stream.codec_context
+            if codec.width * codec.height > max_pixels:
+                raise _absurd(name, codec.height, codec.width)
+            # Checked by the decoder as well, because the stream may contradict its container.
+            codec.options = {"max_pixels": str(max_pixels)}
+            codec.thread_count = threads
+            yield VideoReader(container, stream, name, deadline)
+    except UnusableMediaError:
+        raise
+    except MediaError as error:
+        raise UnusableMediaError(_reason_of(error), str(error)) from error
+    except (ArithmeticError, LookupError, MemoryError, TypeError, UnicodeError, ValueError, av.FFmpegError) as error:
+        # What bindings raise when a header holds numbers that make no sense.
+        raise UnusableMediaError("unreadable", f"{name} cannot be read as a video ({error})") from error
+
+
+class VideoReader:
+    """An open video.
+
+    Attributes:
+        fps: frames per second, on average.
+        num_frames: as far as the container knows; a file that was cut off holds fewer.
+        duration_s: length in seconds.
+    """
+
+    def __init__(self, container: InputContainer, stream: VideoStream, name: str, deadline: float | None) -> None:
+        self._container, self._stream, self._name, self._deadline = container, stream, name, deadline
+        self._size: tuple[int, int] | None = None
+        self._fresh = True
+        self.num_frames, self.duration_s = self._length()
+        self.fps = self.num_frames / self.duration_s
+        if not _SLOWEST_FPS <= self.fps <= _FASTEST_FPS:
+            raise UnusableMediaError(
+                "no_rate",
+                f"{name} claims {self.fps:g} frames per second; "
+                f"videos of {_SLOWEST_FPS:g} to {_FASTEST_FPS:g} are read",
+            )
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width as shown: turned as phones note it, with square pixels. Decodes a frame."""
+        if self._size is None:
+            self._size = self._shown_size(self._cursor().frame_at(0))
+        return self._size
+
+    def frames_at(self, times_s: Sequence[float], framer: Framer | None = None) -> np.ndarray:
+        """The frames on screen at these times, `[T, H, W, 3]` uint8, upright, transparency over white.
+
+        Only the neighbourhood of the times is read and decoded.
+
+        Args:
+            times_s: seconds from the first frame, in rising order, at least one.
+            framer: how they are framed; None keeps the size as shown.
+
+        Raises:
+            UnusableMediaError: the video ends before a time, or is damaged where it is read.
+        """
+        cursor = self._cursor()
+        framing: Framing | None = None
+        pictures: list[np.ndarray] = []
+        shown: tuple[av.VideoFrame, np.ndarray] | None = None
+        for time_s in times_s:
+            tick = cursor.tick(time_s)
+            frame = cursor.frame_at(tick)
+            self._check_end(cursor, tick)
+            if shown is None or shown[0] is not frame:
+                height, width = self._shown_size(frame)
+                if framing is None:
+                    framing = framer(height, width) if framer else Framing(height=height, width=width)
+                shown = frame, _framed(frame, _pixel_aspect(self._stream), framing)
+            pictures.append(shown[1])
+        return np.stack(pictures)
+
+    def _cursor(self) -> FrameCursor:
+        if not self._fresh:
+            self._container.seek(self._stream.start_time or 0, stream=self._stream)
+        self._fresh = False
+        return FrameCursor(self._container, self._stream, self._deadline)
+
+    def _length(self) -> tuple[int, float]:
+        stream = self._stream
+        rate = float(stream.average_rate or stream.guessed_rate or 0)
+        duration_s = self._stated_duration()
+        num_frames = stream.frames
+        if num_frames <= 0 and not (rate > 0 and duration_s > 0):
+            num_frames, duration_s = self._count_packets()
+        elif num_frames <= 0:
+            num_frames = int(duration_s * rate + 0.01)
+        elif duration_s <= 0 and rate > 0:
+            duration_s = num_frames / rate
+        if num_frames <= 0:
+            raise UnusableMediaError("no_frames", f"{self._name} holds no frame; it may be damaged or cut off")
+        if not (math.isfinite(duration_s) and duration_s > 0):
+            raise UnusableMediaError("no_rate", f"{self._name} does not tell its frame rate; convert it to mp4")
+        return num_frames, duration_s
+
+    def _stated_duration(self) -> float:
+        """Seconds that the container gives the video alone, or 0 if it says nothing of it."""
+        stream, container = self._stream, self._container
+        if stream.duration and stream.time_base:
+            return float(stream.duration * stream.time_base)
+        if tag := stream.metadata.get("DURATION"):  # Matroska: 00:00:03.000000000
+            parts = tag.split(":")
+            with suppress(ValueError):
+                return sum(float(part) * 60**power for power, part in enumerate(reversed(parts)))
+        # Of several streams the longest counts, and sound may go on after the last frame.
+        return (container.duration or 0) / 1_000_000 if len(container.streams) == 1 else 0.0
+
+    def _count_packets(self) -> tuple[int, float]:
+        """Read the whole file, without decoding, for want of a table of contents."""
+        times = []
+        for packet in self._container.demux(self._stream):
+            if self._deadline is not None and time.monotonic() > self._deadline:
+                raise DecodingTimeError(f"{self._name} takes too long to read; convert it to mp4 (H.264)")
+            if packet.pts is not None:
+                times.append(packet.pts)
+        self._container.seek(self._stream.start_time or 0, stream=self._stream)
+        if len(times) < 2 or self._stream.time_base is None:
+            return len(times), 0.0
+        between = (max(times) - min(times)) / (len(times) - 1)
+        return len(times), float(between * len(times) * self._stream.time_base)
+
+    def _check_end(self, cursor: FrameCursor, tick: int) -> None:
+        # Half a frame is what rounding of time stamps may cost; a last frame may be short of its length.
+        if cursor.seconds_past_end(tick) > 0.75 / self.fps:
+            raise UnusableMediaError(
+                "truncated", f"{self._name} ends before its {self.duration_s:.3g} s are over; it may be cut off"
+            )
+        if cursor.saw_damage:
+            raise UnusableMediaError("unreadable", f"{self._name} is damaged where it was read")
+
+    def _shown_size(self, frame: av.VideoFrame) -> tuple[int, int]:
+        if frame.width <= 0 or frame.height <= 0:
+            raise _absurd(self._name, frame.height, frame.width)
+        height, width = frame.height, round(frame.width * _pixel_aspect(self._stream))
+        if max(height, width) > MAX_ASPECT * min(height, width):
+            raise _absurd(self._name, frame.height, frame.width)
+        return (width, height) if _quarter_turns(frame) % 2 else (height, width)
+
+
+def _framed(frame: av.VideoFrame, pixel_aspect: float, framing: Framing) -> np.ndarray:
+    """Scale in one go with the conversion to RGB, then turn and cut."""
+    turns = _quarter_turns(frame)
+    shown = frame.height, frame.width * pixel_aspect
+    height, width = framing.filling_size(*(shown[::-1] if turns % 2 else shown))
+    if turns % 2:
+        height, width = width, height
+    return framing.cut(np.rot90(_to_rgb(frame, height, width), turns))
+
+
+def _to_rgb(frame: av.VideoFrame, height: int, width: int) -> np.ndarray:
+    if not any(component.is_alpha for component in frame.format.components):
+        return frame.to_ndarray(format="rgb24", height=height, width=width, interpolation=_SCALING, threads=1)
+    pixels = frame.to_ndarray(format="rgba", height=height, width=width, interpolation=_SCALING, threads=1)
+    opacity = pixels[..., 3:].astype(np.uint16)
+    over_white = pixels[..., :3] * opacity + 255 * (255 - opacity)
+    return ((over_white + 127) // 255).astype(np.uint8)
+
+
+def _quarter_turns(frame: av.VideoFrame) -> int:
+    return round(frame.rotation / 90)
+
+
+def _pixel_aspect(stream: VideoStream) -> float:
+    aspect = float(stream.sample_aspect_ratio or 1)
+    return aspect if 1 / _MAX_PIXEL_ASPECT <= aspect <= _MAX_PIXEL_ASPECT else 1.0
+
+
+def _absurd(name: str, height: int, width: int) -> UnusableMediaError:
+    return UnusableMediaError(
+        "absurd_size", f"{name} has frames of {width}x{height} pixels; its header may be damaged"
+    )
+
+
+def _reason_of(error: MediaError) -> Reason:
+    if isinstance(error, NoVideoStreamError):
+        return "audio_only"
+    if isinstance(error, NoFramesError):
+        return "no_frames"
+    if isinstance(error, DecodingTimeError):
+        return "too_slow"
+    return "unreadable"

@@ -1,0 +1,74 @@
+"""A given clip: checked, brought to size, encoded; and latents decoded, frame by frame in bounded chunks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from videocrafter.models.autoencoder import decode_video, encode_video
+from videocrafter.pipelines.output import frames_as
+
+CHUNK = 8
+"""Frames that the autoencoder, and pixels in full precision, hold at once."""
+
+
+def check_clip(frames: Any) -> np.ndarray:
+    """Return `frames` if it is a clip, uint8 [T, H, W, 3] with at least one frame; raise ValueError if not."""
+    if not isinstance(frames, np.ndarray) or frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3:
+        given = f"{frames.dtype} {list(frames.shape)}" if isinstance(frames, np.ndarray) else type(frames).__name__
+        raise ValueError(
+            f"a clip must be a uint8 array [T, H, W, 3], as media.video_file.read_frames gives; got {given}"
+        )
+    if 0 in frames.shape:
+        raise ValueError(f"a clip needs at least one frame and one pixel; got {list(frames.shape)}")
+    return frames
+
+
+def fit_clip(frames: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Scale a clip [T, H, W, 3] to cover `height` x `width` and cut off what juts out, equally on both sides.
+
+    A clip of that size is returned as it is.
+    """
+    if frames.shape[1:3] == (height, width):
+        return frames
+    factor = max(height / frames.shape[1], width / frames.shape[2])
+    size = (max(height, round(frames.shape[1] * factor)), max(width, round(frames.shape[2] * factor)))
+    top, left = (size[0] - height) // 2, (size[1] - width) // 2
+    fitted = np.empty((len(frames), height, width, 3), np.uint8)
+    for start in range(0, len(frames), CHUNK):
+        pixels = torch.from_numpy(np.ascontiguousarray(frames[start : start + CHUNK])).permute(0, 3, 1, 2).float()
+        scaled = interpolate(pixels, size, mode="bicubic", antialias=True)
+        cut = scaled[:, :, top : top + height, left : left + width].round().clamp(0, 255)
+        fitted[start : start + CHUNK] = cut.to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    return fitted
+
+
+def encode_clip(pipeline: Any, frames: np.ndarray) -> Tensor:
+    """Latents [C, T, h, w], float32, of a clip uint8 [T, H, W, 3]: the mean, without a draw.
+
+    The clip must have a size that the pipeline allows.
+    """
+    device = pipeline._execution_device
+    parts = []
+    for start in range(0, len(frames), CHUNK):
+        part = torch.from_numpy(np.ascontiguousarray(frames[start : start + CHUNK])).to(device)
+        pixels = part.permute(0, 3, 1, 2)[None].float() / 127.5 - 1.0
+        with torch.no_grad():
+            parts.append(encode_video(pipeline.vae, pixels, sample=False, chunk=CHUNK)[0].float())
+    return torch.cat(parts, dim=1)
+
+
+def decoded_chunks(pipeline: Any, latents: Tensor) -> Iterator[np.ndarray]:
+    """Decode one video's latents [C, T, h, w] into uint8 frames [t, H, W, 3], at most `CHUNK` at a time.
+
+    Made for long videos: a writer that takes frames as they come never holds them all.
+    """
+    for part in latents.split(CHUNK, dim=1):
+        with torch.no_grad():
+            pixels = decode_video(pipeline.vae, part[None].to(pipeline.vae.dtype), chunk=CHUNK)
+        yield frames_as(pixels, "np")[0]

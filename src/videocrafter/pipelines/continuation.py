@@ -1,0 +1,113 @@
+"""Continuation of a given clip, window by window.
+
+The first frames of each window are the last ones of what there is; they are held at their true latents while the
+network makes the rest (`known_frames.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from videocrafter.pipelines.clip import check_clip, encode_clip, fit_clip
+from videocrafter.pipelines.derived_pipeline import AnyVideoPipeline, DerivedPipeline, Sampling
+from videocrafter.pipelines.image_to_video import ImageInput
+from videocrafter.pipelines.known_frames import KnownFrames
+from videocrafter.pipelines.long_video import checked_window
+from videocrafter.pipelines.output import OutputType, frames_as
+from videocrafter.pipelines.settings import VideoRequest, check_at_least
+from videocrafter.pipelines.video_to_video import size_notes
+
+
+class Continuation(DerivedPipeline):
+    """Makes a clip longer. The videos are the clip, byte for byte if it has their size, and then the new frames.
+
+    Args:
+        pipeline: a loaded pipeline. One that wants an image gets the clip's last frame unless told otherwise.
+        clip: uint8 [T, H, W, 3]. It is scaled and cropped to the size of the video.
+        window: frames that the network sees at once; None means as many as it was trained for.
+        context: of these, how many are known beforehand; None means half, or all of a clip that is shorter.
+    """
+
+    def __init__(
+        self,
+        pipeline: AnyVideoPipeline,
+        clip: np.ndarray,
+        *,
+        window: int | None = None,
+        context: int | None = None,
+    ) -> None:
+        super().__init__(pipeline)
+        self.clip = check_clip(clip)
+        self.window = checked_window(pipeline, window)
+        most = min(len(clip), self.window - 1)
+        self.context = min(self.window // 2, most) if context is None else context
+        if not 1 <= self.context <= most:
+            raise ValueError(
+                f"context must lie in 1 ... {most} for a clip of {len(clip)} frames and windows of {self.window},"
+                f" but is {self.context}"
+            )
+
+    def check_inputs(
+        self,
+        prompt: str | Sequence[str],
+        negative_prompt: str | Sequence[str] | None = None,
+        *,
+        num_frames: int | None = None,
+        **settings: Any,
+    ) -> VideoRequest:
+        """The pipeline's `check_inputs`; `num_frames` are new ones, None means as many as one window gives."""
+        wanted = self.window - self.context if num_frames is None else num_frames
+        check_at_least("num_frames", wanted, 1)
+        request = self.pipeline.check_inputs(prompt, negative_prompt, num_frames=self.window, **settings)
+        return replace(request, num_frames=wanted)
+
+    def notes(self, request: VideoRequest) -> list[str]:
+        """The pipeline's notes, of which only the window's length counts, and what happens to the clip's size."""
+        return self.pipeline.notes(replace(request, num_frames=self.window)) + size_notes(self.clip, request)
+
+    def num_steps(self, request: VideoRequest) -> int:
+        """How often `callback_on_step_end` is called for a request."""
+        return super().num_steps(request) * self.num_windows(request)
+
+    def num_windows(self, request: VideoRequest) -> int:
+        """How many windows a request takes, one after the other."""
+        return -(-request.num_frames // (self.window - self.context))
+
+    def default_image(self, request: VideoRequest) -> ImageInput | None:
+        """The clip's last frame."""
+        return fit_clip(self.clip[-1:], request.height, request.width)[0]
+
+    def fitted(self, request: VideoRequest) -> np.ndarray:
+        """The clip [T, H, W, 3] in the size of the request."""
+        return fit_clip(self.clip, request.height, request.width)
+
+    def sample(self, sampling: Sampling) -> Tensor:
+        """Latents of the clip and the new frames."""
+        request, scheduler = sampling.request, self.pipeline.scheduler
+        given = encode_clip(self.pipeline, self.fitted(request))
+        video = given.expand(request.num_videos, *given.shape)
+        for _ in range(self.num_windows(request)):
+            noise = sampling.noise(self.window)
+            scheduler.set_timesteps(request.num_inference_steps, device=noise.device)
+            known = KnownFrames(scheduler, video[:, :, -self.context :], range(self.context), noise)
+            window = sampling.run(known.start, after_step=known.after_step)
+            video = torch.cat([video, window[:, :, self.context :]], dim=2)
+        return video[:, :, : given.shape[1] + request.num_frames]
+
+    def decode(self, request: VideoRequest, latents: Tensor, output_type: OutputType) -> Any:
+        """The clip as it was given, then the new frames; the clip does not go through the autoencoder."""
+        clip = self.fitted(request)
+        new = super().decode(request, latents[:, :, len(clip) :], output_type)
+        pixels = torch.from_numpy(clip).permute(0, 3, 1, 2).float() / 127.5 - 1.0
+        given = frames_as(pixels.expand(request.num_videos, *pixels.shape), output_type)
+        if output_type == "np":
+            return np.concatenate([given, new], axis=1)
+        if output_type == "pt":
+            return torch.cat([given.to(new), new], dim=1)
+        return [before + after for before, after in zip(given, new, strict=True)]

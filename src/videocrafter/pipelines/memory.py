@@ -1,0 +1,184 @@
+"""What a generation takes in memory, and what there is: computed from the model's configs, before anything runs.
+
+The need is a lower bound, so that nothing is refused that would fit: the weights, and the larger of two peaks.
+The denoiser's peak is in its widest layer, where the MLP of a transformer holds 16 tensors of the layer's width
+beside its input, its tokens, and what the way down has put aside. The autoencoder's is at full resolution, on
+the few frames that it decodes together. For the official models both formulas agree to two percent with a count of
+all operations; what libraries take as workspace, and the framework itself, come on top.
+
+Sizes are bytes.
+"""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL
+
+from videocrafter.models.unet import VideoUNet
+from videocrafter.pipelines.model_folder import read_json
+
+DECODED_TOGETHER = 8
+"""Frames that `decode_video` has in the network at once."""
+
+# The MLP's 8 + 4 + 4 times the width, the tokens and their norm.
+_TENSORS_IN_TRANSFORMER = 18
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workload:
+    """What is computed at once.
+
+    Attributes:
+        num_videos: videos per batch.
+        branches: conditions that the network is asked about in one call: 1 without guidance, 2 with it, 3 with
+            a scale of the image's own.
+        num_frames, height, width: of each video.
+        window: frames that the network sees at once, if fewer than the video has.
+        element_bytes: bytes per number: 4 in float32, 2 in half precision.
+    """
+
+    num_videos: int
+    branches: int
+    num_frames: int
+    height: int
+    width: int
+    window: int | None = None
+    element_bytes: int = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryNeed:
+    """Bytes by purpose; the denoiser and the decoder work one after the other."""
+
+    weights: int
+    denoiser: int
+    decoder: int
+
+    @property
+    def total(self) -> int:
+        """Bytes at the peak."""
+        return self.weights + max(self.denoiser, self.decoder)
+
+
+def memory_need(
+    unet: Mapping[str, Any], vae: Mapping[str, Any], num_parameters: int, workload: Workload
+) -> MemoryNeed:
+    """What a workload takes with the networks of these configs; a lower bound, see the module's text."""
+    levels = len(vae["block_out_channels"])
+    places = (workload.height // _pixels_per_latent(vae)) * (workload.width // _pixels_per_latent(vae))
+    size = workload.element_bytes
+    widest = max(vae["block_out_channels"][:2])
+    chunk = min(DECODED_TOGETHER, workload.num_frames)
+    pixels = workload.num_videos * workload.num_frames * workload.height * workload.width * 3
+    # Videos made in windows become bytes chunk by chunk.
+    pixel_bytes = size if workload.num_frames <= (workload.window or workload.num_frames) else 1
+    return MemoryNeed(
+        weights=num_parameters * size,
+        denoiser=_denoiser_numbers(unet, workload, places) * size,
+        decoder=3 * widest * chunk * places * 4 ** (levels - 1) * size + pixels * pixel_bytes,
+    )
+
+
+def size_multiple(unet: Mapping[str, Any], vae: Mapping[str, Any]) -> int:
+    """Height and width of a video must be multiples of this."""
+    return _pixels_per_latent(vae) * 2 ** (len(unet["channel_mult"]) - 1)
+
+
+def _pixels_per_latent(vae: Mapping[str, Any]) -> int:
+    return math.isqrt(vae["in_channels"] // 3) * 2 ** (len(vae["block_out_channels"]) - 1)
+
+
+def _denoiser_numbers(unet: Mapping[str, Any], workload: Workload, places: int) -> int:
+    frames = min(workload.window or workload.num_frames, workload.num_frames)
+    tokens = workload.num_videos * workload.branches * frames * places
+    inner = unet["initial_temporal_heads"] * unet["head_dim"]
+    peak = tokens * (_TENSORS_IN_TRANSFORMER * inner + 2 * unet["model_channels"]) if inner else 0
+    put_aside = 0
+    widths = [unet["model_channels"] * multiple for multiple in unet["channel_mult"]]
+    for level, (width, below) in enumerate(itertools.zip_longest(widths, widths[1:], fillvalue=widths[-1])):
+        level_tokens = tokens // 4**level
+        # The first layer on the way up: what came from below, and that again joined with what was put aside.
+        joined = below + width
+        own = below + 3 * joined
+        if level in unet["attention_levels"]:
+            own = below + joined + (_TENSORS_IN_TRANSFORMER + 1) * width
+            if unet["relative_position"]:
+                # Scores of every frame for every other exist as a whole, three times.
+                own = max(own, 8 * width + 3 * frames * width // unet["head_dim"])
+        own += unet["num_res_blocks"] * width
+        peak = max(peak, put_aside + own * level_tokens)
+        put_aside += (unet["num_res_blocks"] + 1) * width * level_tokens
+    return peak
+
+
+def network_configs(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The configs of a pipeline folder's denoiser and autoencoder, with the defaults of what they leave out."""
+    parts = {"unet": VideoUNet, "vae": AutoencoderKL}
+    found = []
+    for name, network in parts.items():
+        parameters = inspect.signature(network.__init__).parameters.values()
+        defaults = {one.name: one.default for one in parameters if one.default is not inspect.Parameter.empty}
+        found.append(defaults | read_json(folder / name / "config.json"))
+    return found[0], found[1]
+
+
+def count_parameters(folder: Path) -> int:
+    """Numbers in all safetensors files of a pipeline folder, read from their headers alone."""
+    total = 0
+    for path in sorted(folder.rglob("*.safetensors")):
+        with path.open("rb") as file:
+            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        header.pop("__metadata__", None)
+        total += sum(math.prod(entry["shape"]) for entry in header.values())
+    return total
+
+
+def available_memory(device: torch.device) -> int | None:
+    """Bytes that this process may still take on a device; None where the system does not tell."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    if device.type == "mps":
+        return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
+    if device.type != "cpu":
+        return None
+    told = [free_in_system(Path("/proc/meminfo")), free_in_group(Path("/sys/fs/cgroup"))]
+    return min((value for value in told if value is not None), default=None)
+
+
+def free_in_system(meminfo: Path) -> int | None:
+    """Bytes that can be taken without swapping, by Linux's count; elsewhere all memory there is, or None."""
+    try:
+        for line in meminfo.read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError, IndexError):
+        pass
+    try:
+        # What is free is not known here. Refusing only what is larger than all memory refuses nothing that fits.
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
+def free_in_group(folder: Path) -> int | None:
+    """Bytes left under the limit of a container (cgroup version 2); None without a limit."""
+    try:
+        limit = int((folder / "memory.max").read_text(encoding="ascii"))
+        used = int((folder / "memory.current").read_text(encoding="ascii"))
+        for line in (folder / "memory.stat").read_text(encoding="ascii").splitlines():
+            if line.startswith(("inactive_file ", "active_file ")):
+                used -= int(line.split()[1])  # cached files, given back on demand
+    except (OSError, ValueError, IndexError):
+        return None
+    return max(0, limit - used)

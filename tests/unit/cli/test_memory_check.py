@@ -1,0 +1,109 @@
+"""Too little memory is said before anything is loaded, with settings that would fit."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from videocrafter.cli import memory_check
+from videocrafter.cli.generate_request import GenerateOptions
+from videocrafter.cli.prompt_files import PromptRow
+from videocrafter.pipelines.memory import Workload, count_parameters, memory_need, network_configs
+
+CPU = torch.device("cpu")
+ASKED = GenerateOptions(
+    output=Path("v.mp4"),
+    rows=(PromptRow(prompt="a"),) * 4,
+    height=128,
+    width=256,
+    num_frames=16,
+    batch_size=4,
+    window=16,
+)
+
+
+@pytest.fixture
+def there_is(monkeypatch):
+    def set_free(num_bytes):
+        monkeypatch.setattr(memory_check, "available_memory", lambda device: num_bytes)
+
+    return set_free
+
+
+def complaint(options, folder, dtype=torch.float32):
+    with pytest.raises(ValueError) as caught:
+        memory_check.check_memory(options, folder, CPU, dtype)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_what_fits_passes_and_so_does_what_cannot_be_known(t2v_folder, there_is):
+    for free in (2**40, None):
+        there_is(free)
+        memory_check.check_memory(ASKED, t2v_folder, CPU, torch.float32)
+
+
+def test_settings_that_would_fit_are_named_and_do_fit(t2v_folder, there_is):
+    unet, vae = network_configs(t2v_folder)
+    asked = Workload(num_videos=4, branches=2, num_frames=16, height=128, width=256, window=16)
+    needed = memory_need(unet, vae, count_parameters(t2v_folder), asked).total
+    there_is(needed)
+    memory_check.check_memory(ASKED, t2v_folder, CPU, torch.float32)
+    there_is(needed - 1)
+    text = complaint(ASKED, t2v_folder)
+    for part in ("256x128 with 16 frames x 4 videos", "--batch-size 1", "--dtype bfloat16", "--ignore-memory"):
+        assert part in text
+    memory_check.check_memory(replace(ASKED, batch_size=1), t2v_folder, CPU, torch.float32)
+    memory_check.check_memory(ASKED, t2v_folder, CPU, torch.bfloat16)
+
+
+def test_several_changes_together_are_named_where_one_is_not_enough(t2v_folder, there_is):
+    there_is(4 * 2**20)
+    text = complaint(ASKED, t2v_folder)
+    advice = text.partition("what would fit: ")[2].partition(";")[0].split(", or ")
+    assert advice
+    for line in advice:
+        words = line.split()
+        given = dict(zip(words[::2], words[1::2], strict=True))
+        changed = replace(
+            ASKED,
+            batch_size=int(given.get("--batch-size", 4)),
+            height=int(given.get("--height", 128)),
+            width=int(given.get("--width", 256)),
+            num_frames=int(given.get("--frames", 16)),
+        )
+        dtype = torch.bfloat16 if "--dtype" in given else torch.float32
+        memory_check.check_memory(changed, t2v_folder, CPU, dtype)
+
+
+def test_where_nothing_fits_that_is_said(t2v_folder, there_is):
+    there_is(100)
+    assert "no smaller setting fits" in complaint(ASKED, t2v_folder)
+    memory_check.check_memory(replace(ASKED, ignore_memory=True), t2v_folder, CPU, torch.float32)
+
+
+def test_guidance_costs_memory(t2v_folder, i2v_folder, there_is):
+    unet, vae = network_configs(i2v_folder)
+    for branches, settings in (
+        (1, {"guidance_scale": 1.0}),
+        (2, {"guidance_scale": 3.0}),
+        (3, {"guidance_scale": 3.0, "image_guidance_scale": 2.0}),
+    ):
+        asked = Workload(num_videos=4, branches=branches, num_frames=16, height=128, width=256, window=16)
+        needed = memory_need(unet, vae, count_parameters(i2v_folder), asked).total
+        there_is(needed)
+        memory_check.check_memory(replace(ASKED, **settings), i2v_folder, CPU, torch.float32)
+        there_is(needed - 1)
+        complaint(replace(ASKED, **settings), i2v_folder)
+
+
+def test_the_command_line_says_it_in_one_line_and_goes_on_if_told(make, tmp_path, there_is):
+    there_is(2**20)
+    result = make("a cat", "-o", tmp_path / "v.mp4", "--height", 256, "--width", 256, "--steps", 1)
+    assert result.exit_code == 2
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert "--ignore-memory" in result.stderr
+    assert not (tmp_path / "v.mp4").exists()
+    ignoring = ("--ignore-memory", "--height", 64, "--width", 64, "--steps", 1)
+    assert make("a cat", "-o", tmp_path / "v.mp4", *ignoring).exit_code == 0

@@ -1,0 +1,29 @@
+from pathlib import Path
+
+import pytest
+
+from videocrafter.pipelines.image_to_video import ImageToVideoPipeline
+from videocrafter.pipelines.loading import load_pipeline
+from videocrafter.pipelines.model_folder import ModelFolderError
+from videocrafter.pipelines.text_to_video import TextToVideoPipeline
+
+
+def test_a_family_is_loaded_by_what_is_expected():
+    assert isinstance(load_pipeline("tiny"), TextToVideoPipeline)
+    assert isinstance(load_pipeline("tiny", expect=ImageToVideoPipeline), ImageToVideoPipeline)
+    assert isinstance(load_pipeline("tiny-i2v"), ImageToVideoPipeline)
+    with pytest.raises(ValueError, match="needs an image"):
+        load_pipeline("tiny-i2v", expect=TextToVideoPipeline)
+
+
+def test_a_name_means_the_model_even_where_a_folder_has_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny").mkdir()
+    assert isinstance(load_pipeline("tiny"), TextToVideoPipeline)
+    with pytest.raises(ModelFolderError, match=r"model_index\.json is missing"):
+        load_pipeline(Path("./tiny").absolute())
+
+
+def test_an_unknown_name_is_one_line():
+    with pytest.raises(ValueError, match="unknown model 'tinny'; did you mean 'tiny'"):
+        load_pipeline("tinny")
