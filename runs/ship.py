@@ -1,6 +1,7 @@
 """Put finished models into the package, in half precision: what `videocrafter generate` uses by default."""
 
 import argparse
+import json
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,6 +11,8 @@ import torch
 from videocrafter.cli.quiet_libraries import silence_libraries
 from videocrafter.models.judge import VideoJudge
 from videocrafter.pipelines.loading import load_pipeline
+from videocrafter.pipelines.model_folder import SHARED
+from videocrafter.presets import MODEL_INDEX
 
 ASSETS = Path(__file__).parents[1] / "src" / "videocrafter" / "assets" / "models"
 
@@ -30,9 +33,37 @@ def main() -> None:
         if source is not None:
             pipeline = load_pipeline(source, dtype=torch.float16)
             ship(given.assets / name, pipeline.save_pretrained)
+    share(given.assets / "tiny-i2v", given.assets / "tiny-t2v")
     if given.judge is not None:
         judge = VideoJudge.from_pretrained(given.judge, torch_dtype=torch.float16)
         ship(given.assets / "judge", judge.save_pretrained)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.glob("*")}
+
+
+def forget_paths(folder: Path) -> None:
+    """Configurations name the folder that they were loaded from, which means nothing elsewhere."""
+    for path in (folder / MODEL_INDEX, *folder.rglob("config.json")):
+        if not path.is_file():
+            continue
+        config = json.loads(path.read_text(encoding="utf-8"))
+        config.pop("_name_or_path", None)
+        path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def share(folder: Path, owner: Path) -> None:
+    """Keep the parts that both models have once, in the folder of `owner`."""
+    if not (folder.is_dir() and owner.is_dir()):
+        return
+    for part in sorted(path for path in folder.iterdir() if path.is_dir()):
+        if not any(part.glob("*.safetensors")) or contents(part) != contents(owner / part.name):
+            continue
+        for file in part.iterdir():
+            file.unlink()
+        (part / SHARED).write_text(json.dumps({"model": owner.name}) + "\n", encoding="utf-8")
+        print(f"{part}: that of {owner.name}")
 
 
 def ship(folder: Path, save: Callable[[Path], object]) -> None:
@@ -41,6 +72,7 @@ def ship(folder: Path, save: Callable[[Path], object]) -> None:
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.parent.mkdir(parents=True, exist_ok=True)
     save(fresh)
+    forget_paths(fresh)
     shutil.rmtree(folder, ignore_errors=True)
     fresh.rename(folder)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -24,6 +24,7 @@ _OPEN_OPTIONS = {
 _TO_RGB = Interpolation.BILINEAR | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND
 # Bytes asked for at a time from a Python file; more would read what a seek then skips.
 _BUFFER_BYTES = 1 << 17
+_FRAMES_WORTH_A_SEEK = 12
 
 
 @contextmanager
@@ -107,6 +108,7 @@ class FrameCursor:
         self._container, self._stream, self._deadline = container, stream, deadline
         self._ticks_per_s = 1 / float(stream.time_base)
         self._first_tick = stream.start_time or 0
+        self._worth_a_seek = _FRAMES_WORTH_A_SEEK * self._ticks_per_s / float(stream.average_rate or 25)
         self._frames: Iterator[av.VideoFrame] | None = None
         self._current: av.VideoFrame | None = None
         self._ahead: av.VideoFrame | None = None
@@ -147,9 +149,10 @@ class FrameCursor:
     def _keyframe_lies_ahead(self, tick: int) -> bool:
         if self._ahead is None or self._time_stamp(self._ahead) >= tick:
             return False
-        # The index counts in order of decoding, which runs a little ahead of the order of display;
-        # a seek that gains nothing is noticed in `_seek`.
-        return self._keyframe_before(tick) > self._time_stamp(self._ahead)
+        # A seek throws away what the decoder holds back for reordering, so a few frames are no gain. The index
+        # counts in order of decoding, which runs a little ahead of the order of display; a seek that leads too
+        # far is noticed in `_seek`.
+        return self._keyframe_before(tick) > self._time_stamp(self._ahead) + self._worth_a_seek
 
     def _keyframe_before(self, tick: int) -> int:
         """Time stamp, in order of decoding, of the last keyframe up to `tick` that the file's index knows."""

@@ -13,6 +13,8 @@ from typing import Any
 from videocrafter.presets import MODEL_INDEX, Task
 
 PIPELINE_TASKS: dict[str, Task] = {"TextToVideoPipeline": "t2v", "ImageToVideoPipeline": "i2v"}
+SHARED = "shared.json"
+"""In place of a part's files: {"model": "NAME"} says that the folder NAME beside this one has them."""
 _WEIGHTLESS = ("scheduler", "tokenizer", "feature_extractor")
 _LARGEST_HEADER = 100 * 2**20
 _HASHED_WHOLE = 64 * 2**20
@@ -63,8 +65,31 @@ def check_model_folder(folder: Path) -> dict[str, Any]:
     for name, value in index.items():
         is_component = isinstance(value, list) and len(value) == 2 and not name.startswith("_")
         if is_component and value[0] is not None:
-            _check_component(folder / name)
+            _check_component(component_folder(folder, name))
     return index
+
+
+def component_folder(folder: Path, name: str) -> Path:
+    """Where the files of one part of a pipeline folder are: in it, or in the folder beside it that `SHARED` names.
+
+    Raises ModelFolderError if that names no folder beside this one, or one that has not the part itself.
+    """
+    link = folder / name / SHARED
+    if not link.is_file():
+        return folder / name
+    owner = read_json(link).get("model")
+    if not isinstance(owner, str) or Path(owner).name != owner or owner in ("", ".."):
+        raise _broken(f"{link} is damaged: it must name a folder beside {folder}, but holds {owner!r}")
+    shared = folder.parent / owner / name
+    if not shared.is_dir() or (shared / SHARED).exists():
+        raise _broken(f"the model is incomplete: {folder / name} is that of {shared}, which is missing")
+    return shared
+
+
+def shared_components(folder: Path) -> dict[str, Path]:
+    """The parts whose files are in another folder, and where; see `component_folder`."""
+    names = [path.parent.name for path in sorted(folder.glob(f"*/{SHARED}"))]
+    return {name: component_folder(folder, name) for name in names}
 
 
 def _check_component(folder: Path) -> None:
@@ -106,9 +131,7 @@ def tensor_names(path: Path) -> list[str]:
             raise
         raise _broken(f"{path} is damaged: its safetensors header is not readable") from error
     if size != 8 + length + data_bytes:
-        raise _broken(
-            f"{path} is damaged: its header announces {8 + length + data_bytes} bytes, the file has {size}"
-        )
+        raise _broken(f"{path} is damaged: its header announces {8 + length + data_bytes} bytes, the file has {size}")
     return list(header)
 
 
@@ -117,14 +140,21 @@ def check_weights_fit(folder: Path, expected: list[str]) -> None:
 
     Loaders tend to warn and go on with random values instead. Raises ModelFolderError.
     """
-    stored = {name for path in sorted(folder.glob("*.safetensors")) for name in tensor_names(path)}
-    missing, surplus = sorted(set(expected) - stored), sorted(stored - set(expected))
+    stored = _settled({name for path in sorted(folder.glob("*.safetensors")) for name in tensor_names(path)})
+    wanted = _settled(set(expected))
+    missing, surplus = sorted(wanted - stored), sorted(stored - wanted)
     for problem, names in (("lack", missing), ("have unknown", surplus)):
         if names:
             raise ModelFolderError(
                 f"the weights in {folder} {problem} {len(names)} tensors, {names[0]} among them;"
                 " they are not for this network"
             )
+
+
+def _settled(names: set[str]) -> set[str]:
+    """Names of tensors without what differs between versions of transformers and holds no weight."""
+    without_tower = {name.removeprefix("text_model.").removeprefix("vision_model.") for name in names}
+    return {name for name in without_tower if not name.endswith("embeddings.position_ids")}
 
 
 def fingerprint(folder: Path) -> str:

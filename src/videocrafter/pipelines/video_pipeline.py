@@ -6,6 +6,7 @@ bar and exchangeable schedulers. Videos are `B T C H W` pixels in [-1, 1], laten
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -32,7 +33,12 @@ from videocrafter.pipelines.denoising import Conditions, denoise
 from videocrafter.pipelines.image_fit import ImageFit, check_image_fit
 from videocrafter.pipelines.knowledge import Knowledge, prompt_notes
 from videocrafter.pipelines.lora import VideoLoraMixin
-from videocrafter.pipelines.model_folder import ModelFolderError, check_model_folder, check_weights_fit
+from videocrafter.pipelines.model_folder import (
+    ModelFolderError,
+    check_model_folder,
+    check_weights_fit,
+    shared_components,
+)
 from videocrafter.pipelines.randomness import draw_noise, make_generators, takes_eta
 from videocrafter.pipelines.settings import (
     GenerationDefaults,
@@ -69,12 +75,17 @@ class VideoPipeline(VideoLoraMixin, DiffusionPipeline):
         damaged, and for weights that do not fit the network exactly.
         """
         folder = Path(pretrained_model_name_or_path)
+        given = dict(kwargs)
         if folder.is_dir():
-            check_model_folder(folder)
-        pipeline = super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+            index = check_model_folder(folder)
+            dtype = kwargs.get("torch_dtype", kwargs.get("dtype"))
+            for name, shared in shared_components(folder).items():
+                if name not in kwargs:
+                    given[name] = _load_component(index[name], shared, dtype)
+        pipeline = super().from_pretrained(pretrained_model_name_or_path, **given)
         if folder.is_dir():
-            for name in ("unet", "image_projector"):
-                if name in pipeline.components and name not in kwargs:
+            for name in ("unet", "image_projector", "text_encoder", "image_encoder"):
+                if name in pipeline.components and name not in given:
                     check_weights_fit(folder / name, list(pipeline.components[name].state_dict()))
         return pipeline
 
@@ -326,6 +337,16 @@ class VideoPipeline(VideoLoraMixin, DiffusionPipeline):
     def decode_latents(self, latents: Tensor) -> Tensor:
         """Pixels [N, T, 3, H, W] in about [-1, 1], frame by frame, one video at a time."""
         return torch.cat([decode_video(self.vae, one.to(self.vae.dtype)) for one in latents.split(1)])
+
+
+def _load_component(named: tuple[str, str], folder: Path, dtype: torch.dtype | None) -> Any:
+    """One part from a folder of its own; `named` is its library and class, as in a `model_index.json`."""
+    library, name = named
+    if library not in ("diffusers", "transformers"):
+        raise ModelFolderError(f"{folder} is a {library} {name}; only parts of diffusers and transformers are shared")
+    loader = getattr(importlib.import_module(library), name)
+    is_network = hasattr(loader, "forward")
+    return loader.from_pretrained(folder, **({"dtype": dtype} if is_network and dtype is not None else {}))
 
 
 def _or(given: Any, default: Any) -> Any:

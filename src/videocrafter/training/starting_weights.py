@@ -12,7 +12,7 @@ from transformers import CLIPTextModel
 
 from videocrafter.models.autoencoder import spatial_factor
 from videocrafter.models.unet import VideoUNet
-from videocrafter.pipelines.model_folder import ModelFolderError, tensor_names
+from videocrafter.pipelines.model_folder import ModelFolderError, component_folder, tensor_names
 from videocrafter.presets import PRESETS
 
 
@@ -28,7 +28,7 @@ def part_folder(start: Path | None, folder: str, name: str) -> Path:
         ValueError: neither holds the part, or its weights are damaged.
     """
     if start is not None and (start / name).is_dir():
-        return start / name
+        return component_folder(start, name)
     preset = PRESETS.get(folder)
     source = preset.folder if preset is not None and preset.folder is not None else Path(folder)
     option = "autoencoder" if name == "vae" else "towers"
@@ -38,10 +38,11 @@ def part_folder(start: Path | None, folder: str, name: str) -> Path:
             f"finished run that does with --set stages.*.task.{option}=FOLDER"
         )
     try:
-        check_whole(source / name)
+        found = component_folder(source, name)
+        check_whole(found)
     except ModelFolderError as error:
         raise ValueError(f"{error}; name a whole folder with --set stages.*.task.{option}=FOLDER") from error
-    return source / name
+    return found
 
 
 def check_whole(folder: Path) -> None:

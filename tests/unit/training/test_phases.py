@@ -9,6 +9,7 @@ from videocrafter.training.phases import choose_trained
     ("phase", "mappings", "others", "projector"),
     [
         ("text_to_video", {"to_k", "to_v", "to_k_image", "to_v_image"}, True, False),
+        ("image_alignment", set(), False, True),
         ("image_mapping", {"to_k_image", "to_v_image"}, False, True),
         ("image_to_video", set(), True, False),
     ],

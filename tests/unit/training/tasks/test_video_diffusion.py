@@ -294,6 +294,24 @@ def test_autoencoder_and_towers_stay_as_they_are(parts: Path, phase: str) -> Non
     assert not {"vae", "text_encoder", "image_encoder"} & set(task.modules())
 
 
+def test_aligning_teaches_the_projector_what_the_text_tower_says(parts: Path, t2v_start: Path) -> None:
+    task = video_task(parts, t2v_start, phase="image_alignment", image_share=1.0, image_dropout=0.25)
+    unet = {name: weight.clone() for name, weight in task.unet.state_dict().items()}
+    optimizer = torch.optim.Adam(task.parameter_groups(), lr=1e-2)
+    unexplained = []
+    for _ in range(150):
+        loss, metrics = task.loss(task.batch(0), seeded())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        unexplained.append(float(metrics["unexplained"]))
+    assert unexplained[-1] < 0.5 * unexplained[0], "the same few pictures can be learned by heart"
+    assert all(torch.equal(weight, unet[name]) for name, weight in task.unet.state_dict().items())
+    pictures = task.batch(0)
+    rows = torch.stack([task._image_context(pictures, torch.zeros(len(pictures), dtype=torch.bool))])
+    assert float(rows.std(dim=1).mean()) > 1e-3, "different pictures read differently"
+
+
 def test_the_image_branch_starts_silent(parts: Path, t2v_start: Path) -> None:
     text = video_task(parts, t2v_start, image_share=0.0)
     image = video_task(parts, t2v_start, phase="image_mapping", image_share=0.0)
