@@ -19,7 +19,7 @@ from videocrafter.training.processes import Processes
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
-SCRIPTS = ("data", "generation", "size", "training")
+SCRIPTS = ("data", "full_size", "generation", "size", "training")
 
 
 def table(text: str) -> dict[tuple[str, ...], list[str]]:

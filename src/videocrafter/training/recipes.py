@@ -160,8 +160,8 @@ def tiny_i2v() -> RecipeConfig:
     # Not in the paper, and seconds of work: the projector learns the text tower's language before the paper's phases.
     align = StageConfig(
         name="align",
-        task=replace(mapping_task, phase="image_alignment", num_images=24_576, image_batch_size=128, image_share=1.0),
-        num_steps=1500,
+        task=replace(mapping_task, phase="image_alignment", num_images=24_576, image_batch_size=48, image_share=1.0),
+        num_steps=1900,
         optimizer=OptimizerConfig(lr=2e-3, accumulate=2, warmup_steps=50, decay="cosine", final_lr_fraction=0.02),
         ema_decay=0.99,
         checkpoint_seconds=180,
@@ -171,21 +171,21 @@ def tiny_i2v() -> RecipeConfig:
     mapping = StageConfig(
         name="mapping",
         task=mapping_task,
-        num_steps=500,
+        num_steps=120,
         optimizer=OptimizerConfig(lr=2e-3, accumulate=2, warmup_steps=20, decay="cosine", final_lr_fraction=0.1),
         ema_decay=0.995,
         checkpoint_seconds=180,
-        validate_every=200,
-        sample_every=500,
+        validate_every=60,
+        sample_every=120,
     )
     video = replace(
         mapping,
         name="video",
         task=replace(mapping_task, phase="image_to_video"),
-        num_steps=500,
+        num_steps=300,
         optimizer=OptimizerConfig(lr=6e-4, accumulate=2, warmup_steps=20, decay="cosine", final_lr_fraction=0.02),
         ema_decay=0.998,
-        validate_every=250,
+        validate_every=150,
     )
     return RecipeConfig(name="tiny-i2v", init="tiny-t2v", stages=(align, mapping, video))
 

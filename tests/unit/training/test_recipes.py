@@ -97,13 +97,14 @@ def test_text_to_video_learns_from_images_too(name: str) -> None:
     assert all(0 < task.image_share < 1 for task in video_tasks(RECIPES[name]()))
 
 
-def test_image_to_video_has_two_phases_and_goes_on_from_text_to_video() -> None:
+def test_image_to_video_aligns_then_has_two_phases_and_goes_on_from_text_to_video() -> None:
     recipe = RECIPES["tiny-i2v"]()
     assert recipe.init == "tiny-t2v"
-    mapping, video = video_tasks(recipe)
+    align, mapping, video = video_tasks(recipe)
     *_, start = video_tasks(RECIPES["tiny-t2v"]())
-    assert (mapping.phase, video.phase) == ("image_mapping", "image_to_video")
-    for task in (mapping, video):
+    assert [task.phase for task in (align, mapping, video)] == ["image_alignment", "image_mapping", "image_to_video"]
+    assert align.image_share == 1.0, "captions are of pictures"
+    for task in (align, mapping, video):
         assert task.world == start.world
         assert task.network == start.network
         assert task.noise == start.noise
