@@ -17,6 +17,7 @@ from videocrafter.models import attention
 from videocrafter.training.checkpoint import Checkpoints
 from videocrafter.training.config import StageConfig
 from videocrafter.training.ema import ExponentialMovingAverage
+from videocrafter.training.guard import StepGuard
 from videocrafter.training.interruption import StopRequest
 from videocrafter.training.loop import StageLoop
 from videocrafter.training.optimizer import StageOptimizer
@@ -121,6 +122,7 @@ class TrainingStep:
             ema=ExponentialMovingAverage(parameters, stage.ema_decay),
             precision=chosen.precision,
             window=MetricWindow(),
+            guard=StepGuard(stage.guard, stage.name),
         )
         self._loop = StageLoop(
             stage=stage,
@@ -130,6 +132,7 @@ class TrainingStep:
             state=state,
             checkpoints=Checkpoints(folder, stage.name, stage.keep_checkpoints),
             sample_folder=folder,
+            bad_batches=folder / "bad_batches.jsonl",
             tracker=None,
             progress=None,
             stop=StopRequest(),

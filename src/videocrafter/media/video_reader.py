@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO, Literal, cast
 
 import av
 import numpy as np
@@ -222,19 +222,32 @@ def _framed(frame: av.VideoFrame, pixel_aspect: float, framing: Framing) -> np.n
     height, width = framing.filling_size(*(shown[::-1] if turns % 2 else shown))
     if turns % 2:
         height, width = width, height
-    return framing.cut(np.rot90(_to_rgb(frame, height, width), turns))
+    colours = [framing.cut(np.rot90(plane, turns)) for plane in _planes(frame, height, width)]
+    pixels = np.stack(colours[:3], axis=-1)
+    if len(colours) == 3:
+        return pixels
+    opacity = colours[3][..., None].astype(np.uint16)
+    return ((pixels * opacity + 255 * (255 - opacity) + 127) // 255).astype(np.uint8)
 
 
-def _to_rgb(frame: av.VideoFrame, height: int, width: int) -> np.ndarray:
+def _planes(frame: av.VideoFrame, height: int, width: int) -> list[np.ndarray]:
+    """Scaled red, green and blue, and opacity if there is any, each `[H, W]` uint8."""
+    has_alpha = any(component.is_alpha for component in frame.format.components)
     # Averaging the pixels that become one is the fastest and the best of what shrinks.
     shrinks = height <= frame.height and width <= frame.width
-    how = _EXACT | (Interpolation.AREA if shrinks else Interpolation.BICUBIC)
-    if not any(component.is_alpha for component in frame.format.components):
-        return frame.to_ndarray(format="rgb24", height=height, width=width, interpolation=how, threads=1)
-    pixels = frame.to_ndarray(format="rgba", height=height, width=width, interpolation=how, threads=1)
-    opacity = pixels[..., 3:].astype(np.uint16)
-    over_white = pixels[..., :3] * opacity + 255 * (255 - opacity)
-    return ((over_white + 127) // 255).astype(np.uint8)
+    scaled = frame.reformat(
+        height=height,
+        width=width,
+        # Colour by colour, because FFmpeg is four times slower at mixing them pixel by pixel.
+        format="gbrap" if has_alpha else "gbrp",
+        interpolation=_EXACT | (Interpolation.AREA if shrinks else Interpolation.BICUBIC),
+        threads=1,
+    )
+    green, blue, red, *opacity = (
+        np.frombuffer(cast(memoryview, plane), np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width]
+        for plane in scaled.planes
+    )
+    return [red, green, blue, *opacity]
 
 
 def _quarter_turns(frame: av.VideoFrame) -> int:

@@ -35,8 +35,6 @@ def encode_video(
         stream.pix_fmt = pix_fmt
         if pixel_aspect is not None:
             stream.codec_context.sample_aspect_ratio = pixel_aspect
-        if rotation:
-            stream.set_display_rotation(rotation)
         if ticks is not None:
             stream.codec_context.time_base = Fraction(1, 1000)
         sound = container.add_stream("aac", rate=16000) if sound_s else None
@@ -50,7 +48,20 @@ def encode_video(
         if sound is not None:
             for packet in _silence(sound, sound_s):
                 container.mux(packet)
+    if rotation:
+        _rotate(path, rotation)
     return path
+
+
+def _rotate(path: Path, degrees: int) -> None:
+    """Note in an mp4 that it is to be turned counterclockwise when it is shown, as phones do."""
+    data = bytearray(path.read_bytes())
+    # The matrix of the track header, 40 bytes into its content of version 0.
+    matrix = data.index(b"tkhd") + 4 + 40
+    cosine, sine = ((1, 0), (0, 1), (-1, 0), (0, -1))[degrees // 90 % 4]
+    values = (cosine << 16, -sine << 16, 0, sine << 16, cosine << 16, 0, 0, 0, 1 << 30)
+    data[matrix : matrix + 36] = b"".join(value.to_bytes(4, "big", signed=True) for value in values)
+    path.write_bytes(data)
 
 
 def encode_sound(path: Path, seconds: float = 1.0) -> Path:

@@ -1,0 +1,196 @@
+"""How much of bare decoding the loader delivers: the same clips, the same moments, the same number of processes.
+
+    python -m benchmarks.data_loading
+
+Bare decoding opens a file with PyAV, seeks, decodes up to the frames that are wanted and turns them to RGB in full
+size; nothing is framed, sent or gathered. The loader does all of that, and gives batches of floats.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import random
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks.report import Report, add_report_arguments, available_cores, machine, positive, publish
+from benchmarks.turns import COLUMNS, Readings, compare, take_turns
+
+if TYPE_CHECKING:
+    from multiprocessing.pool import Pool
+
+    from videocrafter.data.loader import VideoLoader
+
+FPS = 25
+# Roughly what stock footage is like: a keyframe every two seconds.
+KEYFRAME_EVERY = 50
+BATCH = 4
+# As many as may be ready or under way when the clock starts: after them, every batch is decoded while it runs.
+BATCHES_BEFORE = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clips:
+    """Clips on disk, and how they are sampled."""
+
+    folder: Path
+    paths: list[Path]
+    num_frames: int
+    size: int
+
+
+def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="benchmarks.data_loading", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--clips", type=positive, default=24, help="different clips (%(default)s)")
+    parser.add_argument("--samples", type=positive, default=96, help="samples per turn (%(default)s)")
+    parser.add_argument("--seconds", type=positive, default=8, help="length of a clip (%(default)s)")
+    parser.add_argument("--height", type=positive, default=336, help="of the clips, 16:9 (%(default)s)")
+    parser.add_argument("--size", type=positive, default=256, help="side of the samples in pixels (%(default)s)")
+    parser.add_argument("--workers", type=positive, default=available_cores(), help="default: as many as cores")
+    add_report_arguments(parser, repeats=5)
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    given = arguments(argv)
+    where = machine()
+    if given.smoke:
+        given.clips, given.samples, given.seconds, given.height, given.size, given.workers = 2, 8, 2, 48, 32, 1
+    with tempfile.TemporaryDirectory() as folder:
+        clips = make_clips(Path(folder), given)
+        with multiprocessing.get_context("spawn").Pool(given.workers) as pool:
+            bare = partial(bare_frames_per_second, pool, clips, given.samples)
+            bare()
+            loader = partial(loader_frames_per_second, clips, given)
+            turns = take_turns({"bare PyAV": bare, "loader": loader, "bare PyAV again": bare}, given.repeats)
+    publish(
+        Report(
+            name="data_loading",
+            title="The loader against bare decoding",
+            machine=where,
+            settings={
+                "clips": f"{given.clips} of {given.height * 16 // 9}x{given.height}, {given.seconds} s at {FPS} fps",
+                "samples per turn": f"{given.samples} of 16 frames, {given.size}x{given.size}",
+                "workers": given.workers,
+                "rounds": given.repeats,
+            },
+            columns=COLUMNS,
+            rows=compare(turns, "bare PyAV"),
+            notes=["ratios are to bare decoding; the loader should reach 0.9"],
+            turns=turns,
+        ),
+        given,
+    )
+
+
+def make_clips(folder: Path, given: argparse.Namespace) -> Clips:
+    """Moving gradients with some noise, coded as H.264."""
+    import av
+    import numpy as np
+
+    height, width = given.height // 2 * 2, given.height * 16 // 9 // 2 * 2
+    y, x = np.mgrid[0:height, 0:width]
+    noise = np.random.default_rng(0).integers(0, 40, (height, width, 3))
+    num_frames = given.seconds * FPS
+    paths = []
+    for number in range(given.clips):
+        path = folder / f"{number:03d}.mp4"
+        path.with_suffix(".txt").write_text("a moving gradient", encoding="utf-8")
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream(
+                "libx264", rate=FPS, options={"g": str(KEYFRAME_EVERY), "preset": "veryfast"}
+            )
+            stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
+            for index in range(num_frames):
+                picture = np.stack([x + 3 * index, y + 2 * index + 9 * number, x + y - index], axis=-1) % 200 + noise
+                frame = av.VideoFrame.from_ndarray(picture.astype(np.uint8), format="rgb24")
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+        paths.append(path)
+    return Clips(folder=folder, paths=paths, num_frames=num_frames, size=given.size)
+
+
+def open_loader(clips: Clips, given: argparse.Namespace) -> VideoLoader:
+    """The loader as training would have it."""
+    from videocrafter.data.cutting import CuttingConfig
+    from videocrafter.data.loader import VideoLoader
+    from videocrafter.data.loader_config import LoaderConfig
+
+    config = LoaderConfig(
+        sources=(f"folder:{clips.folder}",),
+        batch_size=BATCH,
+        cutting=CuttingConfig(height=clips.size, width=clips.size),
+        num_workers=given.workers,
+    )
+    return VideoLoader(config)
+
+
+def loader_frames_per_second(clips: Clips, given: argparse.Namespace) -> Readings:
+    """Take batches as fast as they come. The loader lives for one turn, so that it works in no other's."""
+    with open_loader(clips, given) as loader:
+        for _ in range(BATCHES_BEFORE):
+            next(loader)
+        start = time.perf_counter()
+        batches = [next(loader) for _ in range(max(1, given.samples // BATCH))]
+        seconds = time.perf_counter() - start
+    return {"frames/s": sum(len(batch) * batch.num_frames for batch in batches) / seconds}
+
+
+def bare_frames_per_second(pool: Pool, clips: Clips, samples: int) -> Readings:
+    """Decode the frames of as many samples, drawn by the same rule."""
+    work = list(moments(clips, samples))
+    start = time.perf_counter()
+    frames = sum(pool.imap_unordered(decode_bare, work))
+    return {"frames/s": frames / (time.perf_counter() - start)}
+
+
+def moments(clips: Clips, samples: int) -> Iterator[tuple[str, tuple[float, ...]]]:
+    """Clips in turn, and times in them."""
+    from videocrafter.data.clip_sampling import ClipSampling, choose_times
+
+    @dataclass
+    class Length:
+        fps: float
+        num_frames: int
+
+    for number in range(samples):
+        chosen = choose_times(Length(float(FPS), clips.num_frames), ClipSampling(), random.Random(number))  # type: ignore[arg-type]
+        yield str(clips.paths[number % len(clips.paths)]), chosen.times_s
+
+
+def decode_bare(work: tuple[str, tuple[float, ...]]) -> int:
+    """Decode the frames on screen at some times, with PyAV alone; their number."""
+    import av
+
+    path, times_s = work
+    wanted = list(times_s)
+    found = []
+    with av.open(path) as container:
+        stream = container.streams.video[0]
+        stream.codec_context.thread_count = 1
+        assert stream.time_base is not None
+        container.seek(int(wanted[0] / stream.time_base), stream=stream)
+        last = None
+        for frame in container.decode(stream):
+            while wanted and frame.time > wanted[0] and last is not None:
+                found.append(last.to_ndarray(format="rgb24"))
+                wanted.pop(0)
+            if not wanted:
+                break
+            last = frame
+        while wanted and last is not None:
+            found.append(last.to_ndarray(format="rgb24"))
+            wanted.pop(0)
+    return len(found)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""Cells of a manifest that hold lists, and times of day as seconds."""
+
+from __future__ import annotations
+
+import ast
+import math
+from collections.abc import Sequence
+from typing import Any
+
+
+def parse_list(cell: Any) -> Sequence[Any]:
+    """The entries of a cell: of a list, or of text such as "['a', 'b']" or '["a", "b"]'; else the cell alone."""
+    if isinstance(cell, list | tuple):
+        return cell
+    if isinstance(cell, str) and cell.lstrip().startswith("[") and cell.rstrip().endswith("]"):
+        try:
+            # Literals only: nothing in a manifest is ever executed. JSON's lists of texts are literals too.
+            found = ast.literal_eval(cell.strip())
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            return (cell,)
+        if isinstance(found, list):
+            return found
+    return () if cell is None else (cell,)
+
+
+def parse_number(cell: Any) -> float | None:
+    """A finite number, from a number or from text; None if it is neither."""
+    if isinstance(cell, bool):
+        return None
+    try:
+        number = float(cell)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def parse_seconds(cell: Any) -> float | None:
+    """Seconds from 0 up, from a number or from text such as "75.5" or "0:01:15.5"; None if it is neither."""
+    parts = [parse_number(part) for part in cell.split(":")] if isinstance(cell, str) else [parse_number(cell)]
+    if len(parts) > 3:
+        return None
+    seconds = 0.0
+    for part in parts:
+        if part is None or part < 0:
+            return None
+        seconds = 60 * seconds + part
+    return seconds

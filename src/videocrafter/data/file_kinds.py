@@ -1,0 +1,28 @@
+"""Which file is a video or an image, by its name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from videocrafter.data.clip import Kind
+
+VIDEO_SUFFIXES = (".mp4", ".webm", ".mkv", ".mov", ".avi", ".m4v", ".mpg", ".mpeg", ".ts", ".flv", ".wmv", ".gif")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+SUFFIXES: dict[Kind, tuple[str, ...]] = {"video": VIDEO_SUFFIXES, "image": IMAGE_SUFFIXES}
+
+
+def kind_of(name: str) -> Kind | None:
+    """What a file name says that the file is."""
+    for kind, suffixes in SUFFIXES.items():
+        if name.lower().endswith(suffixes):
+            return kind
+    return None
+
+
+def main_kind(names: Iterable[str]) -> Kind | None:
+    """What most of the files are that are either; videos if there are as many of both."""
+    kinds = [kind_of(name) for name in names]
+    videos, images = kinds.count("video"), kinds.count("image")
+    if not videos and not images:
+        return None
+    return "video" if videos >= images else "image"

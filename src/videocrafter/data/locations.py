@@ -1,0 +1,245 @@
+"""Where bytes are: a local file, an address that fsspec knows, or a part of either. Nothing is ever extracted."""
+
+from __future__ import annotations
+
+import io
+import posixpath
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PureWindowsPath
+from typing import BinaryIO, cast
+
+import fsspec
+
+from videocrafter.data.errors import BadSampleError, SourceError
+
+# Large enough that a remote read is worth its round trip, small enough that a seek wastes little.
+_REMOTE_BLOCK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Location:
+    """Bytes that can be opened from any process.
+
+    Attributes:
+        url: local path or address such as "s3://bucket/key" or "hf://datasets/…".
+        offset, size: the part of it that counts; a size of None means all that follows.
+        member: what messages call that part.
+    """
+
+    url: str
+    offset: int = 0
+    size: int | None = None
+    member: str = ""
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return f"{self.url}#{self.member}" if self.member else self.url
+
+    @property
+    def path(self) -> Path | None:
+        """The local file, if this is all of one."""
+        return None if is_remote(self.url) or self.size is not None or self.offset else Path(self.url)
+
+    @contextmanager
+    def open(self) -> Iterator[BinaryIO]:
+        """Open for reading and seeking; afterwards every failure to read is an OSError.
+
+        Raises:
+            BadSampleError: it is missing, cannot be opened, or is cut off.
+        """
+        with open_url(self.url) as file:
+            total = self._total(file)
+            size = max(0, total - self.offset) if self.size is None else self.size
+            if self.offset + size > total:
+                raise BadSampleError("truncated", f"{self.name} is cut off: {self.url} ends before it")
+            yield cast(BinaryIO, _Window(file, self.offset, size, self.name))
+
+    def _total(self, file: BinaryIO) -> int:
+        try:
+            return file.seek(0, io.SEEK_END)
+        except Exception as error:
+            raise BadSampleError("unreadable", f"{self.name} cannot be read ({error})") from error
+
+    def read(self, at_most: int) -> bytes:
+        """All of its bytes.
+
+        Raises:
+            BadSampleError: as for `open`, or there are more than `at_most`.
+        """
+        with self.open() as file:
+            try:
+                data = file.read(at_most + 1)
+            except OSError as error:
+                raise BadSampleError("unreadable", f"{self.name} cannot be read ({error})") from error
+        if len(data) > at_most:
+            raise BadSampleError("unreadable", f"{self.name} has more than the {at_most} bytes that are read")
+        return data
+
+
+class _Window(io.RawIOBase):
+    """A part of a file as a file of its own."""
+
+    def __init__(self, file: BinaryIO, offset: int, size: int, name: str) -> None:
+        self._file, self._offset, self._size, self._at = file, offset, size, 0
+        self.name = name
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        if start + offset < 0:
+            raise OSError(f"a seek in {self.name} before its start")
+        self._at = start + offset
+        return self._at
+
+    def read(self, size: int = -1) -> bytes:
+        left = max(0, self._size - self._at)
+        wanted = left if size < 0 else min(size, left)
+        try:
+            self._file.seek(self._offset + self._at)
+            data = self._file.read(wanted)
+        except OSError:
+            raise
+        except Exception as error:
+            # What lies behind an address raises what it likes, and callers should not have to know it.
+            raise OSError(f"{type(error).__name__}: {error}") from error
+        self._at += len(data)
+        return data
+
+
+@contextmanager
+def open_url(url: str) -> Iterator[BinaryIO]:
+    """Open a local file or an address for reading bytes.
+
+    Raises:
+        BadSampleError: it is missing or cannot be opened.
+    """
+    try:
+        file = _opened(url)
+    except FileNotFoundError:
+        raise BadSampleError("missing", f"{url} does not exist") from None
+    except IsADirectoryError:
+        raise BadSampleError("unreadable", f"{url} is a folder, expected a file") from None
+    except Exception as error:
+        raise BadSampleError("unreadable", f"{url} cannot be opened ({type(error).__name__}: {error})") from error
+    with file:
+        yield file
+
+
+def _opened(url: str) -> BinaryIO:
+    if not is_remote(url):
+        return Path(url).open("rb")
+    system, path = fsspec.core.url_to_fs(url)
+    return cast(BinaryIO, system.open(path, "rb", block_size=_REMOTE_BLOCK_BYTES))
+
+
+def is_remote(url: str) -> bool:
+    """Whether fsspec is needed to read it."""
+    return "://" in url
+
+
+def join(root: str, relative: str) -> str:
+    """The place of `relative` below `root`.
+
+    Raises:
+        BadSampleError: it is empty, or leads out of `root`.
+    """
+    parts = relative.replace("\\", "/").split("/")
+    windows = PureWindowsPath(relative)
+    leaves = relative.startswith(("/", "\\", "~")) or ".." in parts or windows.drive or "\0" in relative
+    if is_remote(relative) or leaves:
+        raise BadSampleError("outside_folder", f"{relative!r} leads out of the folder {root}")
+    if not relative.strip("/ "):
+        raise BadSampleError("missing", f"a file without a name in the folder {root}")
+    return f"{root.rstrip('/')}/{relative}" if root else relative
+
+
+def join_or_absolute(root: str, path: str) -> str:
+    """The place of `path`: below `root` if it is relative, else itself.
+
+    Raises:
+        BadSampleError: it is empty, or relative and leads out of `root`.
+    """
+    return path if is_remote(path) or Path(path).is_absolute() else join(root, path)
+
+
+def folder_of(url: str) -> str:
+    """The folder that holds a file."""
+    return posixpath.dirname(url) if is_remote(url) else str(Path(url).parent)
+
+
+def list_files(root: str) -> list[str]:
+    """All files below a folder, as paths relative to it, sorted; hidden ones are left out.
+
+    Raises:
+        SourceError: there is no such folder.
+    """
+    try:
+        if is_remote(root):
+            system, path = fsspec.core.url_to_fs(root)
+            base = path.rstrip("/") + "/"
+            names = [name.removeprefix(base) for name in system.find(path)] if system.isdir(path) else None
+        else:
+            folder = Path(root)
+            found = (item.relative_to(folder) for item in folder.rglob("*") if item.is_file())
+            names = [item.as_posix() for item in found] if folder.is_dir() else None
+    except Exception as error:
+        raise _unreachable(root, error) from error
+    if names is None:
+        raise SourceError(f"{root} is no folder; give the folder that holds the files")
+    return sorted(name for name in names if not any(part.startswith(".") for part in name.split("/")))
+
+
+def list_matches(pattern: str) -> list[str]:
+    """Files that a pattern names: braces such as {000..007}, then * and ?; sorted, without doubles.
+
+    Raises:
+        SourceError: there are none.
+    """
+    found: list[str] = []
+    for part in expand_braces(pattern):
+        if not any(sign in part for sign in "*?["):
+            found.append(part)
+            continue
+        try:
+            if is_remote(part):
+                system, path = fsspec.core.url_to_fs(part)
+                found += [system.unstrip_protocol(name) for name in system.glob(path)]
+            else:
+                anchor = Path(part).anchor or "."
+                found += [str(path) for path in Path(anchor).glob(str(Path(part).relative_to(Path(part).anchor)))]
+        except Exception as error:
+            raise _unreachable(part, error) from error
+    if not found:
+        raise SourceError(f"no file matches {pattern}; check the path, and that it is there")
+    return sorted(set(found))
+
+
+def expand_braces(pattern: str) -> list[str]:
+    """`a{00..02}b{x,y}` as the six names that it stands for."""
+    start = pattern.find("{")
+    end = pattern.find("}", start)
+    if start < 0 or end < 0:
+        return [pattern]
+    head, inner, tail = pattern[:start], pattern[start + 1 : end], pattern[end + 1 :]
+    first, dots, last = inner.partition("..")
+    if dots and first.isdecimal() and last.isdecimal():
+        choices = [str(number).zfill(len(first)) for number in range(int(first), int(last) + 1)]
+    else:
+        choices = inner.split(",")
+    return [head + choice + rest for choice in choices for rest in expand_braces(tail)]
+
+
+def _unreachable(url: str, error: Exception) -> SourceError:
+    advice = "install it" if isinstance(error, ImportError) else "check the address and your access to it"
+    return SourceError(f"{url} cannot be listed ({type(error).__name__}: {error}); {advice}")

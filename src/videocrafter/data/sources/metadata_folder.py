@@ -1,0 +1,71 @@
+"""A folder with `metadata.csv`, `.jsonl` or `.parquet` as Hugging Face's VideoFolder and ImageFolder have it.
+
+Each row has `file_name`, a path below the folder, and a caption.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+
+from videocrafter.data.clip import Kind
+from videocrafter.data.clip_table import ClipRow, ClipTable
+from videocrafter.data.errors import SourceError
+from videocrafter.data.file_kinds import main_kind
+from videocrafter.data.locations import join, list_files
+from videocrafter.data.media_clip import tidy_caption
+from videocrafter.data.rows import column_names, find_column, read_rows
+from videocrafter.data.source import SourceConfig, check_kind
+
+METADATA_NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+_CAPTION_COLUMNS = ("caption", "text", "prompt", "description")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetadataFolderConfig(SourceConfig):
+    """A folder that says in one file what all others show.
+
+    Attributes:
+        path: the folder; exactly one metadata file stands directly in it.
+        kind: what the files are; None asks their names.
+        caption: its column; None looks for the usual names.
+    """
+
+    path: str
+    kind: Kind | None = None
+    caption: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_kind(self.kind)
+
+    def open(self) -> ClipTable:
+        """Read the metadata file."""
+        names = list_files(self.path)
+        found = [name for name in METADATA_NAMES if name in names]
+        if len(found) != 1:
+            given = "holds " + " and ".join(found) if found else "holds none"
+            raise SourceError(f"{self.path} needs exactly one of {', '.join(METADATA_NAMES)}, but {given}")
+        manifest = join(self.path, found[0])
+        columns = column_names(manifest)
+        file = find_column(manifest, columns, "file name", None, ("file_name", "video_file_name", "image_file_name"))
+        caption = find_column(manifest, columns, "caption", self.caption, _CAPTION_COLUMNS)
+        kind = self.kind or main_kind(str(row.get(file) or "") for row in read_rows(manifest, (file,)))
+        if kind is None:
+            raise SourceError(
+                f"{manifest} names no videos and no images in column {file!r}; give paths with suffixes"
+            )
+        return ClipTable(
+            label=f"metadata:{self.path}",
+            kind=kind,
+            clips=_clips(manifest, file, caption),
+            place=partial(join, self.path),
+            captions_from=f"column {caption!r} of {found[0]}",
+        )
+
+
+def _clips(manifest: str, file: str, caption: str) -> Iterator[ClipRow]:
+    for row in read_rows(manifest, (file, caption)):
+        name = str(row.get(file) or "")
+        yield ClipRow(key=name or "?", path=name, caption=tidy_caption(row.get(caption)))

@@ -1,0 +1,45 @@
+"""WebVid: a CSV with `videoid, page_dir, name`, and videos at `videos/{page_dir}/{videoid}.mp4` below a root."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+
+from videocrafter.data.clip_table import ClipRow, ClipTable
+from videocrafter.data.locations import join
+from videocrafter.data.media_clip import tidy_caption
+from videocrafter.data.rows import column_names, find_column, read_rows
+from videocrafter.data.source import SourceConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class WebVidConfig(SourceConfig):
+    """WebVid-2M or WebVid-10M, or anything laid out like it.
+
+    Attributes:
+        path: the CSV; braces and * name several.
+        root: the folder that holds `videos/`.
+    """
+
+    path: str
+    root: str
+
+    def open(self) -> ClipTable:
+        """Read the CSV. The column `name` is the caption."""
+        columns = column_names(self.path)
+        for column, role in (("videoid", "file name"), ("page_dir", "folder"), ("name", "caption")):
+            find_column(self.path, columns, role, column, ())
+        return ClipTable(
+            label=f"webvid:{self.path}",
+            kind="video",
+            clips=self._clips(),
+            place=partial(join, self.root),
+            captions_from="column 'name'",
+        )
+
+    def _clips(self) -> Iterator[ClipRow]:
+        for row in read_rows(self.path, ("videoid", "page_dir", "name")):
+            video, folder = str(row.get("videoid") or ""), str(row.get("page_dir") or "")
+            path = f"videos/{folder}/{video}.mp4" if video else ""
+            yield ClipRow(key=video or "?", path=path, caption=tidy_caption(row.get("name")))

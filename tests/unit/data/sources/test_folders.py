@@ -1,0 +1,125 @@
+"""Folders of pairs and folders with a metadata file."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from PIL import Image
+from pyarrow import parquet
+
+from tests.unit.media.odd_videos import encode_video
+from videocrafter.data.clip import DecodingLimits
+from videocrafter.data.errors import BadSampleError, SourceError
+from videocrafter.data.source import ClipSource
+from videocrafter.data.sources.metadata_folder import MetadataFolderConfig
+from videocrafter.data.sources.paired_folder import PairedFolderConfig
+
+
+def captions(source: ClipSource) -> dict[str, str]:
+    """Caption of each clip by its key; of a bad one the reason in brackets."""
+    found = {}
+    for index in range(source.num_shards):
+        (clip,) = source.read_shard(index).clips
+        try:
+            with clip.open(DecodingLimits()) as video:
+                video.frames_at([0.0])
+                found[clip.key] = video.caption
+        except BadSampleError as error:
+            found[clip.key] = f"[{error.reason}]"
+    return found
+
+
+def test_videos_with_text_files_of_the_same_name(tmp_path: Path) -> None:
+    for name in ("a.mp4", "sub/b.webm", "c.mp4"):
+        codec = "libvpx-vp9" if name.endswith("webm") else "libx264"
+        encode_video(tmp_path / name, codec=codec)
+    (tmp_path / "a.txt").write_text("one\n")
+    (tmp_path / "sub" / "b.txt").write_text("two")
+    Image.new("RGB", (8, 8)).save(tmp_path / "cover.png")
+    source = PairedFolderConfig(path=str(tmp_path)).open()
+    assert source.kind == "video"
+    assert captions(source) == {"a.mp4": "one", "sub/b.webm": "two", "c.mp4": ""}
+
+
+def test_images_with_captions(tmp_path: Path) -> None:
+    for name in ("a.jpg", "b.PNG"):
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    (tmp_path / "a.caption").write_text("one")
+    source = PairedFolderConfig(path=str(tmp_path), caption_suffix=".caption").open()
+    assert source.kind == "image"
+    assert captions(source) == {"a.jpg": "one", "b.PNG": ""}
+
+
+@pytest.mark.parametrize(
+    ("files", "options", "message"),
+    [
+        ({}, {}, "holds no videos and no images"),
+        ({"a.txt": "x"}, {}, "holds no videos and no images"),
+        ({"a.mp4": ""}, {}, "needs a .txt file with a caption beside each video, but there is none"),
+        ({"a.mp4": "", "a.txt": " \n"}, {}, "but all are empty"),
+        ({"a.mp4": "", "a.txt": "x"}, {"kind": "image"}, "holds no images"),
+    ],
+)
+def test_a_folder_that_cannot_be_used_says_why(
+    tmp_path: Path, files: dict[str, str], options: dict[str, str], message: str
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    with pytest.raises(SourceError, match=message):
+        PairedFolderConfig(path=str(tmp_path), **options).open()  # type: ignore[arg-type]
+
+
+def test_a_suffix_begins_with_a_dot() -> None:
+    with pytest.raises(ValueError, match=r"such as '\.txt'"):
+        PairedFolderConfig(path="x", caption_suffix="txt")
+
+
+@pytest.mark.parametrize("name", ["metadata.csv", "metadata.jsonl", "metadata.parquet"])
+def test_a_folder_with_metadata(tmp_path: Path, name: str) -> None:
+    encode_video(tmp_path / "data" / "a.mp4")
+    rows = [
+        {"file_name": "data/a.mp4", "text": "one"},
+        {"file_name": "../../etc/passwd.mp4", "text": "two"},
+        {"file_name": "data/missing.mp4", "text": "three"},
+    ]
+    if name.endswith("csv"):
+        with (tmp_path / name).open("w", newline="") as file:
+            writer = csv.DictWriter(file, ["file_name", "text"])
+            writer.writeheader()
+            writer.writerows(rows)
+    elif name.endswith("jsonl"):
+        (tmp_path / name).write_text("\n".join(map(json.dumps, rows)))
+    else:
+        parquet.write_table(pa.Table.from_pylist(rows), tmp_path / name)
+    source = MetadataFolderConfig(path=str(tmp_path)).open()
+    assert source.kind == "video"
+    assert captions(source) == {
+        "data/a.mp4": "one",
+        "../../etc/passwd.mp4": "[outside_folder]",
+        "data/missing.mp4": "[missing]",
+    }
+
+
+def test_metadata_has_to_be_there_once_and_with_its_columns(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"needs exactly one of metadata\.csv, .* but holds none"):
+        MetadataFolderConfig(path=str(tmp_path)).open()
+    (tmp_path / "metadata.jsonl").write_text('{"file_name": "a.jpg", "txt": "x"}\n')
+    with pytest.raises(SourceError, match=r"no column 'caption' or 'text' .* nearest is 'txt'"):
+        MetadataFolderConfig(path=str(tmp_path)).open()
+    assert MetadataFolderConfig(path=str(tmp_path), caption="txt").open().kind == "image"
+    (tmp_path / "metadata.csv").write_text("file_name,text\na,b\n")
+    with pytest.raises(SourceError, match=r"but holds metadata\.csv and metadata\.jsonl"):
+        MetadataFolderConfig(path=str(tmp_path)).open()
+
+
+def test_metadata_without_captions_or_media_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "metadata.csv").write_text("file_name,text\na.mp4,\nb.mp4, \n")
+    with pytest.raises(SourceError, match=r"column 'text' of metadata\.csv is empty for all 2"):
+        MetadataFolderConfig(path=str(tmp_path)).open()
+    (tmp_path / "metadata.csv").write_text("file_name,text\na,b\n")
+    with pytest.raises(SourceError, match="names no videos and no images in column 'file_name'"):
+        MetadataFolderConfig(path=str(tmp_path)).open()

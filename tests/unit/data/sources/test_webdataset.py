@@ -1,0 +1,246 @@
+"""Tar shards are read where they are; damage and odd members are told, and nothing ever leaves the archive."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from tests.unit.media.odd_videos import encode_video
+from videocrafter.data.clip import BrokenClip, DecodingLimits
+from videocrafter.data.errors import BadSampleError, SourceError
+from videocrafter.data.source import ClipSource
+from videocrafter.data.sources.webdataset import WebDatasetConfig
+
+
+def jpeg(value: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(np.full((16, 24, 3), value, np.uint8)).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+def tar_bytes(members: list[tuple[str, bytes] | tarfile.TarInfo], **how) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode=how.pop("mode", "w"), **how) as archive:
+        for member in members:
+            if isinstance(member, tarfile.TarInfo):
+                archive.addfile(member)
+                continue
+            info = tarfile.TarInfo(member[0])
+            info.size = len(member[1])
+            archive.addfile(info, io.BytesIO(member[1]))
+    return buffer.getvalue()
+
+
+def image_members(count: int, first: int = 0) -> list[tuple[str, bytes]]:
+    """As img2dataset writes them: a picture, its alt text, and a record with other captions."""
+    members = []
+    for number in range(first, first + count):
+        key = f"{number:09d}"
+        record = {"url": "x", "caption": "alt", "top_caption": f"picture {number}", "status": "success"}
+        members += [
+            (f"{key}.jpg", jpeg(number)),
+            (f"{key}.txt", b"alt text"),
+            (f"{key}.json", json.dumps(record).encode()),
+        ]
+    return members
+
+
+def clips_of(source: ClipSource, shard: int = 0) -> dict[str, tuple[str, int]]:
+    """Caption and grey value of every clip of a shard by the last part of its key; of a bad one the reason and -1."""
+    found = {}
+    for clip in source.read_shard(shard).clips:
+        key = clip.key.rpartition("#")[2]
+        try:
+            with clip.open(DecodingLimits()) as video:
+                found[key] = (video.caption, int(video.frames_at([0.5])[0, 0, 0, 0]))
+        except BadSampleError as error:
+            found[key] = (error.reason, -1)
+    return found
+
+
+def test_shards_of_img2dataset(tmp_path: Path) -> None:
+    for shard in range(3):
+        (tmp_path / f"{shard:05d}.tar").write_bytes(tar_bytes(image_members(2, 10 * shard)))
+        (tmp_path / f"{shard:05d}_stats.json").write_text("{}")
+    for path in (f"{tmp_path}/{{00000..00002}}.tar", f"{tmp_path}/*.tar", str(tmp_path)):
+        source = WebDatasetConfig(path=path, caption="top_caption").open()
+        assert (source.kind, source.num_shards, source.shards_together) == ("image", 3, 4)
+        assert clips_of(source, 1) == {"000000010": ("picture 10", 10), "000000011": ("picture 11", 11)}
+    assert clips_of(WebDatasetConfig(path=str(tmp_path)).open())["000000000"] == ("alt text", 0)
+
+
+def test_shards_of_video2dataset(tmp_path: Path) -> None:
+    video = encode_video(tmp_path / "v.mp4").read_bytes()
+    members = [
+        ("00000/0000000_00000.mp4", video),
+        ("00000/0000000_00000.txt", b"first clip"),
+        ("00000/0000000_00000.json", b"{}"),
+        ("00000/0000000_00000.m4a", b"sound"),
+        ("00000/0000000_00001.mp4", video),
+        ("00000/0000000_00001.txt", b"second clip"),
+        ("00000/0000001.txt", b"its download failed"),
+        ("00000/0000002.mp4", video),
+    ]
+    (tmp_path / "00000.tar").write_bytes(tar_bytes(members))
+    source = WebDatasetConfig(path=str(tmp_path / "00000.tar")).open()
+    assert source.kind == "video"
+    assert [(key, caption) for key, (caption, _) in clips_of(source).items()] == [
+        ("00000/0000000_00000", "first clip"),
+        ("00000/0000000_00001", "second clip"),
+        ("00000/0000002", "no_caption"),
+    ]
+
+
+def test_remote_shards(tmp_path: Path) -> None:
+    fsspec.filesystem("memory").pipe({"/shards/00000.tar": tar_bytes(image_members(2))})
+    source = WebDatasetConfig(path="memory://shards/*.tar").open()
+    assert clips_of(source) == {"000000000": ("alt text", 0), "000000001": ("alt text", 1)}
+
+
+def test_nothing_leaves_an_archive_and_links_lead_nowhere(tmp_path: Path) -> None:
+    secret = tmp_path / "secret.txt"
+    secret.write_text("secret")
+    link, hard, device, fifo = (tarfile.TarInfo(f"000000001.{suffix}") for suffix in ("jpg", "png", "webp", "txt"))
+    link.type, link.linkname = tarfile.SYMTYPE, str(secret)
+    hard.type, hard.linkname = tarfile.LNKTYPE, str(secret)
+    device.type, fifo.type = tarfile.CHRTYPE, tarfile.FIFOTYPE
+    members: list[tuple[str, bytes] | tarfile.TarInfo] = [
+        ("../../escaped.jpg", jpeg(7)),
+        ("../../escaped.txt", b"outside"),
+        ("/absolute.jpg", jpeg(8)),
+        ("/absolute.txt", b"absolute"),
+        link,
+        hard,
+        device,
+        fifo,
+        *image_members(1, 5),
+    ]
+    folder = tmp_path / "shards" / "deep"
+    folder.mkdir(parents=True)
+    (folder / "a.tar").write_bytes(tar_bytes(members))
+    before = sorted(tmp_path.rglob("*"))
+    source = WebDatasetConfig(path=str(folder)).open()
+    found = clips_of(source)
+    assert found == {"../../escaped": ("outside", 7), "/absolute": ("absolute", 8), "000000005": ("alt text", 5)}
+    assert sorted(tmp_path.rglob("*")) == before
+    assert all(clip.media.url == str(folder / "a.tar") for clip in source.read_shard(0).clips)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT])
+def test_long_and_odd_names_in_every_form_of_tar(tmp_path: Path, form: int) -> None:
+    long = "x" * 90 + "/" + "ü" * 20
+    (tmp_path / "a.tar").write_bytes(tar_bytes([(f"{long}.jpg", jpeg(3)), (f"{long}.txt", b"long")], format=form))
+    assert clips_of(WebDatasetConfig(path=str(tmp_path)).open()) == {long: ("long", 3)}
+
+
+def test_a_shard_that_is_cut_off_gives_what_stands_before(tmp_path: Path) -> None:
+    whole = tar_bytes(image_members(4))
+    (tmp_path / "a.tar").write_bytes(whole)
+    assert WebDatasetConfig(path=str(tmp_path)).open().read_shard(0).problem is None
+    with tarfile.open(fileobj=io.BytesIO(whole)) as archive:
+        sizes = {member.name: member.offset_data + member.size for member in archive}
+    within = sizes["000000002.jpg"] - 10
+    for size, count in ((len(whole) // 2, 2), (within, 3), (sizes["000000001.json"] // 512 * 512 + 512, 2)):
+        (tmp_path / "a.tar").write_bytes(whole[:size])
+        shard = WebDatasetConfig(path=str(tmp_path)).open().read_shard(0)
+        assert "a.tar is damaged or cut off" in str(shard.problem)
+        assert "\n" not in str(shard.problem)
+        assert abs(len(shard.clips) - count) <= 1
+
+
+def test_damage_within_a_shard_is_told(tmp_path: Path) -> None:
+    damaged = bytearray(tar_bytes(image_members(4)))
+    header = damaged.index(b"000000002.jpg")
+    damaged[header + 100 : header + 160] = b"\xff" * 60
+    (tmp_path / "a.tar").write_bytes(damaged)
+    source = WebDatasetConfig(path=str(tmp_path)).open()
+    assert list(clips_of(source)) == ["000000000", "000000001"]
+    assert "damaged or cut off" in str(source.read_shard(0).problem)
+
+
+@given(position=st.floats(0, 1), value=st.integers(0, 255), cut=st.floats(0.1, 1))
+def test_no_damage_is_too_odd(
+    tmp_path_factory: pytest.TempPathFactory, position: float, value: int, cut: float
+) -> None:
+    folder = tmp_path_factory.mktemp("shards")
+    damaged = bytearray(tar_bytes(image_members(3)))
+    damaged[int(position * (len(damaged) - 1))] = value
+    (folder / "a.tar").write_bytes(damaged[: int(cut * len(damaged))])
+    (folder / "b.tar").write_bytes(tar_bytes(image_members(1, 50)))
+    try:
+        source = WebDatasetConfig(path=str(folder)).open()
+    except SourceError as error:
+        message = str(error)
+        assert "\n" not in message
+        return
+    assert set(clips_of(source, 1)) == {"000000050"}
+    clips_of(source, 0)
+
+
+@pytest.mark.parametrize(
+    ("files", "options", "message"),
+    [
+        ({}, {}, "should name uncompressed .tar shards, but there is none"),
+        ({"a.tar.gz": b""}, {}, "there is none; unpack compressed ones"),
+        ({"a.tar": b""}, {}, "no shard holds videos or images that can be read"),
+        ({"a.tar": b"PK\x03\x04 a zip"}, {}, "no shard holds videos or images"),
+        ({"a.tar": tar_bytes([("readme.txt", b"x")])}, {}, "no shard holds videos or images"),
+        ({"a.tar": tar_bytes(image_members(2))}, {"kind": "video"}, "no shard holds a video"),
+        (
+            {"a.tar": tar_bytes(image_members(2))},
+            {"caption": "captoin"},
+            "field 'captoin' of the .json members is missing",
+        ),
+        (
+            {"a.tar": tar_bytes([("1.jpg", jpeg(0)), ("1.txt", b" ")])},
+            {},
+            "the .txt member is missing or empty for all of the first 1",
+        ),
+    ],
+)
+def test_shards_that_cannot_be_used_say_why(
+    tmp_path: Path, files: dict[str, bytes], options: dict[str, str], message: str
+) -> None:
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(SourceError, match=message) as caught:
+        WebDatasetConfig(path=str(tmp_path), **options).open()  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)
+
+
+def test_compressed_shards_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.tar").write_bytes(tar_bytes(image_members(1), mode="w:gz"))
+    with pytest.raises(SourceError, match="no shard holds"):
+        WebDatasetConfig(path=str(tmp_path)).open()
+    with pytest.raises(SourceError, match=r"a\.tgz is none"):
+        WebDatasetConfig(path=f"{tmp_path}/{{a.tar,a.tgz}}").open()
+
+
+def test_a_shard_that_vanished_is_a_problem_not_an_end(tmp_path: Path) -> None:
+    for shard in range(2):
+        (tmp_path / f"{shard}.tar").write_bytes(tar_bytes(image_members(1, shard)))
+    source = WebDatasetConfig(path=str(tmp_path)).open()
+    (tmp_path / "1.tar").unlink()
+    shard = source.read_shard(1)
+    assert (list(shard.clips), "does not exist" in str(shard.problem)) == ([], True)
+
+
+def test_a_sample_without_its_caption_file_is_bad(tmp_path: Path) -> None:
+    (tmp_path / "a.tar").write_bytes(tar_bytes([*image_members(1), ("9.jpg", jpeg(9)), ("9.txt", b"x")]))
+    clips = WebDatasetConfig(path=str(tmp_path), caption="top_caption").open().read_shard(0).clips
+    assert isinstance(clips[1], BrokenClip)
+    assert clips[1].reason == "no_caption"
+
+
+def test_how_many_are_shuffled_together_is_at_least_one() -> None:
+    with pytest.raises(ValueError, match="shards_together is 0"):
+        WebDatasetConfig(path="x", shards_together=0)

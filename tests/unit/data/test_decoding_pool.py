@@ -1,0 +1,187 @@
+"""Workers that hang or die cost one sample; all others are answered, each under its number."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.unit.data.stub_clips import StubClip
+from videocrafter.data.clip_sampling import ClipSampling
+from videocrafter.data.cutting import CutClip, CuttingConfig
+from videocrafter.data.decoding import DecodingHere, DecodingStoppedError, Task, cut_task
+from videocrafter.data.decoding_pool import DecodingPool
+from videocrafter.data.errors import BadSampleError
+
+ROOT = Path(__file__).parents[3]
+WORK = partial(cut_task, config=CuttingConfig(sampling=ClipSampling(lengths=(4,)), height=200, width=300))
+
+
+def pool(**changes) -> DecodingPool:
+    return DecodingPool(WORK, **{"num_workers": 2, "start_method": "fork", "time_limit_s": 60.0, **changes})
+
+
+@pytest.fixture
+def forked() -> Iterator[DecodingPool]:
+    workers = pool()
+    yield workers
+    workers.close()
+
+
+def task(number: int, does: str = "good") -> Task:
+    return Task(clip=StubClip(number=number, does=does), kind="video", seed=number)
+
+
+def reds(answers: list[object]) -> list[int | str]:
+    """The number that each clip shows, or why there is none."""
+    return [
+        answer.reason if isinstance(answer, BadSampleError) else int(answer.pixels[0, 0, 0, 0])  # type: ignore[attr-defined]
+        for answer in answers
+    ]
+
+
+def test_answers_are_those_of_decoding_here_in_whatever_order_they_are_taken(forked: DecodingPool) -> None:
+    here = DecodingHere(WORK)
+    for number in range(12):
+        for decoding in (forked, here):
+            decoding.submit(number, task(number, "bad" if number == 5 else "good"))
+    for number in (11, 0, 5, 7, 3, 1, 2, 4, 6, 8, 9, 10):
+        found, expected = forked.take(number), here.take(number)
+        assert found.seconds > 0
+        if isinstance(expected.result, CutClip):
+            assert isinstance(found.result, CutClip)
+            np.testing.assert_array_equal(found.result.pixels, expected.result.pixels)
+            assert (found.result.caption, found.result.fps) == (expected.result.caption, expected.result.fps)
+        else:
+            assert isinstance(found.result, BadSampleError)
+            assert (found.result.reason, str(found.result)) == ("unreadable", "clip 5 is bad")
+
+
+def test_spawned_workers_do_the_same() -> None:
+    workers = pool(start_method="spawn", num_workers=1)
+    workers.submit(0, task(7))
+    assert reds([workers.take(0).result]) == [7]
+    workers.close()
+
+
+def test_a_decoder_that_hangs_costs_its_sample_only() -> None:
+    workers = pool(time_limit_s=0.2)
+    doings = ["good", "hangs", "good", "good", "hangs", "good", "good"]
+    for number, does in enumerate(doings):
+        workers.submit(number, task(number, does))
+    assert reds([workers.take(number).result for number in range(7)]) == [0, "too_slow", 2, 3, "too_slow", 5, 6]
+    workers.close()
+
+
+def test_a_decoder_that_dies_costs_its_sample_only(forked: DecodingPool) -> None:
+    doings = ["good", "dies", "good", "dies", "dies", "good", "good", "good"]
+    for number, does in enumerate(doings):
+        forked.submit(number, task(number, does))
+    found = [forked.take(number).result for number in range(8)]
+    assert reds(found) == [0, "crashed", 2, "crashed", "crashed", 5, 6, 7]
+    assert f"exit status -{int(signal.SIGKILL)}" in str(found[1])
+
+
+def test_a_worker_that_is_killed_while_idle_is_replaced(forked: DecodingPool) -> None:
+    forked.submit(0, task(0))
+    forked.take(0)
+    for worker in list(forked._workers):
+        os.kill(worker.process.pid or 0, signal.SIGKILL)
+        worker.process.join()
+    for number in range(1, 5):
+        forked.submit(number, task(number))
+    assert reds([forked.take(number).result for number in range(1, 5)]) == [1, 2, 3, 4]
+
+
+def test_a_signal_to_the_whole_group_of_processes_costs_nothing(forked: DecodingPool) -> None:
+    for number in range(30):
+        forked.submit(number, task(number))
+    found = [forked.take(number).result for number in range(5)]
+    for worker in forked._workers:
+        os.kill(worker.process.pid or 0, signal.SIGTERM)
+        os.kill(worker.process.pid or 0, signal.SIGINT)
+    found += [forked.take(number).result for number in range(5, 30)]
+    assert reds(found) == list(range(30))
+    for worker in list(forked._workers):
+        worker.process.join(10)  # they leave when there is nothing to do, and are replaced without blame
+    forked.submit(30, task(30))
+    assert reds([forked.take(30).result]) == [30]
+
+
+def test_a_program_that_forgets_its_pool_ends_though_a_decoder_hangs() -> None:
+    code = (
+        "from tests.unit.data.test_decoding_pool import pool, task\n"
+        "workers = pool(num_workers=1)\n"
+        "workers.submit(0, task(0)); workers.take(0)\n"
+        "workers.submit(1, task(1, 'hangs'))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=60, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_waiting_can_be_ended_from_outside(forked: DecodingPool) -> None:
+    forked.submit(0, task(0, "hangs"))
+    forked.stop()
+    with pytest.raises(DecodingStoppedError):
+        forked.take(0)
+
+
+def test_nothing_is_left_running(forked: DecodingPool) -> None:
+    forked.submit(0, task(0))
+    forked.take(0)
+    processes = [worker.process for worker in forked._workers]
+    forked.close()
+    assert [process.exitcode for process in processes] != []
+    assert not any(process.is_alive() for process in processes)
+
+
+def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+    child = os.fork()
+    if child == 0:
+        workers = pool()
+        workers.submit(0, task(0))
+        workers.take(0)
+        pids.write_text(" ".join(str(worker.process.pid) for worker in workers._workers))
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    left = {int(pid) for pid in pids.read_text().split()}
+    for _ in range(200):
+        left = {pid for pid in left if is_running(pid)}
+        if not left:
+            break
+        time.sleep(0.1)
+    assert left == set()
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process exists and is more than an entry that nobody has collected yet."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+class Unpicklable:
+    """Work that no process can be sent."""
+
+    def __call__(self, task: Task) -> CutClip:
+        raise AssertionError
+
+    def __reduce__(self):
+        return exec, ("raise SystemExit(3)",)
+
+
+def test_workers_that_cannot_start_are_an_error_with_advice() -> None:
+    workers = DecodingPool(Unpicklable(), num_workers=1, start_method="spawn", time_limit_s=5.0)
+    workers.submit(0, task(0))
+    with pytest.raises(RuntimeError, match="ended before it was ready"):
+        workers.take(0)

@@ -1,0 +1,23 @@
+"""Files are told apart by their names."""
+
+from __future__ import annotations
+
+from videocrafter.data.file_kinds import kind_of, main_kind
+
+
+def test_names_tell_what_files_are() -> None:
+    assert [kind_of(name) for name in ("a.mp4", "b.WEBM", "c.jpeg", "d.PNG", "e.txt", "mp4")] == [
+        "video",
+        "video",
+        "image",
+        "image",
+        None,
+        None,
+    ]
+
+
+def test_the_kind_of_most_files_is_that_of_all() -> None:
+    assert main_kind(["a.mp4", "b.mp4", "cover.jpg", "a.txt"]) == "video"
+    assert main_kind(["a.mp4", "b.jpg", "c.jpg"]) == "image"
+    assert main_kind(["a.mp4", "b.jpg"]) == "video"
+    assert main_kind(["a.txt"]) is None

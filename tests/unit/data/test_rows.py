@@ -1,0 +1,122 @@
+"""Manifests of every format give the same rows; what is wrong is named with the file and the line."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pyarrow import parquet
+
+from videocrafter.data.errors import SourceError
+from videocrafter.data.rows import column_names, find_column, read_rows
+
+ROWS = [{"video": "a.mp4", "caption": 'one, "two"\nthree'}, {"video": "b.mp4", "caption": "é ☃"}]
+
+NAMES = ["m.csv", "m.tsv", "m.jsonl", "m.ndjson", "m.json", "m.parquet", "m.csv.gz", "m.jsonl.gz"]
+
+
+def read_all(path: Path) -> None:
+    column_names(str(path))
+    list(read_rows(str(path)))
+
+
+def write_rows(path: Path, rows: list[dict[str, object]]) -> str:
+    name = path.name.removesuffix(".gz")
+    if name.endswith(".parquet"):
+        parquet.write_table(pa.Table.from_pylist(rows), path)
+        return str(path)
+    open_text = gzip.open if path.suffix == ".gz" else open
+    with open_text(path, "wt", encoding="utf-8", newline="") as file:
+        if name.endswith((".csv", ".tsv")):
+            writer = csv.DictWriter(file, list(rows[0]), delimiter="\t" if "tsv" in name else ",")
+            writer.writeheader()
+            writer.writerows(rows)
+        elif name.endswith(".json"):
+            json.dump(rows, file)
+        else:
+            file.writelines(json.dumps(row) + "\n\n" for row in rows)
+    return str(path)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_format_gives_the_same_rows(tmp_path: Path, name: str) -> None:
+    path = write_rows(tmp_path / name, ROWS)
+    assert [dict(row) for row in read_rows(path)] == ROWS
+    assert column_names(path) == ["video", "caption"]
+
+
+def test_parquet_reads_the_columns_that_are_needed(tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "m.parquet", ROWS)
+    assert list(read_rows(path, ["caption", "not there"])) == [{"caption": row["caption"]} for row in ROWS]
+
+
+def test_several_files_are_read_in_order(tmp_path: Path) -> None:
+    for number, row in enumerate(ROWS):
+        write_rows(tmp_path / f"part-{number}.csv", [row])
+    assert list(read_rows(f"{tmp_path}/part-*.csv")) == ROWS
+
+
+def test_a_byte_order_mark_and_odd_bytes_do_no_harm(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_bytes(b"\xef\xbb\xbfvideo,caption,\na.mp4,Jos\xe9,,more,cells\nb.mp4\n")
+    rows = list(read_rows(str(tmp_path / "m.csv")))
+    assert [row["video"] for row in rows] == ["a.mp4", "b.mp4"]
+    assert [row["caption"] for row in rows] == ["Jos�", ""]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("m.csv", b"", "holds no rows"),
+        ("m.csv", b"video,caption\n", "holds no rows"),
+        ("m.csv", b'video,caption\n"' + b"x" * 200_000, "after line 1: field larger"),
+        ("m.jsonl", b'{"a": 1}\n{"a": \n', "line 2 is no JSON"),
+        ("m.jsonl", b"[1]\n", "line 1 is no object"),
+        ("m.jsonl", b"[" * 100_000, "line 1 is no JSON"),
+        ("m.json", b'{"a": 1}', "holds no list"),
+        ("m.parquet", b"PAR1 is not enough", "cannot be read as Parquet"),
+        ("m.csv.gz", b"\x1f\x8bnot really", "cannot be read"),
+        ("m.xlsx", b"", "is no manifest that can be read"),
+    ],
+)
+def test_what_is_wrong_is_named_in_one_line(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(SourceError, match=message) as caught:
+        read_all(tmp_path / name)
+    assert str(tmp_path / name) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_manifest_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"no\.csv does not exist; check the path"):
+        column_names(str(tmp_path / "no.csv"))
+
+
+def test_a_missing_column_is_named_with_the_nearest_one() -> None:
+    columns = ["video", "Captions", "fps"]
+    assert find_column("m.csv", columns, "file", None, ("path", "video")) == "video"
+    with pytest.raises(SourceError, match="no column 'caption' or 'text' for the caption; the nearest is 'Captions'"):
+        find_column("m.csv", columns, "caption", None, ("caption", "text"))
+    with pytest.raises(SourceError, match="no column 'zzz' for the caption; it has 'video', 'Captions', 'fps'"):
+        find_column("m.csv", columns, "caption", "zzz", ("fps",))
+
+
+@given(
+    suffix=st.sampled_from([".csv", ".tsv", ".jsonl", ".json", ".parquet", ".csv.gz"]),
+    content=st.binary(max_size=200),
+)
+def test_no_content_is_too_odd(tmp_path_factory: pytest.TempPathFactory, suffix: str, content: bytes) -> None:
+    path = tmp_path_factory.mktemp("odd") / f"m{suffix}"
+    path.write_bytes(content)
+    try:
+        read_all(path)
+    except SourceError as error:
+        message = str(error)
+    else:
+        return
+    assert "\n" not in message
