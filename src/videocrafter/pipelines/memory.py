@@ -25,7 +25,7 @@ import torch
 from diffusers import AutoencoderKL
 
 from videocrafter.models.unet import VideoUNet
-from videocrafter.pipelines.model_folder import read_json
+from videocrafter.pipelines.model_folder import component_folder, read_json, shared_components
 
 DECODED_TOGETHER = 8
 """Frames that `decode_video` has in the network at once."""
@@ -128,14 +128,16 @@ def network_configs(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     for name, network in parts.items():
         parameters = inspect.signature(network.__init__).parameters.values()
         defaults = {one.name: one.default for one in parameters if one.default is not inspect.Parameter.empty}
-        found.append(defaults | read_json(folder / name / "config.json"))
+        found.append(defaults | read_json(component_folder(folder, name) / "config.json"))
     return found[0], found[1]
 
 
 def count_parameters(folder: Path) -> int:
-    """Numbers in all safetensors files of a pipeline folder, read from their headers alone."""
+    """Numbers in all safetensors files of a pipeline folder and of what it shares, read from their headers alone."""
     total = 0
-    for path in sorted(folder.rglob("*.safetensors")):
+    for path in (
+        path for part in (folder, *shared_components(folder).values()) for path in part.rglob("*.safetensors")
+    ):
         with path.open("rb") as file:
             header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
         header.pop("__metadata__", None)

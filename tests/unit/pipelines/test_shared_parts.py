@@ -10,6 +10,7 @@ import torch
 from tests.tiny_models import save_tiny_pipeline
 from videocrafter.pipelines.image_to_video import ImageToVideoPipeline
 from videocrafter.pipelines.loading import load_pipeline
+from videocrafter.pipelines.memory import count_parameters, network_configs
 from videocrafter.pipelines.model_folder import SHARED, ModelFolderError, component_folder, shared_components
 
 PARTS = ("vae", "text_encoder", "tokenizer")
@@ -40,6 +41,12 @@ def test_a_shared_part_is_loaded_from_where_it_is(sharing: Path, tmp_path: Path,
         loaded, wanted = getattr(pipeline, part).state_dict(), getattr(complete, part).state_dict()
         assert all(torch.equal(loaded[name], weight) for name, weight in wanted.items())
     assert pipeline.tokenizer("a cat")["input_ids"] == complete.tokenizer("a cat")["input_ids"]
+
+
+def test_memory_is_counted_as_if_nothing_were_shared(sharing: Path, tmp_path: Path) -> None:
+    whole = save_tiny_pipeline(tmp_path / "whole", image=True)
+    assert count_parameters(sharing) == count_parameters(whole)
+    assert network_configs(sharing)[1]["latent_channels"] == network_configs(whole)[1]["latent_channels"]
 
 
 def test_saving_again_gives_a_folder_that_stands_alone(sharing: Path, tmp_path: Path) -> None:
