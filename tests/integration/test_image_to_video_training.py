@@ -126,9 +126,9 @@ def test_every_stage_is_a_pipeline_and_the_last_one_is_final(folders: dict[str, 
     assert not torch.equal(videos[0], videos[1])
 
 
-def test_both_phases_log_their_gauges_and_draw_samples(folders: dict[str, Path]) -> None:
+def test_all_stages_log_their_gauges_and_draw_samples(folders: dict[str, Path]) -> None:
     log = [entry for entry in read_log(folders["run"]) if entry["kind"] == "validation"]
-    assert [entry["stage"] for entry in log] == ["mapping", "video"]
+    assert [entry["stage"] for entry in log] == ["align", "mapping", "video"]
     assert all("gauge_left_right" in entry for entry in log)
     sheets = sorted(path.parent.name for path in (folders["run"] / "samples").glob("*/samples.png"))
-    assert sheets == ["mapping-step-00000003", "video-step-00000003"]
+    assert sheets == ["align-step-00000003", "mapping-step-00000003", "video-step-00000003"]

@@ -85,7 +85,8 @@ def _plain_lines(text: str) -> Iterator[tuple[int, str]]:
 
 
 def _table_rows(path: Path, text: str, delimiter: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    csv.field_size_limit(_LONGEST_CELL)
+    # The limit is one for the whole process, so it is put back.
+    limit = csv.field_size_limit(_LONGEST_CELL)
     reader = csv.reader(text.splitlines(keepends=True), delimiter=delimiter, strict=True)
     header: list[str] = []
     try:
@@ -105,6 +106,8 @@ def _table_rows(path: Path, text: str, delimiter: str) -> Iterator[tuple[str, di
             yield where, {name: cell.strip() for name, cell in zip(header, cells, strict=True) if cell.strip()}
     except csv.Error as error:
         raise ValueError(f"{path}, line {reader.line_num} cannot be read as a table: {error}") from error
+    finally:
+        csv.field_size_limit(limit)
 
 
 def _json_rows(path: Path, text: str) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -19,6 +19,7 @@ StartMethod = Literal["spawn", "fork", "forkserver"]
 
 # Importing may be slow on a cold disk with many workers at once.
 _SECONDS_TO_START = 300.0
+_KILLED_EARLY_AT_MOST = 8
 # One that is worked on and one that waits, so that a worker is never idle while its answer travels.
 _TASKS_PER_WORKER = 2
 _SECONDS_TO_STOP = 2.0
@@ -43,6 +44,7 @@ class DecodingPool:
         self._tasks: dict[int, Task] = {}
         self._answers: dict[int, Answer] = {}
         self._suspects: set[int] = set()
+        self._killed_early = 0
         self._stopped = threading.Event()
         self._workers: list[_Worker] = []
         for _ in range(num_workers):
@@ -161,6 +163,11 @@ class DecodingPool:
     def _bury(self, worker: _Worker) -> None:
         worker.kill()
         if not worker.is_ready:
+            # Killed from outside, it is worth another try; one that ends by itself will do so again.
+            self._killed_early += 1
+            if (worker.process.exitcode or 0) < 0 and self._killed_early <= _KILLED_EARLY_AT_MOST:
+                self._replace(worker, list(worker.numbers))
+                return
             raise RuntimeError(
                 "a decoding worker ended before it was ready, see its error above; a script that makes a loader "
                 "with start_method='spawn' needs `if __name__ == '__main__':` around its main part"
