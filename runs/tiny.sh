@@ -6,7 +6,7 @@
 #   TOY=1 runs/tiny.sh [OUTPUT] [PROCESSES]     all of it in a minute or two, with models that learn nothing
 #
 # PROCESSES (1 or 2, the default) share the video network's training steps, one thread each; that is faster on a CPU
-# than one process with as many threads. On two cores the story takes about two hours.
+# than one process with as many threads. On two cores the story takes some hours.
 # OUTPUT is outputs/tiny, for a toy outputs/toy-tiny. ASSETS is the folder that the finished models go to: the
 # package's, for a toy OUTPUT/assets.
 set -euf -o pipefail # f: no file names for the stars of settings

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from videocrafter.media.atomic_write import write_all
 
 _DEEPEST = 3
 _NO_LOOK_INTO = ("checkpoints", "stages", "final", "samples", "tensorboard")
@@ -50,11 +53,6 @@ class RunSummary:
         """The newest value of a metric; None if the run has not logged it."""
         curve = self.curves.get(metric)
         return curve.values[-1] if curve else None
-
-    def lowest(self, metric: str) -> float | None:
-        """The lowest value of a metric."""
-        curve = self.curves.get(metric)
-        return min(curve.values) if curve else None
 
 
 def find_runs(root: Path) -> list[RunSummary]:
@@ -177,4 +175,6 @@ def plot_runs(runs: Sequence[RunSummary], metric: str, path: Path) -> None:
     axes.set_ylabel(metric)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
-    figure.savefig(path, dpi=120)
+    picture = io.BytesIO()
+    figure.savefig(picture, format=path.suffix.removeprefix(".") or "png", dpi=120)
+    write_all({path: picture.getvalue()}, overwrite=True)

@@ -29,6 +29,7 @@ class Verdict(Enum):
     GOOD = "good"
     SKIP = "skip"
     ROLL_BACK = "roll back"
+    STOP = "stop"
 
 
 class StepGuard:
@@ -44,19 +45,16 @@ class StepGuard:
         self._stage = stage
         self._recent: deque[float] = deque(maxlen=_WINDOW)
         self._bad_in_a_row = 0
+        self._trouble: str | None = None
         self.skipped = 0
         """Steps skipped so far."""
         self.rollbacks = 0
         """How often the stage went back."""
 
-    def judge(self, step: int, norm: float) -> Verdict:
-        """What to do with step number `step` (from 1), whose gradient norm before clipping is `norm`.
-
-        Raises:
-            NonFiniteError: nothing is left to try.
-        """
-        trouble = self._trouble(norm)
-        if trouble is None:
+    def judge(self, norm: float) -> Verdict:
+        """What to do with a step whose gradient norm before clipping is `norm`."""
+        self._trouble = self._find_trouble(norm)
+        if self._trouble is None:
             self._recent.append(norm)
             self._bad_in_a_row = 0
             return Verdict.GOOD
@@ -64,13 +62,14 @@ class StepGuard:
         if self._bad_in_a_row <= self._config.skips:
             self.skipped += 1
             return Verdict.SKIP
-        if self.rollbacks < self._config.rollbacks:
-            return Verdict.ROLL_BACK
-        raise NonFiniteError(
-            f"stage {self._stage!r}, step {step}: {trouble}, after {self._bad_in_a_row - 1} skipped steps in a row "
-            f"and {self.rollbacks} returns to the last checkpoint. Nothing of this step was saved. See "
-            "bad_batches.jsonl; lower the learning rate, lengthen the warm-up or use precision fp32, and give the "
-            "same command with --accept-changes: it goes on from the last checkpoint"
+        return Verdict.ROLL_BACK if self.rollbacks < self._config.rollbacks else Verdict.STOP
+
+    def error(self, step: int, tried: str) -> NonFiniteError:
+        """What to raise in step number `step` (from 1), where nothing is left to try."""
+        return NonFiniteError(
+            f"stage {self._stage!r}, step {step}: {self._trouble}, after {self._bad_in_a_row - 1} skipped steps in a "
+            f"row and {tried}. Nothing of this step was saved. See bad_batches.jsonl; lower the learning rate, "
+            "lengthen the warm-up or use precision fp32, and give the same command with --accept-changes"
         )
 
     def went_back(self, rollbacks: int) -> None:
@@ -78,7 +77,7 @@ class StepGuard:
         self.rollbacks = rollbacks
         self._bad_in_a_row = 0
 
-    def _trouble(self, norm: float) -> str | None:
+    def _find_trouble(self, norm: float) -> str | None:
         if not math.isfinite(norm):
             return f"the loss or the gradient is not finite (gradient norm {norm})"
         if self._config.spike and len(self._recent) >= _ENOUGH:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from videocrafter.training.checkpoint import Checkpoints
 from videocrafter.training.config import SettingsError, StageConfig
-from videocrafter.training.guard import NonFiniteError, Verdict
+from videocrafter.training.guard import Verdict
 from videocrafter.training.interruption import StopRequest
 from videocrafter.training.optimizer import lr_fraction
 from videocrafter.training.precision import autocast
@@ -24,7 +24,7 @@ from videocrafter.training.processes import Processes
 from videocrafter.training.progress import Progress
 from videocrafter.training.randomness import make_generator, seed_global_generators
 from videocrafter.training.state import TrainingState
-from videocrafter.training.task import Batch, Task
+from videocrafter.training.task import Task
 from videocrafter.training.tracking import Tracker
 
 _log = logging.getLogger(__name__)
@@ -93,11 +93,9 @@ class StageLoop:
         state, step, device = self.state, self.state.step, self.processes.device
         started = time.perf_counter()
         num_samples = 0
-        seen: list[tuple[int, Batch]] = []
         measured: list[Mapping[str, float | Tensor]] = []
         for micro_step in self._micro_steps:
             batch = self.task.batch(step + state.data_offset, micro_step)
-            seen.append((micro_step, batch))
             seed_global_generators(self.seed, self.stage.name, step, micro_step)
             generator = make_generator(device, self.seed, self.stage.name, step, micro_step, "loss")
             with autocast(device, state.precision):
@@ -107,7 +105,7 @@ class StageLoop:
             num_samples += self.task.num_samples(batch)
         norm = self._gradient_norm()
         # A look at the number waits for an accelerator's step, which is nothing beside it.
-        verdict = state.guard.judge(step + 1, float(norm))
+        verdict = state.guard.judge(float(norm))
         if verdict is Verdict.GOOD:
             for metrics in [*measured, {"grad_norm": norm}]:
                 state.window.add(metrics)
@@ -116,7 +114,9 @@ class StageLoop:
             state.optimizer.step()
         state.optimizer.zero_grad()
         if verdict is not Verdict.GOOD:
-            self._write_down(seen, measured, float(norm), verdict)
+            self._write_down(measured, float(norm), verdict)
+        if verdict is Verdict.STOP:
+            raise state.guard.error(step + 1, f"{state.guard.rollbacks} returns to the last checkpoint")
         if verdict is Verdict.ROLL_BACK:
             return False
         if verdict is Verdict.GOOD and state.ema is not None:
@@ -128,36 +128,24 @@ class StageLoop:
             self.progress.advance(num_samples * self.processes.count)
         return True
 
-    def _write_down(
-        self,
-        seen: Sequence[tuple[int, Batch]],
-        measured: Sequence[Mapping[str, float | Tensor]],
-        norm: float,
-        verdict: Verdict,
-    ) -> None:
+    def _write_down(self, measured: Sequence[Mapping[str, float | Tensor]], norm: float, verdict: Verdict) -> None:
         """Note the batches of a bad step, so that somebody can look at them."""
-        state = self.state
-        for (micro_step, batch), metrics in zip(seen, measured, strict=True):
+        step, data_step = self.state.step + 1, self.state.step + self.state.data_offset
+        for micro_step, metrics in zip(self._micro_steps, measured, strict=True):
             line = {
                 "stage": self.stage.name,
-                "step": state.step + 1,
-                "data_step": state.step + state.data_offset,
+                "step": step,
+                "data_step": data_step,
                 "micro_step": micro_step,
                 "verdict": verdict.value,
                 "grad_norm": norm,
                 "loss": float(metrics["loss"]),
-                "batch": list(self.task.names(batch)),
+                "batch": list(self.task.names(self.task.batch(data_step, micro_step))),
             }
             with self.bad_batches.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
-        _log.warning(
-            "%s, step %d: gradient norm %g: %s (see %s)",
-            self.stage.name,
-            state.step + 1,
-            norm,
-            verdict.value,
-            self.bad_batches,
-        )
+        shown = (self.stage.name, step, norm, verdict.value, self.bad_batches)
+        _log.warning("%s, step %d: gradient norm %g: %s (see %s)", *shown)
 
     def _roll_back(self) -> None:
         """Go back to the last checkpoint; the data go on behind the step that was bad."""
@@ -165,11 +153,7 @@ class StageLoop:
         next_data, rollbacks = state.step + state.data_offset + 1, state.guard.rollbacks + 1
         checkpoint = self.checkpoints.latest()
         if checkpoint is None:
-            raise NonFiniteError(
-                f"stage {self.stage.name!r}, step {state.step + 1}: too many bad steps in a row, and no checkpoint "
-                f"to go back to. See {self.bad_batches}; lower the learning rate, lengthen the warm-up or use "
-                "precision fp32, and give the same command with --accept-changes"
-            )
+            raise state.guard.error(state.step + 1, "no checkpoint to go back to")
         state.load(checkpoint)
         state.data_offset = next_data - state.step
         state.guard.went_back(rollbacks)

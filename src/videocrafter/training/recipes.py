@@ -157,7 +157,8 @@ def tiny_i2v() -> RecipeConfig:
         image_dropout=0.05,
         motion_captions=0.7,
     )
-    # Not in the paper, and seconds of work: the projector learns the text tower's language before the paper's phases.
+    # Not in the paper, and cheap, because the video network is not run: before the paper's phases the projector
+    # learns the text tower's language.
     align = StageConfig(
         name="align",
         task=replace(mapping_task, phase="image_alignment", num_images=24_576, image_batch_size=48, image_share=1.0),

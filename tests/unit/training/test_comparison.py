@@ -32,7 +32,7 @@ def test_stages_follow_each_other_in_a_curve(tmp_path: Path) -> None:
     assert run.curves["loss"].values == (3.0, 2.0, 2.5, 1.0)
     assert run.curves["validation/gauge_motion"].samples == (20, 80)
     assert (run.samples, run.seconds, run.samples_per_s) == (80, 8.0, 10.0)
-    assert (run.latest("loss"), run.lowest("loss"), run.latest("other")) == (1.0, 1.0, None)
+    assert (run.latest("loss"), run.latest("other")) == (1.0, None)
 
 
 def test_runs_are_found_where_they_lie_and_not_in_what_they_wrote(tmp_path: Path) -> None:

@@ -175,6 +175,7 @@ def test_when_going_back_does_not_help_the_run_stops(tmp_path: Path) -> None:
     recipe = toy_recipe(ToyTaskConfig(nan_at_step=5, nan_until_step=99), guard=GuardConfig(skips=1, rollbacks=2))
     with pytest.raises(NonFiniteError, match=r"stage 'low', step 6: .* not finite .* 2 returns"):
         train(recipe, tmp_path)
+    assert bad_batches(tmp_path)[-1]["verdict"] == "stop", "the batch that ended the run is written down as well"
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["low-step-00000004"]
     assert train(toy_recipe(), tmp_path, accept_changes=True).finished
 
