@@ -31,7 +31,7 @@ FPS = 25
 # Roughly what stock footage is like: a keyframe every two seconds.
 KEYFRAME_EVERY = 50
 BATCH = 4
-# As many as may be ready or under way when the clock starts: after them, every batch is decoded while it runs.
+# By then all workers are at work; about as much is under way when the clock starts as when it stops.
 BATCHES_BEFORE = 8
 
 

@@ -26,7 +26,7 @@ def block_rules(num_blocks: int) -> Iterator[Rule]:
         yield from module_rules(official, own, _MODULES)
         for kind in ("weight", "bias"):
             yield Rule(
-                official=(f"{official}attn.in_proj_{kind}",),
+                official=f"{official}attn.in_proj_{kind}",
                 own=tuple(f"{own}self_attn.{name}.{kind}" for name in _PROJECTIONS),
             )
 
@@ -73,11 +73,13 @@ def num_heads(width: int, head_width: int) -> int:
 def block_config(sizes: Mapping[str, Any], num_heads: int) -> dict[str, Any]:
     """What the configs of both towers in transformers have in common.
 
-    Raises ValueError if the heads do not share the tower's width equally.
+    Raises ValueError if the heads do not share the tower's width equally, or the MLP has no width.
     """
     width = sizes["width"]
     if width % num_heads:
         raise ValueError(f"a tower of width {width} cannot have {num_heads} attention heads; expected a divisor")
+    if sizes["mlp_ratio"] <= 0:
+        raise ValueError(f"a tower's mlp_ratio is {sizes['mlp_ratio']}; expected a number above 0")
     return {
         "hidden_size": width,
         "intermediate_size": round(width * sizes["mlp_ratio"]),

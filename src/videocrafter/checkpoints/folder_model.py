@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers import AutoencoderKL
 
 from videocrafter.checkpoints.networks import OFFICIAL_BLOCKS
 from videocrafter.checkpoints.official_model import NUM_TRAIN_TIMESTEPS, OfficialModel
@@ -38,15 +39,11 @@ _CONSTANTS: Mapping[str, Mapping[str, Any]] = {
     "text_encoder": {"hidden_act": "gelu", "pad_token_id": 0, "zero_padding": False, "layer_norm_eps": 1e-5},
     "image_encoder": {"hidden_act": "gelu", "num_channels": 3, "layer_norm_eps": 1e-5},
 }
-# What an absent entry of a config means.
+# What an entry means that a config of transformers does not have.
 _ABSENT: Mapping[str, Any] = {
     "zero_padding": False,
-    "shift_factor": None,
     "num_channels": 3,
     "layer_norm_eps": 1e-5,
-    "mid_block_add_attention": True,
-    "use_quant_conv": True,
-    "use_post_quant_conv": True,
 }
 _PIPELINES = ("TextToVideoPipeline", "ImageToVideoPipeline")
 _BETA_TOLERANCE = 1e-5
@@ -74,10 +71,13 @@ def read_folder_model(folder: Path, scale_length: int | None) -> tuple[OfficialM
     has_image_branch = index["_class_name"] == "ImageToVideoPipeline"
     parts = ["unet", "vae", "text_encoder", *(["image_encoder", "image_projector"] if has_image_branch else [])]
     configs = {part: read_json(folder / part / "config.json") for part in parts}
+    configs["unet"] = _arguments(VideoUNet, configs["unet"])
+    # An autoencoder from elsewhere may have an old config, with fewer entries.
+    configs["vae"] = _arguments(AutoencoderKL, configs["vae"])
     for part, constants in _CONSTANTS.items():
         if part in configs:
             _check_constants(part, configs[part], constants)
-    unet = _arguments(VideoUNet, configs["unet"])
+    unet = configs["unet"]
     if unet["initial_temporal_heads"] not in (0, HEADS_AFTER_INPUT):
         raise ValueError(
             f"unet: initial_temporal_heads is {unet['initial_temporal_heads']}; the official format has"
@@ -88,7 +88,7 @@ def read_folder_model(folder: Path, scale_length: int | None) -> tuple[OfficialM
     text = configs["text_encoder"]
     model = OfficialModel(
         unet=unet,
-        vae=_without_private(configs["vae"]),
+        vae=configs["vae"],
         text_encoder=_without_private(text),
         image_encoder=_without_private(configs["image_encoder"]) if has_image_branch else None,
         image_projector=_arguments(ImageProjector, configs["image_projector"]) if has_image_branch else None,
@@ -151,7 +151,7 @@ def _betas(config: Mapping[str, Any]) -> torch.Tensor | None:
 
 
 def _arguments(network: type, config: Mapping[str, Any]) -> dict[str, Any]:
-    """All arguments of a network of ours; what the config does not say has the network's default."""
+    """All arguments of a network of ours or of diffusers; what the config does not say has the network's default."""
     parameters = inspect.signature(network).parameters.values()
     given = {one.name: config.get(one.name, one.default) for one in parameters}
     return {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
-Shapes = Mapping[str, tuple[int, ...]]
-"""Every key of a state dict with its shape."""
+from videocrafter.checkpoints.key_shapes import Shapes
 
 _DENOISER = "model.diffusion_model."
 _FIRST_CONVOLUTION = f"{_DENOISER}input_blocks.0.0.weight"

@@ -29,6 +29,7 @@ def downloaded_file(preset: ModelPreset) -> Path | None:
         return None
     from huggingface_hub import constants
 
+    # The hub's own question imports its HTTP library, which a listing of models need not wait for.
     folder = Path(constants.HF_HUB_CACHE) / f"models--{preset.hub_id.replace('/', '--')}"
     if not folder.is_dir():
         return None

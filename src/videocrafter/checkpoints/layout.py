@@ -14,8 +14,6 @@ from videocrafter.checkpoints.text_keys import TEXT_PREFIX, text_keys
 from videocrafter.checkpoints.unet_keys import unet_keys
 from videocrafter.checkpoints.vae_keys import vae_keys
 
-__all__ = ["PARTS", "SCHEDULE_KEYS", "Rule", "dropped", "rules", "unheld_shapes"]
-
 PARTS = ("unet", "vae", "text_encoder", "image_encoder", "image_projector")
 """Names of the networks in a pipeline folder."""
 

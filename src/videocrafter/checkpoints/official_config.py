@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
+from videocrafter.checkpoints.config_values import is_whole
 from videocrafter.checkpoints.official_model import OfficialModel
 
 _LARGEST_FILE = 2**16
@@ -44,10 +45,6 @@ def defaults_from_config(model: OfficialModel, tree: Mapping[str, Any] | None) -
     settings: dict[str, Any] = {"num_frames": model.unet["temporal_length"], "eta": 1.0}
     image_size = tree["params"].get("image_size") if tree is not None else None
     factor = 2 ** (len(model.vae["block_out_channels"]) - 1)
-    if isinstance(image_size, list) and len(image_size) == 2 and all(_is_side(side) for side in image_size):
+    if isinstance(image_size, list) and len(image_size) == 2 and all(is_whole(side) for side in image_size):
         settings |= {"height": image_size[0] * factor, "width": image_size[1] * factor}
     return settings
-
-
-def _is_side(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0

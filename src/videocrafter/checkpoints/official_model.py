@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from videocrafter.checkpoints.config_values import check_whole, section_of
+from videocrafter.checkpoints.config_values import check_whole, number_of, section_of
 from videocrafter.checkpoints.image_keys import VIT_H_14_IMAGE, image_config, image_sizes_from_shapes
 from videocrafter.checkpoints.key_shapes import Shapes, has_module
 from videocrafter.checkpoints.projector_keys import (
@@ -159,11 +159,11 @@ def official_model_from_config(config: Mapping[str, Any], shapes: Shapes | None 
     }
     unet = unet_config_from_official(unet_params)
     image_encoder, image_projector = _image_branch(params, arch, unet, shapes)
-    scale = _number(params, "scale_b", _DEFAULT_SCALE) if params.get("use_scale", False) else None
+    scale = number_of(params, "scale_b", _DEFAULT_SCALE) if params.get("use_scale", False) else None
     return OfficialModel(
         unet=unet,
         text_encoder=text_config(text_sizes, penultimate=layer == "penultimate"),
-        vae=vae_config_from_official(vae_params, _number(params, "scale_factor", 1.0)),
+        vae=vae_config_from_official(vae_params, number_of(params, "scale_factor", 1.0)),
         image_encoder=image_encoder,
         image_projector=image_projector,
         text_blocks=text_sizes["layers"],
@@ -248,6 +248,7 @@ def _architecture(arch: Any, *, sizes_are_known: bool) -> dict[str, dict[str, An
                 f"unknown sizes {', '.join(unknown)} in arch.{name}; known are {', '.join(sorted(known))}"
             )
         check_whole({**shared, **given[name]}, tuple(known - {"mlp_ratio"}), f"arch.{name}")
+        number_of(given[name], "mlp_ratio", 4.0, f"arch.{name}.")
     return {name: {**shared, **given[name]} for name in towers}
 
 
@@ -260,13 +261,6 @@ def _params(params: Mapping[str, Any], name: str, class_name: str) -> Mapping[st
     if target != class_name:
         raise ValueError(f"{name}.target is {section['target']!r}; supported is {class_name}")
     return section_of(section, "params", f"{name}.")
-
-
-def _number(params: Mapping[str, Any], name: str, default: float) -> float:
-    value = params.get(name, default)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"{name} is {value!r}; expected a number")
-    return float(value)
 
 
 def _check_fixed(params: Mapping[str, Any]) -> None:

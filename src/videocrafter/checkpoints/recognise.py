@@ -151,7 +151,7 @@ def check_keys(model: OfficialModel, shapes: Mapping[str, tuple[int, ...]]) -> M
 
     Raises ValueError that lists, by module, the keys that are missing and those that have no place.
     """
-    expected = {key for part in rules(model).values() for rule in part for key in rule.official}
+    expected = {rule.official for part in rules(model).values() for rule in part}
     averages = {key: "the trainer's averaged weights" for key in shapes if is_averaged(key)}
     unused = {**dropped(model, shapes.keys() - expected), **averages}
     complaints = [
@@ -217,8 +217,9 @@ def _with_buffer_of_file(model: OfficialModel, scale_arr: Tensor | None) -> Offi
     fits = scale_arr.shape == expected.shape and torch.allclose(scale_arr.double(), expected, rtol=0, atol=5e-3)
     if model.signal_scale is None or not fits:
         config = "no signal scale" if model.signal_scale is None else f"a signal scale of {model.signal_scale:g}"
+        found = f"ends at {float(scale_arr.flatten()[-1]):g}" if scale_arr.numel() else "is empty"
         raise ValueError(
-            f"its {SIGNAL_SCALE_KEY} ends at {float(scale_arr.flatten()[-1]):g}, but the config says {config}"
+            f"its {SIGNAL_SCALE_KEY} {found}, but the config says {config}"
             " (use_scale, scale_b); give the config of this checkpoint"
         )
     return replace(model, signal_scale_length=len(scale_arr))

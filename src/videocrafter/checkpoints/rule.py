@@ -19,7 +19,7 @@ class Rule:
     """One official tensor and the parameter or parameters that it is.
 
     Attributes:
-        official: key in an official checkpoint, prefix included; always one.
+        official: key in an official checkpoint, prefix included.
         own: names in the state dict of our part. Several share the official tensor's first axis in equal parts,
             in this order (OpenCLIP keeps query, key and value in one matrix).
         unit_axes: how many axes of size 1 the official tensor has at its end that ours lacks. A convolution
@@ -27,7 +27,7 @@ class Rule:
             frames alone needs no third axis (`[o, i, 3, 1, 1]`: 1).
     """
 
-    official: tuple[str, ...]
+    official: str
     own: tuple[str, ...]
     unit_axes: int = 0
 
@@ -36,7 +36,7 @@ class Rule:
 
         Works on the meta device too. Raises ValueError for a shape that the rule does not fit.
         """
-        key = self.official[0]
+        key = self.official
         tensor = tensors[key]
         ending = tuple(tensor.shape[max(tensor.ndim - self.unit_axes, 0) :])
         if ending != (1,) * self.unit_axes:
@@ -62,7 +62,7 @@ class Rule:
             shapes = ", ".join(str(tuple(part.shape)) for part in parts)
             raise ValueError(f"{self.own[0]} and its neighbours have shapes {shapes}; they must be equal")
         tensor = parts[0] if len(parts) == 1 else torch.cat(parts)
-        return {self.official[0]: tensor.reshape(*tensor.shape, *[1] * self.unit_axes)}
+        return {self.official: tensor.reshape(*tensor.shape, *[1] * self.unit_axes)}
 
 
 def tensor_rules(
@@ -70,8 +70,7 @@ def tensor_rules(
 ) -> tuple[Rule, ...]:
     """A rule for each (official, own) pair of tensor names below the two prefixes."""
     return tuple(
-        Rule(official=(f"{official}{name}",), own=(f"{own}{own_name}",), unit_axes=unit_axes)
-        for name, own_name in names
+        Rule(official=f"{official}{name}", own=(f"{own}{own_name}",), unit_axes=unit_axes) for name, own_name in names
     )
 
 
@@ -88,4 +87,4 @@ def module_rules(
 
 def with_prefix(prefix: str, rules: Iterable[Rule]) -> tuple[Rule, ...]:
     """The same rules with a prefix before every official key."""
-    return tuple(replace(rule, official=(f"{prefix}{rule.official[0]}",)) for rule in rules)
+    return tuple(replace(rule, official=f"{prefix}{rule.official}") for rule in rules)

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer, PreTrainedTokenizerBase
@@ -22,6 +23,7 @@ from videocrafter.diffusion.schedule import PAPER_BETA_END, PAPER_BETA_START
 WHAT_WORKS = "give a folder of Stable Diffusion 2.1-base in diffusers' layout"
 _STEMS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
 _FULL_TOWER = 24
+_LIBRARY_ERRORS = (SafetensorError, StrictDataclassError)
 _PAPER_SCHEDULE = {"beta_schedule": "scaled_linear", "beta_start": PAPER_BETA_START, "beta_end": PAPER_BETA_END}
 
 
@@ -136,7 +138,7 @@ def blaming(path: Path) -> Iterator[None]:
     """Turn whatever goes wrong inside while reading `path` into one line that names it."""
     try:
         yield
-    except (ValueError, OSError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
+    except (ValueError, OSError, LookupError, TypeError, AttributeError, RuntimeError, *_LIBRARY_ERRORS) as error:
         reason = " ".join(str(error).split())[:300].rstrip(".")
         raise ValueError(f"{path} cannot be used: {reason}; {WHAT_WORKS}") from error
 

@@ -67,7 +67,6 @@ def write_part(
     stem: str,
     tensors: Sequence[PlannedTensor],
     *,
-    largest_shard: int | None = None,
     on_bytes: OnBytes | None = None,
 ) -> None:
     """Write the weights of one network as `stem.safetensors`, or as shards with an index as the hub knows them.
@@ -76,10 +75,9 @@ def write_part(
         folder: of the network; exists.
         stem: "model" for transformers, "diffusion_pytorch_model" for diffusers.
         tensors: what to write.
-        largest_shard: bytes of tensors above which another file is begun; default: `LARGEST_SHARD`.
         on_bytes: for a progress bar.
     """
-    shards = split_into_shards(tensors, largest_shard or LARGEST_SHARD)
+    shards = split_into_shards(tensors, LARGEST_SHARD)
     if len(shards) == 1:
         write_tensors(folder / f"{stem}.safetensors", shards[0], on_bytes=on_bytes)
         return

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from videocrafter.checkpoints.conversion import Conversion, OnProgress
-from videocrafter.checkpoints.layout import Rule, rules
+from videocrafter.checkpoints.layout import rules
 from videocrafter.checkpoints.networks import build_networks, check_fits, weights_stem, write_config
 from videocrafter.checkpoints.official_config import defaults_from_config, read_official_config
 from videocrafter.checkpoints.official_file import (
@@ -32,6 +32,7 @@ from videocrafter.checkpoints.official_file import (
 )
 from videocrafter.checkpoints.official_model import OfficialModel
 from videocrafter.checkpoints.recognise import Recognised, recognise
+from videocrafter.checkpoints.rule import Rule
 from videocrafter.checkpoints.tensor_file import PlannedTensor, write_part, write_tensors
 from videocrafter.checkpoints.whole_output import check_space, check_target, whole_folder
 from videocrafter.diffusion.ddim import OfficialDDIMScheduler
@@ -236,8 +237,8 @@ def _plan_part(
 
 
 def _plan_rule(rule: Rule, tensors: Mapping[str, Tensor], dtype: torch.dtype | None) -> list[PlannedTensor]:
-    given = {key: tensors[key] for key in rule.official}
-    shapes = rule.to_own({key: torch.empty_like(value, device="meta") for key, value in given.items()})
+    given = {rule.official: tensors[rule.official]}
+    shapes = rule.to_own({rule.official: torch.empty_like(tensors[rule.official], device="meta")})
 
     def plan(name: str) -> PlannedTensor:
         return PlannedTensor(

@@ -14,17 +14,19 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from videocrafter.checkpoints.conversion import Conversion, OnProgress
 from videocrafter.checkpoints.folder_model import read_folder_model, read_json
-from videocrafter.checkpoints.layout import Rule, rules, unheld_shapes
+from videocrafter.checkpoints.layout import rules, unheld_shapes
 from videocrafter.checkpoints.networks import build_networks, check_fits, weights_stem, without_tower
 from videocrafter.checkpoints.official_file import CheckpointFileError
 from videocrafter.checkpoints.official_model import SIGNAL_SCALE_KEY, OfficialModel
 from videocrafter.checkpoints.recognise import describe_model, released_preset
+from videocrafter.checkpoints.rule import Rule
 from videocrafter.checkpoints.schedule_buffers import schedule_buffers
 from videocrafter.checkpoints.tensor_file import OnBytes, PlannedTensor, write_tensors
 from videocrafter.checkpoints.to_folder import EXTRAS_ARE_COMPLETE, EXTRAS_FILE
@@ -90,6 +92,12 @@ def plan_official(folder: Path) -> OfficialPlan:
         }
     except ValueError as error:
         raise CheckpointFileError(f"{folder} cannot be converted: {error}") from error
+    except (LookupError, TypeError, AttributeError, StrictDataclassError) as error:
+        # What the networks' libraries raise for entries that are missing or of another type.
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:160]
+        raise CheckpointFileError(
+            f"{folder} cannot be converted: a config in it is damaged ({reason}); convert or save the model again"
+        ) from error
     held = {one.name for part in parts.values() for one in part}
     filled = {} if complete else _fill(model, held | extras.keys(), parts["text_encoder"][0].dtype)
     if filled:
@@ -167,9 +175,8 @@ def _plan_part(folder: Path, part: str, network: nn.Module, model: OfficialModel
 
 def _plan_rule(rule: Rule, own: Mapping[str, Tensor]) -> PlannedTensor:
     given = {name: own[name] for name in rule.own}
-    ((key, shape),) = rule.to_official(
-        {name: torch.empty_like(value, device="meta") for name, value in given.items()}
-    ).items()
+    key, on_meta = rule.official, {name: torch.empty_like(value, device="meta") for name, value in given.items()}
+    shape = rule.to_official(on_meta)[key]
     return PlannedTensor(
         name=key, shape=tuple(shape.shape), dtype=shape.dtype, load=lambda: rule.to_official(given)[key]
     )

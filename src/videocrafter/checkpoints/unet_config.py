@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from videocrafter.checkpoints.config_values import check_whole, check_whole_list
+from videocrafter.checkpoints.config_values import check_whole, check_whole_list, number_of
 
 # Official name -> ours, where a value means the same on both sides.
 _SAME: Mapping[str, str] = MappingProxyType(
@@ -38,6 +38,20 @@ _WHOLE = (
 )
 _TRANSLATED = frozenset({"attention_resolutions", "channel_mult", "addition_attention"})
 
+# Options of which VideoUNet knows one value: that of every released checkpoint.
+_FIXED: Mapping[str, Any] = MappingProxyType(
+    {
+        "use_linear": True,
+        "temporal_attention": True,
+        "temporal_selfatt_only": True,
+        "use_causal_attention": False,
+        "conv_resample": True,
+        "resblock_updown": False,
+        "tempspatial_aware": False,
+        "dims": 2,
+    }
+)
+
 # What the official network does when the config does not say.
 _OFFICIAL_DEFAULTS: Mapping[str, Any] = MappingProxyType(
     {
@@ -51,28 +65,8 @@ _OFFICIAL_DEFAULTS: Mapping[str, Any] = MappingProxyType(
         "use_image_attention": False,
         "use_scale_shift_norm": False,
         "dropout": 0.0,
+        **_FIXED,
         "use_linear": False,
-        "temporal_attention": True,
-        "temporal_selfatt_only": True,
-        "use_causal_attention": False,
-        "conv_resample": True,
-        "resblock_updown": False,
-        "tempspatial_aware": False,
-        "dims": 2,
-    }
-)
-
-# Options of which VideoUNet knows one value: that of every released checkpoint.
-_FIXED: Mapping[str, Any] = MappingProxyType(
-    {
-        "use_linear": True,
-        "temporal_attention": True,
-        "temporal_selfatt_only": True,
-        "use_causal_attention": False,
-        "conv_resample": True,
-        "resblock_updown": False,
-        "tempspatial_aware": False,
-        "dims": 2,
     }
 )
 
@@ -145,6 +139,7 @@ def _check_values(options: Mapping[str, Any]) -> None:
             f"num_head_channels is {options['num_head_channels']}; VideoUNet needs the width of a head"
             " (a fixed number of heads is not supported)"
         )
+    number_of(options, "dropout", 0.0, "unet_config.params.")
     check_whole(options, _WHOLE, "unet_config.params")
     check_whole_list(options, "channel_mult", "unet_config.params")
     check_whole_list(options, "attention_resolutions", "unet_config.params", may_be_empty=True)

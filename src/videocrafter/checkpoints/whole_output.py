@@ -55,7 +55,7 @@ def check_space(path: Path, num_bytes: int) -> None:
     if free < needed:
         raise OSError(
             f"the disk of {path.parent} has {free / 1e9:.1f} GB free, but {path.name} needs {needed / 1e9:.1f} GB;"
-            " free some space, choose another disk, or convert to a smaller --dtype"
+            " free some space or choose another disk"
         )
 
 

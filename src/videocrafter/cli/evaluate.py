@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +14,12 @@ from videocrafter.cli.errors import bad_input
 from videocrafter.cli.model_choice import model_folder
 from videocrafter.pipelines.model_folder import check_model_folder
 from videocrafter.presets import FAMILIES, PRESETS
+
+if TYPE_CHECKING:
+    import torch
+
+    from videocrafter.pipelines.image_to_video import ImageToVideoPipeline
+    from videocrafter.pipelines.text_to_video import TextToVideoPipeline
 
 
 def register(app: typer.Typer) -> None:
@@ -49,18 +57,12 @@ def evaluate(
             if folder is not None:
                 check_model_folder(folder)
 
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     from videocrafter.cli.hardware import choose_device
     from videocrafter.cli.quiet_libraries import silence_libraries
     from videocrafter.evaluation.exam import ExamConfig, run_exam
     from videocrafter.evaluation.judging import load_judge
     from videocrafter.evaluation.report import check_report_folder, markdown
     from videocrafter.media.errors import MediaError
-    from videocrafter.pipelines.image_to_video import ImageToVideoPipeline
-    from videocrafter.pipelines.loading import load_pipeline
-    from videocrafter.pipelines.text_to_video import TextToVideoPipeline
 
     silence_libraries()
     with bad_input():
@@ -76,29 +78,43 @@ def evaluate(
         where = choose_device(device)
         examiner = load_judge(judge)
         check_report_folder(output, overwrite=overwrite)
-        text = load_pipeline(t2v_folder, device=where, expect=TextToVideoPipeline)
-        picture = None
-        if i2v_folder is not None:
-            picture = load_pipeline(i2v_folder, device=where, expect=ImageToVideoPipeline)
+        text, picture = _load_examined(t2v_folder, i2v_folder, where)
+    with _progress_bar() as on_progress, bad_input(MediaError):
+        report = run_exam(
+            output, text, picture, config=config, judge=examiner, overwrite=overwrite, on_progress=on_progress
+        )
+    summary, *_details = markdown(report).split("\n## ")
+    typer.echo(f"{summary}\n{output / 'report.json'}: every number, with tables in report.md")
+
+
+def _load_examined(
+    t2v_folder: Path, i2v_folder: Path | None, device: torch.device
+) -> tuple[TextToVideoPipeline, ImageToVideoPipeline | None]:
+    """The pipelines to examine, without progress bars of their own."""
+    from videocrafter.pipelines.image_to_video import ImageToVideoPipeline
+    from videocrafter.pipelines.loading import load_pipeline
+    from videocrafter.pipelines.text_to_video import TextToVideoPipeline
+
+    text = load_pipeline(t2v_folder, device=device, expect=TextToVideoPipeline)
+    text.set_progress_bar_config(disable=True)
+    if i2v_folder is None:
+        return text, None
+    picture = load_pipeline(i2v_folder, device=device, expect=ImageToVideoPipeline)
+    picture.set_progress_bar_config(disable=True)
+    return text, picture
+
+
+@contextmanager
+def _progress_bar() -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal's standard error; what it gives is told how many videos of how many are done."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
         bar = progress.add_task("videos", total=None)
-        for pipeline in (text, picture):
-            if pipeline is not None:
-                pipeline.set_progress_bar_config(disable=True)
-        with bad_input(MediaError):
-            report = run_exam(
-                output,
-                text,
-                picture,
-                config=config,
-                judge=examiner,
-                overwrite=overwrite,
-                on_progress=lambda done, total: progress.update(bar, completed=done, total=total),
-            )
-    summary, *_details = markdown(report).split("\n## ")
-    typer.echo(f"{summary}\n{output / 'report.json'}: every number, with tables in report.md")
+        yield lambda done, total: progress.update(bar, completed=done, total=total)
 
 
 def _image_model(model: str, i2v: str | None) -> Path | None:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 _NUM_SUGGESTIONS = 3
 _HALF = 2
+_Change = tuple[dict[str, Any], str]
+"""New values of a workload, and the options that ask for them."""
 
 
 def check_memory(options: GenerateOptions, folder: Path, device: torch.device, dtype: torch.dtype) -> None:
@@ -51,7 +53,7 @@ def check_memory(options: GenerateOptions, folder: Path, device: torch.device, d
     fitting = [
         (changed, text)
         for changed, text in _smaller(workload, size_multiple(unet, vae))
-        if need(_changed(workload, changed)).total <= available
+        if need(replace(workload, **changed)).total <= available
     ]
     raise ValueError(
         f"this needs about {_text(needed.total)} of memory (weights {_text(needed.weights)},"
@@ -79,13 +81,13 @@ def _workload(options: GenerateOptions, defaults: GenerationDefaults, element_by
     )
 
 
-def _smaller(workload: Workload, multiple: int) -> Iterator[tuple[dict[str, Any], str]]:
+def _smaller(workload: Workload, multiple: int) -> Iterator[_Change]:
     """Changes that need less, those that change least first, with the options that ask for them."""
 
     def scaled(pixels: int, share: float) -> int:
         return max(multiple, int(pixels * share) // multiple * multiple)
 
-    batch: list[tuple[dict[str, Any], str]] = [({}, "")]
+    batch: list[_Change] = [({}, "")]
     precision, length, size = list(batch), list(batch), list(batch)
     if workload.num_videos > 1:
         batch.append(({"num_videos": 1}, "--batch-size 1"))
@@ -105,18 +107,14 @@ def _smaller(workload: Workload, multiple: int) -> Iterator[tuple[dict[str, Any]
             yield changes, " ".join(text for _, text in parts if text)
 
 
-def _how_much_is_changed(parts: Sequence[tuple[dict[str, Any], str]]) -> tuple[int, list[bool]]:
+def _how_much_is_changed(parts: Sequence[_Change]) -> tuple[int, list[bool]]:
     """Few changes before many, and then those that do least harm before others."""
     return sum(bool(text) for _, text in parts), [not text for _, text in parts]
 
 
-def _changed(workload: Workload, changes: dict[str, Any]) -> Workload:
-    return replace(workload, **changes)
-
-
-def _advice(fitting: list[tuple[dict[str, Any], str]]) -> str:
+def _advice(fitting: list[_Change]) -> str:
     """The first few, without those that change more of the same things than one before."""
-    chosen: list[tuple[dict[str, Any], str]] = []
+    chosen: list[_Change] = []
     for changes, text in fitting:
         if len(chosen) < _NUM_SUGGESTIONS and not any(set(less) <= set(changes) for less, _ in chosen):
             chosen.append((changes, text))

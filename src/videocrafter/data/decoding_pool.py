@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import multiprocessing
-import os
 import threading
 import time
 from collections import deque
@@ -19,7 +18,7 @@ StartMethod = Literal["spawn", "fork", "forkserver"]
 
 # Importing may be slow on a cold disk with many workers at once.
 _SECONDS_TO_START = 300.0
-_KILLED_EARLY_AT_MOST = 8
+_KILLED_EARLY_AT_MOST = 3
 # One that is worked on and one that waits, so that a worker is never idle while its answer travels.
 _TASKS_PER_WORKER = 2
 _SECONDS_TO_STOP = 2.0
@@ -44,7 +43,6 @@ class DecodingPool:
         self._tasks: dict[int, Task] = {}
         self._answers: dict[int, Answer] = {}
         self._suspects: set[int] = set()
-        self._killed_early = 0
         self._stopped = threading.Event()
         self._workers: list[_Worker] = []
         for _ in range(num_workers):
@@ -91,15 +89,15 @@ class DecodingPool:
         for worker in list(self._workers):
             worker.process.kill()
 
-    def _start(self) -> _Worker:
+    def _start(self, killed_early: int = 0) -> _Worker:
         here, there = self._context.Pipe()
         inherited = [worker.connection for worker in self._workers] + [here] if self._forked else []
         process = self._context.Process(  # type: ignore[attr-defined]  # every real context has it
-            target=serve, args=(there, self._work, inherited, os.getpid()), daemon=True, name="videocrafter-decoding"
+            target=serve, args=(there, self._work, inherited), daemon=True, name="videocrafter-decoding"
         )
         process.start()
         there.close()
-        return _Worker(process, here)
+        return _Worker(process, here, killed_early)
 
     def _hand_out(self) -> None:
         while self._waiting:
@@ -161,19 +159,21 @@ class DecodingPool:
         self._replace(worker, others)
 
     def _bury(self, worker: _Worker) -> None:
+        # Pipes may close before their process has ended; killed here, it would not tell how it ends by itself.
+        worker.process.join(_SECONDS_TO_STOP)
         worker.kill()
+        status = worker.process.exitcode
         if not worker.is_ready:
             # Killed from outside, it is worth another try; one that ends by itself will do so again.
-            self._killed_early += 1
-            if (worker.process.exitcode or 0) < 0 and self._killed_early <= _KILLED_EARLY_AT_MOST:
-                self._replace(worker, list(worker.numbers))
+            killed = worker.killed_early + 1
+            if status is not None and status < 0 and killed <= _KILLED_EARLY_AT_MOST:
+                self._replace(worker, [], killed)
                 return
             raise RuntimeError(
-                "a decoding worker ended before it was ready, see its error above; a script that makes a loader "
-                "with start_method='spawn' needs `if __name__ == '__main__':` around its main part"
+                f"a decoding worker ended before it was ready (exit status {status}), see its error above; a script "
+                "that makes a loader with start_method='spawn' needs `if __name__ == '__main__':` around its main"
             )
         numbers = list(worker.numbers)
-        status = worker.process.exitcode
         if status == 0:
             self._replace(worker, numbers)  # somebody asked it to leave
             return
@@ -184,10 +184,10 @@ class DecodingPool:
         self._suspects.update(numbers)
         self._replace(worker, numbers)
 
-    def _replace(self, worker: _Worker, numbers: list[int]) -> None:
+    def _replace(self, worker: _Worker, numbers: list[int], killed_early: int = 0) -> None:
         self._waiting.extendleft(reversed(numbers))
         self._workers.remove(worker)
-        self._workers.append(self._start())
+        self._workers.append(self._start(killed_early))
 
     def _finish(self, number: int, answer: Answer) -> None:
         self._answers[number] = answer
@@ -196,8 +196,12 @@ class DecodingPool:
 
 
 class _Worker:
-    def __init__(self, process: multiprocessing.process.BaseProcess, connection: Connection) -> None:
-        self.process, self.connection = process, connection
+    """A process and its pipe; `killed_early` counts those before it, in its place, that were killed before READY."""
+
+    def __init__(
+        self, process: multiprocessing.process.BaseProcess, connection: Connection, killed_early: int
+    ) -> None:
+        self.process, self.connection, self.killed_early = process, connection, killed_early
         self.numbers: deque[int] = deque()
         self.is_ready = False
         self.since = time.monotonic()

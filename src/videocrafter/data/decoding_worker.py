@@ -28,18 +28,17 @@ _SECONDS_BETWEEN_LOOKS = 1.0
 _SECONDS_TO_DELIVER = 5.0
 
 
-def serve(connection: Connection, work: Work, others: Sequence[Connection], parent: int) -> None:
+def serve(connection: Connection, work: Work, others: Sequence[Connection]) -> None:
     """Do tasks until the other end closes or its process is gone.
 
     Args:
         connection: brings (number, task), takes answers.
         work: what is done.
         others: the parent's ends of all pipes, which a forked process inherits and has to close.
-        parent: the process id of the parent.
     """
     for other in others:
         other.close()
-    goodbye = _Goodbye(parent)
+    goodbye = _Goodbye()
     if "torch" in sys.modules:
         import torch
 
@@ -67,8 +66,8 @@ class _Goodbye:
     was killed says nothing, and its other workers may hold its end of the pipe open, so it is looked for.
     """
 
-    def __init__(self, parent: int) -> None:
-        self._parent = parent
+    def __init__(self) -> None:
+        self._parent = os.getppid()  # with "forkserver" the server, which ends with the process that it serves
         self._asked_at: float | None = None
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, self._asked)

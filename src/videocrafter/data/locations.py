@@ -60,7 +60,7 @@ class Location:
     def _total(self, file: BinaryIO) -> int:
         try:
             return file.seek(0, io.SEEK_END)
-        except Exception as error:
+        except Exception as error:  # raised by any package behind an address, as in `_Window.read`
             raise BadSampleError("unreadable", f"{self.name} cannot be read ({error})") from error
 
     def read(self, at_most: int) -> bytes:
@@ -130,7 +130,7 @@ def open_url(url: str) -> Iterator[BinaryIO]:
         raise BadSampleError("missing", f"{url} does not exist") from None
     except IsADirectoryError:
         raise BadSampleError("unreadable", f"{url} is a folder, expected a file") from None
-    except Exception as error:
+    except Exception as error:  # raised by any package behind an address, or for a bad address
         raise BadSampleError("unreadable", f"{url} cannot be opened ({type(error).__name__}: {error})") from error
     with file:
         yield file
@@ -193,7 +193,7 @@ def list_files(root: str) -> list[str]:
             folder = Path(root)
             found = (item.relative_to(folder) for item in folder.rglob("*") if item.is_file())
             names = [item.as_posix() for item in found] if folder.is_dir() else None
-    except Exception as error:
+    except Exception as error:  # raised by any package behind an address, or for want of it
         raise _unreachable(root, error) from error
     if names is None:
         raise SourceError(f"{root} is no folder; give the folder that holds the files")
@@ -218,7 +218,7 @@ def list_matches(pattern: str) -> list[str]:
             else:
                 anchor = Path(part).anchor or "."
                 found += [str(path) for path in Path(anchor).glob(str(Path(part).relative_to(Path(part).anchor)))]
-        except Exception as error:
+        except Exception as error:  # raised by any package behind an address, or for want of it
             raise _unreachable(part, error) from error
     if not found:
         raise SourceError(f"no file matches {pattern}; check the path, and that it is there")

@@ -87,7 +87,7 @@ def encode_gif(frames: np.ndarray, playback_fps: float, comment: bytes | None = 
         stream = container.add_stream("gif", rate=100)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "pal8"
-        for start, pixels in zip(starts, frames, strict=False):  # the last start is the end of the clip
+        for start, pixels in zip(starts[:-1], frames, strict=True):
             frame = av.VideoFrame.from_ndarray(_indexed(pixels), format="pal8")  # type: ignore[arg-type]  # unknown to its stubs
             frame.pts = start
             container.mux(stream.encode(frame))

@@ -16,6 +16,9 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
+FRAMES_AT_ONCE = 8
+"""Frames in the network together, unless a caller says otherwise."""
+
 
 def encode_video(
     vae: AutoencoderKL,
@@ -23,7 +26,7 @@ def encode_video(
     *,
     generator: torch.Generator | Sequence[torch.Generator] | None = None,
     sample: bool = True,
-    chunk: int = 8,
+    chunk: int = FRAMES_AT_ONCE,
 ) -> Tensor:
     """Encode videos frame by frame into scaled latents ``B C T H/f W/f`` (f is :func:`spatial_factor`).
 
@@ -52,7 +55,7 @@ def encode_video(
     return scaled_FCHW.unflatten(0, (num_videos, num_frames)).transpose(1, 2).contiguous()
 
 
-def decode_video(vae: AutoencoderKL, latents_BCTHW: Tensor, *, chunk: int = 8) -> Tensor:
+def decode_video(vae: AutoencoderKL, latents_BCTHW: Tensor, *, chunk: int = FRAMES_AT_ONCE) -> Tensor:
     """Decode scaled latents frame by frame into pixels ``B T C H*f W*f``.
 
     Pixels are not clamped: a training loss wants them raw; clamp to [-1, 1] before making a file. At most

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from videocrafter.models.autoencoder import decode_video, encode_video
+from videocrafter.models.autoencoder import FRAMES_AT_ONCE, decode_video, encode_video
 from videocrafter.pipelines.output import frames_as
 
-CHUNK = 8
+CHUNK = FRAMES_AT_ONCE
 """Frames that the autoencoder, and pixels in full precision, hold at once."""
 
 

@@ -119,21 +119,16 @@ def denoise(
         interval=guidance_interval,
     )
     network = _GuidedNetwork(unet, guidance, conditional, unconditional, image_scale)
-    scheduler.set_timesteps(num_inference_steps, device=noise.device)
-    begin = first_step * getattr(scheduler, "order", 1)
-    steps = list(scheduler.timesteps)
-    if not 0 <= begin < len(steps):
-        raise ValueError(f"first_step must leave at least one of {num_inference_steps} steps, but is {first_step}")
-    if hasattr(scheduler, "set_begin_index"):
-        # Else solvers look the first step up by its time, which several steps may share after rounding.
-        scheduler.set_begin_index(begin)
+    steps = _set_steps(scheduler, num_inference_steps, first_step, noise.device)
     arguments = step_arguments(scheduler, generators, eta)
     # Latents stay in float32 whatever the network runs in: solvers subtract nearly equal numbers.
-    latents = noise * scheduler.init_noise_sigma if begin == 0 else noise
-    for index, timestep in enumerate(steps[begin:]):
+    latents = noise * scheduler.init_noise_sigma if first_step == 0 else noise
+    if input_scale is not None:
+        input_scale = input_scale.to(device=noise.device, dtype=torch.float32)
+    for index, (share, timestep) in enumerate(steps):
         sample = scheduler.scale_model_input(latents, timestep)
         network_input = sample if input_scale is None else scale_model_input(sample, timestep, input_scale)
-        prediction = network.predict(network_input, timestep, share=(begin + index) / len(steps))
+        prediction = network.predict(network_input, timestep, share)
         if on_estimate is not None:
             on_estimate(index, _finished(scheduler, sample, prediction, timestep))
         latents = scheduler.step(prediction, timestep, latents, return_dict=False, **arguments)[0]
@@ -143,6 +138,21 @@ def denoise(
     if not bool(torch.isfinite(latents).all()):
         raise FloatingPointError("sampling gave values that are not finite; try float32, or a lower guidance")
     return latents
+
+
+def _set_steps(
+    scheduler: Any, num_inference_steps: int, first_step: int, device: torch.device
+) -> list[tuple[float, Tensor]]:
+    """Make the scheduler begin at a step; return the share of the sampling and the timestep of each that is left."""
+    scheduler.set_timesteps(num_inference_steps, device=device)
+    begin = first_step * getattr(scheduler, "order", 1)
+    timesteps = list(scheduler.timesteps)
+    if not 0 <= begin < len(timesteps):
+        raise ValueError(f"first_step must leave at least one of {num_inference_steps} steps, but is {first_step}")
+    if hasattr(scheduler, "set_begin_index"):
+        # Else solvers look the first step up by its time, which several steps may share after rounding.
+        scheduler.set_begin_index(begin)
+    return [(index / len(timesteps), timesteps[index]) for index in range(begin, len(timesteps))]
 
 
 class _GuidedNetwork:

@@ -133,8 +133,7 @@ class DerivedPipeline(ABC):
 
     def num_steps(self, request: VideoRequest) -> int:
         """How often `callback_on_step_end` is called for a request."""
-        self.pipeline.scheduler.set_timesteps(request.num_inference_steps)
-        return len(self.pipeline.scheduler.timesteps)
+        return self.pipeline.num_steps(request)
 
     @torch.no_grad()
     def generate(

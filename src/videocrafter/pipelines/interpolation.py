@@ -18,7 +18,7 @@ from torch import Tensor
 from videocrafter.pipelines.clip import encode_clip, fit_clip
 from videocrafter.pipelines.denoising import Conditions
 from videocrafter.pipelines.derived_pipeline import AnyVideoPipeline, Sampling
-from videocrafter.pipelines.image_to_video import ImageInput, image_to_tensor
+from videocrafter.pipelines.image_to_video import ImageInput, ImageToVideoPipeline, image_to_tensor, per_video_images
 from videocrafter.pipelines.known_frames import KnownFrames
 from videocrafter.pipelines.long_video import LongVideo, long_noise
 from videocrafter.pipelines.output import frames_as
@@ -64,13 +64,15 @@ class Interpolation(LongVideo):
         self, request: VideoRequest, image: ImageInput | Sequence[ImageInput] | None
     ) -> tuple[Conditions, Conditions | None]:
         """Conditions of both branches; an image branch attends over the tokens of both pictures."""
-        if image is not None or not self.pipeline.takes_image:
+        if image is not None or not isinstance(self.pipeline, ImageToVideoPipeline):
             return super().encode(request, image)
-        first, last = [super(Interpolation, self).encode(request, picture[0]) for picture in self.pictures]
-        conditional = _with_images(first[0], last[0])
-        if first[1] is None or last[1] is None:
-            return conditional, None
-        return conditional, _with_images(first[1], last[1])
+        first, last = (picture[0] for picture in self.pictures)
+        conditional, unconditional = super().encode(request, first)
+        tokens = self.pipeline.encode_images(per_video_images(last, request))
+        if unconditional is None:
+            return _with_more_image(conditional, tokens), None
+        # Without an image there are two null images, and they are alike.
+        return _with_more_image(conditional, tokens), _with_more_image(unconditional, unconditional.image)
 
     def sample(self, sampling: Sampling) -> Tensor:
         """Latents of the whole video, its ends as given."""
@@ -90,8 +92,8 @@ def _as_frame(picture: ImageInput) -> np.ndarray:
     return frames_as(image_to_tensor(picture)[None, None], "np")[0]
 
 
-def _with_images(first: Conditions, last: Conditions) -> Conditions:
-    """`first` with the image tokens of both."""
-    assert first.image is not None
-    assert last.image is not None
-    return replace(first, image=torch.cat([first.image, last.image], dim=1))
+def _with_more_image(conditions: Conditions, tokens: Tensor | None) -> Conditions:
+    """The same conditions with further image tokens behind their own."""
+    assert conditions.image is not None
+    assert tokens is not None
+    return replace(conditions, image=torch.cat([conditions.image, tokens], dim=1))

@@ -10,7 +10,7 @@ import torch
 from videocrafter.checkpoints.hub import Notify
 from videocrafter.checkpoints.obtain import obtain_model
 from videocrafter.pipelines.image_to_video import ImageToVideoPipeline
-from videocrafter.pipelines.model_folder import PIPELINE_TASKS, ModelFolderError, check_model_folder
+from videocrafter.pipelines.model_folder import PIPELINE_TASKS, ModelFolderError, read_model_index
 from videocrafter.pipelines.text_to_video import TextToVideoPipeline
 from videocrafter.presets import FAMILIES, PRESETS, Task
 
@@ -69,7 +69,7 @@ def load_pipeline(
     folder = Path(model)
     if str(model) in {*FAMILIES, *PRESETS} or not folder.is_dir():
         folder = obtain_model(model, _task(model, expect), notify=notify)
-    name = check_model_folder(folder)["_class_name"]
+    name = read_model_index(folder)["_class_name"]
     pipeline_class = _CLASSES[PIPELINE_TASKS[name]]
     if expect is not None and pipeline_class is not expect:
         raise ModelFolderError(f"{folder} holds a {name}, but a {expect.__name__} is needed")

@@ -223,7 +223,7 @@ class VideoLoraMixin(StableDiffusionLoraLoaderMixin):
 
     def _lora_layers(self) -> Iterator[Any]:
         for part in NETWORKS:
-            yield from (module for module in getattr(self, part).modules() if isinstance(module, BaseTunerLayer))
+            yield from _tuners(getattr(self, part))
 
 
 def _shapes(network: nn.Module) -> dict[str, tuple[int, ...]]:

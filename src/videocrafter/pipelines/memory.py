@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import inspect
 import itertools
-import json
 import math
 import os
 from collections.abc import Mapping
@@ -24,11 +23,9 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL
 
+from videocrafter.models.autoencoder import FRAMES_AT_ONCE
 from videocrafter.models.unet import VideoUNet
-from videocrafter.pipelines.model_folder import component_folder, read_json, shared_components
-
-DECODED_TOGETHER = 8
-"""Frames that `decode_video` has in the network at once."""
+from videocrafter.pipelines.model_folder import component_folder, read_json, shared_components, tensor_shapes
 
 # The MLP's 8 + 4 + 4 times the width, the tokens and their norm.
 _TENSORS_IN_TRANSFORMER = 18
@@ -78,7 +75,7 @@ def memory_need(
     places = (workload.height // _pixels_per_latent(vae)) * (workload.width // _pixels_per_latent(vae))
     size = workload.element_bytes
     widest = max(vae["block_out_channels"][:2])
-    chunk = min(DECODED_TOGETHER, workload.num_frames)
+    chunk = min(FRAMES_AT_ONCE, workload.num_frames)
     pixels = workload.num_videos * workload.num_frames * workload.height * workload.width * 3
     # Videos made in windows become bytes chunk by chunk.
     pixel_bytes = size if workload.num_frames <= (workload.window or workload.num_frames) else 1
@@ -134,15 +131,9 @@ def network_configs(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def count_parameters(folder: Path) -> int:
     """Numbers in all safetensors files of a pipeline folder and of what it shares, read from their headers alone."""
-    total = 0
-    for path in (
-        path for part in (folder, *shared_components(folder).values()) for path in part.rglob("*.safetensors")
-    ):
-        with path.open("rb") as file:
-            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-        header.pop("__metadata__", None)
-        total += sum(math.prod(entry["shape"]) for entry in header.values())
-    return total
+    parts = (folder, *shared_components(folder).values())
+    files = [path for part in parts for path in part.rglob("*.safetensors")]
+    return sum(math.prod(shape) for path in files for shape in tensor_shapes(path).values())
 
 
 def available_memory(device: torch.device) -> int | None:

@@ -113,7 +113,12 @@ def _check_component(folder: Path) -> None:
 
 
 def tensor_names(path: Path) -> list[str]:
-    """Names of the tensors in a safetensors file, from its header alone.
+    """Names of the tensors in a safetensors file, from its header alone; errors as in `tensor_shapes`."""
+    return list(tensor_shapes(path))
+
+
+def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every tensor in a safetensors file, from its header alone.
 
     Raises ModelFolderError if the header is broken or the file is shorter or longer than the header says.
     """
@@ -125,6 +130,7 @@ def tensor_names(path: Path) -> list[str]:
                 raise _broken(f"{path} is damaged: truncated, or no safetensors file ({size} bytes)")
             header = json.loads(file.read(length))
         header.pop("__metadata__", None)
+        shapes = {name: tuple(entry["shape"]) for name, entry in header.items()}
         data_bytes = max((int(entry["data_offsets"][1]) for entry in header.values()), default=0)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         if isinstance(error, ModelFolderError):
@@ -132,7 +138,7 @@ def tensor_names(path: Path) -> list[str]:
         raise _broken(f"{path} is damaged: its safetensors header is not readable") from error
     if size != 8 + length + data_bytes:
         raise _broken(f"{path} is damaged: its header announces {8 + length + data_bytes} bytes, the file has {size}")
-    return list(header)
+    return shapes
 
 
 def check_weights_fit(folder: Path, expected: list[str]) -> None:

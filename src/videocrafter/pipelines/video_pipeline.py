@@ -37,6 +37,7 @@ from videocrafter.pipelines.model_folder import (
     ModelFolderError,
     check_model_folder,
     check_weights_fit,
+    component_folder,
     shared_components,
 )
 from videocrafter.pipelines.randomness import draw_noise, make_generators, takes_eta
@@ -85,8 +86,8 @@ class VideoPipeline(VideoLoraMixin, DiffusionPipeline):
         pipeline = super().from_pretrained(pretrained_model_name_or_path, **given)
         if folder.is_dir():
             for name in ("unet", "image_projector", "text_encoder", "image_encoder"):
-                if name in pipeline.components and name not in given:
-                    check_weights_fit(folder / name, list(pipeline.components[name].state_dict()))
+                if name in pipeline.components and name not in kwargs:
+                    check_weights_fit(component_folder(folder, name), list(pipeline.components[name].state_dict()))
         return pipeline
 
     @property

@@ -5,9 +5,6 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from videocrafter.checkpoints.layout import rules, unheld_shapes
-from videocrafter.checkpoints.networks import build_networks
-from videocrafter.checkpoints.official_model import OfficialModel
 from videocrafter.checkpoints.rule import Rule
 
 
@@ -58,12 +55,3 @@ def to_official(own: Mapping[str, Tensor], part_rules: Iterable[Rule]) -> dict[s
 def part_shapes(network: nn.Module, part_rules: Iterable[Rule]) -> dict[str, tuple[int, ...]]:
     """Of one part, by official keys; fails unless every tensor of the network has exactly one rule and key."""
     return {key: tuple(tensor.shape) for key, tensor in to_official(network.state_dict(), part_rules).items()}
-
-
-def checkpoint_shapes(model: OfficialModel) -> dict[str, tuple[int, ...]]:
-    """Of a whole checkpoint."""
-    networks = build_networks(model)
-    shapes = unheld_shapes(model)
-    for part, part_rules in rules(model).items():
-        shapes |= part_shapes(networks[part], part_rules)
-    return shapes

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from videocrafter.checkpoints.config_values import check_whole, check_whole_list, section_of
+from videocrafter.checkpoints.config_values import check_whole, check_whole_list, number_of, section_of
 
 
 @pytest.mark.parametrize("value", [0, -1, 1.0, True, "3", None, [1]])
@@ -25,6 +25,14 @@ def test_lists():
     check_whole_list({}, "b", "here")
     with pytest.raises(ValueError, match=r"here\.b is \[\]"):
         check_whole_list({"b": []}, "b", "here")
+
+
+@pytest.mark.parametrize("value", ["0.7", True, None, [1], float("nan"), float("inf")])
+def test_what_is_no_number_is_named(value: Any):
+    assert number_of({"a": 3}, "a", 1.0) == 3.0
+    assert number_of({}, "a", 1.0) == 1.0
+    with pytest.raises(ValueError, match=r"^here\.a is .*; expected a number$"):
+        number_of({"a": value}, "a", 1.0, "here.")
 
 
 def test_sections():

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from tests.unit.checkpoints.official_shapes import checkpoint_shapes, mini_config
+from tests.official_checkpoints import official_shapes
+from tests.unit.checkpoints.official_shapes import mini_config
 from videocrafter.checkpoints.layout import PARTS, dropped, rules, unheld_shapes
 from videocrafter.checkpoints.official_model import OfficialModel, official_model_from_config
 
@@ -27,11 +28,11 @@ def test_the_parts_are_those_of_the_model(model: OfficialModel, text_model: Offi
 
 
 def test_every_key_has_one_rule_or_a_reason(model: OfficialModel):
-    ruled = [key for part in rules(model).values() for rule in part for key in rule.official]
-    reasons = dropped(model, checkpoint_shapes(model))
+    ruled = [rule.official for part in rules(model).values() for rule in part]
+    reasons = dropped(model, official_shapes(model))
     assert len(ruled) == len(set(ruled))
     assert not set(ruled) & set(reasons)
-    assert {*ruled, *reasons} == set(checkpoint_shapes(model))
+    assert {*ruled, *reasons} == set(official_shapes(model))
     assert set(reasons) == set(unheld_shapes(model))
 
 

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from tests.unit.checkpoints.official_shapes import checkpoint_shapes, mini_config
+from tests.official_checkpoints import official_shapes
+from tests.unit.checkpoints.official_shapes import mini_config
 from videocrafter.checkpoints.official_model import (
     OfficialModel,
     official_model_from_config,
@@ -30,7 +31,7 @@ def model() -> OfficialModel:
 
 @pytest.fixture(scope="module")
 def shapes(model: OfficialModel) -> dict[str, tuple[int, ...]]:
-    return checkpoint_shapes(model)
+    return official_shapes(model)
 
 
 def test_a_config_says_everything(model: OfficialModel):
@@ -113,6 +114,14 @@ def test_without_sizes_the_towers_are_the_released_ones():
         ("cond_stage_config.params.arch", 5, "arch is 5; expected a name or a mapping"),
         ("cond_stage_config.params.arch.text_cfg.depth", 5, "unknown sizes depth in arch.text_cfg; known are"),
         ("cond_stage_config.params.arch.text_cfg.heads", 0, "arch.text_cfg.heads is 0; expected a whole number"),
+        (
+            "cond_stage_config.params.arch.text_cfg.mlp_ratio",
+            "4",
+            "arch.text_cfg.mlp_ratio is '4'; expected a number",
+        ),
+        ("cond_stage_config.params.arch.vision_cfg.mlp_ratio", float("inf"), "mlp_ratio is inf; expected a number"),
+        ("cond_stage_config.params.arch.text_cfg.mlp_ratio", -4.0, "mlp_ratio is -4.0; expected a number above 0"),
+        ("unet_config.params.dropout", "none", "unet_config.params.dropout is 'none'; expected a number"),
         (
             "cond_stage_config.params.arch.text_cfg.width",
             128,

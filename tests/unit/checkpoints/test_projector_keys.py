@@ -34,7 +34,7 @@ def test_every_parameter_has_one_rule_and_shapes_give_the_config_back(config: di
 
 
 def test_names_are_the_official_ones():
-    assert {(rule.official[0], *rule.own) for rule in projector_keys(SMALL)} == {
+    assert {(rule.official, *rule.own) for rule in projector_keys(SMALL)} == {
         (f"{PROJECTOR_PREFIX}{name}", name) for name in ImageProjector(**SMALL).state_dict()
     }
 

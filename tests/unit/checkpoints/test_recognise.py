@@ -146,7 +146,7 @@ def test_whatever_is_wrong_with_shapes_is_one_line(changes: list[tuple[int, str]
     except ValueError as error:
         assert "\n" not in str(error)  # noqa: PT017  (that nothing else is raised is the test)
     else:
-        held = {key for part_rules in rules(found.model).values() for rule in part_rules for key in rule.official}
+        held = {rule.official for part_rules in rules(found.model).values() for rule in part_rules}
         assert tensors.keys() == held | found.unused.keys()
 
 
@@ -192,6 +192,11 @@ def test_a_checkpoint_without_its_schedule_needs_a_config(t2v: dict[str, Tensor]
 def test_a_config_of_another_checkpoint_is_noticed(given: float, promised: float | None):
     message = refusal(small_checkpoint(scale=given), {"params": small_params(scale=promised)})
     assert "its scale_arr ends at 0.7, but the config says" in message
+
+
+def test_an_empty_signal_scale_is_noticed_beside_a_config(t2v: dict[str, Tensor]):
+    message = refusal({**t2v, "scale_arr": torch.empty(0)}, {"params": small_params()})
+    assert "its scale_arr is empty, but the config says a signal scale of 0.7" in message
 
 
 def test_another_noise_schedule_is_refused(t2v: dict[str, Tensor]):

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from tests.tiny_sd import NETWORK, VIDEO_NETWORK, tiny_sd_unet
+from tests.tiny_sd import VIDEO_NETWORK, tiny_sd_unet
 from videocrafter.checkpoints.sd_config import spatial_config_from_sd
 
 # What the published configs say, as far as they differ from each other.
@@ -38,7 +38,6 @@ def test_stable_diffusion_2_1_is_the_network_that_the_paper_extends() -> None:
 def test_the_config_that_diffusers_writes_is_read() -> None:
     config = tiny_sd_unet().config
     assert spatial_config_from_sd({**config, "_class_name": "UNet2DConditionModel"}).items() >= VIDEO_NETWORK.items()
-    assert NETWORK["layers_per_block"] == VIDEO_NETWORK["num_res_blocks"]
 
 
 @pytest.mark.parametrize(
@@ -59,11 +58,8 @@ def test_the_config_that_diffusers_writes_is_read() -> None:
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
 def test_what_is_something_else_is_named(changes: dict[str, Any], complaint: str) -> None:
-    config = {**SD_2_1, **changes}
-    if changes is SD_1_5:
-        config = dict(SD_1_5)
     with pytest.raises(ValueError, match=complaint):
-        spatial_config_from_sd(config)
+        spatial_config_from_sd({**SD_2_1, **changes})
 
 
 def test_a_config_that_lacks_something_is_refused() -> None:

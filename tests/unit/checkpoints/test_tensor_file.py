@@ -72,9 +72,10 @@ def test_a_tensor_that_breaks_its_plan_and_an_unknown_type(tmp_path: Path):
         write_tensors(tmp_path / "b.safetensors", planned({"c": torch.ones(1, dtype=torch.complex64)}))
 
 
-def test_shards_as_the_hub_knows_them(tmp_path: Path):
+def test_shards_as_the_hub_knows_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("videocrafter.checkpoints.tensor_file.LARGEST_SHARD", 80)
     tensors = {f"layer{number}": torch.full((10,), float(number)) for number in range(5)}
-    write_part(tmp_path, "model", planned(tensors), largest_shard=80)
+    write_part(tmp_path, "model", planned(tensors))
     index = json.loads((tmp_path / "model.safetensors.index.json").read_text())
     assert index["metadata"] == {"total_size": 200}
     files = [f"model-0000{number}-of-00003.safetensors" for number in (1, 2, 3)]

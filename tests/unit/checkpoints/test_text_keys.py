@@ -43,7 +43,7 @@ def test_the_released_tower():
 def test_the_last_block_is_left_out_only_where_the_official_model_does():
     last = "cond_stage_model.model.transformer.resblocks.2.ln_1.weight"
     for penultimate in (True, False):
-        official = {rule.official[0] for rule in text_keys(text_config(SMALL, penultimate=penultimate))}
+        official = {rule.official for rule in text_keys(text_config(SMALL, penultimate=penultimate))}
         assert (last in official) is not penultimate
 
 
@@ -51,7 +51,7 @@ def test_query_key_and_value_are_one_official_matrix():
     rule = next(
         rule
         for rule in text_keys(text_config(SMALL, penultimate=True))
-        if rule.official[0].endswith("resblocks.1.attn.in_proj_bias")
+        if rule.official.endswith("resblocks.1.attn.in_proj_bias")
     )
     assert rule.own == tuple(f"encoder.layers.1.self_attn.{name}_proj.bias" for name in "qkv")
 

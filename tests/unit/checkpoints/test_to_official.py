@@ -1,6 +1,8 @@
 """From a pipeline folder back to a checkpoint."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -123,6 +125,25 @@ def test_targets(tmp_path: Path):
     with pytest.raises(ValueError, match="exists already"):
         convert_to_official(folder, tmp_path / "model.ckpt")
     convert_to_official(folder, tmp_path / "model.ckpt", overwrite=True)
+
+
+@pytest.mark.parametrize(
+    ("part", "entries"),
+    [
+        ("unet", {"model_channels": None}),
+        ("unet", {"num_res_blocks": "2"}),
+        ("vae", {"block_out_channels": []}),
+        ("text_encoder", {"vocab_size": "many"}),
+        ("text_encoder", {"num_hidden_layers": None}),
+    ],
+)
+def test_damaged_configs(tmp_path: Path, part: str, entries: dict[str, Any]):
+    folder = folder_of(tmp_path, small_checkpoint())
+    config = folder / part / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | entries))
+    with pytest.raises(ValueError, match=r"cannot be converted: a config in it is damaged \(.*\); ") as caught:
+        plan_official(folder)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("image", [False, True])

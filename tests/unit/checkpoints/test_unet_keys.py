@@ -44,7 +44,7 @@ def test_reshapes_are_declared_where_the_official_tensor_has_more_axes() -> None
     model = with_options({"temporal_convolution": True})
     rules = {rule.own[0]: rule for rule in unet_keys(model.config)}
     official = to_official(model.state_dict(), rules.values())
-    shape_of = {own: tuple(official[rule.official[0]].shape) for own, rule in rules.items()}
+    shape_of = {own: tuple(official[rule.official].shape) for own, rule in rules.items()}
     assert shape_of["temporal_in.proj_in.weight"] == (8, 8, 1)
     assert shape_of["middle_in.temporal.proj_in.weight"] == (16, 16)
     assert shape_of["middle_out.temporal.convs.3.weight"] == (16, 16, 3, 1, 1)
@@ -52,8 +52,8 @@ def test_reshapes_are_declared_where_the_official_tensor_has_more_axes() -> None
 
 
 def test_the_upsampler_stands_behind_the_transformers_of_its_level() -> None:
-    names = {rule.own[0]: rule.official[0] for rule in unet_keys(with_options({}).config)}
-    without = {rule.own[0]: rule.official[0] for rule in unet_keys(with_options({"attention_levels": ()}).config)}
+    names = {rule.own[0]: rule.official for rule in unet_keys(with_options({}).config)}
+    without = {rule.own[0]: rule.official for rule in unet_keys(with_options({"attention_levels": ()}).config)}
     own = "up_stages.0.resample.conv.weight"
     assert names[own] == "model.diffusion_model.output_blocks.1.3.conv.weight"
     assert without[own] == "model.diffusion_model.output_blocks.1.1.conv.weight"

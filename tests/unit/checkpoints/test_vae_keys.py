@@ -55,7 +55,7 @@ def test_every_parameter_has_one_rule_and_shapes_give_the_config_back(changes: d
 
 def test_levels_on_the_way_up_are_counted_from_the_smallest():
     config = vae_config_from_official(params(ch=32, ch_mult=[1, 2], num_res_blocks=1))
-    names = {rule.own[0]: rule.official[0].removeprefix("first_stage_model.") for rule in vae_keys(config)}
+    names = {rule.own[0]: rule.official.removeprefix("first_stage_model.") for rule in vae_keys(config)}
     assert names["decoder.up_blocks.0.resnets.0.conv1.weight"] == "decoder.up.1.block.0.conv1.weight"
     assert names["decoder.up_blocks.1.resnets.1.conv1.weight"] == "decoder.up.0.block.1.conv1.weight"
     assert names["decoder.up_blocks.0.upsamplers.0.conv.bias"] == "decoder.up.1.upsample.conv.bias"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing.context
 import os
 import signal
 import subprocess
@@ -170,18 +171,55 @@ def is_running(pid: int) -> bool:
         return False
 
 
-class Unpicklable:
-    """Work that no process can be sent."""
+class EndsWhenReceived:
+    """Work that ends the process it is sent to, before it is ready."""
+
+    def __init__(self, how: str) -> None:
+        self.how = how
 
     def __call__(self, task: Task) -> CutClip:
         raise AssertionError
 
     def __reduce__(self):
-        return exec, ("raise SystemExit(3)",)
+        return exec, (self.how,)
 
 
-def test_workers_that_cannot_start_are_an_error_with_advice() -> None:
-    workers = DecodingPool(Unpicklable(), num_workers=1, start_method="spawn", time_limit_s=5.0)
+@pytest.mark.parametrize(
+    ("how", "status", "num_started"),
+    [("raise SystemExit(3)", 3, 1), ("import os; os.kill(os.getpid(), 9)", -9, 4)],
+    ids=["by-itself", "killed"],
+)
+def test_workers_that_cannot_start_are_an_error_with_advice(
+    how: str, status: int, num_started: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = []
+    start = multiprocessing.context.SpawnProcess.start
+    monkeypatch.setattr(
+        multiprocessing.context.SpawnProcess, "start", lambda process: (started.append(process), start(process))
+    )
+    workers = DecodingPool(EndsWhenReceived(how), num_workers=1, start_method="spawn", time_limit_s=5.0)
     workers.submit(0, task(0))
-    with pytest.raises(RuntimeError, match="ended before it was ready"):
+    with pytest.raises(RuntimeError, match=rf"ended before it was ready \(exit status {status}\)"):
         workers.take(0)
+    assert len(started) == num_started
+    workers.close()
+
+
+def test_a_worker_that_is_killed_before_it_is_ready_is_replaced() -> None:
+    workers = pool(start_method="spawn")
+    for worker in workers._workers:
+        os.kill(worker.process.pid or 0, signal.SIGTERM)
+    for number in range(3):
+        workers.submit(number, task(number))
+    assert reds([workers.take(number).result for number in range(3)]) == [0, 1, 2]
+    workers.close()
+
+
+def test_a_worker_of_a_fork_server_stays_though_there_is_nothing_to_do() -> None:
+    workers = pool(start_method="forkserver", num_workers=1)
+    workers.submit(0, task(0))
+    workers.take(0)
+    worker = workers._workers[0]
+    worker.process.join(1.5)  # it looks once a second whether it shall leave
+    assert worker.process.exitcode is None
+    workers.close()

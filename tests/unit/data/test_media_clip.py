@@ -128,7 +128,7 @@ def test_what_is_wrong_with_a_file_is_its_reason(tmp_path: Path) -> None:
 def place(path: str) -> str:
     if ".." in path:
         raise BadSampleError("outside_folder", path)
-    return f"/root/{path}"
+    return f"/videos/{path}"
 
 
 def test_a_table_gives_back_what_it_was_given() -> None:
@@ -142,8 +142,8 @@ def test_a_table_gives_back_what_it_was_given() -> None:
     table = ClipTable(label="t", kind="video", clips=iter(rows), place=place, captions_from="")
     assert table.num_shards == 5
     clips = [table.read_shard(index).clips[0] for index in range(5)]
-    assert clips[0] == MediaClip(key="a", kind="video", media=Location(url="/root/a.mp4"), caption="ä “caption”")
-    assert clips[1].caption == CaptionFile(location=Location(url="/root/b.txt"))  # type: ignore[union-attr]
+    assert clips[0] == MediaClip(key="a", kind="video", media=Location(url="/videos/a.mp4"), caption="ä “caption”")
+    assert clips[1].caption == CaptionFile(location=Location(url="/videos/b.txt"))  # type: ignore[union-attr]
     assert (clips[2].start_s, clips[2].end_s) == (1.5, 2.25)  # type: ignore[union-attr]
     assert isinstance(clips[3], BrokenClip)
     assert clips[3].reason == "outside_folder"

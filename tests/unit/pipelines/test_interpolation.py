@@ -38,6 +38,19 @@ def test_an_image_branch_sees_both_pictures(i2v):
     torch.testing.assert_close(tokens[0], torch.cat(expected))
 
 
+def test_text_and_null_image_are_encoded_once(i2v):
+    calls = []
+    handles = [
+        part.register_forward_pre_hook(lambda module, _: calls.append(module))
+        for part in (i2v.text_encoder, i2v.image_encoder)
+    ]
+    Interpolation(i2v, FIRST, LAST)("a cat", **LATENT)
+    for handle in handles:
+        handle.remove()
+    assert calls.count(i2v.text_encoder) == 2  # the prompt and the negative prompt
+    assert calls.count(i2v.image_encoder) == 3  # both pictures and the null image
+
+
 def test_another_image_can_be_given_instead(i2v):
     tokens = []
     handle = i2v.unet.register_forward_pre_hook(lambda _, inputs: tokens.append(inputs[4].shape[1]))

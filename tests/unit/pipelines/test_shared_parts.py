@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from tests.tiny_models import save_tiny_pipeline
 from videocrafter.pipelines.image_to_video import ImageToVideoPipeline
@@ -59,6 +60,16 @@ def test_saving_again_gives_a_folder_that_stands_alone(sharing: Path, tmp_path: 
 def test_a_missing_owner_is_named(sharing: Path, tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "owner" / "vae")
     with pytest.raises(ModelFolderError, match=r"i2v/vae is that of .*owner/vae, which is missing"):
+        load_pipeline(sharing)
+
+
+def test_shared_weights_that_do_not_fit_are_refused(sharing: Path, tmp_path: Path) -> None:
+    weights = tmp_path / "owner" / "text_encoder" / "model.safetensors"
+    tensors = load_file(weights)
+    lost = next(name for name in tensors if name.endswith("final_layer_norm.weight"))
+    del tensors[lost]
+    save_file(tensors, weights, metadata={"format": "pt"})
+    with pytest.raises(ModelFolderError, match=r"owner/text_encoder lack 1 tensors"):
         load_pipeline(sharing)
 
 

@@ -93,13 +93,11 @@ class TarShards:
         media = next((parts[suffix] for suffix in SUFFIXES[self.kind] if suffix in parts), None)
         if media is None:
             return None  # such as the record of a download that failed
-        caption = parts.get(_TEXT_SUFFIX if self._caption is None else _JSON_SUFFIX)
-        if caption is None:
-            missing = _TEXT_SUFFIX if self._caption is None else _JSON_SUFFIX
-            return BrokenClip(key=key, reason="no_caption", message=f"{key} has no {missing}")
-        return MediaClip(
-            key=key, kind=self.kind, media=media, caption=CaptionFile(location=caption, field=self._caption)
-        )
+        suffix = _TEXT_SUFFIX if self._caption is None else _JSON_SUFFIX
+        if suffix not in parts:
+            return BrokenClip(key=key, reason="no_caption", message=f"{key} has no {suffix}")
+        caption = CaptionFile(location=parts[suffix], field=self._caption)
+        return MediaClip(key=key, kind=self.kind, media=media, caption=caption)
 
     def _kind_of_first(self) -> Kind:
         for url in self._urls:
