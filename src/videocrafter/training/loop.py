@@ -14,17 +14,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from videocrafter.training.batch_reader import write_data_states
 from videocrafter.training.checkpoint import Checkpoints
 from videocrafter.training.config import SettingsError, StageConfig
 from videocrafter.training.guard import Verdict
 from videocrafter.training.interruption import StopRequest
+from videocrafter.training.memory import peak_memory
 from videocrafter.training.optimizer import lr_fraction
 from videocrafter.training.precision import autocast
 from videocrafter.training.processes import Processes
 from videocrafter.training.progress import Progress
 from videocrafter.training.randomness import make_generator, seed_global_generators
-from videocrafter.training.state import TrainingState
-from videocrafter.training.task import Task
+from videocrafter.training.state import STATE_FOLDER, TrainingState
+from videocrafter.training.task import ReadsInOrder, Task
 from videocrafter.training.tracking import Tracker
 
 _log = logging.getLogger(__name__)
@@ -60,6 +62,7 @@ class StageLoop:
         self._micro_steps = self.processes.micro_steps(self.stage.optimizer.accumulate)
         self._saved_at = time.monotonic()
         self._measured_from = (time.monotonic(), self.state.num_samples)
+        self._data_wait = 0.0
 
     def run(self) -> bool:
         """Train; True when the stage's last step is done, False when stopped before it.
@@ -95,7 +98,9 @@ class StageLoop:
         num_samples = 0
         measured: list[Mapping[str, float | Tensor]] = []
         for micro_step in self._micro_steps:
+            asked = time.perf_counter()
             batch = self.task.batch(step + state.data_offset, micro_step)
+            self._data_wait += time.perf_counter() - asked
             seed_global_generators(self.seed, self.stage.name, step, micro_step)
             generator = make_generator(device, self.seed, self.stage.name, step, micro_step, "loss")
             with autocast(device, state.precision):
@@ -179,10 +184,14 @@ class StageLoop:
         if self.tracker is None or self.progress is None:
             return
         fraction = lr_fraction(self.stage.optimizer, self.state.step - 1, self.stage.num_steps)
+        elapsed = max(1e-9, now - since)
         timing = {
-            "samples_per_s": (self.state.num_samples - samples_then) / max(1e-9, now - since),
+            "samples_per_s": (self.state.num_samples - samples_then) / elapsed,
+            "data_wait_share": min(1.0, self._data_wait / elapsed),
+            "peak_memory_gib": peak_memory(self.processes.device) / 2**30,
             "seconds": self.state.seconds,
         }
+        self._data_wait = 0.0
         counters = {"lr": self.stage.optimizer.lr * fraction, "samples": self.state.num_samples}
         if self.state.guard.skipped:
             counters["skipped"] = self.state.guard.skipped
@@ -228,8 +237,9 @@ class StageLoop:
         """Write a checkpoint of the step that was just done, unless it is there."""
         started = time.monotonic()
         if self.saved_step != self.state.step:
+            data_states = self._data_states()
             if self.processes.is_main:
-                self.checkpoints.save(self.state.step, self._write_checkpoint)
+                self.checkpoints.save(self.state.step, lambda folder: self._write_checkpoint(folder, data_states))
             self.processes.wait()
         self.saved_step = self.state.step
         self._saved_at = time.monotonic()
@@ -240,11 +250,19 @@ class StageLoop:
         with self._averaged_weights():
             self.task.save_pipeline(folder)
 
-    def _write_checkpoint(self, folder: Path) -> None:
+    def _data_states(self) -> list[dict[str, Any]] | None:
+        """Where the data of every process go on, by rank, in the main process."""
+        if not isinstance(self.task, ReadsInOrder):
+            return None
+        return self.processes.gather(self.task.data_state())
+
+    def _write_checkpoint(self, folder: Path, data_states: list[dict[str, Any]] | None) -> None:
         # The pipeline holds the averaged weights; the state must see the raw ones, so it is written outside.
         with self._averaged_weights():
             self.task.save_pipeline(folder)
         self.state.save(folder)
+        if data_states is not None:
+            write_data_states(folder / STATE_FOLDER, data_states)
 
     def _checkpoint_due(self) -> bool:
         if _is_due(self.state.step, self.stage.checkpoint_every):

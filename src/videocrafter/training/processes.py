@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
 from videocrafter.training.config import SettingsError
+
+
+Value = TypeVar("Value")
 
 
 class Processes:
@@ -76,6 +80,18 @@ class Processes:
         shared = torch.tensor(int(flag), device=self.device)
         torch.distributed.all_reduce(shared)
         return bool(shared.item())
+
+    def gather(self, value: Value) -> list[Value]:
+        """Every process's value, by rank; values are pickled on their way."""
+        if self.count == 1:
+            return [value]
+        gathered: list[Any] = [None] * self.count
+        torch.distributed.all_gather_object(gathered, value)
+        return gathered
+
+    def same_as_main(self, value: Value) -> Value:
+        """The main process's value, in all processes."""
+        return self.gather(value)[0]
 
     def wait(self) -> None:
         """Return when every process is here."""

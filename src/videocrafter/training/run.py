@@ -12,6 +12,7 @@ import torch
 
 from videocrafter.pipelines.model_folder import ModelFolderError
 from videocrafter.presets import PRESETS
+from videocrafter.training.batch_reader import read_data_states
 from videocrafter.training.checkpoint import Checkpoints, write_folder
 from videocrafter.training.config import RecipeConfig, SettingsError, StageConfig
 from videocrafter.training.ema import ExponentialMovingAverage
@@ -25,8 +26,14 @@ from videocrafter.training.progress import Progress
 from videocrafter.training.randomness import seed_global_generators
 from videocrafter.training.run_folder import RunFolder, lock, open_run, write_stage_record
 from videocrafter.training.starting_weights import check_whole
-from videocrafter.training.state import MetricWindow, TrainingState, saved_precision, trained_parameters
-from videocrafter.training.task import Task
+from videocrafter.training.state import (
+    STATE_FOLDER,
+    MetricWindow,
+    TrainingState,
+    saved_precision,
+    trained_parameters,
+)
+from videocrafter.training.task import ReadsInOrder, Task
 from videocrafter.training.tracking import Tracker, truncate_log
 
 _log = logging.getLogger(__name__)
@@ -177,6 +184,23 @@ class _Run:
             task = stage.task.build(start, self._recipe.seed, index, self._processes.device)
         except ValueError as error:
             raise SettingsError(f"stage {stage.name!r} cannot be built: {error}") from error
+        if isinstance(task, ReadsInOrder):
+            self._open_data(task, stage)
+        try:
+            return self._train_task(title, stage, task, checkpoints, resumed_from)
+        finally:
+            if isinstance(task, ReadsInOrder):
+                task.close_data()
+
+    def _open_data(self, task: ReadsInOrder, stage: StageConfig) -> None:
+        try:
+            task.open_data(self._processes.index, self._processes.count, self._folder.root)
+        except ValueError as error:
+            raise SettingsError(f"the data of stage {stage.name!r} cannot be read: {error}") from error
+
+    def _train_task(
+        self, title: str, stage: StageConfig, task: Task, checkpoints: Checkpoints, resumed_from: Path | None
+    ) -> tuple[bool, int]:
         loop = self._build_loop(stage, task, checkpoints, resumed_from)
         step = loop.state.step
         _log.info(
@@ -227,6 +251,8 @@ class _Run:
         )
         if resumed_from is not None:
             state.load(resumed_from)
+            if isinstance(task, ReadsInOrder):
+                self._resume_data(task, resumed_from)
         return StageLoop(
             stage=stage,
             seed=self._recipe.seed,
@@ -243,15 +269,24 @@ class _Run:
             saved_step=-1 if resumed_from is None else state.step,
         )
 
+    @staticmethod
+    def _resume_data(task: ReadsInOrder, checkpoint: Path) -> None:
+        try:
+            task.load_data_states(read_data_states(checkpoint / STATE_FOLDER))
+        except ValueError as error:
+            raise SettingsError(f"the data position in {checkpoint} cannot be used: {error}") from error
+
     def _settle_precision(self, stage: StageConfig, task: Task, resumed_from: Path | None) -> ChosenPrecision:
         """The precision that the stage began with; for a new stage the wanted or the measured one."""
+        device, first_pass = self._processes.device, self._processes.index
         if stage.precision != "auto":
-            choice = choose_precision(stage.precision, task, self._processes.device)
+            choice = choose_precision(stage.precision, task, device)
         elif resumed_from is not None:
             return saved_precision(resumed_from)
         else:
             saved = self._folder.saved_choice(stage.name)
-            choice = saved or choose_precision("auto", task, self._processes.device)
+            # All time it, because a pass may need all of them; the main process decides.
+            choice = self._processes.same_as_main(saved or choose_precision("auto", task, device, first_pass))
         if self._processes.is_main:
             self._folder.save_choice(stage.name, choice)
         self._processes.wait()

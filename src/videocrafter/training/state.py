@@ -19,7 +19,7 @@ from videocrafter.training.task import Task
 
 STATE_FOLDER = "training_state"
 STATE_FILE = "state.pt"
-_FORMAT = 2
+_FORMAT = 3
 
 
 class MetricWindow:
@@ -91,7 +91,7 @@ class TrainingState:
             "num_samples": self.num_samples,
             "seconds": self.seconds,
             "precision": self.precision,
-            "modules": {name: _tensors(module) for name, module in self.modules.items()},
+            "modules": {name: _changing(module) for name, module in self.modules.items()},
             "optimizer": self.optimizer.state_dict(),
             "ema": None if self.ema is None else self.ema.state_dict(),
             "window": self.window.state_dict(),
@@ -121,11 +121,8 @@ class TrainingState:
             )
         if (saved["ema"] is None) != (self.ema is None):
             raise SettingsError(f"{path}: ema_decay was turned on or off since; that needs a new run")
-        try:
-            for name, module in self.modules.items():
-                module.load_state_dict(saved["modules"][name])
-        except RuntimeError as error:
-            raise SettingsError(f"{path} does not fit the stage's networks: {error}") from error
+        for name, module in self.modules.items():
+            _load_changing(module, saved["modules"][name], f"{path}, {name}")
         self.optimizer.load_state_dict(saved["optimizer"])
         if self.ema is not None:
             self.ema.load_state_dict(saved["ema"])
@@ -168,5 +165,25 @@ def trained_parameters(task: Task) -> dict[str, nn.Parameter]:
     return found
 
 
-def _tensors(module: nn.Module) -> dict[str, Any]:
-    return dict(module.state_dict())
+def _changing(module: nn.Module) -> dict[str, Tensor]:
+    """What training changes: learning parameters and buffers. Frozen parameters come from the stage's start."""
+    frozen = {name for name, parameter in module.named_parameters() if not parameter.requires_grad}
+    return {name: value for name, value in module.state_dict().items() if name not in frozen}
+
+
+def _load_changing(module: nn.Module, saved: Mapping[str, Tensor], where: str) -> None:
+    own = _changing(module)
+    differing = sorted(name for name in own.keys() | saved.keys() if _shape(own.get(name)) != _shape(saved.get(name)))
+    if differing:
+        name = differing[0]
+        raise SettingsError(
+            f"{where} does not fit the stage's networks: {len(differing)} tensors differ, {name} among them "
+            f"(saved {_shape(saved.get(name))}, now {_shape(own.get(name))})"
+        )
+    with torch.no_grad():
+        for name, value in own.items():
+            value.copy_(saved[name])
+
+
+def _shape(tensor: Tensor | None) -> list[int] | None:
+    return None if tensor is None else list(tensor.shape)

@@ -12,7 +12,14 @@ _log = logging.getLogger(__name__)
 
 # What depends on the machine's mood and not on the run. Without these keys, the log of a run that was killed
 # and resumed equals that of one that was not.
-TIMING_KEYS = ("samples_per_s", "seconds", "fp32_seconds", "bf16_seconds")
+TIMING_KEYS = (
+    "samples_per_s",
+    "data_wait_share",
+    "peak_memory_gib",
+    "seconds",
+    "fp32_seconds",
+    "bf16_seconds",
+)
 
 
 class Tracker:

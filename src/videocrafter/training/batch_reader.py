@@ -1,0 +1,85 @@
+"""Batches by number out of a loader that only goes forward, and where to go on after a break.
+
+The loop asks for the batch of a step and may ask again, to name what was in it. A loader gives each batch once. So
+the batches of the current step are kept, each with the loader's position behind it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from videocrafter.data.loader import LoaderStats, VideoLoader
+from videocrafter.data.loader_state import deal_again
+from videocrafter.data.sample import VideoBatch
+from videocrafter.training.checkpoint import write_text
+
+DATA_STATE = "data.json"
+"""The file in a checkpoint's training state that holds one position for each process."""
+
+
+class BatchReader:
+    """The batches of one process.
+
+    Args:
+        loader: not used by anyone else.
+    """
+
+    def __init__(self, loader: VideoLoader) -> None:
+        self._loader = loader
+        self._kept: dict[tuple[int, int], tuple[VideoBatch, dict[str, Any]]] = {}
+        self._last: tuple[int, int] | None = None
+        self._state = loader.state_dict()
+
+    def batch(self, step: int, micro_step: int) -> VideoBatch:
+        """The batch of a step's pass: the next one, or one that this step asked for before.
+
+        Raises:
+            RuntimeError: it lies behind.
+            TooManyBadSamplesError: more samples had to be left out than the rules allow.
+        """
+        place = (step, micro_step)
+        if place not in self._kept:
+            if self._last is not None and place < self._last:
+                raise RuntimeError(f"the batch of step {step}, pass {micro_step} was given already; data go forward")
+            self._kept = {kept: value for kept, value in self._kept.items() if kept[0] == step}
+            batch = next(self._loader)
+            self._kept[place] = (batch, self._loader.state_dict())
+        self._last = place
+        batch, self._state = self._kept[place]
+        return batch
+
+    def state(self) -> dict[str, Any]:
+        """Where the batch behind the last one that was asked for begins."""
+        return self._state
+
+    def load(self, states: Sequence[dict[str, Any]], rank: int, world_size: int) -> None:
+        """Go on where `state` was taken in every process of a run, also in another number of processes.
+
+        Raises:
+            ValueError: they are of other data.
+        """
+        dealt = list(states) if len(states) == world_size else deal_again(states, world_size)
+        self._loader.load_state_dict(dealt[rank])
+        self._state = self._loader.state_dict()
+
+    def stats(self) -> LoaderStats:
+        """How fast batches came, and what was left out."""
+        return self._loader.stats()
+
+    def close(self) -> None:
+        """Stop the workers."""
+        self._loader.close()
+
+
+def write_data_states(folder: Path, states: Sequence[dict[str, Any]]) -> None:
+    """Write the positions of all processes, by rank, into a folder that is not yet published."""
+    write_text(folder / DATA_STATE, json.dumps(list(states)))
+
+
+def read_data_states(folder: Path) -> list[dict[str, Any]]:
+    """What `write_data_states` wrote."""
+    states: list[dict[str, Any]] = json.loads((folder / DATA_STATE).read_text(encoding="utf-8"))
+    return states
