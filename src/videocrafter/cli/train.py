@@ -6,6 +6,7 @@ import logging
 import re
 import signal
 import sys
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -31,6 +32,13 @@ def train_command(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The run's folder. A run that is there goes on.")
     ] = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option("--data", help="Clips to train on: a folder, or FORMAT:PATH (docs/data.md). Repeatable."),
+    ] = None,
+    init: Annotated[
+        str | None, typer.Option("--init", help="What to start from: a pipeline folder, or a model's name.")
+    ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", help="Change one setting: stages.low.num_steps=100. Repeatable."),
@@ -52,7 +60,7 @@ def train_command(
 ) -> None:
     """Train a recipe. Ctrl-C saves and stops; the same command goes on."""
     with bad_input():
-        config = _resolve(recipe, set_ or [])
+        config = _with_start(_with_data(_resolve(recipe, set_ or []), data or []), init)
         seconds = None if stop_after is None else parse_duration(stop_after)
         if output is None and not dry_run:
             raise ValueError("no folder was given; say where the run goes with --output DIR")
@@ -63,6 +71,7 @@ def train_command(
         return
     from videocrafter.cli.hardware import choose_device
     from videocrafter.cli.quiet_libraries import silence_libraries
+    from videocrafter.data.errors import TooManyBadSamplesError
     from videocrafter.training.config import SettingsError
     from videocrafter.training.guard import NonFiniteError
     from videocrafter.training.run import train
@@ -73,7 +82,7 @@ def train_command(
     with bad_input():
         where = None if device is None else choose_device(device)
     try:
-        with bad_input(SettingsError, RunFolderError, NonFiniteError):
+        with bad_input(SettingsError, RunFolderError, NonFiniteError, TooManyBadSamplesError):
             outcome = train(
                 config,
                 output,
@@ -110,6 +119,24 @@ def _resolve(name: str, assignments: list[str]) -> RecipeConfig:
         hint = f"; did you mean {nearest[0]}?" if nearest else "."
         raise ValueError(f"there is no recipe {name!r}{hint} Recipes: {', '.join(sorted(RECIPES))}")
     return apply_overrides(RECIPES[name](), assignments)
+
+
+def _with_data(config: RecipeConfig, sources: list[str]) -> RecipeConfig:
+    """The recipe with these sources in every stage."""
+    if not sources:
+        return config
+    from videocrafter.training.tasks.clip_diffusion import ClipDiffusionTaskConfig
+
+    stages = []
+    for stage in config.stages:
+        if not isinstance(stage.task, ClipDiffusionTaskConfig):
+            raise ValueError(f"--data is given, but the recipe {config.name!r} makes its own clips; leave it out")
+        stages.append(replace(stage, task=replace(stage.task, data=replace(stage.task.data, sources=tuple(sources)))))
+    return replace(config, stages=tuple(stages))
+
+
+def _with_start(config: RecipeConfig, init: str | None) -> RecipeConfig:
+    return config if init is None else replace(config, init=init)
 
 
 def _report(outcome: TrainingOutcome) -> None:

@@ -90,6 +90,8 @@ class VideoLoader(Iterator[VideoBatch]):
     def __init__(self, config: LoaderConfig, *, rank: int = 0, world_size: int = 1) -> None:
         if not 0 <= rank < world_size:
             raise ValueError(f"rank is {rank} of world_size {world_size}, expected 0 to {world_size - 1}")
+        if not config.sources:
+            raise ValueError("sources is empty, expected at least one, such as folder:/path/to/clips")
         self.config, self._rank, self._world_size = config, rank, world_size
         configs = [parse_source(spec) if isinstance(spec, str) else spec for spec in config.sources]
         self.sources: list[ClipSource] = [open_source(source) for source in configs]

@@ -16,6 +16,7 @@ class LoaderConfig:
 
     Attributes:
         sources: configurations, or lines such as "webvid:/data/train.csv?root=/data&weight=2" (see `parse_source`).
+            A loader needs at least one.
         batch_size: videos per batch of this process.
         image_batch_size: images per batch; None takes as many as videos.
         image_share: the share of batches that are images. None where all sources are of one kind; where both kinds
@@ -33,7 +34,7 @@ class LoaderConfig:
         bad_samples: what happens with samples that cannot be used.
     """
 
-    sources: tuple[str | SourceConfig, ...]
+    sources: tuple[str | SourceConfig, ...] = ()
     batch_size: int = 1
     image_batch_size: int | None = None
     image_share: float | None = None
@@ -47,8 +48,8 @@ class LoaderConfig:
     bad_samples: BadSampleRules = field(default_factory=BadSampleRules)
 
     def __post_init__(self) -> None:
-        if type(self.sources) is not tuple or not self.sources:
-            raise ValueError(f"sources is {self.sources!r}, expected a tuple of at least one source")
+        if type(self.sources) is not tuple:
+            raise ValueError(f"sources is {self.sources!r}, expected a tuple of sources")
         for name, least in (
             ("batch_size", 1),
             ("image_batch_size", 1),

@@ -319,14 +319,14 @@ class VideoPipeline(VideoLoraMixin, DiffusionPipeline):
                 guidance_interval=request.guidance_interval,
                 eta=request.eta,
                 image_scale=image_scale,
-                input_scale=self._input_scale(),
+                input_scale=self.input_scale(),
                 generators=request.generators,
                 on_step=on_step,
                 on_estimate=None if on_step_end is None else on_estimate,
                 first_step=first_step,
             )
 
-    def _input_scale(self) -> Tensor | None:
+    def input_scale(self) -> Tensor | None:
         """n_t of a signal-scaled model, [training timesteps]; None for all others."""
         scale = self.config["signal_scale"]
         if scale is None:

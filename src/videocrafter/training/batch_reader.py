@@ -25,10 +25,11 @@ class BatchReader:
 
     Args:
         loader: not used by anyone else.
+        rank, world_size: the loader's.
     """
 
-    def __init__(self, loader: VideoLoader) -> None:
-        self._loader = loader
+    def __init__(self, loader: VideoLoader, *, rank: int = 0, world_size: int = 1) -> None:
+        self._loader, self._rank, self._world_size = loader, rank, world_size
         self._kept: dict[tuple[int, int], tuple[VideoBatch, dict[str, Any]]] = {}
         self._last: tuple[int, int] | None = None
         self._state = loader.state_dict()
@@ -55,14 +56,15 @@ class BatchReader:
         """Where the batch behind the last one that was asked for begins."""
         return self._state
 
-    def load(self, states: Sequence[dict[str, Any]], rank: int, world_size: int) -> None:
+    def load(self, states: Sequence[dict[str, Any]]) -> None:
         """Go on where `state` was taken in every process of a run, also in another number of processes.
 
         Raises:
             ValueError: they are of other data.
         """
-        dealt = list(states) if len(states) == world_size else deal_again(states, world_size)
-        self._loader.load_state_dict(dealt[rank])
+        same = len(states) == self._world_size
+        dealt = list(states) if same else deal_again(states, self._world_size)
+        self._loader.load_state_dict(dealt[self._rank])
         self._state = self._loader.state_dict()
 
     def stats(self) -> LoaderStats:

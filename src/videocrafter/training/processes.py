@@ -15,7 +15,6 @@ from torch import nn
 
 from videocrafter.training.config import SettingsError
 
-
 Value = TypeVar("Value")
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import torch
 
+from videocrafter.checkpoints.obtain import obtain_model
 from videocrafter.pipelines.model_folder import ModelFolderError
-from videocrafter.presets import PRESETS
+from videocrafter.presets import PRESETS, ModelPreset
 from videocrafter.training.batch_reader import read_data_states
 from videocrafter.training.checkpoint import Checkpoints, write_folder
 from videocrafter.training.config import RecipeConfig, SettingsError, StageConfig
@@ -97,17 +98,28 @@ def _start_folder(recipe: RecipeConfig) -> Path | None:
     if recipe.init is None:
         return None
     preset = PRESETS.get(recipe.init)
-    folder = preset.folder if preset is not None and preset.folder is not None else Path(recipe.init)
+    if preset is not None and not preset.is_installed:
+        folder = _obtained(preset)
+    else:
+        folder = preset.folder if preset is not None and preset.folder is not None else Path(recipe.init)
     if not folder.is_dir():
         raise SettingsError(
-            f"init is {recipe.init!r}, which is neither a folder nor a model that the package brings; give a "
-            "pipeline folder, such as RUN/final"
+            f"init is {recipe.init!r}, which is neither a folder nor a model's name; give a pipeline folder, such as "
+            "RUN/final, or a name that `videocrafter models` lists"
         )
     try:
         check_whole(folder)
     except ModelFolderError as error:
         raise SettingsError(f"init is {recipe.init!r}, but {error}; give a whole copy of that folder") from error
     return folder
+
+
+def _obtained(preset: ModelPreset) -> Path:
+    """The folder of a model that does not ship, fetched and converted if that was never done."""
+    try:
+        return obtain_model(preset.name, preset.task, notify=_log.info)
+    except ValueError as error:
+        raise SettingsError(f"init is {preset.name!r}: {error}") from error
 
 
 @contextmanager
