@@ -19,7 +19,7 @@ def choose_trained(network: nn.Module, projector: nn.Module | None, phase: Phase
     Args:
         network: the video network.
         projector: the image projector, where there is one.
-        phase: "text_to_video" trains the whole network but an image branch; "temporal_only" what only clips use:
+        phase: "text_to_video" trains the whole network; "temporal_only" what only clips use:
             the temporal layers and the fps embedding; "image_alignment" the projector alone; "image_mapping" the
             projector and W'k, W'v; "image_to_video" all of the network but the mappings of text and image.
     """
@@ -27,7 +27,7 @@ def choose_trained(network: nn.Module, projector: nn.Module | None, phase: Phase
         is_image_mapping = any(part in name for part in _IMAGE_MAPPING)
         is_text_mapping = any(part in name for part in _TEXT_MAPPING)
         if phase == "text_to_video":
-            learns = not is_image_mapping
+            learns = True
         elif phase == "temporal_only":
             learns = any(part in _TEMPORAL for part in name.split("."))
         elif phase == "image_alignment":

@@ -29,6 +29,7 @@ from videocrafter.pipelines.text_to_video import TextToVideoPipeline
 from videocrafter.training.batch_reader import BatchReader
 from videocrafter.training.clip_encoding import ClipEncoder, ConditionFrame, EncodedClips
 from videocrafter.training.diffusion_step import draw_dropped, draw_timesteps
+from videocrafter.training.fixed_clips import ValidationConfig, fixed_clips
 from videocrafter.training.lora import LoraTraining, add_lora
 from videocrafter.training.phases import Phase, choose_trained
 from videocrafter.training.randomness import derive_seed, make_generator
@@ -45,22 +46,6 @@ from videocrafter.training.starting_pipeline import (
 WeightPrecision = Literal["fp32", "bf16"]
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 _LEFT_OUT = "left_out.jsonl"
-
-
-@dataclass(frozen=True, kw_only=True)
-class ValidationConfig:
-    """The loss on fixed clips at fixed noise levels, with fixed noise.
-
-    Attributes:
-        sources: clips that are not trained on; empty takes the first clips of the training data, whose loss tells
-            whether anything is learned, not whether it holds for others.
-        num_clips: how many.
-        timesteps: noise levels, of 1000.
-    """
-
-    sources: tuple[str, ...] = ()
-    num_clips: int = 8
-    timesteps: tuple[int, ...] = (50, 250, 500, 750, 950)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,8 +124,6 @@ class ClipDiffusionTaskConfig:
             raise ValueError(
                 f"phase is {self.phase!r} beside a LoRA, which learns alone; leave it at 'text_to_video'"
             )
-        if not all(0 <= timestep < 1000 for timestep in self.validation.timesteps) or not self.validation.timesteps:
-            raise ValueError(f"validation.timesteps is {self.validation.timesteps}; expected numbers from 0 to 999")
 
     def build(self, start: Path | None, seed: int, stage_index: int, device: torch.device) -> ClipDiffusionTask:
         """Make the task; `start` is the pipeline folder to begin with."""
@@ -400,33 +383,8 @@ class ClipDiffusionTask:
             )
 
     def _validation_clips(self) -> list[EncodedClips]:
-        """The fixed clips, one in each, encoded once and kept."""
         if self._validation is None:
-            config = self.config
-            data = config.data
-            if config.validation.sources:
-                data = replace(data, sources=config.validation.sources, image_share=None)
-            cutting = replace(
-                data.cutting, crop="center", flip=False, sampling=replace(data.cutting.sampling, start="center")
-            )
-            fixed = replace(
-                data,
-                cutting=cutting,
-                batch_size=1,
-                image_batch_size=1,
-                shuffle=False,
-                seed=0,
-                epochs=1,
-                num_workers=0,
-                bad_samples=replace(data.bad_samples, report=None),
-            )
-            with VideoLoader(fixed) as loader:
-                self._validation = [
-                    self.encoder.encode(batch)
-                    for batch, _ in zip(loader, range(config.validation.num_clips), strict=False)
-                ]
-            if not self._validation:
-                raise ValueError("the validation's sources hold no clip that can be used")
+            self._validation = fixed_clips(self.config.data, self.config.validation, self.encoder)
         return self._validation
 
     def _picture(self, clips: EncodedClips) -> Any:
