@@ -125,7 +125,7 @@ def _with_data(config: RecipeConfig, sources: list[str]) -> RecipeConfig:
     """The recipe with these sources in every stage."""
     if not sources:
         return config
-    from videocrafter.training.tasks.clip_diffusion import ClipDiffusionTaskConfig
+    from videocrafter.training.tasks.clip_diffusion_config import ClipDiffusionTaskConfig
 
     stages = []
     for stage in config.stages:

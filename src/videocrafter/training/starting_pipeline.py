@@ -23,6 +23,7 @@ from videocrafter.pipelines.loading import load_pipeline
 from videocrafter.pipelines.model_folder import component_folder
 from videocrafter.pipelines.text_to_video import TextToVideoPipeline
 from videocrafter.training.starting_weights import with_image_branch
+from videocrafter.training.tasks.clip_diffusion_config import ClipDiffusionTaskConfig
 
 AnyPipeline = TextToVideoPipeline | ImageToVideoPipeline
 
@@ -152,3 +153,35 @@ def frozen_sources(start: Path, pipeline: AnyPipeline, tower: Path | None) -> di
         inner = tower / "image_encoder"
         found["image_encoder"] = component_folder(tower, "image_encoder") if inner.is_dir() else tower
     return found
+
+
+def with_frames_of(pipeline: AnyPipeline, config: ClipDiffusionTaskConfig) -> ClipDiffusionTaskConfig:
+    """The config with the size and the number of frames that the start recommends, if it asks for them."""
+    if not config.frames_like_start:
+        return config
+    defaults, cutting = pipeline.generation_defaults, config.data.cutting
+    sampling = replace(cutting.sampling, lengths=(defaults.num_frames,))
+    cutting = replace(cutting, height=defaults.height, width=defaults.width, sampling=sampling)
+    return replace(config, frames_like_start=False, data=replace(config.data, cutting=cutting))
+
+
+def prepared(pipeline: AnyPipeline, config: ClipDiffusionTaskConfig) -> AnyPipeline:
+    """The start with an image branch, a signal scale and the recommendations that the config asks for."""
+    if config.phase in ("image_mapping", "image_to_video") and isinstance(pipeline, TextToVideoPipeline):
+        if config.image_tower is None:
+            raise ValueError(
+                f"phase is {config.phase!r}, but the start takes no image; give task.image_tower, a folder with "
+                "CLIP's image tower, or start from an image-to-video model"
+            )
+        pipeline = with_image_input(pipeline, Path(config.image_tower), config.image_queries)
+    if config.signal_scale is not None and config.signal_scale != pipeline.config["signal_scale"]:
+        with_signal_scale(pipeline, config.signal_scale)
+    sampling, cutting = config.data.cutting.sampling, config.data.cutting
+    with_defaults(
+        pipeline,
+        num_frames=max(sampling.lengths),
+        height=cutting.height,
+        width=cutting.width,
+        **({} if sampling.fps_range is None else {"fps_range": sampling.fps_range}),
+    )
+    return pipeline

@@ -8,15 +8,14 @@ to video (§3.2) first learns the mapping, then, with both mappings frozen, the 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from videocrafter.data.loader import VideoLoader
-from videocrafter.data.loader_config import LoaderConfig
 from videocrafter.data.sample import VideoBatch
 from videocrafter.diffusion.objective import add_noise, diffusion_loss
 from videocrafter.diffusion.schedule import scale_model_input
@@ -25,119 +24,24 @@ from videocrafter.media.image_file import write_image
 from videocrafter.media.video_file import write_video
 from videocrafter.models.autoencoder import decode_video
 from videocrafter.pipelines.image_to_video import ImageToVideoPipeline
-from videocrafter.pipelines.text_to_video import TextToVideoPipeline
 from videocrafter.training.batch_reader import BatchReader
-from videocrafter.training.clip_encoding import ClipEncoder, ConditionFrame, EncodedClips
+from videocrafter.training.clip_encoding import ClipEncoder, EncodedClips
 from videocrafter.training.diffusion_step import draw_dropped, draw_timesteps
-from videocrafter.training.fixed_clips import ValidationConfig, fixed_clips
-from videocrafter.training.lora import LoraTraining, add_lora
-from videocrafter.training.phases import Phase, choose_trained
+from videocrafter.training.fixed_clips import fixed_clips
+from videocrafter.training.lora import add_lora
+from videocrafter.training.phases import choose_trained
 from videocrafter.training.randomness import derive_seed, make_generator
 from videocrafter.training.starting_pipeline import (
-    AnyPipeline,
     frozen_sources,
     load_start,
+    prepared,
     save_trained,
-    with_defaults,
-    with_image_input,
-    with_signal_scale,
+    with_frames_of,
 )
+from videocrafter.training.tasks.clip_diffusion_config import ClipDiffusionTaskConfig
 
-WeightPrecision = Literal["fp32", "bf16"]
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 _LEFT_OUT = "left_out.jsonl"
-
-
-@dataclass(frozen=True, kw_only=True)
-class SampleConfig:
-    """Videos that the pipeline makes during training, always of the same prompts and seeds.
-
-    Attributes:
-        prompts: empty takes the captions of the first validation clips.
-        count: videos without prompts of one's own.
-        num_inference_steps, guidance_scale: None takes what the start recommends.
-    """
-
-    prompts: tuple[str, ...] = ()
-    count: int = 2
-    num_inference_steps: int | None = 25
-    guidance_scale: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClipDiffusionTaskConfig:
-    """How the video network is trained on clips.
-
-    Attributes:
-        data: sources, batches, and how samples are cut out: resolution, frames, fps.
-        phase: what learns; see `phases`. With `lora` only the LoRA learns, and "text_to_video" is right.
-        lora: train a LoRA beside the frozen network.
-        text_dropout, image_dropout, both_dropout: share of samples without caption, image, or either.
-        condition_frame: which frame of a clip is its image.
-        image_tower: for the first image phase: a folder with CLIP's image tower. A start with an image branch
-            brings its own.
-        image_queries: tokens that an image becomes, in a new projector.
-        timestep_power: timesteps are uniform numbers to this power; 1 is the paper's.
-        offset_noise: this times a normal number is added to the noise of each channel of each clip, which lets a
-            model learn very dark and very bright videos; 0 is the paper's.
-        signal_scale: b of a schedule that scales the clean latents down to it; None keeps the start's.
-        gradient_checkpointing: recompute each layer in the backward pass: a third more time, a fraction of the
-            memory.
-        frozen_weights: precision in which the frozen networks are kept and run.
-        base_weights: precision in which the video network is kept beside a LoRA. Without one it is fp32.
-        encoded_frames: frames in the autoencoder at once.
-        validation, samples: what is measured and shown meanwhile.
-    """
-
-    data: LoaderConfig = field(default_factory=LoaderConfig)
-    phase: Phase = "text_to_video"
-    lora: LoraTraining | None = None
-    text_dropout: float = 0.1
-    image_dropout: float = 0.0
-    both_dropout: float = 0.0
-    condition_frame: ConditionFrame = "random"
-    image_tower: str | None = None
-    image_queries: int = 16
-    timestep_power: float = 1.0
-    offset_noise: float = 0.0
-    signal_scale: float | None = None
-    gradient_checkpointing: bool = True
-    frozen_weights: WeightPrecision = "bf16"
-    base_weights: WeightPrecision = "bf16"
-    encoded_frames: int = 8
-    validation: ValidationConfig = field(default_factory=ValidationConfig)
-    samples: SampleConfig = field(default_factory=SampleConfig)
-
-    def __post_init__(self) -> None:
-        if self.phase == "image_alignment":
-            raise ValueError("phase 'image_alignment' is the miniature's; use 'image_mapping' or 'image_to_video'")
-        if self.timestep_power <= 0:
-            raise ValueError(f"timestep_power is {self.timestep_power}; it must be above 0")
-        shares = (self.text_dropout, self.image_dropout, self.both_dropout)
-        if min(shares) < 0 or sum(shares) > 1:
-            raise ValueError(
-                f"text_dropout, image_dropout and both_dropout are {shares}; expected shares that add up to 1 or less"
-            )
-        if self.offset_noise < 0:
-            raise ValueError(f"offset_noise is {self.offset_noise}; it must be 0 or more")
-        if self.lora is not None and self.phase != "text_to_video":
-            raise ValueError(
-                f"phase is {self.phase!r} beside a LoRA, which learns alone; leave it at 'text_to_video'"
-            )
-
-    def build(self, start: Path | None, seed: int, stage_index: int, device: torch.device) -> ClipDiffusionTask:
-        """Make the task; `start` is the pipeline folder to begin with."""
-        if start is None:
-            raise ValueError(
-                "it starts from a pipeline, and none was named; give --init FOLDER: from Stable Diffusion 2.1 "
-                "(videocrafter init), a checkpoint of your own, or a model's name (videocrafter models)"
-            )
-        if not self.data.sources:
-            raise ValueError(
-                "task.data.sources is empty; name your clips with --data, such as --data folder:/path/to/clips "
-                "(formats: docs/data.md)"
-            )
-        return ClipDiffusionTask(self, start, seed, stage_index, device)
 
 
 class ClipDiffusionTask:
@@ -146,9 +50,10 @@ class ClipDiffusionTask:
     def __init__(
         self, config: ClipDiffusionTaskConfig, start: Path, seed: int, stage_index: int, device: torch.device
     ) -> None:
-        self.config, self.seed, self.stage_index, self.device = config, seed, stage_index, device
-        self.pipeline = self._starting_pipeline(start)
-        pipeline = self.pipeline
+        self.seed, self.stage_index, self.device = seed, stage_index, device
+        pipeline = load_start(start, torch.float32 if config.lora is None else _DTYPES[config.base_weights])
+        self.config = config = with_frames_of(pipeline, config)
+        self.pipeline = pipeline = prepared(pipeline, config)
         self.unet = pipeline.unet
         self.uses_image = isinstance(pipeline, ImageToVideoPipeline)
         self.projector: nn.Module | None = pipeline.image_projector if self.uses_image else None
@@ -334,29 +239,6 @@ class ClipDiffusionTask:
         if self._reader is None:
             raise RuntimeError("the data are not open; call open_data first")
         return self._reader
-
-    def _starting_pipeline(self, start: Path) -> AnyPipeline:
-        config = self.config
-        is_base = config.lora is not None
-        pipeline = load_start(start, _DTYPES[config.base_weights] if is_base else torch.float32)
-        if config.phase in ("image_mapping", "image_to_video") and isinstance(pipeline, TextToVideoPipeline):
-            if config.image_tower is None:
-                raise ValueError(
-                    f"phase is {config.phase!r}, but the start takes no image; give task.image_tower, a folder with "
-                    "CLIP's image tower, or start from an image-to-video model"
-                )
-            pipeline = with_image_input(pipeline, Path(config.image_tower), config.image_queries)
-        if config.signal_scale is not None and config.signal_scale != pipeline.config["signal_scale"]:
-            with_signal_scale(pipeline, config.signal_scale)
-        sampling, cutting = config.data.cutting.sampling, config.data.cutting
-        with_defaults(
-            pipeline,
-            num_frames=max(sampling.lengths),
-            height=cutting.height,
-            width=cutting.width,
-            **({} if sampling.fps_range is None else {"fps_range": sampling.fps_range}),
-        )
-        return pipeline
 
     def _prepare_trained(self) -> None:
         config = self.config
