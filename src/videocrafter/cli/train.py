@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import signal
 import sys
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from videocrafter.cli.errors import bad_input
+from videocrafter.cli.errors import BAD_INPUT_STATUS, bad_input
 
 if TYPE_CHECKING:
     from videocrafter.training.config import RecipeConfig
@@ -65,6 +66,7 @@ def train_command(
     from videocrafter.cli.quiet_libraries import silence_libraries
     from videocrafter.training.config import SettingsError
     from videocrafter.training.guard import NonFiniteError
+    from videocrafter.training.processes import OtherProcessError
     from videocrafter.training.run import train
     from videocrafter.training.run_folder import RunFolderError
 
@@ -82,10 +84,16 @@ def train_command(
                 overwrite=overwrite,
                 device=where,
             )
+    except OtherProcessError:
+        # The process that stopped says why.
+        raise typer.Exit(BAD_INPUT_STATUS) from None
     except KeyboardInterrupt:
         typer.echo("Stopped at once; the same command goes on from the last checkpoint.", err=True)
         raise typer.Exit(128 + signal.SIGINT) from None
-    _report(outcome)
+    if _is_main_process():
+        _report(outcome)
+    if outcome.signal is not None and not outcome.finished:
+        raise typer.Exit(128 + outcome.signal)
 
 
 def parse_duration(text: str) -> float:
@@ -120,8 +128,6 @@ def _report(outcome: TrainingOutcome) -> None:
         f"Saved stage {outcome.stage} at step {outcome.step} in {outcome.output}; the same command goes on.",
         err=True,
     )
-    if outcome.signal is not None:
-        raise typer.Exit(128 + outcome.signal)
 
 
 class _StderrHandler(logging.Handler):
@@ -136,4 +142,9 @@ def _log_to_stderr() -> None:
     logger = logging.getLogger("videocrafter")
     if not logger.handlers:
         logger.addHandler(_StderrHandler())
-        logger.setLevel(logging.INFO)
+        # Of processes that train together, the main one speaks for all.
+        logger.setLevel(logging.INFO if _is_main_process() else logging.WARNING)
+
+
+def _is_main_process() -> bool:
+    return os.environ.get("RANK", "0") == "0"

@@ -14,6 +14,7 @@ from videocrafter.training.task import TaskConfig
 
 Precision = Literal["auto", "fp32", "bf16"]
 Decay = Literal["constant", "cosine", "linear"]
+ShardingKind = Literal["none", "full"]
 
 _STAGE_NAME = re.compile(r"[a-z][a-z0-9_-]*")
 
@@ -113,6 +114,28 @@ class GuardConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ParallelConfig:
+    """What several processes share, beside the passes of a step.
+
+    Attributes:
+        sharding: "none", and each holds all weights; or "full", and each holds a part of the large trained networks,
+            of their gradients, moments and averages (FSDP2).
+        cpu_offload: keep the parts in main memory and update them there.
+        reshard_after_forward: gather a block's weights once more for the backward pass instead of keeping them.
+    """
+
+    sharding: ShardingKind = "none"
+    cpu_offload: bool = False
+    reshard_after_forward: bool = True
+
+    def __post_init__(self) -> None:
+        _require(self.sharding in ("none", "full"), "parallel.sharding", self.sharding, "'none' or 'full'")
+        _require(
+            self.sharding == "full" or not self.cpu_offload, "parallel.cpu_offload", True, "sharding 'full' with it"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class StageConfig:
     """One stage: what is trained, for how long, and what is written on the way.
 
@@ -121,7 +144,9 @@ class StageConfig:
         task: frozen dataclass that builds the networks, data and loss.
         num_steps: optimizer steps.
         ema_decay: of the averaged weights, warmed up as min(decay, (1 + n) / (10 + n)); 0 keeps no average.
+        ema_device: where the averaged weights are kept: beside the trained ones, or in main memory.
         precision: "bf16" uses autocast; "auto" times both on this device and keeps the faster.
+        parallel: what several processes share.
         compile: run the trained networks through torch.compile.
         log_every, validate_every, sample_every, checkpoint_every: in steps; 0 is never. The stage's last step
             does all four, whatever they say (validation and samples only where not 0).
@@ -137,7 +162,9 @@ class StageConfig:
     num_steps: int
     optimizer: OptimizerConfig = OptimizerConfig()
     ema_decay: float = 0.999
+    ema_device: Literal["same", "cpu"] = harmless("same")
     precision: Precision = "auto"
+    parallel: ParallelConfig = harmless(ParallelConfig())  # noqa: RUF009  it is frozen
     compile: bool = False
     log_every: int = harmless(50)
     validate_every: int = harmless(500)
@@ -165,6 +192,7 @@ class StageConfig:
         )
         _require(self.num_steps >= 1, f"{prefix}.num_steps", self.num_steps, "1 or more")
         _require(0 <= self.ema_decay < 1, f"{prefix}.ema_decay", self.ema_decay, "a number in [0, 1)")
+        _require(self.ema_device in ("same", "cpu"), f"{prefix}.ema_device", self.ema_device, "'same' or 'cpu'")
         _require(
             self.precision in ("auto", "fp32", "bf16"),
             f"{prefix}.precision",

@@ -43,11 +43,14 @@ def autocast(device: torch.device, precision: ChosenPrecision) -> AbstractContex
     return torch.autocast(device.type, dtype=torch.bfloat16)
 
 
-def choose_precision(wanted: Precision, task: Task, device: torch.device, micro_step: int = 0) -> PrecisionChoice:
+def choose_precision(
+    wanted: Precision, task: Task, device: torch.device, micro_step: int = 0, *, fits: bool = True
+) -> PrecisionChoice:
     """Settle `wanted` for `task` on `device`. Weights, buffers and gradients are left as they were.
 
     Args:
         micro_step: the first pass of a step that this process makes.
+        fits: whether the task can be timed before its networks are sharded. If not, "auto" is bf16 on a GPU.
 
     Raises:
         SettingsError: bf16 is wanted and the device has none.
@@ -57,8 +60,10 @@ def choose_precision(wanted: Precision, task: Task, device: torch.device, micro_
         raise SettingsError("precision is 'bf16', which this GPU does not support; use 'fp32' or 'auto'")
     if wanted != "auto":
         return PrecisionChoice(precision=wanted)
-    if not has_bf16:
+    if not has_bf16 or (not fits and device.type == "cpu"):
         return PrecisionChoice(precision="fp32")
+    if not fits:
+        return PrecisionChoice(precision="bf16")
     # Layers such as batch norm update buffers in the forward pass.
     buffers = [buffer for module in task.modules().values() for buffer in module.buffers()]
     before = [buffer.clone() for buffer in buffers]
