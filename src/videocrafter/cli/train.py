@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import sys
+from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,6 +18,7 @@ from videocrafter.cli.errors import BAD_INPUT_STATUS, bad_input
 
 if TYPE_CHECKING:
     from videocrafter.training.config import RecipeConfig
+    from videocrafter.training.resolved_config import Change
     from videocrafter.training.run import TrainingOutcome
 
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "": 1.0}
@@ -41,7 +43,7 @@ def train_command(
         typer.Option(help="Save and stop after this long: 90s, 30m, 1.5h. The same command goes on."),
     ] = None,
     accept_changes: Annotated[
-        bool, typer.Option("--accept-changes", help="Go on although settings differ from the run's.")
+        bool, typer.Option("--accept-changes", help="Go on although settings differ from the run's, without asking.")
     ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Delete the run in the output folder and begin anew.")
@@ -83,6 +85,7 @@ def train_command(
                 accept_changes=accept_changes,
                 overwrite=overwrite,
                 device=where,
+                confirm=_ask_about_changes if _can_ask() else None,
             )
     except OtherProcessError:
         # The process that stopped says why.
@@ -118,6 +121,22 @@ def _resolve(name: str, assignments: list[str]) -> RecipeConfig:
         hint = f"; did you mean {nearest[0]}?" if nearest else "."
         raise ValueError(f"there is no recipe {name!r}{hint} Recipes: {', '.join(sorted(RECIPES))}")
     return apply_overrides(RECIPES[name](), assignments)
+
+
+def _can_ask() -> bool:
+    """Whether somebody sits at a terminal; processes that a launcher started share none."""
+    return "WORLD_SIZE" not in os.environ and sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def _ask_about_changes(found: Sequence[Change]) -> bool:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("setting", "the run's", "now", title="Settings that differ from the run's")
+    for change in found:
+        table.add_row(change.path, str(change.before), str(change.now))
+    Console(stderr=True).print(table)
+    return typer.confirm("Go on with the new ones?", default=False, err=True)
 
 
 def _report(outcome: TrainingOutcome) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from videocrafter.training.activations import activations_kept
 from videocrafter.training.batch_reader import write_data_states
 from videocrafter.training.checkpoint import Checkpoints
 from videocrafter.training.config import SettingsError, StageConfig
@@ -108,14 +109,16 @@ class StageLoop:
             self._data_wait += time.perf_counter() - asked
             seed_global_generators(self.seed, self.stage.name, step, micro_step)
             generator = make_generator(device, self.seed, self.stage.name, step, micro_step, "loss")
-            with autocast(device, state.precision):
+            kept = activations_kept(device, offload=self.stage.offload_activations)
+            with autocast(device, state.precision), kept:
                 loss, metrics = self.task.loss(batch, generator)
-            torch.autograd.backward(loss / len(self._micro_steps))
+            torch.autograd.backward(loss * state.loss_scale.value / len(self._micro_steps))
             measured.append({**metrics, "loss": loss.detach()})
             num_samples += self.task.num_samples(batch)
         norm = self._gradient_norm()
         # A look at the number waits for an accelerator's step, which is nothing beside it.
-        verdict = state.guard.judge(float(norm))
+        overflowed = state.loss_scale.overflowed(float(norm))
+        verdict = Verdict.OVERFLOW if overflowed else state.guard.judge(float(norm))
         if verdict is Verdict.GOOD:
             for metrics in [*measured, {"grad_norm": norm}]:
                 state.window.add(metrics)
@@ -123,7 +126,7 @@ class StageLoop:
             state.optimizer.set_lr_fraction(fraction)
             state.optimizer.step()
         state.optimizer.zero_grad()
-        if verdict is not Verdict.GOOD:
+        if verdict not in (Verdict.GOOD, Verdict.OVERFLOW):
             self._write_down(measured, float(norm), verdict)
         if verdict is Verdict.STOP:
             raise state.guard.error(step + 1, f"{state.guard.rollbacks} returns to the last checkpoint")
@@ -178,6 +181,8 @@ class StageLoop:
         self.processes.average_gradients(self._trained)
         limit = self.stage.optimizer.grad_clip
         gradients = [p.grad for p in self._trained if p.grad is not None]
+        if self.state.loss_scale.enabled:
+            scale(gradients, torch.tensor(1 / self.state.loss_scale.value))
         norm = self.processes.main_number(total_norm(gradients, self.processes.device))
         if limit is not None and bool(torch.isfinite(norm)):
             scale(gradients, (limit / (norm + 1e-6)).clamp(max=1.0))
@@ -199,6 +204,8 @@ class StageLoop:
         }
         self._data_wait = 0.0
         counters = {"lr": self.stage.optimizer.lr * fraction, "samples": self.state.num_samples}
+        if self.state.loss_scale.enabled:
+            counters["loss_scale"] = self.state.loss_scale.value
         if self.state.guard.skipped:
             counters["skipped"] = self.state.guard.skipped
         self.tracker.write(self.state.step, "train", {**means, **counters, **timing})

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from videocrafter.training.adamw import build_adamw
 from videocrafter.training.config import OptimizerConfig, SettingsError
 from videocrafter.training.sharding import is_sharded, part_of, sharded_like
 
@@ -53,7 +54,7 @@ class StageOptimizer:
         # Moments are saved in an order that does not depend on which parameters are sharded.
         self._orders: list[list[nn.Parameter]] = []
         if rest:
-            self._add(_build_adamw(config, rest), _decaying(rest) + _not_decaying(rest))
+            self._add(build_adamw(config, _decay_groups(config, rest)), _decaying(rest) + _not_decaying(rest))
         if matrices:
             self._add(_build_muon(config, matrices), matrices)
 
@@ -146,13 +147,6 @@ def _decay_groups(config: OptimizerConfig, parameters: list[nn.Parameter]) -> li
         for wanted in (False, True)
         if (group := [parameter for parameter in kind if is_sharded(parameter) == wanted])
     ]
-
-
-def _build_adamw(config: OptimizerConfig, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-    fused = all(parameter.device.type in ("cpu", "cuda") for parameter in parameters)
-    return torch.optim.AdamW(
-        _decay_groups(config, parameters), lr=config.lr, betas=config.betas, eps=config.eps, fused=fused
-    )
 
 
 def _build_muon(config: OptimizerConfig, matrices: list[nn.Parameter]) -> torch.optim.Optimizer:

@@ -19,7 +19,12 @@ from videocrafter.training.config import Precision, SettingsError
 from videocrafter.training.randomness import make_generator, seed_global_generators
 from videocrafter.training.task import Batch, ReadsInOrder, Task
 
-ChosenPrecision = Literal["fp32", "bf16"]
+ChosenPrecision = Literal["fp32", "bf16", "fp16"]
+DTYPES: dict[ChosenPrecision, torch.dtype] = {
+    "fp32": torch.float32,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+}
 
 _NUM_TIMED_BATCHES = 3
 _NUM_REPEATS = 2
@@ -40,7 +45,7 @@ def autocast(device: torch.device, precision: ChosenPrecision) -> AbstractContex
     """Context in which the forward pass runs."""
     if precision == "fp32":
         return nullcontext()
-    return torch.autocast(device.type, dtype=torch.bfloat16)
+    return torch.autocast(device.type, dtype=DTYPES[precision])
 
 
 def choose_precision(
@@ -57,7 +62,7 @@ def choose_precision(
     """
     has_bf16 = device.type != "cuda" or torch.cuda.is_bf16_supported()
     if wanted == "bf16" and not has_bf16:
-        raise SettingsError("precision is 'bf16', which this GPU does not support; use 'fp32' or 'auto'")
+        raise SettingsError("precision is 'bf16', which this GPU does not support; use 'fp16', 'fp32' or 'auto'")
     if wanted != "auto":
         return PrecisionChoice(precision=wanted)
     if not has_bf16 or (not fits and device.type == "cpu"):

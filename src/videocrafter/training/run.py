@@ -20,12 +20,13 @@ from videocrafter.training.guard import StepGuard
 from videocrafter.training.interruption import StopRequest
 from videocrafter.training.launcher import asked_by_launcher
 from videocrafter.training.loop import StageLoop
+from videocrafter.training.loss_scale import LossScale
 from videocrafter.training.optimizer import StageOptimizer
-from videocrafter.training.precision import ChosenPrecision, choose_precision
+from videocrafter.training.precision import DTYPES, ChosenPrecision, choose_precision
 from videocrafter.training.processes import Processes
 from videocrafter.training.progress import Progress
 from videocrafter.training.randomness import seed_global_generators
-from videocrafter.training.run_folder import RunFolder, lock, open_run, write_stage_record
+from videocrafter.training.run_folder import Confirm, RunFolder, lock, open_run, write_stage_record
 from videocrafter.training.sharding import Sharding, shard
 from videocrafter.training.starting_weights import check_whole
 from videocrafter.training.state import (
@@ -67,6 +68,7 @@ def train(
     accept_changes: bool = False,
     overwrite: bool = False,
     device: torch.device | str | None = None,
+    confirm: Confirm | None = None,
 ) -> TrainingOutcome:
     """Train a recipe into a folder, or go on where the run in it stopped.
 
@@ -77,6 +79,7 @@ def train(
         accept_changes: go on although the configuration differs from the one the run began with.
         overwrite: delete a run that is there and begin anew.
         device: where to train; None takes a GPU if there is one.
+        confirm: asks whether to go on with a changed configuration; None refuses it.
 
     Raises:
         SettingsError: a stage cannot be built from its settings, or not go on with them.
@@ -84,12 +87,13 @@ def train(
         NonFiniteError: the loss or the gradient is bad step after step.
         CheckpointError: a checkpoint could not be written; the last good one stays.
         OSError: a file could not be read or written.
+        OtherProcessError: another process of this run stopped for one of these reasons.
     """
     _start_folder(recipe)
     processes = Processes(device)
     with (
-        _opened(recipe, output, processes, accept_changes, overwrite) as folder,
-        StopRequest(stop_after_s) as stop,
+        _opened(recipe, output, processes, accept_changes, overwrite, confirm) as folder,
+        StopRequest(stop_after_s, launched=processes.count > 1) as stop,
     ):
         return _Run(recipe, folder, processes, stop).train_stages()
 
@@ -114,14 +118,19 @@ def _start_folder(recipe: RecipeConfig) -> Path | None:
 
 @contextmanager
 def _opened(
-    recipe: RecipeConfig, output: Path, processes: Processes, accept_changes: bool, overwrite: bool
+    recipe: RecipeConfig,
+    output: Path,
+    processes: Processes,
+    accept_changes: bool,
+    overwrite: bool,
+    confirm: Confirm | None,
 ) -> Iterator[RunFolder]:
     with ExitStack() as held:
         folder = RunFolder(output)
         with processes.together():
             if processes.is_main:
                 held.enter_context(lock(output, overwrite=overwrite))
-                folder = open_run(output, recipe, accept_changes=accept_changes, overwrite=overwrite)
+                folder = open_run(output, recipe, accept_changes=accept_changes, overwrite=overwrite, confirm=confirm)
         yield folder
 
 
@@ -261,6 +270,7 @@ class _Run:
             precision=precision,
             window=MetricWindow(),
             guard=StepGuard(stage.guard, stage.name),
+            loss_scale=LossScale(enabled=precision == "fp16"),
         )
         if resumed_from is not None:
             state.load(resumed_from, self._processes)
@@ -309,7 +319,7 @@ class _Run:
             return
         sharding = Sharding(
             mesh=self._processes.mesh,
-            dtype=None if precision == "fp32" else torch.bfloat16,
+            dtype=None if precision == "fp32" else DTYPES[precision],
             cpu_offload=parallel.cpu_offload,
             reshard_after_forward=parallel.reshard_after_forward,
         )

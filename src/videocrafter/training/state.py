@@ -6,7 +6,7 @@ The file holds whole tensors, so that it does not depend on how many processes t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from videocrafter.training.config import SettingsError
 from videocrafter.training.ema import ExponentialMovingAverage
 from videocrafter.training.guard import StepGuard
+from videocrafter.training.loss_scale import LossScale
 from videocrafter.training.optimizer import StageOptimizer
 from videocrafter.training.precision import ChosenPrecision
 from videocrafter.training.processes import Processes
@@ -85,6 +86,7 @@ class TrainingState:
     precision: ChosenPrecision
     window: MetricWindow
     guard: StepGuard
+    loss_scale: LossScale = field(default_factory=LossScale)
     step: int = 0
     data_offset: int = 0
     num_samples: int = 0
@@ -107,6 +109,7 @@ class TrainingState:
             "ema": None if self.ema is None else self.ema.state_dict(),
             "windows": processes.gather(self.window.state_dict()),
             "guard": self.guard.state_dict(),
+            "loss_scale": self.loss_scale.state_dict() if self.loss_scale.enabled else None,
             "data_offset": self.data_offset,
             "torch_rng": torch.get_rng_state(),
         }
@@ -143,6 +146,8 @@ class TrainingState:
         windows = saved["windows"] if "windows" in saved else [saved["window"]]
         self.window.load_state_dicts(_own_windows(windows, processes), self.device)
         self.guard.load_state_dict(saved["guard"])
+        if self.loss_scale.enabled and saved.get("loss_scale") is not None:
+            self.loss_scale.load_state_dict(saved["loss_scale"])
         self.data_offset = saved["data_offset"]
         self.step, self.num_samples, self.seconds = saved["step"], saved["num_samples"], saved["seconds"]
         torch.set_rng_state(saved["torch_rng"])

@@ -1,7 +1,7 @@
 """Toy trainings for several processes, and their launch.
 
 `python shared_runs.py JOBS` trains each of the jobs of a JSON file, one after the other, in the processes that
-`launch` started with it.
+`launch` started with it. What a job could not save is noted beside its output.
 """
 
 from __future__ import annotations
@@ -20,20 +20,29 @@ from toy_run import toy_recipe
 from toy_task import ToyTaskConfig
 
 import videocrafter
+from videocrafter.training.checkpoint import CheckpointError
 from videocrafter.training.config import OptimizerConfig, ParallelConfig, RecipeConfig, StageConfig
+from videocrafter.training.processes import OtherProcessError
 from videocrafter.training.run import train
 
 
-def shared_recipe(*, sharding: str = "none", seconds_per_step: float = 0.0, **changes: Any) -> RecipeConfig:
+def shared_recipe(
+    *,
+    sharding: str = "none",
+    task: Mapping[str, Any] | None = None,
+    state_dtype: str = "fp32",
+    **changes: Any,
+) -> RecipeConfig:
     """The toy's stages with passes that two processes can share."""
-    recipe = toy_recipe(ToyTaskConfig(seconds_per_step=seconds_per_step), **changes)
+    recipe = toy_recipe(ToyTaskConfig(**(task or {})), **changes)
     stages = tuple(
         dataclasses.replace(
             stage,
+            num_steps=num_steps,
             parallel=ParallelConfig(sharding=sharding),  # type: ignore[arg-type]
-            optimizer=dataclasses.replace(stage.optimizer, accumulate=accumulate),
+            optimizer=dataclasses.replace(stage.optimizer, accumulate=accumulate, state_dtype=state_dtype),  # type: ignore[arg-type]
         )
-        for stage, accumulate in zip(recipe.stages, (2, 4), strict=True)
+        for stage, num_steps, accumulate in zip(recipe.stages, (12, 9), (2, 4), strict=True)
     )
     return dataclasses.replace(recipe, stages=stages)
 
@@ -80,7 +89,7 @@ def start(jobs: Sequence[Mapping[str, Any]], folder: Path, count: int = 2) -> li
     ]
 
 
-def finish(processes: Sequence[subprocess.Popen[str]], timeout_s: float = 180) -> list[tuple[int, str]]:
+def finish(processes: Sequence[subprocess.Popen[str]], timeout_s: float = 600) -> list[tuple[int, str]]:
     """Exit status and standard error of each; none of them is left running."""
     try:
         return [(process.wait(timeout_s), process.stderr.read() if process.stderr else "") for process in processes]
@@ -103,7 +112,10 @@ def main() -> None:
     for job in json.loads(Path(sys.argv[1]).read_text()):
         output, stop_after_s = Path(job.pop("output")), job.pop("stop_after_s", None)
         recipe = video_recipe(**job) if "parts" in job else shared_recipe(**job)
-        signal = train(recipe, output, stop_after_s=stop_after_s, device="cpu").signal
+        try:
+            signal = train(recipe, output, stop_after_s=stop_after_s, device="cpu").signal
+        except (CheckpointError, OtherProcessError) as error:
+            output.with_name(f"{output.name}-{os.environ['RANK']}.txt").write_text(f"{type(error).__name__}: {error}")
     sys.exit(0 if signal is None else 128 + signal)
 
 

@@ -5,6 +5,7 @@ Dropout, buffers, a frozen network, explicit randomness and every global generat
 
 from __future__ import annotations
 
+import errno
 import random
 import time
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ class ToyTaskConfig:
     nan_at_step: int | None = None
     nan_until_step: int | None = None
     bytes_in_pipeline: int = 0
+    disk_is_full: bool = False
 
     def build(self, start: Path | None, seed: int, stage_index: int, device: torch.device) -> ToyTask:
         return ToyTask(self, start, seed, stage_index, device)
@@ -87,6 +89,8 @@ class ToyTask:
         (folder / "sheet.txt").write_text(str(total.item()))
 
     def save_pipeline(self, folder: Path) -> None:
+        if self.config.disk_is_full:
+            raise OSError(errno.ENOSPC, "No space left on device", str(folder))
         torch.save(self.net.state_dict(), folder / "net.pt")
         if self.config.bytes_in_pipeline:
             (folder / "ballast.bin").write_bytes(b"x" * self.config.bytes_in_pipeline)
