@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import signal
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -13,10 +15,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from videocrafter.cli.errors import bad_input
+from videocrafter.cli.errors import BAD_INPUT_STATUS, bad_input
 
 if TYPE_CHECKING:
     from videocrafter.training.config import RecipeConfig
+    from videocrafter.training.resolved_config import Change
     from videocrafter.training.run import TrainingOutcome
 
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "": 1.0}
@@ -48,7 +51,7 @@ def train_command(
         typer.Option(help="Save and stop after this long: 90s, 30m, 1.5h. The same command goes on."),
     ] = None,
     accept_changes: Annotated[
-        bool, typer.Option("--accept-changes", help="Go on although settings differ from the run's.")
+        bool, typer.Option("--accept-changes", help="Go on although settings differ from the run's, without asking.")
     ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Delete the run in the output folder and begin anew.")
@@ -74,6 +77,7 @@ def train_command(
     from videocrafter.data.errors import TooManyBadSamplesError
     from videocrafter.training.config import SettingsError
     from videocrafter.training.guard import NonFiniteError
+    from videocrafter.training.processes import OtherProcessError
     from videocrafter.training.run import train
     from videocrafter.training.run_folder import RunFolderError
 
@@ -90,11 +94,18 @@ def train_command(
                 accept_changes=accept_changes,
                 overwrite=overwrite,
                 device=where,
+                confirm=_ask_about_changes if _can_ask() else None,
             )
+    except OtherProcessError:
+        # The process that stopped says why.
+        raise typer.Exit(BAD_INPUT_STATUS) from None
     except KeyboardInterrupt:
         typer.echo("Stopped at once; the same command goes on from the last checkpoint.", err=True)
         raise typer.Exit(128 + signal.SIGINT) from None
-    _report(outcome)
+    if _is_main_process():
+        _report(outcome)
+    if outcome.signal is not None and not outcome.finished:
+        raise typer.Exit(128 + outcome.signal)
 
 
 def parse_duration(text: str) -> float:
@@ -139,6 +150,22 @@ def _with_start(config: RecipeConfig, init: str | None) -> RecipeConfig:
     return config if init is None else replace(config, init=init)
 
 
+def _can_ask() -> bool:
+    """Whether somebody sits at a terminal; processes that a launcher started share none."""
+    return "WORLD_SIZE" not in os.environ and sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def _ask_about_changes(found: Sequence[Change]) -> bool:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("setting", "the run's", "now", title="Settings that differ from the run's")
+    for change in found:
+        table.add_row(change.path, str(change.before), str(change.now))
+    Console(stderr=True).print(table)
+    return typer.confirm("Go on with the new ones?", default=False, err=True)
+
+
 def _report(outcome: TrainingOutcome) -> None:
     if outcome.finished:
         typer.echo(f"Finished: {outcome.output / 'final'}", err=True)
@@ -147,8 +174,6 @@ def _report(outcome: TrainingOutcome) -> None:
         f"Saved stage {outcome.stage} at step {outcome.step} in {outcome.output}; the same command goes on.",
         err=True,
     )
-    if outcome.signal is not None:
-        raise typer.Exit(128 + outcome.signal)
 
 
 class _StderrHandler(logging.Handler):
@@ -163,4 +188,9 @@ def _log_to_stderr() -> None:
     logger = logging.getLogger("videocrafter")
     if not logger.handlers:
         logger.addHandler(_StderrHandler())
-        logger.setLevel(logging.INFO)
+        # Of processes that train together, the main one speaks for all.
+        logger.setLevel(logging.INFO if _is_main_process() else logging.WARNING)
+
+
+def _is_main_process() -> bool:
+    return os.environ.get("RANK", "0") == "0"

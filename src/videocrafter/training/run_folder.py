@@ -15,16 +15,16 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from videocrafter.training.checkpoint import remove_leftovers, write_folder, write_text
 from videocrafter.training.config import RecipeConfig, StageConfig
 from videocrafter.training.precision import PrecisionChoice
-from videocrafter.training.resolved_config import changes, to_dict, to_json
+from videocrafter.training.resolved_config import Change, changes, to_dict, to_json
 
 _log = logging.getLogger(__name__)
 
@@ -32,6 +32,10 @@ _FOLDERS = ("checkpoints", "stages", "final", "samples", "tensorboard")
 _FILES = ("config.json", "choices.json", "log.jsonl", "bad_batches.jsonl")
 _STAGE_RECORD = "training.json"
 _LOCK = ".lock"
+
+
+Confirm: TypeAlias = Callable[[Sequence[Change]], bool]
+"""Shows what changed and says whether to go on with it."""
 
 
 class RunFolderError(ValueError):
@@ -87,8 +91,13 @@ def write_stage_record(folder: Path, stage: StageConfig) -> None:
     write_text(folder / _STAGE_RECORD, json.dumps({"num_steps": stage.num_steps, "stage": to_dict(stage)}, indent=2))
 
 
-def open_run(root: Path, recipe: RecipeConfig, *, accept_changes: bool, overwrite: bool) -> RunFolder:
+def open_run(
+    root: Path, recipe: RecipeConfig, *, accept_changes: bool, overwrite: bool, confirm: Confirm | None = None
+) -> RunFolder:
     """Begin a run in `root`, or go on with the one that is there.
+
+    Args:
+        confirm: asks about changed settings, where they were not accepted beforehand; None accepts none.
 
     Raises:
         RunFolderError: the folder holds a run with another configuration.
@@ -98,7 +107,7 @@ def open_run(root: Path, recipe: RecipeConfig, *, accept_changes: bool, overwrit
     if overwrite:
         _remove_run(root)
     elif config_file.exists():
-        _check_same_run(config_file, recipe, accept_changes=accept_changes)
+        _check_same_run(config_file, recipe, (lambda _: True) if accept_changes else confirm)
     for folder in (root, root / "checkpoints", root / "stages"):
         remove_leftovers(folder)
     write_text(config_file, to_json(recipe))
@@ -146,7 +155,7 @@ def _lock_file(descriptor: int) -> bool:
     return True
 
 
-def _check_same_run(config_file: Path, recipe: RecipeConfig, *, accept_changes: bool) -> None:
+def _check_same_run(config_file: Path, recipe: RecipeConfig, confirm: Confirm | None) -> None:
     try:
         before = json.loads(config_file.read_text())
         found = changes(before, recipe)
@@ -156,7 +165,7 @@ def _check_same_run(config_file: Path, recipe: RecipeConfig, *, accept_changes: 
     saved = any(path.is_dir() for name in ("checkpoints", "stages") for path in (config_file.parent / name).glob("*"))
     serious = [change for change in found if not change.harmless and saved]
     listed = "; ".join(str(change) for change in (serious or found))
-    if serious and not accept_changes:
+    if serious and not (confirm is not None and confirm(serious)):
         raise RunFolderError(
             f"{config_file.parent} holds a run with another configuration ({listed}). "
             "Give the old values to go on with it, --accept-changes to go on with the new ones, --overwrite "

@@ -91,6 +91,20 @@ class ReadsInOrder(Protocol):
         """Stop what reads."""
 
 
+@runtime_checkable
+class MayBeSharded(Protocol):
+    """What a task also has whose networks may be shared out over processes.
+
+    Such a network is used by calling it, in all processes alike and for the same kind of batch; `save_pipeline` runs
+    none. `validate` and `write_samples` then run in every process and must do the same there.
+
+    Attributes:
+        shardable_modules: names in `modules` of networks that are worth it.
+    """
+
+    shardable_modules: Sequence[str]
+
+
 class TaskConfig(Protocol):
     """A frozen dataclass that builds a task."""
 

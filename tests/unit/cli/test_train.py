@@ -11,6 +11,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from videocrafter.cli import train as train_module
 from videocrafter.cli.train import parse_duration, register
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
@@ -166,3 +167,31 @@ def test_what_is_no_duration(text: str) -> None:
 def test_importing_the_command_loads_nothing_heavy() -> None:
     code = "import sys, videocrafter.cli.train; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_changed_settings_are_shown_and_asked_about_at_a_terminal(
+    app: typer.Typer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = str(tmp_path / "run")
+    runner.invoke(app, ["train", "toy", "-o", output, "--stop-after", "0.001s"])
+    changed = ["train", "toy", "-o", output, "--set", "stages.low.optimizer.lr=0.5"]
+    refused = runner.invoke(app, changed, input="y\n")
+    assert refused.exit_code == 2
+    assert "stages.low.optimizer.lr" in refused.stderr
+    monkeypatch.setattr(train_module, "_can_ask", lambda: True)
+    for answer in ("n\n", "\n"):
+        declined = runner.invoke(app, changed, input=answer)
+        assert declined.exit_code == 2
+        assert all(part in declined.stderr for part in ("stages.low.optimizer.lr", "0.01", "0.5", "[y/N]"))
+    agreed = runner.invoke(app, [*changed, "--stop-after", "0.001s"], input="y\n")
+    assert agreed.exit_code == 0, agreed.output
+    assert json.loads((tmp_path / "run/config.json").read_text())["stages"][0]["optimizer"]["lr"] == 0.5
+
+
+def test_processes_of_a_launcher_are_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", types.SimpleNamespace(isatty=lambda: True))
+    monkeypatch.setattr(sys, "stderr", types.SimpleNamespace(isatty=lambda: True))
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    assert train_module._can_ask()
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert not train_module._can_ask()

@@ -107,6 +107,8 @@ class VideoDiffusionTaskConfig:
 class VideoDiffusionTask:
     """Trains a `VideoUNet` in latent space (see `training/task.py` for what each method promises)."""
 
+    shardable_modules = ("unet",)
+
     def __init__(
         self,
         config: VideoDiffusionTaskConfig,
