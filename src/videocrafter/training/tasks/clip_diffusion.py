@@ -10,24 +10,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from videocrafter.data.loader import VideoLoader
+from videocrafter.data.loader import ImageShareError, VideoLoader
 from videocrafter.data.loader_config import LoaderConfig
 from videocrafter.data.sample import VideoBatch
 from videocrafter.diffusion.objective import add_noise, diffusion_loss
 from videocrafter.diffusion.schedule import scale_model_input
-from videocrafter.media.contact_sheet import contact_sheet
-from videocrafter.media.image_file import write_image
-from videocrafter.media.video_file import write_video
-from videocrafter.models.autoencoder import decode_video
 from videocrafter.pipelines.image_to_video import ImageToVideoPipeline
-from videocrafter.pipelines.text_to_video import TextToVideoPipeline
 from videocrafter.training.batch_reader import BatchReader
 from videocrafter.training.clip_encoding import ClipEncoder, ConditionFrame, EncodedClips
+from videocrafter.training.clip_samples import write_clip_samples
 from videocrafter.training.diffusion_step import draw_dropped, draw_timesteps
 from videocrafter.training.fixed_clips import ValidationConfig, fixed_clips
 from videocrafter.training.lora import LoraTraining, add_lora
@@ -35,11 +31,11 @@ from videocrafter.training.phases import Phase, choose_trained
 from videocrafter.training.randomness import derive_seed, make_generator
 from videocrafter.training.starting_pipeline import (
     AnyPipeline,
+    fit_for,
     frozen_sources,
     load_start,
     save_trained,
     with_defaults,
-    with_image_input,
     with_signal_scale,
 )
 
@@ -62,6 +58,16 @@ class SampleConfig:
     count: int = 2
     num_inference_steps: int | None = 25
     guidance_scale: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise ValueError(f"samples.count is {self.count}; it must be 1 or more (sample_every=0 makes none)")
+        if self.num_inference_steps is not None and not 1 <= self.num_inference_steps <= 1000:
+            raise ValueError(
+                f"samples.num_inference_steps is {self.num_inference_steps}; expected 1 to 1000, or none"
+            )
+        if self.guidance_scale is not None and self.guidance_scale < 0:
+            raise ValueError(f"samples.guidance_scale is {self.guidance_scale}; it must be 0 or more, or none")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,12 +111,27 @@ class ClipDiffusionTaskConfig:
     frozen_weights: WeightPrecision = "bf16"
     base_weights: WeightPrecision = "bf16"
     encoded_frames: int = 8
-    validation: ValidationConfig = field(default_factory=ValidationConfig)
-    samples: SampleConfig = field(default_factory=SampleConfig)
+    validation: ValidationConfig = field(default_factory=ValidationConfig, metadata={"harmless": True})
+    samples: SampleConfig = field(default_factory=SampleConfig, metadata={"harmless": True})
 
     def __post_init__(self) -> None:
         if self.phase == "image_alignment":
             raise ValueError("phase 'image_alignment' is the miniature's; use 'image_mapping' or 'image_to_video'")
+        for name, allowed in (
+            ("phase", get_args(Phase)),
+            ("condition_frame", get_args(ConditionFrame)),
+            ("frozen_weights", get_args(WeightPrecision)),
+            ("base_weights", get_args(WeightPrecision)),
+        ):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} is {getattr(self, name)!r}, expected one of {', '.join(allowed)}")
+        for name in ("image_queries", "encoded_frames"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be 1 or more")
+        if self.data.epochs is not None:
+            raise ValueError(f"data.epochs is {self.data.epochs}; num_steps says how long is trained: set it to none")
+        if self.signal_scale is not None and not 0 < self.signal_scale <= 1:
+            raise ValueError(f"signal_scale is {self.signal_scale}; expected a number above 0, 1 at most, or none")
         if self.timestep_power <= 0:
             raise ValueError(f"timestep_power is {self.timestep_power}; it must be above 0")
         shares = (self.text_dropout, self.image_dropout, self.both_dropout)
@@ -167,7 +188,7 @@ class ClipDiffusionTask:
             network.to(device, _DTYPES[config.frozen_weights])
         self._prepare_trained()
         scheduler = pipeline.scheduler
-        self.alphas_cumprod = scheduler.alphas_cumprod.double().to(device)
+        self.alphas_cumprod = scheduler.alphas_cumprod.float().to(device)
         self.prediction_type = scheduler.config.prediction_type
         self.input_scale = pipeline.input_scale()
         self._reader: BatchReader | None = None
@@ -193,8 +214,18 @@ class ClipDiffusionTask:
         if rules.report is None:
             rules = replace(rules, report=str(report_folder / _LEFT_OUT))
         data = replace(data, seed=derive_seed(self.seed, self.stage_index, data.seed) % 2**32, bad_samples=rules)
-        loader = VideoLoader(data, rank=rank, world_size=world_size)
+        try:
+            loader = VideoLoader(data, rank=rank, world_size=world_size)
+        except ImageShareError as error:
+            fitting = "none" if error.fitting is None else error.fitting
+            raise ValueError(f"{error} (--set 'stages.*.task.data.image_share={fitting}')") from error
+        if self._learns_in_clips_only and any(source.kind == "image" for source in loader.sources):
+            raise ValueError(
+                "only temporal layers learn, which do not run on images; leave the sources of images out"
+            )
         self._reader = BatchReader(loader, rank=rank, world_size=world_size)
+        if self.config.validation.sources and rank == 0:
+            self._validation_clips()  # so that what is wrong with them does not end the run at its first validation
 
     def data_state(self) -> dict[str, Any]:
         """Where the data go on."""
@@ -257,7 +288,7 @@ class ClipDiffusionTask:
         fps_B: Tensor,
         image_BQD: Tensor | None,
     ) -> Tensor:
-        alphas_B = self.alphas_cumprod[timestep_B].to(latents.dtype)
+        alphas_B = self.alphas_cumprod[timestep_B]
         noisy = add_noise(latents, noise, alphas_B)
         if self.input_scale is not None:
             noisy = scale_model_input(noisy, timestep_B, self.input_scale)
@@ -296,29 +327,11 @@ class ClipDiffusionTask:
         means = {f"loss_t{level:03d}": sum(found) / len(found) for level, found in losses.items()}
         return {"loss": sum(means.values()) / len(means), **means}
 
-    @torch.no_grad()
     def write_samples(self, folder: Path) -> None:
         """Write videos of fixed prompts and a sheet of them."""
-        samples, sampling = self.config.samples, self.config.data.cutting
-        clips = self._validation_clips()[: max(1, len(samples.prompts) or samples.count)]
-        prompts = list(samples.prompts) or [clip.captions[0] for clip in clips]
-        settings: dict[str, Any] = {
-            "num_frames": max(sampling.sampling.lengths),
-            "height": sampling.height,
-            "width": sampling.width,
-            "num_inference_steps": samples.num_inference_steps,
-            "guidance_scale": samples.guidance_scale,
-            "seeds": list(range(len(prompts))),
-        }
-        if isinstance(self.pipeline, ImageToVideoPipeline):
-            pictures = [self._picture(clips[index % len(clips)]) for index in range(len(prompts))]
-            frames = self.pipeline(pictures, prompts, **settings).frames
-        else:
-            frames = self.pipeline(prompts, **settings).frames
-        fps = self.pipeline.generation_defaults.fps
-        for index, video in enumerate(frames):
-            write_video(folder / f"sample-{index:02d}.mp4", video, playback_fps=fps, overwrite=True)
-        write_image(folder / "samples.png", contact_sheet(list(frames), prompts), overwrite=True)
+        write_clip_samples(
+            self.pipeline, self._validation_clips(), folder, self.config.samples, self.config.data.cutting
+        )
 
     def save_pipeline(self, folder: Path) -> None:
         """Write the finished pipeline's folder; of a LoRA, the LoRA alone."""
@@ -330,6 +343,12 @@ class ClipDiffusionTask:
     # Making it
 
     @property
+    def _learns_in_clips_only(self) -> bool:
+        lora = self.config.lora
+        is_temporal = self.config.phase == "temporal_only" or (lora is not None and lora.layers == "temporal")
+        return is_temporal and not self.unet.config["temporal_layers_on_images"]
+
+    @property
     def _open_reader(self) -> BatchReader:
         if self._reader is None:
             raise RuntimeError("the data are not open; call open_data first")
@@ -337,15 +356,7 @@ class ClipDiffusionTask:
 
     def _starting_pipeline(self, start: Path) -> AnyPipeline:
         config = self.config
-        is_base = config.lora is not None
-        pipeline = load_start(start, _DTYPES[config.base_weights] if is_base else torch.float32)
-        if config.phase in ("image_mapping", "image_to_video") and isinstance(pipeline, TextToVideoPipeline):
-            if config.image_tower is None:
-                raise ValueError(
-                    f"phase is {config.phase!r}, but the start takes no image; give task.image_tower, a folder with "
-                    "CLIP's image tower, or start from an image-to-video model"
-                )
-            pipeline = with_image_input(pipeline, Path(config.image_tower), config.image_queries)
+        pipeline = fit_for(load_start(start), config.phase, config.image_tower, config.image_queries)
         if config.signal_scale is not None and config.signal_scale != pipeline.config["signal_scale"]:
             with_signal_scale(pipeline, config.signal_scale)
         sampling, cutting = config.data.cutting.sampling, config.data.cutting
@@ -360,7 +371,8 @@ class ClipDiffusionTask:
 
     def _prepare_trained(self) -> None:
         config = self.config
-        self.unet.to(self.device, memory_format=torch.channels_last)
+        dtype = torch.float32 if config.lora is None else _DTYPES[config.base_weights]
+        self.unet.to(device=self.device, dtype=dtype, memory_format=torch.channels_last)
         if self.projector is not None:
             self.projector.to(self.device)
         if config.lora is not None:
@@ -386,9 +398,3 @@ class ClipDiffusionTask:
         if self._validation is None:
             self._validation = fixed_clips(self.config.data, self.config.validation, self.encoder)
         return self._validation
-
-    def _picture(self, clips: EncodedClips) -> Any:
-        """The first frame of a clip, as a person would give it."""
-        first = clips.latents.mean[:, :, :1].to(self.encoder.vae.dtype)
-        pixels_CHW = decode_video(self.encoder.vae, first)[0, 0].float().clamp(-1, 1)
-        return pixels_CHW.cpu()
