@@ -74,7 +74,7 @@ def train_command(
         return
     from videocrafter.cli.hardware import choose_device
     from videocrafter.cli.quiet_libraries import silence_libraries
-    from videocrafter.data.errors import TooManyBadSamplesError
+    from videocrafter.data.errors import SourceError, TooManyBadSamplesError
     from videocrafter.training.config import SettingsError
     from videocrafter.training.guard import NonFiniteError
     from videocrafter.training.processes import OtherProcessError
@@ -86,7 +86,7 @@ def train_command(
     with bad_input():
         where = None if device is None else choose_device(device)
     try:
-        with bad_input(SettingsError, RunFolderError, NonFiniteError, TooManyBadSamplesError):
+        with bad_input(SettingsError, RunFolderError, NonFiniteError, SourceError, TooManyBadSamplesError):
             outcome = train(
                 config,
                 output,

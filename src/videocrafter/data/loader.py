@@ -66,8 +66,22 @@ class LoaderStats:
         return self.wait_s / self.seconds if self.seconds > 0 else 0.0
 
 
+class ImageShareError(ValueError):
+    """`image_share` does not fit the kinds of the sources.
+
+    Attributes:
+        fitting: a value that does.
+    """
+
+    def __init__(self, message: str, fitting: float | None) -> None:
+        super().__init__(message)
+        self.fitting = fitting
+
+
 _Ready: TypeAlias = tuple[VideoBatch, State, float]
 _Queue: TypeAlias = "queue.Queue[_Ready | BaseException | None]"
+# What messages propose.
+_USUAL_SHARE = 0.125
 # How long the thread that fills the queue waits before it looks whether it shall stop.
 _SECONDS_BETWEEN_LOOKS = 0.2
 
@@ -84,7 +98,7 @@ class VideoLoader(Iterator[VideoBatch]):
 
     Raises:
         SourceError: a source cannot be used as described.
-        ValueError: the configuration does not fit the sources.
+        ImageShareError: the configuration does not fit the sources.
     """
 
     def __init__(self, config: LoaderConfig, *, rank: int = 0, world_size: int = 1) -> None:
@@ -285,16 +299,20 @@ def _image_share(config: LoaderConfig, kinds: Sequence[Kind]) -> float:
     share, both = config.image_share, {"video", "image"}
     if set(kinds) == both:
         if share is None:
-            raise ValueError("image_share is not set, but there are sources of videos and of images; give a share")
+            raise ImageShareError(
+                "image_share is not set, but there are sources of videos and of images; give a share", _USUAL_SHARE
+            )
         if not 0 < share < 1:
-            raise ValueError(
+            raise ImageShareError(
                 f"image_share is {share}, so the {'image' if share == 0 else 'video'} sources would never be used; "
-                "give a share between 0 and 1, or leave them out"
+                "give a share between 0 and 1, or leave them out",
+                _USUAL_SHARE,
             )
         return share
     only = float(kinds[0] == "image")
     if share not in (None, only):
-        raise ValueError(f"image_share is {share}, but all sources are of {kinds[0]}s; leave it out or add sources")
+        message = f"image_share is {share}, but all sources are of {kinds[0]}s; leave it out or add sources"
+        raise ImageShareError(message, None)
     return only
 
 

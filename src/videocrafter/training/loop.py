@@ -103,6 +103,7 @@ class StageLoop:
         started = time.perf_counter()
         num_samples = 0
         measured: list[Mapping[str, float | Tensor]] = []
+        names: list[list[str]] = []
         for micro_step in self._micro_steps:
             asked = time.perf_counter()
             batch = self.task.batch(step + state.data_offset, micro_step)
@@ -115,6 +116,7 @@ class StageLoop:
             torch.autograd.backward(loss * state.loss_scale.value / len(self._micro_steps))
             measured.append({**metrics, "loss": loss.detach()})
             num_samples += self.task.num_samples(batch)
+            names.append(list(self.task.names(batch)))
         norm = self._gradient_norm()
         # A look at the number waits for an accelerator's step, which is nothing beside it.
         overflowed = state.loss_scale.overflowed(float(norm))
@@ -127,7 +129,7 @@ class StageLoop:
             state.optimizer.step()
         state.optimizer.zero_grad()
         if verdict not in (Verdict.GOOD, Verdict.OVERFLOW):
-            self._write_down(measured, float(norm), verdict)
+            self._write_down(measured, names, float(norm), verdict)
         if verdict is Verdict.STOP:
             raise state.guard.error(step + 1, f"{state.guard.rollbacks} returns to the last checkpoint")
         if verdict is Verdict.ROLL_BACK:
@@ -141,10 +143,16 @@ class StageLoop:
             self.progress.advance(num_samples * self.processes.count)
         return True
 
-    def _write_down(self, measured: Sequence[Mapping[str, float | Tensor]], norm: float, verdict: Verdict) -> None:
+    def _write_down(
+        self,
+        measured: Sequence[Mapping[str, float | Tensor]],
+        names: Sequence[Sequence[str]],
+        norm: float,
+        verdict: Verdict,
+    ) -> None:
         """Note the batches of a bad step, so that somebody can look at them."""
         step, data_step = self.state.step + 1, self.state.step + self.state.data_offset
-        for micro_step, metrics in zip(self._micro_steps, measured, strict=True):
+        for micro_step, metrics, batch in zip(self._micro_steps, measured, names, strict=True):
             line = {
                 "stage": self.stage.name,
                 "step": step,
@@ -153,7 +161,7 @@ class StageLoop:
                 "verdict": verdict.value,
                 "grad_norm": norm,
                 "loss": float(metrics["loss"]),
-                "batch": list(self.task.names(self.task.batch(data_step, micro_step))),
+                "batch": batch,
             }
             with self.bad_batches.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")

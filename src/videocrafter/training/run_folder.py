@@ -4,6 +4,7 @@ config.json       the resolved configuration
 choices.json      what was measured once and must stay (the precision of each stage)
 log.jsonl         the log; tensorboard/ shows the same
 bad_batches.jsonl batches whose step was skipped, if any
+left_out.jsonl    samples that could not be used, if any; one file per process where there are several
 samples/          sample sheets during training
 checkpoints/      STAGE-step-00001234/: pipeline folder and training state
 stages/STAGE/     each finished stage as a pipeline folder
@@ -176,8 +177,8 @@ def _check_same_run(config_file: Path, recipe: RecipeConfig, confirm: Confirm | 
 
 
 def _remove_run(root: Path) -> None:
-    for name in _FILES:
-        (root / name).unlink(missing_ok=True)
+    for path in [*(root / name for name in _FILES), *root.glob("left_out*.jsonl")]:
+        path.unlink(missing_ok=True)
     for name in _FOLDERS:
         if (root / name).exists():
             shutil.rmtree(root / name)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import nn
 from transformers import CLIPVisionModel
 
+from videocrafter.diffusion.objective import PredictionType
 from videocrafter.diffusion.schedule import (
     alphas_cumprod,
     linear_betas,
@@ -22,6 +24,7 @@ from videocrafter.pipelines.image_to_video import ImageToVideoPipeline
 from videocrafter.pipelines.loading import load_pipeline
 from videocrafter.pipelines.model_folder import component_folder
 from videocrafter.pipelines.text_to_video import TextToVideoPipeline
+from videocrafter.training.phases import Phase
 from videocrafter.training.starting_weights import with_image_branch
 from videocrafter.training.tasks.clip_diffusion_config import ClipDiffusionTaskConfig
 
@@ -33,20 +36,31 @@ _OFFICIAL_HEAD_DIM = 64
 _OFFICIAL_PROJECTOR = {"dim": 1024, "depth": 4, "heads": 12}
 
 
-def load_start(folder: Path, dtype: torch.dtype) -> AnyPipeline:
-    """Load the pipeline to start from.
+def load_start(folder: Path) -> AnyPipeline:
+    """Load the pipeline to start from, in float32: lower precisions of its parts are rounded from that.
 
     Raises:
-        ValueError: it is none, or is damaged; one line.
+        ValueError: it is none, is damaged, or predicts something that cannot be trained; one line.
     """
-    pipeline = load_pipeline(folder, dtype=dtype)
+    pipeline = load_pipeline(folder, dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
+    predicts, known = pipeline.scheduler.config.prediction_type, get_args(PredictionType)
+    if predicts not in known:
+        raise ValueError(f"the start's scheduler has prediction_type {predicts!r}; training takes {', '.join(known)}")
     return pipeline
 
 
 def with_defaults(pipeline: AnyPipeline, **changes: Any) -> None:
-    """Change what a pipeline recommends: fields of `GenerationDefaults`."""
+    """Change what a pipeline recommends: fields of `GenerationDefaults`.
+
+    The recommended fps stays within what is seen in training, and as many frames as in training may be asked for.
+    """
     defaults = replace(pipeline.generation_defaults, **changes)
+    if defaults.fps_range is not None:
+        low, high = defaults.fps_range
+        defaults = replace(defaults, fps=min(max(defaults.fps, low), high))
+    if defaults.max_num_frames is not None:
+        defaults = replace(defaults, max_num_frames=max(defaults.max_num_frames, defaults.num_frames))
     pipeline.register_to_config(defaults=defaults.to_config())
 
 
@@ -72,6 +86,31 @@ def with_signal_scale(pipeline: AnyPipeline, b: float) -> None:
     betas = vp_change_of_variables(paper, signal_scale(b, steps)).trained_betas
     pipeline.scheduler = type(scheduler).from_config(scheduler.config, trained_betas=betas)
     pipeline.register_to_config(signal_scale=b)
+
+
+def fit_for(pipeline: AnyPipeline, phase: Phase, tower: str | None, num_queries: int) -> AnyPipeline:
+    """The start of a phase: with an image branch where the phase begins one.
+
+    Args:
+        tower, num_queries: as for `with_image_input`.
+
+    Raises:
+        ValueError: the phase cannot begin with this start.
+    """
+    if phase not in ("image_mapping", "image_to_video") or isinstance(pipeline, ImageToVideoPipeline):
+        return pipeline
+    if phase == "image_to_video":
+        # The mapping of a new branch is silent and would stay so: the image would never be seen.
+        raise ValueError(
+            "phase is 'image_to_video', which leaves the mapping of images as it is, but the start takes no image; "
+            "train phase 'image_mapping' first (recipe i2v-512 has both), or start from an image-to-video model"
+        )
+    if tower is None:
+        raise ValueError(
+            f"phase is {phase!r}, but the start takes no image; give task.image_tower, a folder with CLIP's image "
+            "tower, or start from an image-to-video model"
+        )
+    return with_image_input(pipeline, Path(tower), num_queries)
 
 
 def with_image_input(pipeline: TextToVideoPipeline, tower: Path, num_queries: int) -> ImageToVideoPipeline:
@@ -130,7 +169,8 @@ def with_image_input(pipeline: TextToVideoPipeline, tower: Path, num_queries: in
 def save_trained(pipeline: AnyPipeline, folder: Path, sources: dict[str, Path]) -> None:
     """Write the pipeline: the trained networks as they are, the frozen parts as files of where they came from.
 
-    So the frozen ones are not rounded to the precision in which they were used.
+    So the frozen ones are not rounded to the precision in which they were used. Of a folder with all of CLIP only the
+    image tower is taken.
 
     Args:
         folder: exists, empty.
@@ -142,7 +182,16 @@ def save_trained(pipeline: AnyPipeline, folder: Path, sources: dict[str, Path]) 
         if part is not None:
             part.save_pretrained(folder / name)
     for name, source in sources.items():
-        shutil.copytree(source, folder / name)
+        if name == "image_encoder" and _is_more_than_a_tower(source):
+            tower = CLIPVisionModel.from_pretrained(source, dtype="auto", local_files_only=True)
+            tower.save_pretrained(folder / name)
+        else:
+            shutil.copytree(source, folder / name)
+
+
+def _is_more_than_a_tower(folder: Path) -> bool:
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return bool(config.get("model_type") != "clip_vision_model")
 
 
 def frozen_sources(start: Path, pipeline: AnyPipeline, tower: Path | None) -> dict[str, Path]:
@@ -167,13 +216,7 @@ def with_frames_of(pipeline: AnyPipeline, config: ClipDiffusionTaskConfig) -> Cl
 
 def prepared(pipeline: AnyPipeline, config: ClipDiffusionTaskConfig) -> AnyPipeline:
     """The start with an image branch, a signal scale and the recommendations that the config asks for."""
-    if config.phase in ("image_mapping", "image_to_video") and isinstance(pipeline, TextToVideoPipeline):
-        if config.image_tower is None:
-            raise ValueError(
-                f"phase is {config.phase!r}, but the start takes no image; give task.image_tower, a folder with "
-                "CLIP's image tower, or start from an image-to-video model"
-            )
-        pipeline = with_image_input(pipeline, Path(config.image_tower), config.image_queries)
+    pipeline = fit_for(pipeline, config.phase, config.image_tower, config.image_queries)
     if config.signal_scale is not None and config.signal_scale != pipeline.config["signal_scale"]:
         with_signal_scale(pipeline, config.signal_scale)
     sampling, cutting = config.data.cutting.sampling, config.data.cutting

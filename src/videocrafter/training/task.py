@@ -64,7 +64,7 @@ class Task(Protocol):
 class ReadsInOrder(Protocol):
     """What a task also has whose data can only be read one batch after the other, such as files.
 
-    Its `batch` may ask for a new (step, micro step) behind the ones before, or again for one of the same step.
+    Its `batch` is asked for a (step, micro step) behind the ones before, or for the last one again.
     """
 
     def open_data(self, rank: int, world_size: int, report_folder: Path) -> None:

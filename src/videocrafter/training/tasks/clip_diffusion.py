@@ -15,17 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from videocrafter.data.loader import VideoLoader
+from videocrafter.data.loader import ImageShareError, VideoLoader
 from videocrafter.data.sample import VideoBatch
 from videocrafter.diffusion.objective import add_noise, diffusion_loss
 from videocrafter.diffusion.schedule import scale_model_input
-from videocrafter.media.contact_sheet import contact_sheet
-from videocrafter.media.image_file import write_image
-from videocrafter.media.video_file import write_video
-from videocrafter.models.autoencoder import decode_video
 from videocrafter.pipelines.image_to_video import ImageToVideoPipeline
 from videocrafter.training.batch_reader import BatchReader
 from videocrafter.training.clip_encoding import ClipEncoder, EncodedClips
+from videocrafter.training.clip_samples import write_clip_samples
 from videocrafter.training.diffusion_step import draw_dropped, draw_timesteps
 from videocrafter.training.fixed_clips import fixed_clips
 from videocrafter.training.lora import add_lora
@@ -51,7 +48,7 @@ class ClipDiffusionTask:
         self, config: ClipDiffusionTaskConfig, start: Path, seed: int, stage_index: int, device: torch.device
     ) -> None:
         self.seed, self.stage_index, self.device = seed, stage_index, device
-        pipeline = load_start(start, torch.float32 if config.lora is None else _DTYPES[config.base_weights])
+        pipeline = load_start(start)
         self.config = config = with_frames_of(pipeline, config)
         self.pipeline = pipeline = prepared(pipeline, config)
         self.unet = pipeline.unet
@@ -72,7 +69,7 @@ class ClipDiffusionTask:
             network.to(device, _DTYPES[config.frozen_weights])
         self._prepare_trained()
         scheduler = pipeline.scheduler
-        self.alphas_cumprod = scheduler.alphas_cumprod.double().to(device)
+        self.alphas_cumprod = scheduler.alphas_cumprod.float().to(device)
         self.prediction_type = scheduler.config.prediction_type
         self.input_scale = pipeline.input_scale()
         self._reader: BatchReader | None = None
@@ -98,8 +95,18 @@ class ClipDiffusionTask:
         if rules.report is None:
             rules = replace(rules, report=str(report_folder / _LEFT_OUT))
         data = replace(data, seed=derive_seed(self.seed, self.stage_index, data.seed) % 2**32, bad_samples=rules)
-        loader = VideoLoader(data, rank=rank, world_size=world_size)
+        try:
+            loader = VideoLoader(data, rank=rank, world_size=world_size)
+        except ImageShareError as error:
+            fitting = "none" if error.fitting is None else error.fitting
+            raise ValueError(f"{error} (--set 'stages.*.task.data.image_share={fitting}')") from error
+        if self._learns_in_clips_only and any(source.kind == "image" for source in loader.sources):
+            raise ValueError(
+                "only temporal layers learn, which do not run on images; leave the sources of images out"
+            )
         self._reader = BatchReader(loader, rank=rank, world_size=world_size)
+        if self.config.validation.sources and rank == 0:
+            self._validation_clips()  # so that what is wrong with them does not end the run at its first validation
 
     def data_state(self) -> dict[str, Any]:
         """Where the data go on."""
@@ -162,7 +169,7 @@ class ClipDiffusionTask:
         fps_B: Tensor,
         image_BQD: Tensor | None,
     ) -> Tensor:
-        alphas_B = self.alphas_cumprod[timestep_B].to(latents.dtype)
+        alphas_B = self.alphas_cumprod[timestep_B]
         noisy = add_noise(latents, noise, alphas_B)
         if self.input_scale is not None:
             noisy = scale_model_input(noisy, timestep_B, self.input_scale)
@@ -201,29 +208,11 @@ class ClipDiffusionTask:
         means = {f"loss_t{level:03d}": sum(found) / len(found) for level, found in losses.items()}
         return {"loss": sum(means.values()) / len(means), **means}
 
-    @torch.no_grad()
     def write_samples(self, folder: Path) -> None:
         """Write videos of fixed prompts and a sheet of them."""
-        samples, sampling = self.config.samples, self.config.data.cutting
-        clips = self._validation_clips()[: max(1, len(samples.prompts) or samples.count)]
-        prompts = list(samples.prompts) or [clip.captions[0] for clip in clips]
-        settings: dict[str, Any] = {
-            "num_frames": max(sampling.sampling.lengths),
-            "height": sampling.height,
-            "width": sampling.width,
-            "num_inference_steps": samples.num_inference_steps,
-            "guidance_scale": samples.guidance_scale,
-            "seeds": list(range(len(prompts))),
-        }
-        if isinstance(self.pipeline, ImageToVideoPipeline):
-            pictures = [self._picture(clips[index % len(clips)]) for index in range(len(prompts))]
-            frames = self.pipeline(pictures, prompts, **settings).frames
-        else:
-            frames = self.pipeline(prompts, **settings).frames
-        fps = self.pipeline.generation_defaults.fps
-        for index, video in enumerate(frames):
-            write_video(folder / f"sample-{index:02d}.mp4", video, playback_fps=fps, overwrite=True)
-        write_image(folder / "samples.png", contact_sheet(list(frames), prompts), overwrite=True)
+        write_clip_samples(
+            self.pipeline, self._validation_clips(), folder, self.config.samples, self.config.data.cutting
+        )
 
     def save_pipeline(self, folder: Path) -> None:
         """Write the finished pipeline's folder; of a LoRA, the LoRA alone."""
@@ -235,6 +224,12 @@ class ClipDiffusionTask:
     # Making it
 
     @property
+    def _learns_in_clips_only(self) -> bool:
+        lora = self.config.lora
+        is_temporal = self.config.phase == "temporal_only" or (lora is not None and lora.layers == "temporal")
+        return is_temporal and not self.unet.config["temporal_layers_on_images"]
+
+    @property
     def _open_reader(self) -> BatchReader:
         if self._reader is None:
             raise RuntimeError("the data are not open; call open_data first")
@@ -242,7 +237,8 @@ class ClipDiffusionTask:
 
     def _prepare_trained(self) -> None:
         config = self.config
-        self.unet.to(self.device, memory_format=torch.channels_last)
+        dtype = torch.float32 if config.lora is None else _DTYPES[config.base_weights]
+        self.unet.to(device=self.device, dtype=dtype, memory_format=torch.channels_last)
         if self.projector is not None:
             self.projector.to(self.device)
         if config.lora is not None:
@@ -268,9 +264,3 @@ class ClipDiffusionTask:
         if self._validation is None:
             self._validation = fixed_clips(self.config.data, self.config.validation, self.encoder)
         return self._validation
-
-    def _picture(self, clips: EncodedClips) -> Any:
-        """The first frame of a clip, as a person would give it."""
-        first = clips.latents.mean[:, :, :1].to(self.encoder.vae.dtype)
-        pixels_CHW = decode_video(self.encoder.vae, first)[0, 0].float().clamp(-1, 1)
-        return pixels_CHW.cpu()

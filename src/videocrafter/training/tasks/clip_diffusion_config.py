@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from videocrafter.data.loader_config import LoaderConfig
 from videocrafter.training.clip_encoding import ConditionFrame
@@ -34,6 +34,16 @@ class SampleConfig:
     count: int = 2
     num_inference_steps: int | None = 25
     guidance_scale: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise ValueError(f"samples.count is {self.count}; it must be 1 or more (sample_every=0 makes none)")
+        if self.num_inference_steps is not None and not 1 <= self.num_inference_steps <= 1000:
+            raise ValueError(
+                f"samples.num_inference_steps is {self.num_inference_steps}; expected 1 to 1000, or none"
+            )
+        if self.guidance_scale is not None and self.guidance_scale < 0:
+            raise ValueError(f"samples.guidance_scale is {self.guidance_scale}; it must be 0 or more, or none")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,12 +90,27 @@ class ClipDiffusionTaskConfig:
     frozen_weights: WeightPrecision = "bf16"
     base_weights: WeightPrecision = "bf16"
     encoded_frames: int = 8
-    validation: ValidationConfig = field(default_factory=ValidationConfig)
-    samples: SampleConfig = field(default_factory=SampleConfig)
+    validation: ValidationConfig = field(default_factory=ValidationConfig, metadata={"harmless": True})
+    samples: SampleConfig = field(default_factory=SampleConfig, metadata={"harmless": True})
 
     def __post_init__(self) -> None:
         if self.phase == "image_alignment":
             raise ValueError("phase 'image_alignment' is the miniature's; use 'image_mapping' or 'image_to_video'")
+        for name, allowed in (
+            ("phase", get_args(Phase)),
+            ("condition_frame", get_args(ConditionFrame)),
+            ("frozen_weights", get_args(WeightPrecision)),
+            ("base_weights", get_args(WeightPrecision)),
+        ):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} is {getattr(self, name)!r}, expected one of {', '.join(allowed)}")
+        for name in ("image_queries", "encoded_frames"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be 1 or more")
+        if self.data.epochs is not None:
+            raise ValueError(f"data.epochs is {self.data.epochs}; num_steps says how long is trained: set it to none")
+        if self.signal_scale is not None and not 0 < self.signal_scale <= 1:
+            raise ValueError(f"signal_scale is {self.signal_scale}; expected a number above 0, 1 at most, or none")
         if self.frames_like_start and _frames(self.data) != _frames(LoaderConfig()):
             raise ValueError(
                 "frames_like_start is true, but data.cutting says height, width or sampling.lengths, too; set "
