@@ -19,7 +19,7 @@ from videocrafter.training.config import ParallelConfig, RecipeConfig, SettingsE
 from videocrafter.training.ema import ExponentialMovingAverage
 from videocrafter.training.guard import StepGuard
 from videocrafter.training.interruption import StopRequest
-from videocrafter.training.launcher import asked_by_launcher
+from videocrafter.training.launcher import asked_by_launcher, refuse_what_is_not_supported
 from videocrafter.training.loop import StageLoop
 from videocrafter.training.loss_scale import LossScale
 from videocrafter.training.optimizer import StageOptimizer
@@ -90,6 +90,7 @@ def train(
         OSError: a file could not be read or written.
         OtherProcessError: another process of this run stopped for one of these reasons.
     """
+    refuse_what_is_not_supported()
     _start_folder(recipe)
     processes = Processes(device)
     with (

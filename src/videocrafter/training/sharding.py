@@ -6,6 +6,7 @@ are gathered just before it runs and are given back after it.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -57,6 +58,8 @@ def shard(network: nn.Module, sharding: Sharding) -> None:
     }
     # Inputs are left alone: rates and timesteps must not be rounded, and autocast sees to the rest.
     policy = partial(MixedPrecisionPolicy, reduce_dtype=torch.float32, cast_forward_inputs=False)
+    # FSDP warns of outputs that are views: nothing here changes a prediction in place.
+    warnings.filterwarnings("ignore", message="FSDP2-wrapped module")
     own_class = type(network)
     found = blocks(network)
     for block in found:
