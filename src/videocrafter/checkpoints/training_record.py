@@ -188,22 +188,21 @@ def _stages(recipe: dict[str, Any], last: dict[str, Any], name: Any, steps: Any)
     return tuple(records)
 
 
-def _sources(settings: Any) -> Iterator[str]:
-    if isinstance(settings, list):
-        for one in settings:
-            yield from _sources(one)
-    elif isinstance(settings, Mapping):
-        word = next((word for word, (kind, _) in DATA_FORMATS.items() if kind == settings.get("type")), None)
-        if settings.get("type") == "SpriteWorldConfig":
-            word = "sprites"
-        if word is not None:
-            yield _source(word, str(settings.get("path", "")))
+def _sources(value: Any, is_source: bool = False) -> Iterator[str]:
+    """Phrases for the sources anywhere in a stage's settings; a text is one only where a source is expected."""
+    if isinstance(value, str) and is_source:
+        yield _source_of_text(value)
+    elif isinstance(value, list):
+        for one in value:
+            yield from _sources(one, is_source)
+    elif isinstance(value, Mapping):
+        kind = value.get("type")
+        word = next((word for word, (config, _) in DATA_FORMATS.items() if config == kind), None)
+        if word is not None or kind == "SpriteWorldConfig":
+            yield _source(word or "sprites", str(value.get("path", "")))
             return
-        for key, value in settings.items():
-            for text in value if isinstance(value, list) else [value]:
-                if key in ("source", "sources") and isinstance(text, str):
-                    yield _source_of_text(text)
-            yield from _sources(value)
+        for key, one in value.items():
+            yield from _sources(one, key in ("source", "sources"))
 
 
 def _source_of_text(text: str) -> str:
