@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from videocrafter.checkpoints.hub import broken_connections, without_warnings
-from videocrafter.checkpoints.model_card import CARD_FILE
 
 # What the hub puts into a new repository by itself.
 _GIT_ATTRIBUTES = ".gitattributes"
@@ -90,20 +89,22 @@ def upload_folder(folder: Path, repo_id: str, *, private: bool, replace: bool) -
     Raises:
         UploadError: the hub refused, or could not be reached. A repository that was made stays.
     """
-    from huggingface_hub import HfApi, ModelCard
+    from huggingface_hub import HfApi
 
     api = HfApi()
     with _explained(repo_id):
-        # First, so that a card which the hub does not like leaves no empty repository behind.
-        ModelCard((folder / CARD_FILE).read_text(encoding="utf-8-sig")).validate(repo_type="model")
         made = api.create_repo(repo_id, repo_type="model", private=private, exist_ok=True)
-        api.upload_folder(
-            repo_id=made.repo_id,
-            repo_type="model",
-            folder_path=folder,
-            commit_message="Upload with videocrafter",
-            delete_patterns="*" if replace else None,
-        )
+    try:
+        with _explained(repo_id):
+            api.upload_folder(
+                repo_id=made.repo_id,
+                repo_type="model",
+                folder_path=folder,
+                commit_message="Upload with videocrafter",
+                delete_patterns="*" if replace else None,
+            )
+    except UploadError as error:
+        raise UploadError(f"{error} Nothing was uploaded; the repository {made} is there.") from error
     return str(made)
 
 
@@ -126,13 +127,13 @@ def _explained(repo_id: str) -> Iterator[None]:
     except broken_connections() as error:
         raise UploadError(
             f"{constants.ENDPOINT} cannot be reached, or the connection broke ({type(error).__name__}); check the"
-            " network and run the same again"
+            " network and run the same again."
         ) from error
     except json.JSONDecodeError as error:
         raise UploadError(f"{constants.ENDPOINT} answers unlike a hub; check the network and HF_ENDPOINT") from error
     except ValueError as error:
         # The hub has read the card, and names what is wrong with its front matter.
-        raise UploadError(f"the hub did not take the model card: {_complaints(str(error))}") from error
+        raise UploadError(f"the hub did not take the model card: {' '.join(str(error).split())}.") from error
 
 
 def _refusal(repo_id: str, error: Exception) -> str:
@@ -150,10 +151,3 @@ def _refusal(repo_id: str, error: Exception) -> str:
     }
     hint = what_to_do.get(status or 0, "try again later" if (status or 0) >= 500 else "see what it says")
     return f"{repo_id}: the hub refused (status {status}): {hint}.{said}"
-
-
-def _complaints(answer: str) -> str:
-    try:
-        return "; ".join(str(one["message"]) for one in json.loads(answer)["errors"])
-    except (ValueError, KeyError, TypeError):
-        return " ".join(answer.split())

@@ -89,11 +89,13 @@ def test_refusals_say_what_to_do(hub: FakeHub, folder: Path, refusal: str, said:
     assert (hub.files, hub.repositories) == ({}, {})
 
 
-def test_a_card_that_the_hub_does_not_like_leaves_nothing_behind(hub: FakeHub, folder: Path):
+def test_a_card_that_the_hub_does_not_like(hub: FakeHub, folder: Path):
     hub.card_error = '"license" must be one of [apache-2.0, mit]'
-    said = refused(lambda: upload_folder(folder, NAME, private=False, replace=False))
-    assert said == f"the hub did not take the model card: {hub.card_error}"
-    assert hub.repositories == {}
+    said = refused(lambda: upload_folder(folder, NAME, private=True, replace=False))
+    assert "the hub did not take the model card: Invalid metadata in README.md" in said
+    assert hub.card_error in said
+    assert f"Nothing was uploaded; the repository {hub.url}/{NAME} is there." in said
+    assert (hub.repositories, hub.files) == ({NAME: True}, {})
 
 
 def test_without_a_token_nothing_is_asked(hub: FakeHub, monkeypatch: pytest.MonkeyPatch):
