@@ -78,13 +78,15 @@ def look_at_repository(repo_id: str) -> HubRepository:
         )
 
 
-def upload_folder(folder: Path, repo_id: str, *, private: bool, replace: bool) -> str:
+def upload_folder(folder: Path, repo_id: str, there: HubRepository, *, private: bool) -> str:
     """Make the repository if it is not there, and commit a folder to it; return the address of its page.
+
+    What the repository holds and the folder does not is deleted in the same commit; its history keeps it.
 
     Args:
         folder: with its model card.
+        there: what `look_at_repository` found; a repository that came to be since then is not touched.
         private: who may see a new repository; one that is there stays as it is.
-        replace: delete, in the same commit, what the repository holds and the folder does not. Its history keeps it.
 
     Raises:
         UploadError: the hub refused, or could not be reached. A repository that was made stays.
@@ -93,7 +95,7 @@ def upload_folder(folder: Path, repo_id: str, *, private: bool, replace: bool) -
 
     api = HfApi()
     with _explained(repo_id):
-        made = api.create_repo(repo_id, repo_type="model", private=private, exist_ok=True)
+        made = api.create_repo(repo_id, repo_type="model", private=private, exist_ok=there.exists)
     try:
         with _explained(repo_id):
             api.upload_folder(
@@ -101,10 +103,10 @@ def upload_folder(folder: Path, repo_id: str, *, private: bool, replace: bool) -
                 repo_type="model",
                 folder_path=folder,
                 commit_message="Upload with videocrafter",
-                delete_patterns="*" if replace else None,
+                delete_patterns="*" if there.files else None,
             )
     except UploadError as error:
-        raise UploadError(f"{error} Nothing was uploaded; the repository {made} is there.") from error
+        raise UploadError(f"{error} The upload did not end; the repository {made} is there.") from error
     return str(made)
 
 

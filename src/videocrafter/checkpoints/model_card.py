@@ -155,7 +155,8 @@ def _what_it_is(facts: CardFacts) -> str:
     by_recipe = f", trained by the recipe {_code(trained)}" if trained else ""
     system = "in the manner of VideoCrafter1 ([arXiv 2310.19512](https://arxiv.org/abs/2310.19512))"
     if facts.lora is None:
-        lines = [f"A {kind} diffusion model {system}, for the Python package `videocrafter`{by_recipe}."]
+        article = "An" if facts.task == "i2v" else "A"
+        lines = [f"{article} {kind} diffusion model {system}, for the Python package `videocrafter`{by_recipe}."]
     else:
         lines = [f"A LoRA for {kind} diffusion models {system}, for the Python package `videocrafter`{by_recipe}."]
         if facts.lora.ranks:

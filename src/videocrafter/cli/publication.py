@@ -20,7 +20,7 @@ from videocrafter.checkpoints.model_card import (
 )
 from videocrafter.checkpoints.training_record import RECORD_FILE, TrainingRecord, read_training_record, run_of
 from videocrafter.pipelines.export import Export, ExportedFile, lora_layers, naming, parameter_counts, plan_export
-from videocrafter.presets import PRESETS, Task, is_run_folder
+from videocrafter.presets import PRESETS, TASK_NAMES, Task, is_run_folder
 
 _LICENCE_TEXTS = ("LICENSE", "LICENCE")
 
@@ -115,7 +115,7 @@ def plan_publication(folder: Path, wishes: Wishes) -> Publication:
         files[CARD_FILE] = ExportedFile(head=make_card(facts).encode())
         notes += _missing(facts)
     _check_private(files)
-    what = "a LoRA" if export.is_lora else f"a {export.index['_class_name']}"
+    what = "a LoRA" if export.task is None else f"a pipeline, {TASK_NAMES[export.task]}"
     trained = f", recipe {record.name}" if record is not None and record.name is not None else ""
     return Publication(
         folder=folder,

@@ -149,7 +149,7 @@ def _upload(publication: Publication, repo_id: str, *, private: bool, overwrite:
         raise typer.Exit(1)
     with bad_input(), tempfile.TemporaryDirectory(prefix="videocrafter-publish-") as folder:
         write_export(publication.files, Path(folder), link=True)
-        address = upload_folder(Path(folder), repo_id, private=private, replace=bool(there.files))
+        address = upload_folder(Path(folder), repo_id, there, private=private)
     typer.echo(f"Uploaded: {address}")
 
 

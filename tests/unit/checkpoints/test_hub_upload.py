@@ -17,6 +17,7 @@ from videocrafter.checkpoints.hub_upload import (
 )
 
 NAME = "ann/films"
+NEW = HubRepository(exists=False)
 
 
 @pytest.fixture
@@ -45,8 +46,8 @@ def refused(call: Callable[[], object]) -> str:
 
 @pytest.mark.parametrize("private", [False, True])
 def test_a_new_repository_is_made_and_holds_the_folder(hub: FakeHub, folder: Path, private: bool):
-    assert look_at_repository(NAME) == HubRepository(exists=False)
-    assert upload_folder(folder, NAME, private=private, replace=False) == f"{hub.url}/{NAME}"
+    assert look_at_repository(NAME) == NEW
+    assert upload_folder(folder, NAME, NEW, private=private) == f"{hub.url}/{NAME}"
     assert hub.repositories == {NAME: private}
     assert hub.files == {
         f"{NAME}/README.md": (folder / "README.md").read_bytes(),
@@ -59,14 +60,21 @@ def test_a_new_repository_is_made_and_holds_the_folder(hub: FakeHub, folder: Pat
     assert writing == {"Bearer hf_secret"}
 
 
-@pytest.mark.parametrize("replace", [False, True])
-def test_what_was_there_stays_unless_it_is_replaced(hub: FakeHub, folder: Path, replace: bool):
+def test_what_was_there_is_replaced(hub: FakeHub, folder: Path):
     hub.repositories[NAME] = True
     hub.files = {f"{NAME}/old.safetensors": b"old", f"{NAME}/README.md": b"old"}
-    upload_folder(folder, NAME, private=False, replace=replace)
-    assert hub.names(NAME) == {"README.md", "unet/weights.safetensors"} | (set() if replace else {"old.safetensors"})
+    upload_folder(folder, NAME, look_at_repository(NAME), private=False)
+    assert hub.names(NAME) == {"README.md", "unet/weights.safetensors"}
     assert hub.files[f"{NAME}/README.md"] != b"old"
     assert hub.repositories == {NAME: True}
+
+
+def test_what_came_to_be_meanwhile_is_not_touched(hub: FakeHub, folder: Path):
+    there = look_at_repository(NAME)
+    hub.repositories[NAME] = False
+    hub.files = {f"{NAME}/README.md": b"old"}
+    assert "status 409" in refused(lambda: upload_folder(folder, NAME, there, private=True))
+    assert (hub.repositories, hub.files) == ({NAME: False}, {f"{NAME}/README.md": b"old"})
 
 
 @pytest.mark.parametrize(
@@ -80,9 +88,9 @@ def test_what_was_there_stays_unless_it_is_replaced(hub: FakeHub, folder: Path, 
 )
 def test_refusals_say_what_to_do(hub: FakeHub, folder: Path, refusal: str, said: str):
     hub.refuses_writing = refusal
-    assert look_at_repository(NAME) == HubRepository(exists=False)
+    assert look_at_repository(NAME) == NEW
     with pytest.raises(UploadError, match=said):
-        upload_folder(folder, NAME, private=False, replace=False)
+        upload_folder(folder, NAME, NEW, private=False)
     hub.refuses_writing, hub.refusal = None, refusal
     with pytest.raises(UploadError, match=said):
         look_at_repository(NAME)
@@ -91,10 +99,10 @@ def test_refusals_say_what_to_do(hub: FakeHub, folder: Path, refusal: str, said:
 
 def test_a_card_that_the_hub_does_not_like(hub: FakeHub, folder: Path):
     hub.card_error = '"license" must be one of [apache-2.0, mit]'
-    said = refused(lambda: upload_folder(folder, NAME, private=True, replace=False))
+    said = refused(lambda: upload_folder(folder, NAME, NEW, private=True))
     assert "the hub did not take the model card: Invalid metadata in README.md" in said
     assert hub.card_error in said
-    assert f"Nothing was uploaded; the repository {hub.url}/{NAME} is there." in said
+    assert f"The upload did not end; the repository {hub.url}/{NAME} is there." in said
     assert (hub.repositories, hub.files) == ({NAME: True}, {})
 
 
@@ -113,7 +121,7 @@ def test_offline_nothing_is_asked(hub: FakeHub, monkeypatch: pytest.MonkeyPatch)
 def test_a_hub_that_does_not_answer(hub: FakeHub, folder: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # a port that nobody listens on
     assert "cannot be reached" in refused(lambda: look_at_repository(NAME))
-    assert "cannot be reached" in refused(lambda: upload_folder(folder, NAME, private=False, replace=False))
+    assert "cannot be reached" in refused(lambda: upload_folder(folder, NAME, NEW, private=False))
 
 
 def test_names_of_repositories():

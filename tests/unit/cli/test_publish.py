@@ -101,7 +101,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
 def test_a_run_as_a_folder(cli: Run, run: Path, t2v_folder: Path, tmp_path: Path):
     done = cli("publish", run, "--licence", "apache-2.0", "--data", "Films of mine.", "-o", tmp_path / "away")
     assert (done.exit_code, done.stderr) == (0, "")
-    assert f"{run / 'final'}: a TextToVideoPipeline, recipe garden" in done.stdout
+    assert f"{run / 'final'}: a pipeline, text to video, recipe garden" in done.stdout
     assert f"Wrote {tmp_path / 'away'}. Nothing was uploaded." in done.stdout
     files = files_of(tmp_path / "away")
     assert files.keys() == {*files_of(t2v_folder), "README.md", "training.json", "samples.png"}
@@ -125,7 +125,7 @@ def test_a_run_as_a_folder(cli: Run, run: Path, t2v_folder: Path, tmp_path: Path
 def test_a_checkpoint_of_a_run(cli: Run, run: Path, tmp_path: Path, chosen: str, step: int, sample: int):
     done = cli("publish", run, "--checkpoint", chosen, "--licence", "mit", "-o", tmp_path / "away")
     assert done.exit_code == 0, done.output
-    assert f"high-step-{step:08d}: a TextToVideoPipeline" in done.stdout
+    assert f"high-step-{step:08d}: a pipeline, text to video" in done.stdout
     assert "Stays here: training_state/" in done.stdout
     files = files_of(tmp_path / "away")
     assert not any("training_state" in name for name in files)
