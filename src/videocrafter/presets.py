@@ -259,7 +259,7 @@ def _pipeline_folder(path: Path) -> Path:
         )
     if result.is_dir():
         raise ValueError(f"{result} is no pipeline folder: it has no {MODEL_INDEX}; {_allowed(str(path))}")
-    saved = [index.parent for index in path.glob(f"checkpoints/*/{MODEL_INDEX}")]
+    saved = [file.parent for name in (MODEL_INDEX, LORA_FILE) for file in path.glob(f"checkpoints/*/{name}")]
     newest = max(saved, key=lambda folder: folder.stat().st_mtime, default=None)
     hint = f"its newest checkpoint is {newest}" if newest else "it has not saved a model yet"
     raise ValueError(f"{path} is a training run that is not finished: there is no {result}; {hint}")

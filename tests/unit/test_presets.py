@@ -50,6 +50,11 @@ def test_a_run_means_its_result(tmp_path):
     with pytest.raises(ValueError, match=r"final is no pipeline folder"):
         resolve_model(tmp_path, "t2v")
     (tmp_path / "final" / LORA_FILE).touch()
+    (tmp_path / "loras" / "checkpoints" / "lora-step-00000005").mkdir(parents=True)
+    (tmp_path / "loras" / "config.json").write_text("{}")
+    (tmp_path / "loras" / "checkpoints" / "lora-step-00000005" / LORA_FILE).touch()
+    with pytest.raises(ValueError, match=r"its newest checkpoint is .*lora-step-00000005"):
+        resolve_model(tmp_path / "loras", "t2v")
     for given in (tmp_path, tmp_path / "final"):
         with pytest.raises(ValueError, match=r"holds a LoRA.* --model.*--lora .*final"):
             resolve_model(given, "t2v")

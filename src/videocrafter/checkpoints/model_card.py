@@ -291,9 +291,13 @@ def _learning_rate(stage: StageRecord) -> str:
 
 def _resolution(stage: StageRecord) -> str:
     height, width, frames = (stage.number(name) for name in ("height", "width", "num_frames"))
+    if stage.find("frames_like_start"):
+        return "as the model that it started from"
     if height is None or width is None:
         return "not known"
-    return f"{width} × {height}" + (f", {frames} frames" if frames is not None else "")
+    lengths = [frames] if frames is not None else stage.find("lengths")
+    known = lengths if isinstance(lengths, list) and lengths and all(map(_number, lengths)) else []
+    return f"{width} × {height}" + (f", {' or '.join(map(str, known))} frames" if known else "")
 
 
 def _licence(facts: CardFacts) -> str:

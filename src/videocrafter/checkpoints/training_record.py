@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from videocrafter.checkpoints.local_paths import recipe_without_paths, without_local_paths
-from videocrafter.presets import PRESETS, ModelPreset, is_run_folder
+from videocrafter.presets import MODEL_INDEX, PRESETS, ModelPreset, is_run_folder
 
 RECORD_FILE = "training.json"
 _CHECKPOINT = re.compile(r"(?P<stage>.+)-step-(?P<step>\d{8,})")
@@ -34,6 +34,7 @@ DATA_FORMATS: Mapping[str, tuple[str, str]] = {
 }
 """Sources of data by the word that a recipe's text begins with: the config's type, and how people call it."""
 _HUB_DATASET = re.compile(r"\bhf://datasets/([\w.-]+/[\w.-]+)")
+_NOT_LEARNED_FROM = ("validation", "samples")
 _LONGEST_CHAIN = 8
 
 
@@ -57,19 +58,23 @@ class StageRecord:
         """Whether the stage was trained to its end, as far as is known."""
         return self.steps is None or self.planned_steps is None or self.steps >= self.planned_steps
 
-    def number(self, name: str) -> int | float | None:
-        """The first number of this name anywhere in the settings, outermost first; None if there is none."""
+    def find(self, name: str) -> Any:
+        """The first value of this name anywhere in the settings, outermost first; None if there is none."""
         waiting: deque[Any] = deque([self.settings])
         while waiting:
             value = waiting.popleft()
             if isinstance(value, Mapping):
-                found = value.get(name)
-                if isinstance(found, int | float) and not isinstance(found, bool):
-                    return found
-                waiting.extend(value.values())
+                if value.get(name) is not None:
+                    return value[name]
+                waiting.extend(one for key, one in value.items() if key not in _NOT_LEARNED_FROM)
             elif isinstance(value, list):
                 waiting.extend(value)
         return None
+
+    def number(self, name: str) -> int | float | None:
+        """The same, if it is a number."""
+        found = self.find(name)
+        return found if isinstance(found, int | float) and not isinstance(found, bool) else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,12 +85,14 @@ class TrainingRecord:
         recipe: its configuration as JSON data, without local paths; empty if not known.
         start: what `init` named, without local paths; None for a start from nothing, or if not known.
         stages: those that the weights went through, in order.
+        start_class: the pipeline in the folder that `init` named, where that is at hand.
         versions: of this package and its libraries while it trained; empty if not known.
         before: the training of the weights that this one started from, where its folder is at hand.
     """
 
     recipe: Mapping[str, Any] = field(default_factory=dict)
     start: str | None = None
+    start_class: str | None = None
     stages: tuple[StageRecord, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     before: TrainingRecord | None = None
@@ -153,12 +160,14 @@ def read_training_record(folder: Path, *, longest_chain: int = _LONGEST_CHAIN) -
     if not recipe and not own:
         return None
     start = recipe.get("init")
-    before = None
+    before, start_class = None, None
     if isinstance(start, str) and start not in PRESETS and Path(start).is_dir() and longest_chain:
         before = read_training_record(Path(start), longest_chain=longest_chain - 1)
+        start_class = str(_read(Path(start) / MODEL_INDEX).get("_class_name"))
     return TrainingRecord(
         recipe=recipe_without_paths(recipe),
         start=without_local_paths(start) if isinstance(start, str) else None,
+        start_class=start_class,
         stages=_stages(recipe, last, name, steps),
         versions={str(key): str(value) for key, value in _object(own.get("versions")).items()},
         before=before,
@@ -202,7 +211,8 @@ def _sources(value: Any, is_source: bool = False) -> Iterator[str]:
             yield _source(word or "sprites", str(value.get("path", "")))
             return
         for key, one in value.items():
-            yield from _sources(one, key in ("source", "sources"))
+            if key not in _NOT_LEARNED_FROM:
+                yield from _sources(one, key in ("source", "sources"))
 
 
 def _source_of_text(text: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from videocrafter import __version__
@@ -20,7 +20,8 @@ from videocrafter.checkpoints.model_card import (
 )
 from videocrafter.checkpoints.training_record import RECORD_FILE, TrainingRecord, read_training_record, run_of
 from videocrafter.pipelines.export import Export, ExportedFile, lora_layers, naming, parameter_counts, plan_export
-from videocrafter.presets import PRESETS, TASK_NAMES, Task, is_run_folder
+from videocrafter.pipelines.model_folder import PIPELINE_TASKS
+from videocrafter.presets import PRESETS, TASK_NAMES, is_run_folder
 
 _LICENCE_TEXTS = ("LICENSE", "LICENCE")
 
@@ -157,11 +158,11 @@ def _facts(
     if wishes.base_model is not None and wishes.base_model not in PRESETS:
         check_repo_id(wishes.base_model)
     ranks = tuple(lora_layers(export).values()) if export.is_lora else ()
-    return CardFacts(
+    facts = CardFacts(
         name=wishes.repo_id.rpartition("/")[2] if wishes.repo_id else wishes.name or _name(export.folder),
         repo_id=wishes.repo_id,
         licence=parse_licence(wishes.licence),
-        task=export.task or _task_of(record),
+        task=export.task,
         lora=LoraFacts(ranks=ranks) if export.is_lora else None,
         data=wishes.data or "",
         base_model=wishes.base_model,
@@ -173,6 +174,7 @@ def _facts(
         licence_file=next((name for name in files if Path(name).stem.upper() in _LICENCE_TEXTS), None),
         version=__version__,
     )
+    return _with_task_of_base(facts) if export.is_lora else facts
 
 
 def _missing(facts: CardFacts) -> list[str]:
@@ -189,15 +191,12 @@ def _missing(facts: CardFacts) -> list[str]:
     return notes
 
 
-def _task_of(record: TrainingRecord | None) -> Task | None:
-    """The task that a recipe trains for, from the phase of its last stage or from the model that it started from."""
-    if record is None:
-        return None
-    task = _mapping(record.stages[-1].settings.get("task")) if record.stages else {}
-    phase = task.get("phase")
-    if isinstance(phase, str):
-        return "t2v" if phase == "text_to_video" else "i2v"
-    return record.base.task if record.base is not None else None
+def _with_task_of_base(facts: CardFacts) -> CardFacts:
+    """A LoRA is for the task of the model that it goes on top of; that of a folder is known while it is at hand."""
+    if facts.base_preset is not None:
+        return replace(facts, task=facts.base_preset.task)
+    start = facts.record.start_class if facts.record is not None and facts.base_model is None else None
+    return replace(facts, task=PIPELINE_TASKS.get(start or ""))
 
 
 def _find_samples(folder: Path, record: TrainingRecord | None) -> Path | None:

@@ -91,6 +91,17 @@ def test_every_fact_is_in_its_section():
     assert "/home" not in card
 
 
+def test_sizes_as_recipes_on_clips_have_them():
+    cutting = {"height": 320, "width": 512, "sampling": {"lengths": [16, 8]}}
+    settings = {"task": {"validation": {"num_frames": 3}, "samples": {"height": 9}, "data": {"cutting": cutting}}}
+    for task, shown in (
+        ({}, "512 × 320, 16 or 8 frames"),
+        ({"frames_like_start": True}, "as the model that it started"),
+    ):
+        stage = replace(STAGE, settings={"task": {**settings["task"], **task}})
+        assert shown in section(make_card(replace(FACTS, record=replace(RECORD, stages=(stage,)))), "Recipe")
+
+
 def test_what_is_not_known_is_called_not_known():
     card = make_card(BARE)
     assert "What it was trained on is not known" in section(card, "Data")

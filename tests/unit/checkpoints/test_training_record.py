@@ -83,7 +83,12 @@ def test_sources_in_every_form_and_without_paths(tmp_path: Path):
             "webvid:/elsewhere/webvid/train.csv",
         ]
     }
-    run = make_run(tmp_path / "run", stage("low", data=data), stage("high", data={"source": "sprites:?seed=3"}))
+    measured = {"sources": ["only_measured_on"]}
+    run = make_run(
+        tmp_path / "run",
+        stage("low", data=data, validation=measured),
+        stage("high", data={"source": "sprites:?seed=3"}),
+    )
     record = read_training_record(run / "final")
     assert record is not None
     assert record.sources == (

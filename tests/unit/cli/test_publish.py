@@ -147,6 +147,8 @@ def test_a_lora(cli: Run, lora: Path, tmp_path: Path):
     data = ModelCard(files["README.md"].decode()).data.to_dict()
     assert data["tags"] == ["videocrafter", "text-to-video", "lora"]
     assert (data["base_model"], data["base_model_relation"]) == ("VideoCrafter/VideoCrafter2", "adapter")
+    named = cli("publish", lora, "--licence", "mit", "--dry-run", "--base-model", "i2v-512")
+    assert "pipeline_tag: image-to-video" in named.stdout
     again = cli("publish", lora, "--licence", "mit", "-o", tmp_path / "away", "--overwrite")
     assert again.exit_code == 0
 
@@ -162,6 +164,16 @@ def test_a_lora_alone_needs_its_base_named(cli: Run, lora: Path, tmp_path: Path)
     assert "write USER/NAME" in refused(
         cli("publish", tmp_path / "alone", "--licence", "mit", "--dry-run", "--base-model", "/home/bob/base")
     )
+
+
+def test_a_lora_on_a_model_of_ones_own(cli: Run, lora: Path, i2v_folder: Path):
+    recipe = json.loads((lora / "config.json").read_text())
+    (lora / "config.json").write_text(json.dumps({**recipe, "init": str(i2v_folder)}))
+    shown = cli("publish", lora, "--licence", "mit", "--dry-run").stdout
+    assert "pipeline_tag: image-to-video" in shown
+    assert "base_model" not in shown.partition("# style")[0].partition("library_name")[2]
+    assert "Note: the card does not say which model" in shown
+    assert str(i2v_folder.parent) not in shown
 
 
 def test_a_dry_run_writes_nothing(cli: Run, run: Path, tmp_path: Path):
