@@ -161,7 +161,7 @@ def _what_it_is(facts: CardFacts) -> str:
         lines = [f"A LoRA for {kind} diffusion models {system}, for the Python package `videocrafter`{by_recipe}."]
         if facts.lora.ranks:
             ranks = " to ".join(str(rank) for rank in sorted({min(facts.lora.ranks), max(facts.lora.ranks)}))
-            lines.append(f"It changes {len(facts.lora.ranks)} layers, with rank {ranks}.")
+            lines.append(f"It changes {_several(len(facts.lora.ranks), 'layer')}, with rank {ranks}.")
     lines.append(_base(facts))
     if facts.num_parameters:
         networks = ", ".join(f"{_code(part)} {_amount(count)}" for part, count in facts.num_parameters.items())
@@ -274,9 +274,9 @@ def _batch(stage: StageRecord) -> str:
     size, images, passes = (stage.number(name) for name in ("batch_size", "image_batch_size", "accumulate"))
     if size is None:
         return "not known"
-    text = f"{size:,} clips"
+    text = _several(size, "clip")
     if images is not None and stage.number("image_share") != 0:
-        text += f" or {images:,} images"
+        text += f" or {_several(images, 'image')}"
     return f"{passes} × ({text})" if passes is not None and passes > 1 else text
 
 
@@ -363,6 +363,10 @@ def _settings(settings: Mapping[str, Any]) -> str:
 
 def _number(value: Any) -> str | None:
     return f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _several(count: float, what: str) -> str:
+    return f"{count:,} {what}" + ("" if count == 1 else "s")
 
 
 def _amount(count: int) -> str:
