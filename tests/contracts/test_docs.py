@@ -7,6 +7,9 @@ import shlex
 from pathlib import Path
 
 import pytest
+import typer
+
+from videocrafter.cli.main import app
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "videocrafter"
@@ -20,6 +23,8 @@ TRAIN_COMMANDS = [
         r"^(?:\$ )?(?:.* )?videocrafter train ((?:[^\n]*\\\n)*[^\n`]*)$", document.read_text("utf-8"), re.MULTILINE
     )
 ]
+
+OTHER_COMMANDS = re.findall(r"^\$ videocrafter ((?:publish|convert) .*)$", TRAINING, flags=re.MULTILINE)
 
 
 def names_in(path: Path) -> set[str]:
@@ -89,6 +94,12 @@ def test_training_commands_of_the_guide_name_real_recipes_and_settings(command: 
     recipe, *options = shlex.split(command)
     settings = [value for name, value in itertools.pairwise(options) if name == "--set"]
     assert apply_overrides(RECIPES[recipe](), settings).name == recipe
+
+
+@pytest.mark.parametrize("command", OTHER_COMMANDS)
+def test_other_commands_of_the_guide_have_real_options(command: str):
+    name, *arguments = shlex.split(command)
+    typer.main.get_command(app).commands[name].make_context(name, arguments)  # type: ignore[attr-defined]
 
 
 def test_the_guide_lists_every_recipe_with_its_stages():

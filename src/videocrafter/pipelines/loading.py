@@ -12,7 +12,7 @@ from videocrafter.checkpoints.obtain import obtain_model
 from videocrafter.pipelines.image_to_video import ImageToVideoPipeline
 from videocrafter.pipelines.model_folder import PIPELINE_TASKS, ModelFolderError, read_model_index
 from videocrafter.pipelines.text_to_video import TextToVideoPipeline
-from videocrafter.presets import FAMILIES, PRESETS, Task
+from videocrafter.presets import FAMILIES, PRESETS, Task, is_run_folder
 
 _CLASSES: dict[str, type[TextToVideoPipeline] | type[ImageToVideoPipeline]] = {
     "t2v": TextToVideoPipeline,
@@ -56,8 +56,8 @@ def load_pipeline(
     """Load a pipeline, for use, onto a device and in a precision.
 
     Args:
-        model: a pipeline folder; or a preset ("t2v-512"), a family ("tiny") or an official checkpoint file, which
-            are downloaded and converted if that was never done.
+        model: a pipeline folder, or the folder of a finished training run; or a preset ("t2v-512"), a family
+            ("tiny") or an official checkpoint file, which are downloaded and converted if that was never done.
         device, dtype: where and in which precision the networks run.
         expect: the class that it must be; None takes either, and of a family the text-to-video model.
         notify: told in one line each what is downloaded (size, place, licence) and converted.
@@ -67,7 +67,7 @@ def load_pipeline(
         ValueError: a model that cannot be fetched or converted; one line.
     """
     folder = Path(model)
-    if str(model) in {*FAMILIES, *PRESETS} or not folder.is_dir():
+    if str(model) in {*FAMILIES, *PRESETS} or not folder.is_dir() or is_run_folder(folder):
         folder = obtain_model(model, _task(model, expect), notify=notify)
     name = read_model_index(folder)["_class_name"]
     pipeline_class = _CLASSES[PIPELINE_TASKS[name]]

@@ -22,6 +22,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from videocrafter.checkpoints.training_record import RECORD_FILE
+from videocrafter.pipelines.versions import versions
 from videocrafter.training.checkpoint import remove_leftovers, write_folder, write_text
 from videocrafter.training.config import RecipeConfig, StageConfig
 from videocrafter.training.precision import PrecisionChoice
@@ -31,7 +33,6 @@ _log = logging.getLogger(__name__)
 
 _FOLDERS = ("checkpoints", "stages", "final", "samples", "tensorboard")
 _FILES = ("config.json", "choices.json", "log.jsonl", "bad_batches.jsonl")
-_STAGE_RECORD = "training.json"
 _LOCK = ".lock"
 
 
@@ -60,7 +61,7 @@ class RunFolder:
     def finished_steps(self, name: str) -> int:
         """Steps that a finished stage was trained for; 0 if it is not finished."""
         try:
-            record = json.loads((self.stage(name) / _STAGE_RECORD).read_text())
+            record = json.loads((self.stage(name) / RECORD_FILE).read_text())
             return int(record["num_steps"])
         except (OSError, ValueError, KeyError):
             return 0
@@ -88,8 +89,9 @@ class RunFolder:
 
 
 def write_stage_record(folder: Path, stage: StageConfig) -> None:
-    """Note in a stage's pipeline folder how it was trained."""
-    write_text(folder / _STAGE_RECORD, json.dumps({"num_steps": stage.num_steps, "stage": to_dict(stage)}, indent=2))
+    """Note in a stage's pipeline folder how it was trained, and with which versions."""
+    record = {"num_steps": stage.num_steps, "stage": to_dict(stage), "versions": versions()}
+    write_text(folder / RECORD_FILE, json.dumps(record, indent=2))
 
 
 def open_run(
