@@ -130,7 +130,7 @@ class StageLoop:
         state.num_samples += num_samples * self.processes.count
         state.seconds += time.perf_counter() - started
         if self.progress is not None:
-            self.progress.advance(num_samples * self.processes.count)
+            self.progress.advance(state.step, num_samples * self.processes.count)
         return True
 
     def _write_down(self, measured: Sequence[Mapping[str, float | Tensor]], norm: float, verdict: Verdict) -> None:
@@ -181,7 +181,7 @@ class StageLoop:
         now, (since, samples_then) = time.monotonic(), self._measured_from
         self._measured_from = (now, self.state.num_samples)
         means = self.state.window.take()
-        if self.tracker is None or self.progress is None:
+        if self.tracker is None:
             return
         fraction = lr_fraction(self.stage.optimizer, self.state.step - 1, self.stage.num_steps)
         elapsed = max(1e-9, now - since)
@@ -196,7 +196,6 @@ class StageLoop:
         if self.state.guard.skipped:
             counters["skipped"] = self.state.guard.skipped
         self.tracker.write(self.state.step, "train", {**means, **counters, **timing})
-        self.progress.show(means)
 
     def _validate(self) -> Mapping[str, float]:
         """What was measured; nothing in all processes but the main one."""
@@ -232,17 +231,22 @@ class StageLoop:
                 folder = self.sample_folder / f"{self.stage.name}-step-{self.state.step:08d}"
                 folder.mkdir(parents=True, exist_ok=True)
                 self.task.write_samples(folder)
+                if self.tracker is not None:
+                    self.tracker.samples(self.state.step, folder)
 
     def save(self) -> None:
         """Write a checkpoint of the step that was just done, unless it is there."""
         started = time.monotonic()
         if self.saved_step != self.state.step:
+            self._show_doing("saving")
             data_states = self._data_states()
             if self.processes.is_main:
                 self.checkpoints.save(self.state.step, lambda folder: self._write_checkpoint(folder, data_states))
             self.processes.wait()
         self.saved_step = self.state.step
         self._saved_at = time.monotonic()
+        if self.progress is not None:
+            self.progress.saved(self.state.step)
         self._do_not_count(self._saved_at - started)
 
     def save_pipeline(self, folder: Path) -> None:
@@ -277,6 +281,7 @@ class StageLoop:
         It does not count as training time, and torch's generator is afterwards as before.
         """
         started, rng = time.monotonic(), torch.get_rng_state()
+        self._show_doing({"validate": "validating", "samples": "making samples"}[what])
         seed_global_generators(self.seed, self.stage.name, self.state.step, what)
         self._set_mode(training=False)
         # Looking takes batches of many sizes, and compiling for each of them would cost minutes.
@@ -286,7 +291,12 @@ class StageLoop:
         self._set_mode(training=True)
         torch.set_rng_state(rng)
         self.processes.wait()
+        self._show_doing("training")
         self._do_not_count(time.monotonic() - started)
+
+    def _show_doing(self, what: str) -> None:
+        if self.progress is not None:
+            self.progress.doing(what)
 
     def _do_not_count(self, seconds: float) -> None:
         """Leave time that was not spent on training out of the samples per second."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,10 +20,10 @@ from videocrafter.training.ema import ExponentialMovingAverage
 from videocrafter.training.guard import StepGuard
 from videocrafter.training.interruption import StopRequest
 from videocrafter.training.loop import StageLoop
+from videocrafter.training.observers import Observers
 from videocrafter.training.optimizer import StageOptimizer
 from videocrafter.training.precision import ChosenPrecision, choose_precision
 from videocrafter.training.processes import Processes
-from videocrafter.training.progress import Progress
 from videocrafter.training.randomness import seed_global_generators
 from videocrafter.training.run_folder import RunFolder, lock, open_run, write_stage_record
 from videocrafter.training.starting_weights import check_whole
@@ -35,7 +35,7 @@ from videocrafter.training.state import (
     trained_parameters,
 )
 from videocrafter.training.task import ReadsInOrder, Task
-from videocrafter.training.tracking import Tracker, truncate_log
+from videocrafter.training.trackers import choose_trackers
 
 _log = logging.getLogger(__name__)
 
@@ -66,6 +66,8 @@ def train(
     accept_changes: bool = False,
     overwrite: bool = False,
     device: torch.device | str | None = None,
+    track: Sequence[str] = (),
+    plain: bool = False,
 ) -> TrainingOutcome:
     """Train a recipe into a folder, or go on where the run in it stopped.
 
@@ -76,21 +78,25 @@ def train(
         accept_changes: go on although the configuration differs from the one the run began with.
         overwrite: delete a run that is there and begin anew.
         device: where to train; None takes a GPU if there is one.
+        track: who follows the run beside `log.jsonl`; see `choose_trackers`.
+        plain: show progress as lines, also in a terminal.
 
     Raises:
-        SettingsError: a stage cannot be built from its settings, or not go on with them.
+        SettingsError: a tracker is not there, a stage cannot be built from its settings, or not go on with them.
         RunFolderError: the folder holds something else, a different run, or another process trains there.
         NonFiniteError: the loss or the gradient is bad step after step.
         CheckpointError: a checkpoint could not be written; the last good one stays.
         OSError: a file could not be read or written.
     """
+    trackers = choose_trackers(track)
     _start_folder(recipe)
     processes = Processes(device)
     with (
         _opened(recipe, output, processes, accept_changes, overwrite) as folder,
         StopRequest(stop_after_s) as stop,
+        Observers(recipe, folder.root, trackers, plain=plain, is_main=processes.is_main) as observers,
     ):
-        return _Run(recipe, folder, processes, stop).train_stages()
+        return _Run(recipe, folder, processes, stop, observers).train_stages()
 
 
 def _start_folder(recipe: RecipeConfig) -> Path | None:
@@ -137,8 +143,16 @@ def _opened(
 
 
 class _Run:
-    def __init__(self, recipe: RecipeConfig, folder: RunFolder, processes: Processes, stop: StopRequest) -> None:
+    def __init__(
+        self,
+        recipe: RecipeConfig,
+        folder: RunFolder,
+        processes: Processes,
+        stop: StopRequest,
+        observers: Observers,
+    ) -> None:
         self._recipe, self._folder, self._processes, self._stop = recipe, folder, processes, stop
+        self._observers = observers
 
     def train_stages(self) -> TrainingOutcome:
         stages = self._recipe.stages
@@ -224,19 +238,12 @@ class _Run:
             loop.state.precision,
             self._processes.device,
         )
-        if self._processes.is_main:
-            names = [stage.name for stage in self._recipe.stages]
-            truncate_log(self._folder.root, names, stage.name, -1 if resumed_from is None else step)
-            loop.tracker = Tracker(self._folder.root, stage.name, step)
-            loop.progress = Progress(title, stage.num_steps, step)
-            if resumed_from is None and (choice := self._folder.saved_choice(stage.name)) is not None:
-                loop.tracker.write(0, "precision", asdict(choice))
-        try:
+        is_new, reads_files = resumed_from is None, isinstance(task, ReadsInOrder)
+        with self._observers.stage(title, stage.name, step, is_new=is_new, reads_files=reads_files) as (log, view):
+            loop.tracker, loop.progress = log, view
+            if log is not None and is_new and (choice := self._folder.saved_choice(stage.name)) is not None:
+                log.write(0, "precision", asdict(choice))
             finished = loop.run()
-        finally:
-            if loop.tracker is not None and loop.progress is not None:
-                loop.progress.close()
-                loop.tracker.close()
         if finished and self._processes.is_main:
             self._publish_stage(stage, loop)
         self._processes.wait()

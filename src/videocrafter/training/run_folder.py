@@ -4,6 +4,7 @@ config.json       the resolved configuration
 choices.json      what was measured once and must stay (the precision of each stage)
 log.jsonl         the log; tensorboard/ shows the same
 bad_batches.jsonl batches whose step was skipped, if any
+trackers.json     the run's numbers at trackers, if there are any
 samples/          sample sheets during training
 checkpoints/      STAGE-step-00001234/: pipeline folder and training state
 stages/STAGE/     each finished stage as a pipeline folder
@@ -29,7 +30,7 @@ from videocrafter.training.resolved_config import changes, to_dict, to_json
 _log = logging.getLogger(__name__)
 
 _FOLDERS = ("checkpoints", "stages", "final", "samples", "tensorboard")
-_FILES = ("config.json", "choices.json", "log.jsonl", "bad_batches.jsonl")
+_FILES = ("config.json", "choices.json", "log.jsonl", "bad_batches.jsonl", "trackers.json")
 _STAGE_RECORD = "training.json"
 _LOCK = ".lock"
 
