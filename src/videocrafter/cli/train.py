@@ -8,6 +8,7 @@ import re
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -57,6 +58,15 @@ def train_command(
         bool, typer.Option("--overwrite", help="Delete the run in the output folder and begin anew.")
     ] = False,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 ...; default: a GPU if there is one.")] = None,
+    track: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--track",
+            help="Follow the run in wandb, trackio ...; wandb:PROJECT names the project there. Repeatable. "
+            "TensorBoard is used where it is installed; none turns it off.",
+        ),
+    ] = None,
+    plain: Annotated[bool, typer.Option("--plain", help="Show progress as lines, without the moving view.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the resolved configuration as JSON and exit.")
     ] = False,
@@ -95,6 +105,8 @@ def train_command(
                 overwrite=overwrite,
                 device=where,
                 confirm=_ask_about_changes if _can_ask() else None,
+                track=track or (),
+                plain=plain,
             )
     except OtherProcessError:
         # The process that stopped says why.
@@ -177,11 +189,13 @@ def _report(outcome: TrainingOutcome) -> None:
 
 
 class _StderrHandler(logging.Handler):
-    """Writes to whatever stderr is at the time, so that lines appear above a progress bar."""
+    """Writes to whatever stderr is at the time, so that lines appear above the moving view."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        sys.stderr.write(self.format(record) + "\n")
-        sys.stderr.flush()
+        # A terminal that was closed ends no run.
+        with suppress(OSError):
+            sys.stderr.write(self.format(record) + "\n")
+            sys.stderr.flush()
 
 
 def _log_to_stderr() -> None:

@@ -140,7 +140,7 @@ class StageLoop:
         state.num_samples += num_samples * self.processes.count
         state.seconds += time.perf_counter() - started
         if self.progress is not None:
-            self.progress.advance(num_samples * self.processes.count)
+            self.progress.advance(state.step, num_samples * self.processes.count)
         return True
 
     def _write_down(
@@ -200,7 +200,7 @@ class StageLoop:
         now, (since, samples_then) = time.monotonic(), self._measured_from
         self._measured_from = (now, self.state.num_samples)
         means = self.state.window.take(self.processes)
-        if self.tracker is None or self.progress is None:
+        if self.tracker is None:
             return
         fraction = lr_fraction(self.stage.optimizer, self.state.step - 1, self.stage.num_steps)
         elapsed = max(1e-9, now - since)
@@ -217,7 +217,6 @@ class StageLoop:
         if self.state.guard.skipped:
             counters["skipped"] = self.state.guard.skipped
         self.tracker.write(self.state.step, "train", {**means, **counters, **timing})
-        self.progress.show(means)
 
     def _validate(self) -> Mapping[str, float]:
         """What was measured; nothing in all processes but the main one."""
@@ -258,6 +257,8 @@ class StageLoop:
                     folder = self.sample_folder / f"{self.stage.name}-step-{self.state.step:08d}"
                     folder.mkdir(parents=True, exist_ok=True)
                     self.task.write_samples(folder)
+                    if self.tracker is not None:
+                        self.tracker.samples(self.state.step, folder)
                 else:
                     with tempfile.TemporaryDirectory() as unseen:
                         self.task.write_samples(Path(unseen))
@@ -266,6 +267,7 @@ class StageLoop:
         """Write a checkpoint of the step that was just done, unless it is there."""
         started = time.monotonic()
         if self.saved_step != self.state.step:
+            self._show_doing("saving")
             data_states = self._data_states()
             state = self.state.collected(self.processes)
             networks = self.whole_networks()
@@ -283,6 +285,8 @@ class StageLoop:
                     self.checkpoints.save(self.state.step, write)
         self.saved_step = self.state.step
         self._saved_at = time.monotonic()
+        if self.progress is not None:
+            self.progress.saved(self.state.step)
         self._do_not_count(self._saved_at - started)
 
     def whole_networks(self) -> dict[str, dict[str, Tensor]]:
@@ -327,6 +331,7 @@ class StageLoop:
         training time, and torch's generator is afterwards as before.
         """
         started, rng = time.monotonic(), torch.get_rng_state()
+        self._show_doing({"validate": "validating", "samples": "making samples"}[what])
         seed_global_generators(self.seed, self.stage.name, self.state.step, what)
         self._set_mode(training=False)
         # Looking takes batches of many sizes, and compiling for each of them would cost minutes.
@@ -338,7 +343,12 @@ class StageLoop:
         self._set_mode(training=True)
         torch.set_rng_state(rng)
         self.processes.wait()
+        self._show_doing("training")
         self._do_not_count(time.monotonic() - started)
+
+    def _show_doing(self, what: str) -> None:
+        if self.progress is not None:
+            self.progress.doing(what)
 
     def _do_not_count(self, seconds: float) -> None:
         """Leave time that was not spent on training out of the samples per second."""

@@ -38,6 +38,11 @@ def to_json(config: object) -> str:
     return json.dumps(to_dict(config), indent=2)
 
 
+def flat(config: object) -> dict[str, Any]:
+    """`to_dict` as dotted paths and values; stages go by their names."""
+    return dict(_leaves(to_dict(config)))
+
+
 def changes(before: dict[str, Any], config: object) -> list[Change]:
     """What differs between a saved `to_dict` and a config of now."""
     now = to_dict(config)

@@ -22,10 +22,10 @@ from videocrafter.training.interruption import StopRequest
 from videocrafter.training.launcher import asked_by_launcher, refuse_what_is_not_supported
 from videocrafter.training.loop import StageLoop
 from videocrafter.training.loss_scale import LossScale
+from videocrafter.training.observers import Observers
 from videocrafter.training.optimizer import StageOptimizer
 from videocrafter.training.precision import DTYPES, ChosenPrecision, choose_precision
 from videocrafter.training.processes import Processes
-from videocrafter.training.progress import Progress
 from videocrafter.training.randomness import seed_global_generators
 from videocrafter.training.run_folder import Confirm, RunFolder, lock, open_run, write_stage_record
 from videocrafter.training.sharding import Sharding, shard
@@ -38,7 +38,7 @@ from videocrafter.training.state import (
     trained_parameters,
 )
 from videocrafter.training.task import MayBeSharded, ReadsInOrder, Task
-from videocrafter.training.tracking import Tracker, truncate_log
+from videocrafter.training.trackers import choose_trackers
 
 _log = logging.getLogger(__name__)
 
@@ -70,6 +70,8 @@ def train(
     overwrite: bool = False,
     device: torch.device | str | None = None,
     confirm: Confirm | None = None,
+    track: Sequence[str] = (),
+    plain: bool = False,
 ) -> TrainingOutcome:
     """Train a recipe into a folder, or go on where the run in it stopped.
 
@@ -81,9 +83,11 @@ def train(
         overwrite: delete a run that is there and begin anew.
         device: where to train; None takes a GPU if there is one.
         confirm: asks whether to go on with a changed configuration; None refuses it.
+        track: who follows the run beside `log.jsonl`; see `choose_trackers`.
+        plain: show progress as lines, also in a terminal.
 
     Raises:
-        SettingsError: a stage cannot be built from its settings, or not go on with them.
+        SettingsError: a tracker is not there, a stage cannot be built from its settings, or not go on with them.
         RunFolderError: the folder holds something else, a different run, or another process trains there.
         NonFiniteError: the loss or the gradient is bad step after step.
         CheckpointError: a checkpoint could not be written; the last good one stays.
@@ -91,13 +95,15 @@ def train(
         OtherProcessError: another process of this run stopped for one of these reasons.
     """
     refuse_what_is_not_supported()
+    trackers = choose_trackers(track)
     _start_folder(recipe)
     processes = Processes(device)
     with (
         _opened(recipe, output, processes, accept_changes, overwrite, confirm) as folder,
         StopRequest(stop_after_s, launched=processes.count > 1) as stop,
+        Observers(recipe, folder.root, trackers, plain=plain, is_main=processes.is_main) as observers,
     ):
-        return _Run(recipe, folder, processes, stop).train_stages()
+        return _Run(recipe, folder, processes, stop, observers).train_stages()
 
 
 def _start_folder(recipe: RecipeConfig) -> Path | None:
@@ -148,8 +154,16 @@ def _opened(
 
 
 class _Run:
-    def __init__(self, recipe: RecipeConfig, folder: RunFolder, processes: Processes, stop: StopRequest) -> None:
+    def __init__(
+        self,
+        recipe: RecipeConfig,
+        folder: RunFolder,
+        processes: Processes,
+        stop: StopRequest,
+        observers: Observers,
+    ) -> None:
         self._recipe, self._folder, self._processes, self._stop = recipe, folder, processes, stop
+        self._observers = observers
 
     def train_stages(self) -> TrainingOutcome:
         stages = self._recipe.stages
@@ -246,19 +260,12 @@ class _Run:
             loop.state.precision,
             self._processes.device,
         )
-        if self._processes.is_main:
-            names = [stage.name for stage in self._recipe.stages]
-            truncate_log(self._folder.root, names, stage.name, -1 if resumed_from is None else step)
-            loop.tracker = Tracker(self._folder.root, stage.name, step)
-            loop.progress = Progress(title, stage.num_steps, step)
-            if resumed_from is None and (choice := self._folder.saved_choice(stage.name)) is not None:
-                loop.tracker.write(0, "precision", asdict(choice))
-        try:
+        is_new, reads_files = resumed_from is None, isinstance(task, ReadsInOrder)
+        with self._observers.stage(title, stage.name, step, is_new=is_new, reads_files=reads_files) as (log, view):
+            loop.tracker, loop.progress = log, view
+            if log is not None and is_new and (choice := self._folder.saved_choice(stage.name)) is not None:
+                log.write(0, "precision", asdict(choice))
             finished = loop.run()
-        finally:
-            if loop.tracker is not None and loop.progress is not None:
-                loop.progress.close()
-                loop.tracker.close()
         if finished:
             self._publish_stage(stage, loop)
         return finished, loop.state.step

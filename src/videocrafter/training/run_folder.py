@@ -5,6 +5,7 @@ choices.json      what was measured once and must stay (the precision of each st
 log.jsonl         the log; tensorboard/ shows the same
 bad_batches.jsonl batches whose step was skipped, if any
 left_out.jsonl    samples that could not be used, if any; one file per process where there are several
+trackers.json     the run's numbers at trackers, if there are any
 samples/          sample sheets during training
 checkpoints/      STAGE-step-00001234/: pipeline folder and training state
 stages/STAGE/     each finished stage as a pipeline folder
@@ -32,7 +33,7 @@ from videocrafter.training.resolved_config import Change, changes, to_dict, to_j
 _log = logging.getLogger(__name__)
 
 _FOLDERS = ("checkpoints", "stages", "final", "samples", "tensorboard")
-_FILES = ("config.json", "choices.json", "log.jsonl", "bad_batches.jsonl")
+_FILES = ("config.json", "choices.json", "log.jsonl", "bad_batches.jsonl", "trackers.json")
 _LOCK = ".lock"
 
 
