@@ -65,7 +65,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         prog="benchmarks.kills", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--kills", type=positive, default=50, help="(%(default)s)")
-    parser.add_argument("--steps", type=positive, default=24, help="optimizer steps of each stage (%(default)s)")
+    parser.add_argument("--steps", type=positive, default=48, help="optimizer steps of each stage (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments of the kills (%(default)s)")
     parser.add_argument("--folder", type=Path, help="where the runs go, and stay; default: a temporary folder")
     parser.add_argument("--smoke", action="store_true", help="two kills of a shorter run")
