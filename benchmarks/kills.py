@@ -4,9 +4,10 @@
     python -m benchmarks.kills --kills 200 --seed 1
 
 Trains `videocrafter train smoke`, stretched to more and shorter steps. Once undisturbed; then the same command is
-started, killed after a random time and started again, until so many kills have happened and the run is finished. A
-run that is finished before is compared and another one is begun. The random times cover the whole life of the
-process: start-up, steps, saving, a change of stage, publishing. Exit status 1 if anything differs.
+started, killed at a random moment and started again, until so many kills have happened and the run is finished. A
+run that is finished before is compared and another one is begun. The moments cover the whole life of the process.
+What is rare, publishing a stage and the change to the next, is waited for by every sixth kill. Exit status 1 if
+anything differs.
 """
 
 from __future__ import annotations
@@ -58,6 +59,9 @@ _BEGUN, _PUBLISHED = ("from the beginning,", "going on from"), "Stage {} is fini
 # in a run that is finished, and what is left then is trained without being killed.
 _SHARE_UNDER_FIRE = 0.8
 _PATIENCE_S = 3600.0
+# Every so many-th kill comes within a second from when a stage begins to be published.
+_AT_ENDS_EVERY = 6
+_SECONDS_OF_END = 1.0
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -178,6 +182,10 @@ class Training:
         """What the latest process said."""
         return self._printed.read_text(encoding="utf-8", errors="replace")
 
+    def is_publishing(self) -> bool:
+        """Whether a finished stage is being written at this moment."""
+        return any((self.folder / "stages").glob(".tmp-*"))
+
     def has_begun(self) -> bool:
         """Whether the latest process has come to its first step."""
         return any(sign in self.printed for sign in _BEGUN)
@@ -235,16 +243,17 @@ def train_under_fire(
         if training is None:
             tally.runs += 1
             training = Training(folder / "run", given.steps)
-        patience = rng.uniform(0, start_up_s + work_s) if tally.phases.total() < given.kills else _PATIENCE_S
+        moment = _moment(rng, tally.phases.total() + 1, given.kills, start_up_s + work_s)
         tally.starts += 1
-        process = training.start()
+        started, process = time.monotonic(), training.start()
         with _ended_with_us(process):
-            killed = _killed_after(process, patience)
-        if killed and patience < _PATIENCE_S:
+            killed = _killed_at(process, training, moment)
+        if killed and moment.kills:
             phase = find_phase(training)
             tally.phases[phase] += 1
             tally.redone += lost_steps(training)
-            print(f"kill {tally.phases.total()} of {given.kills} after {patience:.1f} s: {phase}", file=sys.stderr)
+            lived = time.monotonic() - started
+            print(f"kill {tally.phases.total()} of {given.kills} after {lived:.1f} s: {phase}", file=sys.stderr)
         elif process.returncode == 0:
             training.move(f"killed-{tally.runs}")
             tally.differences += [f"{training.folder.name}: {found}" for found in differences(whole, training)]
@@ -257,10 +266,36 @@ def train_under_fire(
     return tally
 
 
-def _killed_after(process: subprocess.Popen[bytes], seconds: float) -> bool:
+@dataclass(frozen=True, kw_only=True)
+class _Moment:
+    """When a process is killed: so long after its start, or after it begins to publish a stage.
+
+    Attributes:
+        kills: whether it is meant to; else it comes to its end by itself long before.
+    """
+
+    seconds: float
+    from_publishing: bool = False
+    kills: bool = True
+
+
+def _moment(rng: random.Random, number: int, kills: int, longest_s: float) -> _Moment:
+    if number > kills:
+        return _Moment(seconds=_PATIENCE_S, kills=False)
+    if number % _AT_ENDS_EVERY == 0:
+        return _Moment(seconds=rng.uniform(0, _SECONDS_OF_END), from_publishing=True)
+    return _Moment(seconds=rng.uniform(0, longest_s))
+
+
+def _killed_at(process: subprocess.Popen[bytes], training: Training, moment: _Moment) -> bool:
     """Whether the process was killed, or ended by itself before."""
+    deadline = time.monotonic() + _PATIENCE_S
+    while moment.from_publishing and not training.is_publishing():
+        if process.poll() is not None or time.monotonic() > deadline:
+            break
+        time.sleep(0.005)
     try:
-        process.wait(seconds)
+        process.wait(moment.seconds)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
     return process.wait() == -signal.SIGKILL
