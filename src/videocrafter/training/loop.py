@@ -240,11 +240,14 @@ class StageLoop:
                 f"stages.{self.stage.name}.keep_best is {metric!r}, but the validation measures {', '.join(values)}"
             )
         best = self.checkpoints.best()
-        is_best = bool(values) and (best is None or values[metric] < best[1])
+        # Marked first: a run killed before the checkpoint is there does this step again and finds the mark, while a
+        # run that goes on from the checkpoint would never measure it again.
+        is_marked = best is not None and best[0] == self.state.step
+        is_best = bool(values) and (best is None or is_marked or values[metric] < best[1])
         if self.processes.any(is_best):
-            self.save()
             if self.processes.is_main:
                 self.checkpoints.mark_best(self.state.step, metric, values[metric])
+            self.save()
 
     def _write_samples(self) -> None:
         device, precision = self.processes.device, self.state.precision

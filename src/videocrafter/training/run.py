@@ -178,7 +178,7 @@ class _Run:
                     return self._outcome(finished=False, stage=stage, step=step)
             start = self._finished_stage(stage)
         with self._processes.together():
-            if self._processes.is_main and (trained_any or not self._folder.final.is_dir()):
+            if self._processes.is_main and (trained_any or not self._folder.is_published(stages[-1].name)):
                 self._folder.publish_final(stages[-1].name)
         return self._outcome(finished=True, stage=stages[-1], step=stages[-1].num_steps)
 

@@ -24,8 +24,9 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from videocrafter.checkpoints.training_record import RECORD_FILE
+from videocrafter.media.atomic_write import remove_unfinished
 from videocrafter.pipelines.versions import versions
-from videocrafter.training.checkpoint import remove_leftovers, write_folder, write_text
+from videocrafter.training.checkpoint import is_temporary, remove_leftovers, write_folder, write_text
 from videocrafter.training.config import RecipeConfig, StageConfig
 from videocrafter.training.precision import PrecisionChoice
 from videocrafter.training.resolved_config import Change, changes, to_dict, to_json
@@ -71,6 +72,11 @@ class RunFolder:
         """Whether a stage has begun and saved."""
         return any(self.checkpoints.glob(f"{stage}-step-*"))
 
+    def is_published(self, last_stage: str) -> bool:
+        """Whether `final/` is the last stage as it was trained last; a run may be killed before it is copied."""
+        records = [folder / RECORD_FILE for folder in (self.final, self.stage(last_stage))]
+        return all(record.is_file() for record in records) and records[0].read_bytes() == records[1].read_bytes()
+
     def publish_final(self, last_stage: str) -> None:
         """Copy the last stage to `final/`."""
         write_folder(self.final, lambda folder: _copy_contents(self.stage(last_stage), folder))
@@ -114,6 +120,9 @@ def open_run(
         _check_same_run(config_file, recipe, (lambda _: True) if accept_changes else confirm)
     for folder in (root, root / "checkpoints", root / "stages"):
         remove_leftovers(folder)
+    for folder in (root / "samples").glob("*"):
+        if folder.is_dir():
+            remove_unfinished(folder)
     write_text(config_file, to_json(recipe))
     return RunFolder(root)
 
@@ -130,7 +139,9 @@ def lock(root: Path, *, overwrite: bool) -> Iterator[None]:
         raise RunFolderError(f"--output {root} is a file; give a folder")
     try:
         names = {path.name for path in root.iterdir()} if root.is_dir() else set()
-        if names - {_LOCK} and "config.json" not in names and not overwrite:
+        # A run that was killed right at its start leaves no more than these.
+        others = {name for name in names if name != _LOCK and not is_temporary(name)}
+        if others and "config.json" not in names and not overwrite:
             raise RunFolderError(
                 f"--output {root} is not empty and holds no run; give an empty folder, or --overwrite to "
                 "train beside what is there"
