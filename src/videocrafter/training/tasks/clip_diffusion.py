@@ -44,6 +44,8 @@ _LEFT_OUT = "left_out.jsonl"
 class ClipDiffusionTask:
     """Trains the `VideoUNet` of a pipeline on clips (see `training/task.py` for what each method promises)."""
 
+    shardable_modules = ("unet",)
+
     def __init__(
         self, config: ClipDiffusionTaskConfig, start: Path, seed: int, stage_index: int, device: torch.device
     ) -> None:
