@@ -41,7 +41,6 @@ from videocrafter.training.starting_pipeline import (
 
 WeightPrecision = Literal["fp32", "bf16"]
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-_LEFT_OUT = "left_out.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,12 +61,11 @@ class SampleConfig:
     def __post_init__(self) -> None:
         if self.count < 1:
             raise ValueError(f"samples.count is {self.count}; it must be 1 or more (sample_every=0 makes none)")
-        if self.num_inference_steps is not None and not 1 <= self.num_inference_steps <= 1000:
-            raise ValueError(
-                f"samples.num_inference_steps is {self.num_inference_steps}; expected 1 to 1000, or none"
-            )
-        if self.guidance_scale is not None and self.guidance_scale < 0:
-            raise ValueError(f"samples.guidance_scale is {self.guidance_scale}; it must be 0 or more, or none")
+        steps, guidance = self.num_inference_steps, self.guidance_scale
+        if steps is not None and not 1 <= steps <= 1000:
+            raise ValueError(f"samples.num_inference_steps is {steps}; expected 1 to 1000, or none")
+        if guidance is not None and guidance < 0:
+            raise ValueError(f"samples.guidance_scale is {guidance}; it must be 0 or more, or none")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,9 +185,8 @@ class ClipDiffusionTask:
         for network in self.encoder.networks().values():
             network.to(device, _DTYPES[config.frozen_weights])
         self._prepare_trained()
-        scheduler = pipeline.scheduler
-        self.alphas_cumprod = scheduler.alphas_cumprod.float().to(device)
-        self.prediction_type = scheduler.config.prediction_type
+        self.alphas_cumprod = pipeline.scheduler.alphas_cumprod.float().to(device)
+        self.prediction_type = pipeline.scheduler.config.prediction_type
         self.input_scale = pipeline.input_scale()
         self._reader: BatchReader | None = None
         self._validation: list[EncodedClips] | None = None
@@ -212,7 +209,7 @@ class ClipDiffusionTask:
         data = self.config.data
         rules = data.bad_samples
         if rules.report is None:
-            rules = replace(rules, report=str(report_folder / _LEFT_OUT))
+            rules = replace(rules, report=str(report_folder / "left_out.jsonl"))
         data = replace(data, seed=derive_seed(self.seed, self.stage_index, data.seed) % 2**32, bad_samples=rules)
         try:
             loader = VideoLoader(data, rank=rank, world_size=world_size)
@@ -292,6 +289,9 @@ class ClipDiffusionTask:
         noisy = add_noise(latents, noise, alphas_B)
         if self.input_scale is not None:
             noisy = scale_model_input(noisy, timestep_B, self.input_scale)
+        if self.config.phase == "temporal_only":
+            # On CPUs torch (2.13) crashes where a group norm learns and its input needs no gradient.
+            noisy.requires_grad_()
         dtype = self.unet.dtype
         prediction = self.unet(
             noisy.to(dtype),
