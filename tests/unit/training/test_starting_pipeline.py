@@ -21,6 +21,7 @@ from videocrafter.training.starting_pipeline import (
     frozen_sources,
     load_start,
     save_trained,
+    tower_folder,
     with_defaults,
     with_image_input,
     with_signal_scale,
@@ -179,6 +180,16 @@ def test_the_mappings_of_an_image_branch_begin_as_the_texts() -> None:
     assert all(torch.equal(weights[name], weights[name.replace("_image.", ".")]) for name in new)
     assert not any(parameter.any() for parameter in made.image_projector.norm_out.parameters())
     assert made.config["defaults"] == paper_pipeline().config["defaults"]
+
+
+def test_a_tower_may_be_that_of_a_model_of_the_package() -> None:
+    assert tower_folder("tiny-i2v") == PRESETS["tiny-i2v"].folder
+    assert tower_folder("clip/vit-h") == Path("clip/vit-h")
+    made = fit_for(paper_pipeline(), "image_mapping", "tiny-i2v", 4)
+    assert made.image_encoder.config.hidden_size == 128  # type: ignore[union-attr]
+    assert frozen_sources(Path("nowhere"), made, tower_folder("tiny-i2v")) == {
+        "image_encoder": PRESETS["tiny-i2v"].folder / "image_encoder"  # type: ignore[operator]
+    }
 
 
 def test_what_is_no_tower_is_one_line(tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ from videocrafter.training.starting_pipeline import (
     frozen_sources,
     load_start,
     save_trained,
+    tower_folder,
     with_defaults,
     with_signal_scale,
 )
@@ -78,8 +79,8 @@ class ClipDiffusionTaskConfig:
         lora: train a LoRA beside the frozen network.
         text_dropout, image_dropout, both_dropout: share of samples without caption, image, or either.
         condition_frame: which frame of a clip is its image.
-        image_tower: for the first image phase: a folder with CLIP's image tower. A start with an image branch
-            brings its own.
+        image_tower: for the first image phase: a folder with CLIP's image tower, or the name of a model of the
+            package that has one. A start with an image branch brings its own.
         image_queries: tokens that an image becomes, in a new projector.
         timestep_power: timesteps are uniform numbers to this power; 1 is the paper's.
         offset_noise: this times a normal number is added to the noise of each channel of each clip, which lets a
@@ -171,7 +172,7 @@ class ClipDiffusionTask:
         self.unet = pipeline.unet
         self.uses_image = isinstance(pipeline, ImageToVideoPipeline)
         self.projector: nn.Module | None = pipeline.image_projector if self.uses_image else None
-        tower = None if config.image_tower is None else Path(config.image_tower)
+        tower = None if config.image_tower is None else tower_folder(config.image_tower)
         self._frozen_sources = frozen_sources(start, pipeline, tower)
         self._check_sizes()
         self.encoder = ClipEncoder(
@@ -217,9 +218,7 @@ class ClipDiffusionTask:
             fitting = "none" if error.fitting is None else error.fitting
             raise ValueError(f"{error} (--set 'stages.*.task.data.image_share={fitting}')") from error
         if self._learns_in_clips_only and any(source.kind == "image" for source in loader.sources):
-            raise ValueError(
-                "only temporal layers learn, which do not run on images; leave the sources of images out"
-            )
+            raise ValueError("only temporal layers learn, which do not run on images; leave sources of images out")
         self._reader = BatchReader(loader, rank=rank, world_size=world_size)
         if self.config.validation.sources and rank == 0:
             self._validation_clips()  # so that what is wrong with them does not end the run at its first validation
