@@ -24,6 +24,7 @@ from videocrafter.pipelines.image_to_video import ImageToVideoPipeline
 from videocrafter.pipelines.loading import load_pipeline
 from videocrafter.pipelines.model_folder import component_folder
 from videocrafter.pipelines.text_to_video import TextToVideoPipeline
+from videocrafter.presets import PRESETS
 from videocrafter.training.phases import Phase
 from videocrafter.training.starting_weights import with_image_branch
 from videocrafter.training.tasks.clip_diffusion_config import ClipDiffusionTaskConfig
@@ -110,7 +111,13 @@ def fit_for(pipeline: AnyPipeline, phase: Phase, tower: str | None, num_queries:
             f"phase is {phase!r}, but the start takes no image; give task.image_tower, a folder with CLIP's image "
             "tower, or start from an image-to-video model"
         )
-    return with_image_input(pipeline, Path(tower), num_queries)
+    return with_image_input(pipeline, tower_folder(tower), num_queries)
+
+
+def tower_folder(name: str) -> Path:
+    """The folder that `task.image_tower` means: itself, or that of a model that the package brings."""
+    preset = PRESETS.get(name)
+    return Path(name) if preset is None or preset.folder is None else preset.folder
 
 
 def with_image_input(pipeline: TextToVideoPipeline, tower: Path, num_queries: int) -> ImageToVideoPipeline:
@@ -129,7 +136,7 @@ def with_image_input(pipeline: TextToVideoPipeline, tower: Path, num_queries: in
     if not (inner / "config.json").is_file():
         raise ValueError(
             f"task.image_tower is {str(tower)!r}, which holds no image tower; give a folder of CLIP as transformers "
-            "stores it (for the paper's OpenCLIP ViT-H/14), or a pipeline folder with image_encoder/"
+            "stores it (for the paper's OpenCLIP ViT-H/14), or an image-to-video model's folder"
         )
     try:
         image_encoder = CLIPVisionModel.from_pretrained(inner, dtype=torch.float32, local_files_only=True)

@@ -33,12 +33,12 @@ from videocrafter.training.starting_pipeline import (
     load_start,
     prepared,
     save_trained,
+    tower_folder,
     with_frames_of,
 )
 from videocrafter.training.tasks.clip_diffusion_config import ClipDiffusionTaskConfig
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-_LEFT_OUT = "left_out.jsonl"
 
 
 class ClipDiffusionTask:
@@ -56,7 +56,7 @@ class ClipDiffusionTask:
         self.unet = pipeline.unet
         self.uses_image = isinstance(pipeline, ImageToVideoPipeline)
         self.projector: nn.Module | None = pipeline.image_projector if self.uses_image else None
-        tower = None if config.image_tower is None else Path(config.image_tower)
+        tower = None if config.image_tower is None else tower_folder(config.image_tower)
         self._frozen_sources = frozen_sources(start, pipeline, tower)
         self._check_sizes()
         self.encoder = ClipEncoder(
@@ -70,9 +70,8 @@ class ClipDiffusionTask:
         for network in self.encoder.networks().values():
             network.to(device, _DTYPES[config.frozen_weights])
         self._prepare_trained()
-        scheduler = pipeline.scheduler
-        self.alphas_cumprod = scheduler.alphas_cumprod.float().to(device)
-        self.prediction_type = scheduler.config.prediction_type
+        self.alphas_cumprod = pipeline.scheduler.alphas_cumprod.float().to(device)
+        self.prediction_type = pipeline.scheduler.config.prediction_type
         self.input_scale = pipeline.input_scale()
         self._reader: BatchReader | None = None
         self._validation: list[EncodedClips] | None = None
@@ -95,7 +94,7 @@ class ClipDiffusionTask:
         data = self.config.data
         rules = data.bad_samples
         if rules.report is None:
-            rules = replace(rules, report=str(report_folder / _LEFT_OUT))
+            rules = replace(rules, report=str(report_folder / "left_out.jsonl"))
         data = replace(data, seed=derive_seed(self.seed, self.stage_index, data.seed) % 2**32, bad_samples=rules)
         try:
             loader = VideoLoader(data, rank=rank, world_size=world_size)
@@ -103,9 +102,7 @@ class ClipDiffusionTask:
             fitting = "none" if error.fitting is None else error.fitting
             raise ValueError(f"{error} (--set 'stages.*.task.data.image_share={fitting}')") from error
         if self._learns_in_clips_only and any(source.kind == "image" for source in loader.sources):
-            raise ValueError(
-                "only temporal layers learn, which do not run on images; leave the sources of images out"
-            )
+            raise ValueError("only temporal layers learn, which do not run on images; leave sources of images out")
         self._reader = BatchReader(loader, rank=rank, world_size=world_size)
         if self.config.validation.sources and rank == 0:
             self._validation_clips()  # so that what is wrong with them does not end the run at its first validation
@@ -175,6 +172,9 @@ class ClipDiffusionTask:
         noisy = add_noise(latents, noise, alphas_B)
         if self.input_scale is not None:
             noisy = scale_model_input(noisy, timestep_B, self.input_scale)
+        if self.config.phase == "temporal_only":
+            # On CPUs torch (2.13) crashes where a group norm learns and its input needs no gradient.
+            noisy.requires_grad_()
         dtype = self.unet.dtype
         prediction = self.unet(
             noisy.to(dtype),

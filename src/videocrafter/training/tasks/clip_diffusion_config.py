@@ -58,8 +58,8 @@ class ClipDiffusionTaskConfig:
         lora: train a LoRA beside the frozen network.
         text_dropout, image_dropout, both_dropout: share of samples without caption, image, or either.
         condition_frame: which frame of a clip is its image.
-        image_tower: for the first image phase: a folder with CLIP's image tower. A start with an image branch
-            brings its own.
+        image_tower: for the first image phase: a folder with CLIP's image tower, or the name of a model of the
+            package that has one. A start with an image branch brings its own.
         image_queries: tokens that an image becomes, in a new projector.
         timestep_power: timesteps are uniform numbers to this power; 1 is the paper's.
         offset_noise: this times a normal number is added to the noise of each channel of each clip, which lets a
