@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
@@ -41,7 +42,15 @@ for _command in (generate, models, convert, train, evaluate, runs, publish, init
 
 def main() -> None:
     """Entry point of the console script."""
-    app()
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        app()
+        return
+    try:
+        app()
+    except SystemExit as ended:
+        from videocrafter.training.processes import end_process
+
+        end_process(ended.code if isinstance(ended.code, int) else int(ended.code is not None))
 
 
 # `python -m videocrafter.cli.main` is for launchers of several processes, such as torchrun.

@@ -22,7 +22,7 @@ from toy_task import ToyTaskConfig
 import videocrafter
 from videocrafter.training.checkpoint import CheckpointError
 from videocrafter.training.config import OptimizerConfig, ParallelConfig, RecipeConfig, StageConfig
-from videocrafter.training.processes import OtherProcessError
+from videocrafter.training.processes import OtherProcessError, end_process
 from videocrafter.training.run import train
 
 
@@ -116,7 +116,7 @@ def main() -> None:
             signal = train(recipe, output, stop_after_s=stop_after_s, device="cpu").signal
         except (CheckpointError, OtherProcessError) as error:
             output.with_name(f"{output.name}-{os.environ['RANK']}.txt").write_text(f"{type(error).__name__}: {error}")
-    sys.exit(0 if signal is None else 128 + signal)
+    end_process(0 if signal is None else 128 + signal)
 
 
 if __name__ == "__main__":
