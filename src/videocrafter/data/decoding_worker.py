@@ -100,6 +100,7 @@ def send_answer(connection: Connection, number: int, answer: Answer) -> None:
     if isinstance(result, BadSampleError):
         connection.send((number, answer.seconds, None, result.reason, str(result)))
         return
+    assert isinstance(result, CutClip)  # what is known already is not given to a worker
     connection.send((number, answer.seconds, result.pixels.shape, result.caption, result.fps))
     connection.send_bytes(result.pixels.data.cast("B"))
 

@@ -27,6 +27,7 @@ from videocrafter.data.clip import Kind
 from videocrafter.data.cutting import CutClip
 from videocrafter.data.decoding import Decoding, DecodingHere, DecodingStoppedError, Task, cut_task
 from videocrafter.data.decoding_pool import DecodingPool
+from videocrafter.data.known_cuts import CutMemory, FixedCuts, RecallingDecoding
 from videocrafter.data.loader_config import LoaderConfig
 from videocrafter.data.loader_state import check_state, fingerprint
 from videocrafter.data.order import MixedOrder
@@ -81,13 +82,27 @@ class VideoLoader(Iterator[VideoBatch]):
     Args:
         config: sources, batches, order, workers.
         rank, world_size: which process of how many.
+        cuts: clips have so many cuts, which come again; None cuts them anew in every epoch.
+        memory: knows what was made of cuts, which then are not decoded; needs `cuts`.
 
     Raises:
         SourceError: a source cannot be used as described.
         ValueError: the configuration does not fit the sources.
     """
 
-    def __init__(self, config: LoaderConfig, *, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(
+        self,
+        config: LoaderConfig,
+        *,
+        rank: int = 0,
+        world_size: int = 1,
+        cuts: FixedCuts | None = None,
+        memory: CutMemory | None = None,
+    ) -> None:
+        if memory is not None and cuts is None:
+            raise ValueError("a memory is given, but no fixed cuts that it could know; give cuts, too")
+        self._cuts = None if cuts is None else (cuts, config.cutting)
+        self._memory = memory
         if not 0 <= rank < world_size:
             raise ValueError(f"rank is {rank} of world_size {world_size}, expected 0 to {world_size - 1}")
         if not config.sources:
@@ -188,18 +203,11 @@ class VideoLoader(Iterator[VideoBatch]):
         self.close()
 
     def _start(self) -> None:
-        config = self.config
-        work = partial(cut_task, config=config.cutting)
         decoding: Decoding
-        if config.num_workers == 0:
-            decoding = DecodingHere(work)
+        if self._memory is None:
+            decoding = open_decoding(self.config)
         else:
-            decoding = DecodingPool(
-                work,
-                num_workers=config.num_workers,
-                start_method=config.start_method,
-                time_limit_s=config.cutting.limits.time_limit_s,
-            )
+            decoding = RecallingDecoding(self._memory, partial(open_decoding, self.config))
         stream = self._new_stream(decoding)
         if self._state is not None:
             stream.load(self._state)
@@ -226,6 +234,7 @@ class VideoLoader(Iterator[VideoBatch]):
             bad_samples=self._bad_samples,
             ahead=config.prefetch_batches,
             least_ahead=max(1, 3 * config.num_workers),
+            cuts=self._cuts,
         )
 
     def _order(self, kind: Kind) -> MixedOrder:
@@ -245,6 +254,19 @@ class VideoLoader(Iterator[VideoBatch]):
         return fingerprint(
             self.sources, self._weights, seed=self.config.seed, rank=self._rank, world_size=self._world_size
         )
+
+
+def open_decoding(config: LoaderConfig) -> Decoding:
+    """What cuts clips as a configuration says, in as many processes as it says."""
+    work = partial(cut_task, config=config.cutting)
+    if config.num_workers == 0:
+        return DecodingHere(work)
+    return DecodingPool(
+        work,
+        num_workers=config.num_workers,
+        start_method=config.start_method,
+        time_limit_s=config.cutting.limits.time_limit_s,
+    )
 
 
 def _fill(stream: BatchStream, decoding: Decoding, ready: _Queue, stop: threading.Event) -> None:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from videocrafter.data.cutting import CutName
+
 
 @dataclass(frozen=True, kw_only=True)
 class VideoSample:
@@ -40,16 +42,20 @@ class VideoBatch:
     """Captioned videos of one size and length, or images if T is 1.
 
     Attributes:
-        pixels: [B, T, C, H, W], floats in [-1, 1].
+        pixels: [B, T, C, H, W], floats in [-1, 1]; of a batch with `known` only those of the others.
         captions: B captions.
         fps: [B] frames per second.
         keys: B names, as in VideoSample.
+        cuts: B names of cuts; empty where clips have no fixed cuts.
+        known: for each video what a memory keeps of it, None for one that has pixels; empty without a memory.
     """
 
     pixels: Tensor
     captions: tuple[str, ...]
     fps: Tensor
     keys: tuple[str, ...]
+    cuts: tuple[CutName, ...] = ()
+    known: tuple[object | None, ...] = ()
 
     def __post_init__(self) -> None:
         if self.pixels.ndim != 5 or not self.pixels.is_floating_point():
@@ -58,16 +64,18 @@ class VideoBatch:
                 f"not {self.pixels.dtype} {list(self.pixels.shape)}"
             )
         counts = {
-            "pixels": self.pixels.shape[0],
+            "pixels": self.pixels.shape[0] + sum(content is not None for content in self.known),
             "captions": len(self.captions),
             "fps": self.fps.shape[0],
             "keys": len(self.keys),
+            **({"cuts": len(self.cuts)} if self.cuts else {}),
+            **({"known": len(self.known)} if self.known else {}),
         }
         if len(set(counts.values())) != 1:
             raise ValueError(f"a batch must hold one caption, fps and key per video, not {counts}")
 
     def __len__(self) -> int:
-        return self.pixels.shape[0]
+        return len(self.keys)
 
     @property
     def num_frames(self) -> int:
