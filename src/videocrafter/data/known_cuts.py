@@ -44,13 +44,13 @@ class CutMemory(Protocol):
     """Somebody who keeps what was made of cuts. Used from the thread that gathers batches."""
 
     def knows(self, task: Task) -> bool:
-        """Whether `recall` will answer, told without reading much.
-
-        May raise what ends the run, where nothing shall be decoded.
-        """
+        """Whether `recall` will answer, told without reading much."""
 
     def recall(self, task: Task) -> KnownCut | BadSampleError | None:
-        """What is known of a cut, or why it was left out; None if what was known is lost."""
+        """What is known of a cut, or why it was left out; None if what was known is lost.
+
+        May raise what ends the run where the cut's turn has come.
+        """
 
     def note_bad(self, task: Task, error: BadSampleError) -> None:
         """Remember that a cut cannot be used, and why."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from videocrafter.data.known_cuts import CutMemory, FixedCuts
 from videocrafter.data.loader import VideoLoader
 from videocrafter.data.loader_config import LoaderConfig
-from videocrafter.training.clip_encoding import ClipEncoder, EncodedClips
+from videocrafter.training.clip_encoding import EncodedClips, EncodesClips
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,11 +32,19 @@ class ValidationConfig:
             raise ValueError(f"validation.timesteps is {self.timesteps}; expected numbers from 0 to 999")
 
 
-def fixed_clips(data: LoaderConfig, validation: ValidationConfig, encoder: ClipEncoder) -> list[EncodedClips]:
+def fixed_clips(
+    data: LoaderConfig,
+    validation: ValidationConfig,
+    encoder: EncodesClips,
+    *,
+    cuts: FixedCuts | None = None,
+    memory: CutMemory | None = None,
+) -> list[EncodedClips]:
     """The first clips of the validation's sources, one in each, encoded.
 
     Args:
         data: how training cuts its samples.
+        cuts, memory: as for a loader.
 
     Raises:
         ValueError: the sources cannot be read, or hold no clip that can be used.
@@ -54,7 +63,7 @@ def fixed_clips(data: LoaderConfig, validation: ValidationConfig, encoder: ClipE
         num_workers=0,
         bad_samples=replace(data.bad_samples, report=None),
     )
-    with VideoLoader(fixed) as loader:
+    with VideoLoader(fixed, cuts=cuts, memory=memory) as loader:
         found = [encoder.encode(batch) for batch, _ in zip(loader, range(validation.num_clips), strict=False)]
     if not found:
         raise ValueError("the validation's sources hold no clip that can be used")

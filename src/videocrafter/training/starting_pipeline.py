@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,25 +21,32 @@ from videocrafter.diffusion.schedule import (
 from videocrafter.models.image_projector import ImageProjector
 from videocrafter.pipelines.image_to_video import ImageToVideoPipeline
 from videocrafter.pipelines.loading import load_pipeline
-from videocrafter.pipelines.model_folder import component_folder
+from videocrafter.pipelines.model_folder import PIPELINE_TASKS, component_folder, read_model_index
 from videocrafter.pipelines.text_to_video import TextToVideoPipeline
+from videocrafter.training.phases import Phase
 from videocrafter.training.starting_weights import with_image_branch
 
 AnyPipeline = TextToVideoPipeline | ImageToVideoPipeline
 
 FROZEN_PARTS = ("vae", "text_encoder", "tokenizer", "image_encoder")
+_IMAGE_PHASES = ("image_mapping", "image_to_video")
 _SCHEDULE_TOLERANCE = 1e-4
 _OFFICIAL_HEAD_DIM = 64
 _OFFICIAL_PROJECTOR = {"dim": 1024, "depth": 4, "heads": 12}
 
 
-def load_start(folder: Path, dtype: torch.dtype) -> AnyPipeline:
+def load_start(folder: Path, dtype: torch.dtype, frozen: Mapping[str, nn.Module] | None = None) -> AnyPipeline:
     """Load the pipeline to start from.
+
+    Args:
+        frozen: networks by name that stand in for its own; None loads all.
 
     Raises:
         ValueError: it is none, or is damaged; one line.
     """
-    pipeline = load_pipeline(folder, dtype=dtype)
+    own = read_model_index(folder)
+    given = {name: network for name, network in (frozen or {}).items() if name in own}
+    pipeline = load_pipeline(folder, dtype=dtype, given=given)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
@@ -73,30 +81,17 @@ def with_signal_scale(pipeline: AnyPipeline, b: float) -> None:
     pipeline.register_to_config(signal_scale=b)
 
 
-def with_image_input(pipeline: TextToVideoPipeline, tower: Path, num_queries: int) -> ImageToVideoPipeline:
+def with_image_input(
+    pipeline: TextToVideoPipeline, image_encoder: CLIPVisionModel, num_queries: int
+) -> ImageToVideoPipeline:
     """An image-to-video pipeline that still is the text-to-video one: its projector is silent.
 
     W'k and W'v start as the text's (see `starting_weights.with_image_branch`).
 
     Args:
-        tower: a folder with CLIP's image tower as transformers stores it, or one that holds `image_encoder/`.
+        image_encoder: CLIP's image tower; of one without weights the sizes are enough.
         num_queries: tokens that an image becomes.
-
-    Raises:
-        ValueError: there is no such tower.
     """
-    inner = component_folder(tower, "image_encoder") if (tower / "image_encoder").is_dir() else tower
-    if not (inner / "config.json").is_file():
-        raise ValueError(
-            f"task.image_tower is {str(tower)!r}, which holds no image tower; give a folder of CLIP as transformers "
-            "stores it (for the paper's OpenCLIP ViT-H/14), or a pipeline folder with image_encoder/"
-        )
-    try:
-        image_encoder = CLIPVisionModel.from_pretrained(inner, dtype=torch.float32, local_files_only=True)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise ValueError(
-            f"the image tower in {inner} cannot be loaded: {' '.join(str(error).split())[:200]}"
-        ) from error
     context = pipeline.unet.config["context_dim"]
     head = min(_OFFICIAL_HEAD_DIM, context)
     small = {"dim": context, "depth": 2, "heads": context // head}
@@ -144,11 +139,30 @@ def save_trained(pipeline: AnyPipeline, folder: Path, sources: dict[str, Path]) 
         shutil.copytree(source, folder / name)
 
 
-def frozen_sources(start: Path, pipeline: AnyPipeline, tower: Path | None) -> dict[str, Path]:
-    """Where the files of a pipeline's frozen parts are."""
+def frozen_sources(start: Path, phase: Phase, tower: Path | None) -> dict[str, Path]:
+    """Where the files of a stage's frozen parts are, by the parts' names.
+
+    Args:
+        start: the pipeline folder that it starts from.
+        tower: a folder with CLIP's image tower as transformers stores it, or one that holds `image_encoder/`, for a
+            start that takes no image.
+
+    Raises:
+        ValueError: the phase needs an image tower, and there is none.
+    """
+    takes_image = PIPELINE_TASKS[read_model_index(start)["_class_name"]] == "i2v"
     found = {name: component_folder(start, name) for name in FROZEN_PARTS if (start / name).is_dir()}
-    if "image_encoder" not in found and isinstance(pipeline, ImageToVideoPipeline):
-        assert tower is not None
-        inner = tower / "image_encoder"
-        found["image_encoder"] = component_folder(tower, "image_encoder") if inner.is_dir() else tower
-    return found
+    if takes_image or phase not in _IMAGE_PHASES:
+        return found
+    if tower is None:
+        raise ValueError(
+            f"phase is {phase!r}, but the start takes no image; give task.image_tower, a folder with "
+            "CLIP's image tower, or start from an image-to-video model"
+        )
+    inner = component_folder(tower, "image_encoder") if (tower / "image_encoder").is_dir() else tower
+    if not (inner / "config.json").is_file():
+        raise ValueError(
+            f"task.image_tower is {str(tower)!r}, which holds no image tower; give a folder of CLIP as transformers "
+            "stores it (for the paper's OpenCLIP ViT-H/14), or a pipeline folder with image_encoder/"
+        )
+    return found | {"image_encoder": inner}

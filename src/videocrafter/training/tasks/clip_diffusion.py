@@ -10,12 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from videocrafter.data.loader import VideoLoader
 from videocrafter.data.loader_config import LoaderConfig
 from videocrafter.data.sample import VideoBatch
 from videocrafter.diffusion.objective import add_noise, diffusion_loss
@@ -27,9 +26,12 @@ from videocrafter.models.autoencoder import decode_video
 from videocrafter.pipelines.image_to_video import ImageToVideoPipeline
 from videocrafter.pipelines.text_to_video import TextToVideoPipeline
 from videocrafter.training.batch_reader import BatchReader
-from videocrafter.training.clip_encoding import ClipEncoder, ConditionFrame, EncodedClips
+from videocrafter.training.clip_cache.config import CacheConfig
+from videocrafter.training.clip_cache.stage_clips import StageClips
+from videocrafter.training.clip_encoding import ConditionFrame, EncodedClips
 from videocrafter.training.diffusion_step import draw_dropped, draw_timesteps
-from videocrafter.training.fixed_clips import ValidationConfig, fixed_clips
+from videocrafter.training.fixed_clips import ValidationConfig
+from videocrafter.training.frozen_networks import WEIGHT_DTYPES, FrozenNetworks, WeightPrecision
 from videocrafter.training.lora import LoraTraining, add_lora
 from videocrafter.training.phases import Phase, choose_trained
 from videocrafter.training.randomness import derive_seed, make_generator
@@ -43,8 +45,6 @@ from videocrafter.training.starting_pipeline import (
     with_signal_scale,
 )
 
-WeightPrecision = Literal["fp32", "bf16"]
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 _LEFT_OUT = "left_out.jsonl"
 
 
@@ -86,6 +86,7 @@ class ClipDiffusionTaskConfig:
         frozen_weights: precision in which the frozen networks are kept and run.
         base_weights: precision in which the video network is kept beside a LoRA. Without one it is fp32.
         encoded_frames: frames in the autoencoder at once.
+        cache: latents and text computed once.
         validation, samples: what is measured and shown meanwhile.
     """
 
@@ -105,6 +106,7 @@ class ClipDiffusionTaskConfig:
     frozen_weights: WeightPrecision = "bf16"
     base_weights: WeightPrecision = "bf16"
     encoded_frames: int = 8
+    cache: CacheConfig = field(default_factory=CacheConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
     samples: SampleConfig = field(default_factory=SampleConfig)
 
@@ -147,24 +149,19 @@ class ClipDiffusionTask:
         self, config: ClipDiffusionTaskConfig, start: Path, seed: int, stage_index: int, device: torch.device
     ) -> None:
         self.config, self.seed, self.stage_index, self.device = config, seed, stage_index, device
+        tower = None if config.image_tower is None else Path(config.image_tower)
+        self._frozen_sources = frozen_sources(start, config.phase, tower)
+        stay = config.cache.folder is None
+        self._frozen = FrozenNetworks(self._frozen_sources, device, config.frozen_weights, stay=stay)
         self.pipeline = self._starting_pipeline(start)
         pipeline = self.pipeline
+        self._frozen.belong_to(pipeline)
         self.unet = pipeline.unet
         self.uses_image = isinstance(pipeline, ImageToVideoPipeline)
         self.projector: nn.Module | None = pipeline.image_projector if self.uses_image else None
-        tower = None if config.image_tower is None else Path(config.image_tower)
-        self._frozen_sources = frozen_sources(start, pipeline, tower)
         self._check_sizes()
-        self.encoder = ClipEncoder(
-            pipeline.vae,
-            pipeline.tokenizer,
-            pipeline.text_encoder,
-            pipeline.image_encoder if self.uses_image else None,
-            condition_frame=config.condition_frame,
-            chunk=config.encoded_frames,
-        )
-        for network in self.encoder.networks().values():
-            network.to(device, _DTYPES[config.frozen_weights])
+        self._clips = StageClips(config, self._frozen_sources, self._frozen, pipeline.tokenizer, device)
+        self.encoder = self._clips.encoder
         self._prepare_trained()
         scheduler = pipeline.scheduler
         self.alphas_cumprod = scheduler.alphas_cumprod.double().to(device)
@@ -193,7 +190,7 @@ class ClipDiffusionTask:
         if rules.report is None:
             rules = replace(rules, report=str(report_folder / _LEFT_OUT))
         data = replace(data, seed=derive_seed(self.seed, self.stage_index, data.seed) % 2**32, bad_samples=rules)
-        loader = VideoLoader(data, rank=rank, world_size=world_size)
+        loader = self._clips.loader(data, rank, world_size)
         self._reader = BatchReader(loader, rank=rank, world_size=world_size)
 
     def data_state(self) -> dict[str, Any]:
@@ -208,6 +205,7 @@ class ClipDiffusionTask:
         """Stop the workers."""
         if self._reader is not None:
             self._reader.close()
+        self._clips.close()
 
     def batch(self, step: int, micro_step: int = 0) -> VideoBatch:
         """The next batch of clips or of images."""
@@ -310,11 +308,12 @@ class ClipDiffusionTask:
             "guidance_scale": samples.guidance_scale,
             "seeds": list(range(len(prompts))),
         }
-        if isinstance(self.pipeline, ImageToVideoPipeline):
-            pictures = [self._picture(clips[index % len(clips)]) for index in range(len(prompts))]
-            frames = self.pipeline(pictures, prompts, **settings).frames
-        else:
-            frames = self.pipeline(prompts, **settings).frames
+        with self._frozen.at_hand():
+            if isinstance(self.pipeline, ImageToVideoPipeline):
+                pictures = [self._picture(clips[index % len(clips)]) for index in range(len(prompts))]
+                frames = self.pipeline(pictures, prompts, **settings).frames
+            else:
+                frames = self.pipeline(prompts, **settings).frames
         fps = self.pipeline.generation_defaults.fps
         for index, video in enumerate(frames):
             write_video(folder / f"sample-{index:02d}.mp4", video, playback_fps=fps, overwrite=True)
@@ -338,14 +337,11 @@ class ClipDiffusionTask:
     def _starting_pipeline(self, start: Path) -> AnyPipeline:
         config = self.config
         is_base = config.lora is not None
-        pipeline = load_start(start, _DTYPES[config.base_weights] if is_base else torch.float32)
-        if config.phase in ("image_mapping", "image_to_video") and isinstance(pipeline, TextToVideoPipeline):
-            if config.image_tower is None:
-                raise ValueError(
-                    f"phase is {config.phase!r}, but the start takes no image; give task.image_tower, a folder with "
-                    "CLIP's image tower, or start from an image-to-video model"
-                )
-            pipeline = with_image_input(pipeline, Path(config.image_tower), config.image_queries)
+        frozen = self._frozen.networks
+        dtype = WEIGHT_DTYPES[config.base_weights] if is_base else torch.float32
+        pipeline = load_start(start, dtype, frozen)
+        if isinstance(pipeline, TextToVideoPipeline) and "image_encoder" in frozen:
+            pipeline = with_image_input(pipeline, frozen["image_encoder"], config.image_queries)
         if config.signal_scale is not None and config.signal_scale != pipeline.config["signal_scale"]:
             with_signal_scale(pipeline, config.signal_scale)
         sampling, cutting = config.data.cutting.sampling, config.data.cutting
@@ -384,11 +380,11 @@ class ClipDiffusionTask:
 
     def _validation_clips(self) -> list[EncodedClips]:
         if self._validation is None:
-            self._validation = fixed_clips(self.config.data, self.config.validation, self.encoder)
+            self._validation = self._clips.fixed()
         return self._validation
 
     def _picture(self, clips: EncodedClips) -> Any:
         """The first frame of a clip, as a person would give it."""
-        first = clips.latents.mean[:, :, :1].to(self.encoder.vae.dtype)
-        pixels_CHW = decode_video(self.encoder.vae, first)[0, 0].float().clamp(-1, 1)
+        first = clips.latents.mean[:, :, :1].to(self.pipeline.vae.dtype)
+        pixels_CHW = decode_video(self.pipeline.vae, first)[0, 0].float().clamp(-1, 1)
         return pixels_CHW.cpu()
