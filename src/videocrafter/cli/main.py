@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from videocrafter import __version__
-from videocrafter.cli import convert, evaluate, generate, init, models, runs, train
+from videocrafter.cli import cache, convert, evaluate, generate, init, models, runs, train
 
 app = typer.Typer(
     name="videocrafter",
@@ -35,7 +35,7 @@ def _root(
     """Make videos from prompts and images, train such models, and measure them."""
 
 
-for _command in (generate, models, convert, train, evaluate, runs, init):
+for _command in (generate, models, convert, train, cache, evaluate, runs, init):
     _command.register(app)
 
 

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
 import torch
 
 from videocrafter.data.bad_samples import BadSamples
@@ -21,7 +20,7 @@ from videocrafter.data.decoding import Decoding, Task
 from videocrafter.data.errors import BadSampleError, TooManyBadSamplesError
 from videocrafter.data.known_cuts import FixedCuts, fixed_cut
 from videocrafter.data.order import Draw, MixedOrder, Place, Position, Problem
-from videocrafter.data.sample import VideoBatch
+from videocrafter.data.sample import VideoBatch, pixels_of
 from videocrafter.data.shuffling import fraction_from, seed_from
 from videocrafter.data.source import ClipSource
 
@@ -169,21 +168,13 @@ class BatchStream:
         self._num_batches += 1
         known = tuple(cut.clip.content if isinstance(cut.clip, KnownCut) else None for cut in cuts)
         return VideoBatch(
-            pixels=_pixels([cut.clip for cut in cuts]),
+            pixels=pixels_of([cut.clip for cut in cuts]),
             captions=tuple(cut.clip.caption for cut in cuts),
             fps=torch.tensor([cut.clip.fps for cut in cuts], dtype=torch.float32),
             keys=tuple(cut.key for cut in cuts),
             cuts=tuple(cut.name for cut in cuts if cut.name is not None),
             known=known if any(content is not None for content in known) else (),
         )
-
-
-def _pixels(clips: Sequence[CutClip | KnownCut]) -> torch.Tensor:
-    """Those of the clips that have any, [B, T, C, H, W]."""
-    decoded = [clip.pixels for clip in clips if isinstance(clip, CutClip)]
-    stacked = np.stack(decoded) if decoded else np.empty((0, *clips[0].shape), np.uint8)
-    pixels = torch.from_numpy(stacked).permute(0, 1, 4, 2, 3)
-    return pixels.to(torch.float32, memory_format=torch.contiguous_format).div_(127.5).sub_(1)
 
 
 @dataclass(kw_only=True)

@@ -43,7 +43,10 @@ def serve(connection: Connection, work: Work, others: Sequence[Connection]) -> N
         import torch
 
         torch.set_num_threads(1)  # workers are as many as cores; and OpenMP does not survive a fork
-    connection.send(READY)
+    try:
+        connection.send(READY)
+    except OSError:
+        return  # nobody waits for it any more
     # Sending waits for the reader, who may be busy; meanwhile the next clip is decoded.
     answers: queue.Queue[tuple[int, Answer]] = queue.Queue(maxsize=1)
     threading.Thread(target=_send_all, args=(connection, answers), daemon=True).start()

@@ -15,13 +15,12 @@ import time
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from types import TracebackType
 from typing import TypeAlias
 
-from videocrafter.data.bad_samples import BadSampleRules, BadSamples
+from videocrafter.data.bad_samples import BadSamples
 from videocrafter.data.batch_stream import BatchStream, Lane, State
 from videocrafter.data.clip import Kind
 from videocrafter.data.cutting import CutClip
@@ -112,7 +111,7 @@ class VideoLoader(Iterator[VideoBatch]):
         self.sources: list[ClipSource] = [open_source(source) for source in configs]
         self._weights = [source.weight for source in configs]
         self._image_share = _image_share(config, [source.kind for source in self.sources])
-        self._bad_samples = BadSamples(_rules_of_rank(config.bad_samples, rank, world_size))
+        self._bad_samples = BadSamples(config.bad_samples.of_process(rank, world_size))
         self._decoding: Decoding | None = None
         self._ready: _Queue = queue.Queue(maxsize=config.prefetch_batches)
         self._thread: threading.Thread | None = None
@@ -318,11 +317,3 @@ def _image_share(config: LoaderConfig, kinds: Sequence[Kind]) -> float:
     if share not in (None, only):
         raise ValueError(f"image_share is {share}, but all sources are of {kinds[0]}s; leave it out or add sources")
     return only
-
-
-def _rules_of_rank(rules: BadSampleRules, rank: int, world_size: int) -> BadSampleRules:
-    """Every process writes a report of its own."""
-    if rules.report is None or world_size == 1:
-        return rules
-    path = Path(rules.report)
-    return replace(rules, report=str(path.with_name(f"{path.stem}.rank{rank}{path.suffix}")))

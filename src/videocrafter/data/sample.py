@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from videocrafter.data.cutting import CutName
+from videocrafter.data.cutting import CutClip, CutName, KnownCut
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +86,14 @@ class VideoBatch:
     def to(self, device: torch.device | str) -> VideoBatch:
         """Return the batch with its tensors on `device`."""
         return replace(self, pixels=self.pixels.to(device), fps=self.fps.to(device))
+
+
+def pixels_of(cuts: Sequence[CutClip | KnownCut]) -> Tensor:
+    """Those of the cuts of one shape that were decoded, as a batch holds them, [B, T, C, H, W]; there may be none."""
+    decoded = [cut.pixels for cut in cuts if isinstance(cut, CutClip)]
+    stacked = np.stack(decoded) if decoded else np.empty((0, *cuts[0].shape), np.uint8)
+    pixels = torch.from_numpy(stacked).permute(0, 1, 4, 2, 3)
+    return pixels.to(torch.float32, memory_format=torch.contiguous_format).div_(127.5).sub_(1)
 
 
 def stack_samples(samples: Sequence[VideoSample]) -> VideoBatch:

@@ -29,7 +29,7 @@ from videocrafter.training.starting_weights import with_image_branch
 AnyPipeline = TextToVideoPipeline | ImageToVideoPipeline
 
 FROZEN_PARTS = ("vae", "text_encoder", "tokenizer", "image_encoder")
-_IMAGE_PHASES = ("image_mapping", "image_to_video")
+IMAGE_PHASES = ("image_mapping", "image_to_video")
 _SCHEDULE_TOLERANCE = 1e-4
 _OFFICIAL_HEAD_DIM = 64
 _OFFICIAL_PROJECTOR = {"dim": 1024, "depth": 4, "heads": 12}
@@ -152,7 +152,7 @@ def frozen_sources(start: Path, phase: Phase, tower: Path | None) -> dict[str, P
     """
     takes_image = PIPELINE_TASKS[read_model_index(start)["_class_name"]] == "i2v"
     found = {name: component_folder(start, name) for name in FROZEN_PARTS if (start / name).is_dir()}
-    if takes_image or phase not in _IMAGE_PHASES:
+    if takes_image or phase not in IMAGE_PHASES:
         return found
     if tower is None:
         raise ValueError(

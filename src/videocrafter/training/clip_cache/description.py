@@ -99,6 +99,8 @@ def claim_folder(folder: Path, description: CacheDescription, *, may_make: bool)
             raise CacheError(str(error)) from error
     try:
         before: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(before, dict) or before.get("type") != CacheDescription.__name__:
+            raise ValueError("it describes no cache")
         found = changes(before, description)
     except (OSError, ValueError, AttributeError) as error:
         raise CacheError(f"{file} cannot be read ({error}); give another folder for the cache") from error

@@ -72,6 +72,8 @@ def write_shard(path: Path, entries: Mapping[str, Entry], digest: str) -> None:
         save_file(tensors, hidden, metadata={_CACHE: digest})
         with hidden.open("rb+") as file:
             os.fsync(file.fileno())
+        # Whoever may look into the folder may read what is in it; safetensors lets only the writer.
+        hidden.chmod(path.parent.stat().st_mode & 0o666)
         hidden.replace(path)
     except (OSError, SafetensorError) as error:
         hidden.unlink(missing_ok=True)

@@ -45,6 +45,7 @@ class StageClips:
         device: torch.device,
     ) -> None:
         self._config, self.cuts = config, config.cache.cuts
+        self.takes_image = "image_encoder" in sources
         self.cache: ClipCache | None = None
         frame, chunk = config.condition_frame, config.encoded_frames
         if config.cache.folder is not None:
