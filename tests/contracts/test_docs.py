@@ -13,7 +13,7 @@ SOURCE = ROOT / "src" / "videocrafter"
 TOUR = (ROOT / "docs" / "tour.md").read_text(encoding="utf-8")
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 TRAINING = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
-TRAIN_COMMANDS = re.findall(r"^\$ videocrafter train (.*)$", TRAINING, flags=re.MULTILINE)
+TRAIN_COMMANDS = re.findall(r"^\$ videocrafter (?:train|cache) (.*)$", TRAINING, flags=re.MULTILINE)
 
 
 def names_in(path: Path) -> set[str]:

@@ -153,9 +153,7 @@ def with_cache(config: RecipeConfig, folder: str | None) -> RecipeConfig:
     stages = []
     for stage in config.stages:
         if not isinstance(stage.task, ClipDiffusionTaskConfig):
-            raise ValueError(
-                f"--cache is given, but the recipe {config.name!r} keeps no cache; leave it out"
-            )
+            raise ValueError(f"--cache is given, but the recipe {config.name!r} keeps no cache; leave it out")
         stages.append(replace(stage, task=replace(stage.task, cache=replace(stage.task.cache, folder=folder))))
     return replace(config, stages=tuple(stages))
 

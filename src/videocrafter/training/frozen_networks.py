@@ -89,9 +89,11 @@ class FrozenNetworks:
         """The networks are on the device, and where they were afterwards."""
         was_here = self._here
         self.bring()
-        yield
-        if not was_here:
-            self.park()
+        try:
+            yield
+        finally:
+            if not was_here:
+                self.park()
 
 
 def read_tokenizer(folder: Path, name: str) -> PreTrainedTokenizerBase:

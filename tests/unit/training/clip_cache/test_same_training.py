@@ -157,6 +157,22 @@ def test_samples_bring_the_networks_that_were_not_needed_before(
     assert (tmp_path / "shown/samples/clips-step-00000002/sample-00.mp4").is_file()
 
 
+def test_validation_of_clips_that_no_cache_has_brings_the_networks(
+    t2v_start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = str(tmp_path / "kept")
+    fill_caches(recipe(t2v_start, task_config(CacheConfig(folder=folder))), device="cpu")
+    files = sorted((tmp_path / "kept").iterdir())
+    read: list[str] = []
+    original = frozen_networks._read
+    monkeypatch.setattr(frozen_networks, "_read", lambda name, *rest: (read.append(name), original(name, *rest))[1])
+    never = task_config(CacheConfig(folder=folder, fill="never"))
+    others = replace(never.validation, sources=("sprites:?num_clips=2&num_frames=6&height=16&width=16&seed=5",))
+    train(recipe(t2v_start, replace(never, validation=others), num_steps=1), tmp_path / "run", device="cpu")
+    assert sorted(read) == ["text_encoder", "vae"]
+    assert sorted((tmp_path / "kept").iterdir()) == files, "what is only read is not added to"
+
+
 def test_what_is_missing_and_may_not_be_made_ends_the_run_by_name(t2v_start: Path, tmp_path: Path) -> None:
     folder = str(tmp_path / "kept")
     fewer = "sprites:?num_clips=3&num_frames=6&height=16&width=20"
