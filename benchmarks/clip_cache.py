@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Literal
 
 from benchmarks.data_loading import make_clips
 from benchmarks.report import Report, add_report_arguments, available_cores, machine, positive, publish
-from benchmarks.turns import COLUMNS, Readings, compare, take_turns
+from benchmarks.turns import COLUMNS, Readings, compare, take_turns, torch_threads
 
 if TYPE_CHECKING:
     from videocrafter.training.tasks.clip_diffusion import ClipDiffusionTaskConfig
@@ -41,6 +41,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--width", type=positive, default=64, help="of samples (%(default)s)")
     parser.add_argument("--frames", type=positive, default=8, help="of samples (%(default)s)")
     parser.add_argument("--workers", type=positive, default=available_cores(), help="default: as many as cores")
+    parser.add_argument("--threads", type=positive, default=1, help="of the training process (%(default)s)")
     parser.add_argument("--device", default="cpu", help="where it is trained (%(default)s)")
     add_report_arguments(parser, repeats=5)
     given = parser.parse_args(argv)
@@ -59,17 +60,18 @@ def main(argv: Sequence[str] | None = None) -> None:
         (given.folder / "clips").mkdir()
         size = argparse.Namespace(clips=given.clips, seconds=given.seconds, height=2 * given.height, size=0)
         make_clips(given.folder / "clips", size)
-        fill(given)
         without = partial(samples_per_second, given, "without")
-        turns = take_turns(
-            {
-                "no cache": without,
-                "filling": partial(samples_per_second, given, "filling"),
-                "cached": partial(samples_per_second, given, "cached"),
-                "no cache again": without,
-            },
-            given.repeats,
-        )
+        with torch_threads(given.threads):
+            fill(given)
+            turns = take_turns(
+                {
+                    "no cache": without,
+                    "filling": partial(samples_per_second, given, "filling"),
+                    "cached": partial(samples_per_second, given, "cached"),
+                    "no cache again": without,
+                },
+                given.repeats,
+            )
     publish(
         Report(
             name="clip_cache",
@@ -79,6 +81,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 "model": given.model,
                 "samples per turn": f"{given.samples} of {given.frames} frames, {given.width}x{given.height}",
                 "workers": given.workers,
+                "threads": given.threads,
                 "device": given.device,
                 "rounds": given.repeats,
             },

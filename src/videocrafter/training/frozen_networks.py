@@ -17,11 +17,19 @@ from diffusers import AutoencoderKL
 from torch import nn
 from transformers import CLIPTextModel, CLIPVisionModel, PreTrainedTokenizerBase
 
-from videocrafter.pipelines.model_folder import check_weights_fit
-from videocrafter.training.starting_pipeline import AnyPipeline
+from videocrafter.pipelines.model_folder import (
+    PIPELINE_TASKS,
+    check_weights_fit,
+    component_folder,
+    read_model_index,
+)
+from videocrafter.training.phases import Phase
+from videocrafter.training.starting_pipeline import FROZEN_PARTS, AnyPipeline, image_tower_folder
 
 WeightPrecision = Literal["fp32", "bf16"]
 WEIGHT_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+IMAGE_PHASES = ("image_mapping", "image_to_video")
 
 _CLASSES = {"vae": AutoencoderKL, "text_encoder": CLIPTextModel, "image_encoder": CLIPVisionModel}
 
@@ -94,6 +102,23 @@ class FrozenNetworks:
         finally:
             if not was_here:
                 self.park()
+
+
+def frozen_folders(start: Path, phase: Phase, tower: Path | None) -> dict[str, Path]:
+    """Where the files of a stage's frozen parts are, by the parts' names; nothing is loaded.
+
+    Args:
+        start: the pipeline folder that it starts from.
+        tower: CLIP's image tower, for a phase with images and a start that takes none.
+
+    Raises:
+        ValueError: there is no such start, or no such tower.
+    """
+    takes_image = PIPELINE_TASKS[read_model_index(start)["_class_name"]] == "i2v"
+    found = {name: component_folder(start, name) for name in FROZEN_PARTS if (start / name).is_dir()}
+    if tower is not None and phase in IMAGE_PHASES and not takes_image:
+        found["image_encoder"] = image_tower_folder(tower)
+    return found
 
 
 def read_tokenizer(folder: Path, name: str) -> PreTrainedTokenizerBase:

@@ -21,15 +21,13 @@ from videocrafter.diffusion.schedule import (
 from videocrafter.models.image_projector import ImageProjector
 from videocrafter.pipelines.image_to_video import ImageToVideoPipeline
 from videocrafter.pipelines.loading import load_pipeline
-from videocrafter.pipelines.model_folder import PIPELINE_TASKS, component_folder, read_model_index
+from videocrafter.pipelines.model_folder import component_folder, read_model_index
 from videocrafter.pipelines.text_to_video import TextToVideoPipeline
-from videocrafter.training.phases import Phase
 from videocrafter.training.starting_weights import with_image_branch
 
 AnyPipeline = TextToVideoPipeline | ImageToVideoPipeline
 
 FROZEN_PARTS = ("vae", "text_encoder", "tokenizer", "image_encoder")
-IMAGE_PHASES = ("image_mapping", "image_to_video")
 _SCHEDULE_TOLERANCE = 1e-4
 _OFFICIAL_HEAD_DIM = 64
 _OFFICIAL_PROJECTOR = {"dim": 1024, "depth": 4, "heads": 12}
@@ -39,7 +37,7 @@ def load_start(folder: Path, dtype: torch.dtype, frozen: Mapping[str, nn.Module]
     """Load the pipeline to start from.
 
     Args:
-        frozen: networks by name that stand in for its own; None loads all.
+        frozen: networks by name that stand in for its own, which are then not read.
 
     Raises:
         ValueError: it is none, or is damaged; one line.
@@ -82,16 +80,22 @@ def with_signal_scale(pipeline: AnyPipeline, b: float) -> None:
 
 
 def with_image_input(
-    pipeline: TextToVideoPipeline, image_encoder: CLIPVisionModel, num_queries: int
+    pipeline: TextToVideoPipeline, tower: Path, num_queries: int, image_encoder: CLIPVisionModel | None = None
 ) -> ImageToVideoPipeline:
     """An image-to-video pipeline that still is the text-to-video one: its projector is silent.
 
     W'k and W'v start as the text's (see `starting_weights.with_image_branch`).
 
     Args:
-        image_encoder: CLIP's image tower; of one without weights the sizes are enough.
+        tower: a folder with CLIP's image tower as transformers stores it, or one that holds `image_encoder/`.
         num_queries: tokens that an image becomes.
+        image_encoder: stands in for the tower, which is then not read.
+
+    Raises:
+        ValueError: there is no such tower.
     """
+    if image_encoder is None:
+        image_encoder = _read_tower(image_tower_folder(tower))
     context = pipeline.unet.config["context_dim"]
     head = min(_OFFICIAL_HEAD_DIM, context)
     small = {"dim": context, "depth": 2, "heads": context // head}
@@ -121,6 +125,30 @@ def with_image_input(
     return made
 
 
+def image_tower_folder(tower: Path) -> Path:
+    """Where the files of an image tower are; `tower` as for `with_image_input`.
+
+    Raises:
+        ValueError: there is none.
+    """
+    inner = component_folder(tower, "image_encoder") if (tower / "image_encoder").is_dir() else tower
+    if not (inner / "config.json").is_file():
+        raise ValueError(
+            f"task.image_tower is {str(tower)!r}, which holds no image tower; give a folder of CLIP as transformers "
+            "stores it (for the paper's OpenCLIP ViT-H/14), or a pipeline folder with image_encoder/"
+        )
+    return inner
+
+
+def _read_tower(folder: Path) -> CLIPVisionModel:
+    try:
+        return CLIPVisionModel.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"the image tower in {folder} cannot be loaded: {' '.join(str(error).split())[:200]}"
+        ) from error
+
+
 def save_trained(pipeline: AnyPipeline, folder: Path, sources: dict[str, Path]) -> None:
     """Write the pipeline: the trained networks as they are, the frozen parts as files of where they came from.
 
@@ -139,30 +167,11 @@ def save_trained(pipeline: AnyPipeline, folder: Path, sources: dict[str, Path]) 
         shutil.copytree(source, folder / name)
 
 
-def frozen_sources(start: Path, phase: Phase, tower: Path | None) -> dict[str, Path]:
-    """Where the files of a stage's frozen parts are, by the parts' names.
-
-    Args:
-        start: the pipeline folder that it starts from.
-        tower: a folder with CLIP's image tower as transformers stores it, or one that holds `image_encoder/`, for a
-            start that takes no image.
-
-    Raises:
-        ValueError: the phase needs an image tower, and there is none.
-    """
-    takes_image = PIPELINE_TASKS[read_model_index(start)["_class_name"]] == "i2v"
+def frozen_sources(start: Path, pipeline: AnyPipeline, tower: Path | None) -> dict[str, Path]:
+    """Where the files of a pipeline's frozen parts are."""
     found = {name: component_folder(start, name) for name in FROZEN_PARTS if (start / name).is_dir()}
-    if takes_image or phase not in IMAGE_PHASES:
-        return found
-    if tower is None:
-        raise ValueError(
-            f"phase is {phase!r}, but the start takes no image; give task.image_tower, a folder with "
-            "CLIP's image tower, or start from an image-to-video model"
-        )
-    inner = component_folder(tower, "image_encoder") if (tower / "image_encoder").is_dir() else tower
-    if not (inner / "config.json").is_file():
-        raise ValueError(
-            f"task.image_tower is {str(tower)!r}, which holds no image tower; give a folder of CLIP as transformers "
-            "stores it (for the paper's OpenCLIP ViT-H/14), or a pipeline folder with image_encoder/"
-        )
-    return found | {"image_encoder": inner}
+    if "image_encoder" not in found and isinstance(pipeline, ImageToVideoPipeline):
+        assert tower is not None
+        inner = tower / "image_encoder"
+        found["image_encoder"] = component_folder(tower, "image_encoder") if inner.is_dir() else tower
+    return found

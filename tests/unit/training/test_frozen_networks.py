@@ -11,8 +11,8 @@ from tests.tiny_models import save_tiny_pipeline
 from videocrafter.pipelines.loading import load_pipeline
 from videocrafter.pipelines.model_folder import ModelFolderError
 from videocrafter.training import frozen_networks
-from videocrafter.training.frozen_networks import FrozenNetworks, read_tokenizer
-from videocrafter.training.starting_pipeline import frozen_sources, load_start
+from videocrafter.training.frozen_networks import FrozenNetworks, frozen_folders, read_tokenizer
+from videocrafter.training.starting_pipeline import load_start
 
 CPU = torch.device("cpu")
 PARTS = ("vae", "text_encoder", "image_encoder")
@@ -24,7 +24,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def frozen(start: Path, device: str = "cpu", **changes: object) -> FrozenNetworks:
-    sources = frozen_sources(start, "text_to_video", None)
+    sources = frozen_folders(start, "text_to_video", None)
     return FrozenNetworks(sources, torch.device(device), "fp32", **changes)  # type: ignore[arg-type]
 
 
@@ -66,7 +66,7 @@ def test_reading_them_draws_nothing(start: Path) -> None:
 
 
 def test_they_run_in_the_precision_that_was_asked_for(start: Path) -> None:
-    sources = frozen_sources(start, "text_to_video", None)
+    sources = frozen_folders(start, "text_to_video", None)
     brought = FrozenNetworks(sources, CPU, "bf16").bring()
     assert {parameter.dtype for name in PARTS for parameter in brought[name].parameters()} == {torch.bfloat16}
 
@@ -128,3 +128,17 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     text.write_bytes(image.read_bytes())
     with pytest.raises((ModelFolderError, ValueError), match="text_encoder"):
         networks.bring()
+
+
+def test_the_parts_are_found_without_loading_a_pipeline(start: Path, tmp_path: Path) -> None:
+    text = save_tiny_pipeline(tmp_path / "t2v", image=False)
+    assert set(frozen_folders(start, "text_to_video", None)) == {*PARTS, "tokenizer"}
+    assert set(frozen_folders(text, "image_mapping", None)) == {"vae", "text_encoder", "tokenizer"}
+    assert set(frozen_folders(text, "text_to_video", start)) == {"vae", "text_encoder", "tokenizer"}
+    for tower in (start, start / "image_encoder"):
+        assert frozen_folders(text, "image_mapping", tower)["image_encoder"] == start / "image_encoder"
+    assert frozen_folders(start, "image_to_video", text)["image_encoder"] == start / "image_encoder"
+    with pytest.raises(ValueError, match="which holds no image tower"):
+        frozen_folders(text, "image_to_video", text)
+    with pytest.raises(ModelFolderError, match="is no pipeline folder"):
+        frozen_folders(tmp_path, "text_to_video", None)

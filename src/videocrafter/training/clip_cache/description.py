@@ -98,7 +98,7 @@ def claim_folder(folder: Path, description: CacheDescription, *, may_make: bool)
         except MediaError as error:
             raise CacheError(str(error)) from error
     try:
-        before: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        before: Any = json.loads(file.read_text(encoding="utf-8"))
         if not isinstance(before, dict) or before.get("type") != CacheDescription.__name__:
             raise ValueError("it describes no cache")
         found = changes(before, description)

@@ -28,12 +28,16 @@ from videocrafter.pipelines.model_folder import read_model_index
 from videocrafter.training.clip_cache.config import CacheError
 from videocrafter.training.clip_cache.stage_clips import StageClips
 from videocrafter.training.config import RecipeConfig, StageConfig
-from videocrafter.training.frozen_networks import FrozenNetworks, read_tokenizer
+from videocrafter.training.frozen_networks import (
+    IMAGE_PHASES,
+    FrozenNetworks,
+    frozen_folders,
+    read_tokenizer,
+)
 from videocrafter.training.interruption import StopRequest
 from videocrafter.training.processes import Processes
 from videocrafter.training.progress import Progress
 from videocrafter.training.run import _start_folder
-from videocrafter.training.starting_pipeline import IMAGE_PHASES, frozen_sources
 from videocrafter.training.tasks.clip_diffusion import ClipDiffusionTaskConfig
 
 _LEFT_OUT = "left_out.jsonl"
@@ -179,7 +183,9 @@ def fill_cache(
         )
     config = replace(config, cache=replace(config.cache, fill="missing"))
     tower = None if config.image_tower is None else Path(config.image_tower)
-    sources = frozen_sources(start, config.phase, tower)
+    sources = frozen_folders(start, config.phase, tower)
+    if config.phase in IMAGE_PHASES and "image_encoder" not in sources:
+        raise CacheError(f"phase is {config.phase!r}, but the start takes no image; give task.image_tower")
     frozen = FrozenNetworks(sources, processes.device, config.frozen_weights)
     tokenizer = read_tokenizer(sources["tokenizer"], read_model_index(start)["tokenizer"][1])
     clips = StageClips(config, sources, frozen, tokenizer, processes.device)

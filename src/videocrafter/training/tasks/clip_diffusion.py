@@ -31,7 +31,13 @@ from videocrafter.training.clip_cache.stage_clips import StageClips
 from videocrafter.training.clip_encoding import ConditionFrame, EncodedClips
 from videocrafter.training.diffusion_step import draw_dropped, draw_timesteps
 from videocrafter.training.fixed_clips import ValidationConfig
-from videocrafter.training.frozen_networks import WEIGHT_DTYPES, FrozenNetworks, WeightPrecision
+from videocrafter.training.frozen_networks import (
+    IMAGE_PHASES,
+    WEIGHT_DTYPES,
+    FrozenNetworks,
+    WeightPrecision,
+    frozen_folders,
+)
 from videocrafter.training.lora import LoraTraining, add_lora
 from videocrafter.training.phases import Phase, choose_trained
 from videocrafter.training.randomness import derive_seed, make_generator
@@ -150,17 +156,16 @@ class ClipDiffusionTask:
     ) -> None:
         self.config, self.seed, self.stage_index, self.device = config, seed, stage_index, device
         tower = None if config.image_tower is None else Path(config.image_tower)
-        self._frozen_sources = frozen_sources(start, config.phase, tower)
-        stay = config.cache.folder is None
-        self._frozen = FrozenNetworks(self._frozen_sources, device, config.frozen_weights, stay=stay)
-        self.pipeline = self._starting_pipeline(start)
-        pipeline = self.pipeline
+        parts, stay = frozen_folders(start, config.phase, tower), config.cache.folder is None
+        self._frozen = FrozenNetworks(parts, device, config.frozen_weights, stay=stay)
+        self.pipeline = pipeline = self._starting_pipeline(start)
         self._frozen.belong_to(pipeline)
         self.unet = pipeline.unet
         self.uses_image = isinstance(pipeline, ImageToVideoPipeline)
         self.projector: nn.Module | None = pipeline.image_projector if self.uses_image else None
+        self._frozen_sources = frozen_sources(start, pipeline, tower)
         self._check_sizes()
-        self._clips = StageClips(config, self._frozen_sources, self._frozen, pipeline.tokenizer, device)
+        self._clips = StageClips(config, parts, self._frozen, pipeline.tokenizer, device)
         self.encoder = self._clips.encoder
         self._prepare_trained()
         scheduler = pipeline.scheduler
@@ -336,12 +341,17 @@ class ClipDiffusionTask:
 
     def _starting_pipeline(self, start: Path) -> AnyPipeline:
         config = self.config
-        is_base = config.lora is not None
+        dtype = WEIGHT_DTYPES["fp32" if config.lora is None else config.base_weights]
         frozen = self._frozen.networks
-        dtype = WEIGHT_DTYPES[config.base_weights] if is_base else torch.float32
         pipeline = load_start(start, dtype, frozen)
-        if isinstance(pipeline, TextToVideoPipeline) and "image_encoder" in frozen:
-            pipeline = with_image_input(pipeline, frozen["image_encoder"], config.image_queries)
+        if config.phase in IMAGE_PHASES and isinstance(pipeline, TextToVideoPipeline):
+            if config.image_tower is None:
+                raise ValueError(
+                    f"phase is {config.phase!r}, but the start takes no image; give task.image_tower, a folder with "
+                    "CLIP's image tower, or start from an image-to-video model"
+                )
+            tower = Path(config.image_tower)
+            pipeline = with_image_input(pipeline, tower, config.image_queries, frozen["image_encoder"])
         if config.signal_scale is not None and config.signal_scale != pipeline.config["signal_scale"]:
             with_signal_scale(pipeline, config.signal_scale)
         sampling, cutting = config.data.cutting.sampling, config.data.cutting

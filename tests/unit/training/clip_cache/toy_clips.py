@@ -15,7 +15,7 @@ from videocrafter.data.loader_config import LoaderConfig
 from videocrafter.training.clip_cache.config import CacheConfig
 from videocrafter.training.config import OptimizerConfig, RecipeConfig, StageConfig
 from videocrafter.training.fixed_clips import ValidationConfig
-from videocrafter.training.starting_pipeline import frozen_sources
+from videocrafter.training.frozen_networks import frozen_folders
 from videocrafter.training.tasks.clip_diffusion import ClipDiffusionTaskConfig, SampleConfig
 
 CPU = torch.device("cpu")
@@ -67,4 +67,4 @@ def recipe(start: Path, task: ClipDiffusionTaskConfig, *, num_steps: int = 6, **
 
 def sources_of(start: Path) -> dict[str, Path]:
     """Folders of the frozen parts."""
-    return frozen_sources(start, "text_to_video", None)
+    return frozen_folders(start, "text_to_video", None)
