@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -53,7 +54,6 @@ def cache_command(
     from videocrafter.pipelines.model_folder import ModelFolderError, size_in_bytes
     from videocrafter.training.clip_cache.filling import Thoroughness, fill_caches
     from videocrafter.training.config import SettingsError
-    from videocrafter.training.progress import format_duration
 
     log_to_stderr()
     silence_libraries()
@@ -65,11 +65,9 @@ def cache_command(
     if outcome.is_main:
         folders = ", ".join(f"{folder}, {size_in_bytes(Path(folder)) / 1e6:.3g} MB" for folder in outcome.folders)
         filled = outcome.filled
-        typer.echo(
-            f"{filled.added} cuts added, {filled.found} were there, {filled.left_out} left out, in "
-            f"{format_duration(time.monotonic() - began)}: {folders}",
-            err=True,
-        )
+        took = timedelta(seconds=round(time.monotonic() - began))
+        told = f"{filled.added} cuts added, {filled.found} were there, {filled.left_out} left out"
+        typer.echo(f"{told}, in {took}: {folders}", err=True)
         if not filled.finished:
             typer.echo("Stopped before the end; the same command goes on.", err=True)
     if outcome.signal is not None:

@@ -30,7 +30,7 @@ def test_it_says_what_it_did_how_large_it_is_and_where(start: str, tmp_path: Pat
     command = ["cache", "lora", *CLIPS, "--init", start, "--cache", str(tmp_path / "kept"), *SMALL]
     first = runner.invoke(app, command)
     assert first.exit_code == 0, first.output
-    told = re.search(r"12 cuts added, 0 were there, 0 left out, in \d:\d\d: (.*), ([\d.]+) MB", first.stderr)
+    told = re.search(r"12 cuts added, 0 were there, 0 left out, in \d:\d\d:\d\d: (.*), ([\d.]+) MB", first.stderr)
     assert told is not None, first.stderr
     assert told[1] == str(tmp_path / "kept")
     assert 0 < float(told[2]) < 1

@@ -26,6 +26,7 @@ from videocrafter.data.source import ClipSource
 from videocrafter.data.sources.specs import open_source
 from videocrafter.pipelines.model_folder import read_model_index
 from videocrafter.training.clip_cache.config import CacheError
+from videocrafter.training.clip_cache.progress import FillProgress
 from videocrafter.training.clip_cache.stage_clips import StageClips
 from videocrafter.training.config import RecipeConfig, StageConfig
 from videocrafter.training.frozen_networks import (
@@ -36,7 +37,6 @@ from videocrafter.training.frozen_networks import (
 )
 from videocrafter.training.interruption import StopRequest
 from videocrafter.training.processes import Processes
-from videocrafter.training.progress import Progress
 from videocrafter.training.run import _start_folder
 from videocrafter.training.tasks.clip_diffusion import ClipDiffusionTaskConfig
 
@@ -226,7 +226,8 @@ class _Filling:
 
     def run(self, stop: StopRequest, title: str) -> Filled:
         """Look at every shard that is this process's; encode what is missing."""
-        progress = Progress(title, sum(len(self._shards_of(source)) for source in self._sources), 0)
+        num_shards = sum(len(self._shards_of(source)) for source in self._sources)
+        progress = FillProgress(title, num_shards, shown=self._rank == 0)
         try:
             self._encode_what_is_always_needed()
             for task, label in self._all_missing():
@@ -298,7 +299,7 @@ class _Filling:
         self._decoding.submit(number, task)
         return _UnderWay(task=task, number=number, label=label)
 
-    def _receive(self, progress: Progress, most: int) -> None:
+    def _receive(self, progress: FillProgress, most: int) -> None:
         """Wait until at most so many cuts are under way; encode those that came."""
         while self._under_way and (len(self._under_way) > most or self._under_way[0].task is None):
             first = self._under_way.popleft()
