@@ -229,7 +229,6 @@ class _Filling:
         num_shards = sum(len(self._shards_of(source)) for source in self._sources)
         progress = FillProgress(title, num_shards, shown=self._rank == 0)
         try:
-            self._encode_what_is_always_needed()
             for task, label in self._all_missing():
                 if stop.requested():
                     return self._filled(finished=False)
@@ -237,7 +236,10 @@ class _Filling:
                 self._receive(progress, self._most_under_way)
             while self._under_way and not stop.requested():
                 self._receive(progress, len(self._under_way) - 1)
-            return self._filled(finished=not self._under_way)
+            if self._under_way:
+                return self._filled(finished=False)
+            self._encode_what_is_always_needed()
+            return self._filled(finished=True)
         finally:
             progress.close()
             if self._decoding is not None:
