@@ -46,9 +46,13 @@ SETTINGS = {
     "sample_every": "5",
     "checkpoint_every": "2",
     "optimizer.accumulate": "2",
+    "task.data.image_share": "none",
+    "task.data.num_workers": "1",
     "task.data.cutting.height": "16",
     "task.data.cutting.width": "16",
     "task.data.cutting.sampling.lengths": "4",
+    "task.data.batch_size": "1",
+    "optimizer.warmup_steps": "0",
     "task.data.bad_samples.max_bad_share": "1",
     "task.frozen_weights": "fp32",
     "task.cache.dtype": "fp32",
@@ -109,14 +113,14 @@ def assert_same(one: Path, other: Path) -> None:
 
 @pytest.fixture(scope="module")
 def uncached(folder: Path) -> Path:
-    run(folder, "train", "finetune", "-o", "uncached")
+    run(folder, "train", "t2v-256", "-o", "uncached")
     return folder / "uncached"
 
 
 def test_a_filling_that_was_killed_goes_on_and_then_no_clip_is_needed(folder: Path, uncached: Path) -> None:
-    run(folder, "cache", "finetune", "--cache", "kept", "--num-workers", "1", code=KILLED, status=-9)
+    run(folder, "cache", "t2v-256", "--cache", "kept", "--num-workers", "1", code=KILLED, status=-9)
     assert len(list((folder / "kept").glob("*.safetensors"))) == 1
-    told = run(folder, "cache", "finetune", "--cache", "kept", "--num-workers", "1")
+    told = run(folder, "cache", "t2v-256", "--cache", "kept", "--num-workers", "1")
     counts = re.search(r"(\d+) cuts added, (\d+) were there, (\d+) left out", told)
     assert counts is not None, told
     added, found, left_out = map(int, counts.groups())
@@ -126,7 +130,7 @@ def test_a_filling_that_was_killed_goes_on_and_then_no_clip_is_needed(folder: Pa
     try:
         for clip in contents:
             clip.write_bytes(b"nothing to see")
-        run(folder, "train", "finetune", "--cache", "kept", "-o", "cached", "--set", "stages.*.task.cache.fill=never")
+        run(folder, "train", "t2v-256", "--cache", "kept", "-o", "cached", "--set", "stages.*.task.cache.fill=never")
     finally:
         for clip, content in contents.items():
             clip.write_bytes(content)
@@ -145,7 +149,7 @@ def free_port() -> int:
 def test_two_processes_fill_one_cache(folder: Path) -> None:
     shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     sprites = ["--data", "sprites:?num_clips=5&num_frames=6&height=16&width=16"]
-    arguments = command("cache", "finetune", "--cache", "shared", "--num-workers", "0")
+    arguments = command("cache", "t2v-256", "--cache", "shared", "--num-workers", "0")
     arguments[arguments.index("--data") : arguments.index("--data") + 2] = sprites
     started = [
         subprocess.Popen(

@@ -12,6 +12,7 @@ from videocrafter.cli.main import app
 runner = CliRunner()
 
 SMALL = [
+    *("--set", "stages.*.task.data.image_share=none"),
     *("--set", "stages.*.task.data.cutting.height=16"),
     *("--set", "stages.*.task.data.cutting.width=16"),
     *("--set", "stages.*.task.data.cutting.sampling.lengths=4"),
@@ -27,7 +28,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_it_says_what_it_did_how_large_it_is_and_where(start: str, tmp_path: Path) -> None:
-    command = ["cache", "lora", *CLIPS, "--init", start, "--cache", str(tmp_path / "kept"), *SMALL]
+    command = ["cache", "t2v-256", *CLIPS, "--init", start, "--cache", str(tmp_path / "kept"), *SMALL]
     first = runner.invoke(app, command)
     assert first.exit_code == 0, first.output
     told = re.search(r"12 cuts added, 0 were there, 0 left out, in \d:\d\d:\d\d: (.*), ([\d.]+) MB", first.stderr)
@@ -40,7 +41,7 @@ def test_it_says_what_it_did_how_large_it_is_and_where(start: str, tmp_path: Pat
 
 def test_training_may_name_the_same_folder(start: str, tmp_path: Path) -> None:
     result = runner.invoke(
-        app, ["train", "lora", *CLIPS, "--init", start, "--cache", str(tmp_path / "kept"), "--dry-run"]
+        app, ["train", "t2v-256", *CLIPS, "--init", start, "--cache", str(tmp_path / "kept"), "--dry-run"]
     )
     assert f'"folder": "{tmp_path / "kept"}"' in result.stdout
 
@@ -48,20 +49,26 @@ def test_training_may_name_the_same_folder(start: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["cache", "loras"], "there is no recipe 'loras'; did you mean lora?"),
-        (["cache", "lora", *CLIPS, "--init", "{start}"], "say where it goes with --cache DIR"),
-        (["cache", "lora", *CLIPS, "--cache", "{kept}"], "give --init FOLDER"),
-        (["cache", "lora", "--init", "{start}", "--cache", "{kept}"], "name your clips with --data"),
-        (["cache", "lora", *CLIPS, "--init", "nowhere", "--cache", "{kept}"], "neither a folder nor a model's name"),
-        (["cache", "lora", "--data", "nowhere", "--init", "{start}", "--cache", "{kept}"], "'nowhere' is no folder"),
-        (["cache", "lora", *CLIPS, "--init", "{start}", "--cache", "{file}"], "is a file; give a folder"),
-        (["cache", "lora", *CLIPS, "--init", "{start}", "--cache", "{start}"], "holds no cache"),
-        (["cache", "lora", *CLIPS, "--init", "{start}", "--cache", "{kept}", "--set", "x=1"], "no such setting"),
+        (["cache", "t2v-255"], "there is no recipe 't2v-255'; did you mean t2v-256?"),
+        (["cache", "t2v-256", *CLIPS, "--init", "{start}"], "say where it goes with --cache DIR"),
+        (["cache", "t2v-256", *CLIPS, "--cache", "{kept}"], "give --init FOLDER"),
+        (["cache", "t2v-256", "--init", "{start}", "--cache", "{kept}"], "name your clips with --data"),
+        (
+            ["cache", "t2v-256", *CLIPS, "--init", "nowhere", "--cache", "{kept}"],
+            "neither a folder nor a model's name",
+        ),
+        (
+            ["cache", "t2v-256", "--data", "nowhere", "--init", "{start}", "--cache", "{kept}"],
+            "'nowhere' is no folder",
+        ),
+        (["cache", "t2v-256", *CLIPS, "--init", "{start}", "--cache", "{file}"], "is a file; give a folder"),
+        (["cache", "t2v-256", *CLIPS, "--init", "{start}", "--cache", "{start}"], "holds no cache"),
+        (["cache", "t2v-256", *CLIPS, "--init", "{start}", "--cache", "{kept}", "--set", "x=1"], "no such setting"),
         (["cache", "smoke", "--cache", "{kept}"], "keeps no cache; leave it out"),
         (["train", "smoke", "--cache", "{kept}", "--dry-run"], "keeps no cache; leave it out"),
         (["cache", "smoke"], "makes its own clips"),
         (
-            ["train", "lora", *CLIPS, "--init", "{start}", "--cache", "{kept}", "-o", "{run}"]
+            ["train", "t2v-256", *CLIPS, "--init", "{start}", "--cache", "{kept}", "-o", "{run}"]
             + ["--set", "stages.*.task.cache.fill=never"],
             "there is no cache in",
         ),
@@ -85,7 +92,7 @@ def test_bad_input_is_one_line_and_status_2(start: str, tmp_path: Path, argument
 
 
 def test_a_cache_of_other_size_is_refused_by_name(start: str, tmp_path: Path) -> None:
-    command = ["cache", "lora", *CLIPS, "--init", start, "--cache", str(tmp_path), *SMALL]
+    command = ["cache", "t2v-256", *CLIPS, "--init", start, "--cache", str(tmp_path), *SMALL]
     assert runner.invoke(app, command).exit_code == 0
     result = runner.invoke(app, [*command, "--set", "stages.*.task.data.cutting.height=32"])
     assert result.exit_code == 2
