@@ -20,7 +20,9 @@ TRAIN_COMMANDS = [
     command.replace("\\\n", " ")
     for document in DOCUMENTS
     for command in re.findall(
-        r"^(?:\$ )?(?:.* )?videocrafter train ((?:[^\n]*\\\n)*[^\n`]*)$", document.read_text("utf-8"), re.MULTILINE
+        r"^(?:\$ )?(?:.* )?videocrafter (?:train|cache) ((?:[^\n]*\\\n)*[^\n`]*)$",
+        document.read_text("utf-8"),
+        re.MULTILINE,
     )
 ]
 

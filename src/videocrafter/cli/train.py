@@ -43,6 +43,9 @@ def train_command(
     init: Annotated[
         str | None, typer.Option("--init", help="What to start from: a pipeline folder, or a model's name.")
     ] = None,
+    cache: Annotated[
+        str | None, typer.Option("--cache", help="Folder where latents and text are kept (docs/training.md).")
+    ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", help="Change one setting: stages.low.num_steps=100. Repeatable."),
@@ -73,7 +76,7 @@ def train_command(
 ) -> None:
     """Train a recipe. Ctrl-C saves and stops; the same command goes on."""
     with bad_input():
-        config = _with_start(_with_data(_resolve(recipe, set_ or []), data or []), init)
+        config = with_cache(with_start(with_data(resolve_recipe(recipe, set_ or []), data or []), init), cache)
         seconds = None if stop_after is None else parse_duration(stop_after)
         if output is None and not dry_run:
             raise ValueError("no folder was given; say where the run goes with --output DIR")
@@ -91,7 +94,7 @@ def train_command(
     from videocrafter.training.run import train
     from videocrafter.training.run_folder import RunFolderError
 
-    _log_to_stderr()
+    log_to_stderr()
     silence_libraries()
     with bad_input():
         where = None if device is None else choose_device(device)
@@ -133,7 +136,8 @@ def parse_duration(text: str) -> float:
     return seconds
 
 
-def _resolve(name: str, assignments: list[str]) -> RecipeConfig:
+def resolve_recipe(name: str, assignments: list[str]) -> RecipeConfig:
+    """The recipe of a name, with settings changed."""
     from videocrafter.training.overrides import apply_overrides
     from videocrafter.training.recipes import RECIPES
 
@@ -144,7 +148,7 @@ def _resolve(name: str, assignments: list[str]) -> RecipeConfig:
     return apply_overrides(RECIPES[name](), assignments)
 
 
-def _with_data(config: RecipeConfig, sources: list[str]) -> RecipeConfig:
+def with_data(config: RecipeConfig, sources: list[str]) -> RecipeConfig:
     """The recipe with these sources in every stage."""
     if not sources:
         return config
@@ -158,8 +162,23 @@ def _with_data(config: RecipeConfig, sources: list[str]) -> RecipeConfig:
     return replace(config, stages=tuple(stages))
 
 
-def _with_start(config: RecipeConfig, init: str | None) -> RecipeConfig:
+def with_start(config: RecipeConfig, init: str | None) -> RecipeConfig:
+    """The recipe with another start, if one is given."""
     return config if init is None else replace(config, init=init)
+
+
+def with_cache(config: RecipeConfig, folder: str | None) -> RecipeConfig:
+    """The recipe with this cache in every stage."""
+    if folder is None:
+        return config
+    from videocrafter.training.tasks.clip_diffusion_config import ClipDiffusionTaskConfig
+
+    stages = []
+    for stage in config.stages:
+        if not isinstance(stage.task, ClipDiffusionTaskConfig):
+            raise ValueError(f"--cache is given, but the recipe {config.name!r} keeps no cache; leave it out")
+        stages.append(replace(stage, task=replace(stage.task, cache=replace(stage.task.cache, folder=folder))))
+    return replace(config, stages=tuple(stages))
 
 
 def _can_ask() -> bool:
@@ -198,7 +217,8 @@ class _StderrHandler(logging.Handler):
             sys.stderr.flush()
 
 
-def _log_to_stderr() -> None:
+def log_to_stderr() -> None:
+    """Show the package's log as it is."""
     logger = logging.getLogger("videocrafter")
     if not logger.handlers:
         logger.addHandler(_StderrHandler())

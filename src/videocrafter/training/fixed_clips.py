@@ -6,9 +6,10 @@ import logging
 from dataclasses import dataclass, replace
 
 from videocrafter.data.errors import TooManyBadSamplesError
+from videocrafter.data.known_cuts import CutMemory, FixedCuts
 from videocrafter.data.loader import VideoLoader
 from videocrafter.data.loader_config import LoaderConfig
-from videocrafter.training.clip_encoding import ClipEncoder, EncodedClips
+from videocrafter.training.clip_encoding import EncodedClips, EncodesClips
 
 _log = logging.getLogger(__name__)
 
@@ -35,13 +36,21 @@ class ValidationConfig:
             raise ValueError(f"validation.timesteps is {self.timesteps}; expected numbers from 0 to 999")
 
 
-def fixed_clips(data: LoaderConfig, validation: ValidationConfig, encoder: ClipEncoder) -> list[EncodedClips]:
+def fixed_clips(
+    data: LoaderConfig,
+    validation: ValidationConfig,
+    encoder: EncodesClips,
+    *,
+    cuts: FixedCuts | None = None,
+    memory: CutMemory | None = None,
+) -> list[EncodedClips]:
     """The first clips of each of the validation's sources, one in each, encoded.
 
     Clips that cannot be used are passed over: whether there are too many of them is for training to say.
 
     Args:
         data: how training cuts its samples.
+        cuts, memory: as for a loader.
 
     Raises:
         SourceError: a source cannot be used as described.
@@ -64,7 +73,7 @@ def fixed_clips(data: LoaderConfig, validation: ValidationConfig, encoder: ClipE
     each, more = divmod(validation.num_clips, len(sources))
     found: list[EncodedClips] = []
     for index, source in enumerate(sources[: validation.num_clips]):
-        with VideoLoader(replace(fixed, sources=(source,))) as loader:
+        with VideoLoader(replace(fixed, sources=(source,)), cuts=cuts, memory=memory) as loader:
             try:
                 found += [
                     encoder.encode(batch) for _, batch in zip(range(each + (index < more)), loader, strict=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -22,7 +23,8 @@ from videocrafter.diffusion.schedule import (
 from videocrafter.models.image_projector import ImageProjector
 from videocrafter.pipelines.image_to_video import ImageToVideoPipeline
 from videocrafter.pipelines.loading import load_pipeline
-from videocrafter.pipelines.model_folder import component_folder
+from videocrafter.pipelines.model_folder import component_folder, read_model_index
+from videocrafter.pipelines.settings import GenerationDefaults
 from videocrafter.pipelines.text_to_video import TextToVideoPipeline
 from videocrafter.presets import PRESETS
 from videocrafter.training.phases import Phase
@@ -37,13 +39,18 @@ _OFFICIAL_HEAD_DIM = 64
 _OFFICIAL_PROJECTOR = {"dim": 1024, "depth": 4, "heads": 12}
 
 
-def load_start(folder: Path) -> AnyPipeline:
+def load_start(folder: Path, frozen: Mapping[str, nn.Module] | None = None) -> AnyPipeline:
     """Load the pipeline to start from, in float32: lower precisions of its parts are rounded from that.
+
+    Args:
+        frozen: networks by name that stand in for its own, which are then not read.
 
     Raises:
         ValueError: it is none, is damaged, or predicts something that cannot be trained; one line.
     """
-    pipeline = load_pipeline(folder, dtype=torch.float32)
+    own = read_model_index(folder)
+    given = {name: network for name, network in (frozen or {}).items() if name in own}
+    pipeline = load_pipeline(folder, dtype=torch.float32, given=given)
     pipeline.set_progress_bar_config(disable=True)
     predicts, known = pipeline.scheduler.config.prediction_type, get_args(PredictionType)
     if predicts not in known:
@@ -89,11 +96,17 @@ def with_signal_scale(pipeline: AnyPipeline, b: float) -> None:
     pipeline.register_to_config(signal_scale=b)
 
 
-def fit_for(pipeline: AnyPipeline, phase: Phase, tower: str | None, num_queries: int) -> AnyPipeline:
+def fit_for(
+    pipeline: AnyPipeline,
+    phase: Phase,
+    tower: str | None,
+    num_queries: int,
+    image_encoder: CLIPVisionModel | None = None,
+) -> AnyPipeline:
     """The start of a phase: with an image branch where the phase begins one.
 
     Args:
-        tower, num_queries: as for `with_image_input`.
+        tower, num_queries, image_encoder: as for `with_image_input`.
 
     Raises:
         ValueError: the phase cannot begin with this start.
@@ -111,7 +124,7 @@ def fit_for(pipeline: AnyPipeline, phase: Phase, tower: str | None, num_queries:
             f"phase is {phase!r}, but the start takes no image; give task.image_tower, a folder with CLIP's image "
             "tower, or start from an image-to-video model"
         )
-    return with_image_input(pipeline, tower_folder(tower), num_queries)
+    return with_image_input(pipeline, tower_folder(tower), num_queries, image_encoder)
 
 
 def tower_folder(name: str) -> Path:
@@ -120,7 +133,9 @@ def tower_folder(name: str) -> Path:
     return Path(name) if preset is None or preset.folder is None else preset.folder
 
 
-def with_image_input(pipeline: TextToVideoPipeline, tower: Path, num_queries: int) -> ImageToVideoPipeline:
+def with_image_input(
+    pipeline: TextToVideoPipeline, tower: Path, num_queries: int, image_encoder: CLIPVisionModel | None = None
+) -> ImageToVideoPipeline:
     """An image-to-video pipeline that still is the text-to-video one: its projector is silent.
 
     W'k and W'v start as the text's (see `starting_weights.with_image_branch`).
@@ -128,22 +143,13 @@ def with_image_input(pipeline: TextToVideoPipeline, tower: Path, num_queries: in
     Args:
         tower: a folder with CLIP's image tower as transformers stores it, or one that holds `image_encoder/`.
         num_queries: tokens that an image becomes.
+        image_encoder: stands in for the tower, which is then not read.
 
     Raises:
         ValueError: there is no such tower.
     """
-    inner = component_folder(tower, "image_encoder") if (tower / "image_encoder").is_dir() else tower
-    if not (inner / "config.json").is_file():
-        raise ValueError(
-            f"task.image_tower is {str(tower)!r}, which holds no image tower; give a folder of CLIP as transformers "
-            "stores it (for the paper's OpenCLIP ViT-H/14), or an image-to-video model's folder"
-        )
-    try:
-        image_encoder = CLIPVisionModel.from_pretrained(inner, dtype=torch.float32, local_files_only=True)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise ValueError(
-            f"the image tower in {inner} cannot be loaded: {' '.join(str(error).split())[:200]}"
-        ) from error
+    if image_encoder is None:
+        image_encoder = _read_tower(image_tower_folder(tower))
     context = pipeline.unet.config["context_dim"]
     head = min(_OFFICIAL_HEAD_DIM, context)
     small = {"dim": context, "depth": 2, "heads": context // head}
@@ -171,6 +177,30 @@ def with_image_input(pipeline: TextToVideoPipeline, tower: Path, num_queries: in
     )
     made.set_progress_bar_config(disable=True)
     return made
+
+
+def image_tower_folder(tower: Path) -> Path:
+    """Where the files of an image tower are; `tower` as for `with_image_input`.
+
+    Raises:
+        ValueError: there is none.
+    """
+    inner = component_folder(tower, "image_encoder") if (tower / "image_encoder").is_dir() else tower
+    if not (inner / "config.json").is_file():
+        raise ValueError(
+            f"task.image_tower is {str(tower)!r}, which holds no image tower; give a folder of CLIP as transformers "
+            "stores it (for the paper's OpenCLIP ViT-H/14), or an image-to-video model's folder"
+        )
+    return inner
+
+
+def _read_tower(folder: Path) -> CLIPVisionModel:
+    try:
+        return CLIPVisionModel.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"the image tower in {folder} cannot be loaded: {' '.join(str(error).split())[:200]}"
+        ) from error
 
 
 def save_trained(pipeline: AnyPipeline, folder: Path, sources: dict[str, Path]) -> None:
@@ -211,19 +241,21 @@ def frozen_sources(start: Path, pipeline: AnyPipeline, tower: Path | None) -> di
     return found
 
 
-def with_frames_of(pipeline: AnyPipeline, config: ClipDiffusionTaskConfig) -> ClipDiffusionTaskConfig:
-    """The config with the size and the number of frames that the start recommends, if it asks for them."""
+def with_frames_of(defaults: GenerationDefaults, config: ClipDiffusionTaskConfig) -> ClipDiffusionTaskConfig:
+    """The config with the size and the number of frames that its start recommends, if it asks for them."""
     if not config.frames_like_start:
         return config
-    defaults, cutting = pipeline.generation_defaults, config.data.cutting
+    cutting = config.data.cutting
     sampling = replace(cutting.sampling, lengths=(defaults.num_frames,))
     cutting = replace(cutting, height=defaults.height, width=defaults.width, sampling=sampling)
     return replace(config, frames_like_start=False, data=replace(config.data, cutting=cutting))
 
 
-def prepared(pipeline: AnyPipeline, config: ClipDiffusionTaskConfig) -> AnyPipeline:
+def prepared(
+    pipeline: AnyPipeline, config: ClipDiffusionTaskConfig, image_encoder: CLIPVisionModel | None = None
+) -> AnyPipeline:
     """The start with an image branch, a signal scale and the recommendations that the config asks for."""
-    pipeline = fit_for(pipeline, config.phase, config.image_tower, config.image_queries)
+    pipeline = fit_for(pipeline, config.phase, config.image_tower, config.image_queries, image_encoder)
     if config.signal_scale is not None and config.signal_scale != pipeline.config["signal_scale"]:
         with_signal_scale(pipeline, config.signal_scale)
     sampling, cutting = config.data.cutting.sampling, config.data.cutting

@@ -15,16 +15,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from videocrafter.data.loader import ImageShareError, VideoLoader
+from videocrafter.data.loader import ImageShareError
 from videocrafter.data.sample import VideoBatch
 from videocrafter.diffusion.objective import add_noise, diffusion_loss
 from videocrafter.diffusion.schedule import scale_model_input
 from videocrafter.pipelines.image_to_video import ImageToVideoPipeline
 from videocrafter.training.batch_reader import BatchReader
-from videocrafter.training.clip_encoding import ClipEncoder, EncodedClips
+from videocrafter.training.clip_cache.stage_clips import StageClips
+from videocrafter.training.clip_encoding import EncodedClips
 from videocrafter.training.clip_samples import write_clip_samples
 from videocrafter.training.diffusion_step import draw_dropped, draw_timesteps
-from videocrafter.training.fixed_clips import fixed_clips
+from videocrafter.training.frozen_networks import WEIGHT_DTYPES, FrozenNetworks, frozen_folders
 from videocrafter.training.lora import add_lora
 from videocrafter.training.phases import choose_trained
 from videocrafter.training.randomness import derive_seed, make_generator
@@ -38,8 +39,6 @@ from videocrafter.training.starting_pipeline import (
 )
 from videocrafter.training.tasks.clip_diffusion_config import ClipDiffusionTaskConfig
 
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-
 
 class ClipDiffusionTask:
     """Trains the `VideoUNet` of a pipeline on clips (see `training/task.py` for what each method promises)."""
@@ -50,25 +49,20 @@ class ClipDiffusionTask:
         self, config: ClipDiffusionTaskConfig, start: Path, seed: int, stage_index: int, device: torch.device
     ) -> None:
         self.seed, self.stage_index, self.device = seed, stage_index, device
-        pipeline = load_start(start)
-        self.config = config = with_frames_of(pipeline, config)
-        self.pipeline = pipeline = prepared(pipeline, config)
+        tower = None if config.image_tower is None else tower_folder(config.image_tower)
+        parts, stay = frozen_folders(start, config.phase, tower), config.cache.folder is None
+        self._frozen = FrozenNetworks(parts, device, config.frozen_weights, stay=stay)
+        pipeline = load_start(start, self._frozen.networks)
+        self.config = config = with_frames_of(pipeline.generation_defaults, config)
+        self.pipeline = pipeline = prepared(pipeline, config, self._frozen.networks.get("image_encoder"))
+        self._frozen.belong_to(pipeline)
         self.unet = pipeline.unet
         self.uses_image = isinstance(pipeline, ImageToVideoPipeline)
         self.projector: nn.Module | None = pipeline.image_projector if self.uses_image else None
-        tower = None if config.image_tower is None else tower_folder(config.image_tower)
         self._frozen_sources = frozen_sources(start, pipeline, tower)
         self._check_sizes()
-        self.encoder = ClipEncoder(
-            pipeline.vae,
-            pipeline.tokenizer,
-            pipeline.text_encoder,
-            pipeline.image_encoder if self.uses_image else None,
-            condition_frame=config.condition_frame,
-            chunk=config.encoded_frames,
-        )
-        for network in self.encoder.networks().values():
-            network.to(device, _DTYPES[config.frozen_weights])
+        self._clips = StageClips(config, parts, self._frozen, pipeline.tokenizer, device)
+        self.encoder = self._clips.encoder
         self._prepare_trained()
         self.alphas_cumprod = pipeline.scheduler.alphas_cumprod.float().to(device)
         self.prediction_type = pipeline.scheduler.config.prediction_type
@@ -97,7 +91,7 @@ class ClipDiffusionTask:
             rules = replace(rules, report=str(report_folder / "left_out.jsonl"))
         data = replace(data, seed=derive_seed(self.seed, self.stage_index, data.seed) % 2**32, bad_samples=rules)
         try:
-            loader = VideoLoader(data, rank=rank, world_size=world_size)
+            loader = self._clips.loader(data, rank, world_size)
         except ImageShareError as error:
             fitting = "none" if error.fitting is None else error.fitting
             raise ValueError(f"{error} (--set 'stages.*.task.data.image_share={fitting}')") from error
@@ -119,6 +113,7 @@ class ClipDiffusionTask:
         """Stop the workers."""
         if self._reader is not None:
             self._reader.close()
+        self._clips.close()
 
     def batch(self, step: int, micro_step: int = 0) -> VideoBatch:
         """The next batch of clips or of images."""
@@ -212,9 +207,9 @@ class ClipDiffusionTask:
 
     def write_samples(self, folder: Path) -> None:
         """Write videos of fixed prompts and a sheet of them."""
-        write_clip_samples(
-            self.pipeline, self._validation_clips(), folder, self.config.samples, self.config.data.cutting
-        )
+        clips = self._validation_clips()
+        with self._frozen.at_hand():
+            write_clip_samples(self.pipeline, clips, folder, self.config.samples, self.config.data.cutting)
 
     def save_pipeline(self, folder: Path) -> None:
         """Write the finished pipeline's folder; of a LoRA, the LoRA alone."""
@@ -239,7 +234,7 @@ class ClipDiffusionTask:
 
     def _prepare_trained(self) -> None:
         config = self.config
-        dtype = torch.float32 if config.lora is None else _DTYPES[config.base_weights]
+        dtype = torch.float32 if config.lora is None else WEIGHT_DTYPES[config.base_weights]
         self.unet.to(device=self.device, dtype=dtype, memory_format=torch.channels_last)
         if self.projector is not None:
             self.projector.to(self.device)
@@ -264,5 +259,5 @@ class ClipDiffusionTask:
 
     def _validation_clips(self) -> list[EncodedClips]:
         if self._validation is None:
-            self._validation = fixed_clips(self.config.data, self.config.validation, self.encoder)
+            self._validation = self._clips.fixed()
         return self._validation

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from videocrafter.data.loader_config import LoaderConfig
+from videocrafter.training.clip_cache.config import CacheConfig
 from videocrafter.training.clip_encoding import ConditionFrame
 from videocrafter.training.fixed_clips import ValidationConfig
 from videocrafter.training.lora import LoraTraining
@@ -70,6 +71,7 @@ class ClipDiffusionTaskConfig:
         frozen_weights: precision in which the frozen networks are kept and run.
         base_weights: precision in which the video network is kept beside a LoRA. Without one it is fp32.
         encoded_frames: frames in the autoencoder at once.
+        cache: latents and text computed once.
         validation, samples: what is measured and shown meanwhile.
     """
 
@@ -90,6 +92,7 @@ class ClipDiffusionTaskConfig:
     frozen_weights: WeightPrecision = "bf16"
     base_weights: WeightPrecision = "bf16"
     encoded_frames: int = 8
+    cache: CacheConfig = field(default_factory=CacheConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig, metadata={"harmless": True})
     samples: SampleConfig = field(default_factory=SampleConfig, metadata={"harmless": True})
 
