@@ -16,8 +16,8 @@ def test_a_table_of_runs(cli, folder):
     result = cli("runs", folder, "--metric", "loss", "--metric", "gauge_motion")
     assert result.exit_code == 0
     first, second = (line.split() for line in result.stdout.splitlines() if "first" in line or "second" in line)
-    assert first == ["first", "finished", "2/100", "20", "0.00", "10.0", "2.25", "5"]
-    assert second == ["second", "low", "1/100", "10", "0.00", "10.0", "3.5", "5"]
+    assert first == ["first", "finished", "2/100", "0.00", "10.0", "2.25", "5"]
+    assert second == ["second", "low", "1/100", "0.00", "10.0", "3.5", "5"]
 
 
 def test_a_plot_is_written_and_never_replaced_unasked(cli, folder, tmp_path):

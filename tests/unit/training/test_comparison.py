@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from videocrafter.training.comparison import find_runs, plot_runs, summarise
+from videocrafter.training.comparison import find_runs, summarise
+from videocrafter.training.run_plots import plot_runs
 
 
 def write_run(folder: Path, stages: dict[str, list[tuple[int, int, float]]], finished: bool = False) -> Path:
@@ -74,8 +75,8 @@ def test_a_plot_shows_every_run_that_has_the_metric(tmp_path: Path) -> None:
     write_run(tmp_path / "a", {"low": [(1, 10, 3.0), (2, 20, 2.0)]})
     write_run(tmp_path / "b", {"low": [(1, 10, 3.5), (2, 20, 2.5)]})
     runs = find_runs(tmp_path)
-    plot_runs(runs, "loss", tmp_path / "plot.svg")
+    plot_runs(runs, ["loss"], tmp_path / "plot.svg")
     text = (tmp_path / "plot.svg").read_text()
     assert text.count("clip-path") >= 2
     with pytest.raises(ValueError, match=r"no run has logged 'los'; there is .*loss"):
-        plot_runs(runs, "los", tmp_path / "other.svg")
+        plot_runs(runs, ["los"], tmp_path / "other.svg")
