@@ -48,7 +48,7 @@ class FakeModule(types.ModuleType):
         self.configs: list[dict[str, Any]] = []
         self.first_step = 0
         self.Image = lambda path: ("image", Path(path).name)
-        self.Video = lambda path, format: ("video", Path(path).name, format)
+        self.Video = lambda path, **options: ("video", Path(path).name, options["format"])
 
     def init(self, **options: Any) -> FakeRun:
         self.asked.append(options)

@@ -12,7 +12,9 @@ from videocrafter.training.tracking import Tracker, number, parse_line, read_log
 STAGES = ("low", "high")
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
-anything = st.recursive(scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3))
+anything = st.recursive(
+    scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3)
+)
 whole_lines = st.fixed_dictionaries(
     {"stage": st.sampled_from(STAGES), "step": st.integers(0, 99), "kind": st.sampled_from(["train", "validation"])},
     optional={"loss": st.floats(), "samples": anything, "precision": st.text()},
