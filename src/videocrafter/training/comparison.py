@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from videocrafter.training.tracking import LOG_FILE, number, read_log
 _log = logging.getLogger(__name__)
 
 _DEEPEST = 3
+_MOST = 1e18  # samples or seconds that nobody has
 _NO_LOOK_INTO = ("checkpoints", "stages", "final", "samples", "tensorboard")
 
 
@@ -128,7 +128,7 @@ def summarise(folder: Path, name: str) -> RunSummary:
 def _amount(line: dict[str, Any], key: str) -> float:
     """A number that can be counted with; 0 where there is none."""
     value = number(line, key)
-    return value if value is not None and math.isfinite(value) else 0.0
+    return value if value is not None and 0 <= value < _MOST else 0.0
 
 
 def _last_of_each_stage(training: Sequence[dict[str, Any]], key: str) -> list[float]:

@@ -37,8 +37,8 @@ class DataWaitWarning:
             self._has_warned = True
             _log.warning(
                 "%s, step %d: %.0f %% of the time goes into waiting for data. More decoding processes help "
-                "(--set stages.%s.task.data.num_workers=N; this machine has %d cores), clips on a local disk, and "
-                "clips that are no larger than what is cut out of them.",
+                "(--set stages.%s.task.data.num_workers=N; this machine has %d cores), a cache of what is encoded "
+                "(--cache DIR), or clips on a local disk, no larger than what is cut out of them.",
                 stage,
                 step,
                 100 * sum(self._shares) / _LINES,

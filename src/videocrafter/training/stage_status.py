@@ -15,7 +15,16 @@ from videocrafter.training.tracking import LOG_FILE, number, read_log
 _HISTORY = 120
 _PACE_LINES = 20
 # What is no measurement of the task.
-COUNTERS = ("lr", "samples", "skipped", "samples_per_s", "data_wait_share", "peak_memory_gib", "seconds")
+COUNTERS = (
+    "lr",
+    "samples",
+    "skipped",
+    "loss_scale",
+    "samples_per_s",
+    "data_wait_share",
+    "peak_memory_gib",
+    "seconds",
+)
 
 
 @dataclass(kw_only=True)

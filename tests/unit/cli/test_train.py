@@ -46,6 +46,16 @@ def test_training_says_where_the_model_is(app: typer.Typer, tmp_path: Path) -> N
     assert str(tmp_path / "run" / "final") in result.stderr
 
 
+def test_nobody_follows_but_who_is_asked_to(app: typer.Typer, tmp_path: Path) -> None:
+    command = ["train", "toy", "--output", str(tmp_path / "run"), "--stop-after", "0.001s"]
+    assert runner.invoke(app, [*command, "--track", "none", "--plain"]).exit_code == 0
+    assert not (tmp_path / "run/tensorboard").exists()
+    again = runner.invoke(app, command)
+    assert again.exit_code == 0, again.stderr
+    assert "changed settings" not in again.stderr
+    assert (tmp_path / "run/tensorboard").exists()
+
+
 def test_stop_after_says_how_to_go_on(app: typer.Typer, tmp_path: Path) -> None:
     result = runner.invoke(app, ["train", "toy", "-o", str(tmp_path / "run"), "--stop-after", "0.001s"])
     assert result.exit_code == 0
@@ -62,6 +72,8 @@ def test_stop_after_says_how_to_go_on(app: typer.Typer, tmp_path: Path) -> None:
         (["toy", "--set", "stages.low.num_steps=0"], "num_steps is 0, expected 1 or more"),
         (["toy", "--stop-after", "soon"], "write it as 90s, 30m or 1.5h"),
         (["toy", "--output", "{file}"], "is a file; give a folder"),
+        (["toy", "--output", "{folder}", "--track", "wandbb"], "there is no tracker 'wandbb'; did you mean wandb?"),
+        (["toy", "--output", "{folder}", "--track", "swanlab"], "is not installed: pip install swanlab"),
         (["toy", "--output", "{folder}", "--device", "abacus"], "the device 'abacus' is not available here"),
         (["toy", "--output", "{folder}", "--set", "init=nowhere"], "which is neither a folder nor a model"),
     ],
