@@ -24,7 +24,7 @@ from videocrafter.training.run import train
 from videocrafter.training.tasks.clip_diffusion import ClipDiffusionTask
 from videocrafter.training.tracking import TIMING_KEYS, read_log
 
-STEPS = 6
+STEPS = 4
 
 
 class KilledError(Exception):
@@ -141,7 +141,7 @@ def test_images_and_clips_workers_and_a_precision_that_is_measured(
         "accumulate": 2,
         "precision": "auto",
         "checkpoint_every": 2,
-        "validate_every": 6,
+        "validate_every": 4,
     }
     recipe = clip_recipe(start, f"folder:{folder}", SPRITE_IMAGES, task=task, **settings)
     assert train(recipe, tmp_path / "whole", device="cpu").finished
@@ -149,7 +149,7 @@ def test_images_and_clips_workers_and_a_precision_that_is_measured(
         start, f"folder:{folder}", SPRITE_IMAGES, task={**task, "data": {**data, "num_workers": 2}}, **settings
     )
     output = tmp_path / "broken"
-    lose(4 + 2 * 4 + 1)  # four passes measure the precision
+    lose(4 + 2 * 2 + 1)  # four passes measure the precision
     with pytest.raises(KilledError):
         train(with_workers, output, device="cpu")
     lose(None)
@@ -162,9 +162,9 @@ def test_images_and_clips_workers_and_a_precision_that_is_measured(
 
 def test_a_lora_with_dropout(start: Path, tmp_path: Path, lose: Callable[[int | None], None]) -> None:
     task = {"lora": LoraTraining(rank=2, dropout=0.3), "data": {"batch_size": 1}}
-    recipe = clip_recipe(start, SPRITES, num_steps=STEPS, checkpoint_every=4, task=task)
+    recipe = clip_recipe(start, SPRITES, num_steps=STEPS, checkpoint_every=2, task=task)
     assert train(recipe, tmp_path / "whole", device="cpu").finished
-    lose(5)
+    lose(3)
     with pytest.raises(KilledError):
         train(recipe, tmp_path / "broken", device="cpu")
     lose(None)
