@@ -1,29 +1,36 @@
-"""A full-size VideoCrafter1 checkpoint on this machine: converted, loaded, one denoising step; time and peak memory.
+"""A full-size VideoCrafter1 checkpoint on this machine: converted, loaded, sampled, trained; time and peak memory.
 
     python -m benchmarks.full_size
     python -m benchmarks.full_size --variant i2v_512_v1 --steps 1 --guidance 1
+    python -m benchmarks.full_size --phases lora finetune --height 256 --width 256
 
 The weights are random, which changes neither time nor memory: a file with every key of the released checkpoint is
-written in bfloat16, converted by the product and sampled by its pipeline. Every phase runs in a process of its own,
-so that its peak is its own. Needs about 15 GB of disk.
+written in bfloat16, converted by the product, and sampled by its pipeline or trained by `videocrafter train`, with
+batches of one clip and without averaged weights. Every phase runs in a process of its own, so that its peak is its
+own. A training phase is a whole run, its checkpoint and its result included, but its seconds are those of the last
+step. Needs about 15 GB of disk, and 40 GB for all of training.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.report import Report, add_output_arguments, machine, publish
+from benchmarks.report import Report, add_output_arguments, machine, positive, publish
 
 COLUMNS = ("phase", "seconds", "peak GiB", "not of files, at the end, GiB")
 VARIANTS = ("t2v_512_v1", "t2v_512_v1_early", "t2v_1024_v1", "t2v_512_v2", "i2v_512_v1")
+# Settings of a recipe's stage. Moments in full precision are what 24 GiB do not hold beside all weights.
+TRAINING: dict[str, dict[str, object]] = {"lora": {}, "finetune": {"optimizer.state_dtype": "bf16"}}
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -31,13 +38,20 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         prog="benchmarks.full_size", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--variant", choices=VARIANTS, default="t2v_512_v1")
-    parser.add_argument("--steps", type=int, default=1, help="denoising steps")
+    parser.add_argument("--steps", type=positive, default=1, help="denoising steps")
+    parser.add_argument("--training-steps", type=positive, default=2, help="the last one is timed (%(default)s)")
+    parser.add_argument(
+        "--precision", choices=("bf16", "fp32"), default="bf16", help="of the training steps (%(default)s)"
+    )
     parser.add_argument("--guidance", type=float, default=1.0, help="above 1, a step has two passes")
     parser.add_argument("--frames", type=int, default=16)
     parser.add_argument("--height", type=int, default=320)
     parser.add_argument("--width", type=int, default=512)
     parser.add_argument("--folder", type=Path, help="where the files go; default: a temporary folder")
-    parser.add_argument("--phase", choices=("write", "convert", "denoise"), help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--phases", nargs="+", choices=("denoise", *TRAINING), default=["denoise"], help="what is done with the model"
+    )
+    parser.add_argument("--phase", choices=tuple(PHASES), help=argparse.SUPPRESS)
     add_output_arguments(parser)
     return parser.parse_args(argv)
 
@@ -49,10 +63,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     where = machine()
     with tempfile.TemporaryDirectory(dir=given.folder) as folder:
-        rows = [(phase, *_in_process_of_its_own(phase, argv, Path(folder))) for phase in PHASES]
+        phases = ["write", "convert", *given.phases]
+        rows = [(phase, *_in_process_of_its_own(phase, argv, Path(folder))) for phase in phases]
     settings = {"weights": "random, bfloat16", "variant": given.variant, "frames": given.frames}
-    settings |= {"size": f"{given.width}x{given.height}", "steps": given.steps, "guidance": given.guidance}
-    title = "A full-size checkpoint: written, converted, sampled"
+    settings |= {"size": f"{given.width}x{given.height}"}
+    if "denoise" in given.phases:
+        settings |= {"steps": given.steps, "guidance": given.guidance}
+    if set(TRAINING) & set(given.phases):
+        settings |= {"training steps": given.training_steps, "precision": given.precision}
+    title = "A full-size checkpoint: written, converted, used"
     publish(
         Report(name="full_size", title=title, machine=where, settings=settings, columns=COLUMNS, rows=rows), given
     )
@@ -130,6 +149,47 @@ def _denoise(given: argparse.Namespace) -> dict[str, float]:
     return _measured(started)
 
 
+def _train(recipe: str, given: argparse.Namespace) -> dict[str, float]:
+    """A short run of a recipe, through its command."""
+    from benchmarks.data_loading import make_clips
+    from videocrafter.cli.main import app
+
+    clips, run = given.folder / "clips", given.folder / recipe
+    if not clips.is_dir():
+        clips.mkdir()
+        make_clips(clips, argparse.Namespace(height=360, clips=2, seconds=4, size=given.height))
+    stage = [f"{name}={value}" for name, value in training_settings(recipe, given).items()]
+    options = [option for setting in stage for option in ("--set", f"stages.*.{setting}")]
+    start = ["--init", str(given.folder / "converted"), "--data", f"folder:{clips}"]
+    started = time.perf_counter()
+    command = ["train", recipe, *start, *options, "--output", str(run), "--plain", "--track", "none"]
+    if status := app(command, standalone_mode=False):
+        raise SystemExit(status)
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    done = [0.0, *(line["seconds"] for line in lines if line["kind"] == "train")]
+    shutil.rmtree(run)
+    return _measured(started) | {"seconds": done[-1] - done[-2]}
+
+
+def training_settings(recipe: str, given: argparse.Namespace) -> dict[str, object]:
+    """What a training phase changes of its recipe's stage."""
+    return {
+        "num_steps": given.training_steps,
+        "log_every": 1,
+        "sample_every": 0,
+        "validate_every": 0,
+        "precision": given.precision,
+        "optimizer.accumulate": 1,
+        "ema_decay": 0,
+        "task.frames_like_start": "false",
+        "task.data.cutting.sampling.lengths": given.frames,
+        "task.data.cutting.height": given.height,
+        "task.data.cutting.width": given.width,
+        "task.data.num_workers": 1,
+        **TRAINING[recipe],
+    }
+
+
 def _measured(started: float) -> dict[str, float]:
     """Seconds, and from Linux's books the largest resident set and what of it was not a mapped file."""
     seconds = time.perf_counter() - started
@@ -139,7 +199,9 @@ def _measured(started: float) -> dict[str, float]:
     return {"seconds": seconds, "peak": kib["VmHWM"] / 2**20, "private": kib["RssAnon"] / 2**20}
 
 
-PHASES = {"write": _write, "convert": _convert, "denoise": _denoise}
+PHASES = {"write": _write, "convert": _convert, "denoise": _denoise} | {
+    recipe: partial(_train, recipe) for recipe in TRAINING
+}
 
 
 if __name__ == "__main__":
