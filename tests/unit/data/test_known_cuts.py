@@ -64,8 +64,12 @@ class Memory:
         self.asked: list[str] = []
 
     def keep(self, batch: VideoBatch) -> None:
-        for index, name in enumerate(batch.cuts):
-            pixels = batch.pixels[index]
+        """Keep the cuts that were decoded; of a second epoch some are known when the loader gets to them."""
+        fresh = iter(batch.pixels)
+        for index, (name, known) in enumerate(zip(batch.cuts, batch.known or [None] * len(batch.cuts), strict=True)):
+            if known is not None:
+                continue
+            pixels = next(fresh)
             shape = (pixels.shape[0], *pixels.shape[2:], 3)
             fps = batch.fps[index].item()
             self.kept[name.digest] = KnownCut(
