@@ -192,7 +192,9 @@ def list_files(root: str) -> list[str]:
         else:
             folder = Path(root)
             # A link to nowhere is listed, so that its clip is missed by name.
-            listed = (item for item in folder.rglob("*") if item.is_file() or (item.is_symlink() and not item.exists()))
+            listed = (
+                item for item in folder.rglob("*") if item.is_file() or (item.is_symlink() and not item.exists())
+            )
             found = (item.relative_to(folder) for item in listed)
             names = [item.as_posix() for item in found] if folder.is_dir() else None
     except Exception as error:  # raised by any package behind an address, or for want of it

@@ -99,7 +99,9 @@ class TarShards:
             samples.setdefault(key, {})[suffix] = member
         found = [self._clip(f"{url}#{key}", parts) for key, parts in samples.items()]
         odd = [
-            BrokenClip(key=f"{url}#{name}", reason="unreadable", message=f"{url}#{name} is {what}; it is not followed")
+            BrokenClip(
+                key=f"{url}#{name}", reason="unreadable", message=f"{url}#{name} is {what}; it is not followed"
+            )
             for name, what in listing.odd
             if name.lower().endswith(SUFFIXES[self.kind])
         ]
