@@ -14,8 +14,11 @@ from videocrafter.data.source import SourceConfig
 class LoaderConfig:
     """Sources, batches, order and workers.
 
+    Fields marked `harmless` change nothing of what is drawn: training may go on with other values of them.
+
     Attributes:
         sources: configurations, or lines such as "webvid:/data/train.csv?root=/data&weight=2" (see `parse_source`).
+            A loader needs at least one.
         batch_size: videos per batch of this process.
         image_batch_size: images per batch; None takes as many as videos.
         image_share: the share of batches that are images. None where all sources are of one kind; where both kinds
@@ -33,7 +36,7 @@ class LoaderConfig:
         bad_samples: what happens with samples that cannot be used.
     """
 
-    sources: tuple[str | SourceConfig, ...]
+    sources: tuple[str | SourceConfig, ...] = ()
     batch_size: int = 1
     image_batch_size: int | None = None
     image_share: float | None = None
@@ -41,14 +44,14 @@ class LoaderConfig:
     shuffle: bool = True
     seed: int = 0
     epochs: int | None = None
-    num_workers: int = 2
-    start_method: StartMethod = "spawn"
-    prefetch_batches: int = 2
+    num_workers: int = field(default=2, metadata={"harmless": True})
+    start_method: StartMethod = field(default="spawn", metadata={"harmless": True})
+    prefetch_batches: int = field(default=2, metadata={"harmless": True})
     bad_samples: BadSampleRules = field(default_factory=BadSampleRules)
 
     def __post_init__(self) -> None:
-        if type(self.sources) is not tuple or not self.sources:
-            raise ValueError(f"sources is {self.sources!r}, expected a tuple of at least one source")
+        if type(self.sources) is not tuple:
+            raise ValueError(f"sources is {self.sources!r}, expected a tuple of sources")
         for name, least in (
             ("batch_size", 1),
             ("image_batch_size", 1),

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from diffusers import AutoencoderKL
@@ -18,6 +19,48 @@ from torch import Tensor, nn
 
 FRAMES_AT_ONCE = 8
 """Frames in the network together, unless a caller says otherwise."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Posterior:
+    """What the encoder says of videos: a normal distribution of scaled latents; both ``B C T H W``."""
+
+    mean: Tensor
+    std: Tensor
+
+    def draw(self, generator: torch.Generator | Sequence[torch.Generator] | None = None) -> Tensor:
+        """Latents out of the distribution; one generator for the batch, or one per video.
+
+        Raises ValueError for a number of generators that is neither one nor that of the videos.
+        """
+        noise_BTCHW = _draw_per_video(self.std.transpose(1, 2).shape, generator, self.std)
+        return self.mean + self.std * noise_BTCHW.transpose(1, 2)
+
+
+def encode_posterior(vae: AutoencoderKL, pixels_BTCHW: Tensor, *, chunk: int = FRAMES_AT_ONCE) -> Posterior:
+    """Encode videos frame by frame into distributions of scaled latents (f is :func:`spatial_factor`).
+
+    At most ``chunk`` frames are in the network at once; the result does not depend on it. Computes and returns in
+    the autoencoder's dtype; pixels must be on its device.
+
+    Raises ValueError for another number of dimensions, a size that is no multiple of f, or a chunk below 1.
+    """
+    if pixels_BTCHW.ndim != 5:
+        raise ValueError(f"pixels must be B T C H W, but have shape {tuple(pixels_BTCHW.shape)}")
+    num_videos, num_frames, _, height, width = pixels_BTCHW.shape
+    factor = spatial_factor(vae)
+    if height % factor or width % factor:
+        raise ValueError(f"height and width must be multiples of {factor}, but are {height} and {width}")
+    frames_FCHW = to_patches(vae, pixels_BTCHW.flatten(0, 1).to(vae.dtype))
+    moments_FCHW = _in_chunks(lambda part: vae.encode(part).latent_dist.parameters, frames_FCHW, chunk)
+    mean_FCHW, logvar_FCHW = moments_FCHW.chunk(2, dim=1)
+    std_FCHW = torch.exp(0.5 * logvar_FCHW.clamp(-30.0, 20.0))
+    scaled_FCHW = (mean_FCHW - (vae.config.shift_factor or 0.0)) * vae.config.scaling_factor
+    mean, std = (
+        part.unflatten(0, (num_videos, num_frames)).transpose(1, 2).contiguous()
+        for part in (scaled_FCHW, std_FCHW * vae.config.scaling_factor)
+    )
+    return Posterior(mean=mean, std=std)
 
 
 def encode_video(
@@ -38,21 +81,8 @@ def encode_video(
     Raises ValueError for another number of dimensions, a size that is no multiple of f, a chunk below 1, or
     a number of generators that is neither one nor that of the videos.
     """
-    if pixels_BTCHW.ndim != 5:
-        raise ValueError(f"pixels must be B T C H W, but have shape {tuple(pixels_BTCHW.shape)}")
-    num_videos, num_frames, _, height, width = pixels_BTCHW.shape
-    factor = spatial_factor(vae)
-    if height % factor or width % factor:
-        raise ValueError(f"height and width must be multiples of {factor}, but are {height} and {width}")
-    frames_FCHW = to_patches(vae, pixels_BTCHW.flatten(0, 1).to(vae.dtype))
-    moments_FCHW = _in_chunks(lambda part: vae.encode(part).latent_dist.parameters, frames_FCHW, chunk)
-    latents_FCHW, logvar_FCHW = moments_FCHW.chunk(2, dim=1)
-    if sample:
-        std_FCHW = torch.exp(0.5 * logvar_FCHW.clamp(-30.0, 20.0))
-        noise = _draw_per_video((num_videos, num_frames, *std_FCHW.shape[1:]), generator, std_FCHW)
-        latents_FCHW = latents_FCHW + std_FCHW * noise.flatten(0, 1)
-    scaled_FCHW = (latents_FCHW - (vae.config.shift_factor or 0.0)) * vae.config.scaling_factor
-    return scaled_FCHW.unflatten(0, (num_videos, num_frames)).transpose(1, 2).contiguous()
+    posterior = encode_posterior(vae, pixels_BTCHW, chunk=chunk)
+    return posterior.draw(generator) if sample else posterior.mean
 
 
 def decode_video(vae: AutoencoderKL, latents_BCTHW: Tensor, *, chunk: int = FRAMES_AT_ONCE) -> Tensor:

@@ -82,7 +82,7 @@ class VideoPipeline(VideoLoraMixin, DiffusionPipeline):
             dtype = kwargs.get("torch_dtype", kwargs.get("dtype"))
             for name, shared in shared_components(folder).items():
                 if name not in kwargs:
-                    given[name] = _load_component(index[name], shared, dtype)
+                    given[name] = load_component(index[name], shared, dtype)
         pipeline = super().from_pretrained(pretrained_model_name_or_path, **given)
         if folder.is_dir():
             for name in ("unet", "image_projector", "text_encoder", "image_encoder"):
@@ -319,14 +319,14 @@ class VideoPipeline(VideoLoraMixin, DiffusionPipeline):
                 guidance_interval=request.guidance_interval,
                 eta=request.eta,
                 image_scale=image_scale,
-                input_scale=self._input_scale(),
+                input_scale=self.input_scale(),
                 generators=request.generators,
                 on_step=on_step,
                 on_estimate=None if on_step_end is None else on_estimate,
                 first_step=first_step,
             )
 
-    def _input_scale(self) -> Tensor | None:
+    def input_scale(self) -> Tensor | None:
         """n_t of a signal-scaled model, [training timesteps]; None for all others."""
         scale = self.config["signal_scale"]
         if scale is None:
@@ -340,7 +340,7 @@ class VideoPipeline(VideoLoraMixin, DiffusionPipeline):
         return torch.cat([decode_video(self.vae, one.to(self.vae.dtype)) for one in latents.split(1)])
 
 
-def _load_component(named: tuple[str, str], folder: Path, dtype: torch.dtype | None) -> Any:
+def load_component(named: tuple[str, str], folder: Path, dtype: torch.dtype | None) -> Any:
     """One part from a folder of its own; `named` is its library and class, as in a `model_index.json`."""
     library, name = named
     if library not in ("diffusers", "transformers"):

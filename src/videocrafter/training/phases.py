@@ -6,9 +6,10 @@ from typing import Literal
 
 from torch import nn
 
-Phase = Literal["text_to_video", "image_alignment", "image_mapping", "image_to_video"]
+Phase = Literal["text_to_video", "temporal_only", "image_alignment", "image_mapping", "image_to_video"]
 
 _TEXT_MAPPING = ("cross_attention.to_k.", "cross_attention.to_v.")
+_TEMPORAL = ("temporal", "temporal_in", "fps_embedding", "frame_text_embedding")
 _IMAGE_MAPPING = ("cross_attention.to_k_image.", "cross_attention.to_v_image.")
 
 
@@ -18,7 +19,8 @@ def choose_trained(network: nn.Module, projector: nn.Module | None, phase: Phase
     Args:
         network: the video network.
         projector: the image projector, where there is one.
-        phase: "text_to_video" trains the whole network; "image_alignment" the projector alone; "image_mapping" the
+        phase: "text_to_video" trains the whole network; "temporal_only" what only clips use:
+            the temporal layers and the fps embedding; "image_alignment" the projector alone; "image_mapping" the
             projector and W'k, W'v; "image_to_video" all of the network but the mappings of text and image.
     """
     for name, parameter in network.named_parameters():
@@ -26,6 +28,8 @@ def choose_trained(network: nn.Module, projector: nn.Module | None, phase: Phase
         is_text_mapping = any(part in name for part in _TEXT_MAPPING)
         if phase == "text_to_video":
             learns = True
+        elif phase == "temporal_only":
+            learns = any(part in _TEMPORAL for part in name.split("."))
         elif phase == "image_alignment":
             learns = False
         elif phase == "image_mapping":

@@ -8,6 +8,7 @@ run uses the same arithmetic, on whatever machine it goes on.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Literal
@@ -16,9 +17,14 @@ import torch
 
 from videocrafter.training.config import Precision, SettingsError
 from videocrafter.training.randomness import make_generator, seed_global_generators
-from videocrafter.training.task import Batch, Task
+from videocrafter.training.task import Batch, ReadsInOrder, Task
 
-ChosenPrecision = Literal["fp32", "bf16"]
+ChosenPrecision = Literal["fp32", "bf16", "fp16"]
+DTYPES: dict[ChosenPrecision, torch.dtype] = {
+    "fp32": torch.float32,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+}
 
 _NUM_TIMED_BATCHES = 3
 _NUM_REPEATS = 2
@@ -39,26 +45,38 @@ def autocast(device: torch.device, precision: ChosenPrecision) -> AbstractContex
     """Context in which the forward pass runs."""
     if precision == "fp32":
         return nullcontext()
-    return torch.autocast(device.type, dtype=torch.bfloat16)
+    return torch.autocast(device.type, dtype=DTYPES[precision])
 
 
-def choose_precision(wanted: Precision, task: Task, device: torch.device) -> PrecisionChoice:
+def choose_precision(
+    wanted: Precision, task: Task, device: torch.device, micro_step: int = 0, *, fits: bool = True
+) -> PrecisionChoice:
     """Settle `wanted` for `task` on `device`. Weights, buffers and gradients are left as they were.
+
+    Args:
+        micro_step: the first pass of a step that this process makes.
+        fits: whether the task can be timed before its networks are sharded. If not, "auto" is bf16 on a GPU.
 
     Raises:
         SettingsError: bf16 is wanted and the device has none.
     """
     has_bf16 = device.type != "cuda" or torch.cuda.is_bf16_supported()
     if wanted == "bf16" and not has_bf16:
-        raise SettingsError("precision is 'bf16', which this GPU does not support; use 'fp32' or 'auto'")
+        raise SettingsError("precision is 'bf16', which this GPU does not support; use 'fp16', 'fp32' or 'auto'")
     if wanted != "auto":
         return PrecisionChoice(precision=wanted)
-    if not has_bf16:
+    if not has_bf16 or (not fits and device.type == "cpu"):
         return PrecisionChoice(precision="fp32")
+    if not fits:
+        return PrecisionChoice(precision="bf16")
     # Layers such as batch norm update buffers in the forward pass.
     buffers = [buffer for module in task.modules().values() for buffer in module.buffers()]
     before = [buffer.clone() for buffer in buffers]
-    fp32_seconds, bf16_seconds = _time_both(task, device)
+    # Data that can only be read in order must not be read beyond the first pass of training.
+    num_batches = 1 if isinstance(task, ReadsInOrder) else _NUM_TIMED_BATCHES
+    fp32_seconds, bf16_seconds = _time_both(
+        [task.batch(step, micro_step) for step in range(num_batches)], task, device
+    )
     for buffer, value in zip(buffers, before, strict=True):
         buffer.copy_(value)
     faster = fp32_seconds / bf16_seconds >= _SPEEDUP_NEEDED
@@ -67,7 +85,7 @@ def choose_precision(wanted: Precision, task: Task, device: torch.device) -> Pre
     )
 
 
-def _time_both(task: Task, device: torch.device) -> tuple[float, float]:
+def _time_both(batches: Sequence[Batch], task: Task, device: torch.device) -> tuple[float, float]:
     """Mean seconds of a forward and backward pass in fp32 and in bf16.
 
     Batches differ (images, clips), so several are timed. Each is timed twice and its shorter time counts,
@@ -75,14 +93,13 @@ def _time_both(task: Task, device: torch.device) -> tuple[float, float]:
     """
     totals = {"fp32": 0.0, "bf16": 0.0}
     precisions: tuple[ChosenPrecision, ...] = ("fp32", "bf16")
-    for step in range(_NUM_TIMED_BATCHES):
-        batch = task.batch(step, 0)
+    for step, batch in enumerate(batches):
         times: dict[str, list[float]] = {"fp32": [], "bf16": []}
         for _ in range(_NUM_REPEATS):
             for precision in precisions:
                 times[precision].append(_seconds_of_pass(task, batch, step, device, precision))
         for precision in precisions:
-            totals[precision] += min(times[precision]) / _NUM_TIMED_BATCHES
+            totals[precision] += min(times[precision]) / len(batches)
     return totals["fp32"], totals["bf16"]
 
 

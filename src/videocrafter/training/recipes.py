@@ -1,4 +1,4 @@
-"""The recipes: a run's whole configuration as a Python value, by name.
+"""The recipes: a run's whole configuration as a Python value, by name. Here are the miniature's own.
 
 Run one with `videocrafter train NAME --output DIR`, and change single values with `--set`. `runs/tiny.sh` is the
 whole story of the shipped model.
@@ -16,6 +16,16 @@ from videocrafter.training.tasks.autoencoder import AutoencoderTaskConfig
 from videocrafter.training.tasks.contrastive import ContrastiveTaskConfig
 from videocrafter.training.tasks.judge import JudgeTaskConfig
 from videocrafter.training.tasks.video_diffusion import VideoDiffusionTaskConfig
+from videocrafter.training.video_recipes import (
+    finetune,
+    i2v_512,
+    lora,
+    overfit_one_clip,
+    t2v_256,
+    t2v_512,
+    t2v_1024,
+    temporal_only,
+)
 
 _GATE_MOTIONS = ("left", "right", "up", "down", "growing", "shrinking", "spinning", "still")
 
@@ -249,5 +259,13 @@ RECIPES: dict[str, Callable[[], RecipeConfig]] = {
     "tiny-i2v": tiny_i2v,
     "tiny-judge": tiny_judge,
     "smoke": smoke,
+    "t2v-256": t2v_256,
+    "t2v-512": t2v_512,
+    "t2v-1024": t2v_1024,
+    "i2v-512": i2v_512,
+    "finetune": finetune,
+    "lora": lora,
+    "temporal-only": temporal_only,
+    "overfit-one-clip": overfit_one_clip,
 }
 """Every recipe by its command-line name."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -69,19 +70,36 @@ def starting_network(start: Path | None, config: Mapping[str, Any], *, image_bra
     trained = VideoUNet.from_pretrained(start / "unet", torch_dtype=torch.float32)
     if not image_branch or trained.config["image_cross_attention"]:
         return trained
-    network = VideoUNet(**config, image_cross_attention=True)
-    weights = trained.state_dict()
-    for name in network.state_dict().keys() - weights.keys():
-        # The image branch starts with the text's mappings: what the network understands already. Then only the
-        # projector has to learn to speak, and every layer tells it how.
-        of_text = name.replace("to_k_image", "to_k").replace("to_v_image", "to_v")
-        if of_text not in weights:
-            raise ValueError(f"the network in {start} lacks {name}; give both stages the same task.network")
-        weights[name] = weights[of_text].clone()
     try:
-        network.load_state_dict(weights)
+        return with_image_branch(trained, config)
     except RuntimeError as error:
         raise ValueError(f"the network in {start} is not the one of this stage's task.network: {error}") from error
+    except KeyError as error:
+        raise ValueError(f"the network in {start} lacks {error}; give both stages the same task.network") from error
+
+
+def with_image_branch(trained: VideoUNet, config: Mapping[str, Any] | None = None) -> VideoUNet:
+    """A copy of a network with an image branch that knows what the text's branch knows.
+
+    W'k and W'v start as the text's mappings: what the network understands already. Then only the projector has to
+    learn to speak, and every layer tells it how.
+
+    Args:
+        config: of the new network but for the branch; None takes that of `trained`.
+
+    Raises:
+        KeyError: `trained` lacks a mapping that the new network needs.
+        RuntimeError: the configs do not fit.
+    """
+    if config is None:
+        names = inspect.signature(VideoUNet.__init__).parameters
+        config = {name: value for name, value in trained.config.items() if name in names}
+    network = VideoUNet(**{**config, "image_cross_attention": True})
+    weights = trained.state_dict()
+    for name in network.state_dict().keys() - weights.keys():
+        of_text = name.replace("to_k_image", "to_k").replace("to_v_image", "to_v")
+        weights[name] = weights[of_text].clone()
+    network.load_state_dict(weights)
     return network
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 if TYPE_CHECKING:
     import torch
@@ -58,6 +58,51 @@ class Task(Protocol):
 
     def save_pipeline(self, folder: Path) -> None:
         """Write a folder (it exists, empty) that the pipelines load. Called with averaged weights."""
+
+
+@runtime_checkable
+class ReadsInOrder(Protocol):
+    """What a task also has whose data can only be read one batch after the other, such as files.
+
+    Its `batch` is asked for a (step, micro step) behind the ones before, or for the last one again.
+    """
+
+    def open_data(self, rank: int, world_size: int, report_folder: Path) -> None:
+        """Begin to read, as one process of several; called once, before anything else of the data.
+
+        Args:
+            report_folder: where the record of samples that cannot be used is written.
+
+        Raises:
+            ValueError: the data cannot be used as described.
+        """
+
+    def data_state(self) -> dict[str, Any]:
+        """Where this process's data go on behind the last batch that was asked for, as JSON values."""
+
+    def load_data_states(self, states: Sequence[dict[str, Any]]) -> None:
+        """Go on where these were taken: one of each process, of any number of them. Before the first batch.
+
+        Raises:
+            ValueError: they are of other data.
+        """
+
+    def close_data(self) -> None:
+        """Stop what reads."""
+
+
+@runtime_checkable
+class MayBeSharded(Protocol):
+    """What a task also has whose networks may be shared out over processes.
+
+    Such a network is used by calling it, in all processes alike and for the same kind of batch; `save_pipeline` runs
+    none. `validate` and `write_samples` then run in every process and must do the same there.
+
+    Attributes:
+        shardable_modules: names in `modules` of networks that are worth it.
+    """
+
+    shardable_modules: Sequence[str]
 
 
 class TaskConfig(Protocol):

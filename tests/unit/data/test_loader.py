@@ -227,7 +227,7 @@ def test_a_position_is_loaded_before_the_first_batch_or_not_at_all() -> None:
         ({"image_share": 0.0}, "the image sources would never be used"),
         ({"image_share": 1.0}, "the video sources would never be used"),
         ({"sources": (StubConfig(),), "image_share": 0.5}, "all sources are of videos"),
-        ({"sources": ()}, "at least one source"),
+        ({"sources": ()}, "expected at least one"),
         ({"sources": "folder:/data"}, "expected a tuple"),
         ({"batch_size": 0}, "batch_size is 0"),
         ({"num_workers": -1}, "num_workers is -1"),

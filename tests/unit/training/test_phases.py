@@ -38,3 +38,13 @@ def test_a_network_without_an_image_branch_needs_no_projector() -> None:
     network: nn.Module = tiny_pipeline(image=False).unet
     choose_trained(network, None, "text_to_video")
     assert all(parameter.requires_grad for parameter in network.parameters())
+
+
+def test_what_only_clips_use_learns_alone() -> None:
+    network = tiny_pipeline(image=True).unet
+    choose_trained(network, None, "temporal_only")
+    learning = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
+    assert {name for name in learning if "temporal" not in name} == {
+        name for name, _ in network.named_parameters() if name.startswith(("fps_embedding", "frame_text_embedding"))
+    }
+    assert all(name in learning for name, _ in network.named_parameters() if "temporal" in name)

@@ -30,6 +30,7 @@ from videocrafter.pipelines.image_to_video import ImageToVideoPipeline
 from videocrafter.pipelines.knowledge import Knowledge
 from videocrafter.pipelines.settings import GenerationDefaults
 from videocrafter.pipelines.text_to_video import TextToVideoPipeline
+from videocrafter.training.diffusion_step import draw_dropped, draw_timesteps
 from videocrafter.training.gauges import gauge_scripts, wrong_image_gauge, wrong_word_gauges
 from videocrafter.training.latent_clips import LatentClips, LatentClipSource
 from videocrafter.training.miniature import MiniatureNetwork, NoiseConfig
@@ -106,6 +107,8 @@ class VideoDiffusionTaskConfig:
 class VideoDiffusionTask:
     """Trains a `VideoUNet` in latent space (see `training/task.py` for what each method promises)."""
 
+    shardable_modules = ("unet",)
+
     def __init__(
         self,
         config: VideoDiffusionTaskConfig,
@@ -166,13 +169,9 @@ class VideoDiffusionTask:
         if self.config.phase == "image_alignment":
             return self._alignment_loss(batch, generator)
         count = len(batch)
-        # Stratified: the batch covers all noise levels evenly, so that its loss varies less.
-        order = torch.randperm(count, generator=generator, device=self.device)
-        offsets = torch.rand(count, generator=generator, device=self.device)
-        shares = ((order + offsets) / count) ** self.config.timestep_power
-        levels = len(self.alphas_cumprod)
-        # An offset just below 1 is rounded up, and there is no level beyond the last.
-        timestep_B = (shares * levels).long().clamp(max=levels - 1)
+        timestep_B = draw_timesteps(
+            count, len(self.alphas_cumprod), generator, self.device, self.config.timestep_power
+        )
         noise = torch.randn(batch.latents.shape, generator=generator, device=self.device)
         captions, drops_image = self._drop_conditions(batch, generator)
         image_BQD = self._image_context(batch, drops_image)
@@ -285,27 +284,30 @@ class VideoDiffusionTask:
         image_BQD: Tensor | None,
     ) -> Tensor:
         alphas_B = self.alphas_cumprod[timestep_B]
-        noisy = add_noise(latents, noise, alphas_B)
         with torch.no_grad():
             text_BLD = encode_text(self.tokenizer, self.text_encoder, captions)
-        prediction = self.unet(noisy, timestep_B, text_BLD, fps_B, image_BQD)
+        prediction = self.unet(add_noise(latents, noise, alphas_B), timestep_B, text_BLD, fps_B, image_BQD)
         return diffusion_loss(prediction.float(), latents, noise, alphas_B, self.config.noise.prediction_type)
 
     def _drop_conditions(self, batch: LatentClips, generator: torch.Generator) -> tuple[list[str], Tensor]:
         """Captions with some dropped, and which images are dropped, for classifier-free guidance."""
         config = self.config
-        draw_B = torch.rand(len(batch), generator=generator, device=self.device)
-        either = config.text_dropout + config.both_dropout
-        drops_text = draw_B < either
-        drops_image = (draw_B >= config.text_dropout) & (draw_B < either + config.image_dropout)
+        dropped = draw_dropped(
+            len(batch),
+            generator,
+            self.device,
+            text=config.text_dropout,
+            image=config.image_dropout,
+            both=config.both_dropout,
+        )
         names_motion_only = torch.rand(len(batch), generator=generator, device=self.device) < config.motion_captions
         captions = [
             "" if drop else (_names_motion_only(script) if short else script.caption)
             for script, drop, short in zip(
-                batch.scripts, drops_text.tolist(), names_motion_only.tolist(), strict=True
+                batch.scripts, dropped.text.tolist(), names_motion_only.tolist(), strict=True
             )
         ]
-        return captions, drops_image
+        return captions, dropped.image
 
     def _image_context(self, batch: LatentClips, drops_image: Tensor) -> Tensor | None:
         if self.projector is None or batch.image_tokens is None:
@@ -351,7 +353,7 @@ class VideoDiffusionTask:
         )
 
     def _pipeline(self) -> TextToVideoPipeline | ImageToVideoPipeline:
-        world, config = self.config.world, self.config
+        config, world = self.config, self.config.world
         defaults = GenerationDefaults(
             num_frames=world.num_frames,
             height=world.height,

@@ -1,0 +1,153 @@
+"""Clips as the video network learns from them: what the frozen networks make of pixels and captions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol
+
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor, nn
+from transformers import CLIPTextModel, CLIPVisionModel, PreTrainedTokenizerBase
+
+from videocrafter.data.sample import VideoBatch
+from videocrafter.models.autoencoder import Posterior, encode_posterior
+from videocrafter.models.image_encoder import encode_image, null_image
+from videocrafter.models.text_encoder import encode_text
+from videocrafter.training.randomness import derive_seed
+
+ConditionFrame = Literal["first", "random"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodedClips:
+    """B clips, or images, without need of the frozen networks.
+
+    Attributes:
+        latents: the autoencoder's posterior, scaled, [B, C, T, H, W].
+        text: [B, L, D] tokens of the captions.
+        fps: [B] frames per second.
+        image_tokens: [B, M, D] of one frame of each clip, unprojected; None without an image branch.
+        captions, keys: as in `VideoBatch`.
+    """
+
+    latents: Posterior
+    text: Tensor
+    fps: Tensor
+    image_tokens: Tensor | None
+    captions: tuple[str, ...]
+    keys: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @property
+    def num_frames(self) -> int:
+        """Frames per clip; 1 for images."""
+        return self.latents.mean.shape[2]
+
+    def to(self, device: torch.device) -> EncodedClips:
+        """The same on a device, in float32."""
+        return replace(
+            self,
+            latents=Posterior(
+                mean=self.latents.mean.to(device, torch.float32), std=self.latents.std.to(device, torch.float32)
+            ),
+            text=self.text.to(device, torch.float32),
+            fps=self.fps.to(device),
+            image_tokens=None if self.image_tokens is None else self.image_tokens.to(device, torch.float32),
+        )
+
+
+class EncodesClips(Protocol):
+    """Whoever makes clips of batches."""
+
+    def encode(self, batch: VideoBatch) -> EncodedClips:
+        """Encode clips."""
+
+
+class ClipEncoder:
+    """The frozen networks in front of the video network.
+
+    Args:
+        image_encoder: None without an image branch.
+        condition_frame: which frame of a clip is its image. "random" draws one for each clip, by its key, so that
+            the image says what is shown and not how the clip begins.
+        chunk: frames in the autoencoder at once.
+    """
+
+    def __init__(
+        self,
+        vae: AutoencoderKL,
+        tokenizer: PreTrainedTokenizerBase,
+        text_encoder: CLIPTextModel,
+        image_encoder: CLIPVisionModel | None = None,
+        *,
+        condition_frame: ConditionFrame = "random",
+        chunk: int = 8,
+    ) -> None:
+        self.vae, self.tokenizer, self.text_encoder, self.image_encoder = vae, tokenizer, text_encoder, image_encoder
+        self._condition_frame, self._chunk = condition_frame, chunk
+        for network in self.networks().values():
+            network.requires_grad_(False).eval()
+        self._null_text: Tensor | None = None
+        self._null_image: Tensor | None = None
+
+    def networks(self) -> dict[str, nn.Module]:
+        """The frozen networks by their name in a pipeline folder."""
+        found: dict[str, nn.Module] = {"vae": self.vae, "text_encoder": self.text_encoder}
+        if self.image_encoder is not None:
+            found["image_encoder"] = self.image_encoder
+        return found
+
+    @torch.no_grad()
+    def encode(self, batch: VideoBatch, text_BLD: Tensor | None = None) -> EncodedClips:
+        """Encode clips, each by itself: what a clip gives does not depend on its batch but for rounding.
+
+        Args:
+            text_BLD: tokens of the captions, where they are known.
+        """
+        device = self.vae.device
+        pixels = batch.pixels.to(device)
+        # In their own precision: what a cache holds must not depend on how the video network is trained.
+        with torch.autocast(device.type, enabled=False):
+            return EncodedClips(
+                latents=encode_posterior(self.vae, pixels, chunk=self._chunk),
+                text=self.encode_captions(batch.captions) if text_BLD is None else text_BLD,
+                fps=batch.fps.to(device),
+                image_tokens=self._image_tokens(pixels, batch.keys),
+                captions=batch.captions,
+                keys=batch.keys,
+            ).to(device)
+
+    @torch.no_grad()
+    def encode_captions(self, captions: Sequence[str]) -> Tensor:
+        """Text tokens [B, L, D]."""
+        with torch.autocast(self.text_encoder.device.type, enabled=False):
+            return encode_text(self.tokenizer, self.text_encoder, captions)
+
+    def null_text(self) -> Tensor:
+        """Tokens [1, L, D] of the empty caption."""
+        if self._null_text is None:
+            self._null_text = self.encode_captions([""]).float()
+        return self._null_text
+
+    @torch.no_grad()
+    def null_image(self) -> Tensor:
+        """Tokens [1, M, D] of the unconditional image, unprojected."""
+        assert self.image_encoder is not None
+        if self._null_image is None:
+            with torch.autocast(self.image_encoder.device.type, enabled=False):
+                self._null_image = encode_image(self.image_encoder, null_image(1, self.image_encoder)).float()
+        return self._null_image
+
+    def _image_tokens(self, pixels_BTCHW: Tensor, keys: Sequence[str]) -> Tensor | None:
+        if self.image_encoder is None:
+            return None
+        count, num_frames = pixels_BTCHW.shape[:2]
+        chosen = [0] * count
+        if self._condition_frame == "random":
+            chosen = [derive_seed("condition frame", key) % num_frames for key in keys]
+        frames_BCHW = pixels_BTCHW[torch.arange(count, device=pixels_BTCHW.device), torch.tensor(chosen)]
+        return encode_image(self.image_encoder, frames_BCHW)

@@ -1,0 +1,71 @@
+"""A LoRA to train: which layers get one, and how large it is (Hu et al. 2021)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import nn
+
+LoraLayers = Literal["attention", "temporal", "spatial", "all"]
+
+_PROJECTIONS = r"(?:to_q|to_k|to_v|to_out)"
+_PATTERNS: dict[str, str] = {
+    "attention": rf".*\.{_PROJECTIONS}",
+    "temporal": rf"(?:.*\.temporal|temporal_in)\..*\.{_PROJECTIONS}",
+    "spatial": rf".*\.spatial\..*\.{_PROJECTIONS}",
+    "all": rf".*\.(?:{_PROJECTIONS}|linear_in|linear_out|proj_in|proj_out)",
+}
+LORA_NAME = "default"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraTraining:
+    """A LoRA beside a frozen video network.
+
+    Attributes:
+        rank: of the change of each layer.
+        alpha: the change is multiplied by alpha / rank; None takes the rank, so that a rank can be changed without
+            changing the learning rate.
+        dropout: share of a layer's inputs that the LoRA does not see in training.
+        layers: "attention" changes the projections of all attention; "temporal" those over time, which is motion;
+            "spatial" those within frames, which is looks; "all" the MLPs and the transformers' own projections too.
+    """
+
+    rank: int = 16
+    alpha: float | None = None
+    dropout: float = 0.0
+    layers: LoraLayers = "attention"
+
+    def __post_init__(self) -> None:
+        if self.rank < 1:
+            raise ValueError(f"lora.rank is {self.rank}; it must be 1 or more")
+        if self.alpha is not None and not self.alpha > 0:
+            raise ValueError(f"lora.alpha is {self.alpha}; it must be above 0, or none for the rank")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"lora.dropout is {self.dropout}; expected a share in [0, 1)")
+        if self.layers not in _PATTERNS:
+            raise ValueError(f"lora.layers is {self.layers!r}, expected one of {', '.join(_PATTERNS)}")
+
+
+def add_lora(network: nn.Module, config: LoraTraining) -> None:
+    """Give a frozen network a LoRA that learns, in float32, and changes nothing yet.
+
+    Its first matrices are drawn from torch's global generator.
+    """
+    from peft import LoraConfig
+
+    alpha = config.rank if config.alpha is None else config.alpha
+    network.add_adapter(  # type: ignore[operator]  # of diffusers' PeftAdapterMixin
+        LoraConfig(
+            r=config.rank,
+            lora_alpha=alpha,  # type: ignore[arg-type]  # any number will do
+            lora_dropout=config.dropout,
+            target_modules=_PATTERNS[config.layers],
+        ),
+        adapter_name=LORA_NAME,
+    )
+    for parameter in network.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.to(torch.float32)

@@ -1,0 +1,197 @@
+"""The recipes that train on clips from files: the paper's stages (§3.1, §3.2, table of stages), and adaptation.
+
+The paper tells resolutions, iterations and batch sizes; what it leaves open is a named value here, with its reason in
+`docs/training.md`. All start from a pipeline (`init`) and take their clips from `task.data.sources`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from videocrafter.data.clip_sampling import ClipSampling
+from videocrafter.data.cutting import CuttingConfig
+from videocrafter.data.loader_config import LoaderConfig
+from videocrafter.training.config import GuardConfig, OptimizerConfig, RecipeConfig, StageConfig
+from videocrafter.training.lora import LoraTraining
+from videocrafter.training.tasks.clip_diffusion_config import ClipDiffusionTaskConfig, SampleConfig
+
+PAPER_FRAMES = 16
+# Our choices, where the paper is silent; see docs/training.md, "What the paper leaves open".
+IMAGE_SHARE = 1 / 8
+TEXT_DROPOUT = 0.1
+FPS_RANGE = (4.0, 32.0)
+EMA_DECAY = 0.9999
+LEARNING_RATE = 5e-5
+
+
+def t2v_256() -> RecipeConfig:
+    """The paper's first stage: 256 × 256, 80K iterations of 256 clips, from an image model."""
+    # Mixed batches are passes of one kind: an eighth of the passes are images, eight times as many in each.
+    task = ClipDiffusionTaskConfig(
+        data=_joint_data(height=256, width=256, batch_size=4),
+        text_dropout=TEXT_DROPOUT,
+    )
+    stage = StageConfig(
+        name="t2v-256",
+        task=task,
+        num_steps=80_000,
+        optimizer=_paper_optimizer(accumulate=64),
+        ema_decay=EMA_DECAY,
+        guard=GuardConfig(spike=20.0),
+        log_every=20,
+        validate_every=1000,
+        sample_every=2000,
+        checkpoint_every=1000,
+        checkpoint_seconds=1800,
+        keep_every=10_000,
+    )
+    return RecipeConfig(name="t2v-256", stages=(stage,))
+
+
+def t2v_512() -> RecipeConfig:
+    """The paper's second stage: 512 × 320, 136K iterations of 128 clips, from the first."""
+    stage = t2v_256().stages[0]
+    return RecipeConfig(
+        name="t2v-512",
+        stages=(
+            _resized(stage, name="t2v-512", height=320, width=512, batch_size=2, accumulate=64, num_steps=136_000),
+        ),
+    )
+
+
+def t2v_1024() -> RecipeConfig:
+    """The paper's third stage: 1024 × 576, 45K iterations of 64 clips, from the second."""
+    stage = t2v_256().stages[0]
+    return RecipeConfig(
+        name="t2v-1024",
+        stages=(
+            _resized(stage, name="t2v-1024", height=576, width=1024, batch_size=1, accumulate=64, num_steps=45_000),
+        ),
+    )
+
+
+def i2v_512() -> RecipeConfig:
+    """Image to video at 512 × 320, in the paper's two phases, from a text-to-video model of that size.
+
+    First the projector and W'k, W'v learn; then both mappings, of text and of image, are frozen and the video model
+    learns.
+    """
+    stage = t2v_512().stages[0]
+    assert isinstance(stage.task, ClipDiffusionTaskConfig)
+    mapping_task = replace(
+        stage.task,
+        phase="image_mapping",
+        text_dropout=0.05,
+        image_dropout=0.05,
+        both_dropout=0.05,
+    )
+    mapping = replace(
+        stage,
+        name="mapping",
+        task=mapping_task,
+        num_steps=30_000,
+        optimizer=replace(stage.optimizer, lr=1e-4),
+    )
+    video = replace(
+        stage,
+        name="video",
+        task=replace(mapping_task, phase="image_to_video"),
+        num_steps=50_000,
+        optimizer=replace(stage.optimizer, lr=LEARNING_RATE),
+    )
+    return RecipeConfig(name="i2v-512", stages=(mapping, video))
+
+
+def finetune() -> RecipeConfig:
+    """All of a text-to-video model, on clips of one's own, at the model's own size."""
+    return RecipeConfig(name="finetune", stages=(_adaptation("finetune", num_steps=5000, lr=1e-5),))
+
+
+def temporal_only() -> RecipeConfig:
+    """The layers over time alone: new motion, the same looks."""
+    stage = _adaptation("temporal-only", num_steps=5000, lr=5e-5)
+    assert isinstance(stage.task, ClipDiffusionTaskConfig)
+    task = replace(stage.task, phase="temporal_only")
+    return RecipeConfig(name="temporal-only", stages=(replace(stage, task=task),))
+
+
+def lora() -> RecipeConfig:
+    """A LoRA on a folder of clips: a subject, a style or a motion, in an hour or less on one GPU."""
+    stage = _adaptation("lora", num_steps=1000, lr=1e-4)
+    assert isinstance(stage.task, ClipDiffusionTaskConfig)
+    task = replace(stage.task, lora=LoraTraining())
+    optimizer = replace(stage.optimizer, accumulate=1, warmup_steps=50, decay="constant")
+    return RecipeConfig(name="lora", stages=(replace(stage, task=task, optimizer=optimizer, ema_decay=0.99),))
+
+
+def overfit_one_clip() -> RecipeConfig:
+    """Learn one clip by heart: in five minutes it is plain whether a setup learns at all.
+
+    The loss must fall far and the sample must become the clip; if they do not, neither will a real run.
+    """
+    stage = _adaptation("overfit", num_steps=300, lr=1e-4)
+    assert isinstance(stage.task, ClipDiffusionTaskConfig)
+    data = stage.task.data
+    sampling = replace(data.cutting.sampling, fps_range=None, start="first")
+    task = replace(
+        stage.task,
+        data=replace(
+            data, shuffle=False, num_workers=1, cutting=replace(data.cutting, crop="center", sampling=sampling)
+        ),
+        text_dropout=0.0,
+        samples=SampleConfig(count=1, guidance_scale=1.0),
+    )
+    optimizer = replace(stage.optimizer, accumulate=1, warmup_steps=20, decay="constant")
+    stage = replace(
+        stage, task=task, optimizer=optimizer, ema_decay=0.9, log_every=10, validate_every=50, sample_every=100
+    )
+    return RecipeConfig(name="overfit-one-clip", stages=(stage,))
+
+
+def _joint_data(*, height: int, width: int, batch_size: int) -> LoaderConfig:
+    return LoaderConfig(
+        batch_size=batch_size,
+        image_batch_size=8 * batch_size,
+        image_share=IMAGE_SHARE,
+        num_workers=4,
+        cutting=CuttingConfig(
+            sampling=ClipSampling(lengths=(PAPER_FRAMES,), fps_range=FPS_RANGE), height=height, width=width
+        ),
+    )
+
+
+def _paper_optimizer(accumulate: int) -> OptimizerConfig:
+    return OptimizerConfig(
+        lr=LEARNING_RATE,
+        betas=(0.9, 0.999),
+        weight_decay=0.01,
+        warmup_steps=1000,
+        decay="constant",
+        grad_clip=1.0,
+        accumulate=accumulate,
+    )
+
+
+def _resized(
+    stage: StageConfig, *, name: str, height: int, width: int, batch_size: int, accumulate: int, num_steps: int
+) -> StageConfig:
+    assert isinstance(stage.task, ClipDiffusionTaskConfig)
+    task = replace(stage.task, data=_joint_data(height=height, width=width, batch_size=batch_size))
+    return replace(stage, name=name, task=task, num_steps=num_steps, optimizer=_paper_optimizer(accumulate))
+
+
+def _adaptation(name: str, *, num_steps: int, lr: float) -> StageConfig:
+    """What adapting a finished model to some clips has in common: its own size, and often looked at."""
+    data = LoaderConfig(cutting=CuttingConfig(sampling=ClipSampling(fps_range=FPS_RANGE)))
+    optimizer = replace(_paper_optimizer(accumulate=4), lr=lr, warmup_steps=100)
+    return StageConfig(
+        name=name,
+        task=ClipDiffusionTaskConfig(data=data, frames_like_start=True, text_dropout=TEXT_DROPOUT),
+        num_steps=num_steps,
+        optimizer=optimizer,
+        ema_decay=0.999,
+        log_every=10,
+        validate_every=250,
+        sample_every=250,
+        checkpoint_every=250,
+    )
