@@ -3,7 +3,9 @@
     python -m benchmarks.data_loading
 
 Bare decoding opens a file with PyAV, seeks, decodes up to the frames that are wanted and turns them to RGB in full
-size; nothing is framed, sent or gathered. The loader does all of that, and gives batches of floats.
+size; nothing is framed, sent or gathered. The loader does all of that, and gives batches of floats. Which frames of
+which clips come, and in which order, is the loader's choice, and bare decoding is given the same ones: how much has
+to be decoded for a sample differs far more than the two do.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from benchmarks.report import Report, add_report_arguments, available_cores, machine, positive, publish
 from benchmarks.turns import COLUMNS, Readings, compare, take_turns
@@ -25,7 +27,10 @@ from benchmarks.turns import COLUMNS, Readings, compare, take_turns
 if TYPE_CHECKING:
     from multiprocessing.pool import Pool
 
-    from videocrafter.data.loader import VideoLoader
+    from videocrafter.data.loader_config import LoaderConfig
+
+Moments: TypeAlias = tuple[str, tuple[float, ...]]
+"""A file, and times in it in seconds."""
 
 FPS = 25
 # Roughly what stock footage is like: a keyframe every two seconds.
@@ -67,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         clips = make_clips(Path(folder), given)
         with multiprocessing.get_context("spawn").Pool(given.workers) as pool:
-            bare = partial(bare_frames_per_second, pool, clips, given.samples)
+            bare = partial(bare_frames_per_second, pool, list(moments(clips, given)))
             bare()
             loader = partial(loader_frames_per_second, clips, given)
             turns = take_turns({"bare PyAV": bare, "loader": loader, "bare PyAV again": bare}, given.repeats)
@@ -118,55 +123,73 @@ def make_clips(folder: Path, given: argparse.Namespace) -> Clips:
     return Clips(folder=folder, paths=paths, num_frames=num_frames, size=given.size)
 
 
-def open_loader(clips: Clips, given: argparse.Namespace) -> VideoLoader:
-    """The loader as training would have it."""
+def loader_config(clips: Clips, given: argparse.Namespace) -> LoaderConfig:
+    """As training would have it."""
     from videocrafter.data.cutting import CuttingConfig
-    from videocrafter.data.loader import VideoLoader
     from videocrafter.data.loader_config import LoaderConfig
 
-    config = LoaderConfig(
+    return LoaderConfig(
         sources=(f"folder:{clips.folder}",),
         batch_size=BATCH,
         cutting=CuttingConfig(height=clips.size, width=clips.size),
         num_workers=given.workers,
     )
-    return VideoLoader(config)
 
 
 def loader_frames_per_second(clips: Clips, given: argparse.Namespace) -> Readings:
     """Take batches as fast as they come. The loader lives for one turn, so that it works in no other's."""
-    with open_loader(clips, given) as loader:
+    from videocrafter.data.loader import VideoLoader
+
+    with VideoLoader(loader_config(clips, given)) as loader:
         for _ in range(BATCHES_BEFORE):
             next(loader)
         start = time.perf_counter()
-        batches = [next(loader) for _ in range(max(1, given.samples // BATCH))]
+        batches = [next(loader) for _ in range(_num_batches(given))]
         seconds = time.perf_counter() - start
     return {"frames/s": sum(len(batch) * batch.num_frames for batch in batches) / seconds}
 
 
-def bare_frames_per_second(pool: Pool, clips: Clips, samples: int) -> Readings:
-    """Decode the frames of as many samples, drawn by the same rule."""
-    work = list(moments(clips, samples))
+def bare_frames_per_second(pool: Pool, work: Sequence[Moments]) -> Readings:
+    """Decode the frames of as many samples as the loader is timed with."""
     start = time.perf_counter()
     frames = sum(pool.imap_unordered(decode_bare, work))
     return {"frames/s": frames / (time.perf_counter() - start)}
 
 
-def moments(clips: Clips, samples: int) -> Iterator[tuple[str, tuple[float, ...]]]:
-    """Clips in turn, and times in them."""
-    from videocrafter.data.clip_sampling import ClipSampling, choose_times
+def moments(clips: Clips, given: argparse.Namespace) -> Iterator[Moments]:
+    """Clips and the times in them that the loader is timed with, by the loader's own order and seeds."""
+    from videocrafter.data.clip_sampling import choose_times
+    from videocrafter.data.loader import VideoLoader
+    from videocrafter.data.media_clip import MediaClip
+    from videocrafter.data.shuffling import seed_from
 
     @dataclass
     class Length:
         fps: float
         num_frames: int
 
-    for number in range(samples):
-        chosen = choose_times(Length(float(FPS), clips.num_frames), ClipSampling(), random.Random(number))  # type: ignore[arg-type]
-        yield str(clips.paths[number % len(clips.paths)]), chosen.times_s
+    config = loader_config(clips, given)
+    order = VideoLoader(config)._order("video")
+    position = order.start()
+    for number in range(BATCH * (BATCHES_BEFORE + _num_batches(given))):
+        found = order.next(position)
+        assert found is not None
+        draw, position = found
+        if number < BATCH * BATCHES_BEFORE:
+            continue
+        clip = order.clip(draw)
+        assert isinstance(clip, MediaClip)
+        rng = random.Random(seed_from(config.seed, "cut", draw.source, draw.epoch, draw.shard, draw.item))
+        chosen = choose_times(Length(float(FPS), clips.num_frames), config.cutting.sampling, rng)  # type: ignore[arg-type]
+        yield clip.media.url, chosen.times_s
 
 
-def decode_bare(work: tuple[str, tuple[float, ...]]) -> int:
+def _num_batches(given: argparse.Namespace) -> int:
+    """How many batches the loader is timed with."""
+    return max(1, given.samples // BATCH)
+
+
+def decode_bare(work: Moments) -> int:
     """Decode the frames on screen at some times, with PyAV alone; their number."""
     import av
 

@@ -1,10 +1,15 @@
 """The benchmark of the loader runs at toy size, and compares like with like."""
 
+import random
 from pathlib import Path
 
 import numpy as np
 import pytest
 from benchmarks import data_loading
+
+from videocrafter.data.cutting import CuttingConfig, _framer
+from videocrafter.data.loader import VideoLoader
+from videocrafter.media.video_reader import open_reader
 
 ROOT = Path(__file__).parents[2]
 
@@ -20,8 +25,25 @@ def test_the_loader_is_measured_against_bare_decoding(capsys: pytest.CaptureFixt
 
 
 def test_both_decode_the_same_moments(tmp_path: Path):
-    given = data_loading.arguments(["--clips", "1", "--seconds", "2", "--height", "48", "--size", "32"])
+    given = data_loading.arguments(["--clips", "3", "--seconds", "2", "--height", "48", "--size", "32"])
+    given.samples, given.workers = 8, 0
     clips = data_loading.make_clips(tmp_path, given)
-    work = list(data_loading.moments(clips, 5))
-    assert [data_loading.decode_bare(one) for one in work] == [16] * 5
+    work = list(data_loading.moments(clips, given))
+    assert [data_loading.decode_bare(one) for one in work] == [16] * 8
     assert all(np.diff(times).min() > 0 and times[-1] < 2 for _, times in work)
+    with VideoLoader(data_loading.loader_config(clips, given)) as loader:
+        for _ in range(data_loading.BATCHES_BEFORE):
+            next(loader)
+        batches = [next(loader) for _ in range(2)]
+    assert [Path(path).name for path, _ in work] == [
+        key.rpartition("/")[2] for batch in batches for key in batch.keys
+    ]
+    # The rates tell how far apart the frames are, and the first frames where a sample begins.
+    fps = [rate for batch in batches for rate in batch.fps.tolist()]
+    assert np.allclose([1 / (times[1] - times[0]) for _, times in work], fps)
+    firsts = [frames[0] for batch in batches for frames in (batch.pixels.numpy() + 1) / 2 * 255]
+    framing = CuttingConfig(height=32, width=32)
+    for (path, times), first in zip(work, firsts, strict=True):
+        with open_reader(Path(path)) as reader:
+            shown = reader.frames_at(times[:1], _framer(framing, random.Random(0)))[0]
+        assert np.abs(shown.transpose(2, 0, 1) - first).max() < 1

@@ -14,7 +14,7 @@ from typing import BinaryIO, Literal, cast
 import av
 import numpy as np
 from av.container import InputContainer
-from av.video.reformatter import Interpolation
+from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 
 from videocrafter.media.errors import MediaError
@@ -102,6 +102,8 @@ class VideoReader:
 
     def __init__(self, container: InputContainer, stream: VideoStream, name: str, deadline: float | None) -> None:
         self._container, self._stream, self._name, self._deadline = container, stream, name, deadline
+        # Kept, because to set one up for a size costs a quarter of using it.
+        self._reformatter = VideoReformatter()
         self._size: tuple[int, int] | None = None
         self._fresh = True
         self.num_frames, self.duration_s = self._length()
@@ -134,19 +136,38 @@ class VideoReader:
         """
         cursor = self._cursor()
         framing: Framing | None = None
-        pictures: list[np.ndarray] = []
-        shown: tuple[av.VideoFrame, np.ndarray] | None = None
-        for time_s in times_s:
+        pictures = np.empty(0, np.uint8)
+        shown: av.VideoFrame | None = None
+        for index, time_s in enumerate(times_s):
             tick = cursor.tick(time_s)
             frame = cursor.frame_at(tick)
             self._check_end(cursor, tick)
-            if shown is None or shown[0] is not frame:
+            if framing is None:
                 height, width = self._shown_size(frame)
-                if framing is None:
-                    framing = framer(height, width) if framer else Framing(height=height, width=width)
-                shown = frame, _framed(frame, _pixel_aspect(self._stream), framing)
-            pictures.append(shown[1])
-        return np.stack(pictures)
+                framing = framer(height, width) if framer else Framing(height=height, width=width)
+                pictures = np.empty((len(times_s), framing.height, framing.width, 3), np.uint8)
+            if frame is shown:
+                pictures[index] = pictures[index - 1]
+            else:
+                self._frame_into(pictures[index], frame, framing)
+                shown = frame
+        return pictures
+
+    def _frame_into(self, pixels: np.ndarray, frame: av.VideoFrame, framing: Framing) -> None:
+        """Fill `[H, W, 3]`: scale in one go with the conversion to RGB, then turn and cut."""
+        self._shown_size(frame)  # sizes may change within a stream, also to absurd ones
+        turns = _quarter_turns(frame)
+        shown = frame.height, frame.width * _pixel_aspect(self._stream)
+        height, width = framing.filling_size(*(shown[::-1] if turns % 2 else shown))
+        if turns % 2:
+            height, width = width, height
+        planes = _planes(self._reformatter, frame, height, width)
+        colours = [framing.cut(np.rot90(plane, turns)) for plane in planes]
+        for channel, colour in enumerate(colours[:3]):
+            pixels[..., channel] = colour
+        if len(colours) == 4:
+            opacity = colours[3][..., None].astype(np.uint16)
+            pixels[:] = (pixels * opacity + 255 * (255 - opacity) + 127) // 255
 
     def _cursor(self) -> FrameCursor:
         if not self._fresh:
@@ -215,27 +236,13 @@ class VideoReader:
         return (width, height) if _quarter_turns(frame) % 2 else (height, width)
 
 
-def _framed(frame: av.VideoFrame, pixel_aspect: float, framing: Framing) -> np.ndarray:
-    """Scale in one go with the conversion to RGB, then turn and cut."""
-    turns = _quarter_turns(frame)
-    shown = frame.height, frame.width * pixel_aspect
-    height, width = framing.filling_size(*(shown[::-1] if turns % 2 else shown))
-    if turns % 2:
-        height, width = width, height
-    colours = [framing.cut(np.rot90(plane, turns)) for plane in _planes(frame, height, width)]
-    pixels = np.stack(colours[:3], axis=-1)
-    if len(colours) == 3:
-        return pixels
-    opacity = colours[3][..., None].astype(np.uint16)
-    return ((pixels * opacity + 255 * (255 - opacity) + 127) // 255).astype(np.uint8)
-
-
-def _planes(frame: av.VideoFrame, height: int, width: int) -> list[np.ndarray]:
+def _planes(reformatter: VideoReformatter, frame: av.VideoFrame, height: int, width: int) -> list[np.ndarray]:
     """Scaled red, green and blue, and opacity if there is any, each `[H, W]` uint8."""
     has_alpha = any(component.is_alpha for component in frame.format.components)
     # Averaging the pixels that become one is the fastest and the best of what shrinks.
     shrinks = height <= frame.height and width <= frame.width
-    scaled = frame.reformat(
+    scaled = reformatter.reformat(
+        frame,
         height=height,
         width=width,
         # Colour by colour, because FFmpeg is four times slower at mixing them pixel by pixel.
