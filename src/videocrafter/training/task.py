@@ -117,3 +117,6 @@ class TaskConfig(Protocol):
             stage_index: place of the stage in its recipe, from 0.
             device: where networks and batches live.
         """
+
+    def validation_metrics(self) -> Sequence[str]:
+        """Names of all that the task's `validate` measures, so that a wrong one is found before the first step."""

@@ -37,7 +37,7 @@ from videocrafter.training.starting_pipeline import (
     tower_folder,
     with_frames_of,
 )
-from videocrafter.training.tasks.clip_diffusion_config import ClipDiffusionTaskConfig
+from videocrafter.training.tasks.clip_diffusion_config import ClipDiffusionTaskConfig, loss_at
 
 
 class ClipDiffusionTask:
@@ -202,7 +202,7 @@ class ClipDiffusionTask:
             for level in levels:
                 timestep_B = torch.full((len(clips),), level, device=self.device)
                 losses[level] += self._loss(latents, noise, timestep_B, clips.text, clips.fps, image).tolist()
-        means = {f"loss_t{level:03d}": sum(found) / len(found) for level, found in losses.items()}
+        means = {loss_at(level): sum(found) / len(found) for level, found in losses.items()}
         return {"loss": sum(means.values()) / len(means), **means}
 
     def write_samples(self, folder: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler
+from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPVisionModel, PreTrainedTokenizerFast
 
@@ -31,7 +31,7 @@ from videocrafter.pipelines.knowledge import Knowledge
 from videocrafter.pipelines.settings import GenerationDefaults
 from videocrafter.pipelines.text_to_video import TextToVideoPipeline
 from videocrafter.training.diffusion_step import draw_dropped, draw_timesteps
-from videocrafter.training.gauges import gauge_scripts, wrong_image_gauge, wrong_word_gauges
+from videocrafter.training.gauges import gauge_names, gauge_scripts, wrong_image_gauge, wrong_word_gauges
 from videocrafter.training.latent_clips import LatentClips, LatentClipSource
 from videocrafter.training.miniature import MiniatureNetwork, NoiseConfig
 from videocrafter.training.phases import Phase, choose_trained
@@ -102,6 +102,16 @@ class VideoDiffusionTaskConfig:
     def build(self, start: Path | None, seed: int, stage_index: int, device: torch.device) -> VideoDiffusionTask:
         """Make the task; `start` is a pipeline folder to go on from."""
         return VideoDiffusionTask(self, start, seed, stage_index, device)
+
+    def validation_metrics(self) -> list[str]:
+        """The loss, and the gauges that this world has."""
+        world = self.gauged_world()
+        names = gauge_names(world, gauge_scripts(world, self.num_gauged), self.num_gauged)
+        return names if self.phase == "text_to_video" else [*names, "gauge_image"]
+
+    def gauged_world(self) -> SpriteWorld:
+        """The clips of the validation, held-out ones among them."""
+        return SpriteWorld(replace(self.world, split="all", seed=_VALIDATION_SEED))
 
 
 class VideoDiffusionTask:
@@ -213,7 +223,7 @@ class VideoDiffusionTask:
     @torch.no_grad()
     def validate(self) -> Mapping[str, float]:
         """Gauges of how much the network uses of each word, on fixed clips, noise and noise levels."""
-        world = SpriteWorld(replace(self.config.world, split="all", seed=_VALIDATION_SEED))
+        world = self.config.gauged_world()
         scripts = gauge_scripts(world, self.config.num_gauged)
         source = LatentClipSource(world, self.vae, self.image_encoder, num_clips=1, block_size=1, device=self.device)
         parts = [source._encode(scripts[first : first + 16]) for first in range(0, len(scripts), 16)]
@@ -323,19 +333,7 @@ class VideoDiffusionTask:
         if start is not None and (start / "image_projector").is_dir():
             projector = ImageProjector.from_pretrained(start / "image_projector")
         else:
-            width = self.image_encoder.config.hidden_size
-            projector = ImageProjector(
-                dim=width,
-                depth=2,
-                dim_head=config.network.head_dim,
-                heads=width // config.network.head_dim,
-                num_queries=16,
-                embedding_dim=width,
-                output_dim=config.network.context_dim,
-            )
-            # Silent, so that the first step is the text-to-video model.
-            nn.init.zeros_(projector.norm_out.weight)
-            nn.init.zeros_(projector.norm_out.bias)
+            projector = config.network.image_projector(self.image_encoder.config.hidden_size)
         self.projector = projector.to(self.device)
         with torch.no_grad():
             self._null_tokens = encode_image(self.image_encoder, null_image(1, self.image_encoder))
@@ -371,20 +369,12 @@ class VideoDiffusionTask:
             scenes=world.scene_names,
             speeds=("slow", "medium", "fast"),
         )
-        scheduler = DDIMScheduler(
-            num_train_timesteps=len(self.alphas_cumprod),
-            trained_betas=config.noise.betas().tolist(),
-            prediction_type=config.noise.prediction_type,
-            timestep_spacing="trailing",
-            clip_sample=False,
-            set_alpha_to_one=True,
-        )
         parts = {
             "vae": self.vae,
             "text_encoder": self.text_encoder,
             "tokenizer": self.tokenizer,
             "unet": self.unet,
-            "scheduler": scheduler,
+            "scheduler": config.noise.scheduler(),
             "defaults": defaults.to_config(),
             "knowledge": knowledge.to_config(),
         }

@@ -338,7 +338,7 @@ def test_validation_is_the_same_in_every_run_and_sees_the_captions(parts: Path, 
     scores = task.validate()
     assert scores == other.validate()
     gauges = {"subject", "motion", "scene", "left_right", "up_down", "diagonal", "size"}
-    assert set(scores) == {"loss", *(f"gauge_{name}" for name in gauges)}
+    assert set(scores) == {"loss", *(f"gauge_{name}" for name in gauges)} == set(task.config.validation_metrics())
     assert all(scores[f"gauge_{name}"] != 0 for name in gauges)
     new = video_task(parts).validate()
     assert all(new[f"gauge_{name}"] == 0 for name in gauges), "a network that predicts zero uses no word"
@@ -355,6 +355,7 @@ def test_validation_gives_the_image_to_an_image_model(parts: Path, t2v_start: Pa
     assert image.shape[0] == len(calls[0][0])
     assert not torch.equal(image[0], image[1])
     assert scores["gauge_image"] != 0
+    assert set(task.config.validation_metrics()) == set(scores)
 
 
 @pytest.mark.parametrize("phase", ["text_to_video", "image_to_video"])
