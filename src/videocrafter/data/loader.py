@@ -177,8 +177,9 @@ class VideoLoader(Iterator[VideoBatch]):
         """Go on where a `state_dict` was taken: with the same sources and processes, and any number of workers.
 
         Raises:
-            ValueError: the state is from other sources, another seed or another number of processes; names what
-                differs. For another number of processes see `deal_again`.
+            OtherDataError: the state is from other sources, another seed or another number of processes. For the
+                latter see `deal_again`.
+            ValueError: it is no state of a loader.
             RuntimeError: batches were taken already.
         """
         if self._thread is not None:

@@ -84,7 +84,8 @@ class ReadsInOrder(Protocol):
         """Go on where these were taken: one of each process, of any number of them. Before the first batch.
 
         Raises:
-            ValueError: they are of other data.
+            OtherDataError: they are of other data; the first batch is the next then.
+            ValueError: they are no positions of a run.
         """
 
     def close_data(self) -> None:

@@ -38,8 +38,8 @@ from videocrafter.training.frozen_networks import (
 )
 from videocrafter.training.interruption import StopRequest
 from videocrafter.training.processes import Processes
-from videocrafter.training.run import _start_folder
 from videocrafter.training.starting_pipeline import tower_folder, with_frames_of
+from videocrafter.training.starting_weights import start_folder
 from videocrafter.training.tasks.clip_diffusion_config import ClipDiffusionTaskConfig
 
 _LEFT_OUT = "left_out.jsonl"
@@ -115,7 +115,7 @@ def fill_caches(
         SourceError, TooManyBadSamplesError: the data cannot be used.
     """
     stages = stages_to_fill(recipe)
-    start = _start_folder(recipe)
+    start = start_folder(recipe)
     if start is None:
         raise CacheError("it is not known what training starts from, whose networks encode; give --init FOLDER")
     processes = Processes(device)
