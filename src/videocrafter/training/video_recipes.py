@@ -125,7 +125,7 @@ def lora() -> RecipeConfig:
 
 
 def overfit_one_clip() -> RecipeConfig:
-    """Learn one clip by heart: in five minutes it is plain whether a setup learns at all.
+    """Learn one clip by heart, the first of the data: in five minutes it is plain whether a setup learns at all.
 
     The loss must fall far and the sample must become the clip; if they do not, neither will a real run.
     """
@@ -136,7 +136,11 @@ def overfit_one_clip() -> RecipeConfig:
     task = replace(
         stage.task,
         data=replace(
-            data, shuffle=False, num_workers=1, cutting=replace(data.cutting, crop="center", sampling=sampling)
+            data,
+            one_clip=True,
+            shuffle=False,
+            num_workers=1,
+            cutting=replace(data.cutting, crop="center", sampling=sampling),
         ),
         text_dropout=0.0,
         samples=SampleConfig(count=1, guidance_scale=1.0),

@@ -97,6 +97,7 @@ def test_what_each_adaptation_trains() -> None:
 def test_one_clip_is_always_cut_in_the_same_way() -> None:
     task = task_of(only_stage("overfit-one-clip"))
     sampling = task.data.cutting.sampling
+    assert task.data.one_clip
     assert (sampling.fps_range, sampling.start) == (None, "first")
     assert (task.data.cutting.crop, task.data.cutting.flip, task.data.shuffle) == ("center", False, False)
     assert (task.text_dropout, task.image_dropout, task.both_dropout) == (0, 0, 0)

@@ -7,6 +7,7 @@ to video (§3.2) first learns the mapping, then, with both mappings frozen, the 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -38,6 +39,8 @@ from videocrafter.training.starting_pipeline import (
     with_frames_of,
 )
 from videocrafter.training.tasks.clip_diffusion_config import ClipDiffusionTaskConfig, loss_at
+
+_log = logging.getLogger(__name__)
 
 
 class ClipDiffusionTask:
@@ -97,6 +100,9 @@ class ClipDiffusionTask:
             raise ValueError(f"{error} (--set 'stages.*.task.data.image_share={fitting}')") from error
         if self._learns_in_clips_only and any(source.kind == "image" for source in loader.sources):
             raise ValueError("only temporal layers learn, which do not run on images; leave sources of images out")
+        if data.one_clip:
+            keys = [f"{source.label}/{clip.key}" for source in loader.sources for clip in source.read_shard(0).clips]
+            _log.info("One clip is learned, the first: %s", ", ".join(keys))
         self._reader = BatchReader(loader, rank=rank, world_size=world_size)
         if self.config.validation.sources and rank == 0:
             self._validation_clips()  # so that what is wrong with them does not end the run at its first validation

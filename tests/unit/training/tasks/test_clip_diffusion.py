@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -529,6 +530,29 @@ def test_what_is_left_out_is_named_once_in_the_runs_folder(tiny_t2v: Path, tmp_p
         task.close_data()
     (line,) = (tmp_path / "run/left_out.jsonl").read_text().splitlines()
     assert json.loads(line)["key"] == "2.mp4"
+
+
+def test_of_several_clips_one_is_learned_measured_and_named(
+    tiny_t2v: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folders = [f"folder:{write_clips(tmp_path / name, 3)}" for name in ("b", "a")]
+    data = {"batch_size": 1, "one_clip": True}
+    with caplog.at_level(logging.INFO):
+        task = clip_task(tiny_t2v, *folders, data=data, validation=ValidationConfig(num_clips=4), report=tmp_path)
+    wanted = f"{folders[0]}/0.mp4"
+    assert set(keys_of(task, 5)) == {wanted}
+    assert [key for clips in task._validation_clips() for key in clips.keys] == [wanted]
+    assert [record.message for record in caplog.records if "is learned" in record.message] == [
+        f"One clip is learned, the first: {wanted}"
+    ]
+    task.close_data()
+
+
+def test_one_clip_is_measured_on_others_where_they_are_named(tiny_t2v: Path, tmp_path: Path) -> None:
+    first, other = (f"folder:{write_clips(tmp_path / name, 3)}" for name in ("b", "a"))
+    validation = ValidationConfig(num_clips=2, sources=(other,))
+    task = clip_task(tiny_t2v, first, data={"batch_size": 1, "one_clip": True}, validation=validation)
+    assert [key for clips in task._validation_clips() for key in clips.keys] == [f"{other}/0.mp4", f"{other}/1.mp4"]
 
 
 def test_too_many_bad_samples_end_training(tiny_t2v: Path, tmp_path: Path) -> None:
