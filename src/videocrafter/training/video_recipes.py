@@ -22,6 +22,7 @@ TEXT_DROPOUT = 0.1
 FPS_RANGE = (4.0, 32.0)
 EMA_DECAY = 0.9999
 LEARNING_RATE = 5e-5
+SIGNAL_SCALE_1024 = 0.3  # as the official model of that size has it
 
 
 def t2v_256() -> RecipeConfig:
@@ -61,13 +62,18 @@ def t2v_512() -> RecipeConfig:
 
 def t2v_1024() -> RecipeConfig:
     """The paper's third stage: 1024 × 576, 45K iterations of 64 clips, from the second."""
-    stage = t2v_256().stages[0]
-    return RecipeConfig(
+    stage = _resized(
+        t2v_256().stages[0],
         name="t2v-1024",
-        stages=(
-            _resized(stage, name="t2v-1024", height=576, width=1024, batch_size=1, accumulate=64, num_steps=45_000),
-        ),
+        height=576,
+        width=1024,
+        batch_size=1,
+        accumulate=64,
+        num_steps=45_000,
     )
+    assert isinstance(stage.task, ClipDiffusionTaskConfig)
+    task = replace(stage.task, signal_scale=SIGNAL_SCALE_1024)
+    return RecipeConfig(name="t2v-1024", stages=(replace(stage, task=task),))
 
 
 def i2v_512() -> RecipeConfig:
@@ -81,6 +87,8 @@ def i2v_512() -> RecipeConfig:
     mapping_task = replace(
         stage.task,
         phase="image_mapping",
+        # As the start has it: the video network is frozen in this phase and knows no other schedule.
+        signal_scale=None,
         text_dropout=0.05,
         image_dropout=0.05,
         both_dropout=0.05,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from videocrafter.presets import PRESETS
 from videocrafter.training.config import RecipeConfig, StageConfig
 from videocrafter.training.lora import LoraTraining
 from videocrafter.training.overrides import apply_overrides
@@ -13,6 +15,7 @@ from videocrafter.training.recipes import RECIPES
 from videocrafter.training.video_recipes import ClipDiffusionTaskConfig
 
 PAPER = ("t2v-256", "t2v-512", "t2v-1024", "i2v-512")
+RECIPES_GUIDE = Path(__file__).parents[3] / "docs" / "recipes.md"
 ADAPTATION = ("finetune", "lora", "temporal-only", "overfit-one-clip")
 
 
@@ -62,6 +65,19 @@ def test_image_to_video_has_the_papers_two_phases() -> None:
         assert task.condition_frame == "random"
     assert task_of(mapping) == replace(task_of(video), phase="image_mapping"), "nothing but the phase differs"
     assert mapping.ema_decay == video.ema_decay
+
+
+def scales_in_the_guide() -> dict[str, str]:
+    table = RECIPES_GUIDE.read_text(encoding="utf-8").split("| recipe | `signal_scale` | why |")[1].split("\n\n")[0]
+    rows = [line.replace("`", "").split("|") for line in table.splitlines()[2:]]
+    return {name.strip(): value.split(":")[0].strip() for _, names, value, *_ in rows for name in names.split(",")}
+
+
+@pytest.mark.parametrize("name", [*PAPER, *ADAPTATION])
+def test_the_signal_scale_is_the_official_models_where_all_learns_and_else_the_starts(name: str) -> None:
+    wanted = {"t2v-1024": PRESETS["t2v-1024"].signal_scale}
+    assert {task_of(stage).signal_scale for stage in RECIPES[name]().stages} == {wanted.get(name)}
+    assert scales_in_the_guide()[name] == str(wanted.get(name, "none")), "and docs/recipes.md says so"
 
 
 @pytest.mark.parametrize("name", PAPER)
