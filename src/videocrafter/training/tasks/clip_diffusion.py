@@ -28,7 +28,7 @@ from videocrafter.training.clip_samples import write_clip_samples
 from videocrafter.training.diffusion_step import draw_dropped, draw_timesteps
 from videocrafter.training.frozen_networks import WEIGHT_DTYPES, FrozenNetworks, frozen_folders
 from videocrafter.training.lora import add_lora
-from videocrafter.training.phases import choose_trained
+from videocrafter.training.phases import choose_trained, network_input
 from videocrafter.training.randomness import derive_seed, make_generator
 from videocrafter.training.starting_pipeline import (
     frozen_sources,
@@ -173,12 +173,9 @@ class ClipDiffusionTask:
         noisy = add_noise(latents, noise, alphas_B)
         if self.input_scale is not None:
             noisy = scale_model_input(noisy, timestep_B, self.input_scale)
-        if self.config.phase == "temporal_only":
-            # On CPUs torch (2.13) crashes where a group norm learns and its input needs no gradient.
-            noisy.requires_grad_()
         dtype = self.unet.dtype
         prediction = self.unet(
-            noisy.to(dtype),
+            network_input(noisy, self.config.phase).to(dtype),
             timestep_B,
             text_BLD.to(dtype),
             fps_B,
