@@ -30,14 +30,24 @@ def only_stage(name: str) -> StageConfig:
 
 
 @pytest.mark.parametrize(
-    ("name", "height", "width", "num_steps", "clips_per_step"),
+    ("name", "height", "width", "num_steps", "batch"),
     [("t2v-256", 256, 256, 80_000, 256), ("t2v-512", 320, 512, 136_000, 128), ("t2v-1024", 576, 1024, 45_000, 64)],
 )
-def test_the_stages_of_text_to_video(name: str, height: int, width: int, num_steps: int, clips_per_step: int) -> None:
+def test_the_stages_of_text_to_video(name: str, height: int, width: int, num_steps: int, batch: int) -> None:
     stage = only_stage(name)
     task, data = task_of(stage), task_of(stage).data
     assert (data.cutting.height, data.cutting.width, stage.num_steps) == (height, width, num_steps)
-    assert data.batch_size * stage.optimizer.accumulate == clips_per_step
+    assert data.batch_size * stage.optimizer.accumulate == batch
+    assert f"at batch {batch}," in str(RECIPES[name].__doc__)
+    assert data.image_batch_size is not None
+    assert data.image_share is not None
+    passes = stage.optimizer.accumulate
+    clips, images = (
+        (1 - data.image_share) * passes * data.batch_size,
+        data.image_share * passes * data.image_batch_size,
+    )
+    row = f"{passes} | {data.image_batch_size} | {clips:.0f} clips, {images:.0f} images |"
+    assert f"| {batch} | {data.batch_size} × {row}" in RECIPES_GUIDE.read_text(encoding="utf-8")
     assert data.cutting.sampling.lengths == (16,)
     assert task.phase == "text_to_video"
     assert task.timestep_power == 1.0
@@ -47,7 +57,7 @@ def test_the_stages_of_text_to_video(name: str, height: int, width: int, num_ste
 
 @pytest.mark.parametrize("name", PAPER)
 def test_images_and_videos_are_learned_jointly(name: str) -> None:
-    """An eighth of the passes are images, eight times as many in each: as many images as clips in the end."""
+    """An eighth of the passes are images, eight times as many in each: eight images for every seven clips."""
     for stage in RECIPES[name]().stages:
         data = task_of(stage).data
         assert data.image_share == 1 / 8
