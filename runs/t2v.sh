@@ -22,6 +22,7 @@ if [[ -n ${TOY:-} ]]; then
         task.data.batch_size=2 task.data.image_batch_size=4 task.data.image_share=0.5 task.data.num_workers=0; do
         SETTINGS+=" --set stages.*.$setting"
     done
+    SETTINGS+=" --set stages.*.task.signal_scale=none" # the miniature's schedule is another one
 else
     START=$OUT/start
     : "${SD:?give SD, a folder of Stable Diffusion 2.1-base as diffusers stores it}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from tests.tiny_models import save_tiny_pipeline
 from videocrafter.checkpoints.lora_file import LORA_FILE
 from videocrafter.data.loader import VideoLoader
 from videocrafter.training import precision
-from videocrafter.training.config import GuardConfig, RecipeConfig
+from videocrafter.training.config import GuardConfig, RecipeConfig, SettingsError
 from videocrafter.training.lora import LoraTraining
 from videocrafter.training.randomness import derive_seed
 from videocrafter.training.run import train
@@ -241,9 +242,27 @@ def test_measuring_the_precision_loses_no_batch(
     assert seen == [first] * 4 + [first, *rest]
 
 
-def test_other_data_cannot_take_over_a_position(start: Path, folder: Path, tmp_path: Path) -> None:
-    recipe = clip_recipe(start, SPRITES, num_steps=STEPS)
-    train(recipe, tmp_path, device="cpu", stop_after_s=0.0)
-    other = clip_recipe(start, f"folder:{folder}", num_steps=STEPS)
-    with pytest.raises(ValueError, match=r"the data position in .* cannot be used: .*num_shards.* was 9 and is 5"):
-        train(other, tmp_path, device="cpu", accept_changes=True)
+def test_other_data_begin_anew_only_where_that_was_asked_for(
+    start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The same command, and meanwhile somebody has added a clip."""
+    clips = write_clips(tmp_path / "clips", 3)
+    recipe, output = clip_recipe(start, f"folder:{clips}", num_steps=STEPS), tmp_path / "run"
+    train(recipe, output, device="cpu", stop_after_s=0.0)
+    for suffix in (".mp4", ".txt"):
+        shutil.copy(clips / f"0{suffix}", clips / f"9{suffix}")
+    with pytest.raises(SettingsError, match=r"num_shards of .* was 3 and is 4; give the same, or --accept-changes"):
+        train(recipe, output, device="cpu")
+    seen: list[list[str]] = []
+    loss = ClipDiffusionTask.loss
+
+    def listen(task: ClipDiffusionTask, batch: Any, generator: torch.Generator) -> Any:
+        seen.append(list(batch.keys))
+        return loss(task, batch, generator)
+
+    monkeypatch.setattr(ClipDiffusionTask, "loss", listen)
+    assert train(recipe, output, device="cpu", accept_changes=True).finished
+    assert seen == plain_order(recipe, STEPS - 1)
+    assert "num_shards" in caplog.text
+    lines = [line["step"] for line in read_log(output) if line["kind"] == "train"]
+    assert lines == [1, 2, 3, 4], "the weights went on"

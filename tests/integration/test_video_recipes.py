@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from tests.tiny_clips import SPRITE_IMAGES, SPRITES, write_clips
 from tests.tiny_models import save_tiny_pipeline
 from videocrafter.cli.main import app
+from videocrafter.diffusion.ddim import OfficialDDIMScheduler
 from videocrafter.pipelines.loading import load_pipeline
 from videocrafter.training.recipes import RECIPES
 from videocrafter.training.tracking import read_log
@@ -49,7 +50,11 @@ def command(*arguments: object) -> Result:
 @pytest.fixture(scope="module")
 def starts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("starts")
-    return {name: save_tiny_pipeline(root / name, image=name == "i2v") for name in ("t2v", "i2v")}
+    made = {name: save_tiny_pipeline(root / name, image=name == "i2v") for name in ("t2v", "i2v")}
+    pipeline = load_pipeline(made["t2v"])
+    pipeline.scheduler = OfficialDDIMScheduler()
+    pipeline.save_pretrained(root / "paper's schedule")
+    return {**made, "t2v-1024": root / "paper's schedule"}
 
 
 @pytest.fixture(scope="module")
@@ -78,8 +83,9 @@ def test_a_recipe_trains_and_its_result_makes_videos(
     output = tmp_path / "run"
     data = ("--data", SPRITES, "--data", SPRITE_IMAGES) if name in PAPER else ("--data", clips)
     tower = ("--set", f"stages.*.task.image_tower={starts['i2v']}") if name == "i2v-512" else ()
+    start = starts.get(name, starts["t2v"])
     trained = command(
-        "train", name, "--init", starts["t2v"], *data, *tower, *miniature(name), "-o", output, "--device", "cpu"
+        "train", name, "--init", start, *data, *tower, *miniature(name), "-o", output, "--device", "cpu"
     )
     assert trained.exit_code == 0, trained.stderr
     assert f"Finished: {output / 'final'}" in trained.stderr
@@ -91,7 +97,8 @@ def test_a_recipe_trains_and_its_result_makes_videos(
         assert sorted(path.name for path in samples.iterdir()) == ["sample-00.mp4", "samples.png"]
 
     if name != "lora":
-        before, after = weights(starts["t2v"]), weights(output / "final")
+        assert load_pipeline(output / "final").config["signal_scale"] == (0.3 if name == "t2v-1024" else None)
+        before, after = weights(start), weights(output / "final")
         changed = {key for key, value in before.items() if not torch.equal(value, after[key])}
         kept = set(before) - changed
         if name == "temporal-only":

@@ -77,9 +77,10 @@ def as_json(runs: Sequence[RunSummary], metrics: Sequence[str] | None) -> str:
 
 
 def as_csv(runs: Sequence[RunSummary], metrics: Sequence[str] | None) -> str:
-    """A line for each run, with the newest value of these metrics or of all."""
-    names = list(metrics or sorted({name for run in runs for name in run.curves}))
+    """A line for each run, with the newest value of these metrics or of all; no column comes twice."""
     facts = [_facts(run) for run in runs]
+    wanted = metrics or sorted({name for run in runs for name in run.curves})
+    names = [name for name in dict.fromkeys(wanted) if name not in facts[0]]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*facts[0], *names])

@@ -55,7 +55,10 @@ def train_command(
         typer.Option(help="Save and stop after this long: 90s, 30m, 1.5h. The same command goes on."),
     ] = None,
     accept_changes: Annotated[
-        bool, typer.Option("--accept-changes", help="Go on although settings differ from the run's, without asking.")
+        bool,
+        typer.Option(
+            "--accept-changes", help="Go on although settings or data differ from the run's, without asking."
+        ),
     ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Delete the run in the output folder and begin anew.")

@@ -6,6 +6,7 @@ import json
 import logging
 import math
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,8 @@ class BadSampleRules:
         max_left_out_share: the same for all that are left out, those that are whole but too short or too small
             included.
         window: the shares are those of so many samples, the latest ones.
-        report: a JSON Lines file that names every sample that was left out; None writes none.
+        report: a JSON Lines file that names every sample that was left out, once for each reason, also over breaks;
+            None writes none.
     """
 
     max_bad_share: float = 0.05
@@ -75,7 +77,7 @@ class BadSamples:
         self.num_good = 0
         self._bad, self._left_out = _Share(rules.window), _Share(rules.window)
         self._num_in_a_row = 0
-        self._named: set[tuple[str, str, str]] = set()
+        self._named: set[tuple[str, str, str]] | None = None
 
     def good(self) -> None:
         """Count a sample that was used."""
@@ -94,6 +96,8 @@ class BadSamples:
         self._num_in_a_row += 1
         self._bad.add(reason not in UNSUITED)
         self._left_out.add(True)
+        if self._named is None:
+            self._named = self._read_report()
         if (source, key, reason) not in self._named:
             self._named.add((source, key, reason))
             self._write({"source": source, "key": key, "reason": reason, "message": message})
@@ -137,14 +141,35 @@ class BadSamples:
         report = f"; {self.rules.report} names them all" if self.rules.report else ""
         return f" ({reasons}; the latest: {message}){report}; mend the data"
 
+    def _read_report(self) -> set[tuple[str, str, str]]:
+        """What the report of an earlier start names: source, key and reason. Damaged lines name nothing."""
+        if self.rules.report is None:
+            return set()
+        named = set()
+        try:
+            text = Path(self.rules.report).read_text(encoding="utf-8", errors="replace")
+        except OSError:  # none yet, or none that can be read: then names come twice at worst
+            return set()
+        for line in text.split("\n"):
+            with suppress(ValueError, LookupError, TypeError):
+                entry = json.loads(line)
+                named.add((str(entry["source"]), str(entry["key"]), str(entry["reason"])))
+        if text and not text.endswith("\n"):
+            self._write_text("\n")  # a line that was cut off must not damage the next one
+        return named
+
     def _write(self, line: dict[str, str]) -> None:
         if self.rules.report is None:
             return
+        self._write_text(json.dumps(line, ensure_ascii=False) + "\n")
+
+    def _write_text(self, text: str) -> None:
+        assert self.rules.report is not None
         path = Path(self.rules.report)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
-                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+                file.write(text)
         except OSError as error:
             # A full disk must not end a run for the sake of a report.
-            _log.warning("cannot write %s (%s); left out: %s", path, error, line)
+            _log.warning("cannot write %s (%s); left out: %s", path, error, text.strip())

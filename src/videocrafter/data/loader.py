@@ -29,9 +29,10 @@ from videocrafter.data.decoding_pool import DecodingPool
 from videocrafter.data.known_cuts import CutMemory, FixedCuts, RecallingDecoding
 from videocrafter.data.loader_config import LoaderConfig
 from videocrafter.data.loader_state import check_state, fingerprint
+from videocrafter.data.one_clip import OneClip
 from videocrafter.data.order import MixedOrder
 from videocrafter.data.sample import VideoBatch
-from videocrafter.data.source import ClipSource
+from videocrafter.data.source import ClipSource, SourceConfig
 from videocrafter.data.sources.specs import open_source, parse_source
 
 
@@ -122,8 +123,8 @@ class VideoLoader(Iterator[VideoBatch]):
             raise ValueError("sources is empty, expected at least one, such as folder:/path/to/clips")
         self.config, self._rank, self._world_size = config, rank, world_size
         configs = [parse_source(spec) if isinstance(spec, str) else spec for spec in config.sources]
-        self.sources: list[ClipSource] = [open_source(source) for source in configs]
-        self._weights = [source.weight for source in configs]
+        self.sources = open_sources(configs, one_clip=config.one_clip)
+        self._weights = [source.weight for source in configs[: len(self.sources)]]
         self._image_share = _image_share(config, [source.kind for source in self.sources])
         self._bad_samples = BadSamples(config.bad_samples.of_process(rank, world_size))
         self._decoding: Decoding | None = None
@@ -177,8 +178,9 @@ class VideoLoader(Iterator[VideoBatch]):
         """Go on where a `state_dict` was taken: with the same sources and processes, and any number of workers.
 
         Raises:
-            ValueError: the state is from other sources, another seed or another number of processes; names what
-                differs. For another number of processes see `deal_again`.
+            OtherDataError: the state is from other sources, another seed or another number of processes. For the
+                latter see `deal_again`.
+            ValueError: it is no state of a loader.
             RuntimeError: batches were taken already.
         """
         if self._thread is not None:
@@ -267,6 +269,17 @@ class VideoLoader(Iterator[VideoBatch]):
         return fingerprint(
             self.sources, self._weights, seed=self.config.seed, rank=self._rank, world_size=self._world_size
         )
+
+
+def open_sources(sources: Sequence[str | SourceConfig], *, one_clip: bool = False) -> list[ClipSource]:
+    """The sources of a configuration; with `one_clip` the first clip of the first, as the only one.
+
+    Raises:
+        SourceError: one cannot be used as described.
+    """
+    if one_clip:
+        return [OneClip(open_source(sources[0]))]
+    return [open_source(source) for source in sources]
 
 
 def open_decoding(config: LoaderConfig) -> Decoding:

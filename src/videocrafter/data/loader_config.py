@@ -23,6 +23,7 @@ class LoaderConfig:
         image_batch_size: images per batch; None takes as many as videos.
         image_share: the share of batches that are images. None where all sources are of one kind; where both kinds
             are there it has to be said.
+        one_clip: take the first clip of the first source, and nothing else.
         cutting: how samples are cut out of clips.
         shuffle: whether clips come in random order.
         seed: decides orders and cuts; at least 0.
@@ -40,6 +41,7 @@ class LoaderConfig:
     batch_size: int = 1
     image_batch_size: int | None = None
     image_share: float | None = None
+    one_clip: bool = False
     cutting: CuttingConfig = field(default_factory=CuttingConfig)
     shuffle: bool = True
     seed: int = 0

@@ -11,6 +11,21 @@ from videocrafter.data.source import ClipSource
 State = dict[str, Any]
 
 
+class OtherDataError(ValueError):
+    """A saved position is of other data than these.
+
+    Attributes:
+        difference: what differs, such as "seed was 0 and is 1".
+    """
+
+    def __init__(self, difference: str) -> None:
+        super().__init__(
+            f"the data are not those of the saved position: {difference}; give the same, or load no position to "
+            "begin with the first batch"
+        )
+        self.difference = difference
+
+
 def fingerprint(
     sources: Sequence[ClipSource], weights: Sequence[float], *, seed: int, rank: int, world_size: int
 ) -> State:
@@ -32,7 +47,8 @@ def check_state(state: State, dealt: State) -> None:
     """Refuse a state that another loader saved.
 
     Raises:
-        ValueError: names what differs. The labels of sources may, so that data can be moved.
+        OtherDataError: names what differs. The labels of sources may, so that data can be moved.
+        ValueError: it is no state.
     """
     saved = state.get("dealt")
     if not isinstance(saved, dict) or "flows" not in state:
@@ -94,8 +110,5 @@ def _furthest(places: Sequence[State], dealt: State) -> int:
     return int(places[0]["first"]) + max(begun) * int(dealt["world_size"])
 
 
-def _differs(name: str, saved: object, now: object) -> ValueError:
-    return ValueError(
-        f"the data position cannot be resumed: {name} was {saved} and is {now}; "
-        "use the same, or begin the data anew without a saved position"
-    )
+def _differs(name: str, saved: object, now: object) -> OtherDataError:
+    return OtherDataError(f"{name} was {saved} and is {now}")

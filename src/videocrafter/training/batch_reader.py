@@ -59,7 +59,8 @@ class BatchReader:
         """Go on where `state` was taken in every process of a run, also in another number of processes.
 
         Raises:
-            ValueError: they are of other data.
+            OtherDataError: they are of other data; the loader stays at its first batch.
+            ValueError: they are no positions of a run.
         """
         same = len(states) == self._world_size
         dealt = list(states) if same else deal_again(states, self._world_size)

@@ -171,7 +171,8 @@ class StageConfig:
         guard: what is done with bad steps.
         keep_checkpoints: newest checkpoints of the stage that are kept.
         keep_every: also keep those of steps that are multiples of this; 0 is none.
-        keep_best: also keep the one with the lowest value of this validation metric, saved when it is measured.
+        keep_best: also keep the one with the lowest value of this validation metric, saved when it is measured; one
+            of the task's `validation_metrics`.
     """
 
     name: str
@@ -222,6 +223,13 @@ class StageConfig:
             _require(value >= 0, f"{prefix}.{name}", value, "0 (never) or more")
         _require(self.keep_every >= 0, f"{prefix}.keep_every", self.keep_every, "0 (none) or more")
         _require(self.keep_checkpoints >= 1, f"{prefix}.keep_checkpoints", self.keep_checkpoints, "1 or more")
+        if self.keep_best is not None:
+            metrics = self.task.validation_metrics()
+            names, measured = f"{prefix}.keep_best", ", ".join(metrics)
+            _require(
+                self.keep_best in metrics, names, self.keep_best, f"none, or what validation measures: {measured}"
+            )
+            _require(self.validate_every > 0, names, self.keep_best, f"{prefix}.validate_every above 0 with it")
 
 
 @dataclass(frozen=True, kw_only=True)

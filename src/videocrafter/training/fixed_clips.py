@@ -20,7 +20,7 @@ class ValidationConfig:
 
     Attributes:
         sources: clips that are not trained on; empty takes the first clips of the training data, whose loss tells
-            whether anything is learned, not whether it holds for others.
+            whether anything is learned, not whether it holds for others. Of training on one clip it is that one.
         num_clips: how many, of all sources together, as evenly as it goes.
         timesteps: noise levels, of 1000.
     """
@@ -56,6 +56,7 @@ def fixed_clips(
         SourceError: a source cannot be used as described.
         TooManyBadSamplesError: none of them holds a clip that can be used.
     """
+    takes_one = data.one_clip and not validation.sources
     sampling = replace(data.cutting.sampling, start="center")
     fixed = replace(
         data,
@@ -67,9 +68,12 @@ def fixed_clips(
         seed=0,
         epochs=1,
         num_workers=0,
+        one_clip=takes_one,
         bad_samples=replace(data.bad_samples, report=None, max_bad_share=1.0, max_left_out_share=1.0),
     )
     sources = validation.sources or data.sources
+    if takes_one:
+        sources = sources[:1]
     each, more = divmod(validation.num_clips, len(sources))
     found: list[EncodedClips] = []
     for index, source in enumerate(sources[: validation.num_clips]):

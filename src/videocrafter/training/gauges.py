@@ -39,6 +39,15 @@ def gauge_scripts(world: SpriteWorld, count: int) -> list[SceneScript]:
     return scripts
 
 
+def gauge_names(world: SpriteWorld, scripts: Sequence[SceneScript], count: int) -> list[str]:
+    """What `wrong_word_gauges` measures: an attribute that a small world cannot get wrong has no gauge.
+
+    Args:
+        world, scripts, count: as in and from `gauge_scripts`.
+    """
+    return ["loss", *(f"gauge_{name}" for name in _wrong_captions(world, scripts, count))]
+
+
 def wrong_word_gauges(world: SpriteWorld, scripts: Sequence[SceneScript], count: int, loss: Loss) -> dict[str, float]:
     """The mean loss, and for each attribute its rise in percent when the caption gets that attribute wrong.
 
@@ -46,20 +55,26 @@ def wrong_word_gauges(world: SpriteWorld, scripts: Sequence[SceneScript], count:
         world, scripts, count: as in and from `gauge_scripts`.
         loss: the network's loss on these clips.
     """
-    rng = np.random.default_rng(0)
     right = loss(range(len(scripts)), [script.caption for script in scripts])
+    scores = {"loss": float(right[:count].mean())}
+    for name, captions in _wrong_captions(world, scripts, count).items():
+        rise = loss(list(captions), list(captions.values())).mean() / right[list(captions)].mean() - 1
+        scores[f"gauge_{name}"] = 100 * float(rise)
+    return scores
+
+
+def _wrong_captions(world: SpriteWorld, scripts: Sequence[SceneScript], count: int) -> dict[str, dict[int, str]]:
+    """For each gauge that there is: which clips, and their captions with that attribute wrong."""
+    rng = np.random.default_rng(0)
     groups = {attribute: (attribute, range(count)) for attribute in ("subject", "motion", "scene")}
     for name, motions in OPPOSITE_GAUGES.items():
         of_pair = [index for index, script in enumerate(scripts) if script.motion in motions]
         groups[name] = ("opposite", of_pair)  # type: ignore[assignment]
-    scores = {"loss": float(right[:count].mean())}
+    found: dict[str, dict[int, str]] = {}
     for name, (attribute, indices) in groups.items():
         wrong = {i: world.counterfactual(scripts[i], attribute, rng) for i in indices}  # type: ignore[arg-type]
-        captions = {i: caption for i, caption in wrong.items() if caption is not None}
-        if captions:
-            rise = loss(list(captions), list(captions.values())).mean() / right[list(captions)].mean() - 1
-            scores[f"gauge_{name}"] = 100 * float(rise)
-    return scores
+        found[name] = {i: caption for i, caption in wrong.items() if caption is not None}
+    return {name: captions for name, captions in found.items() if captions}
 
 
 def wrong_image_gauge(count: int, loss: Callable[[Sequence[int]], Tensor]) -> float:

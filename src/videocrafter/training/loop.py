@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from videocrafter.training.activations import activations_kept
 from videocrafter.training.batch_reader import write_data_states
 from videocrafter.training.checkpoint import Checkpoints
-from videocrafter.training.config import SettingsError, StageConfig
+from videocrafter.training.config import StageConfig
 from videocrafter.training.guard import Verdict
 from videocrafter.training.interruption import StopRequest
 from videocrafter.training.memory import peak_memory
@@ -235,10 +235,6 @@ class StageLoop:
         metric = self.stage.keep_best
         if metric is None:
             return
-        if values and metric not in values:
-            raise SettingsError(
-                f"stages.{self.stage.name}.keep_best is {metric!r}, but the validation measures {', '.join(values)}"
-            )
         best = self.checkpoints.best()
         # Marked first: a run killed before the checkpoint is there does this step again and finds the mark, while a
         # run that goes on from the checkpoint would never measure it again.

@@ -1,14 +1,16 @@
-"""The miniature's network and noise: what differs from the official models at a size that a laptop trains."""
+"""The miniature's networks and noise: what differs from the official models at a size that a laptop trains."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-from torch import Tensor
+from diffusers import DDIMScheduler
+from torch import Tensor, nn
 
 from videocrafter.diffusion.objective import PredictionType
 from videocrafter.diffusion.schedule import cosine_betas_shifted, linear_betas
+from videocrafter.models.image_projector import ImageProjector
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +36,21 @@ class MiniatureNetwork:
     frame_text_condition: bool = True
     place_condition: bool = True
 
+    def image_projector(self, width: int) -> ImageProjector:
+        """A new projector for a tower of this width; silent, so that the first step is the text-to-video model."""
+        projector = ImageProjector(
+            dim=width,
+            depth=2,
+            dim_head=self.head_dim,
+            heads=width // self.head_dim,
+            num_queries=16,
+            embedding_dim=width,
+            output_dim=self.context_dim,
+        )
+        nn.init.zeros_(projector.norm_out.weight)
+        nn.init.zeros_(projector.norm_out.bias)
+        return projector
+
 
 @dataclass(frozen=True, kw_only=True)
 class NoiseConfig:
@@ -51,3 +68,15 @@ class NoiseConfig:
     def betas(self) -> Tensor:
         """Betas [1000] in float64."""
         return linear_betas() if self.schedule == "linear" else cosine_betas_shifted(1000, self.snr_shift)
+
+    def scheduler(self) -> DDIMScheduler:
+        """What the finished pipeline samples with."""
+        betas = self.betas().tolist()
+        return DDIMScheduler(
+            num_train_timesteps=len(betas),
+            trained_betas=betas,
+            prediction_type=self.prediction_type,
+            timestep_spacing="trailing",
+            clip_sample=False,
+            set_alpha_to_one=True,
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import types
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass, replace
@@ -23,7 +24,8 @@ def apply_overrides(config: Config, assignments: Sequence[str]) -> Config:
         config: a frozen dataclass; nested dataclasses and tuples of dataclasses are reached by dotted paths.
             An item of a tuple goes by its index, by its name, or by "*" for all: `stages.1.num_steps=100`,
             `stages.low.num_steps=100`, `stages.*.log_every=5`.
-        assignments: texts such as "stages.low.optimizer.lr=1e-3"; of two for the same path the later wins.
+        assignments: texts such as "stages.low.optimizer.lr=1e-3"; of two for the same path the later wins. Items of a
+            tuple stand between commas, or in a JSON list: `prompts=["a cat, at night"]`.
 
     Raises:
         ValueError: a text without "=", an unknown path (the message names the nearest right one), a value
@@ -169,13 +171,26 @@ def _parse_literal(text: str, allowed: tuple[Any, ...]) -> Any:
 
 
 def _parse_tuple(text: str, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-    inner = text[1:-1] if text[:1] + text[-1:] in ("()", "[]") else text
-    parts = [part.strip() for part in inner.split(",") if part.strip()]
+    parts = _parts_of_json(text) if text.startswith("[") and '"' in text else _parts_between_commas(text)
     if len(arguments) == 2 and arguments[1] is ...:
         return tuple(_parse_as(part, arguments[0]) for part in parts)
     if len(parts) != len(arguments):
         raise ValueError(f"expected {len(arguments)} values separated by commas, got {len(parts)}")
     return tuple(_parse_as(part, kind) for part, kind in zip(parts, arguments, strict=True))
+
+
+def _parts_between_commas(text: str) -> list[str]:
+    inner = text[1:-1] if text[:1] + text[-1:] in ("()", "[]") else text
+    return [part.strip() for part in inner.split(",") if part.strip()]
+
+
+def _parts_of_json(text: str) -> list[str]:
+    """The items of a JSON list, whose texts may hold commas."""
+    try:
+        items: list[Any] = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f'expected a list in JSON, such as ["one, with a comma", "two"] ({error})') from None
+    return [item if isinstance(item, str) else json.dumps(item) for item in items]
 
 
 def _parse_int(text: str) -> int:

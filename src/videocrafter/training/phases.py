@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from torch import nn
+from torch import Tensor, nn
 
 Phase = Literal["text_to_video", "temporal_only", "image_alignment", "image_mapping", "image_to_video"]
 
@@ -39,3 +39,12 @@ def choose_trained(network: nn.Module, projector: nn.Module | None, phase: Phase
         parameter.requires_grad_(learns)
     if projector is not None:
         projector.requires_grad_(phase in ("image_alignment", "image_mapping"))
+
+
+def network_input(noisy: Tensor, phase: Phase) -> Tensor:
+    """Noisy latents, made here, as the network takes them for training in a phase.
+
+    On CPUs torch (2.13) crashes in the backward pass of a group norm that learns while its input needs no gradient
+    and lies channels_last. In "temporal_only" the first layer that learns has such a norm.
+    """
+    return noisy.requires_grad_() if phase == "temporal_only" else noisy

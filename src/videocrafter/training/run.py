@@ -10,9 +10,8 @@ from pathlib import Path
 
 import torch
 
-from videocrafter.checkpoints.obtain import obtain_model
+from videocrafter.data.loader_state import OtherDataError
 from videocrafter.pipelines.model_folder import ModelFolderError
-from videocrafter.presets import PRESETS, ModelPreset
 from videocrafter.training.batch_reader import read_data_states
 from videocrafter.training.checkpoint import Checkpoints, write_folder
 from videocrafter.training.config import ParallelConfig, RecipeConfig, SettingsError, StageConfig
@@ -29,7 +28,7 @@ from videocrafter.training.processes import Processes
 from videocrafter.training.randomness import seed_global_generators
 from videocrafter.training.run_folder import Confirm, RunFolder, lock, open_run, write_stage_record
 from videocrafter.training.sharding import Sharding, shard
-from videocrafter.training.starting_weights import check_whole
+from videocrafter.training.starting_weights import check_whole, start_folder
 from videocrafter.training.state import (
     STATE_FOLDER,
     MetricWindow,
@@ -79,7 +78,8 @@ def train(
         recipe: the resolved configuration.
         output: the run's folder; see `run_folder` for what lies in it.
         stop_after_s: finish the step, save and return after this many seconds.
-        accept_changes: go on although the configuration differs from the one the run began with.
+        accept_changes: go on although the configuration differs from the one the run began with, or the data do;
+            other data begin with their first batch.
         overwrite: delete a run that is there and begin anew.
         device: where to train; None takes a GPU if there is one.
         confirm: asks whether to go on with a changed configuration; None refuses it.
@@ -96,43 +96,15 @@ def train(
     """
     refuse_what_is_not_supported()
     trackers = choose_trackers(track)
-    _start_folder(recipe)
+    start_folder(recipe)
     processes = Processes(device)
     with (
         _opened(recipe, output, processes, accept_changes, overwrite, confirm) as folder,
         StopRequest(stop_after_s, launched=processes.count > 1) as stop,
         Observers(recipe, folder.root, trackers, plain=plain, is_main=processes.is_main) as observers,
     ):
-        return _Run(recipe, folder, processes, stop, observers).train_stages()
-
-
-def _start_folder(recipe: RecipeConfig) -> Path | None:
-    """What the first stage starts from: a folder, or a model that the package brings."""
-    if recipe.init is None:
-        return None
-    preset = PRESETS.get(recipe.init)
-    if preset is not None and not preset.is_installed:
-        folder = _obtained(preset)
-    else:
-        folder = preset.folder if preset is not None and preset.folder is not None else Path(recipe.init)
-    if not folder.is_dir():
-        raise SettingsError(
-            f"init is {recipe.init!r}, which is neither a folder nor a model's name; give a pipeline folder, such as "
-            "RUN/final, or a name that `videocrafter models` lists"
-        )
-    try:
-        check_whole(folder)
-    except ModelFolderError as error:
-        raise SettingsError(f"init is {recipe.init!r}, but {error}; give a whole copy of that folder") from error
-    return folder
-
-
-def _obtained(preset: ModelPreset) -> Path:
-    """The folder of a model that does not ship, fetched and converted if that was never done."""
-    try:
-        return obtain_model(preset.name, preset.task, notify=_log.info)
-    except ValueError as error:
-        raise SettingsError(f"init is {preset.name!r}: {error}") from error
+        run = _Run(recipe, folder, processes, stop, observers, begins_changed_data_anew=accept_changes)
+        return run.train_stages()
 
 
 @contextmanager
@@ -161,13 +133,15 @@ class _Run:
         processes: Processes,
         stop: StopRequest,
         observers: Observers,
+        *,
+        begins_changed_data_anew: bool,
     ) -> None:
         self._recipe, self._folder, self._processes, self._stop = recipe, folder, processes, stop
-        self._observers = observers
+        self._observers, self._begins_changed_data_anew = observers, begins_changed_data_anew
 
     def train_stages(self) -> TrainingOutcome:
         stages = self._recipe.stages
-        start = _start_folder(self._recipe)
+        start = start_folder(self._recipe)
         trained_any = False
         for index, stage in enumerate(stages):
             if self._processes.same_as_main(self._is_due(index)):
@@ -346,10 +320,16 @@ class _Run:
         for name in names:
             shard(task.modules()[name], sharding)
 
-    @staticmethod
-    def _resume_data(task: ReadsInOrder, checkpoint: Path) -> None:
+    def _resume_data(self, task: ReadsInOrder, checkpoint: Path) -> None:
         try:
             task.load_data_states(read_data_states(checkpoint / STATE_FOLDER))
+        except OtherDataError as error:
+            if not self._begins_changed_data_anew:
+                raise SettingsError(
+                    f"the data are not those that {checkpoint} was saved with: {error.difference}; give the same, or "
+                    "--accept-changes to go on with the weights and begin with the first batch of these data"
+                ) from error
+            _log.warning("These data begin with their first batch, for they are other ones: %s", error.difference)
         except ValueError as error:
             raise SettingsError(f"the data position in {checkpoint} cannot be used: {error}") from error
 

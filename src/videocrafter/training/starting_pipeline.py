@@ -89,7 +89,8 @@ def with_signal_scale(pipeline: AnyPipeline, b: float) -> None:
         )
     if not torch.allclose(scheduler.alphas_cumprod.double().cpu(), expected, atol=_SCHEDULE_TOLERANCE):
         raise ValueError(
-            f"signal_scale is {b}, but the start's schedule is not the paper's; leave signal_scale at none"
+            f"signal_scale is {b}, but the start's schedule is not the paper's; keep its own with "
+            "--set 'stages.*.task.signal_scale=none'"
         )
     betas = vp_change_of_variables(paper, signal_scale(b, steps)).trained_betas
     pipeline.scheduler = type(scheduler).from_config(scheduler.config, trained_betas=betas)

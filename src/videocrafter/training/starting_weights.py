@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,47 @@ import torch
 from diffusers import AutoencoderKL
 from transformers import CLIPTextModel
 
+from videocrafter.checkpoints.obtain import obtain_model
 from videocrafter.models.autoencoder import spatial_factor
 from videocrafter.models.unet import VideoUNet
 from videocrafter.pipelines.model_folder import ModelFolderError, component_folder, tensor_names
-from videocrafter.presets import PRESETS
+from videocrafter.presets import PRESETS, ModelPreset
+from videocrafter.training.config import RecipeConfig, SettingsError
+
+_log = logging.getLogger(__name__)
+
+
+def start_folder(recipe: RecipeConfig) -> Path | None:
+    """What the first stage starts from: a folder, or a model that is known by name, fetched if need be.
+
+    Raises:
+        SettingsError: there is no such start, it is damaged, or it cannot be fetched.
+    """
+    if recipe.init is None:
+        return None
+    preset = PRESETS.get(recipe.init)
+    if preset is not None and not preset.is_installed:
+        folder = _obtained(preset)
+    else:
+        folder = preset.folder if preset is not None and preset.folder is not None else Path(recipe.init)
+    if not folder.is_dir():
+        raise SettingsError(
+            f"init is {recipe.init!r}, which is neither a folder nor a model's name; give a pipeline folder, such as "
+            "RUN/final, or a name that `videocrafter models` lists"
+        )
+    try:
+        check_whole(folder)
+    except ModelFolderError as error:
+        raise SettingsError(f"init is {recipe.init!r}, but {error}; give a whole copy of that folder") from error
+    return folder
+
+
+def _obtained(preset: ModelPreset) -> Path:
+    """The folder of a model that does not ship, fetched and converted if that was never done."""
+    try:
+        return obtain_model(preset.name, preset.task, notify=_log.info)
+    except ValueError as error:
+        raise SettingsError(f"init is {preset.name!r}: {error}") from error
 
 
 def part_folder(start: Path | None, folder: str, name: str) -> Path:

@@ -84,7 +84,8 @@ class ReadsInOrder(Protocol):
         """Go on where these were taken: one of each process, of any number of them. Before the first batch.
 
         Raises:
-            ValueError: they are of other data.
+            OtherDataError: they are of other data; the first batch is the next then.
+            ValueError: they are no positions of a run.
         """
 
     def close_data(self) -> None:
@@ -117,3 +118,6 @@ class TaskConfig(Protocol):
             stage_index: place of the stage in its recipe, from 0.
             device: where networks and batches live.
         """
+
+    def validation_metrics(self) -> Sequence[str]:
+        """Names of all that the task's `validate` measures, so that a wrong one is found before the first step."""

@@ -1,7 +1,9 @@
 """The recipes that train on clips from files: the paper's stages (§3.1, §3.2, table of stages), and adaptation.
 
 The paper tells resolutions, iterations and batch sizes; what it leaves open is a named value here, with its reason in
-`docs/training.md`. All start from a pipeline (`init`) and take their clips from `task.data.sources`.
+`docs/recipes.md`. A batch is `accumulate` passes of all processes together. Of the joint stages an eighth of the
+passes are of images, eight times as many in each, so a step at batch 256 sees 224 clips and 256 images on average.
+All start from a pipeline (`init`) and take their clips from `task.data.sources`.
 """
 
 from __future__ import annotations
@@ -16,16 +18,17 @@ from videocrafter.training.lora import LoraTraining
 from videocrafter.training.tasks.clip_diffusion_config import ClipDiffusionTaskConfig, SampleConfig
 
 PAPER_FRAMES = 16
-# Our choices, where the paper is silent; see docs/training.md, "What the paper leaves open".
+# Our choices, where the paper is silent; see docs/recipes.md, "What the paper leaves open".
 IMAGE_SHARE = 1 / 8
 TEXT_DROPOUT = 0.1
 FPS_RANGE = (4.0, 32.0)
 EMA_DECAY = 0.9999
 LEARNING_RATE = 5e-5
+SIGNAL_SCALE_1024 = 0.3  # as the official model of that size has it
 
 
 def t2v_256() -> RecipeConfig:
-    """The paper's first stage: 256 × 256, 80K iterations of 256 clips, from an image model."""
+    """The paper's first stage: 256 × 256, 80K iterations at batch 256, from an image model."""
     # Mixed batches are passes of one kind: an eighth of the passes are images, eight times as many in each.
     task = ClipDiffusionTaskConfig(
         data=_joint_data(height=256, width=256, batch_size=4),
@@ -49,7 +52,7 @@ def t2v_256() -> RecipeConfig:
 
 
 def t2v_512() -> RecipeConfig:
-    """The paper's second stage: 512 × 320, 136K iterations of 128 clips, from the first."""
+    """The paper's second stage: 512 × 320, 136K iterations at batch 128, from the first."""
     stage = t2v_256().stages[0]
     return RecipeConfig(
         name="t2v-512",
@@ -60,14 +63,19 @@ def t2v_512() -> RecipeConfig:
 
 
 def t2v_1024() -> RecipeConfig:
-    """The paper's third stage: 1024 × 576, 45K iterations of 64 clips, from the second."""
-    stage = t2v_256().stages[0]
-    return RecipeConfig(
+    """The paper's third stage: 1024 × 576, 45K iterations at batch 64, from the second."""
+    stage = _resized(
+        t2v_256().stages[0],
         name="t2v-1024",
-        stages=(
-            _resized(stage, name="t2v-1024", height=576, width=1024, batch_size=1, accumulate=64, num_steps=45_000),
-        ),
+        height=576,
+        width=1024,
+        batch_size=1,
+        accumulate=64,
+        num_steps=45_000,
     )
+    assert isinstance(stage.task, ClipDiffusionTaskConfig)
+    task = replace(stage.task, signal_scale=SIGNAL_SCALE_1024)
+    return RecipeConfig(name="t2v-1024", stages=(replace(stage, task=task),))
 
 
 def i2v_512() -> RecipeConfig:
@@ -81,6 +89,8 @@ def i2v_512() -> RecipeConfig:
     mapping_task = replace(
         stage.task,
         phase="image_mapping",
+        # As the start has it: the video network is frozen in this phase and knows no other schedule.
+        signal_scale=None,
         text_dropout=0.05,
         image_dropout=0.05,
         both_dropout=0.05,
@@ -125,7 +135,7 @@ def lora() -> RecipeConfig:
 
 
 def overfit_one_clip() -> RecipeConfig:
-    """Learn one clip by heart: in five minutes it is plain whether a setup learns at all.
+    """Learn one clip by heart, the first of the data: in five minutes it is plain whether a setup learns at all.
 
     The loss must fall far and the sample must become the clip; if they do not, neither will a real run.
     """
@@ -136,7 +146,11 @@ def overfit_one_clip() -> RecipeConfig:
     task = replace(
         stage.task,
         data=replace(
-            data, shuffle=False, num_workers=1, cutting=replace(data.cutting, crop="center", sampling=sampling)
+            data,
+            one_clip=True,
+            shuffle=False,
+            num_workers=1,
+            cutting=replace(data.cutting, crop="center", sampling=sampling),
         ),
         text_dropout=0.0,
         samples=SampleConfig(count=1, guidance_scale=1.0),

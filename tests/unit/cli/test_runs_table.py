@@ -75,6 +75,13 @@ def test_csv_has_a_line_for_each_run(runs: list[RunSummary]) -> None:
     assert "validation/gauge_motion" in as_csv(runs, None).splitlines()[0]
 
 
+@pytest.mark.parametrize("metrics", [None, ["samples_per_s"], ["loss", "loss"]])
+def test_csv_has_no_column_twice(runs: list[RunSummary], metrics: list[str] | None) -> None:
+    head, new, old = csv.reader(io.StringIO(as_csv(runs, metrics)))
+    assert len(head) == len(set(head)) == len(new) == len(old)
+    assert dict(zip(head, new, strict=True))["samples_per_s"] == "12.0"
+
+
 def test_names_of_metrics(runs: list[RunSummary]) -> None:
     assert full_name(runs, "loss") == "loss"
     assert full_name(runs, "gauge_motion") == "validation/gauge_motion"

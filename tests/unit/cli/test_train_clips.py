@@ -61,6 +61,16 @@ def test_data_and_init_are_short_for_settings(cli: Run) -> None:
         assert stage["task"]["data"]["sources"] == ["one", "webvid:two?root=a,b"], "with its comma"
 
 
+def test_prompts_with_commas_go_there_and_come_back(cli: Run) -> None:
+    prompts = ["a cat, at night", 'a sign that says "open"', "ein Bär"]
+    path = "stages.*.task.samples.prompts"
+    once = json.loads(cli("train", "t2v-256", "--dry-run", "--set", f"{path}={json.dumps(prompts)}").stdout)
+    shown = once["stages"][0]["task"]["samples"]["prompts"]
+    assert shown == prompts
+    again = cli("train", "t2v-256", "--dry-run", "--set", f"{path}={json.dumps(shown, ensure_ascii=False)}")
+    assert json.loads(again.stdout) == once
+
+
 def test_recipes_that_make_their_own_clips_take_no_data(cli: Run) -> None:
     said = only_error(cli("train", "smoke", "--dry-run", "--data", "clips"))
     assert said == "--data is given, but the recipe 'smoke' makes its own clips; leave it out"

@@ -96,6 +96,35 @@ def test_a_sample_is_named_once_and_counted_every_time(tmp_path: Path) -> None:
     assert len(report.read_text(encoding="utf-8").splitlines()) == 1
 
 
+def test_over_a_break_a_sample_is_still_named_once_for_each_reason(tmp_path: Path) -> None:
+    rules = BadSampleRules(report=str(tmp_path / "bad.jsonl"), max_bad_share=1.0)
+    keys = ["a.mp4", "odd \udcff name", "line\u2028end", "umlaut ü"]
+    for _ in range(3):
+        samples = BadSamples(rules)
+        for key in keys:
+            for reason in ("missing", "truncated"):
+                samples.bad("source", key, reason, "gone")
+                samples.good()
+    report = (tmp_path / "bad.jsonl").read_text(encoding="utf-8")
+    lines = [json.loads(line) for line in report.split("\n")[:-1]]
+    assert [(line["key"], line["reason"]) for line in lines] == [
+        (key, reason) for key in keys for reason in ("missing", "truncated")
+    ]
+
+
+def test_after_a_line_that_was_cut_off_the_report_goes_on_in_a_new_one(tmp_path: Path) -> None:
+    report = tmp_path / "bad.jsonl"
+    whole = '{"source": "s", "key": "1", "reason": "missing", "message": ""}\n'
+    report.write_text(whole + '[]\n{"source": "s", "key": "2", "rea')
+    samples = BadSamples(BadSampleRules(report=str(report), max_bad_share=1.0))
+    for key in ("1", "2"):
+        samples.bad("s", key, "missing", "gone")
+    lines = report.read_text().splitlines()
+    assert lines[0] + "\n" == whole
+    assert len(lines) == 4
+    assert json.loads(lines[-1])["key"] == "2"
+
+
 def test_a_report_that_cannot_be_written_does_not_end_a_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "file").write_text("")
     samples = BadSamples(BadSampleRules(report=str(tmp_path / "file" / "bad.jsonl")))

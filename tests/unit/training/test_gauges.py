@@ -6,7 +6,13 @@ from torch import Tensor
 
 from videocrafter.data.sources.sprite_captions import MOTION_PHRASES, SCENE_PHRASES
 from videocrafter.data.sources.sprite_world import SceneScript, SpriteWorld, SpriteWorldConfig
-from videocrafter.training.gauges import OPPOSITE_GAUGES, gauge_scripts, wrong_image_gauge, wrong_word_gauges
+from videocrafter.training.gauges import (
+    OPPOSITE_GAUGES,
+    gauge_names,
+    gauge_scripts,
+    wrong_image_gauge,
+    wrong_word_gauges,
+)
 
 COUNT = 30
 WORLD = SpriteWorld(SpriteWorldConfig(height=16, width=16, split="all", seed=3))
@@ -94,6 +100,7 @@ def test_a_world_without_a_pair_has_no_gauge_of_it() -> None:
     assert len(scripts) == 5 + 24
     scores = wrong_word_gauges(world, scripts, 5, lambda indices, captions: torch.ones(len(captions)))
     assert {name for name in scores if name.removeprefix("gauge_") in OPPOSITE_GAUGES} == {"gauge_left_right"}
+    assert gauge_names(world, scripts, 5) == list(scores)
 
 
 def test_a_wrong_caption_goes_with_its_own_clip() -> None:

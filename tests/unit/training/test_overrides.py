@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from toy_run import toy_recipe
 
 from videocrafter.training.overrides import apply_overrides, setting_paths
@@ -44,6 +47,12 @@ class Outer:
         ("inner.span=[1,2.5]", "inner.span", (1.0, 2.5)),
         ("inner.mode=exact", "inner.mode", "exact"),
         ("words=left,right", "words", ("left", "right")),
+        ("words=[left, right]", "words", ("left", "right")),
+        ('words=["left, then right"]', "words", ("left, then right",)),
+        ('words= [ "a", 1 ]', "words", ("a", "1")),
+        ('words=say "a", then b', "words", ('say "a"', "then b")),
+        ("words=[]", "words", ()),
+        ('inner.sizes=["16", 32]', "inner.sizes", (16, 32)),
         ("folder=runs/a=b", "folder", Path("runs/a=b")),
         ("label=3", "label", 3),
         ("label=three", "label", "three"),
@@ -55,6 +64,11 @@ def test_text_is_parsed_by_the_annotation(assignment: str, path: str, value: obj
         config = getattr(config, name)
     assert config == value
     assert type(config) is type(value)
+
+
+@given(words=st.lists(st.text()))
+def test_any_texts_can_be_given_as_a_json_list(words: list[str]) -> None:
+    assert apply_overrides(Outer(), [f"words={json.dumps(words)}"]).words == tuple(words)
 
 
 @pytest.mark.parametrize(
@@ -72,6 +86,9 @@ def test_text_is_parsed_by_the_annotation(assignment: str, path: str, value: obj
         ("inner.size=3", "no such setting; did you mean inner.sizes?"),
         ("sizes=3", "did you mean inner.sizes?"),
         ("count.more=3", "no such setting"),
+        ('words=["a, b"', 'expected a list in JSON, such as ["one, with a comma", "two"]'),
+        ('inner.sizes=["many"]', "expected a whole number"),
+        ('inner.span=["1"]', "expected 2 values separated by commas, got 1"),
         ("count", "is no assignment"),
         ("=3", "is no assignment"),
     ],

@@ -204,11 +204,6 @@ def test_checkpoints_of_round_steps_and_the_best_are_kept(tmp_path: Path) -> Non
     assert record["step"] == best
 
 
-def test_the_best_of_what_is_not_measured_is_a_mistake(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"stages\.low\.keep_best is 'means', but the validation measures mean"):
-        train(toy_recipe(keep_best="means"), tmp_path)
-
-
 def test_accumulation_minimises_the_mean_over_micro_steps(tmp_path: Path) -> None:
     train(toy_recipe(num_steps=1, validate_every=0), tmp_path)
     logged = next(line for line in read_log(tmp_path) if line["kind"] == "train")

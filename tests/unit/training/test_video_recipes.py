@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from videocrafter.presets import PRESETS
 from videocrafter.training.config import RecipeConfig, StageConfig
 from videocrafter.training.lora import LoraTraining
 from videocrafter.training.overrides import apply_overrides
@@ -13,6 +15,7 @@ from videocrafter.training.recipes import RECIPES
 from videocrafter.training.video_recipes import ClipDiffusionTaskConfig
 
 PAPER = ("t2v-256", "t2v-512", "t2v-1024", "i2v-512")
+RECIPES_GUIDE = Path(__file__).parents[3] / "docs" / "recipes.md"
 ADAPTATION = ("finetune", "lora", "temporal-only", "overfit-one-clip")
 
 
@@ -27,14 +30,24 @@ def only_stage(name: str) -> StageConfig:
 
 
 @pytest.mark.parametrize(
-    ("name", "height", "width", "num_steps", "clips_per_step"),
+    ("name", "height", "width", "num_steps", "batch"),
     [("t2v-256", 256, 256, 80_000, 256), ("t2v-512", 320, 512, 136_000, 128), ("t2v-1024", 576, 1024, 45_000, 64)],
 )
-def test_the_stages_of_text_to_video(name: str, height: int, width: int, num_steps: int, clips_per_step: int) -> None:
+def test_the_stages_of_text_to_video(name: str, height: int, width: int, num_steps: int, batch: int) -> None:
     stage = only_stage(name)
     task, data = task_of(stage), task_of(stage).data
     assert (data.cutting.height, data.cutting.width, stage.num_steps) == (height, width, num_steps)
-    assert data.batch_size * stage.optimizer.accumulate == clips_per_step
+    assert data.batch_size * stage.optimizer.accumulate == batch
+    assert f"at batch {batch}," in str(RECIPES[name].__doc__)
+    assert data.image_batch_size is not None
+    assert data.image_share is not None
+    passes = stage.optimizer.accumulate
+    clips, images = (
+        (1 - data.image_share) * passes * data.batch_size,
+        data.image_share * passes * data.image_batch_size,
+    )
+    row = f"{passes} | {data.image_batch_size} | {clips:.0f} clips, {images:.0f} images |"
+    assert f"| {batch} | {data.batch_size} × {row}" in RECIPES_GUIDE.read_text(encoding="utf-8")
     assert data.cutting.sampling.lengths == (16,)
     assert task.phase == "text_to_video"
     assert task.timestep_power == 1.0
@@ -44,7 +57,7 @@ def test_the_stages_of_text_to_video(name: str, height: int, width: int, num_ste
 
 @pytest.mark.parametrize("name", PAPER)
 def test_images_and_videos_are_learned_jointly(name: str) -> None:
-    """An eighth of the passes are images, eight times as many in each: as many images as clips in the end."""
+    """An eighth of the passes are images, eight times as many in each: eight images for every seven clips."""
     for stage in RECIPES[name]().stages:
         data = task_of(stage).data
         assert data.image_share == 1 / 8
@@ -62,6 +75,19 @@ def test_image_to_video_has_the_papers_two_phases() -> None:
         assert task.condition_frame == "random"
     assert task_of(mapping) == replace(task_of(video), phase="image_mapping"), "nothing but the phase differs"
     assert mapping.ema_decay == video.ema_decay
+
+
+def scales_in_the_guide() -> dict[str, str]:
+    table = RECIPES_GUIDE.read_text(encoding="utf-8").split("| recipe | `signal_scale` | why |")[1].split("\n\n")[0]
+    rows = [line.replace("`", "").split("|") for line in table.splitlines()[2:]]
+    return {name.strip(): value.split(":")[0].strip() for _, names, value, *_ in rows for name in names.split(",")}
+
+
+@pytest.mark.parametrize("name", [*PAPER, *ADAPTATION])
+def test_the_signal_scale_is_the_official_models_where_all_learns_and_else_the_starts(name: str) -> None:
+    wanted = {"t2v-1024": PRESETS["t2v-1024"].signal_scale}
+    assert {task_of(stage).signal_scale for stage in RECIPES[name]().stages} == {wanted.get(name)}
+    assert scales_in_the_guide()[name] == str(wanted.get(name, "none")), "and docs/recipes.md says so"
 
 
 @pytest.mark.parametrize("name", PAPER)
@@ -97,6 +123,7 @@ def test_what_each_adaptation_trains() -> None:
 def test_one_clip_is_always_cut_in_the_same_way() -> None:
     task = task_of(only_stage("overfit-one-clip"))
     sampling = task.data.cutting.sampling
+    assert task.data.one_clip
     assert (sampling.fps_range, sampling.start) == (None, "first")
     assert (task.data.cutting.crop, task.data.cutting.flip, task.data.shuffle) == ("center", False, False)
     assert (task.text_dropout, task.image_dropout, task.both_dropout) == (0, 0, 0)

@@ -28,6 +28,9 @@ class ToyTaskConfig:
     def build(self, start: Path | None, seed: int, stage_index: int, device: torch.device) -> ToyTask:
         return ToyTask(self, start, seed, stage_index, device)
 
+    def validation_metrics(self) -> list[str]:
+        return ["mean"]
+
 
 class ToyNet(nn.Sequential):
     _no_split_modules = ("Linear",)

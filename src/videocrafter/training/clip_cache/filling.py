@@ -20,10 +20,9 @@ from videocrafter.data.cutting import CutClip
 from videocrafter.data.decoding import Decoding, Task
 from videocrafter.data.errors import BadSampleError
 from videocrafter.data.known_cuts import fixed_cut
-from videocrafter.data.loader import open_decoding
+from videocrafter.data.loader import open_decoding, open_sources
 from videocrafter.data.sample import VideoBatch, pixels_of
 from videocrafter.data.source import ClipSource
-from videocrafter.data.sources.specs import open_source
 from videocrafter.pipelines.model_folder import read_model_index
 from videocrafter.pipelines.settings import GenerationDefaults
 from videocrafter.training.clip_cache.config import CacheError
@@ -38,8 +37,8 @@ from videocrafter.training.frozen_networks import (
 )
 from videocrafter.training.interruption import StopRequest
 from videocrafter.training.processes import Processes
-from videocrafter.training.run import _start_folder
 from videocrafter.training.starting_pipeline import tower_folder, with_frames_of
+from videocrafter.training.starting_weights import start_folder
 from videocrafter.training.tasks.clip_diffusion_config import ClipDiffusionTaskConfig
 
 _LEFT_OUT = "left_out.jsonl"
@@ -115,7 +114,7 @@ def fill_caches(
         SourceError, TooManyBadSamplesError: the data cannot be used.
     """
     stages = stages_to_fill(recipe)
-    start = _start_folder(recipe)
+    start = start_folder(recipe)
     if start is None:
         raise CacheError("it is not known what training starts from, whose networks encode; give --init FOLDER")
     processes = Processes(device)
@@ -221,7 +220,7 @@ class _Filling:
         if rules.report is None:
             rules = replace(rules, report=str(self._cache.folder / _LEFT_OUT))
         self._bad_samples = BadSamples(rules.of_process(self._rank, self._world_size))
-        self._sources = [open_source(source) for source in config.data.sources]
+        self._sources = open_sources(config.data.sources, one_clip=config.data.one_clip)
         self._decoding: Decoding | None = None
         self._numbers = itertools.count()
         self._under_way: deque[_UnderWay] = deque()

@@ -53,6 +53,10 @@ class AutoencoderTaskConfig:
         """Make the task; `start` is a pipeline folder whose `vae` is trained on, None begins with random weights."""
         return AutoencoderTask(self, start, seed, stage_index, device)
 
+    def validation_metrics(self) -> list[str]:
+        """The signal-to-noise ratio at each size."""
+        return [f"psnr_{size}" for size in dict.fromkeys(self.sizes)]
+
 
 class AutoencoderTask:
     """Trains an `AutoencoderKL` (see `training/task.py` for what each method promises)."""

@@ -7,6 +7,7 @@ to video (§3.2) first learns the mapping, then, with both mappings frozen, the 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +28,7 @@ from videocrafter.training.clip_samples import write_clip_samples
 from videocrafter.training.diffusion_step import draw_dropped, draw_timesteps
 from videocrafter.training.frozen_networks import WEIGHT_DTYPES, FrozenNetworks, frozen_folders
 from videocrafter.training.lora import add_lora
-from videocrafter.training.phases import choose_trained
+from videocrafter.training.phases import choose_trained, network_input
 from videocrafter.training.randomness import derive_seed, make_generator
 from videocrafter.training.starting_pipeline import (
     frozen_sources,
@@ -37,7 +38,9 @@ from videocrafter.training.starting_pipeline import (
     tower_folder,
     with_frames_of,
 )
-from videocrafter.training.tasks.clip_diffusion_config import ClipDiffusionTaskConfig
+from videocrafter.training.tasks.clip_diffusion_config import ClipDiffusionTaskConfig, loss_at
+
+_log = logging.getLogger(__name__)
 
 
 class ClipDiffusionTask:
@@ -97,6 +100,9 @@ class ClipDiffusionTask:
             raise ValueError(f"{error} (--set 'stages.*.task.data.image_share={fitting}')") from error
         if self._learns_in_clips_only and any(source.kind == "image" for source in loader.sources):
             raise ValueError("only temporal layers learn, which do not run on images; leave sources of images out")
+        if data.one_clip:
+            keys = [f"{source.label}/{clip.key}" for source in loader.sources for clip in source.read_shard(0).clips]
+            _log.info("One clip is learned, the first: %s", ", ".join(keys))
         self._reader = BatchReader(loader, rank=rank, world_size=world_size)
         if self.config.validation.sources and rank == 0:
             self._validation_clips()  # so that what is wrong with them does not end the run at its first validation
@@ -167,12 +173,9 @@ class ClipDiffusionTask:
         noisy = add_noise(latents, noise, alphas_B)
         if self.input_scale is not None:
             noisy = scale_model_input(noisy, timestep_B, self.input_scale)
-        if self.config.phase == "temporal_only":
-            # On CPUs torch (2.13) crashes where a group norm learns and its input needs no gradient.
-            noisy.requires_grad_()
         dtype = self.unet.dtype
         prediction = self.unet(
-            noisy.to(dtype),
+            network_input(noisy, self.config.phase).to(dtype),
             timestep_B,
             text_BLD.to(dtype),
             fps_B,
@@ -202,7 +205,7 @@ class ClipDiffusionTask:
             for level in levels:
                 timestep_B = torch.full((len(clips),), level, device=self.device)
                 losses[level] += self._loss(latents, noise, timestep_B, clips.text, clips.fps, image).tolist()
-        means = {f"loss_t{level:03d}": sum(found) / len(found) for level, found in losses.items()}
+        means = {loss_at(level): sum(found) / len(found) for level, found in losses.items()}
         return {"loss": sum(means.values()) / len(means), **means}
 
     def write_samples(self, folder: Path) -> None:

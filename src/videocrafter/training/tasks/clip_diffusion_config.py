@@ -149,6 +149,15 @@ class ClipDiffusionTaskConfig:
 
         return ClipDiffusionTask(self, start, seed, stage_index, device)
 
+    def validation_metrics(self) -> list[str]:
+        """The loss, as a mean and at each noise level."""
+        return ["loss", *(loss_at(level) for level in self.validation.timesteps)]
+
+
+def loss_at(timestep: int) -> str:
+    """The name of the loss at a noise level."""
+    return f"loss_t{timestep:03d}"
+
 
 def _frames(data: LoaderConfig) -> tuple[int, int, tuple[int, ...]]:
     return data.cutting.height, data.cutting.width, data.cutting.sampling.lengths

@@ -81,6 +81,10 @@ class ContrastiveTaskConfig:
         """Make the task; with a `start` folder its towers are trained on."""
         return ContrastiveTask(self, start, seed, stage_index, device)
 
+    def validation_metrics(self) -> list[str]:
+        """How often clips find their captions, by what these differ in; and what a motion word does."""
+        return [*(f"retrieval_by_{kind}" for kind in _GROUP_KINDS), "motion_word_change"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class CaptionedClips:

@@ -71,6 +71,12 @@ class JudgeTaskConfig:
         """Make the task; ``start`` is a judge's folder to go on from, None begins with random weights."""
         return JudgeTask(self, start, seed, stage_index, device)
 
+    def validation_metrics(self) -> list[str]:
+        """The loss and what ``judge_loss`` tells over all fps, and two accuracies at each."""
+        accuracies = ["subject_accuracy", "motion_accuracy"]
+        at_fps = [f"{name}_at_{fps}_fps" for fps in _VALIDATION_FPS for name in accuracies]
+        return ["loss", *accuracies, "scene_accuracy", "center_error", "size_error", *at_fps]
+
 
 class JudgeTask:
     """Trains a ``VideoJudge`` (see ``training/task.py`` for what each method promises)."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler
+from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPVisionModel, PreTrainedTokenizerFast
 
@@ -31,10 +31,10 @@ from videocrafter.pipelines.knowledge import Knowledge
 from videocrafter.pipelines.settings import GenerationDefaults
 from videocrafter.pipelines.text_to_video import TextToVideoPipeline
 from videocrafter.training.diffusion_step import draw_dropped, draw_timesteps
-from videocrafter.training.gauges import gauge_scripts, wrong_image_gauge, wrong_word_gauges
+from videocrafter.training.gauges import gauge_names, gauge_scripts, wrong_image_gauge, wrong_word_gauges
 from videocrafter.training.latent_clips import LatentClips, LatentClipSource
 from videocrafter.training.miniature import MiniatureNetwork, NoiseConfig
-from videocrafter.training.phases import Phase, choose_trained
+from videocrafter.training.phases import Phase, choose_trained, network_input
 from videocrafter.training.randomness import derive_seed, make_generator
 from videocrafter.training.starting_weights import check_fit, part_folder, starting_network
 
@@ -48,9 +48,10 @@ class VideoDiffusionTaskConfig:
     """How the video network is built and trained.
 
     Attributes:
-        phase: "text_to_video"; "image_alignment" trains the projector alone, to say of a picture what the text tower
-            says of its caption; "image_mapping" trains the projector and W'k, W'v with all else frozen;
-            "image_to_video" freezes the mappings of text and image and trains the rest.
+        phase: "text_to_video"; "temporal_only" trains what only clips use; "image_alignment" trains the projector
+            alone, to say of a picture what the text tower says of its caption; "image_mapping" trains the projector
+            and W'k, W'v with all else frozen; "image_to_video" freezes the mappings of text and image and trains the
+            rest.
         world: the clips; its height and width are the stage's resolution.
         timestep_power: timesteps are uniform numbers to this power; above 1, little noise is trained on more often.
         autoencoder, towers: folders with `vae/`, and with `tokenizer/`, `text_encoder/` and `image_encoder/`, or
@@ -91,6 +92,8 @@ class VideoDiffusionTaskConfig:
     fps: float = 8.0
 
     def __post_init__(self) -> None:
+        if self.phase == "temporal_only" and self.image_share:
+            raise ValueError(f"image_share is {self.image_share}; images teach temporal layers nothing: set it to 0")
         if self.timestep_power <= 0:
             raise ValueError(f"timestep_power is {self.timestep_power}; it must be above 0")
         for name in ("batch_size", "image_batch_size"):
@@ -99,9 +102,24 @@ class VideoDiffusionTaskConfig:
                     f"{name} is {getattr(self, name)}; it must be a multiple of block_size ({self.block_size})"
                 )
 
+    @property
+    def uses_image(self) -> bool:
+        """Whether the network is given images."""
+        return self.phase not in ("text_to_video", "temporal_only")
+
     def build(self, start: Path | None, seed: int, stage_index: int, device: torch.device) -> VideoDiffusionTask:
         """Make the task; `start` is a pipeline folder to go on from."""
         return VideoDiffusionTask(self, start, seed, stage_index, device)
+
+    def validation_metrics(self) -> list[str]:
+        """The loss, and the gauges that this world has."""
+        world = self.gauged_world()
+        names = gauge_names(world, gauge_scripts(world, self.num_gauged), self.num_gauged)
+        return [*names, "gauge_image"] if self.uses_image else names
+
+    def gauged_world(self) -> SpriteWorld:
+        """The clips of the validation, held-out ones among them."""
+        return SpriteWorld(replace(self.world, split="all", seed=_VALIDATION_SEED))
 
 
 class VideoDiffusionTask:
@@ -118,7 +136,7 @@ class VideoDiffusionTask:
         device: torch.device,
     ) -> None:
         self.config, self.seed, self.stage_index, self.device = config, seed, stage_index, device
-        self.uses_image = config.phase != "text_to_video"
+        self.uses_image = config.uses_image
         self.vae = AutoencoderKL.from_pretrained(part_folder(start, config.autoencoder, "vae")).to(device)
         self.tokenizer = PreTrainedTokenizerFast.from_pretrained(part_folder(start, config.towers, "tokenizer"))
         # Models that the package brings are stored in half precision.
@@ -213,7 +231,7 @@ class VideoDiffusionTask:
     @torch.no_grad()
     def validate(self) -> Mapping[str, float]:
         """Gauges of how much the network uses of each word, on fixed clips, noise and noise levels."""
-        world = SpriteWorld(replace(self.config.world, split="all", seed=_VALIDATION_SEED))
+        world = self.config.gauged_world()
         scripts = gauge_scripts(world, self.config.num_gauged)
         source = LatentClipSource(world, self.vae, self.image_encoder, num_clips=1, block_size=1, device=self.device)
         parts = [source._encode(scripts[first : first + 16]) for first in range(0, len(scripts), 16)]
@@ -286,7 +304,8 @@ class VideoDiffusionTask:
         alphas_B = self.alphas_cumprod[timestep_B]
         with torch.no_grad():
             text_BLD = encode_text(self.tokenizer, self.text_encoder, captions)
-        prediction = self.unet(add_noise(latents, noise, alphas_B), timestep_B, text_BLD, fps_B, image_BQD)
+        noisy = network_input(add_noise(latents, noise, alphas_B), self.config.phase)
+        prediction = self.unet(noisy, timestep_B, text_BLD, fps_B, image_BQD)
         return diffusion_loss(prediction.float(), latents, noise, alphas_B, self.config.noise.prediction_type)
 
     def _drop_conditions(self, batch: LatentClips, generator: torch.Generator) -> tuple[list[str], Tensor]:
@@ -323,19 +342,7 @@ class VideoDiffusionTask:
         if start is not None and (start / "image_projector").is_dir():
             projector = ImageProjector.from_pretrained(start / "image_projector")
         else:
-            width = self.image_encoder.config.hidden_size
-            projector = ImageProjector(
-                dim=width,
-                depth=2,
-                dim_head=config.network.head_dim,
-                heads=width // config.network.head_dim,
-                num_queries=16,
-                embedding_dim=width,
-                output_dim=config.network.context_dim,
-            )
-            # Silent, so that the first step is the text-to-video model.
-            nn.init.zeros_(projector.norm_out.weight)
-            nn.init.zeros_(projector.norm_out.bias)
+            projector = config.network.image_projector(self.image_encoder.config.hidden_size)
         self.projector = projector.to(self.device)
         with torch.no_grad():
             self._null_tokens = encode_image(self.image_encoder, null_image(1, self.image_encoder))
@@ -371,20 +378,12 @@ class VideoDiffusionTask:
             scenes=world.scene_names,
             speeds=("slow", "medium", "fast"),
         )
-        scheduler = DDIMScheduler(
-            num_train_timesteps=len(self.alphas_cumprod),
-            trained_betas=config.noise.betas().tolist(),
-            prediction_type=config.noise.prediction_type,
-            timestep_spacing="trailing",
-            clip_sample=False,
-            set_alpha_to_one=True,
-        )
         parts = {
             "vae": self.vae,
             "text_encoder": self.text_encoder,
             "tokenizer": self.tokenizer,
             "unet": self.unet,
-            "scheduler": scheduler,
+            "scheduler": config.noise.scheduler(),
             "defaults": defaults.to_config(),
             "knowledge": knowledge.to_config(),
         }

@@ -144,6 +144,13 @@ def test_more_variants_and_more_clips_add_what_is_missing(t2v_start: Path, tmp_p
     assert fill(more, t2v_start) == Filled(added=5 + 4, found=10, left_out=0)
 
 
+def test_of_training_on_one_clip_that_one_alone_is_kept(t2v_start: Path, tmp_path: Path) -> None:
+    task = task_config(CacheConfig(folder=str(tmp_path), variants=2), CLIPS)
+    task = replace(task, data=replace(task.data, one_clip=True))
+    assert fill(task, t2v_start) == Filled(added=2, found=0, left_out=0)
+    assert {key for key, _ in cuts(tmp_path)} == {"sprites:0/video/0"}
+
+
 @pytest.mark.parametrize(("num_workers", "looks"), [(0, 9), (1, 12)])
 def test_a_filling_that_was_stopped_again_and_again_comes_to_the_same_end(
     t2v_start: Path, tmp_path: Path, num_workers: int, looks: int

@@ -107,6 +107,7 @@ def test_validation_is_the_peak_signal_to_noise_ratio_at_each_size(monkeypatch: 
     task = autoencoder_task(sizes=(16, 32))
     monkeypatch.setattr(task, "_reconstruct", lambda frames: frames + 0.2)
     assert task.validate() == {"psnr_16": pytest.approx(20.0, abs=1e-3), "psnr_32": pytest.approx(20.0, abs=1e-3)}
+    assert task.config.validation_metrics() == ["psnr_16", "psnr_32"]
 
 
 def test_validation_looks_at_the_same_frames_in_every_run_and_none_of_training(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -413,7 +414,7 @@ def test_a_trained_lora_equals_the_merged_network(tiny_t2v: Path, tmp_path: Path
 def test_validation_is_always_the_same(tiny_t2v: Path, tmp_path: Path) -> None:
     task = clip_task(tiny_t2v, text_dropout=0.5, report=tmp_path)
     scores = task.validate()
-    assert set(scores) == {"loss", "loss_t100", "loss_t600"}
+    assert set(scores) == {"loss", "loss_t100", "loss_t600"} == set(task.config.validation_metrics())
     assert scores["loss"] == pytest.approx((scores["loss_t100"] + scores["loss_t600"]) / 2)
     for step in range(3):
         task.loss(task.batch(step, 0), seeded(step))
@@ -519,15 +520,39 @@ def test_the_order_follows_from_seed_and_stage(tiny_t2v: Path, tmp_path: Path) -
     assert len(set(map(tuple, orders))) == 4
 
 
-def test_what_is_left_out_is_named_in_the_runs_folder(tiny_t2v: Path, tmp_path: Path) -> None:
+def test_what_is_left_out_is_named_once_in_the_runs_folder(tiny_t2v: Path, tmp_path: Path) -> None:
     clips = write_clips(tmp_path / "clips", 4)
     (clips / "2.mp4").write_bytes(b"no video")
-    task = clip_task(tiny_t2v, f"folder:{clips}", data={"batch_size": 3}, report=tmp_path / "run")
-    assert "2.mp4" not in " ".join(keys_of(task, 1))
-    task.batch(1, 0)
-    task.close_data()
+    for _ in range(2):  # the second time as a run that goes on
+        task = clip_task(tiny_t2v, f"folder:{clips}", data={"batch_size": 3}, report=tmp_path / "run")
+        assert "2.mp4" not in " ".join(keys_of(task, 1))
+        task.batch(1, 0)
+        task.close_data()
     (line,) = (tmp_path / "run/left_out.jsonl").read_text().splitlines()
     assert json.loads(line)["key"] == "2.mp4"
+
+
+def test_of_several_clips_one_is_learned_measured_and_named(
+    tiny_t2v: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folders = [f"folder:{write_clips(tmp_path / name, 3)}" for name in ("b", "a")]
+    data = {"batch_size": 1, "one_clip": True}
+    with caplog.at_level(logging.INFO):
+        task = clip_task(tiny_t2v, *folders, data=data, validation=ValidationConfig(num_clips=4), report=tmp_path)
+    wanted = f"{folders[0]}/0.mp4"
+    assert set(keys_of(task, 5)) == {wanted}
+    assert [key for clips in task._validation_clips() for key in clips.keys] == [wanted]
+    assert [record.message for record in caplog.records if "is learned" in record.message] == [
+        f"One clip is learned, the first: {wanted}"
+    ]
+    task.close_data()
+
+
+def test_one_clip_is_measured_on_others_where_they_are_named(tiny_t2v: Path, tmp_path: Path) -> None:
+    first, other = (f"folder:{write_clips(tmp_path / name, 3)}" for name in ("b", "a"))
+    validation = ValidationConfig(num_clips=2, sources=(other,))
+    task = clip_task(tiny_t2v, first, data={"batch_size": 1, "one_clip": True}, validation=validation)
+    assert [key for clips in task._validation_clips() for key in clips.keys] == [f"{other}/0.mp4", f"{other}/1.mp4"]
 
 
 def test_too_many_bad_samples_end_training(tiny_t2v: Path, tmp_path: Path) -> None:

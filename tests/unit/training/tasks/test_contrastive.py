@@ -214,6 +214,7 @@ def test_validation_is_the_same_in_every_run(task: ContrastiveTask) -> None:
     assert scores == other.validate()
     assert set(scores) == {"motion_word_change", *(f"retrieval_by_{kind}" for kind in KINDS)}
     assert all(0 <= scores[f"retrieval_by_{kind}"] <= 1 for kind in KINDS)
+    assert set(task.config.validation_metrics()) == set(scores)
 
 
 def test_the_motion_word_change_tells_a_deaf_tower() -> None:

@@ -70,6 +70,7 @@ def test_validation_reports_each_fps_and_samples_are_written(tmp_path) -> None:
     task = small_task()
     scores = task.validate()
     assert {"subject_accuracy", "motion_accuracy_at_4_fps", "motion_accuracy_at_24_fps"} <= set(scores)
+    assert set(task.config.validation_metrics()) == set(scores)
     assert scores == task.validate()
     task.write_samples(tmp_path)
     verdicts = json.loads((tmp_path / "verdicts.json").read_text())

@@ -330,6 +330,31 @@ def test_the_image_branch_starts_silent(parts: Path, t2v_start: Path) -> None:
     assert float((after - before).abs().max()) > 1e-3, "and then it speaks"
 
 
+@pytest.mark.parametrize("place_condition", [True, False])
+def test_temporal_layers_learn_alone(parts: Path, tmp_path: Path, place_condition: bool) -> None:
+    """Without places the first layer that learns gets what no other one made."""
+    network = replace(NETWORK, place_condition=place_condition)
+    video_task(parts, world=LARGER, network=network).save_pipeline(tmp_path)
+    task = video_task(parts, tmp_path, world=LARGER, network=network, phase="temporal_only", image_share=0.0)
+    assert set(task.modules()) == {"unet"}
+    assert not task.unet.config["image_cross_attention"]
+    learns = {name for name, parameter in task.unet.named_parameters() if parameter.requires_grad}
+    assert learns == {
+        name for name, _ in task.unet.named_parameters() if "temporal" in name or name.startswith(("fps_", "frame_"))
+    }
+    calls = calls_of(task.unet)
+    loss, _ = task.loss(task.batch(0), seeded())
+    assert calls[0][0].requires_grad, "or torch crashes, where the first norm learns"
+    loss.backward()
+    assert all(parameter.grad is not None for parameter in task.parameter_groups())
+    assert isinstance(task._pipeline(), TextToVideoPipeline)
+
+
+def test_temporal_layers_learn_nothing_from_images(parts: Path) -> None:
+    with pytest.raises(ValueError, match=r"image_share is 0\.1; images teach temporal layers nothing: set it to 0"):
+        video_config(parts, phase="temporal_only", image_share=0.1)
+
+
 # Gauges, samples, pipeline
 
 
@@ -338,7 +363,7 @@ def test_validation_is_the_same_in_every_run_and_sees_the_captions(parts: Path, 
     scores = task.validate()
     assert scores == other.validate()
     gauges = {"subject", "motion", "scene", "left_right", "up_down", "diagonal", "size"}
-    assert set(scores) == {"loss", *(f"gauge_{name}" for name in gauges)}
+    assert set(scores) == {"loss", *(f"gauge_{name}" for name in gauges)} == set(task.config.validation_metrics())
     assert all(scores[f"gauge_{name}"] != 0 for name in gauges)
     new = video_task(parts).validate()
     assert all(new[f"gauge_{name}"] == 0 for name in gauges), "a network that predicts zero uses no word"
@@ -355,6 +380,7 @@ def test_validation_gives_the_image_to_an_image_model(parts: Path, t2v_start: Pa
     assert image.shape[0] == len(calls[0][0])
     assert not torch.equal(image[0], image[1])
     assert scores["gauge_image"] != 0
+    assert set(task.config.validation_metrics()) == set(scores)
 
 
 @pytest.mark.parametrize("phase", ["text_to_video", "image_to_video"])
