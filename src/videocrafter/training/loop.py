@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from videocrafter.training.activations import activations_kept
 from videocrafter.training.batch_reader import write_data_states
+from videocrafter.training.batches_ahead import BatchesAhead
 from videocrafter.training.checkpoint import Checkpoints
 from videocrafter.training.config import StageConfig
 from videocrafter.training.guard import Verdict
@@ -63,6 +64,7 @@ class StageLoop:
     def __post_init__(self) -> None:
         self._trained = list(self.parameters.values())
         self._micro_steps = self.processes.micro_steps(self.stage.optimizer.accumulate)
+        self._batches = BatchesAhead(self.task, self._micro_steps)
         self._is_sharded = any(
             is_sharded(parameter) for module in self.task.modules().values() for parameter in module.parameters()
         )
@@ -77,6 +79,12 @@ class StageLoop:
             NonFiniteError: the loss or the gradient is bad step after step; see `guard`.
             CheckpointError: a checkpoint could not be written.
         """
+        try:
+            return self._run()
+        finally:
+            self._batches.close()
+
+    def _run(self) -> bool:
         stage, state = self.stage, self.state
         self._set_mode(training=True)
         while state.step < stage.num_steps:
@@ -106,7 +114,8 @@ class StageLoop:
         names: list[list[str]] = []
         for micro_step in self._micro_steps:
             asked = time.perf_counter()
-            batch = self.task.batch(step + state.data_offset, micro_step)
+            is_last = step + 1 == self.stage.num_steps and micro_step == self._micro_steps[-1]
+            batch = self._batches.take(step + state.data_offset, micro_step, is_last=is_last)
             self._data_wait += time.perf_counter() - asked
             seed_global_generators(self.seed, self.stage.name, step, micro_step)
             generator = make_generator(device, self.seed, self.stage.name, step, micro_step, "loss")
