@@ -38,8 +38,10 @@ SMALLER = {
 
 
 def toy_recipe(init: Path, parts: Path) -> RecipeConfig:
-    """`tiny-i2v` with a toy network and world; all that is not about size stays the recipe's own."""
-    recipe = apply_overrides(tiny_i2v(), [f"stages.*.{path}={value}" for path, value in SMALLER.items()])
+    """`tiny-i2v` up to its first time through the phases, with a toy network and world; the rest is the recipe's own."""
+    whole = tiny_i2v()
+    first = replace(whole, stages=whole.stages[:3])
+    recipe = apply_overrides(first, [f"stages.*.{path}={value}" for path, value in SMALLER.items()])
     stages = tuple(
         replace(stage, task=replace(stage.task, network=NETWORK, world=WORLD, towers=str(parts)))
         for stage in recipe.stages

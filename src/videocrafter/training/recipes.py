@@ -113,7 +113,7 @@ def _low_resolution_stages() -> tuple[StageConfig, StageConfig]:
     return gate, low
 
 
-def _full_resolution_stages(low: StageConfig) -> tuple[StageConfig, StageConfig, StageConfig]:
+def _full_resolution_stages(low: StageConfig) -> tuple[StageConfig, ...]:
     assert isinstance(low.task, VideoDiffusionTaskConfig)
     task = replace(
         low.task,
@@ -148,7 +148,14 @@ def _full_resolution_stages(low: StageConfig) -> tuple[StageConfig, StageConfig,
         optimizer=OptimizerConfig(lr=1e-3, accumulate=2, warmup_steps=50, decay="cosine", final_lr_fraction=0.02),
         ema_decay=0.9985,
     )
-    return high, detail, settle
+    polish = replace(
+        settle,
+        name="polish",
+        task=replace(more, timestep_power=1.25),
+        num_steps=1200,
+        optimizer=OptimizerConfig(lr=7e-4, accumulate=2, warmup_steps=30, decay="cosine", final_lr_fraction=0.02),
+    )
+    return high, detail, settle, polish
 
 
 def tiny_i2v() -> RecipeConfig:
@@ -194,11 +201,29 @@ def tiny_i2v() -> RecipeConfig:
         name="video",
         task=replace(mapping_task, phase="image_to_video"),
         num_steps=300,
-        optimizer=OptimizerConfig(lr=6e-4, accumulate=2, warmup_steps=20, decay="cosine", final_lr_fraction=0.02),
+        optimizer=replace(mapping.optimizer, lr=6e-4, final_lr_fraction=0.02),
         ema_decay=0.998,
         validate_every=150,
     )
-    return RecipeConfig(name="tiny-i2v", init="tiny-t2v", stages=(align, mapping, video))
+    # Both phases once more and longer, each from where the other left it: subjects come last, as in `tiny_t2v`.
+    more = (
+        _longer(mapping, "mapping-more", num_steps=250, lr=1e-3),
+        _longer(video, "video-more", num_steps=760, lr=7e-4),
+        _longer(video, "video-longer", num_steps=900, lr=5e-4),
+        # Captions that leave the subject to the image.
+        _longer(
+            replace(video, task=replace(mapping_task, phase="image_to_video", motion_captions=0.9)),
+            "video-subject",
+            num_steps=800,
+            lr=5e-4,
+        ),
+    )
+    return RecipeConfig(name="tiny-i2v", init="tiny-t2v", stages=(align, mapping, video, *more))
+
+
+def _longer(stage: StageConfig, name: str, *, num_steps: int, lr: float) -> StageConfig:
+    optimizer = replace(stage.optimizer, lr=lr)
+    return replace(stage, name=name, num_steps=num_steps, optimizer=optimizer, validate_every=num_steps // 3)
 
 
 def smoke() -> RecipeConfig:
