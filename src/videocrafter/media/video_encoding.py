@@ -16,7 +16,11 @@ from PIL.PngImagePlugin import PngInfo
 from videocrafter.media.errors import MediaError
 
 # The loss from coding then drowns in that from halved chroma, and a small video still takes few kilobytes.
-_H264_OPTIONS = {"crf": "12", "preset": "slow"}
+# Without cpu-independent, x264 (165) decides by SIMD code for macroblock trees whose answer changes with what lies in
+# memory, and other SIMD code elsewhere: the same frames then give other bytes from time to time.
+_H264_OPTIONS = {"crf": "12", "preset": "slow", "x264-params": "cpu-independent=1"}
+# A picture is cut into as many slices, so a number that follows the processors gives other bytes elsewhere.
+_H264_THREADS = 4
 _BT709 = 1  # the code point of BT.709 for matrix, primaries and transfer in H.264 (ITU-T H.273)
 _LIMITED_RANGE = 1
 
@@ -27,7 +31,8 @@ MAX_GIF_FPS = 50.0
 def encode_mp4(frames: Iterable[np.ndarray], playback_fps: float, comment: str | None = None) -> bytes:
     """Encode frames `[H, W, 3]` uint8 as H.264 in an mp4 that every player shows (yuv420p, BT.709).
 
-    Takes frame after frame, so they need not exist all at once; there must be one at least. An odd height or
+    The same frames give the same bytes, at any time and on any number of processors. Takes frame after frame, so they
+    need not exist all at once; there must be one at least. An odd height or
     width is padded by one repeated row or column, because yuv420p stores colour for blocks of 2 × 2 pixels.
     """
     buffer = io.BytesIO()
@@ -40,6 +45,7 @@ def encode_mp4(frames: Iterable[np.ndarray], playback_fps: float, comment: str |
             stream = container.add_stream("libx264", rate=rate, options=_H264_OPTIONS)
             stream.pix_fmt = "yuv420p"
             codec = stream.codec_context
+            codec.thread_count = _H264_THREADS
             codec.colorspace = codec.color_primaries = codec.color_trc = _BT709
             codec.color_range = _LIMITED_RANGE
             for pixels in frames:

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 import videocrafter
 
 RUN = "import sys; from videocrafter.cli.main import main; sys.argv[0] = 'videocrafter'; main()"
@@ -21,11 +23,15 @@ def test_version():
     assert done.stdout.strip() == f"videocrafter {videocrafter.__version__}"
 
 
-def test_it_runs_as_a_module_too():
+@pytest.mark.parametrize("module", ["videocrafter", "videocrafter.cli.main"])
+def test_it_runs_as_a_module_too(module):
     """Launchers of several processes start a module."""
-    command = [sys.executable, "-m", "videocrafter.cli.main", "--version"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    command = [sys.executable, "-m", module]
+    done = subprocess.run([*command, "--version"], capture_output=True, text=True, timeout=120)
     assert done.stdout.strip() == f"videocrafter {videocrafter.__version__}"
+    refused = subprocess.run([*command, "generate", "--sead", "1"], capture_output=True, text=True, timeout=120)
+    assert refused.returncode == 2
+    assert f"Usage: python -m {module} generate" in refused.stderr
 
 
 def test_help_and_listing_import_nothing_heavy():
