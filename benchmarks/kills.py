@@ -6,8 +6,8 @@
 Trains `videocrafter train smoke`, stretched to more and shorter steps. Once undisturbed; then the same command is
 started, killed at a random moment and started again, until so many kills have happened and the run is finished. A
 run that is finished before is compared and another one is begun. The moments cover the whole life of the process.
-What is rare, publishing a stage and the change to the next, is waited for by every sixth kill. Exit status 1 if
-anything differs.
+What is short or rare is waited for: every sixth kill comes when a stage is being published, every sixth when a
+checkpoint is being written, and the last one when the run's final folder is. Exit status 1 if anything differs.
 """
 
 from __future__ import annotations
@@ -32,7 +32,16 @@ from typing import Any
 
 from benchmarks.report import Report, add_output_arguments, machine, positive, publish
 
-PHASES = ("start-up", "stepping", "validation and samples", "saving", "change of stage", "publishing", "the end")
+PHASES = (
+    "start-up",
+    "stepping",
+    "validation and samples",
+    "saving",
+    "publishing a stage",
+    "change of stage",
+    "publishing the final folder",
+    "the end",
+)
 """Where a kill can hit; "the end" is what the process does after everything was published."""
 
 _RECIPE = "smoke"
@@ -54,14 +63,21 @@ _SETTINGS = (
     "stages.*.checkpoint_seconds=0",
     "stages.*.keep_best=loss",
 )
+STAGE, CHECKPOINT, FINAL = "stages/.tmp-*", "checkpoints/.tmp-*", ".tmp-final"
+"""What is there while it is written."""
+
+# What is compared in a run's folder.
+_FOLDERS, _FILES = ("final", "stages", "samples"), ("config.json", "choices.json")
+_PARTS = (*_FOLDERS, *_FILES, "checkpoints", "log.jsonl")
+# Every so many-th kill waits for one of these, and comes within so many seconds from then.
+_AIMED_EVERY = 6
+_AIMS = {0: (STAGE, 1.0), 3: (CHECKPOINT, 0.2)}
+_SECONDS_OF_FINAL = 0.05
 _BEGUN, _PUBLISHED = ("from the beginning,", "going on from"), "Stage {} is finished"
 # What the killed runs should have done by the last kill, as a share of the undisturbed one: there is little to kill
 # in a run that is finished, and what is left then is trained without being killed.
 _SHARE_UNDER_FIRE = 0.8
 _PATIENCE_S = 3600.0
-# Every so many-th kill comes within a second from when a stage begins to be published.
-_AT_ENDS_EVERY = 6
-_SECONDS_OF_END = 1.0
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -110,7 +126,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(f"the runs are kept in {kept}", file=sys.stderr)
             if given.folder is None:
                 shutil.copytree(folder, kept, dirs_exist_ok=True)
-    publish(_report(given, tally, where, whole, time.monotonic() - started), given)
+        report = _report(given, tally, where, whole, time.monotonic() - started)
+    publish(report, given)
     if tally.differences:
         sys.exit(1)
 
@@ -122,10 +139,14 @@ def _report(
     rows += [(f"… in {phase}", tally.phases[phase]) for phase in PHASES]
     rows += [("starts of the same command", tally.starts), ("finished runs", tally.runs)]
     rows += [("steps trained again", tally.redone), ("equal", "NO" if tally.differences else "yes")]
+    weights = len(list(whole.folder.glob("final/**/*.safetensors")))
     notes = [
-        "compared: all files of final, stages and samples, all checkpoints (states value by value), the "
-        "configuration, and the log without its timing"
+        f"compared: all files of final ({weights} of weights among them), stages and samples, all checkpoints "
+        "(states value by value), the configuration, and the log without its timing"
     ]
+    missed = [phase for phase in PHASES if not tally.phases[phase]]
+    if missed:
+        notes.append(f"no kill hit: {', '.join(missed)}")
     if tally.differences:
         notes += [f"DIFFERENT: {difference}" for difference in tally.differences[:20]]
     return Report(
@@ -157,7 +178,7 @@ class Training:
 
         self.folder = folder
         self.stages = [stage.name for stage in RECIPES[_RECIPE]().stages]
-        self._printed = folder.with_name(f"{folder.name}.txt")
+        self._printed, self._started = folder.with_name(f"{folder.name}.txt"), time.time()
         settings = [*_SETTINGS, f"stages.*.num_steps={steps}"]
         self._command = [sys.executable, "-m", "videocrafter.cli.main", "train", _RECIPE, "--output", str(folder)]
         self._command += [word for setting in settings for word in ("--set", setting)]
@@ -170,8 +191,11 @@ class Training:
         paths = os.pathsep.join([source, *filter(None, [os.environ.get("PYTHONPATH")])])
         # Sums of numbers in another order differ in their last bits, so all processes use as many threads.
         environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+        self._started = time.time()
         with self._printed.open("wb") as printed:
-            return subprocess.Popen(self._command, env=environment, stderr=printed, start_new_session=True)
+            return subprocess.Popen(
+                self._command, env=environment, stdout=printed, stderr=printed, start_new_session=True
+            )
 
     def move(self, name: str) -> None:
         """Give the finished run another name; all are trained in the same place, because files tell of it."""
@@ -182,9 +206,11 @@ class Training:
         """What the latest process said."""
         return self._printed.read_text(encoding="utf-8", errors="replace")
 
-    def is_publishing(self) -> bool:
-        """Whether a finished stage is being written at this moment."""
-        return any((self.folder / "stages").glob(".tmp-*"))
+    def is_writing(self, pattern: str) -> bool:
+        """Whether the latest process writes one of these, or did when it was killed; what others left is older."""
+        with suppress(FileNotFoundError):
+            return any(path.stat().st_mtime >= self._started for path in self.folder.glob(pattern))
+        return False
 
     def has_begun(self) -> bool:
         """Whether the latest process has come to its first step."""
@@ -198,6 +224,11 @@ class Training:
                 with suppress(ValueError):
                     entries.append(json.loads(line))
         return entries
+
+    def has_half_lines(self) -> bool:
+        """Whether the log holds something else than whole lines, which `log` passes over."""
+        path = self.folder / "log.jsonl"
+        return path.exists() and len(path.read_bytes().splitlines()) != len(self.log())
 
     def saved_step(self, stage: str) -> int:
         """Step of the newest checkpoint of a stage, 0 without one."""
@@ -268,29 +299,33 @@ def train_under_fire(
 
 @dataclass(frozen=True, kw_only=True)
 class _Moment:
-    """When a process is killed: so long after its start, or after it begins to publish a stage.
+    """When a process is killed: so long after its start, or after it begins to write something.
 
     Attributes:
+        writes: what is waited for, if anything.
         kills: whether it is meant to; else it comes to its end by itself long before.
     """
 
     seconds: float
-    from_publishing: bool = False
+    writes: str | None = None
     kills: bool = True
 
 
 def _moment(rng: random.Random, number: int, kills: int, longest_s: float) -> _Moment:
     if number > kills:
         return _Moment(seconds=_PATIENCE_S, kills=False)
-    if number % _AT_ENDS_EVERY == 0:
-        return _Moment(seconds=rng.uniform(0, _SECONDS_OF_END), from_publishing=True)
+    if number == kills:
+        return _Moment(seconds=rng.uniform(0, _SECONDS_OF_FINAL), writes=FINAL)
+    if number % _AIMED_EVERY in _AIMS:
+        writes, longest_s = _AIMS[number % _AIMED_EVERY]
+        return _Moment(seconds=rng.uniform(0, longest_s), writes=writes)
     return _Moment(seconds=rng.uniform(0, longest_s))
 
 
 def _killed_at(process: subprocess.Popen[bytes], training: Training, moment: _Moment) -> bool:
     """Whether the process was killed, or ended by itself before."""
     deadline = time.monotonic() + _PATIENCE_S
-    while moment.from_publishing and not training.is_publishing():
+    while moment.writes is not None and not training.is_writing(moment.writes):
         if process.poll() is not None or time.monotonic() > deadline:
             break
         time.sleep(0.005)
@@ -304,16 +339,18 @@ def _killed_at(process: subprocess.Popen[bytes], training: Training, moment: _Mo
 def find_phase(training: Training) -> str:
     """What the latest process was at when it was killed, from what it said and left behind."""
     folder, lines = training.folder, training.printed.splitlines()
+    if training.is_writing(FINAL):
+        return "publishing the final folder"
     if not training.has_begun():
         return "the end" if (folder / "final").is_dir() else "start-up"
-    if any((folder / "stages").glob(".tmp-*")) or any(folder.glob(".tmp-final")):
-        return "publishing"
+    if training.is_writing(STAGE):
+        return "publishing a stage"
     # The latest line that tells of a stage; warnings may stand behind it.
     told = [line for line in lines if any(sign in line for sign in (*_BEGUN, "is finished:"))]
     if "is finished:" in told[-1]:
         if _PUBLISHED.format(training.stages[-1]) not in told[-1]:
             return "change of stage"
-        return "the end" if (folder / "final").is_dir() else "publishing"
+        return "the end" if (folder / "final").is_dir() else "publishing the final folder"
     if _is_saving(folder):
         return "saving"
     return "validation and samples" if _is_looking(folder, training.log()) else "stepping"
@@ -351,11 +388,14 @@ def lost_steps(training: Training) -> int:
 
 def differences(whole: Training, killed: Training) -> list[str]:
     """What is not the same in two finished runs; nothing if they are equal."""
-    found = []
-    for part in ("final", "stages", "samples"):
+    # What is missing in both would be equal, too.
+    found = [f"{whole.folder.name}/{part} is not there" for part in _PARTS if not (whole.folder / part).exists()]
+    for part in _FOLDERS:
         found += _different_files(whole.folder / part, killed.folder / part)
-    for file in ("config.json", "choices.json"):
+    for file in _FILES:
         found += _different_files(whole.folder / file, killed.folder / file)
+    tops = [{name for name in _names(one.folder, depth=1) if not _is_leftover(name)} for one in (whole, killed)]
+    found += [f"{name} is there only once" for name in sorted(tops[0] ^ tops[1]) if name not in _PARTS]
     names = [_names(one.folder / "checkpoints", depth=1) for one in (whole, killed)]
     found += [f"checkpoints/{name} is there only once" for name in sorted(names[0] ^ names[1])]
     found += _different_files(whole.folder, killed.folder, pattern="checkpoints/*-best.json")
@@ -365,6 +405,7 @@ def differences(whole: Training, killed: Training) -> list[str]:
     found += [f"{killed.folder.name}/{name} was left behind" for name in sorted(_leftovers(killed.folder))]
     if _untimed(whole.log()) != _untimed(killed.log()):
         found.append("log.jsonl differs")
+    found += [f"{one.folder.name}/log.jsonl holds half a line" for one in (whole, killed) if one.has_half_lines()]
     return found
 
 
@@ -374,7 +415,11 @@ def _names(folder: Path, depth: int | None = None) -> set[str]:
 
 
 def _leftovers(folder: Path) -> set[str]:
-    return {name for name in _names(folder) if name.endswith(".part") or "/.tmp-" in f"/{name}"}
+    return {name for name in _names(folder) if _is_leftover(name)}
+
+
+def _is_leftover(name: str) -> bool:
+    return name.endswith(".part") or "/.tmp-" in f"/{name}"
 
 
 def _different_files(one: Path, other: Path, pattern: str | None = None) -> list[str]:

@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         given.parts = given.parts or save_random_parts(Path(folder))
         stage = measured_stage(given.parts, smoke=given.smoke, name=given.stage)
         with torch_threads(given.threads):
-            turns = measure_variants(given, Path(folder))
+            turns, waits = measure_variants(given, Path(folder))
         rows = compare(turns, BASELINE)
         if given.processes:
             together = measure_processes(given)
@@ -87,15 +87,18 @@ def main(argv: Sequence[str] | None = None) -> None:
             settings=settings,
             columns=COLUMNS,
             rows=rows,
-            notes=[f"ratios are to {BASELINE!r}, of processes to {ONE_PROCESS!r}; higher is faster"],
+            notes=[
+                f"ratios are to {BASELINE!r}, of processes to {ONE_PROCESS!r}; higher is faster",
+                in_batches(waits),
+            ],
             turns=turns,
         ),
         given,
     )
 
 
-def measure_variants(given: argparse.Namespace, folder: Path) -> dict[str, list[Readings]]:
-    """Samples per second of the baseline and of every variant, in turns in this process."""
+def measure_variants(given: argparse.Namespace, folder: Path) -> tuple[dict[str, list[Readings]], dict[str, float]]:
+    """Samples per second of the baseline and of every variant, in turns in this process; shares that data take."""
     from benchmarks.training_step import BASELINE, TrainingStep, default_variants, measured_stage, variant
     from videocrafter.training.processes import Processes
 
@@ -109,7 +112,13 @@ def measure_variants(given: argparse.Namespace, folder: Path) -> dict[str, list[
     for name, step in steps.items():
         print(f"warming up: {name}", file=sys.stderr)
         step.run(given.warm_up)
-    return take_turns({name: partial(step.run, given.steps) for name, step in steps.items()}, given.repeats)
+    turns = take_turns({name: partial(step.run, given.steps) for name, step in steps.items()}, given.repeats)
+    return turns, {name: step.data_wait_share for name, step in steps.items()}
+
+
+def in_batches(shares: Mapping[str, float]) -> str:
+    """What part of a step each variant waits for its batches."""
+    return "waits for batches: " + ", ".join(f"{name} {share:.2%}" for name, share in shares.items())
 
 
 def measure_processes(given: argparse.Namespace) -> dict[str, list[Readings]]:

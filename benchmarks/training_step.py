@@ -163,6 +163,11 @@ class TrainingStep:
         """Of the network."""
         return sum(parameter.numel() for parameter in self._loop.task.modules()["unet"].parameters())
 
+    @property
+    def data_wait_share(self) -> float:
+        """The share of all steps so far that was spent on getting batches, as in the log of a run."""
+        return self._loop._data_wait / self._loop.state.seconds
+
     def run(self, steps: int) -> Readings:
         """Take so many optimizer steps; samples per second over all processes."""
         state = self._loop.state

@@ -1,6 +1,7 @@
 """The benchmarks run, at toy sizes, and what they compute from their readings is right. No times are judged."""
 
 import json
+import re
 import subprocess
 import sys
 import zipfile
@@ -19,7 +20,18 @@ from videocrafter.training.processes import Processes
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
-SCRIPTS = ("data", "full_size", "generation", "size", "training")
+SCRIPTS = (
+    "clip_cache",
+    "damage",
+    "data",
+    "data_loading",
+    "full_size",
+    "generation",
+    "kills",
+    "size",
+    "training",
+    "training_baseline",
+)
 
 
 def table(text: str) -> dict[tuple[str, ...], list[str]]:
@@ -75,6 +87,12 @@ def test_a_training_step_is_measured(parts: str, tmp_path: Path, capsys: pytest.
     written = json.loads((tmp_path / "results" / "training.json").read_text())
     assert written["turns"]["encode"][0]["samples/s"] > 0
     assert "| encode |" in (tmp_path / "results" / "training.md").read_text()
+    waits = re.search(
+        r"waits for batches: baseline (\S+)%, bf16\+sdpa \S+%, encode (\S+)%", "\n".join(written["notes"])
+    )
+    assert waits is not None
+    # What was encoded before is only looked up.
+    assert 0 <= float(waits[1]) < float(waits[2]) < 100
     with pytest.raises(SystemExit, match="2"):
         training.main([*options, "--output", str(tmp_path / "results")])
     assert "holds results already" in capsys.readouterr().err
