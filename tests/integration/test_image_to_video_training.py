@@ -38,7 +38,7 @@ SMALLER = {
 
 
 def toy_recipe(init: Path, parts: Path) -> RecipeConfig:
-    """`tiny-i2v` up to its first time through the phases, with a toy network and world; the rest is the recipe's own."""
+    """`tiny-i2v` up to the first of its second phases, with a toy network and world; all else is as in the recipe."""
     whole = tiny_i2v()
     first = replace(whole, stages=whole.stages[:3])
     recipe = apply_overrides(first, [f"stages.*.{path}={value}" for path, value in SMALLER.items()])
