@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from videocrafter.diffusion.objective import PredictionType
 from videocrafter.diffusion.schedule import cosine_betas_shifted, linear_betas
+from videocrafter.models.image_projector import ImageProjector
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,3 +52,19 @@ class NoiseConfig:
     def betas(self) -> Tensor:
         """Betas [1000] in float64."""
         return linear_betas() if self.schedule == "linear" else cosine_betas_shifted(1000, self.snr_shift)
+
+
+def new_projector(network: MiniatureNetwork, image_width: int) -> ImageProjector:
+    """A projector between an image tower and the network, silent: the first step is the text-to-video model."""
+    projector = ImageProjector(
+        dim=image_width,
+        depth=2,
+        dim_head=network.head_dim,
+        heads=image_width // network.head_dim,
+        num_queries=16,
+        embedding_dim=image_width,
+        output_dim=network.context_dim,
+    )
+    nn.init.zeros_(projector.norm_out.weight)
+    nn.init.zeros_(projector.norm_out.bias)
+    return projector

@@ -85,31 +85,14 @@ def with_image_input(pipeline: TextToVideoPipeline, tower: Path, num_queries: in
     Raises:
         ValueError: there is no such tower.
     """
-    inner = component_folder(tower, "image_encoder") if (tower / "image_encoder").is_dir() else tower
-    if not (inner / "config.json").is_file():
-        raise ValueError(
-            f"task.image_tower is {str(tower)!r}, which holds no image tower; give a folder of CLIP as transformers "
-            "stores it (for the paper's OpenCLIP ViT-H/14), or a pipeline folder with image_encoder/"
-        )
+    inner = image_tower_folder(tower)
     try:
         image_encoder = CLIPVisionModel.from_pretrained(inner, dtype=torch.float32, local_files_only=True)
     except (OSError, ValueError, RuntimeError) as error:
         raise ValueError(
             f"the image tower in {inner} cannot be loaded: {' '.join(str(error).split())[:200]}"
         ) from error
-    context = pipeline.unet.config["context_dim"]
-    head = min(_OFFICIAL_HEAD_DIM, context)
-    small = {"dim": context, "depth": 2, "heads": context // head}
-    sizes = _OFFICIAL_PROJECTOR if context == _OFFICIAL_PROJECTOR["dim"] else small
-    projector = ImageProjector(
-        **sizes,
-        dim_head=head,
-        num_queries=num_queries,
-        embedding_dim=image_encoder.config.hidden_size,
-        output_dim=context,
-    )
-    nn.init.zeros_(projector.norm_out.weight)
-    nn.init.zeros_(projector.norm_out.bias)
+    projector = new_projector(pipeline.unet.config["context_dim"], image_encoder.config.hidden_size, num_queries)
     made = ImageToVideoPipeline(
         vae=pipeline.vae,
         text_encoder=pipeline.text_encoder,
@@ -124,6 +107,34 @@ def with_image_input(pipeline: TextToVideoPipeline, tower: Path, num_queries: in
     )
     made.set_progress_bar_config(disable=True)
     return made
+
+
+def image_tower_folder(tower: Path) -> Path:
+    """The folder of CLIP's image tower that `task.image_tower` means.
+
+    Raises:
+        ValueError: there is no such tower.
+    """
+    inner = component_folder(tower, "image_encoder") if (tower / "image_encoder").is_dir() else tower
+    if not (inner / "config.json").is_file():
+        raise ValueError(
+            f"task.image_tower is {str(tower)!r}, which holds no image tower; give a folder of CLIP as transformers "
+            "stores it (for the paper's OpenCLIP ViT-H/14), or a pipeline folder with image_encoder/"
+        )
+    return inner
+
+
+def new_projector(context_dim: int, image_width: int, num_queries: int) -> ImageProjector:
+    """A silent projector between an image tower and a video network of these widths."""
+    head = min(_OFFICIAL_HEAD_DIM, context_dim)
+    small = {"dim": context_dim, "depth": 2, "heads": context_dim // head}
+    sizes = _OFFICIAL_PROJECTOR if context_dim == _OFFICIAL_PROJECTOR["dim"] else small
+    projector = ImageProjector(
+        **sizes, dim_head=head, num_queries=num_queries, embedding_dim=image_width, output_dim=context_dim
+    )
+    nn.init.zeros_(projector.norm_out.weight)
+    nn.init.zeros_(projector.norm_out.bias)
+    return projector
 
 
 def save_trained(pipeline: AnyPipeline, folder: Path, sources: dict[str, Path]) -> None:

@@ -33,7 +33,7 @@ from videocrafter.pipelines.text_to_video import TextToVideoPipeline
 from videocrafter.training.diffusion_step import draw_dropped, draw_timesteps
 from videocrafter.training.gauges import gauge_scripts, wrong_image_gauge, wrong_word_gauges
 from videocrafter.training.latent_clips import LatentClips, LatentClipSource
-from videocrafter.training.miniature import MiniatureNetwork, NoiseConfig
+from videocrafter.training.miniature import MiniatureNetwork, NoiseConfig, new_projector
 from videocrafter.training.phases import Phase, choose_trained
 from videocrafter.training.randomness import derive_seed, make_generator
 from videocrafter.training.starting_weights import check_fit, part_folder, starting_network
@@ -322,19 +322,7 @@ class VideoDiffusionTask:
         if start is not None and (start / "image_projector").is_dir():
             projector = ImageProjector.from_pretrained(start / "image_projector")
         else:
-            width = self.image_encoder.config.hidden_size
-            projector = ImageProjector(
-                dim=width,
-                depth=2,
-                dim_head=config.network.head_dim,
-                heads=width // config.network.head_dim,
-                num_queries=16,
-                embedding_dim=width,
-                output_dim=config.network.context_dim,
-            )
-            # Silent, so that the first step is the text-to-video model.
-            nn.init.zeros_(projector.norm_out.weight)
-            nn.init.zeros_(projector.norm_out.bias)
+            projector = new_projector(config.network, self.image_encoder.config.hidden_size)
         self.projector = projector.to(self.device)
         with torch.no_grad():
             self._null_tokens = encode_image(self.image_encoder, null_image(1, self.image_encoder))
