@@ -28,7 +28,8 @@ from benchmarks.turns import COLUMNS, Readings, compare, take_turns, torch_threa
 
 ROOT = Path(__file__).parents[1]
 ONE_PROCESS = "one process, two threads"
-_KEEP_MEMORY = {
+TWO_PROCESSES = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+KEEP_MEMORY = {
     "MALLOC_TRIM_THRESHOLD_": str(2**30),
     "MALLOC_TOP_PAD_": str(2**26),
     "MALLOC_MMAP_THRESHOLD_": str(2**25),
@@ -45,6 +46,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--steps", type=positive, default=2, help="optimizer steps per turn (%(default)s)")
     parser.add_argument("--warm-up", type=positive, default=2, help="steps before the first turn (%(default)s)")
     parser.add_argument("--threads", type=positive, default=available_cores(), help="default: all (%(default)s)")
+    parser.add_argument("--stage", default="high", help="of tiny-t2v (%(default)s)")
     parser.add_argument("--parts", help="model whose autoencoder and text encoder are used; default: random weights")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     add_report_arguments(parser, repeats=7)
@@ -60,9 +62,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     from benchmarks.training_step import BASELINE, measured_stage, save_random_parts
 
     with tempfile.TemporaryDirectory() as folder:
-        _silence()
+        silence()
         given.parts = given.parts or save_random_parts(Path(folder))
-        stage = measured_stage(given.parts, smoke=given.smoke)
+        stage = measured_stage(given.parts, smoke=given.smoke, name=given.stage)
         with torch_threads(given.threads):
             turns = measure_variants(given, Path(folder))
         rows = compare(turns, BASELINE)
@@ -80,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     publish(
         Report(
             name="training",
-            title="Training step of tiny-t2v, stage high",
+            title=f"Training step of tiny-t2v, stage {given.stage}",
             machine=where,
             settings=settings,
             columns=COLUMNS,
@@ -100,7 +102,7 @@ def measure_variants(given: argparse.Namespace, folder: Path) -> dict[str, list[
     names = [BASELINE, *(given.variants or default_variants(with_compile=given.compile))]
     try:
         chosen = {name: variant(name) for name in names}
-        stage = measured_stage(given.parts, smoke=given.smoke)
+        stage = measured_stage(given.parts, smoke=given.smoke, name=given.stage)
         steps = {name: TrainingStep(stage, one, folder, Processes("cpu")) for name, one in chosen.items()}
     except ValueError as error:
         sys.exit(f"benchmarks.training: error: {error}")
@@ -112,20 +114,29 @@ def measure_variants(given: argparse.Namespace, folder: Path) -> dict[str, list[
 
 def measure_processes(given: argparse.Namespace) -> dict[str, list[Readings]]:
     """Samples per second of the baseline in processes of their own, started in turns."""
-    together = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     variants: dict[str, Callable[[], Readings]] = {
         ONE_PROCESS: partial(launch, given, [], threads=2, environment={}),
-        "one process, two threads, keeps memory": partial(launch, given, [], threads=2, environment=_KEEP_MEMORY),
-        "two processes, one thread each": partial(launch, given, together, threads=1, environment={}),
-        "two processes, keep memory": partial(launch, given, together, threads=1, environment=_KEEP_MEMORY),
+        "one process, two threads, keeps memory": partial(launch, given, [], threads=2, environment=KEEP_MEMORY),
+        "two processes, one thread each": partial(launch, given, TWO_PROCESSES, threads=1, environment={}),
+        "two processes, keep memory": partial(launch, given, TWO_PROCESSES, threads=1, environment=KEEP_MEMORY),
     }
     return take_turns(variants, given.repeats)
 
 
 def launch(
-    given: argparse.Namespace, launcher: Sequence[str], threads: int, environment: Mapping[str, str]
+    given: argparse.Namespace,
+    launcher: Sequence[str],
+    threads: int,
+    environment: Mapping[str, str],
+    *,
+    script: str = "training",
+    variant: str | None = None,
 ) -> Readings:
-    """Run `work` in a new process, or in those that the launcher starts, and read what it prints."""
+    """Run the worker of a script in a new process, or in those that the launcher starts, and read what it prints.
+
+    Args:
+        variant: words; None is the baseline.
+    """
     import videocrafter
 
     source = str(Path(videocrafter.__file__).parents[1])
@@ -133,9 +144,10 @@ def launch(
     # More steps than in a turn, for a process is expensive to start.
     steps = given.steps if given.smoke else 5 * given.steps
     options = ["--worker", "--parts", str(given.parts), "--threads", str(threads), "--steps", str(steps)]
-    options += ["--warm-up", str(given.warm_up)] + (["--smoke"] if given.smoke else [])
+    options += ["--warm-up", str(given.warm_up), "--stage", given.stage] + (["--smoke"] if given.smoke else [])
+    options += [] if variant is None else ["--variants", variant]
     done = subprocess.run(
-        [sys.executable, *launcher, "-m", "benchmarks.training", *options],
+        [sys.executable, *launcher, "-m", f"benchmarks.{script}", *options],
         env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": str(threads), **environment},
         capture_output=True,
         encoding="utf-8",
@@ -148,14 +160,16 @@ def launch(
 
 
 def work(given: argparse.Namespace) -> None:
-    """Train the baseline in this process, alone or with others, and print what it reached."""
-    from benchmarks.training_step import TrainingStep, Variant, measured_stage
+    """Train a variant in this process, alone or with others, and print what it reached."""
+    from benchmarks.training_step import BASELINE, TrainingStep, measured_stage, variant
     from videocrafter.training.processes import Processes
 
-    _silence()
+    silence()
+    (name,) = given.variants or [BASELINE]
     with tempfile.TemporaryDirectory() as folder, torch_threads(given.threads):
         processes = Processes("cpu")
-        step = TrainingStep(measured_stage(given.parts, smoke=given.smoke), Variant(), Path(folder), processes)
+        stage = measured_stage(given.parts, smoke=given.smoke, name=given.stage)
+        step = TrainingStep(stage, variant(name), Path(folder), processes)
         step.run(given.warm_up)
         processes.wait()
         readings = step.run(given.steps)
@@ -163,7 +177,8 @@ def work(given: argparse.Namespace) -> None:
         print(json.dumps(readings))
 
 
-def _silence() -> None:
+def silence() -> None:
+    """Keep other libraries' progress bars away."""
     from videocrafter.cli.quiet_libraries import silence_libraries
 
     silence_libraries()

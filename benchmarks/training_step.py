@@ -82,14 +82,15 @@ def variant(name: str) -> Variant:
     return chosen
 
 
-def measured_stage(parts: str, *, smoke: bool) -> StageConfig:
-    """Stage "high" of `tiny-t2v` (of `smoke`: the same at toy size), with clips only, so that samples are alike.
+def measured_stage(parts: str, *, smoke: bool, name: str = "high") -> StageConfig:
+    """A stage of `tiny-t2v` (of `smoke`: the same at toy size), with clips only, so that samples are alike.
 
     Args:
         parts: folder or name of a model with `vae/`, `tokenizer/` and `text_encoder/`.
+        name: of the stage.
     """
     stages = RECIPES["smoke" if smoke else "tiny-t2v"]().stages
-    stage = next(stage for stage in stages if stage.name == "high")
+    stage = next(stage for stage in stages if stage.name == name)
     assert isinstance(stage.task, VideoDiffusionTaskConfig)
     task = replace(stage.task, autoencoder=parts, towers=parts, image_share=0.0)
     return replace(stage, task=task)
@@ -156,6 +157,11 @@ class TrainingStep:
             task.unet.compile()
         task.unet.train()
         return task
+
+    @property
+    def num_parameters(self) -> int:
+        """Of the network."""
+        return sum(parameter.numel() for parameter in self._loop.task.modules()["unet"].parameters())
 
     def run(self, steps: int) -> Readings:
         """Take so many optimizer steps; samples per second over all processes."""

@@ -1,7 +1,9 @@
-"""A model hub on this computer, for tests of downloading: the real client talks to it, the network is never asked."""
+"""A model hub on this computer, for downloads and uploads: the real client talks to it, and no network is asked."""
 
+import base64
 import functools
 import hashlib
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -16,7 +18,8 @@ from huggingface_hub import constants
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 REFUSALS = {"GatedRepo": 403, "RepoNotFound": 401, "EntryNotFound": 404, "Unauthorized": 401, "Overloaded": 503}
-"""What a repository may answer instead of a file: the hub's error code and its status."""
+REFUSALS |= {"Forbidden": 403, "TooMany": 429}
+"""What a repository may answer instead of what was asked for: the hub's error code and its status."""
 
 
 @dataclass
@@ -25,16 +28,26 @@ class FakeHub:
 
     Attributes:
         files: contents by "owner/name/file".
+        repositories: whether each is private, by "owner/name"; only uploads ask for it.
         refusal: key of `REFUSALS`, for all requests.
+        refuses_writing: key of `REFUSALS`, for requests that change something.
+        card_error: what the hub finds wrong with every model card.
         cut_after: bytes of a file after which the connection breaks.
         requests: "METHOD path" of each request, and the token that came with it.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
+    repositories: dict[str, bool] = field(default_factory=dict)
     refusal: str | None = None
+    refuses_writing: str | None = None
+    card_error: str | None = None
     cut_after: int | None = None
     requests: list[tuple[str, str | None]] = field(default_factory=list)
     url: str = ""
+
+    def names(self, repository: str) -> set[str]:
+        """Files of a repository."""
+        return {name.split("/", 2)[2] for name in self.files if name.startswith(f"{repository}/")}
 
 
 @contextmanager
@@ -58,6 +71,15 @@ def running_hub(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHu
         server.server_close()
 
 
+@contextmanager
+def uploading_hub(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    """Start a hub for a user who is logged in and wants to upload; downloads would not find it."""
+    with running_hub(cache, monkeypatch) as hub:
+        monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+        monkeypatch.setenv("HF_TOKEN", "hf_secret")
+        yield hub
+
+
 def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def log_message(self, *_: object) -> None:
@@ -67,18 +89,81 @@ def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
             self._answer(with_content=False)
 
         def do_GET(self) -> None:
-            self._answer(with_content=True)
+            if self.path.startswith("/api/models/"):
+                self._describe("/".join(self.path.split("/")[3:5]), as_tree="/tree/" in self.path)
+            elif self.path.startswith("/api/"):
+                self._refuse("EntryNotFound")
+            else:
+                self._answer(with_content=True)
+
+        def do_POST(self) -> None:
+            hub.requests.append((f"POST {self.path}", self.headers.get("Authorization")))
+            content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            place = self.path.strip("/").split("/")
+            refusal = hub.refusal or (hub.refuses_writing if place[1] != "validate-yaml" else None)
+            if refusal is not None:
+                self._refuse(refusal)
+            elif place[1] == "validate-yaml":
+                errors = [{"message": hub.card_error}] if hub.card_error else []
+                self._say({"errors": errors, "warnings": []}, 400 if errors else 200)
+            elif place[1] == "repos":
+                self._create(json.loads(content))
+            elif place[4] == "preupload":
+                names = [file["path"] for file in json.loads(content)["files"]]
+                files = [{"path": name, "uploadMode": "regular", "shouldIgnore": False} for name in names]
+                self._say({"files": files})
+            else:
+                self._commit("/".join(place[2:4]), [json.loads(line) for line in content.splitlines()])
+
+        def _describe(self, repository: str, *, as_tree: bool) -> None:
+            hub.requests.append((f"GET {self.path}", self.headers.get("Authorization")))
+            if hub.refusal is not None or repository not in hub.repositories:
+                self._refuse(hub.refusal or "RepoNotFound")
+                return
+            names = [".gitattributes", *hub.names(repository)]
+            if as_tree:
+                self._say([{"type": "file", "path": name, "size": 1, "oid": COMMIT} for name in names])
+                return
+            siblings = [{"rfilename": name} for name in names]
+            private = hub.repositories[repository]
+            self._say({"id": repository, "sha": COMMIT, "private": private, "siblings": siblings})
+
+        def _create(self, wanted: dict[str, str]) -> None:
+            repository = f"{wanted['organization']}/{wanted['name']}"
+            is_new = repository not in hub.repositories
+            if is_new:
+                hub.repositories[repository] = wanted.get("visibility") == "private"
+            self._say({"url": f"{hub.url}/{repository}"}, 200 if is_new else 409)
+
+        def _commit(self, repository: str, lines: list[dict[str, dict[str, str]]]) -> None:
+            for line in lines:
+                name = f"{repository}/{line['value'].get('path')}"
+                if line["key"] == "file":
+                    hub.files[name] = base64.b64decode(line["value"]["content"])
+                elif line["key"] == "deletedFile":
+                    del hub.files[name]
+            self._say({"commitUrl": f"{hub.url}/{repository}/commit/{COMMIT}", "commitOid": COMMIT})
+
+        def _say(self, answer: object, status: int = 200) -> None:
+            content = json.dumps(answer).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def _refuse(self, refusal: str) -> None:
+            self.send_response(REFUSALS[refusal])
+            self.send_header("X-Error-Code", refusal)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
 
         def _answer(self, *, with_content: bool) -> None:
             hub.requests.append((f"{self.command} {self.path}", self.headers.get("Authorization")))
             owner, name, _, _, file = self.path.lstrip("/").split("/", 4)
             content = hub.files.get(f"{owner}/{name}/{file}")
             if hub.refusal is not None or content is None:
-                refusal = hub.refusal or "EntryNotFound"
-                self.send_response(REFUSALS[refusal])
-                self.send_header("X-Error-Code", refusal)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
+                self._refuse(hub.refusal or "EntryNotFound")
                 return
             self.send_response(200)
             self.send_header("X-Repo-Commit", COMMIT)

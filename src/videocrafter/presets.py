@@ -20,9 +20,12 @@ TASK_NAMES: Mapping[str, str] = MappingProxyType({"t2v": "text to video", "i2v":
 DEFAULT_MODEL = "tiny"
 MODEL_INDEX = "model_index.json"
 """The file that makes a folder a pipeline folder."""
+LORA_FILE = "pytorch_lora_weights.safetensors"
+"""The name that diffusers gives a LoRA inside its folder."""
 CHECKPOINT_SUFFIXES = (".ckpt", ".pt", ".pth", ".bin", ".safetensors")
 """Of files that may hold a whole model in the official format."""
 
+_RUN_FOLDERS = ("final", "stages", "checkpoints")
 _ASSETS = Path(__file__).parent / "assets" / "models"
 
 
@@ -216,7 +219,8 @@ def resolve_model(name_or_path: str | os.PathLike[str], task: Task) -> Path:
     `checkpoints.obtain.obtain_model` also fetches and converts what is not.
 
     Args:
-        name_or_path: a preset ("tiny-t2v"), a family ("tiny") or the path of a pipeline folder.
+        name_or_path: a preset ("tiny-t2v"), a family ("tiny") or the path of a pipeline folder, or of a finished
+            training run, whose `final` is meant.
         task: what the model is wanted for; chooses within a family, and a preset of another task is an error.
 
     Raises:
@@ -229,15 +233,36 @@ def resolve_model(name_or_path: str | os.PathLike[str], task: Task) -> Path:
         return _installed_folder(preset)
     path = Path(given)
     if path.is_dir():
-        if (path / MODEL_INDEX).is_file():
-            return path
-        raise ValueError(f"{path} is no pipeline folder: it has no {MODEL_INDEX}; {_allowed(given)}")
+        return _pipeline_folder(path)
     if path.exists():
         raise ValueError(
             f"{path} is a file, but a model is a pipeline folder (with {MODEL_INDEX}); convert a checkpoint with:"
             f" videocrafter convert {path} FOLDER"
         )
     raise ValueError(f"unknown model {given!r}; {_allowed(given)}")
+
+
+def is_run_folder(path: Path) -> bool:
+    """Whether a folder is that of a training run: its configuration lies beside what it has saved."""
+    return (path / "config.json").is_file() and any((path / name).is_dir() for name in _RUN_FOLDERS)
+
+
+def _pipeline_folder(path: Path) -> Path:
+    """A folder that is a pipeline, or the result of the run in it."""
+    result = path / "final" if is_run_folder(path) else path
+    if (result / MODEL_INDEX).is_file():
+        return result
+    if (result / LORA_FILE).is_file():
+        raise ValueError(
+            f"{result} holds a LoRA, which goes on top of a model: give the model that it was trained on with"
+            f" --model, and the LoRA with --lora {result}"
+        )
+    if result.is_dir():
+        raise ValueError(f"{result} is no pipeline folder: it has no {MODEL_INDEX}; {_allowed(str(path))}")
+    saved = [file.parent for name in (MODEL_INDEX, LORA_FILE) for file in path.glob(f"checkpoints/*/{name}")]
+    newest = max(saved, key=lambda folder: folder.stat().st_mtime, default=None)
+    hint = f"its newest checkpoint is {newest}" if newest else "it has not saved a model yet"
+    raise ValueError(f"{path} is a training run that is not finished: there is no {result}; {hint}")
 
 
 def _installed_folder(preset: ModelPreset) -> Path:

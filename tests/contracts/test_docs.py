@@ -7,13 +7,26 @@ import shlex
 from pathlib import Path
 
 import pytest
+import typer
+
+from videocrafter.cli.main import app
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "videocrafter"
 TOUR = (ROOT / "docs" / "tour.md").read_text(encoding="utf-8")
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 TRAINING = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
-TRAIN_COMMANDS = re.findall(r"^\$ videocrafter train (.*)$", TRAINING, flags=re.MULTILINE)
+TRAIN_COMMANDS = [
+    command.replace("\\\n", " ")
+    for document in DOCUMENTS
+    for command in re.findall(
+        r"^(?:\$ )?(?:.* )?videocrafter (?:train|cache) ((?:[^\n]*\\\n)*[^\n`]*)$",
+        document.read_text("utf-8"),
+        re.MULTILINE,
+    )
+]
+
+OTHER_COMMANDS = re.findall(r"^\$ videocrafter ((?:publish|convert) .*)$", TRAINING, flags=re.MULTILINE)
 
 
 def names_in(path: Path) -> set[str]:
@@ -83,6 +96,12 @@ def test_training_commands_of_the_guide_name_real_recipes_and_settings(command: 
     recipe, *options = shlex.split(command)
     settings = [value for name, value in itertools.pairwise(options) if name == "--set"]
     assert apply_overrides(RECIPES[recipe](), settings).name == recipe
+
+
+@pytest.mark.parametrize("command", OTHER_COMMANDS)
+def test_other_commands_of_the_guide_have_real_options(command: str):
+    name, *arguments = shlex.split(command)
+    typer.main.get_command(app).commands[name].make_context(name, arguments)  # type: ignore[attr-defined]
 
 
 def test_the_guide_lists_every_recipe_with_its_stages():

@@ -97,6 +97,8 @@ def named_outputs(folder: Path, arguments: list[str]) -> dict[str, list[Path]]:
     path = folder / output
     if arguments[0] == "train":
         return {f"{output}/final": list((path / "final").glob("model_index.json"))}
+    if arguments[0] == "publish":
+        return {f"{output}/{name}": list(path.glob(name)) for name in ("README.md", "model_index.json")}
     if arguments[0] == "evaluate":
         return {f"{output}/report.json": list(path.glob("report.json"))}
     videos = [path] if path.exists() else sorted(path.parent.glob(f"{path.stem}-[0-9]*{path.suffix}"))
@@ -109,8 +111,8 @@ def named_outputs(folder: Path, arguments: list[str]) -> dict[str, list[Path]]:
     return found
 
 
-def test_the_readme_shows_how_to_make_train_and_measure():
-    assert {shlex.split(command)[1] for command in COMMANDS} == {"models", "generate", "train", "evaluate"}
+def test_the_readme_shows_how_to_make_train_measure_and_publish():
+    assert {shlex.split(command)[1] for command in COMMANDS} == {"models", "generate", "train", "evaluate", "publish"}
     assert all(command.startswith("videocrafter ") for command in COMMANDS)
     assert any("--image" in command for command in COMMANDS)
     assert any("--from" in command for command in COMMANDS)

@@ -1,11 +1,12 @@
 import dataclasses
+import os
 
 import pytest
 
 from videocrafter import presets
 from videocrafter.checkpoints.sd_init import STARTING_POINTS
 from videocrafter.pipelines.settings import GenerationDefaults
-from videocrafter.presets import PRESETS, resolve_model
+from videocrafter.presets import LORA_FILE, PRESETS, is_run_folder, resolve_model
 
 
 @pytest.fixture
@@ -31,6 +32,39 @@ def test_folder_with_an_index_is_a_model_and_other_paths_are_not(assets, tmp_pat
     (tmp_path / "model.ckpt").touch()
     with pytest.raises(ValueError, match=r"is a file.*videocrafter convert .*model.ckpt FOLDER"):
         resolve_model(tmp_path / "model.ckpt", "t2v")
+
+
+def test_a_run_means_its_result(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    checkpoints = [tmp_path / "checkpoints" / f"low-step-{step:08d}" for step in (9, 7)]
+    for checkpoint in checkpoints:
+        checkpoint.mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"is a training run that is not finished.*it has not saved a model yet"):
+        resolve_model(tmp_path, "t2v")
+    for when, checkpoint in enumerate(checkpoints):
+        (checkpoint / "model_index.json").write_text("{}")
+        os.utime(checkpoint, (when, when))
+    with pytest.raises(ValueError, match=r"its newest checkpoint is .*low-step-00000007"):
+        resolve_model(tmp_path, "t2v")
+    (tmp_path / "final").mkdir()
+    with pytest.raises(ValueError, match=r"final is no pipeline folder"):
+        resolve_model(tmp_path, "t2v")
+    (tmp_path / "final" / LORA_FILE).touch()
+    (tmp_path / "loras" / "checkpoints" / "lora-step-00000005").mkdir(parents=True)
+    (tmp_path / "loras" / "config.json").write_text("{}")
+    (tmp_path / "loras" / "checkpoints" / "lora-step-00000005" / LORA_FILE).touch()
+    with pytest.raises(ValueError, match=r"its newest checkpoint is .*lora-step-00000005"):
+        resolve_model(tmp_path / "loras", "t2v")
+    for given in (tmp_path, tmp_path / "final"):
+        with pytest.raises(ValueError, match=r"holds a LoRA.* --model.*--lora .*final"):
+            resolve_model(given, "t2v")
+    (tmp_path / "final" / "model_index.json").write_text("{}")
+    assert resolve_model(tmp_path, "t2v") == tmp_path / "final"
+
+
+def test_a_part_of_a_model_is_no_run(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    assert not is_run_folder(tmp_path)
 
 
 def test_unknown_name_lists_names_and_the_nearest():

@@ -82,7 +82,7 @@ def _fetch(preset: ModelPreset) -> Path:
 
     own_way = f"or download {preset.hub_file} by other means and give its path"
     try:
-        with _without_warnings():
+        with without_warnings():
             return Path(hf_hub_download(repo_id=str(preset.hub_id), filename=preset.hub_file))
     except errors.GatedRepoError as error:
         raise ModelUnavailableError(
@@ -104,14 +104,14 @@ def _fetch(preset: ModelPreset) -> Path:
         status = getattr(error.response, "status_code", None)
         hint = "its token is wrong or has expired (HF_TOKEN, `hf auth login`)" if status == 401 else "try again later"
         raise ModelUnavailableError(f"{preset.hub_url} answered with an error (status {status}): {hint}") from error
-    except _broken_connections() as error:
+    except broken_connections() as error:
         raise ModelUnavailableError(
             f"the download of {preset.name} broke off ({type(error).__name__}); run the same again, and it goes on"
         ) from error
 
 
 @contextmanager
-def _without_warnings() -> Iterator[None]:
+def without_warnings() -> Iterator[None]:
     """Hide what the hub's client says of each new try: one line at the end says it all."""
     logger = logging.getLogger("huggingface_hub")
     level = logger.level
@@ -122,7 +122,7 @@ def _without_warnings() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _broken_connections() -> tuple[type[Exception], ...]:
+def broken_connections() -> tuple[type[Exception], ...]:
     """What is raised when a connection breaks: by the hub's HTTP library, whichever it uses, or its fast transfer."""
     from huggingface_hub import errors
 

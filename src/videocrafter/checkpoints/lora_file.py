@@ -19,9 +19,8 @@ from safetensors import safe_open
 from torch import Tensor
 
 from videocrafter.checkpoints.official_file import open_checkpoint_file
+from videocrafter.presets import LORA_FILE
 
-LORA_FILE = "pytorch_lora_weights.safetensors"
-"""The name that diffusers gives a LoRA inside its folder."""
 ADAPTER_METADATA = "lora_adapter_metadata"
 """Where diffusers keeps alpha, as JSON in the header of a safetensors file."""
 

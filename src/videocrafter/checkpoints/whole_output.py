@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from videocrafter.presets import MODEL_INDEX
+from videocrafter.presets import LORA_FILE, MODEL_INDEX
 
 # Configuration, tokenizer and file system overhead beside the tensors.
 _MARGIN_BYTES = 32 * 2**20
@@ -34,7 +34,8 @@ def check_target(path: Path, *, folder: bool, overwrite: bool) -> None:
             raise ValueError(f"{path} is {found}, but {wanted} is to be written there; choose another name")
         if not overwrite:
             raise ValueError(f"{path} exists already; choose another name, or allow --overwrite")
-        if folder and any(path.iterdir()) and not (path / MODEL_INDEX).is_file():
+        is_model = any((path / name).is_file() for name in (MODEL_INDEX, LORA_FILE))
+        if folder and any(path.iterdir()) and not is_model:
             raise ValueError(
                 f"the folder {path} holds something else than a model (no {MODEL_INDEX}), so it is not overwritten;"
                 " choose another name"

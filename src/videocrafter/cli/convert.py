@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from videocrafter.cli.errors import bad_input
-from videocrafter.presets import CHECKPOINT_SUFFIXES, MODEL_INDEX, PRESETS
+from videocrafter.presets import CHECKPOINT_SUFFIXES, MODEL_INDEX, PRESETS, is_run_folder, resolve_model
 
 if TYPE_CHECKING:
     from videocrafter.checkpoints.conversion import Conversion, OnProgress
@@ -25,7 +25,7 @@ def convert(
     source: Annotated[
         Path,
         typer.Argument(
-            help="An official checkpoint (.ckpt, .safetensors, a DeepSpeed folder), or a pipeline folder."
+            help="An official checkpoint (.ckpt, .safetensors, a DeepSpeed folder), or a pipeline folder or run."
         ),
     ],
     out: Annotated[
@@ -50,6 +50,9 @@ def convert(
 
     Which way follows from SOURCE. What the checkpoint is, is recognised from its content.
     """
+    if is_run_folder(source):
+        with bad_input():
+            source = resolve_model(source, "t2v")
     if (source / MODEL_INDEX).is_file():
         with bad_input():
             _refuse_options(dtype, config, drop_unused, ema)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
 
 from videocrafter import __version__
-from videocrafter.cli import convert, evaluate, generate, init, models, runs, train
+from videocrafter.cli import cache, convert, evaluate, generate, init, models, publish, runs, train
 
 app = typer.Typer(
     name="videocrafter",
@@ -35,13 +36,21 @@ def _root(
     """Make videos from prompts and images, train such models, and measure them."""
 
 
-for _command in (generate, models, convert, train, evaluate, runs, init):
+for _command in (generate, models, convert, train, cache, evaluate, runs, publish, init):
     _command.register(app)
 
 
 def main() -> None:
     """Entry point of the console script."""
-    app()
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        app()
+        return
+    try:
+        app()
+    except SystemExit as ended:
+        from videocrafter.training.processes import end_process
+
+        end_process(ended.code if isinstance(ended.code, int) else int(ended.code is not None))
 
 
 # `python -m videocrafter.cli.main` is for launchers of several processes, such as torchrun.

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import signal
 import sys
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -13,10 +16,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from videocrafter.cli.errors import bad_input
+from videocrafter.cli.errors import BAD_INPUT_STATUS, bad_input
 
 if TYPE_CHECKING:
     from videocrafter.training.config import RecipeConfig
+    from videocrafter.training.resolved_config import Change
     from videocrafter.training.run import TrainingOutcome
 
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "": 1.0}
@@ -39,6 +43,9 @@ def train_command(
     init: Annotated[
         str | None, typer.Option("--init", help="What to start from: a pipeline folder, or a model's name.")
     ] = None,
+    cache: Annotated[
+        str | None, typer.Option("--cache", help="Folder where latents and text are kept (docs/training.md).")
+    ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", help="Change one setting: stages.low.num_steps=100. Repeatable."),
@@ -48,19 +55,28 @@ def train_command(
         typer.Option(help="Save and stop after this long: 90s, 30m, 1.5h. The same command goes on."),
     ] = None,
     accept_changes: Annotated[
-        bool, typer.Option("--accept-changes", help="Go on although settings differ from the run's.")
+        bool, typer.Option("--accept-changes", help="Go on although settings differ from the run's, without asking.")
     ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Delete the run in the output folder and begin anew.")
     ] = False,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 ...; default: a GPU if there is one.")] = None,
+    track: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--track",
+            help="Follow the run in wandb, trackio ...; wandb:PROJECT names the project there. Repeatable. "
+            "TensorBoard is used where it is installed; none turns it off.",
+        ),
+    ] = None,
+    plain: Annotated[bool, typer.Option("--plain", help="Show progress as lines, without the moving view.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the resolved configuration as JSON and exit.")
     ] = False,
 ) -> None:
     """Train a recipe. Ctrl-C saves and stops; the same command goes on."""
     with bad_input():
-        config = _with_start(_with_data(_resolve(recipe, set_ or []), data or []), init)
+        config = with_cache(with_start(with_data(resolve_recipe(recipe, set_ or []), data or []), init), cache)
         seconds = None if stop_after is None else parse_duration(stop_after)
         if output is None and not dry_run:
             raise ValueError("no folder was given; say where the run goes with --output DIR")
@@ -71,18 +87,19 @@ def train_command(
         return
     from videocrafter.cli.hardware import choose_device
     from videocrafter.cli.quiet_libraries import silence_libraries
-    from videocrafter.data.errors import TooManyBadSamplesError
+    from videocrafter.data.errors import SourceError, TooManyBadSamplesError
     from videocrafter.training.config import SettingsError
     from videocrafter.training.guard import NonFiniteError
+    from videocrafter.training.processes import OtherProcessError
     from videocrafter.training.run import train
     from videocrafter.training.run_folder import RunFolderError
 
-    _log_to_stderr()
+    log_to_stderr()
     silence_libraries()
     with bad_input():
         where = None if device is None else choose_device(device)
     try:
-        with bad_input(SettingsError, RunFolderError, NonFiniteError, TooManyBadSamplesError):
+        with bad_input(SettingsError, RunFolderError, NonFiniteError, SourceError, TooManyBadSamplesError):
             outcome = train(
                 config,
                 output,
@@ -90,11 +107,20 @@ def train_command(
                 accept_changes=accept_changes,
                 overwrite=overwrite,
                 device=where,
+                confirm=_ask_about_changes if _can_ask() else None,
+                track=track or (),
+                plain=plain,
             )
+    except OtherProcessError:
+        # The process that stopped says why.
+        raise typer.Exit(BAD_INPUT_STATUS) from None
     except KeyboardInterrupt:
         typer.echo("Stopped at once; the same command goes on from the last checkpoint.", err=True)
         raise typer.Exit(128 + signal.SIGINT) from None
-    _report(outcome)
+    if _is_main_process():
+        _report(outcome)
+    if outcome.signal is not None and not outcome.finished:
+        raise typer.Exit(128 + outcome.signal)
 
 
 def parse_duration(text: str) -> float:
@@ -110,7 +136,8 @@ def parse_duration(text: str) -> float:
     return seconds
 
 
-def _resolve(name: str, assignments: list[str]) -> RecipeConfig:
+def resolve_recipe(name: str, assignments: list[str]) -> RecipeConfig:
+    """The recipe of a name, with settings changed."""
     from videocrafter.training.overrides import apply_overrides
     from videocrafter.training.recipes import RECIPES
 
@@ -121,11 +148,11 @@ def _resolve(name: str, assignments: list[str]) -> RecipeConfig:
     return apply_overrides(RECIPES[name](), assignments)
 
 
-def _with_data(config: RecipeConfig, sources: list[str]) -> RecipeConfig:
+def with_data(config: RecipeConfig, sources: list[str]) -> RecipeConfig:
     """The recipe with these sources in every stage."""
     if not sources:
         return config
-    from videocrafter.training.tasks.clip_diffusion import ClipDiffusionTaskConfig
+    from videocrafter.training.tasks.clip_diffusion_config import ClipDiffusionTaskConfig
 
     stages = []
     for stage in config.stages:
@@ -135,8 +162,39 @@ def _with_data(config: RecipeConfig, sources: list[str]) -> RecipeConfig:
     return replace(config, stages=tuple(stages))
 
 
-def _with_start(config: RecipeConfig, init: str | None) -> RecipeConfig:
+def with_start(config: RecipeConfig, init: str | None) -> RecipeConfig:
+    """The recipe with another start, if one is given."""
     return config if init is None else replace(config, init=init)
+
+
+def with_cache(config: RecipeConfig, folder: str | None) -> RecipeConfig:
+    """The recipe with this cache in every stage."""
+    if folder is None:
+        return config
+    from videocrafter.training.tasks.clip_diffusion_config import ClipDiffusionTaskConfig
+
+    stages = []
+    for stage in config.stages:
+        if not isinstance(stage.task, ClipDiffusionTaskConfig):
+            raise ValueError(f"--cache is given, but the recipe {config.name!r} keeps no cache; leave it out")
+        stages.append(replace(stage, task=replace(stage.task, cache=replace(stage.task.cache, folder=folder))))
+    return replace(config, stages=tuple(stages))
+
+
+def _can_ask() -> bool:
+    """Whether somebody sits at a terminal; processes that a launcher started share none."""
+    return "WORLD_SIZE" not in os.environ and sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def _ask_about_changes(found: Sequence[Change]) -> bool:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("setting", "the run's", "now", title="Settings that differ from the run's")
+    for change in found:
+        table.add_row(change.path, str(change.before), str(change.now))
+    Console(stderr=True).print(table)
+    return typer.confirm("Go on with the new ones?", default=False, err=True)
 
 
 def _report(outcome: TrainingOutcome) -> None:
@@ -147,20 +205,26 @@ def _report(outcome: TrainingOutcome) -> None:
         f"Saved stage {outcome.stage} at step {outcome.step} in {outcome.output}; the same command goes on.",
         err=True,
     )
-    if outcome.signal is not None:
-        raise typer.Exit(128 + outcome.signal)
 
 
 class _StderrHandler(logging.Handler):
-    """Writes to whatever stderr is at the time, so that lines appear above a progress bar."""
+    """Writes to whatever stderr is at the time, so that lines appear above the moving view."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        sys.stderr.write(self.format(record) + "\n")
-        sys.stderr.flush()
+        # A terminal that was closed ends no run.
+        with suppress(OSError):
+            sys.stderr.write(self.format(record) + "\n")
+            sys.stderr.flush()
 
 
-def _log_to_stderr() -> None:
+def log_to_stderr() -> None:
+    """Show the package's log as it is."""
     logger = logging.getLogger("videocrafter")
     if not logger.handlers:
         logger.addHandler(_StderrHandler())
-        logger.setLevel(logging.INFO)
+        # Of processes that train together, the main one speaks for all.
+        logger.setLevel(logging.INFO if _is_main_process() else logging.WARNING)
+
+
+def _is_main_process() -> bool:
+    return os.environ.get("RANK", "0") == "0"

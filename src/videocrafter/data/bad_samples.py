@@ -6,7 +6,7 @@ import json
 import logging
 import math
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,13 @@ class BadSampleRules:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected a share between 0 and 1")
         if self.window < 1:
             raise ValueError(f"window is {self.window}, expected 1 or more samples")
+
+    def of_process(self, rank: int, world_size: int) -> BadSampleRules:
+        """The same, with a report of the process's own where there are several."""
+        if self.report is None or world_size == 1:
+            return self
+        path = Path(self.report)
+        return replace(self, report=str(path.with_name(f"{path.stem}.rank{rank}{path.suffix}")))
 
 
 class _Share:

@@ -11,16 +11,16 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
 import torch
 
 from videocrafter.data.bad_samples import BadSamples
 from videocrafter.data.clip import Clip, Kind
-from videocrafter.data.cutting import CutClip
+from videocrafter.data.cutting import CutClip, CutName, CuttingConfig, KnownCut
 from videocrafter.data.decoding import Decoding, Task
 from videocrafter.data.errors import BadSampleError, TooManyBadSamplesError
+from videocrafter.data.known_cuts import FixedCuts, fixed_cut
 from videocrafter.data.order import Draw, MixedOrder, Place, Position, Problem
-from videocrafter.data.sample import VideoBatch
+from videocrafter.data.sample import VideoBatch, pixels_of
 from videocrafter.data.shuffling import fraction_from, seed_from
 from videocrafter.data.source import ClipSource
 
@@ -49,6 +49,7 @@ class BatchStream:
         bad_samples: counts what is left out.
         ahead: batches whose samples are decoded before they are asked for.
         least_ahead: samples that are always under way.
+        cuts: the fixed cuts of clips, and the rules of cutting that they follow from; None cuts anew every epoch.
     """
 
     def __init__(
@@ -62,7 +63,9 @@ class BatchStream:
         bad_samples: BadSamples,
         ahead: int,
         least_ahead: int,
+        cuts: tuple[FixedCuts, CuttingConfig] | None = None,
     ) -> None:
+        self._cuts = cuts
         self._sources, self._decoding, self._bad_samples = sources, decoding, bad_samples
         self._image_share, self._seed, self._ahead, self._least_ahead = image_share, seed, ahead, least_ahead
         self._numbers = iter(range(1 << 62))
@@ -123,12 +126,18 @@ class BatchStream:
                 self._submit(flow, drawn)
 
     def _submit(self, flow: _Flow, drawn: _Drawn) -> None:
-        draw = drawn.draw
-        drawn.clip = flow.lane.order.clip(draw)
-        seed = seed_from(self._seed, "cut", draw.source, draw.epoch, draw.shard, draw.item)
+        drawn.clip = flow.lane.order.clip(drawn.draw)
+        drawn.task = self._task(drawn.draw, drawn.clip, flow.lane.kind)
         drawn.number = next(self._numbers)
-        self._decoding.submit(drawn.number, Task(clip=drawn.clip, kind=flow.lane.kind, seed=seed))
+        self._decoding.submit(drawn.number, drawn.task)
         flow.under_way.append(drawn)
+
+    def _task(self, draw: Draw, clip: Clip, kind: Kind) -> Task:
+        if self._cuts is None:
+            seed = seed_from(self._seed, "cut", draw.source, draw.epoch, draw.shard, draw.item)
+            return Task(clip=clip, kind=kind, seed=seed)
+        fixed, cutting = self._cuts
+        return fixed_cut(self._sources[draw.source].label, clip, kind, draw.epoch % fixed.count(kind), cutting)
 
     def _receive(self, flow: _Flow) -> list[_Cut] | None:
         """Take the next sample in order; the batch that it completes, if any."""
@@ -138,6 +147,7 @@ class BatchStream:
         self._report(drawn.problems)
         self.decoding_seconds += answer.seconds
         assert drawn.clip is not None
+        assert drawn.task is not None
         label = self._sources[drawn.draw.source].label
         if isinstance(answer.result, BadSampleError):
             if not drawn.is_again:
@@ -145,8 +155,9 @@ class BatchStream:
             return None
         if not drawn.is_again:
             self._bad_samples.good()
-        self.num_frames += len(answer.result.pixels)
-        return flow.gather(_Cut(draw=drawn.draw, clip=answer.result, key=f"{label}/{drawn.clip.key}"))
+        self.num_frames += answer.result.shape[0]
+        key = f"{label}/{drawn.clip.key}"
+        return flow.gather(_Cut(draw=drawn.draw, clip=answer.result, key=key, name=drawn.task.name))
 
     def _report(self, problems: Sequence[Problem]) -> None:
         for problem in problems:
@@ -155,12 +166,14 @@ class BatchStream:
 
     def _batch(self, cuts: list[_Cut]) -> VideoBatch:
         self._num_batches += 1
-        pixels = torch.from_numpy(np.stack([cut.clip.pixels for cut in cuts])).permute(0, 1, 4, 2, 3)
+        known = tuple(cut.clip.content if isinstance(cut.clip, KnownCut) else None for cut in cuts)
         return VideoBatch(
-            pixels=pixels.to(torch.float32, memory_format=torch.contiguous_format).div_(127.5).sub_(1),
+            pixels=pixels_of([cut.clip for cut in cuts]),
             captions=tuple(cut.clip.caption for cut in cuts),
             fps=torch.tensor([cut.clip.fps for cut in cuts], dtype=torch.float32),
             keys=tuple(cut.key for cut in cuts),
+            cuts=tuple(cut.name for cut in cuts if cut.name is not None),
+            known=known if any(content is not None for content in known) else (),
         )
 
 
@@ -179,14 +192,16 @@ class _Drawn:
     problems: Sequence[Problem] = ()
     is_again: bool = False
     clip: Clip | None = None
+    task: Task | None = None
     number: int = -1
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Cut:
     draw: Draw
-    clip: CutClip
+    clip: CutClip | KnownCut
     key: str
+    name: CutName | None
 
 
 class _Flow:
@@ -218,7 +233,7 @@ class _Flow:
 
     def gather(self, cut: _Cut) -> list[_Cut] | None:
         """Put a sample to those of its shape; all of them once they make a batch."""
-        shape = cut.clip.pixels.shape
+        shape = cut.clip.shape
         gathered = self._gathered.setdefault(shape, [])
         gathered.append(cut)
         return self._gathered.pop(shape) if len(gathered) == self.lane.batch_size else None

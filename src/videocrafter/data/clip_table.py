@@ -64,7 +64,9 @@ class ClipTable:
         captioned = False
         for clip in clips:
             captioned |= bool(clip.caption or clip.caption_file)
-            self._text += json.dumps(list(clip), ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+            # Names of files may be no UTF-8; what Python makes of them comes back as it was.
+            text = json.dumps(list(clip), ensure_ascii=False, separators=(",", ":"))
+            self._text += text.encode("utf-8", "surrogatepass")
             self._ends.append(len(self._text))
         if not self._ends:
             raise SourceError(f"{label} holds no clips; give one with at least one")

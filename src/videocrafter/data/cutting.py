@@ -91,6 +91,43 @@ class CutClip:
     caption: str
     fps: float
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """[T, H, W, 3]."""
+        return self.pixels.shape
+
+
+@dataclass(frozen=True, kw_only=True)
+class CutName:
+    """One of the fixed cuts of a clip.
+
+    Attributes:
+        digest: a hash of all that the cut follows from.
+        key: the clip's name, as in VideoSample.
+        number: which cut of the clip, from 0.
+    """
+
+    digest: str
+    key: str
+    number: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownCut:
+    """A cut that was not decoded, because somebody keeps what was made of it.
+
+    Attributes:
+        shape: of the pixels that it stands for, [T, H, W, 3].
+        caption: what it shows.
+        fps: the rate at which its frames follow each other.
+        content: what is kept; nothing here looks inside.
+    """
+
+    shape: tuple[int, ...]
+    caption: str
+    fps: float
+    content: object
+
 
 def cut_clip(clip: Clip, kind: Kind, seed: int, config: CuttingConfig) -> CutClip:
     """Open, choose, decode and frame a clip.

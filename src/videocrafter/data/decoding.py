@@ -11,28 +11,33 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from videocrafter.data.clip import Clip, Kind
-from videocrafter.data.cutting import CutClip, CuttingConfig, cut_clip
+from videocrafter.data.cutting import CutClip, CutName, CuttingConfig, KnownCut, cut_clip
 from videocrafter.data.errors import BadSampleError
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """One clip to be cut; picklable."""
+    """One clip to be cut; picklable.
+
+    Attributes:
+        name: of a cut that comes again; None for one that does not.
+    """
 
     clip: Clip
     kind: Kind
     seed: int
+    name: CutName | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What came of a task: a clip, or why there is none.
+    """What came of a task: a clip, what is known of it, or why there is none.
 
     Attributes:
         seconds: what the work took.
     """
 
-    result: CutClip | BadSampleError
+    result: CutClip | KnownCut | BadSampleError
     seconds: float
 
 

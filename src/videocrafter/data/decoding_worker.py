@@ -43,7 +43,10 @@ def serve(connection: Connection, work: Work, others: Sequence[Connection]) -> N
         import torch
 
         torch.set_num_threads(1)  # workers are as many as cores; and OpenMP does not survive a fork
-    connection.send(READY)
+    try:
+        connection.send(READY)
+    except OSError:
+        return  # nobody waits for it any more
     # Sending waits for the reader, who may be busy; meanwhile the next clip is decoded.
     answers: queue.Queue[tuple[int, Answer]] = queue.Queue(maxsize=1)
     threading.Thread(target=_send_all, args=(connection, answers), daemon=True).start()
@@ -100,6 +103,7 @@ def send_answer(connection: Connection, number: int, answer: Answer) -> None:
     if isinstance(result, BadSampleError):
         connection.send((number, answer.seconds, None, result.reason, str(result)))
         return
+    assert isinstance(result, CutClip)  # what is known already is not given to a worker
     connection.send((number, answer.seconds, result.pixels.shape, result.caption, result.fps))
     connection.send_bytes(result.pixels.data.cast("B"))
 

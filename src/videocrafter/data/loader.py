@@ -15,18 +15,18 @@ import time
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from types import TracebackType
 from typing import TypeAlias
 
-from videocrafter.data.bad_samples import BadSampleRules, BadSamples
+from videocrafter.data.bad_samples import BadSamples
 from videocrafter.data.batch_stream import BatchStream, Lane, State
 from videocrafter.data.clip import Kind
 from videocrafter.data.cutting import CutClip
 from videocrafter.data.decoding import Decoding, DecodingHere, DecodingStoppedError, Task, cut_task
 from videocrafter.data.decoding_pool import DecodingPool
+from videocrafter.data.known_cuts import CutMemory, FixedCuts, RecallingDecoding
 from videocrafter.data.loader_config import LoaderConfig
 from videocrafter.data.loader_state import check_state, fingerprint
 from videocrafter.data.order import MixedOrder
@@ -66,8 +66,22 @@ class LoaderStats:
         return self.wait_s / self.seconds if self.seconds > 0 else 0.0
 
 
+class ImageShareError(ValueError):
+    """`image_share` does not fit the kinds of the sources.
+
+    Attributes:
+        fitting: a value that does.
+    """
+
+    def __init__(self, message: str, fitting: float | None) -> None:
+        super().__init__(message)
+        self.fitting = fitting
+
+
 _Ready: TypeAlias = tuple[VideoBatch, State, float]
 _Queue: TypeAlias = "queue.Queue[_Ready | BaseException | None]"
+# What messages propose.
+_USUAL_SHARE = 0.125
 # How long the thread that fills the queue waits before it looks whether it shall stop.
 _SECONDS_BETWEEN_LOOKS = 0.2
 
@@ -81,13 +95,27 @@ class VideoLoader(Iterator[VideoBatch]):
     Args:
         config: sources, batches, order, workers.
         rank, world_size: which process of how many.
+        cuts: clips have so many cuts, which come again; None cuts them anew in every epoch.
+        memory: knows what was made of cuts, which then are not decoded; needs `cuts`.
 
     Raises:
         SourceError: a source cannot be used as described.
-        ValueError: the configuration does not fit the sources.
+        ImageShareError: the configuration does not fit the sources.
     """
 
-    def __init__(self, config: LoaderConfig, *, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(
+        self,
+        config: LoaderConfig,
+        *,
+        rank: int = 0,
+        world_size: int = 1,
+        cuts: FixedCuts | None = None,
+        memory: CutMemory | None = None,
+    ) -> None:
+        if memory is not None and cuts is None:
+            raise ValueError("a memory is given, but no fixed cuts that it could know; give cuts, too")
+        self._cuts = None if cuts is None else (cuts, config.cutting)
+        self._memory = memory
         if not 0 <= rank < world_size:
             raise ValueError(f"rank is {rank} of world_size {world_size}, expected 0 to {world_size - 1}")
         if not config.sources:
@@ -97,7 +125,7 @@ class VideoLoader(Iterator[VideoBatch]):
         self.sources: list[ClipSource] = [open_source(source) for source in configs]
         self._weights = [source.weight for source in configs]
         self._image_share = _image_share(config, [source.kind for source in self.sources])
-        self._bad_samples = BadSamples(_rules_of_rank(config.bad_samples, rank, world_size))
+        self._bad_samples = BadSamples(config.bad_samples.of_process(rank, world_size))
         self._decoding: Decoding | None = None
         self._ready: _Queue = queue.Queue(maxsize=config.prefetch_batches)
         self._thread: threading.Thread | None = None
@@ -188,18 +216,11 @@ class VideoLoader(Iterator[VideoBatch]):
         self.close()
 
     def _start(self) -> None:
-        config = self.config
-        work = partial(cut_task, config=config.cutting)
         decoding: Decoding
-        if config.num_workers == 0:
-            decoding = DecodingHere(work)
+        if self._memory is None:
+            decoding = open_decoding(self.config)
         else:
-            decoding = DecodingPool(
-                work,
-                num_workers=config.num_workers,
-                start_method=config.start_method,
-                time_limit_s=config.cutting.limits.time_limit_s,
-            )
+            decoding = RecallingDecoding(self._memory, partial(open_decoding, self.config))
         stream = self._new_stream(decoding)
         if self._state is not None:
             stream.load(self._state)
@@ -226,6 +247,7 @@ class VideoLoader(Iterator[VideoBatch]):
             bad_samples=self._bad_samples,
             ahead=config.prefetch_batches,
             least_ahead=max(1, 3 * config.num_workers),
+            cuts=self._cuts,
         )
 
     def _order(self, kind: Kind) -> MixedOrder:
@@ -245,6 +267,19 @@ class VideoLoader(Iterator[VideoBatch]):
         return fingerprint(
             self.sources, self._weights, seed=self.config.seed, rank=self._rank, world_size=self._world_size
         )
+
+
+def open_decoding(config: LoaderConfig) -> Decoding:
+    """What cuts clips as a configuration says, in as many processes as it says."""
+    work = partial(cut_task, config=config.cutting)
+    if config.num_workers == 0:
+        return DecodingHere(work)
+    return DecodingPool(
+        work,
+        num_workers=config.num_workers,
+        start_method=config.start_method,
+        time_limit_s=config.cutting.limits.time_limit_s,
+    )
 
 
 def _fill(stream: BatchStream, decoding: Decoding, ready: _Queue, stop: threading.Event) -> None:
@@ -285,22 +320,18 @@ def _image_share(config: LoaderConfig, kinds: Sequence[Kind]) -> float:
     share, both = config.image_share, {"video", "image"}
     if set(kinds) == both:
         if share is None:
-            raise ValueError("image_share is not set, but there are sources of videos and of images; give a share")
+            raise ImageShareError(
+                "image_share is not set, but there are sources of videos and of images; give a share", _USUAL_SHARE
+            )
         if not 0 < share < 1:
-            raise ValueError(
+            raise ImageShareError(
                 f"image_share is {share}, so the {'image' if share == 0 else 'video'} sources would never be used; "
-                "give a share between 0 and 1, or leave them out"
+                "give a share between 0 and 1, or leave them out",
+                _USUAL_SHARE,
             )
         return share
     only = float(kinds[0] == "image")
     if share not in (None, only):
-        raise ValueError(f"image_share is {share}, but all sources are of {kinds[0]}s; leave it out or add sources")
+        message = f"image_share is {share}, but all sources are of {kinds[0]}s; leave it out or add sources"
+        raise ImageShareError(message, None)
     return only
-
-
-def _rules_of_rank(rules: BadSampleRules, rank: int, world_size: int) -> BadSampleRules:
-    """Every process writes a report of its own."""
-    if rules.report is None or world_size == 1:
-        return rules
-    path = Path(rules.report)
-    return replace(rules, report=str(path.with_name(f"{path.stem}.rank{rank}{path.suffix}")))

@@ -14,6 +14,8 @@ from videocrafter.data.source import SourceConfig
 class LoaderConfig:
     """Sources, batches, order and workers.
 
+    Fields marked `harmless` change nothing of what is drawn: training may go on with other values of them.
+
     Attributes:
         sources: configurations, or lines such as "webvid:/data/train.csv?root=/data&weight=2" (see `parse_source`).
             A loader needs at least one.
@@ -42,9 +44,9 @@ class LoaderConfig:
     shuffle: bool = True
     seed: int = 0
     epochs: int | None = None
-    num_workers: int = 2
-    start_method: StartMethod = "spawn"
-    prefetch_batches: int = 2
+    num_workers: int = field(default=2, metadata={"harmless": True})
+    start_method: StartMethod = field(default="spawn", metadata={"harmless": True})
+    prefetch_batches: int = field(default=2, metadata={"harmless": True})
     bad_samples: BadSampleRules = field(default_factory=BadSampleRules)
 
     def __post_init__(self) -> None:

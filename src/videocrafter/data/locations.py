@@ -191,7 +191,11 @@ def list_files(root: str) -> list[str]:
             names = [name.removeprefix(base) for name in system.find(path)] if system.isdir(path) else None
         else:
             folder = Path(root)
-            found = (item.relative_to(folder) for item in folder.rglob("*") if item.is_file())
+            # A link to nowhere is listed, so that its clip is missed by name.
+            listed = (
+                item for item in folder.rglob("*") if item.is_file() or (item.is_symlink() and not item.exists())
+            )
+            found = (item.relative_to(folder) for item in listed)
             names = [item.as_posix() for item in found] if folder.is_dir() else None
     except Exception as error:  # raised by any package behind an address, or for want of it
         raise _unreachable(root, error) from error

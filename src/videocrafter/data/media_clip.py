@@ -142,6 +142,8 @@ class _StillImage:
             raise BadSampleError("absurd_size", str(error)) from error
         except MediaError as error:
             raise BadSampleError("unreadable", str(error)) from error
+        except OSError as error:  # such as a name longer than the file system has
+            raise BadSampleError("unreadable", f"{name} cannot be read ({error})") from error
 
 
 @contextmanager
@@ -158,10 +160,14 @@ def _reader(media: Location, limits: DecodingLimits) -> Iterator[VideoReader]:
                 yield reader
     except UnusableMediaError as error:
         raise BadSampleError(error.reason, str(error)) from error
+    except OSError as error:  # such as a name longer than the file system has
+        raise BadSampleError("unreadable", f"{media.name} cannot be read ({error})") from error
 
 
 def tidy_caption(value: object) -> str:
-    """A caption on one line; empty if it is no text."""
+    """A caption on one line, of characters that every tokenizer takes; empty if it is no text."""
     if not isinstance(value, str):
         return ""
-    return " ".join(value.replace("\0", " ").split())
+    # JSON can hold halves of characters (lone surrogates), which are none.
+    whole = value.encode("utf-8", "replace").decode("utf-8")
+    return " ".join(whole.replace("\0", " ").split())

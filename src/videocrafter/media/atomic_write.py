@@ -6,6 +6,7 @@ it is complete: an exception, a full disk or Ctrl-C leaves neither half a file n
 
 import errno
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Callable, Mapping
@@ -15,6 +16,8 @@ from videocrafter.media.errors import MediaError, OutputExistsError
 
 Content = bytes | Mapping[str, bytes]
 """The bytes of a file, or of each file of a folder by its name."""
+
+_UNFINISHED = re.compile(r"\.[0-9a-f]{16}\.part")
 
 _WHAT_TO_DO = {
     errno.ENOSPC: "the disk is full; free some space or choose an output on another disk",
@@ -94,6 +97,13 @@ def write_all(
     finally:
         for temporary in staged.values():
             _remove(temporary)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Delete what a process that was killed while it wrote into `folder` has left. Nobody may be writing there."""
+    for path in folder.iterdir():
+        if _UNFINISHED.fullmatch(path.name):
+            _remove(path)
 
 
 def _check_replaceable(path: Path, folder: bool, overwrite: bool, may_replace: Callable[[str], bool] | None) -> None:

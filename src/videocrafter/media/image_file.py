@@ -18,6 +18,9 @@ from videocrafter.media.video_encoding import encode_png
 MAX_PIXELS = 50_000_000
 """A photograph of 50 megapixels: 150 MB as RGB."""
 
+# Formats of lines, not pixels. Pillow would hand them to another program (Ghostscript), whatever the file is called.
+_DRAWINGS = ("EPS", "WMF")
+
 # What Pillow's decoders raise on damaged files, besides OSError.
 _DECODE_ERRORS = (
     OSError,
@@ -60,6 +63,8 @@ def read_image(path: str | Path | BinaryIO, max_pixels: int = MAX_PIXELS, name: 
             # Warnings of size, where `max_pixels` is the stricter rule, and of damage to things unused here.
             warnings.simplefilter("ignore")
             with Image.open(path) as image:
+                if image.format in _DRAWINGS:
+                    raise MediaError(f"{name} is a drawing ({image.format}), no picture of pixels; save it as PNG")
                 if image.width * image.height > max_pixels:
                     raise _too_large(name, f"{image.width}x{image.height}", max_pixels)
                 image.load()

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar, overload
 
 import torch
+from torch import nn
 
 from videocrafter.checkpoints.hub import Notify
 from videocrafter.checkpoints.obtain import obtain_model
 from videocrafter.pipelines.image_to_video import ImageToVideoPipeline
 from videocrafter.pipelines.model_folder import PIPELINE_TASKS, ModelFolderError, read_model_index
 from videocrafter.pipelines.text_to_video import TextToVideoPipeline
-from videocrafter.presets import FAMILIES, PRESETS, Task
+from videocrafter.presets import FAMILIES, PRESETS, Task, is_run_folder
 
 _CLASSES: dict[str, type[TextToVideoPipeline] | type[ImageToVideoPipeline]] = {
     "t2v": TextToVideoPipeline,
@@ -31,6 +33,7 @@ def load_pipeline(
     dtype: torch.dtype = torch.float32,
     expect: type[AnyPipeline],
     notify: Notify | None = None,
+    given: Mapping[str, nn.Module] | None = None,
 ) -> AnyPipeline: ...
 
 
@@ -42,6 +45,7 @@ def load_pipeline(
     dtype: torch.dtype = torch.float32,
     expect: None = None,
     notify: Notify | None = None,
+    given: Mapping[str, nn.Module] | None = None,
 ) -> TextToVideoPipeline | ImageToVideoPipeline: ...
 
 
@@ -52,35 +56,42 @@ def load_pipeline(
     dtype: torch.dtype = torch.float32,
     expect: type[TextToVideoPipeline] | type[ImageToVideoPipeline] | None = None,
     notify: Notify | None = None,
+    given: Mapping[str, nn.Module] | None = None,
 ) -> TextToVideoPipeline | ImageToVideoPipeline:
     """Load a pipeline, for use, onto a device and in a precision.
 
     Args:
-        model: a pipeline folder; or a preset ("t2v-512"), a family ("tiny") or an official checkpoint file, which
-            are downloaded and converted if that was never done.
+        model: a pipeline folder, or the folder of a finished training run; or a preset ("t2v-512"), a family
+            ("tiny") or an official checkpoint file, which are downloaded and converted if that was never done.
         device, dtype: where and in which precision the networks run.
         expect: the class that it must be; None takes either, and of a family the text-to-video model.
         notify: told in one line each what is downloaded (size, place, licence) and converted.
+        given: networks by name that are not loaded; these are put in their place as they are, and not moved.
 
     Raises:
         ModelFolderError: the folder is missing, incomplete, damaged, or holds another pipeline than expected.
         ValueError: a model that cannot be fetched or converted; one line.
     """
     folder = Path(model)
-    if str(model) in {*FAMILIES, *PRESETS} or not folder.is_dir():
+    if str(model) in {*FAMILIES, *PRESETS} or not folder.is_dir() or is_run_folder(folder):
         folder = obtain_model(model, _task(model, expect), notify=notify)
     name = read_model_index(folder)["_class_name"]
     pipeline_class = _CLASSES[PIPELINE_TASKS[name]]
     if expect is not None and pipeline_class is not expect:
         raise ModelFolderError(f"{folder} holds a {name}, but a {expect.__name__} is needed")
     try:
-        pipeline = pipeline_class.from_pretrained(folder, dtype=dtype, local_files_only=True)
+        pipeline = pipeline_class.from_pretrained(folder, dtype=dtype, local_files_only=True, **(given or {}))
     except ModelFolderError:
         raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise ModelFolderError(f"the model in {folder} cannot be loaded: {reason[:300]}") from error
-    return pipeline.to(device=device, dtype=dtype)
+    if not given:
+        return pipeline.to(device=device, dtype=dtype)
+    for name, part in pipeline.components.items():
+        if isinstance(part, nn.Module) and name not in given:
+            part.to(device=device, dtype=dtype)
+    return pipeline
 
 
 def _task(model: str | Path, expect: type[TextToVideoPipeline] | type[ImageToVideoPipeline] | None) -> Task:

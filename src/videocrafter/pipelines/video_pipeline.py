@@ -82,7 +82,7 @@ class VideoPipeline(VideoLoraMixin, DiffusionPipeline):
             dtype = kwargs.get("torch_dtype", kwargs.get("dtype"))
             for name, shared in shared_components(folder).items():
                 if name not in kwargs:
-                    given[name] = _load_component(index[name], shared, dtype)
+                    given[name] = load_component(index[name], shared, dtype)
         pipeline = super().from_pretrained(pretrained_model_name_or_path, **given)
         if folder.is_dir():
             for name in ("unet", "image_projector", "text_encoder", "image_encoder"):
@@ -340,7 +340,7 @@ class VideoPipeline(VideoLoraMixin, DiffusionPipeline):
         return torch.cat([decode_video(self.vae, one.to(self.vae.dtype)) for one in latents.split(1)])
 
 
-def _load_component(named: tuple[str, str], folder: Path, dtype: torch.dtype | None) -> Any:
+def load_component(named: tuple[str, str], folder: Path, dtype: torch.dtype | None) -> Any:
     """One part from a folder of its own; `named` is its library and class, as in a `model_index.json`."""
     library, name = named
     if library not in ("diffusers", "transformers"):

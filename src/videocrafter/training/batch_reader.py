@@ -1,7 +1,7 @@
 """Batches by number out of a loader that only goes forward, and where to go on after a break.
 
-The loop asks for the batch of a step and may ask again, to name what was in it. A loader gives each batch once. So
-the batches of the current step are kept, each with the loader's position behind it.
+A loader gives each batch once. The batch of a stage's first pass is asked for twice where both precisions are timed
+with it, so the last batch is kept; no more than that, because one batch of the paper's is a hundred megabytes.
 """
 
 from __future__ import annotations
@@ -30,26 +30,25 @@ class BatchReader:
 
     def __init__(self, loader: VideoLoader, *, rank: int = 0, world_size: int = 1) -> None:
         self._loader, self._rank, self._world_size = loader, rank, world_size
-        self._kept: dict[tuple[int, int], tuple[VideoBatch, dict[str, Any]]] = {}
-        self._last: tuple[int, int] | None = None
+        self._last: tuple[tuple[int, int], VideoBatch] | None = None
         self._state = loader.state_dict()
 
     def batch(self, step: int, micro_step: int) -> VideoBatch:
-        """The batch of a step's pass: the next one, or one that this step asked for before.
+        """The batch of a step's pass: the next one, or the last one again.
 
         Raises:
-            RuntimeError: it lies behind.
-            TooManyBadSamplesError: more samples had to be left out than the rules allow.
+            RuntimeError: it lies further behind.
+            SourceError, TooManyBadSamplesError: the data cannot be used.
         """
         place = (step, micro_step)
-        if place not in self._kept:
-            if self._last is not None and place < self._last:
+        if self._last is not None and place <= self._last[0]:
+            last, batch = self._last
+            if place != last:
                 raise RuntimeError(f"the batch of step {step}, pass {micro_step} was given already; data go forward")
-            self._kept = {kept: value for kept, value in self._kept.items() if kept[0] == step}
-            batch = next(self._loader)
-            self._kept[place] = (batch, self._loader.state_dict())
-        self._last = place
-        batch, self._state = self._kept[place]
+            return batch
+        self._last = None
+        batch = next(self._loader)
+        self._last, self._state = (place, batch), self._loader.state_dict()
         return batch
 
     def state(self) -> dict[str, Any]:

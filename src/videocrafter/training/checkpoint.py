@@ -95,6 +95,7 @@ class Checkpoints:
 
     def mark_best(self, step: int, metric: str, value: float) -> None:
         """Name the best checkpoint, which is kept until another one is named."""
+        self._folder.mkdir(parents=True, exist_ok=True)
         write_text(self._best_file, json.dumps({"step": step, "metric": metric, "value": value}))
 
     @property
@@ -187,9 +188,16 @@ def write_text(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
+def is_temporary(name: str) -> bool:
+    """Whether a file or folder of this name is half-written."""
+    return name.startswith(_TEMPORARY)
+
+
 def remove_leftovers(folder: Path) -> None:
     """Delete what a killed run left half-written in `folder`."""
-    for path in folder.glob(f"{_TEMPORARY}*"):
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if not is_temporary(path.name):
+            continue
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:

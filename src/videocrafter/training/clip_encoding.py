@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 from diffusers import AutoencoderKL
@@ -60,6 +60,13 @@ class EncodedClips:
         )
 
 
+class EncodesClips(Protocol):
+    """Whoever makes clips of batches."""
+
+    def encode(self, batch: VideoBatch) -> EncodedClips:
+        """Encode clips."""
+
+
 class ClipEncoder:
     """The frozen networks in front of the video network.
 
@@ -95,15 +102,19 @@ class ClipEncoder:
         return found
 
     @torch.no_grad()
-    def encode(self, batch: VideoBatch) -> EncodedClips:
-        """Encode clips, each by itself: what a clip gives does not depend on its batch but for rounding."""
+    def encode(self, batch: VideoBatch, text_BLD: Tensor | None = None) -> EncodedClips:
+        """Encode clips, each by itself: what a clip gives does not depend on its batch but for rounding.
+
+        Args:
+            text_BLD: tokens of the captions, where they are known.
+        """
         device = self.vae.device
         pixels = batch.pixels.to(device)
         # In their own precision: what a cache holds must not depend on how the video network is trained.
         with torch.autocast(device.type, enabled=False):
             return EncodedClips(
                 latents=encode_posterior(self.vae, pixels, chunk=self._chunk),
-                text=self.encode_captions(batch.captions),
+                text=self.encode_captions(batch.captions) if text_BLD is None else text_BLD,
                 fps=batch.fps.to(device),
                 image_tokens=self._image_tokens(pixels, batch.keys),
                 captions=batch.captions,
@@ -113,13 +124,13 @@ class ClipEncoder:
     @torch.no_grad()
     def encode_captions(self, captions: Sequence[str]) -> Tensor:
         """Text tokens [B, L, D]."""
-        return encode_text(self.tokenizer, self.text_encoder, captions)
+        with torch.autocast(self.text_encoder.device.type, enabled=False):
+            return encode_text(self.tokenizer, self.text_encoder, captions)
 
     def null_text(self) -> Tensor:
         """Tokens [1, L, D] of the empty caption."""
         if self._null_text is None:
-            with torch.autocast(self.text_encoder.device.type, enabled=False):
-                self._null_text = self.encode_captions([""]).float()
+            self._null_text = self.encode_captions([""]).float()
         return self._null_text
 
     @torch.no_grad()

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from videocrafter.media.atomic_write import write_all
+from videocrafter.training.tracking import LOG_FILE, number, read_log
+
+_log = logging.getLogger(__name__)
 
 _DEEPEST = 3
+_MOST = 1e18  # samples or seconds that nobody has
 _NO_LOOK_INTO = ("checkpoints", "stages", "final", "samples", "tensorboard")
 
 
@@ -29,6 +32,7 @@ class RunSummary:
 
     Attributes:
         name: the folder, relative to where one looked.
+        folder: its path.
         recipe: the recipe's name.
         stage, step, num_steps: where it stands: stage, steps done, steps of that stage.
         finished: whether `final/` is there.
@@ -39,6 +43,7 @@ class RunSummary:
     """
 
     name: str
+    folder: Path
     recipe: str
     stage: str
     step: int
@@ -56,21 +61,31 @@ class RunSummary:
 
 
 def find_runs(root: Path) -> list[RunSummary]:
-    """All runs in a folder, at most three folders deep, or the run that it is.
+    """All runs in a folder, at most three folders deep, or the run that it is; those that cannot be read are named.
 
     Raises:
-        ValueError: there is none, or `root` is no folder.
+        ValueError: there is none that can be read, or `root` is no folder.
     """
     if not root.is_dir():
         raise ValueError(f"{root} is no folder; give the folder of a run, or one that holds several")
     folders = list(_run_folders(root, 0))
     if not folders:
         raise ValueError(f"{root} holds no run: no config.json with a log.jsonl beside it, {_DEEPEST} folders deep")
-    return [summarise(folder, str(folder.relative_to(root)) or ".") for folder in folders]
+    runs, damaged = [], []
+    for folder in folders:
+        try:
+            runs.append(summarise(folder, str(folder.relative_to(root)) or "."))
+        except ValueError as error:  # noqa: PERF203  one damaged run hides none of the others
+            damaged.append(str(error))
+    if not runs:
+        raise ValueError(damaged[0])
+    for message in damaged:
+        _log.warning("Left out: %s", message)
+    return runs
 
 
 def _run_folders(folder: Path, depth: int) -> Iterator[Path]:
-    if (folder / "config.json").is_file() and (folder / "log.jsonl").is_file():
+    if (folder / "config.json").is_file() and (folder / LOG_FILE).is_file():
         yield folder
     elif depth < _DEEPEST:
         for child in sorted(folder.iterdir()):
@@ -82,99 +97,67 @@ def summarise(folder: Path, name: str) -> RunSummary:
     """Read one run's folder.
 
     Raises:
-        ValueError: its configuration cannot be read. Broken lines of the log are passed over: a run that is
-            being written may end in one.
+        ValueError: its configuration cannot be read. Damaged lines of the log are passed over.
     """
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        steps = {stage["name"]: int(stage["num_steps"]) for stage in config["stages"]}
-        recipe = str(config["name"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{folder / 'config.json'} cannot be read ({error}); is it a run's folder?") from error
-    lines = list(_lines(folder / "log.jsonl"))
-    newest = lines[-1] if lines else {"stage": next(iter(steps)), "step": 0}
+        steps = {str(stage["name"]): int(stage["num_steps"]) for stage in config["stages"]}
+        recipe, first_stage = str(config["name"]), next(iter(steps))
+    except (OSError, ValueError, LookupError, TypeError, StopIteration, OverflowError, RecursionError) as error:
+        why = str(error) or type(error).__name__
+        raise ValueError(f"{folder / 'config.json'} cannot be read ({why}); is it a run's folder?") from error
+    lines = read_log(folder)
+    newest: dict[str, Any] = lines[-1] if lines else {"stage": first_stage, "step": 0}
     training = [line for line in lines if line["kind"] == "train"]
     offsets = _samples_before(training)
     return RunSummary(
         name=name,
+        folder=folder,
         recipe=recipe,
         stage=newest["stage"],
-        step=int(newest["step"]),
+        step=newest["step"],
         num_steps=steps.get(newest["stage"], 0),
         finished=(folder / "final").is_dir(),
-        samples=sum(_last_of_each_stage(training, "samples")),
-        seconds=float(sum(_last_of_each_stage(training, "seconds"))),
-        samples_per_s=float(training[-1].get("samples_per_s", 0.0)) if training else 0.0,
+        samples=int(sum(_last_of_each_stage(training, "samples"))),
+        seconds=sum(_last_of_each_stage(training, "seconds")),
+        samples_per_s=_amount(training[-1], "samples_per_s") if training else 0.0,
         curves=_curves(lines, offsets),
     )
 
 
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open(encoding="utf-8", errors="replace") as file:
-        for text in file:
-            try:
-                line = json.loads(text)
-            except ValueError:
-                continue
-            if isinstance(line, dict) and {"stage", "step", "kind"} <= line.keys():
-                yield line
+def _amount(line: dict[str, Any], key: str) -> float:
+    """A number that can be counted with; 0 where there is none."""
+    value = number(line, key)
+    return value if value is not None and 0 <= value < _MOST else 0.0
 
 
-def _last_of_each_stage(training: Sequence[dict[str, Any]], key: str) -> list[Any]:
-    return list({line["stage"]: line.get(key, 0) for line in training}.values())
+def _last_of_each_stage(training: Sequence[dict[str, Any]], key: str) -> list[float]:
+    return list({line["stage"]: _amount(line, key) for line in training}.values())
 
 
-def _samples_before(training: Sequence[dict[str, Any]]) -> dict[str, int]:
+def _samples_before(training: Sequence[dict[str, Any]]) -> dict[str, float]:
     """Samples that all stages before a stage have seen."""
-    offsets: dict[str, int] = {}
-    seen = 0
+    offsets: dict[str, float] = {}
+    seen = 0.0
     for line in training:
         if line["stage"] not in offsets:
             offsets[line["stage"]] = seen
-        seen = max(seen, offsets[line["stage"]] + int(line.get("samples", 0)))
+        seen = max(seen, offsets[line["stage"]] + _amount(line, "samples"))
     return offsets
 
 
-def _curves(lines: Sequence[dict[str, Any]], offsets: dict[str, int]) -> dict[str, Curve]:
+def _curves(lines: Sequence[dict[str, Any]], offsets: dict[str, float]) -> dict[str, Curve]:
     points: dict[str, list[tuple[float, float]]] = {}
     at = 0.0
     for line in lines:
         if line["kind"] == "train":
-            at = offsets[line["stage"]] + float(line.get("samples", 0))
+            at = offsets[line["stage"]] + _amount(line, "samples")
         prefix = "" if line["kind"] == "train" else f"{line['kind']}/"
-        for name, value in line.items():
-            is_number = isinstance(value, int | float) and not isinstance(value, bool)
-            if is_number and name not in ("step", "samples", "seconds"):
-                points.setdefault(prefix + name, []).append((at, float(value)))
+        for name in line.keys() - {"step", "samples", "seconds"}:
+            value = number(line, name)
+            if value is not None:
+                points.setdefault(prefix + name, []).append((at, value))
     return {
         name: Curve(samples=tuple(x for x, _ in pairs), values=tuple(y for _, y in pairs))
-        for name, pairs in points.items()
+        for name, pairs in sorted(points.items())
     }
-
-
-def plot_runs(runs: Sequence[RunSummary], metric: str, path: Path) -> None:
-    """Draw one metric of all runs over the samples they have seen, as PNG, SVG or PDF by the ending.
-
-    Raises:
-        ValueError: no run has logged the metric (the message lists what there is), or matplotlib is missing.
-    """
-    shown = [run for run in runs if metric in run.curves]
-    if not shown:
-        known = sorted({name for run in runs for name in run.curves})
-        raise ValueError(f"no run has logged {metric!r}; there is {', '.join(known) or 'nothing yet'}")
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ValueError("a plot needs matplotlib: pip install 'videocrafter[train]'") from error
-    figure = Figure(figsize=(9, 5), layout="constrained")
-    axes = figure.subplots()
-    for run in shown:
-        curve = run.curves[metric]
-        axes.plot(curve.samples, curve.values, label=run.name, linewidth=1.2)
-    axes.set_xlabel("clips and images seen")
-    axes.set_ylabel(metric)
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
-    picture = io.BytesIO()
-    figure.savefig(picture, format=path.suffix.removeprefix(".") or "png", dpi=120)
-    write_all({path: picture.getvalue()}, overwrite=True)

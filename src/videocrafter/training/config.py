@@ -12,8 +12,10 @@ from typing import Any, Literal
 
 from videocrafter.training.task import TaskConfig
 
-Precision = Literal["auto", "fp32", "bf16"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Decay = Literal["constant", "cosine", "linear"]
+OptimizerName = Literal["adamw", "adamw8bit", "muon"]
+ShardingKind = Literal["none", "full"]
 
 _STAGE_NAME = re.compile(r"[a-z][a-z0-9_-]*")
 
@@ -37,7 +39,8 @@ class OptimizerConfig:
     """Optimizer, learning rate over time, gradient clipping and accumulation.
 
     Attributes:
-        name: "adamw"; or "muon" for hidden matrices (2-D, no embeddings) with AdamW for all else.
+        name: "adamw"; "adamw8bit", with moments of 8 bits (needs bitsandbytes); or "muon" for hidden matrices
+            (2-D, no embeddings) with AdamW for all else.
         lr: highest learning rate, reached after warm-up. Muon's updates are scaled to AdamW's size, so that
             one value serves both.
         weight_decay: for matrices and kernels; vectors (biases, norms) never decay.
@@ -46,9 +49,11 @@ class OptimizerConfig:
         final_lr_fraction: the floor at the last step, as a share of lr (cosine and linear).
         grad_clip: largest gradient norm; None leaves gradients as they are.
         accumulate: forward passes per step, over all processes together.
+        state_dtype: precision in which AdamW's moments are kept; "bf16" halves their memory.
+        offload: on a GPU, keep AdamW's moments in main memory and take its steps there.
     """
 
-    name: Literal["adamw", "muon"] = "adamw"
+    name: OptimizerName = "adamw"
     lr: float = 1e-3
     betas: tuple[float, float] = (0.9, 0.98)
     eps: float = 1e-8
@@ -58,9 +63,20 @@ class OptimizerConfig:
     final_lr_fraction: float = 0.0
     grad_clip: float | None = 1.0
     accumulate: int = 1
+    state_dtype: Literal["fp32", "bf16"] = "fp32"
+    offload: bool = harmless(False)
 
     def __post_init__(self) -> None:
-        _require(self.name in ("adamw", "muon"), "optimizer.name", self.name, "'adamw' or 'muon'")
+        _require(
+            self.name in ("adamw", "adamw8bit", "muon"), "optimizer.name", self.name, "'adamw', 'adamw8bit' or 'muon'"
+        )
+        _require(self.state_dtype in ("fp32", "bf16"), "optimizer.state_dtype", self.state_dtype, "'fp32' or 'bf16'")
+        _require(
+            self.state_dtype == "fp32" or self.name != "adamw8bit",
+            "optimizer.state_dtype",
+            self.state_dtype,
+            "'fp32' with adamw8bit, whose moments have 8 bits",
+        )
         _require(self.lr > 0, "optimizer.lr", self.lr, "a number above 0")
         _require(
             all(0 <= beta < 1 for beta in self.betas),
@@ -113,6 +129,28 @@ class GuardConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ParallelConfig:
+    """What several processes share, beside the passes of a step.
+
+    Attributes:
+        sharding: "none", and each holds all weights; or "full", and each holds a part of the large trained networks,
+            of their gradients, moments and averages (FSDP2).
+        cpu_offload: keep the parts in main memory and update them there.
+        reshard_after_forward: gather a block's weights once more for the backward pass instead of keeping them.
+    """
+
+    sharding: ShardingKind = "none"
+    cpu_offload: bool = False
+    reshard_after_forward: bool = True
+
+    def __post_init__(self) -> None:
+        _require(self.sharding in ("none", "full"), "parallel.sharding", self.sharding, "'none' or 'full'")
+        _require(
+            self.sharding == "full" or not self.cpu_offload, "parallel.cpu_offload", True, "sharding 'full' with it"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class StageConfig:
     """One stage: what is trained, for how long, and what is written on the way.
 
@@ -121,7 +159,11 @@ class StageConfig:
         task: frozen dataclass that builds the networks, data and loss.
         num_steps: optimizer steps.
         ema_decay: of the averaged weights, warmed up as min(decay, (1 + n) / (10 + n)); 0 keeps no average.
-        precision: "bf16" uses autocast; "auto" times both on this device and keeps the faster.
+        ema_device: where the averaged weights are kept: beside the trained ones, or in main memory.
+        precision: "bf16" and "fp16" use autocast, fp16 with a scaled loss; "auto" times fp32 and bf16 on this
+            device and keeps the faster.
+        parallel: what several processes share.
+        offload_activations: on a GPU, let what the forward pass keeps wait in main memory.
         compile: run the trained networks through torch.compile.
         log_every, validate_every, sample_every, checkpoint_every: in steps; 0 is never. The stage's last step
             does all four, whatever they say (validation and samples only where not 0).
@@ -137,7 +179,10 @@ class StageConfig:
     num_steps: int
     optimizer: OptimizerConfig = OptimizerConfig()
     ema_decay: float = 0.999
+    ema_device: Literal["same", "cpu"] = harmless("same")
     precision: Precision = "auto"
+    parallel: ParallelConfig = harmless(ParallelConfig())  # noqa: RUF009  it is frozen
+    offload_activations: bool = harmless(False)
     compile: bool = False
     log_every: int = harmless(50)
     validate_every: int = harmless(500)
@@ -165,11 +210,12 @@ class StageConfig:
         )
         _require(self.num_steps >= 1, f"{prefix}.num_steps", self.num_steps, "1 or more")
         _require(0 <= self.ema_decay < 1, f"{prefix}.ema_decay", self.ema_decay, "a number in [0, 1)")
+        _require(self.ema_device in ("same", "cpu"), f"{prefix}.ema_device", self.ema_device, "'same' or 'cpu'")
         _require(
-            self.precision in ("auto", "fp32", "bf16"),
+            self.precision in ("auto", "fp32", "bf16", "fp16"),
             f"{prefix}.precision",
             self.precision,
-            "'auto', 'fp32' or 'bf16'",
+            "'auto', 'fp32', 'bf16' or 'fp16'",
         )
         for name in ("log_every", "validate_every", "sample_every", "checkpoint_every", "checkpoint_seconds"):
             value = getattr(self, name)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 
+from videocrafter.data.errors import TooManyBadSamplesError
+from videocrafter.data.known_cuts import CutMemory, FixedCuts
 from videocrafter.data.loader import VideoLoader
 from videocrafter.data.loader_config import LoaderConfig
-from videocrafter.training.clip_encoding import ClipEncoder, EncodedClips
+from videocrafter.training.clip_encoding import EncodedClips, EncodesClips
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +21,7 @@ class ValidationConfig:
     Attributes:
         sources: clips that are not trained on; empty takes the first clips of the training data, whose loss tells
             whether anything is learned, not whether it holds for others.
-        num_clips: how many.
+        num_clips: how many, of all sources together, as evenly as it goes.
         timesteps: noise levels, of 1000.
     """
 
@@ -31,31 +36,50 @@ class ValidationConfig:
             raise ValueError(f"validation.timesteps is {self.timesteps}; expected numbers from 0 to 999")
 
 
-def fixed_clips(data: LoaderConfig, validation: ValidationConfig, encoder: ClipEncoder) -> list[EncodedClips]:
-    """The first clips of the validation's sources, one in each, encoded.
+def fixed_clips(
+    data: LoaderConfig,
+    validation: ValidationConfig,
+    encoder: EncodesClips,
+    *,
+    cuts: FixedCuts | None = None,
+    memory: CutMemory | None = None,
+) -> list[EncodedClips]:
+    """The first clips of each of the validation's sources, one in each, encoded.
+
+    Clips that cannot be used are passed over: whether there are too many of them is for training to say.
 
     Args:
         data: how training cuts its samples.
+        cuts, memory: as for a loader.
 
     Raises:
-        ValueError: the sources cannot be read, or hold no clip that can be used.
+        SourceError: a source cannot be used as described.
+        TooManyBadSamplesError: none of them holds a clip that can be used.
     """
-    if validation.sources:
-        data = replace(data, sources=validation.sources, image_share=None)
     sampling = replace(data.cutting.sampling, start="center")
     fixed = replace(
         data,
         cutting=replace(data.cutting, crop="center", flip=False, sampling=sampling),
         batch_size=1,
         image_batch_size=1,
+        image_share=None,
         shuffle=False,
         seed=0,
         epochs=1,
         num_workers=0,
-        bad_samples=replace(data.bad_samples, report=None),
+        bad_samples=replace(data.bad_samples, report=None, max_bad_share=1.0, max_left_out_share=1.0),
     )
-    with VideoLoader(fixed) as loader:
-        found = [encoder.encode(batch) for batch, _ in zip(loader, range(validation.num_clips), strict=False)]
+    sources = validation.sources or data.sources
+    each, more = divmod(validation.num_clips, len(sources))
+    found: list[EncodedClips] = []
+    for index, source in enumerate(sources[: validation.num_clips]):
+        with VideoLoader(replace(fixed, sources=(source,)), cuts=cuts, memory=memory) as loader:
+            try:
+                found += [
+                    encoder.encode(batch) for _, batch in zip(range(each + (index < more)), loader, strict=False)
+                ]
+            except TooManyBadSamplesError as error:
+                _log.warning("Validation goes without %s: %s", source, error)
     if not found:
-        raise ValueError("the validation's sources hold no clip that can be used")
+        raise TooManyBadSamplesError(f"no clip of {', '.join(map(str, sources))} can be used for validation")
     return found

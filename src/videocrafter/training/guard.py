@@ -28,6 +28,8 @@ class Verdict(Enum):
 
     GOOD = "good"
     SKIP = "skip"
+    OVERFLOW = "overflow"
+    """Of fp16, at too large a scale of the loss: left out, and no sign of trouble."""
     ROLL_BACK = "roll back"
     STOP = "stop"
 

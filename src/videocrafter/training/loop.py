@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from videocrafter.training.activations import activations_kept
 from videocrafter.training.batch_reader import write_data_states
 from videocrafter.training.checkpoint import Checkpoints
 from videocrafter.training.config import SettingsError, StageConfig
@@ -25,7 +27,8 @@ from videocrafter.training.precision import autocast
 from videocrafter.training.processes import Processes
 from videocrafter.training.progress import Progress
 from videocrafter.training.randomness import make_generator, seed_global_generators
-from videocrafter.training.state import STATE_FOLDER, TrainingState
+from videocrafter.training.sharding import is_sharded, scale, shown_whole, total_norm, whole_on_cpu
+from videocrafter.training.state import STATE_FOLDER, TrainingState, write_state
 from videocrafter.training.task import ReadsInOrder, Task
 from videocrafter.training.tracking import Tracker
 
@@ -60,6 +63,9 @@ class StageLoop:
     def __post_init__(self) -> None:
         self._trained = list(self.parameters.values())
         self._micro_steps = self.processes.micro_steps(self.stage.optimizer.accumulate)
+        self._is_sharded = any(
+            is_sharded(parameter) for module in self.task.modules().values() for parameter in module.parameters()
+        )
         self._saved_at = time.monotonic()
         self._measured_from = (time.monotonic(), self.state.num_samples)
         self._data_wait = 0.0
@@ -97,20 +103,24 @@ class StageLoop:
         started = time.perf_counter()
         num_samples = 0
         measured: list[Mapping[str, float | Tensor]] = []
+        names: list[list[str]] = []
         for micro_step in self._micro_steps:
             asked = time.perf_counter()
             batch = self.task.batch(step + state.data_offset, micro_step)
             self._data_wait += time.perf_counter() - asked
             seed_global_generators(self.seed, self.stage.name, step, micro_step)
             generator = make_generator(device, self.seed, self.stage.name, step, micro_step, "loss")
-            with autocast(device, state.precision):
+            kept = activations_kept(device, offload=self.stage.offload_activations)
+            with autocast(device, state.precision), kept:
                 loss, metrics = self.task.loss(batch, generator)
-            torch.autograd.backward(loss / self.stage.optimizer.accumulate)
+            torch.autograd.backward(loss * state.loss_scale.value / len(self._micro_steps))
             measured.append({**metrics, "loss": loss.detach()})
             num_samples += self.task.num_samples(batch)
+            names.append(list(self.task.names(batch)))
         norm = self._gradient_norm()
         # A look at the number waits for an accelerator's step, which is nothing beside it.
-        verdict = state.guard.judge(float(norm))
+        overflowed = state.loss_scale.overflowed(float(norm))
+        verdict = Verdict.OVERFLOW if overflowed else state.guard.judge(float(norm))
         if verdict is Verdict.GOOD:
             for metrics in [*measured, {"grad_norm": norm}]:
                 state.window.add(metrics)
@@ -118,8 +128,8 @@ class StageLoop:
             state.optimizer.set_lr_fraction(fraction)
             state.optimizer.step()
         state.optimizer.zero_grad()
-        if verdict is not Verdict.GOOD:
-            self._write_down(measured, float(norm), verdict)
+        if verdict not in (Verdict.GOOD, Verdict.OVERFLOW):
+            self._write_down(measured, names, float(norm), verdict)
         if verdict is Verdict.STOP:
             raise state.guard.error(step + 1, f"{state.guard.rollbacks} returns to the last checkpoint")
         if verdict is Verdict.ROLL_BACK:
@@ -130,13 +140,19 @@ class StageLoop:
         state.num_samples += num_samples * self.processes.count
         state.seconds += time.perf_counter() - started
         if self.progress is not None:
-            self.progress.advance(num_samples * self.processes.count)
+            self.progress.advance(state.step, num_samples * self.processes.count)
         return True
 
-    def _write_down(self, measured: Sequence[Mapping[str, float | Tensor]], norm: float, verdict: Verdict) -> None:
+    def _write_down(
+        self,
+        measured: Sequence[Mapping[str, float | Tensor]],
+        names: Sequence[Sequence[str]],
+        norm: float,
+        verdict: Verdict,
+    ) -> None:
         """Note the batches of a bad step, so that somebody can look at them."""
         step, data_step = self.state.step + 1, self.state.step + self.state.data_offset
-        for micro_step, metrics in zip(self._micro_steps, measured, strict=True):
+        for micro_step, metrics, batch in zip(self._micro_steps, measured, names, strict=True):
             line = {
                 "stage": self.stage.name,
                 "step": step,
@@ -145,7 +161,7 @@ class StageLoop:
                 "verdict": verdict.value,
                 "grad_norm": norm,
                 "loss": float(metrics["loss"]),
-                "batch": list(self.task.names(self.task.batch(data_step, micro_step))),
+                "batch": batch,
             }
             with self.bad_batches.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
@@ -156,10 +172,10 @@ class StageLoop:
         """Go back to the last checkpoint; the data go on behind the step that was bad."""
         state = self.state
         next_data, rollbacks = state.step + state.data_offset + 1, state.guard.rollbacks + 1
-        checkpoint = self.checkpoints.latest()
+        checkpoint = self.processes.same_as_main(self.checkpoints.latest() if self.processes.is_main else None)
         if checkpoint is None:
             raise state.guard.error(state.step + 1, "no checkpoint to go back to")
-        state.load(checkpoint)
+        state.load(checkpoint, self.processes)
         state.data_offset = next_data - state.step
         state.guard.went_back(rollbacks)
         self._measured_from = (time.monotonic(), state.num_samples)
@@ -169,19 +185,22 @@ class StageLoop:
         self.save()
 
     def _gradient_norm(self) -> Tensor:
-        """Norm of the whole gradient, clipped to `grad_clip` afterwards."""
-        self.processes.sum_gradients(self._trained)
+        """Norm of the whole gradient, the same in all processes, clipped to `grad_clip` afterwards."""
+        self.processes.average_gradients(self._trained)
         limit = self.stage.optimizer.grad_clip
-        norm = torch.nn.utils.get_total_norm([p.grad for p in self._trained if p.grad is not None])
+        gradients = [p.grad for p in self._trained if p.grad is not None]
+        if self.state.loss_scale.enabled:
+            scale(gradients, torch.tensor(1 / self.state.loss_scale.value))
+        norm = self.processes.main_number(total_norm(gradients, self.processes.device))
         if limit is not None and bool(torch.isfinite(norm)):
-            torch.nn.utils.clip_grads_with_norm_(self._trained, limit, norm)
+            scale(gradients, (limit / (norm + 1e-6)).clamp(max=1.0))
         return norm
 
     def _log(self) -> None:
         now, (since, samples_then) = time.monotonic(), self._measured_from
         self._measured_from = (now, self.state.num_samples)
-        means = self.state.window.take()
-        if self.tracker is None or self.progress is None:
+        means = self.state.window.take(self.processes)
+        if self.tracker is None:
             return
         fraction = lr_fraction(self.stage.optimizer, self.state.step - 1, self.stage.num_steps)
         elapsed = max(1e-9, now - since)
@@ -193,21 +212,22 @@ class StageLoop:
         }
         self._data_wait = 0.0
         counters = {"lr": self.stage.optimizer.lr * fraction, "samples": self.state.num_samples}
+        if self.state.loss_scale.enabled:
+            counters["loss_scale"] = self.state.loss_scale.value
         if self.state.guard.skipped:
             counters["skipped"] = self.state.guard.skipped
         self.tracker.write(self.state.step, "train", {**means, **counters, **timing})
-        self.progress.show(means)
 
     def _validate(self) -> Mapping[str, float]:
         """What was measured; nothing in all processes but the main one."""
-        values: dict[str, float] = {}
-        precision = autocast(self.processes.device, self.state.precision)
-        with self._main_process_looks("validate") as looks, precision:
-            if looks and self.tracker is not None:
-                values = {name: float(value) for name, value in self.task.validate().items()}
-                self.tracker.write(self.state.step, "validation", values)
-                shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
-                _log.info("%s, step %d, validation: %s", self.stage.name, self.state.step, shown)
+        with self._looking("validate") as looks, autocast(self.processes.device, self.state.precision):
+            values = self.task.validate() if looks else {}
+        if self.tracker is None:
+            return {}
+        values = {name: float(value) for name, value in values.items()}
+        self.tracker.write(self.state.step, "validation", values)
+        shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
+        _log.info("%s, step %d, validation: %s", self.stage.name, self.state.step, shown)
         return values
 
     def _keep_if_best(self, values: Mapping[str, float]) -> None:
@@ -220,34 +240,78 @@ class StageLoop:
                 f"stages.{self.stage.name}.keep_best is {metric!r}, but the validation measures {', '.join(values)}"
             )
         best = self.checkpoints.best()
-        is_best = bool(values) and (best is None or values[metric] < best[1])
+        # Marked first: a run killed before the checkpoint is there does this step again and finds the mark, while a
+        # run that goes on from the checkpoint would never measure it again.
+        is_marked = best is not None and best[0] == self.state.step
+        is_best = bool(values) and (best is None or is_marked or values[metric] < best[1])
         if self.processes.any(is_best):
-            self.save()
             if self.processes.is_main:
                 self.checkpoints.mark_best(self.state.step, metric, values[metric])
+            self.save()
 
     def _write_samples(self) -> None:
-        with self._main_process_looks("samples") as looks:
-            if looks:
-                folder = self.sample_folder / f"{self.stage.name}-step-{self.state.step:08d}"
-                folder.mkdir(parents=True, exist_ok=True)
-                self.task.write_samples(folder)
+        device, precision = self.processes.device, self.state.precision
+        with self._looking("samples") as looks:
+            if not looks:
+                return
+            # Sharded weights come in the precision of training.
+            with autocast(device, precision if self._is_sharded else "fp32"):
+                if self.processes.is_main:
+                    folder = self.sample_folder / f"{self.stage.name}-step-{self.state.step:08d}"
+                    folder.mkdir(parents=True, exist_ok=True)
+                    self.task.write_samples(folder)
+                    if self.tracker is not None:
+                        self.tracker.samples(self.state.step, folder)
+                else:
+                    with tempfile.TemporaryDirectory() as unseen:
+                        self.task.write_samples(Path(unseen))
 
     def save(self) -> None:
         """Write a checkpoint of the step that was just done, unless it is there."""
         started = time.monotonic()
         if self.saved_step != self.state.step:
+            self._show_doing("saving")
             data_states = self._data_states()
-            if self.processes.is_main:
-                self.checkpoints.save(self.state.step, lambda folder: self._write_checkpoint(folder, data_states))
-            self.processes.wait()
+            state = self.state.collected(self.processes)
+            networks = self.whole_networks()
+
+            def write(folder: Path) -> None:
+                assert state is not None
+                # The pipeline holds the averaged weights, the state the raw ones.
+                self.save_pipeline(folder, networks)
+                write_state(folder, state)
+                if data_states is not None:
+                    write_data_states(folder / STATE_FOLDER, data_states)
+
+            with self.processes.together():
+                if self.processes.is_main:
+                    self.checkpoints.save(self.state.step, write)
         self.saved_step = self.state.step
         self._saved_at = time.monotonic()
+        if self.progress is not None:
+            self.progress.saved(self.state.step)
         self._do_not_count(self._saved_at - started)
 
-    def save_pipeline(self, folder: Path) -> None:
-        """Write the pipeline with averaged weights into an empty folder."""
+    def whole_networks(self) -> dict[str, dict[str, Tensor]]:
+        """The averaged weights that are sharded, whole, by network, in the main process; all call it together."""
         with self._averaged_weights():
+            sharded = {
+                name: {key: value for key, value in module.state_dict().items() if is_sharded(value)}
+                for name, module in self.task.modules().items()
+            }
+            networks: dict[str, dict[str, Tensor]] = whole_on_cpu(sharded, keep=self.processes.is_main)
+            return networks
+
+    def save_pipeline(self, folder: Path, networks: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Write the pipeline with averaged weights into an empty folder, in one process.
+
+        Args:
+            networks: what `whole_networks` gave.
+        """
+        with ExitStack() as shown:
+            shown.enter_context(self._averaged_weights())
+            for name, module in self.task.modules().items():
+                shown.enter_context(shown_whole(module, networks[name]))
             self.task.save_pipeline(folder)
 
     def _data_states(self) -> list[dict[str, Any]] | None:
@@ -256,14 +320,6 @@ class StageLoop:
             return None
         return self.processes.gather(self.task.data_state())
 
-    def _write_checkpoint(self, folder: Path, data_states: list[dict[str, Any]] | None) -> None:
-        # The pipeline holds the averaged weights; the state must see the raw ones, so it is written outside.
-        with self._averaged_weights():
-            self.task.save_pipeline(folder)
-        self.state.save(folder)
-        if data_states is not None:
-            write_data_states(folder / STATE_FOLDER, data_states)
-
     def _checkpoint_due(self) -> bool:
         if _is_due(self.state.step, self.stage.checkpoint_every):
             return True
@@ -271,22 +327,31 @@ class StageLoop:
         return self.processes.any(limit > 0 and time.monotonic() - self._saved_at >= limit)
 
     @contextmanager
-    def _main_process_looks(self, what: str) -> Iterator[bool]:
-        """Time in which one process looks at the averaged weights and the others wait.
+    def _looking(self, what: str) -> Iterator[bool]:
+        """Time to look at the averaged weights, in the main process while the others wait.
 
-        It does not count as training time, and torch's generator is afterwards as before.
+        Where each has only a part of the weights, all look, and what the others see is dropped. It does not count as
+        training time, and torch's generator is afterwards as before.
         """
         started, rng = time.monotonic(), torch.get_rng_state()
+        self._show_doing({"validate": "validating", "samples": "making samples"}[what])
         seed_global_generators(self.seed, self.stage.name, self.state.step, what)
         self._set_mode(training=False)
         # Looking takes batches of many sizes, and compiling for each of them would cost minutes.
         eager = torch.compiler.set_stance("force_eager")
-        with eager, self._averaged_weights(), torch.no_grad():
-            yield self.processes.is_main
+        # Processes that gather weights from each other cannot wait for one that failed; their launcher ends them.
+        together = nullcontext() if self._is_sharded else self.processes.together()
+        with together, eager, self._averaged_weights(), torch.no_grad():
+            yield self.processes.is_main or self._is_sharded
         self._set_mode(training=True)
         torch.set_rng_state(rng)
         self.processes.wait()
+        self._show_doing("training")
         self._do_not_count(time.monotonic() - started)
+
+    def _show_doing(self, what: str) -> None:
+        if self.progress is not None:
+            self.progress.doing(what)
 
     def _do_not_count(self, seconds: float) -> None:
         """Leave time that was not spent on training out of the samples per second."""

@@ -41,6 +41,8 @@ class LoraTraining:
     def __post_init__(self) -> None:
         if self.rank < 1:
             raise ValueError(f"lora.rank is {self.rank}; it must be 1 or more")
+        if self.alpha is not None and not self.alpha > 0:
+            raise ValueError(f"lora.alpha is {self.alpha}; it must be above 0, or none for the rank")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"lora.dropout is {self.dropout}; expected a share in [0, 1)")
         if self.layers not in _PATTERNS:

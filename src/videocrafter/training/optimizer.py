@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from videocrafter.training.adamw import build_adamw
 from videocrafter.training.config import OptimizerConfig, SettingsError
+from videocrafter.training.sharding import is_sharded, part_of, sharded_like
 
 
 def lr_fraction(config: OptimizerConfig, step: int, num_steps: int) -> float:
@@ -49,10 +51,16 @@ class StageOptimizer:
         taken = {id(parameter) for parameter in matrices}
         rest = [parameter for parameter in parameters.values() if id(parameter) not in taken]
         self._optimizers: list[torch.optim.Optimizer] = []
+        # Moments are saved in an order that does not depend on which parameters are sharded.
+        self._orders: list[list[nn.Parameter]] = []
         if rest:
-            self._optimizers.append(_build_adamw(config, rest))
+            self._add(build_adamw(config, _decay_groups(config, rest)), _decaying(rest) + _not_decaying(rest))
         if matrices:
-            self._optimizers.append(_build_muon(config, matrices))
+            self._add(_build_muon(config, matrices), matrices)
+
+    def _add(self, optimizer: torch.optim.Optimizer, order: list[nn.Parameter]) -> None:
+        self._optimizers.append(optimizer)
+        self._orders.append(order)
 
     def set_lr_fraction(self, fraction: float) -> None:
         """Set every learning rate to this share of `config.lr`."""
@@ -71,15 +79,24 @@ class StageOptimizer:
             optimizer.zero_grad(set_to_none=True)
 
     def state_dict(self) -> dict[str, Any]:
-        """Parameter names and the moments of each optimizer."""
+        """Parameter names and the moments of each optimizer; those of sharded parameters are sharded."""
         return {
             "name": self._config.name,
             "parameters": self._names,
-            "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
+            "optimizers": [
+                {
+                    "state": {
+                        place: dict(optimizer.state[parameter])
+                        for place, parameter in enumerate(order)
+                        if parameter in optimizer.state
+                    }
+                }
+                for optimizer, order in zip(self._optimizers, self._orders, strict=True)
+            ],
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore the moments; learning rate, betas and decay stay as configured now.
+        """Restore `state_dict` with whole moments; learning rate, betas and decay stay as configured now.
 
         Raises:
             SettingsError: the state is of another optimizer or of other parameters.
@@ -89,27 +106,54 @@ class StageOptimizer:
                 f"the saved optimizer is {state['name']!r} over {len(state['parameters'])} parameters, the "
                 f"stage has {self._config.name!r} over {len(self._names)}: one cannot go on from the other"
             )
-        for optimizer, saved in zip(self._optimizers, state["optimizers"], strict=True):
+        for optimizer, order, saved in zip(self._optimizers, self._orders, state["optimizers"], strict=True):
+            places = {parameter: place for place, parameter in enumerate(order)}
+            own = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+            moments = {
+                index: _moments_like(saved["state"][places[parameter]], parameter)
+                for index, parameter in enumerate(own)
+                if places[parameter] in saved["state"]
+            }
             settings = optimizer.state_dict()["param_groups"]
-            optimizer.load_state_dict({"state": saved["state"], "param_groups": settings})
+            optimizer.load_state_dict({"state": moments, "param_groups": settings})
+
+
+def _moments_like(moments: Mapping[str, Any], parameter: nn.Parameter) -> dict[str, Any]:
+    """A copy of a parameter's moments, those of its shape sharded as it is."""
+    own: dict[str, Any] = {}
+    for name, value in moments.items():
+        if not isinstance(value, torch.Tensor):
+            own[name] = value
+        elif value.shape == parameter.shape:
+            own[name] = sharded_like(part_of(value, parameter).clone(), parameter)
+        else:
+            own[name] = value.clone()
+    return own
+
+
+def _decaying(parameters: list[nn.Parameter]) -> list[nn.Parameter]:
+    return [parameter for parameter in parameters if parameter.ndim >= 2]
+
+
+def _not_decaying(parameters: list[nn.Parameter]) -> list[nn.Parameter]:
+    return [parameter for parameter in parameters if parameter.ndim < 2]
 
 
 def _decay_groups(config: OptimizerConfig, parameters: list[nn.Parameter]) -> list[dict[str, Any]]:
-    groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    """Groups with and without decay; sharded parameters in groups of their own, as fused kernels want them."""
+    return [
+        {"params": group, "weight_decay": weight_decay}
+        for kind, weight_decay in ((_decaying(parameters), config.weight_decay), (_not_decaying(parameters), 0.0))
+        for wanted in (False, True)
+        if (group := [parameter for parameter in kind if is_sharded(parameter) == wanted])
     ]
-    return [group for group in groups if group["params"]]
-
-
-def _build_adamw(config: OptimizerConfig, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-    fused = all(parameter.device.type in ("cpu", "cuda") for parameter in parameters)
-    return torch.optim.AdamW(
-        _decay_groups(config, parameters), lr=config.lr, betas=config.betas, eps=config.eps, fused=fused
-    )
 
 
 def _build_muon(config: OptimizerConfig, matrices: list[nn.Parameter]) -> torch.optim.Optimizer:
+    if any(is_sharded(matrix) for matrix in matrices):
+        raise SettingsError(
+            "optimizer.name is 'muon', which needs whole matrices, and parallel.sharding splits them: use 'adamw'"
+        )
     muon = getattr(torch.optim, "Muon", None)
     if muon is None:
         raise SettingsError(

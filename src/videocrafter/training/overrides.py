@@ -65,8 +65,12 @@ def _places(config: object, path: str) -> list[tuple[str, ...]]:
     found: list[tuple[tuple[str, ...], Any]] = [((), config)]
     for key in path.split("."):
         found = [((*keys, step), value) for keys, node in found for step, value in _children(node, key)]
-    if not found or any(is_dataclass(value) or _is_tuple_of_configs(value) for _, value in found):
-        raise ValueError(_unknown(config, path, is_branch=bool(found)))
+    groups = [value for _, value in found if is_dataclass(value) or _is_tuple_of_configs(value)]
+    if groups:
+        example = next(setting_paths(groups[0], path))
+        raise ValueError(f"--set {path}: this is a group of settings; set one of them, such as {example}")
+    if not found:
+        raise ValueError(_unknown(config, path))
     return [keys for keys, _ in found]
 
 
@@ -80,11 +84,8 @@ def _children(node: Any, key: str) -> Iterator[tuple[str, Any]]:
                 yield str(index), item
 
 
-def _unknown(config: object, path: str, *, is_branch: bool) -> str:
+def _unknown(config: object, path: str) -> str:
     known = list(setting_paths(config))
-    if is_branch:
-        inside = [name for name in known if name.startswith(path + ".")]
-        return f"--set {path}: this is a group of settings; set one of them, such as {(inside or known)[0]}"
     last = path.rsplit(".", 1)[-1]
     same_ending = [name for name in known if name.rsplit(".", 1)[-1] == last]
     nearest = difflib.get_close_matches(path, same_ending or known, n=1, cutoff=0.0)

@@ -19,7 +19,12 @@ from videocrafter.training.config import Precision, SettingsError
 from videocrafter.training.randomness import make_generator, seed_global_generators
 from videocrafter.training.task import Batch, ReadsInOrder, Task
 
-ChosenPrecision = Literal["fp32", "bf16"]
+ChosenPrecision = Literal["fp32", "bf16", "fp16"]
+DTYPES: dict[ChosenPrecision, torch.dtype] = {
+    "fp32": torch.float32,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+}
 
 _NUM_TIMED_BATCHES = 3
 _NUM_REPEATS = 2
@@ -40,25 +45,30 @@ def autocast(device: torch.device, precision: ChosenPrecision) -> AbstractContex
     """Context in which the forward pass runs."""
     if precision == "fp32":
         return nullcontext()
-    return torch.autocast(device.type, dtype=torch.bfloat16)
+    return torch.autocast(device.type, dtype=DTYPES[precision])
 
 
-def choose_precision(wanted: Precision, task: Task, device: torch.device, micro_step: int = 0) -> PrecisionChoice:
+def choose_precision(
+    wanted: Precision, task: Task, device: torch.device, micro_step: int = 0, *, fits: bool = True
+) -> PrecisionChoice:
     """Settle `wanted` for `task` on `device`. Weights, buffers and gradients are left as they were.
 
     Args:
         micro_step: the first pass of a step that this process makes.
+        fits: whether the task can be timed before its networks are sharded. If not, "auto" is bf16 on a GPU.
 
     Raises:
         SettingsError: bf16 is wanted and the device has none.
     """
     has_bf16 = device.type != "cuda" or torch.cuda.is_bf16_supported()
     if wanted == "bf16" and not has_bf16:
-        raise SettingsError("precision is 'bf16', which this GPU does not support; use 'fp32' or 'auto'")
+        raise SettingsError("precision is 'bf16', which this GPU does not support; use 'fp16', 'fp32' or 'auto'")
     if wanted != "auto":
         return PrecisionChoice(precision=wanted)
-    if not has_bf16:
+    if not has_bf16 or (not fits and device.type == "cpu"):
         return PrecisionChoice(precision="fp32")
+    if not fits:
+        return PrecisionChoice(precision="bf16")
     # Layers such as batch norm update buffers in the forward pass.
     buffers = [buffer for module in task.modules().values() for buffer in module.buffers()]
     before = [buffer.clone() for buffer in buffers]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +38,17 @@ def to_json(config: object) -> str:
     return json.dumps(to_dict(config), indent=2)
 
 
+def flat(config: object) -> dict[str, Any]:
+    """`to_dict` as dotted paths and values; stages go by their names."""
+    return dict(_leaves(to_dict(config)))
+
+
 def changes(before: dict[str, Any], config: object) -> list[Change]:
     """What differs between a saved `to_dict` and a config of now."""
     now = to_dict(config)
-    harmless = set(_harmless_paths(config))
     old, new = dict(_leaves(before)), dict(_leaves(now))
+    # What a setting that is newer than the run does by default is what was done before it.
+    harmless = set(_harmless_paths(config)) | (set(_paths_at_default(config)) - old.keys())
     paths = [*new, *(path for path in old if path not in new)]
     return [
         Change(path, old.get(path, _ABSENT), new.get(path, _ABSENT), path in harmless)
@@ -76,6 +82,20 @@ def _leaves(data: Any, path: str = "") -> Iterator[tuple[str, object]]:
             yield from _leaves(item, f"{path}.{item.get('name', index)}")
     else:
         yield path, data
+
+
+def _paths_at_default(value: object, path: str = "") -> Iterator[str]:
+    if is_dataclass(value) and not isinstance(value, type):
+        for field in fields(value):
+            inner = f"{path}.{field.name}" if path else field.name
+            item = getattr(value, field.name)
+            if field.default is not MISSING and item == field.default:
+                yield from (leaf for leaf, _ in _leaves(_plain(item), inner))
+            else:
+                yield from _paths_at_default(item, inner)
+    elif isinstance(value, tuple):
+        for index, item in enumerate(value):
+            yield from _paths_at_default(item, f"{path}.{getattr(item, 'name', index)}")
 
 
 def _harmless_paths(value: object, path: str = "") -> Iterator[str]:

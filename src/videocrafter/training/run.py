@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -15,17 +15,20 @@ from videocrafter.pipelines.model_folder import ModelFolderError
 from videocrafter.presets import PRESETS, ModelPreset
 from videocrafter.training.batch_reader import read_data_states
 from videocrafter.training.checkpoint import Checkpoints, write_folder
-from videocrafter.training.config import RecipeConfig, SettingsError, StageConfig
+from videocrafter.training.config import ParallelConfig, RecipeConfig, SettingsError, StageConfig
 from videocrafter.training.ema import ExponentialMovingAverage
 from videocrafter.training.guard import StepGuard
 from videocrafter.training.interruption import StopRequest
+from videocrafter.training.launcher import asked_by_launcher, refuse_what_is_not_supported
 from videocrafter.training.loop import StageLoop
+from videocrafter.training.loss_scale import LossScale
+from videocrafter.training.observers import Observers
 from videocrafter.training.optimizer import StageOptimizer
-from videocrafter.training.precision import ChosenPrecision, choose_precision
+from videocrafter.training.precision import DTYPES, ChosenPrecision, choose_precision
 from videocrafter.training.processes import Processes
-from videocrafter.training.progress import Progress
 from videocrafter.training.randomness import seed_global_generators
-from videocrafter.training.run_folder import RunFolder, lock, open_run, write_stage_record
+from videocrafter.training.run_folder import Confirm, RunFolder, lock, open_run, write_stage_record
+from videocrafter.training.sharding import Sharding, shard
 from videocrafter.training.starting_weights import check_whole
 from videocrafter.training.state import (
     STATE_FOLDER,
@@ -34,8 +37,8 @@ from videocrafter.training.state import (
     saved_precision,
     trained_parameters,
 )
-from videocrafter.training.task import ReadsInOrder, Task
-from videocrafter.training.tracking import Tracker, truncate_log
+from videocrafter.training.task import MayBeSharded, ReadsInOrder, Task
+from videocrafter.training.trackers import choose_trackers
 
 _log = logging.getLogger(__name__)
 
@@ -66,6 +69,9 @@ def train(
     accept_changes: bool = False,
     overwrite: bool = False,
     device: torch.device | str | None = None,
+    confirm: Confirm | None = None,
+    track: Sequence[str] = (),
+    plain: bool = False,
 ) -> TrainingOutcome:
     """Train a recipe into a folder, or go on where the run in it stopped.
 
@@ -76,21 +82,28 @@ def train(
         accept_changes: go on although the configuration differs from the one the run began with.
         overwrite: delete a run that is there and begin anew.
         device: where to train; None takes a GPU if there is one.
+        confirm: asks whether to go on with a changed configuration; None refuses it.
+        track: who follows the run beside `log.jsonl`; see `choose_trackers`.
+        plain: show progress as lines, also in a terminal.
 
     Raises:
-        SettingsError: a stage cannot be built from its settings, or not go on with them.
+        SettingsError: a tracker is not there, a stage cannot be built from its settings, or not go on with them.
         RunFolderError: the folder holds something else, a different run, or another process trains there.
         NonFiniteError: the loss or the gradient is bad step after step.
         CheckpointError: a checkpoint could not be written; the last good one stays.
         OSError: a file could not be read or written.
+        OtherProcessError: another process of this run stopped for one of these reasons.
     """
+    refuse_what_is_not_supported()
+    trackers = choose_trackers(track)
     _start_folder(recipe)
     processes = Processes(device)
     with (
-        _opened(recipe, output, processes, accept_changes, overwrite) as folder,
-        StopRequest(stop_after_s) as stop,
+        _opened(recipe, output, processes, accept_changes, overwrite, confirm) as folder,
+        StopRequest(stop_after_s, launched=processes.count > 1) as stop,
+        Observers(recipe, folder.root, trackers, plain=plain, is_main=processes.is_main) as observers,
     ):
-        return _Run(recipe, folder, processes, stop).train_stages()
+        return _Run(recipe, folder, processes, stop, observers).train_stages()
 
 
 def _start_folder(recipe: RecipeConfig) -> Path | None:
@@ -124,38 +137,49 @@ def _obtained(preset: ModelPreset) -> Path:
 
 @contextmanager
 def _opened(
-    recipe: RecipeConfig, output: Path, processes: Processes, accept_changes: bool, overwrite: bool
+    recipe: RecipeConfig,
+    output: Path,
+    processes: Processes,
+    accept_changes: bool,
+    overwrite: bool,
+    confirm: Confirm | None,
 ) -> Iterator[RunFolder]:
-    if not processes.is_main:
-        processes.wait()
-        yield RunFolder(output)
-        return
-    with lock(output, overwrite=overwrite):
-        folder = open_run(output, recipe, accept_changes=accept_changes, overwrite=overwrite)
-        processes.wait()
+    with ExitStack() as held:
+        folder = RunFolder(output)
+        with processes.together():
+            if processes.is_main:
+                held.enter_context(lock(output, overwrite=overwrite))
+                folder = open_run(output, recipe, accept_changes=accept_changes, overwrite=overwrite, confirm=confirm)
         yield folder
 
 
 class _Run:
-    def __init__(self, recipe: RecipeConfig, folder: RunFolder, processes: Processes, stop: StopRequest) -> None:
+    def __init__(
+        self,
+        recipe: RecipeConfig,
+        folder: RunFolder,
+        processes: Processes,
+        stop: StopRequest,
+        observers: Observers,
+    ) -> None:
         self._recipe, self._folder, self._processes, self._stop = recipe, folder, processes, stop
+        self._observers = observers
 
     def train_stages(self) -> TrainingOutcome:
         stages = self._recipe.stages
         start = _start_folder(self._recipe)
         trained_any = False
         for index, stage in enumerate(stages):
-            done = self._folder.finished_steps(stage.name)
-            if done < stage.num_steps and not (done and self._has_begun_after(index)):
+            if self._processes.same_as_main(self._is_due(index)):
                 finished, step = self._train_stage(index, stage, start)
                 trained_any = True
                 stopping = self._processes.any(self._stop.requested()) and stage is not stages[-1]
                 if stopping or not finished:
                     return self._outcome(finished=False, stage=stage, step=step)
             start = self._finished_stage(stage)
-        if self._processes.is_main and (trained_any or not self._folder.final.is_dir()):
-            self._folder.publish_final(stages[-1].name)
-        self._processes.wait()
+        with self._processes.together():
+            if self._processes.is_main and (trained_any or not self._folder.is_published(stages[-1].name)):
+                self._folder.publish_final(stages[-1].name)
         return self._outcome(finished=True, stage=stages[-1], step=stages[-1].num_steps)
 
     def _finished_stage(self, stage: StageConfig) -> Path:
@@ -166,6 +190,11 @@ class _Run:
         except ModelFolderError as error:
             raise SettingsError(f"{error}; delete {folder}, and the same command makes it anew") from error
         return folder
+
+    def _is_due(self, index: int) -> bool:
+        stage = self._recipe.stages[index]
+        done = self._folder.finished_steps(stage.name)
+        return done < stage.num_steps and not (done and self._has_begun_after(index))
 
     def _has_begun_after(self, index: int) -> bool:
         """Whether a later stage was built on this one, which must then stay as it is."""
@@ -180,8 +209,14 @@ class _Run:
         return begun
 
     def _outcome(self, *, finished: bool, stage: StageConfig, step: int) -> TrainingOutcome:
+        # A signal to one process stops all of them.
+        signals = [number for number in self._processes.gather(self._stop.signal) if number is not None]
         return TrainingOutcome(
-            output=self._folder.root, finished=finished, stage=stage.name, step=step, signal=self._stop.signal
+            output=self._folder.root,
+            finished=finished,
+            stage=stage.name,
+            step=step,
+            signal=signals[0] if signals else None,
         )
 
     def _train_stage(self, index: int, stage: StageConfig, start: Path | None) -> tuple[bool, int]:
@@ -190,7 +225,8 @@ class _Run:
         checkpoints = Checkpoints(
             self._folder.checkpoints, stage.name, stage.keep_checkpoints, every=stage.keep_every
         )
-        resumed_from = checkpoints.latest()
+        latest = checkpoints.latest() if self._processes.is_main else None
+        resumed_from = self._processes.same_as_main(latest)
         seed_global_generators(self._recipe.seed, stage.name, "build")
         try:
             task = stage.task.build(start, self._recipe.seed, index, self._processes.device)
@@ -224,45 +260,40 @@ class _Run:
             loop.state.precision,
             self._processes.device,
         )
-        if self._processes.is_main:
-            names = [stage.name for stage in self._recipe.stages]
-            truncate_log(self._folder.root, names, stage.name, -1 if resumed_from is None else step)
-            loop.tracker = Tracker(self._folder.root, stage.name, step)
-            loop.progress = Progress(title, stage.num_steps, step)
-            if resumed_from is None and (choice := self._folder.saved_choice(stage.name)) is not None:
-                loop.tracker.write(0, "precision", asdict(choice))
-        try:
+        is_new, reads_files = resumed_from is None, isinstance(task, ReadsInOrder)
+        with self._observers.stage(title, stage.name, step, is_new=is_new, reads_files=reads_files) as (log, view):
+            loop.tracker, loop.progress = log, view
+            if log is not None and is_new and (choice := self._folder.saved_choice(stage.name)) is not None:
+                log.write(0, "precision", asdict(choice))
             finished = loop.run()
-        finally:
-            if loop.tracker is not None and loop.progress is not None:
-                loop.progress.close()
-                loop.tracker.close()
-        if finished and self._processes.is_main:
+        if finished:
             self._publish_stage(stage, loop)
-        self._processes.wait()
         return finished, loop.state.step
 
     def _build_loop(
         self, stage: StageConfig, task: Task, checkpoints: Checkpoints, resumed_from: Path | None
     ) -> StageLoop:
-        parameters = trained_parameters(task)
+        parallel = asked_by_launcher(stage.parallel)
+        sharded = self._sharded_modules(parallel, stage, task)
         if stage.compile:
-            for module in task.modules().values():
-                if any(parameter.requires_grad for parameter in module.parameters()):
-                    module.compile()
-        precision = self._settle_precision(stage, task, resumed_from)
+            self._compile(task, sharded)
+        precision = self._settle_precision(stage, task, resumed_from, fits=not sharded)
+        self._shard(task, sharded, parallel, precision)
+        parameters = trained_parameters(task)
+        ema_device = torch.device("cpu") if stage.ema_device == "cpu" else None
         state = TrainingState(
             stage=stage.name,
             device=self._processes.device,
             modules=task.modules(),
             optimizer=StageOptimizer(stage.optimizer, task.modules(), parameters),
-            ema=ExponentialMovingAverage(parameters, stage.ema_decay) if stage.ema_decay else None,
+            ema=ExponentialMovingAverage(parameters, stage.ema_decay, ema_device) if stage.ema_decay else None,
             precision=precision,
             window=MetricWindow(),
             guard=StepGuard(stage.guard, stage.name),
+            loss_scale=LossScale(enabled=precision == "fp16"),
         )
         if resumed_from is not None:
-            state.load(resumed_from)
+            state.load(resumed_from, self._processes)
             if isinstance(task, ReadsInOrder):
                 self._resume_data(task, resumed_from)
         return StageLoop(
@@ -281,6 +312,40 @@ class _Run:
             saved_step=-1 if resumed_from is None else state.step,
         )
 
+    def _sharded_modules(self, parallel: ParallelConfig, stage: StageConfig, task: Task) -> Sequence[str]:
+        """Names of the networks that are to be sharded."""
+        if parallel.sharding == "none":
+            return ()
+        if self._processes.count == 1:
+            _log.info("%s: parallel.sharding is for several processes; this one holds all weights.", stage.name)
+            return ()
+        if not isinstance(task, MayBeSharded):
+            _log.info("%s: its networks are small, and every process holds them whole.", stage.name)
+            return ()
+        return task.shardable_modules
+
+    @staticmethod
+    def _compile(task: Task, sharded: Sequence[str]) -> None:
+        if sharded:
+            raise SettingsError(
+                "compile and parallel.sharding were both asked for, which do not go together here; leave one out"
+            )
+        for module in task.modules().values():
+            if any(parameter.requires_grad for parameter in module.parameters()):
+                module.compile()
+
+    def _shard(self, task: Task, names: Sequence[str], parallel: ParallelConfig, precision: ChosenPrecision) -> None:
+        if not names:
+            return
+        sharding = Sharding(
+            mesh=self._processes.mesh,
+            dtype=None if precision == "fp32" else DTYPES[precision],
+            cpu_offload=parallel.cpu_offload,
+            reshard_after_forward=parallel.reshard_after_forward,
+        )
+        for name in names:
+            shard(task.modules()[name], sharding)
+
     @staticmethod
     def _resume_data(task: ReadsInOrder, checkpoint: Path) -> None:
         try:
@@ -288,7 +353,9 @@ class _Run:
         except ValueError as error:
             raise SettingsError(f"the data position in {checkpoint} cannot be used: {error}") from error
 
-    def _settle_precision(self, stage: StageConfig, task: Task, resumed_from: Path | None) -> ChosenPrecision:
+    def _settle_precision(
+        self, stage: StageConfig, task: Task, resumed_from: Path | None, *, fits: bool
+    ) -> ChosenPrecision:
         """The precision that the stage began with; for a new stage the wanted or the measured one."""
         device, first_pass = self._processes.device, self._processes.index
         if stage.precision != "auto":
@@ -298,7 +365,9 @@ class _Run:
         else:
             saved = self._folder.saved_choice(stage.name)
             # All time it, because a pass may need all of them; the main process decides.
-            choice = self._processes.same_as_main(saved or choose_precision("auto", task, device, first_pass))
+            choice = self._processes.same_as_main(
+                saved or choose_precision("auto", task, device, first_pass, fits=fits)
+            )
         if self._processes.is_main:
             self._folder.save_choice(stage.name, choice)
         self._processes.wait()
@@ -313,9 +382,13 @@ class _Run:
         return choice.precision
 
     def _publish_stage(self, stage: StageConfig, loop: StageLoop) -> None:
+        networks = loop.whole_networks()
+
         def write(folder: Path) -> None:
-            loop.save_pipeline(folder)
+            loop.save_pipeline(folder, networks)
             write_stage_record(folder, stage)
 
-        write_folder(self._folder.stage(stage.name), write)
+        with self._processes.together():
+            if self._processes.is_main:
+                write_folder(self._folder.stage(stage.name), write)
         _log.info("Stage %s is finished: %s", stage.name, self._folder.stage(stage.name))

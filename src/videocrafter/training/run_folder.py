@@ -4,6 +4,8 @@ config.json       the resolved configuration
 choices.json      what was measured once and must stay (the precision of each stage)
 log.jsonl         the log; tensorboard/ shows the same
 bad_batches.jsonl batches whose step was skipped, if any
+left_out.jsonl    samples that could not be used, if any; one file per process where there are several
+trackers.json     the run's numbers at trackers, if there are any
 samples/          sample sheets during training
 checkpoints/      STAGE-step-00001234/: pipeline folder and training state
 stages/STAGE/     each finished stage as a pipeline folder
@@ -15,23 +17,29 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
-from videocrafter.training.checkpoint import remove_leftovers, write_folder, write_text
+from videocrafter.checkpoints.training_record import RECORD_FILE
+from videocrafter.media.atomic_write import remove_unfinished
+from videocrafter.pipelines.versions import versions
+from videocrafter.training.checkpoint import is_temporary, remove_leftovers, write_folder, write_text
 from videocrafter.training.config import RecipeConfig, StageConfig
 from videocrafter.training.precision import PrecisionChoice
-from videocrafter.training.resolved_config import changes, to_dict, to_json
+from videocrafter.training.resolved_config import Change, changes, to_dict, to_json
 
 _log = logging.getLogger(__name__)
 
 _FOLDERS = ("checkpoints", "stages", "final", "samples", "tensorboard")
-_FILES = ("config.json", "choices.json", "log.jsonl", "bad_batches.jsonl")
-_STAGE_RECORD = "training.json"
+_FILES = ("config.json", "choices.json", "log.jsonl", "bad_batches.jsonl", "trackers.json")
 _LOCK = ".lock"
+
+
+Confirm: TypeAlias = Callable[[Sequence[Change]], bool]
+"""Shows what changed and says whether to go on with it."""
 
 
 class RunFolderError(ValueError):
@@ -55,7 +63,7 @@ class RunFolder:
     def finished_steps(self, name: str) -> int:
         """Steps that a finished stage was trained for; 0 if it is not finished."""
         try:
-            record = json.loads((self.stage(name) / _STAGE_RECORD).read_text())
+            record = json.loads((self.stage(name) / RECORD_FILE).read_text())
             return int(record["num_steps"])
         except (OSError, ValueError, KeyError):
             return 0
@@ -63,6 +71,11 @@ class RunFolder:
     def has_checkpoint(self, stage: str) -> bool:
         """Whether a stage has begun and saved."""
         return any(self.checkpoints.glob(f"{stage}-step-*"))
+
+    def is_published(self, last_stage: str) -> bool:
+        """Whether `final/` is the last stage as it was trained last; a run may be killed before it is copied."""
+        records = [folder / RECORD_FILE for folder in (self.final, self.stage(last_stage))]
+        return all(record.is_file() for record in records) and records[0].read_bytes() == records[1].read_bytes()
 
     def publish_final(self, last_stage: str) -> None:
         """Copy the last stage to `final/`."""
@@ -83,12 +96,18 @@ class RunFolder:
 
 
 def write_stage_record(folder: Path, stage: StageConfig) -> None:
-    """Note in a stage's pipeline folder how it was trained."""
-    write_text(folder / _STAGE_RECORD, json.dumps({"num_steps": stage.num_steps, "stage": to_dict(stage)}, indent=2))
+    """Note in a stage's pipeline folder how it was trained, and with which versions."""
+    record = {"num_steps": stage.num_steps, "stage": to_dict(stage), "versions": versions()}
+    write_text(folder / RECORD_FILE, json.dumps(record, indent=2))
 
 
-def open_run(root: Path, recipe: RecipeConfig, *, accept_changes: bool, overwrite: bool) -> RunFolder:
+def open_run(
+    root: Path, recipe: RecipeConfig, *, accept_changes: bool, overwrite: bool, confirm: Confirm | None = None
+) -> RunFolder:
     """Begin a run in `root`, or go on with the one that is there.
+
+    Args:
+        confirm: asks about changed settings, where they were not accepted beforehand; None accepts none.
 
     Raises:
         RunFolderError: the folder holds a run with another configuration.
@@ -98,9 +117,12 @@ def open_run(root: Path, recipe: RecipeConfig, *, accept_changes: bool, overwrit
     if overwrite:
         _remove_run(root)
     elif config_file.exists():
-        _check_same_run(config_file, recipe, accept_changes=accept_changes)
+        _check_same_run(config_file, recipe, (lambda _: True) if accept_changes else confirm)
     for folder in (root, root / "checkpoints", root / "stages"):
         remove_leftovers(folder)
+    for folder in (root / "samples").glob("*"):
+        if folder.is_dir():
+            remove_unfinished(folder)
     write_text(config_file, to_json(recipe))
     return RunFolder(root)
 
@@ -117,7 +139,9 @@ def lock(root: Path, *, overwrite: bool) -> Iterator[None]:
         raise RunFolderError(f"--output {root} is a file; give a folder")
     try:
         names = {path.name for path in root.iterdir()} if root.is_dir() else set()
-        if names - {_LOCK} and "config.json" not in names and not overwrite:
+        # A run that was killed right at its start leaves no more than these.
+        others = {name for name in names if name != _LOCK and not is_temporary(name)}
+        if others and "config.json" not in names and not overwrite:
             raise RunFolderError(
                 f"--output {root} is not empty and holds no run; give an empty folder, or --overwrite to "
                 "train beside what is there"
@@ -146,7 +170,7 @@ def _lock_file(descriptor: int) -> bool:
     return True
 
 
-def _check_same_run(config_file: Path, recipe: RecipeConfig, *, accept_changes: bool) -> None:
+def _check_same_run(config_file: Path, recipe: RecipeConfig, confirm: Confirm | None) -> None:
     try:
         before = json.loads(config_file.read_text())
         found = changes(before, recipe)
@@ -156,7 +180,7 @@ def _check_same_run(config_file: Path, recipe: RecipeConfig, *, accept_changes: 
     saved = any(path.is_dir() for name in ("checkpoints", "stages") for path in (config_file.parent / name).glob("*"))
     serious = [change for change in found if not change.harmless and saved]
     listed = "; ".join(str(change) for change in (serious or found))
-    if serious and not accept_changes:
+    if serious and not (confirm is not None and confirm(serious)):
         raise RunFolderError(
             f"{config_file.parent} holds a run with another configuration ({listed}). "
             "Give the old values to go on with it, --accept-changes to go on with the new ones, --overwrite "
@@ -167,8 +191,8 @@ def _check_same_run(config_file: Path, recipe: RecipeConfig, *, accept_changes: 
 
 
 def _remove_run(root: Path) -> None:
-    for name in _FILES:
-        (root / name).unlink(missing_ok=True)
+    for path in [*(root / name for name in _FILES), *root.glob("left_out*.jsonl")]:
+        path.unlink(missing_ok=True)
     for name in _FOLDERS:
         if (root / name).exists():
             shutil.rmtree(root / name)

@@ -1,9 +1,12 @@
-"""Everything that a stage's next step depends on, to and from one file."""
+"""Everything that a stage's next step depends on, to and from one file.
+
+The file holds whole tensors, so that it does not depend on how many processes there are and what they share.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +16,11 @@ from torch import Tensor, nn
 from videocrafter.training.config import SettingsError
 from videocrafter.training.ema import ExponentialMovingAverage
 from videocrafter.training.guard import StepGuard
+from videocrafter.training.loss_scale import LossScale
 from videocrafter.training.optimizer import StageOptimizer
 from videocrafter.training.precision import ChosenPrecision
+from videocrafter.training.processes import Processes
+from videocrafter.training.sharding import own_part, part_of, whole_on_cpu
 from videocrafter.training.task import Task
 
 STATE_FOLDER = "training_state"
@@ -36,22 +42,30 @@ class MetricWindow:
             self._sums[name] = self._sums[name] + value if name in self._sums else value
             self._counts[name] = self._counts.get(name, 0) + 1
 
-    def take(self) -> dict[str, float]:
-        """The means; begins a new window."""
-        means = {name: float(total) / self._counts[name] for name, total in self._sums.items()}
+    def take(self, processes: Processes) -> dict[str, float]:
+        """The means over all processes, which call it together; begins a new window."""
+        own = {name: (float(total), self._counts[name]) for name, total in self._sums.items()}
         self._sums, self._counts = {}, {}
-        return means
+        sums: dict[str, tuple[float, int]] = {}
+        for window in processes.gather(own):
+            for name, (total, count) in window.items():
+                before = sums.get(name, (0.0, 0))
+                sums[name] = (before[0] + total, before[1] + count)
+        return {name: total / count for name, (total, count) in sums.items()}
 
     def state_dict(self) -> dict[str, Any]:
         """Sums and counts of the open window."""
-        return {"sums": dict(self._sums), "counts": dict(self._counts)}
+        sums = {name: value.cpu() if isinstance(value, Tensor) else value for name, value in self._sums.items()}
+        return {"sums": sums, "counts": dict(self._counts)}
 
-    def load_state_dict(self, state: Mapping[str, Any], device: torch.device) -> None:
-        """Restore `state_dict`."""
-        self._sums = {
-            name: value.to(device) if isinstance(value, Tensor) else value for name, value in state["sums"].items()
-        }
-        self._counts = dict(state["counts"])
+    def load_state_dicts(self, states: Sequence[Mapping[str, Any]], device: torch.device) -> None:
+        """Go on with the windows of these `state_dict`s as one."""
+        self._sums, self._counts = {}, {}
+        for state in states:
+            for name, value in state["sums"].items():
+                value = value.to(device, copy=True) if isinstance(value, Tensor) else value
+                self._sums[name] = self._sums[name] + value if name in self._sums else value
+                self._counts[name] = self._counts.get(name, 0) + state["counts"][name]
 
 
 @dataclass(kw_only=True)
@@ -72,18 +86,17 @@ class TrainingState:
     precision: ChosenPrecision
     window: MetricWindow
     guard: StepGuard
+    loss_scale: LossScale = field(default_factory=LossScale)
     step: int = 0
     data_offset: int = 0
     num_samples: int = 0
     seconds: float = 0.0
 
-    def save(self, folder: Path) -> None:
-        """Write `training_state/` into a checkpoint's folder.
+    def collected(self, processes: Processes) -> dict[str, Any] | None:
+        """All that has to be saved, in the main process; all call it together.
 
-        Raises:
-            OSError: the folder cannot be written, or the disk is full.
+        Tensors that are not sharded are the live ones: write them before anything changes them.
         """
-        (folder / STATE_FOLDER).mkdir()
         state = {
             "format": _FORMAT,
             "stage": self.stage,
@@ -94,22 +107,26 @@ class TrainingState:
             "modules": {name: _changing(module) for name, module in self.modules.items()},
             "optimizer": self.optimizer.state_dict(),
             "ema": None if self.ema is None else self.ema.state_dict(),
-            "window": self.window.state_dict(),
+            "windows": processes.gather(self.window.state_dict()),
             "guard": self.guard.state_dict(),
+            "loss_scale": self.loss_scale.state_dict() if self.loss_scale.enabled else None,
             "data_offset": self.data_offset,
             "torch_rng": torch.get_rng_state(),
         }
-        with (folder / STATE_FOLDER / STATE_FILE).open("wb") as file:
-            torch.save(state, file)
+        whole: dict[str, Any] = whole_on_cpu(state, keep=processes.is_main)
+        return whole if processes.is_main else None
 
-    def load(self, folder: Path) -> None:
-        """Restore what `save` wrote, but for the precision, which `saved_precision` tells beforehand.
+    def load(self, folder: Path, processes: Processes) -> None:
+        """Restore what `write_state` wrote, but for the precision, which `saved_precision` tells beforehand.
+
+        Processes of any number, whatever they share, go on from it.
 
         Raises:
             SettingsError: the state is of another stage, model, optimizer or format.
         """
         path = folder / STATE_FOLDER / STATE_FILE
-        saved = torch.load(path, map_location="cpu", weights_only=True)
+        # Mapped: of a file that is larger than this process's part only that part is read into memory.
+        saved = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         if saved["format"] != _FORMAT or saved["stage"] != self.stage:
             raise SettingsError(
                 f"{path} is of stage {saved['stage']!r} in format {saved['format']}, expected {self.stage!r} "
@@ -126,11 +143,25 @@ class TrainingState:
         self.optimizer.load_state_dict(saved["optimizer"])
         if self.ema is not None:
             self.ema.load_state_dict(saved["ema"])
-        self.window.load_state_dict(saved["window"], self.device)
+        windows = saved["windows"] if "windows" in saved else [saved["window"]]
+        self.window.load_state_dicts(_own_windows(windows, processes), self.device)
         self.guard.load_state_dict(saved["guard"])
+        if self.loss_scale.enabled and saved.get("loss_scale") is not None:
+            self.loss_scale.load_state_dict(saved["loss_scale"])
         self.data_offset = saved["data_offset"]
         self.step, self.num_samples, self.seconds = saved["step"], saved["num_samples"], saved["seconds"]
         torch.set_rng_state(saved["torch_rng"])
+
+
+def write_state(folder: Path, collected: Mapping[str, Any]) -> None:
+    """Write `training_state/` into a checkpoint's folder.
+
+    Raises:
+        OSError: the folder cannot be written, or the disk is full.
+    """
+    (folder / STATE_FOLDER).mkdir()
+    with (folder / STATE_FOLDER / STATE_FILE).open("wb") as file:
+        torch.save(collected, file)
 
 
 def saved_precision(folder: Path) -> ChosenPrecision:
@@ -182,7 +213,14 @@ def _load_changing(module: nn.Module, saved: Mapping[str, Tensor], where: str) -
         )
     with torch.no_grad():
         for name, value in own.items():
-            value.copy_(saved[name])
+            own_part(value).copy_(part_of(saved[name], value))
+
+
+def _own_windows(windows: Sequence[Mapping[str, Any]], processes: Processes) -> Sequence[Mapping[str, Any]]:
+    """Each process's own; if there were more or fewer processes, all of them for the main one."""
+    if len(windows) == processes.count:
+        return [windows[processes.index]]
+    return windows if processes.is_main else []
 
 
 def _shape(tensor: Tensor | None) -> list[int] | None:

@@ -64,7 +64,7 @@ class Task(Protocol):
 class ReadsInOrder(Protocol):
     """What a task also has whose data can only be read one batch after the other, such as files.
 
-    Its `batch` may ask for a new (step, micro step) behind the ones before, or again for one of the same step.
+    Its `batch` is asked for a (step, micro step) behind the ones before, or for the last one again.
     """
 
     def open_data(self, rank: int, world_size: int, report_folder: Path) -> None:
@@ -89,6 +89,20 @@ class ReadsInOrder(Protocol):
 
     def close_data(self) -> None:
         """Stop what reads."""
+
+
+@runtime_checkable
+class MayBeSharded(Protocol):
+    """What a task also has whose networks may be shared out over processes.
+
+    Such a network is used by calling it, in all processes alike and for the same kind of batch; `save_pipeline` runs
+    none. `validate` and `write_samples` then run in every process and must do the same there.
+
+    Attributes:
+        shardable_modules: names in `modules` of networks that are worth it.
+    """
+
+    shardable_modules: Sequence[str]
 
 
 class TaskConfig(Protocol):

@@ -13,7 +13,7 @@ from videocrafter.data.cutting import CuttingConfig
 from videocrafter.data.loader_config import LoaderConfig
 from videocrafter.training.config import GuardConfig, OptimizerConfig, RecipeConfig, StageConfig
 from videocrafter.training.lora import LoraTraining
-from videocrafter.training.tasks.clip_diffusion import ClipDiffusionTaskConfig, SampleConfig
+from videocrafter.training.tasks.clip_diffusion_config import ClipDiffusionTaskConfig, SampleConfig
 
 PAPER_FRAMES = 16
 # Our choices, where the paper is silent; see docs/training.md, "What the paper leaves open".
@@ -103,7 +103,7 @@ def i2v_512() -> RecipeConfig:
 
 
 def finetune() -> RecipeConfig:
-    """All of a text-to-video model, on clips of one's own, at 512 × 320."""
+    """All of a text-to-video model, on clips of one's own, at the model's own size."""
     return RecipeConfig(name="finetune", stages=(_adaptation("finetune", num_steps=5000, lr=1e-5),))
 
 
@@ -111,7 +111,7 @@ def temporal_only() -> RecipeConfig:
     """The layers over time alone: new motion, the same looks."""
     stage = _adaptation("temporal-only", num_steps=5000, lr=5e-5)
     assert isinstance(stage.task, ClipDiffusionTaskConfig)
-    task = replace(stage.task, phase="temporal_only", data=replace(stage.task.data, image_share=None))
+    task = replace(stage.task, phase="temporal_only")
     return RecipeConfig(name="temporal-only", stages=(replace(stage, task=task),))
 
 
@@ -181,12 +181,12 @@ def _resized(
 
 
 def _adaptation(name: str, *, num_steps: int, lr: float) -> StageConfig:
-    """What adapting a finished model to some clips has in common: one clip per pass, and often looked at."""
-    data = replace(_joint_data(height=320, width=512, batch_size=1), image_share=None, num_workers=2)
+    """What adapting a finished model to some clips has in common: its own size, and often looked at."""
+    data = LoaderConfig(cutting=CuttingConfig(sampling=ClipSampling(fps_range=FPS_RANGE)))
     optimizer = replace(_paper_optimizer(accumulate=4), lr=lr, warmup_steps=100)
     return StageConfig(
         name=name,
-        task=ClipDiffusionTaskConfig(data=data, text_dropout=TEXT_DROPOUT),
+        task=ClipDiffusionTaskConfig(data=data, frames_like_start=True, text_dropout=TEXT_DROPOUT),
         num_steps=num_steps,
         optimizer=optimizer,
         ema_decay=0.999,

@@ -1,6 +1,7 @@
 """`videocrafter convert`: what it says and what it refuses."""
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,27 @@ def test_there_and_back(cli: Run, source: Path, tmp_path: Path, t2v: dict[str, T
     got = torch.load(back, weights_only=True)["state_dict"]
     assert got.keys() == t2v.keys()
     assert all(torch.equal(got[key], value) for key, value in t2v.items())
+
+
+@pytest.mark.parametrize("inside", ["checkpoints/low-step-00000007", "final", ""])
+def test_a_run_and_its_checkpoints_become_checkpoint_files(
+    cli: Run, source: Path, tmp_path: Path, t2v: dict[str, Tensor], inside: str
+):
+    run, back = tmp_path / "run", tmp_path / "back.ckpt"
+    checkpoint = run / "checkpoints" / "low-step-00000007"
+    assert cli("convert", source, checkpoint).exit_code == 0
+    shutil.copytree(checkpoint, run / "final")
+    (checkpoint / "training_state").mkdir()
+    torch.save({"optimizer": torch.ones(3)}, checkpoint / "training_state" / "state.pt")
+    (run / "config.json").write_text("{}")
+    done = cli("convert", run / inside, back)
+    assert done.exit_code == 0, done.output
+    assert done.stdout.startswith(f"{run / (inside or 'final')}: ")
+    got = torch.load(back, weights_only=True)["state_dict"]
+    assert got.keys() == t2v.keys()
+    assert all(torch.equal(got[key], value) for key, value in t2v.items())
+    shutil.rmtree(run / "final")
+    assert f"its newest checkpoint is {checkpoint}" in refused(cli("convert", run, tmp_path / "more.ckpt"))
 
 
 def test_options_arrive(cli: Run, source: Path, tmp_path: Path):

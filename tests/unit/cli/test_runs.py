@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,8 @@ def test_a_table_of_runs(cli, folder):
     result = cli("runs", folder, "--metric", "loss", "--metric", "gauge_motion")
     assert result.exit_code == 0
     first, second = (line.split() for line in result.stdout.splitlines() if "first" in line or "second" in line)
-    assert first == ["first", "finished", "2/100", "20", "0.00", "10.0", "2.25", "5"]
-    assert second == ["second", "low", "1/100", "10", "0.00", "10.0", "3.5", "5"]
+    assert first == ["first", "finished", "2/100", "0.00", "10.0", "2.25", "5"]
+    assert second == ["second", "low", "1/100", "0.00", "10.0", "3.5", "5"]
 
 
 def test_a_plot_is_written_and_never_replaced_unasked(cli, folder, tmp_path):
@@ -39,3 +40,45 @@ def test_bad_input_is_one_line(cli, folder, arguments, complaint):
     assert result.exit_code == 2
     assert complaint in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_json_and_csv_are_all_that_is_printed(cli, folder, tmp_path):
+    pytest.importorskip("matplotlib")
+    result = cli("runs", folder, "--json", "--plot", tmp_path / "loss.png")
+    assert [run["run"] for run in json.loads(result.stdout)] == ["first", "second"]
+    lines = cli("runs", folder, "--csv", "-m", "loss").stdout.splitlines()
+    assert [line.split(",")[-1] for line in lines] == ["loss", "2.25", "3.5"]
+
+
+def test_several_metrics_are_drawn_smoothly_in_one_plot(cli, folder, tmp_path):
+    pytest.importorskip("matplotlib")
+    plot = tmp_path / "all.svg"
+    result = cli("runs", folder, "-m", "loss", "-m", "gauge_motion", "--plot", plot, "--smooth", "0.9")
+    assert f"{plot}: loss, validation/gauge_motion" in result.stdout
+    assert "<!-- validation/gauge_motion -->" in plot.read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--watch"], "draws in a terminal"),
+        (["--watch", "--json"], "exclude each other"),
+        (["--json", "--csv"], "exclude each other"),
+        (["--watch", "--plot", "a.png"], "draws no plot"),
+        (["--smooth", "1"], "give a number from 0 to 0.99"),
+        (["--smooth", "-0.1"], "give a number from 0 to 0.99"),
+    ],
+)
+def test_options_that_do_not_go_together(cli, folder, options, complaint):
+    result = cli("runs", folder, *options)
+    assert result.exit_code == 2
+    assert complaint in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_run_that_cannot_be_read_hides_none_of_the_others(cli, folder, caplog):
+    (folder / "second" / "config.json").write_text("[]")
+    result = cli("runs", folder)
+    assert result.exit_code == 0
+    assert "first" in result.stdout
+    assert any("second/config.json cannot be read" in message for message in caplog.messages)

@@ -11,6 +11,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from videocrafter.cli import train as train_module
 from videocrafter.cli.train import parse_duration, register
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
@@ -45,6 +46,16 @@ def test_training_says_where_the_model_is(app: typer.Typer, tmp_path: Path) -> N
     assert str(tmp_path / "run" / "final") in result.stderr
 
 
+def test_nobody_follows_but_who_is_asked_to(app: typer.Typer, tmp_path: Path) -> None:
+    command = ["train", "toy", "--output", str(tmp_path / "run"), "--stop-after", "0.001s"]
+    assert runner.invoke(app, [*command, "--track", "none", "--plain"]).exit_code == 0
+    assert not (tmp_path / "run/tensorboard").exists()
+    again = runner.invoke(app, command)
+    assert again.exit_code == 0, again.stderr
+    assert "changed settings" not in again.stderr
+    assert (tmp_path / "run/tensorboard").exists()
+
+
 def test_stop_after_says_how_to_go_on(app: typer.Typer, tmp_path: Path) -> None:
     result = runner.invoke(app, ["train", "toy", "-o", str(tmp_path / "run"), "--stop-after", "0.001s"])
     assert result.exit_code == 0
@@ -61,6 +72,8 @@ def test_stop_after_says_how_to_go_on(app: typer.Typer, tmp_path: Path) -> None:
         (["toy", "--set", "stages.low.num_steps=0"], "num_steps is 0, expected 1 or more"),
         (["toy", "--stop-after", "soon"], "write it as 90s, 30m or 1.5h"),
         (["toy", "--output", "{file}"], "is a file; give a folder"),
+        (["toy", "--output", "{folder}", "--track", "wandbb"], "there is no tracker 'wandbb'; did you mean wandb?"),
+        (["toy", "--output", "{folder}", "--track", "swanlab"], "is not installed: pip install swanlab"),
         (["toy", "--output", "{folder}", "--device", "abacus"], "the device 'abacus' is not available here"),
         (["toy", "--output", "{folder}", "--set", "init=nowhere"], "which is neither a folder nor a model"),
     ],
@@ -166,3 +179,31 @@ def test_what_is_no_duration(text: str) -> None:
 def test_importing_the_command_loads_nothing_heavy() -> None:
     code = "import sys, videocrafter.cli.train; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_changed_settings_are_shown_and_asked_about_at_a_terminal(
+    app: typer.Typer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = str(tmp_path / "run")
+    runner.invoke(app, ["train", "toy", "-o", output, "--stop-after", "0.001s"])
+    changed = ["train", "toy", "-o", output, "--set", "stages.low.optimizer.lr=0.5"]
+    refused = runner.invoke(app, changed, input="y\n")
+    assert refused.exit_code == 2
+    assert "stages.low.optimizer.lr" in refused.stderr
+    monkeypatch.setattr(train_module, "_can_ask", lambda: True)
+    for answer in ("n\n", "\n"):
+        declined = runner.invoke(app, changed, input=answer)
+        assert declined.exit_code == 2
+        assert all(part in declined.stderr for part in ("stages.low.optimizer.lr", "0.01", "0.5", "[y/N]"))
+    agreed = runner.invoke(app, [*changed, "--stop-after", "0.001s"], input="y\n")
+    assert agreed.exit_code == 0, agreed.output
+    assert json.loads((tmp_path / "run/config.json").read_text())["stages"][0]["optimizer"]["lr"] == 0.5
+
+
+def test_processes_of_a_launcher_are_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", types.SimpleNamespace(isatty=lambda: True))
+    monkeypatch.setattr(sys, "stderr", types.SimpleNamespace(isatty=lambda: True))
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    assert train_module._can_ask()
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert not train_module._can_ask()

@@ -157,6 +157,13 @@ def test_files_are_listed_below_a_folder_without_hidden_ones(tmp_path: Path) -> 
         list_files(str(tmp_path / "no"))
 
 
+def test_a_link_to_nowhere_is_listed(tmp_path: Path) -> None:
+    (tmp_path / "b.mp4").symlink_to("/nowhere/at/all.mp4")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "c").symlink_to(tmp_path / "folder")
+    assert list_files(str(tmp_path)) == ["b.mp4"]
+
+
 def test_patterns_name_what_is_there(tmp_path: Path) -> None:
     for number in range(3):
         (tmp_path / f"{number:05d}.tar").write_bytes(b"")

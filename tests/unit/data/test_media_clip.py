@@ -105,6 +105,12 @@ def test_captions_come_from_text_or_from_a_field(tmp_path: Path) -> None:
     assert tidy_caption(3.5) == ""
 
 
+def test_a_caption_is_text_that_can_be_written_down(tmp_path: Path) -> None:
+    (tmp_path / "c.json").write_text('{"a": "half \\ud83d of a smile"}')
+    read = CaptionFile(location=Location(url=str(tmp_path / "c.json")), field="a").read()
+    assert read.encode("utf-8").decode("utf-8") == read == "half ? of a smile"
+
+
 def test_what_is_wrong_with_a_file_is_its_reason(tmp_path: Path) -> None:
     video = encode_video(tmp_path / "a.mp4")
     Image.new("RGB", (900, 100)).save(tmp_path / "strip.png")
@@ -113,6 +119,8 @@ def test_what_is_wrong_with_a_file_is_its_reason(tmp_path: Path) -> None:
     small = DecodingLimits(max_pixels=1000)
     assert reason(clip(tmp_path / "no.mp4")) == "missing"
     assert reason(clip(tmp_path / "no.png", "image")) == "missing"
+    assert reason(clip(tmp_path / f"{'n' * 5000}.mp4")) == "unreadable"
+    assert reason(clip(tmp_path / f"{'n' * 5000}.png", "image")) == "unreadable"
     assert reason(clip(encode_sound(tmp_path / "a.m4a"))) == "audio_only"
     assert reason(clip(tmp_path / "a.png")) in ("unreadable", "no_rate")
     assert reason(clip(video, "image")) == "unreadable"

@@ -54,3 +54,18 @@ def test_a_batch_needs_one_caption_per_video() -> None:
 def test_moving_a_batch_moves_its_tensors() -> None:
     batch = stack_samples([sample()]).to("meta")
     assert batch.pixels.device.type == batch.fps.device.type == "meta"
+
+
+def test_a_batch_has_pixels_of_what_is_not_known() -> None:
+    batch = VideoBatch(
+        pixels=torch.zeros(1, 2, 3, 4, 4),
+        captions=("a", "b"),
+        fps=torch.ones(2),
+        keys=("x", "y"),
+        known=(None, "whatever"),
+    )
+    assert len(batch) == 2
+    with pytest.raises(ValueError, match="one caption, fps and key"):
+        dataclasses.replace(batch, known=(None, None))
+    with pytest.raises(ValueError, match="one caption, fps and key"):
+        dataclasses.replace(batch, known=("whatever",))

@@ -146,6 +146,13 @@ def test_missing_and_foreign_files_are_named(tmp_path):
             read_image(tmp_path / name)
 
 
+def test_a_drawing_called_a_png_starts_no_other_program(tmp_path):
+    path = tmp_path / "drawing.png"
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n%%EOF\n")
+    with pytest.raises(MediaError, match=r"is a drawing \(EPS\)"):
+        read_image(path)
+
+
 def test_an_existing_image_is_kept_unless_allowed(tmp_path):
     path = tmp_path / "image.png"
     write_image(path, corner_marked())

@@ -2,7 +2,13 @@ import pytest
 import torch
 from diffusers import AutoencoderKL
 
-from videocrafter.models.autoencoder import decode_video, encode_video, spatial_factor
+from videocrafter.models.autoencoder import (
+    Posterior,
+    decode_video,
+    encode_posterior,
+    encode_video,
+    spatial_factor,
+)
 
 
 def tiny_vae(**changes) -> AutoencoderKL:
@@ -102,3 +108,43 @@ def test_bad_arguments_are_named(pixels) -> None:
         encode_video(vae, pixels, chunk=0)
     with pytest.raises(ValueError, match="B C T H W"):
         decode_video(vae, torch.zeros(1, 3, 4, 4))
+
+
+def test_the_posterior_is_the_encoders_scaled(pixels) -> None:
+    vae = tiny_vae(shift_factor=0.3)
+    posterior = encode_posterior(vae, pixels, chunk=3)
+    theirs = vae.encode(pixels.flatten(0, 1)).latent_dist
+    mean, std = ((theirs.mean - 0.3) * 0.5, theirs.std * 0.5)
+    for mine, wanted in ((posterior.mean, mean), (posterior.std, std)):
+        assert mine.is_contiguous()
+        torch.testing.assert_close(mine, wanted.unflatten(0, (2, 5)).transpose(1, 2), rtol=1e-4, atol=1e-5)
+    assert bool((posterior.std > 0).all())
+
+
+@pytest.mark.parametrize("chunk", [1, 100])
+def test_a_draw_is_the_mean_and_so_many_spreads(pixels, chunk: int) -> None:
+    vae = tiny_vae()
+    posterior = encode_posterior(vae, pixels, chunk=chunk)
+    drawn = posterior.draw(torch.Generator().manual_seed(3))
+    noise = torch.randn(2, 5, 3, 4, 6, generator=torch.Generator().manual_seed(3)).transpose(1, 2)
+    torch.testing.assert_close((drawn - posterior.mean) / posterior.std, noise, rtol=1e-3, atol=1e-3)
+    assert torch.equal(drawn, posterior.draw(torch.Generator().manual_seed(3)))
+    generators = [torch.Generator().manual_seed(seed) for seed in (1, 2)]
+    apart = posterior.draw(generators)
+    alone = Posterior(mean=posterior.mean[1:], std=posterior.std[1:]).draw([torch.Generator().manual_seed(2)])
+    assert torch.equal(apart[1:], alone)
+    assert torch.equal(encode_video(vae, pixels, generator=torch.Generator().manual_seed(3), chunk=chunk), drawn)
+    assert torch.equal(encode_video(vae, pixels, sample=False, chunk=chunk), posterior.mean)
+
+
+def test_a_sure_encoder_draws_its_mean() -> None:
+    mean = torch.randn(2, 3, 4, 5, 6)
+    assert torch.equal(Posterior(mean=mean, std=torch.zeros_like(mean)).draw(), mean)
+    with pytest.raises(ValueError, match="got 3 for 2 videos"):
+        Posterior(mean=mean, std=mean).draw([torch.Generator()] * 3)
+
+
+def test_a_half_precision_encoder_gives_half_precision(pixels) -> None:
+    posterior = encode_posterior(tiny_vae().to(torch.bfloat16), pixels)
+    assert (posterior.mean.dtype, posterior.std.dtype) == (torch.bfloat16, torch.bfloat16)
+    torch.testing.assert_close(posterior.mean.float(), encode_posterior(tiny_vae(), pixels).mean, atol=0.1, rtol=0.1)

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.tiny_models import save_tiny_pipeline
 from videocrafter.pipelines.image_to_video import ImageToVideoPipeline
 from videocrafter.pipelines.loading import load_pipeline
 from videocrafter.pipelines.model_folder import ModelFolderError
@@ -27,3 +28,10 @@ def test_a_name_means_the_model_even_where_a_folder_has_it(tmp_path, monkeypatch
 def test_an_unknown_name_is_one_line():
     with pytest.raises(ValueError, match="unknown model 'tinny'; did you mean 'tiny'"):
         load_pipeline("tinny")
+
+
+def test_a_run_means_its_result(tmp_path):
+    save_tiny_pipeline(tmp_path / "final", image=True)
+    (tmp_path / "config.json").write_text("{}")
+    assert isinstance(load_pipeline(tmp_path), ImageToVideoPipeline)
+    assert isinstance(load_pipeline(str(tmp_path), expect=ImageToVideoPipeline), ImageToVideoPipeline)

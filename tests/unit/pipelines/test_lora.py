@@ -25,10 +25,11 @@ from tests.tiny_loras import (
     with_alpha_as_rank,
 )
 from tests.tiny_sd import TEXT_WIDTH, save_tiny_sd, tiny_sd_unet, tiny_text_encoder
-from videocrafter.checkpoints.lora_file import ADAPTER_METADATA, LORA_FILE
+from videocrafter.checkpoints.lora_file import ADAPTER_METADATA
 from videocrafter.checkpoints.sd_init import init_from_sd
 from videocrafter.models.unet import VideoUNet
 from videocrafter.pipelines.text_to_video import TextToVideoPipeline
+from videocrafter.presets import LORA_FILE
 
 EQUAL = {"rtol": 0, "atol": 1e-5}
 IDS = torch.tensor([[512, 3, 77, 513, 0, 0, 0, 0, 0]])

@@ -28,3 +28,19 @@ def t2v_start(tmp_path_factory: pytest.TempPathFactory, parts: Path) -> Path:
     fill_zeros(task.unet)
     task.save_pipeline(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_t2v(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A text-to-video pipeline folder that training on clips starts from."""
+    from tests.tiny_models import save_tiny_pipeline
+
+    return save_tiny_pipeline(tmp_path_factory.mktemp("tiny") / "t2v", image=False)
+
+
+@pytest.fixture(scope="session")
+def tiny_i2v(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same for image to video."""
+    from tests.tiny_models import save_tiny_pipeline
+
+    return save_tiny_pipeline(tmp_path_factory.mktemp("tiny") / "i2v", image=True)

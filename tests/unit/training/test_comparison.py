@@ -1,9 +1,14 @@
 import json
+import math
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from videocrafter.training.comparison import find_runs, plot_runs, summarise
+from videocrafter.training.comparison import find_runs, summarise
+from videocrafter.training.run_plots import plot_runs
 
 
 def write_run(folder: Path, stages: dict[str, list[tuple[int, int, float]]], finished: bool = False) -> Path:
@@ -74,8 +79,43 @@ def test_a_plot_shows_every_run_that_has_the_metric(tmp_path: Path) -> None:
     write_run(tmp_path / "a", {"low": [(1, 10, 3.0), (2, 20, 2.0)]})
     write_run(tmp_path / "b", {"low": [(1, 10, 3.5), (2, 20, 2.5)]})
     runs = find_runs(tmp_path)
-    plot_runs(runs, "loss", tmp_path / "plot.svg")
+    plot_runs(runs, ["loss"], tmp_path / "plot.svg")
     text = (tmp_path / "plot.svg").read_text()
     assert text.count("clip-path") >= 2
     with pytest.raises(ValueError, match=r"no run has logged 'los'; there is .*loss"):
-        plot_runs(runs, "los", tmp_path / "other.svg")
+        plot_runs(runs, ["los"], tmp_path / "other.svg")
+
+
+values = st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=3) | st.lists(st.integers())
+lines = st.fixed_dictionaries(
+    {
+        "stage": st.sampled_from(["low", "high", "other"]),
+        "step": values | st.integers(0, 99),
+        "kind": st.sampled_from(["train", "validation"]),
+    },
+    optional={"loss": values, "samples": values, "seconds": values, "samples_per_s": values},
+)
+
+
+@given(st.lists(lines | values, max_size=8), st.integers(0, 20))
+def test_no_log_is_too_odd_for_a_summary(
+    tmp_path_factory: pytest.TempPathFactory, found: list[Any], cut: int
+) -> None:
+    folder = write_run(tmp_path_factory.mktemp("runs") / "a", {"low": [(1, 10, 3.0)], "high": [(1, 10, 3.0)]})
+    with (folder / "log.jsonl").open("a") as file:
+        file.write("".join(json.dumps(line) + "\n" for line in found)[: -cut or None])
+    run = summarise(folder, "a")
+    assert run.samples >= 0
+    assert math.isfinite(run.seconds)
+    assert run.curves["loss"].values[:2] == (3.0, 3.0)
+    assert all(len(curve.samples) == len(curve.values) for curve in run.curves.values())
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", "{", '{"stages": []}', '{"name": "a", "stages": []}', '{"name": "a", "stages": [{"name": "low"}]}']
+)
+def test_a_configuration_that_is_damaged_is_named(tmp_path: Path, text: str) -> None:
+    folder = write_run(tmp_path / "a", {"low": [(1, 10, 3.0)]})
+    (folder / "config.json").write_text(text)
+    with pytest.raises(ValueError, match=r"config\.json cannot be read \(.+\); is it a run's folder"):
+        summarise(folder, "a")

@@ -18,7 +18,10 @@ from toy_run import toy_recipe
 from toy_task import ToyTaskConfig
 
 import videocrafter
+from videocrafter.training.checkpoint import Checkpoints
+from videocrafter.training.config import RecipeConfig
 from videocrafter.training.run import train
+from videocrafter.training.run_folder import RunFolder
 from videocrafter.training.tracking import TIMING_KEYS, read_log
 
 SCRIPT = Path(__file__).parent / "toy_run.py"
@@ -145,3 +148,75 @@ def test_a_finished_last_stage_is_extended(tmp_path: Path) -> None:
     last = "checkpoints/only-step-00000020"
     assert_same(load_state(tmp_path / "in-two", last), load_state(tmp_path / "at-once", last))
     assert (tmp_path / "in-two/final/net.pt").read_bytes() == (tmp_path / "at-once/final/net.pt").read_bytes()
+
+
+def test_a_run_killed_while_it_wrote_its_configuration_begins(tmp_path: Path) -> None:
+    for name in (".lock", ".tmp-config.json"):
+        (tmp_path / name).touch()
+    assert train(toy_recipe(), tmp_path).finished
+    assert not (tmp_path / ".tmp-config.json").exists()
+
+
+def test_what_a_killed_run_left_beside_its_samples_is_removed(tmp_path: Path) -> None:
+    train(toy_recipe(), tmp_path, stop_after_s=0.0)
+    folder = tmp_path / "samples" / "low-step-00000008"
+    folder.mkdir(parents=True)
+    for name in (".0123456789abcdef.part", ".mine.part"):
+        (folder / name).touch()
+    train(toy_recipe(), tmp_path)
+    assert sorted(path.name for path in folder.iterdir()) == [".mine.part", "sheet.txt"]
+
+
+def train_killed(recipe: RecipeConfig, output: Path) -> int:
+    """Give the same command until the run is finished; how often it was killed."""
+    for kills in range(100):
+        try:
+            assert train(recipe, output, accept_changes=True).finished
+        except KeyboardInterrupt:
+            continue
+        return kills
+    raise AssertionError("the run does not come to its end")
+
+
+def test_a_longer_run_killed_before_its_end_is_published_publishes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish = RunFolder.publish_final
+    train(toy_recipe(), tmp_path)
+    short = (tmp_path / "final/net.pt").read_bytes()
+
+    def killed(self: RunFolder, last_stage: str) -> None:
+        monkeypatch.setattr(RunFolder, "publish_final", publish)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(RunFolder, "publish_final", killed)
+    recipe = toy_recipe()
+    longer = dataclasses.replace(
+        recipe, stages=(recipe.stages[0], dataclasses.replace(recipe.stages[1], num_steps=20))
+    )
+    assert train_killed(longer, tmp_path) == 1
+    assert (tmp_path / "final/net.pt").read_bytes() == (tmp_path / "stages/high/net.pt").read_bytes() != short
+
+
+@pytest.mark.parametrize("moment", ["mark_best", "save"])
+def test_the_best_checkpoint_is_the_same_whenever_a_run_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    recipe = toy_recipe(keep_best="mean", validate_every=2, checkpoint_every=0, keep_checkpoints=1)
+    train(recipe, tmp_path / "whole")
+    done, seen = getattr(Checkpoints, moment), set()
+
+    def killed_after(self: Checkpoints, step: int, *rest: Any) -> Any:
+        answer = done(self, step, *rest)
+        if self.path(step) not in seen:
+            seen.add(self.path(step))
+            raise KeyboardInterrupt
+        return answer
+
+    monkeypatch.setattr(Checkpoints, moment, killed_after)
+    assert train_killed(recipe, tmp_path / "killed") == len(seen) >= 3
+    for stage in ("low", "high"):
+        files = [tmp_path / run / "checkpoints" / f"{stage}-best.json" for run in ("whole", "killed")]
+        assert files[0].read_text() == files[1].read_text()
+    names = [{path.name for path in (tmp_path / run / "checkpoints").iterdir()} for run in ("whole", "killed")]
+    assert names[0] == names[1]

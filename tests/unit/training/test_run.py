@@ -16,6 +16,8 @@ import torch
 from toy_run import toy_recipe
 from toy_task import ToyTask, ToyTaskConfig
 
+from videocrafter.checkpoints.training_record import read_training_record
+from videocrafter.pipelines.versions import versions
 from videocrafter.training.config import GuardConfig, SettingsError
 from videocrafter.training.guard import NonFiniteError
 from videocrafter.training.interruption import StopRequest
@@ -39,6 +41,10 @@ def test_what_a_run_leaves(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert (output / "final/net.pt").read_bytes() == (output / "stages/high/net.pt").read_bytes()
     assert json.loads((output / "config.json").read_text())["name"] == "toy"
+    record = read_training_record(output / "final")
+    assert record is not None
+    assert [(stage.name, stage.steps) for stage in record.stages] == [("low", 24), ("high", 17)]
+    assert record.versions == versions()
     lines = [line for line in read_log(output) if line["kind"] == "train" and line["stage"] == "low"]
     assert [line["step"] for line in lines] == [5, 10, 15, 20, 24]
     assert {"loss", "lr", "grad_norm", "samples_per_s", "jitter"} <= set(lines[0])

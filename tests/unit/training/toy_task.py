@@ -5,6 +5,7 @@ Dropout, buffers, a frozen network, explicit randomness and every global generat
 
 from __future__ import annotations
 
+import errno
 import random
 import time
 from dataclasses import dataclass
@@ -22,20 +23,27 @@ class ToyTaskConfig:
     nan_at_step: int | None = None
     nan_until_step: int | None = None
     bytes_in_pipeline: int = 0
+    disk_is_full: bool = False
 
     def build(self, start: Path | None, seed: int, stage_index: int, device: torch.device) -> ToyTask:
         return ToyTask(self, start, seed, stage_index, device)
 
 
+class ToyNet(nn.Sequential):
+    _no_split_modules = ("Linear",)
+
+    def __init__(self, width: int) -> None:
+        super().__init__(nn.Linear(4, width), nn.BatchNorm1d(width), nn.Dropout(0.5), nn.GELU(), nn.Linear(width, 2))
+
+
 class ToyTask:
+    shardable_modules = ("net",)
+
     def __init__(
         self, config: ToyTaskConfig, start: Path | None, seed: int, stage_index: int, device: torch.device
     ) -> None:
         self.config, self.seed, self.stage_index, self.device = config, seed, stage_index, device
-        width = config.width
-        self.net = nn.Sequential(
-            nn.Linear(4, width), nn.BatchNorm1d(width), nn.Dropout(0.5), nn.GELU(), nn.Linear(width, 2)
-        ).to(device)
+        self.net = ToyNet(config.width).to(device)
         self.frozen = nn.Linear(2, 2).to(device).requires_grad_(False)
         if start is not None:
             self.net.load_state_dict(torch.load(start / "net.pt", weights_only=True))
@@ -74,9 +82,15 @@ class ToyTask:
         return {"mean": float(self.net(inputs).mean())}
 
     def write_samples(self, folder: Path) -> None:
-        (folder / "sheet.txt").write_text(str(self.net[0].weight.sum().item()))
+        self.net(torch.zeros(1, 4, device=self.device))
+        total = self.net.state_dict()["0.weight"].sum()
+        if type(total) is not Tensor:
+            total = total.full_tensor()
+        (folder / "sheet.txt").write_text(str(total.item()))
 
     def save_pipeline(self, folder: Path) -> None:
+        if self.config.disk_is_full:
+            raise OSError(errno.ENOSPC, "No space left on device", str(folder))
         torch.save(self.net.state_dict(), folder / "net.pt")
         if self.config.bytes_in_pipeline:
             (folder / "ballast.bin").write_bytes(b"x" * self.config.bytes_in_pipeline)

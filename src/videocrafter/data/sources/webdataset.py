@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import posixpath
 import tarfile
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import BinaryIO
 
 from videocrafter.data.clip import BrokenClip, Clip, Kind
 from videocrafter.data.errors import BadSampleError, SourceError
@@ -17,8 +20,12 @@ from videocrafter.data.locations import Location, list_files, list_matches, open
 from videocrafter.data.media_clip import CaptionFile, MediaClip
 from videocrafter.data.source import Shard, SourceConfig, check_kind
 
-# Of the first shard that can be read, so many captions are looked at before the source counts as uncaptioned.
+# So many captions are looked at before the source counts as uncaptioned.
 _CAPTIONS_LOOKED_AT = 100
+# Long names and records of times take less than a hundredth of it; no header is worth gigabytes of memory.
+_LARGEST_HEADER = 1 << 20
+# A record is 10 kB by default; tapes have larger ones.
+_LONGEST_END = 1 << 20
 _TEXT_SUFFIX, _JSON_SUFFIX = ".txt", ".json"
 
 
@@ -81,13 +88,24 @@ class TarShards:
     def read_shard(self, index: int) -> Shard:
         """List the samples of one tar file."""
         url = self._urls[index]
-        members, problem = _members(url)
+        listing = _list_members(url)
         samples: dict[str, dict[str, Location]] = {}
-        for member in members:
+        seen: Counter[str] = Counter()
+        for member in listing.members:
             key, suffix = _split(member.member)
+            # A name that comes again belongs to another sample of that name.
+            seen[member.member] += 1
+            key = key if seen[member.member] == 1 else f"{key} ({seen[member.member]})"
             samples.setdefault(key, {})[suffix] = member
-        clips = [clip for key, parts in samples.items() if (clip := self._clip(f"{url}#{key}", parts)) is not None]
-        return Shard(clips=clips, problem=problem)
+        found = [self._clip(f"{url}#{key}", parts) for key, parts in samples.items()]
+        odd = [
+            BrokenClip(
+                key=f"{url}#{name}", reason="unreadable", message=f"{url}#{name} is {what}; it is not followed"
+            )
+            for name, what in listing.odd
+            if name.lower().endswith(SUFFIXES[self.kind])
+        ]
+        return Shard(clips=[*(clip for clip in found if clip is not None), *odd], problem=listing.problem)
 
     def _clip(self, key: str, parts: dict[str, Location]) -> Clip | None:
         media = next((parts[suffix] for suffix in SUFFIXES[self.kind] if suffix in parts), None)
@@ -101,47 +119,103 @@ class TarShards:
 
     def _kind_of_first(self) -> Kind:
         for url in self._urls:
-            if kind := main_kind(member.member for member in _members(url)[0]):
+            if kind := main_kind(member.member for member in _list_members(url).members):
                 return kind
         raise SourceError(f"{self.label}: no shard holds videos or images that can be read; check the files")
 
     def _look_at_captions(self) -> None:
-        for index in range(self.num_shards):
-            clips = self.read_shard(index).clips[:_CAPTIONS_LOOKED_AT]
-            if clips:
+        looked_at = 0
+        for clip in self._first_clips():
+            if _has_caption(clip):
+                return
+            looked_at += 1
+            if looked_at == _CAPTIONS_LOOKED_AT:
                 break
-        else:
+        if not looked_at:
             raise SourceError(f"{self.label}: no shard holds a {self.kind} that can be read; check the files")
-        if not any(_has_caption(clip) for clip in clips):
-            given = f"field {self._caption!r} of the .json members" if self._caption else "the .txt member"
-            raise SourceError(
-                f"{self.label}: {given} is missing or empty for all of the first {len(clips)} samples of "
-                f"{self._urls[index]}; name the field that holds the caption, such as caption=top_caption"
-            )
+        given = f"field {self._caption!r} of the .json members" if self._caption else "the .txt member"
+        raise SourceError(
+            f"{self.label}: {given} is missing or empty for all of the first {looked_at} samples; "
+            "name the field that holds the caption, such as caption=top_caption"
+        )
+
+    def _first_clips(self) -> Iterator[Clip]:
+        for index in range(self.num_shards):
+            yield from self.read_shard(index).clips
 
 
 def _has_caption(clip: Clip) -> bool:
     return isinstance(clip, MediaClip) and isinstance(clip.caption, CaptionFile) and clip.caption.is_there()
 
 
-def _members(url: str) -> tuple[list[Location], str | None]:
-    """Regular files of a tar, in its order, and what is wrong with it. Links and devices are passed over."""
-    found: list[Location] = []
+@dataclass(kw_only=True)
+class _Listing:
+    """What is in a tar, in its order.
+
+    Attributes:
+        members: its regular files.
+        odd: names of links, devices and the like, and what they are.
+        problem: what is wrong with it.
+    """
+
+    members: list[Location] = field(default_factory=list)
+    odd: list[tuple[str, str]] = field(default_factory=list)
+    problem: str | None = None
+
+
+def _list_members(url: str) -> _Listing:
+    """Read the headers of a tar up to its end, or to where it is damaged."""
+    found = _Listing()
     try:
-        with open_url(url) as file, tarfile.open(fileobj=file, mode="r:") as archive:
+        with open_url(url) as file, tarfile.open(fileobj=_Headers(file), mode="r:") as archive:  # type: ignore[call-overload]
+            behind = -1
             while (member := archive.next()) is not None:
-                if member.isreg() and not member.issparse() and min(member.size, member.offset_data) >= 0:
+                if archive.offset <= behind:
+                    raise tarfile.ReadError("a header leads back")
+                behind = archive.offset
+                if what := _oddity(member):
+                    found.odd.append((member.name, what))
+                else:
                     place = Location(url=url, offset=member.offset_data, size=member.size, member=member.name)
-                    found.append(place)
+                    found.members.append(place)
             file.seek(archive.offset)
-            end = file.read(tarfile.BLOCKSIZE)
+            end = file.read(_LONGEST_END + 1)
     except BadSampleError as error:
-        return found, str(error)
+        found.problem = str(error)
+        return found
     except (tarfile.TarError, OSError, EOFError, ValueError, ArithmeticError, LookupError, RecursionError) as error:
-        return found, f"{url} is damaged or cut off ({error})"
-    # The reader takes anything that is no header for the end; a real end is marked by zeros.
-    whole = len(end) == tarfile.BLOCKSIZE and not any(end)
-    return found, None if whole else f"{url} is damaged or cut off; samples before the damage are used"
+        found.problem = f"{url} is damaged or cut off ({error})"
+        return found
+    # The reader takes anything that is no header for the end. A real end is marked by zeros, which fill up the last
+    # record and no more; where a download left a hole, and between archives that were joined, there are zeros too.
+    if not tarfile.BLOCKSIZE <= len(end) <= _LONGEST_END or end.count(0) < len(end):
+        found.problem = f"{url} is damaged or cut off; samples before the damage are used"
+    elif not found.members and not found.odd:
+        found.problem = f"{url} is empty"
+    return found
+
+
+class _Headers:
+    """A tar as its reader sees it, who asks for as much as a header says that the next one is long."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self.tell, self.seek = file, file.tell, file.seek
+
+    def read(self, size: int) -> bytes:
+        if not 0 <= size <= _LARGEST_HEADER:
+            raise tarfile.ReadError(f"a header of {size} bytes")
+        return self._file.read(size)
+
+
+def _oddity(member: tarfile.TarInfo) -> str | None:
+    """What a member is that is no file whose bytes stand behind its header; folders are of no account."""
+    if member.issym() or member.islnk():
+        return "a link"
+    if member.issparse():
+        return "a file with holes"
+    if member.isreg():
+        return None if min(member.size, member.offset_data) >= 0 else "a file of a negative size"
+    return "a folder" if member.isdir() else "no file"
 
 
 def _split(name: str) -> tuple[str, str]:

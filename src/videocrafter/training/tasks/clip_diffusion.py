@@ -8,167 +8,64 @@ to video (§3.2) first learns the mapping, then, with both mappings frozen, the 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from videocrafter.data.loader import VideoLoader
-from videocrafter.data.loader_config import LoaderConfig
+from videocrafter.data.loader import ImageShareError
 from videocrafter.data.sample import VideoBatch
 from videocrafter.diffusion.objective import add_noise, diffusion_loss
 from videocrafter.diffusion.schedule import scale_model_input
-from videocrafter.media.contact_sheet import contact_sheet
-from videocrafter.media.image_file import write_image
-from videocrafter.media.video_file import write_video
-from videocrafter.models.autoencoder import decode_video
 from videocrafter.pipelines.image_to_video import ImageToVideoPipeline
-from videocrafter.pipelines.text_to_video import TextToVideoPipeline
 from videocrafter.training.batch_reader import BatchReader
-from videocrafter.training.clip_encoding import ClipEncoder, ConditionFrame, EncodedClips
+from videocrafter.training.clip_cache.stage_clips import StageClips
+from videocrafter.training.clip_encoding import EncodedClips
+from videocrafter.training.clip_samples import write_clip_samples
 from videocrafter.training.diffusion_step import draw_dropped, draw_timesteps
-from videocrafter.training.fixed_clips import ValidationConfig, fixed_clips
-from videocrafter.training.lora import LoraTraining, add_lora
-from videocrafter.training.phases import Phase, choose_trained
+from videocrafter.training.frozen_networks import WEIGHT_DTYPES, FrozenNetworks, frozen_folders
+from videocrafter.training.lora import add_lora
+from videocrafter.training.phases import choose_trained
 from videocrafter.training.randomness import derive_seed, make_generator
 from videocrafter.training.starting_pipeline import (
-    AnyPipeline,
     frozen_sources,
     load_start,
+    prepared,
     save_trained,
-    with_defaults,
-    with_image_input,
-    with_signal_scale,
+    tower_folder,
+    with_frames_of,
 )
-
-WeightPrecision = Literal["fp32", "bf16"]
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-_LEFT_OUT = "left_out.jsonl"
-
-
-@dataclass(frozen=True, kw_only=True)
-class SampleConfig:
-    """Videos that the pipeline makes during training, always of the same prompts and seeds.
-
-    Attributes:
-        prompts: empty takes the captions of the first validation clips.
-        count: videos without prompts of one's own.
-        num_inference_steps, guidance_scale: None takes what the start recommends.
-    """
-
-    prompts: tuple[str, ...] = ()
-    count: int = 2
-    num_inference_steps: int | None = 25
-    guidance_scale: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClipDiffusionTaskConfig:
-    """How the video network is trained on clips.
-
-    Attributes:
-        data: sources, batches, and how samples are cut out: resolution, frames, fps.
-        phase: what learns; see `phases`. With `lora` only the LoRA learns, and "text_to_video" is right.
-        lora: train a LoRA beside the frozen network.
-        text_dropout, image_dropout, both_dropout: share of samples without caption, image, or either.
-        condition_frame: which frame of a clip is its image.
-        image_tower: for the first image phase: a folder with CLIP's image tower. A start with an image branch
-            brings its own.
-        image_queries: tokens that an image becomes, in a new projector.
-        timestep_power: timesteps are uniform numbers to this power; 1 is the paper's.
-        offset_noise: this times a normal number is added to the noise of each channel of each clip, which lets a
-            model learn very dark and very bright videos; 0 is the paper's.
-        signal_scale: b of a schedule that scales the clean latents down to it; None keeps the start's.
-        gradient_checkpointing: recompute each layer in the backward pass: a third more time, a fraction of the
-            memory.
-        frozen_weights: precision in which the frozen networks are kept and run.
-        base_weights: precision in which the video network is kept beside a LoRA. Without one it is fp32.
-        encoded_frames: frames in the autoencoder at once.
-        validation, samples: what is measured and shown meanwhile.
-    """
-
-    data: LoaderConfig = field(default_factory=LoaderConfig)
-    phase: Phase = "text_to_video"
-    lora: LoraTraining | None = None
-    text_dropout: float = 0.1
-    image_dropout: float = 0.0
-    both_dropout: float = 0.0
-    condition_frame: ConditionFrame = "random"
-    image_tower: str | None = None
-    image_queries: int = 16
-    timestep_power: float = 1.0
-    offset_noise: float = 0.0
-    signal_scale: float | None = None
-    gradient_checkpointing: bool = True
-    frozen_weights: WeightPrecision = "bf16"
-    base_weights: WeightPrecision = "bf16"
-    encoded_frames: int = 8
-    validation: ValidationConfig = field(default_factory=ValidationConfig)
-    samples: SampleConfig = field(default_factory=SampleConfig)
-
-    def __post_init__(self) -> None:
-        if self.phase == "image_alignment":
-            raise ValueError("phase 'image_alignment' is the miniature's; use 'image_mapping' or 'image_to_video'")
-        if self.timestep_power <= 0:
-            raise ValueError(f"timestep_power is {self.timestep_power}; it must be above 0")
-        shares = (self.text_dropout, self.image_dropout, self.both_dropout)
-        if min(shares) < 0 or sum(shares) > 1:
-            raise ValueError(
-                f"text_dropout, image_dropout and both_dropout are {shares}; expected shares that add up to 1 or less"
-            )
-        if self.offset_noise < 0:
-            raise ValueError(f"offset_noise is {self.offset_noise}; it must be 0 or more")
-        if self.lora is not None and self.phase != "text_to_video":
-            raise ValueError(
-                f"phase is {self.phase!r} beside a LoRA, which learns alone; leave it at 'text_to_video'"
-            )
-
-    def build(self, start: Path | None, seed: int, stage_index: int, device: torch.device) -> ClipDiffusionTask:
-        """Make the task; `start` is the pipeline folder to begin with."""
-        if start is None:
-            raise ValueError(
-                "it starts from a pipeline, and none was named; give --init FOLDER: from Stable Diffusion 2.1 "
-                "(videocrafter init), a checkpoint of your own, or a model's name (videocrafter models)"
-            )
-        if not self.data.sources:
-            raise ValueError(
-                "task.data.sources is empty; name your clips with --data, such as --data folder:/path/to/clips "
-                "(formats: docs/data.md)"
-            )
-        return ClipDiffusionTask(self, start, seed, stage_index, device)
+from videocrafter.training.tasks.clip_diffusion_config import ClipDiffusionTaskConfig
 
 
 class ClipDiffusionTask:
     """Trains the `VideoUNet` of a pipeline on clips (see `training/task.py` for what each method promises)."""
 
+    shardable_modules = ("unet",)
+
     def __init__(
         self, config: ClipDiffusionTaskConfig, start: Path, seed: int, stage_index: int, device: torch.device
     ) -> None:
-        self.config, self.seed, self.stage_index, self.device = config, seed, stage_index, device
-        self.pipeline = self._starting_pipeline(start)
-        pipeline = self.pipeline
+        self.seed, self.stage_index, self.device = seed, stage_index, device
+        tower = None if config.image_tower is None else tower_folder(config.image_tower)
+        parts, stay = frozen_folders(start, config.phase, tower), config.cache.folder is None
+        self._frozen = FrozenNetworks(parts, device, config.frozen_weights, stay=stay)
+        pipeline = load_start(start, self._frozen.networks)
+        self.config = config = with_frames_of(pipeline.generation_defaults, config)
+        self.pipeline = pipeline = prepared(pipeline, config, self._frozen.networks.get("image_encoder"))
+        self._frozen.belong_to(pipeline)
         self.unet = pipeline.unet
         self.uses_image = isinstance(pipeline, ImageToVideoPipeline)
         self.projector: nn.Module | None = pipeline.image_projector if self.uses_image else None
-        tower = None if config.image_tower is None else Path(config.image_tower)
         self._frozen_sources = frozen_sources(start, pipeline, tower)
         self._check_sizes()
-        self.encoder = ClipEncoder(
-            pipeline.vae,
-            pipeline.tokenizer,
-            pipeline.text_encoder,
-            pipeline.image_encoder if self.uses_image else None,
-            condition_frame=config.condition_frame,
-            chunk=config.encoded_frames,
-        )
-        for network in self.encoder.networks().values():
-            network.to(device, _DTYPES[config.frozen_weights])
+        self._clips = StageClips(config, parts, self._frozen, pipeline.tokenizer, device)
+        self.encoder = self._clips.encoder
         self._prepare_trained()
-        scheduler = pipeline.scheduler
-        self.alphas_cumprod = scheduler.alphas_cumprod.double().to(device)
-        self.prediction_type = scheduler.config.prediction_type
+        self.alphas_cumprod = pipeline.scheduler.alphas_cumprod.float().to(device)
+        self.prediction_type = pipeline.scheduler.config.prediction_type
         self.input_scale = pipeline.input_scale()
         self._reader: BatchReader | None = None
         self._validation: list[EncodedClips] | None = None
@@ -191,10 +88,18 @@ class ClipDiffusionTask:
         data = self.config.data
         rules = data.bad_samples
         if rules.report is None:
-            rules = replace(rules, report=str(report_folder / _LEFT_OUT))
+            rules = replace(rules, report=str(report_folder / "left_out.jsonl"))
         data = replace(data, seed=derive_seed(self.seed, self.stage_index, data.seed) % 2**32, bad_samples=rules)
-        loader = VideoLoader(data, rank=rank, world_size=world_size)
+        try:
+            loader = self._clips.loader(data, rank, world_size)
+        except ImageShareError as error:
+            fitting = "none" if error.fitting is None else error.fitting
+            raise ValueError(f"{error} (--set 'stages.*.task.data.image_share={fitting}')") from error
+        if self._learns_in_clips_only and any(source.kind == "image" for source in loader.sources):
+            raise ValueError("only temporal layers learn, which do not run on images; leave sources of images out")
         self._reader = BatchReader(loader, rank=rank, world_size=world_size)
+        if self.config.validation.sources and rank == 0:
+            self._validation_clips()  # so that what is wrong with them does not end the run at its first validation
 
     def data_state(self) -> dict[str, Any]:
         """Where the data go on."""
@@ -208,6 +113,7 @@ class ClipDiffusionTask:
         """Stop the workers."""
         if self._reader is not None:
             self._reader.close()
+        self._clips.close()
 
     def batch(self, step: int, micro_step: int = 0) -> VideoBatch:
         """The next batch of clips or of images."""
@@ -257,10 +163,13 @@ class ClipDiffusionTask:
         fps_B: Tensor,
         image_BQD: Tensor | None,
     ) -> Tensor:
-        alphas_B = self.alphas_cumprod[timestep_B].to(latents.dtype)
+        alphas_B = self.alphas_cumprod[timestep_B]
         noisy = add_noise(latents, noise, alphas_B)
         if self.input_scale is not None:
             noisy = scale_model_input(noisy, timestep_B, self.input_scale)
+        if self.config.phase == "temporal_only":
+            # On CPUs torch (2.13) crashes where a group norm learns and its input needs no gradient.
+            noisy.requires_grad_()
         dtype = self.unet.dtype
         prediction = self.unet(
             noisy.to(dtype),
@@ -296,29 +205,11 @@ class ClipDiffusionTask:
         means = {f"loss_t{level:03d}": sum(found) / len(found) for level, found in losses.items()}
         return {"loss": sum(means.values()) / len(means), **means}
 
-    @torch.no_grad()
     def write_samples(self, folder: Path) -> None:
         """Write videos of fixed prompts and a sheet of them."""
-        samples, sampling = self.config.samples, self.config.data.cutting
-        clips = self._validation_clips()[: max(1, len(samples.prompts) or samples.count)]
-        prompts = list(samples.prompts) or [clip.captions[0] for clip in clips]
-        settings: dict[str, Any] = {
-            "num_frames": max(sampling.sampling.lengths),
-            "height": sampling.height,
-            "width": sampling.width,
-            "num_inference_steps": samples.num_inference_steps,
-            "guidance_scale": samples.guidance_scale,
-            "seeds": list(range(len(prompts))),
-        }
-        if isinstance(self.pipeline, ImageToVideoPipeline):
-            pictures = [self._picture(clips[index % len(clips)]) for index in range(len(prompts))]
-            frames = self.pipeline(pictures, prompts, **settings).frames
-        else:
-            frames = self.pipeline(prompts, **settings).frames
-        fps = self.pipeline.generation_defaults.fps
-        for index, video in enumerate(frames):
-            write_video(folder / f"sample-{index:02d}.mp4", video, playback_fps=fps, overwrite=True)
-        write_image(folder / "samples.png", contact_sheet(list(frames), prompts), overwrite=True)
+        clips = self._validation_clips()
+        with self._frozen.at_hand():
+            write_clip_samples(self.pipeline, clips, folder, self.config.samples, self.config.data.cutting)
 
     def save_pipeline(self, folder: Path) -> None:
         """Write the finished pipeline's folder; of a LoRA, the LoRA alone."""
@@ -330,37 +221,21 @@ class ClipDiffusionTask:
     # Making it
 
     @property
+    def _learns_in_clips_only(self) -> bool:
+        lora = self.config.lora
+        is_temporal = self.config.phase == "temporal_only" or (lora is not None and lora.layers == "temporal")
+        return is_temporal and not self.unet.config["temporal_layers_on_images"]
+
+    @property
     def _open_reader(self) -> BatchReader:
         if self._reader is None:
             raise RuntimeError("the data are not open; call open_data first")
         return self._reader
 
-    def _starting_pipeline(self, start: Path) -> AnyPipeline:
-        config = self.config
-        is_base = config.lora is not None
-        pipeline = load_start(start, _DTYPES[config.base_weights] if is_base else torch.float32)
-        if config.phase in ("image_mapping", "image_to_video") and isinstance(pipeline, TextToVideoPipeline):
-            if config.image_tower is None:
-                raise ValueError(
-                    f"phase is {config.phase!r}, but the start takes no image; give task.image_tower, a folder with "
-                    "CLIP's image tower, or start from an image-to-video model"
-                )
-            pipeline = with_image_input(pipeline, Path(config.image_tower), config.image_queries)
-        if config.signal_scale is not None and config.signal_scale != pipeline.config["signal_scale"]:
-            with_signal_scale(pipeline, config.signal_scale)
-        sampling, cutting = config.data.cutting.sampling, config.data.cutting
-        with_defaults(
-            pipeline,
-            num_frames=max(sampling.lengths),
-            height=cutting.height,
-            width=cutting.width,
-            **({} if sampling.fps_range is None else {"fps_range": sampling.fps_range}),
-        )
-        return pipeline
-
     def _prepare_trained(self) -> None:
         config = self.config
-        self.unet.to(self.device, memory_format=torch.channels_last)
+        dtype = torch.float32 if config.lora is None else WEIGHT_DTYPES[config.base_weights]
+        self.unet.to(device=self.device, dtype=dtype, memory_format=torch.channels_last)
         if self.projector is not None:
             self.projector.to(self.device)
         if config.lora is not None:
@@ -384,11 +259,5 @@ class ClipDiffusionTask:
 
     def _validation_clips(self) -> list[EncodedClips]:
         if self._validation is None:
-            self._validation = fixed_clips(self.config.data, self.config.validation, self.encoder)
+            self._validation = self._clips.fixed()
         return self._validation
-
-    def _picture(self, clips: EncodedClips) -> Any:
-        """The first frame of a clip, as a person would give it."""
-        first = clips.latents.mean[:, :, :1].to(self.encoder.vae.dtype)
-        pixels_CHW = decode_video(self.encoder.vae, first)[0, 0].float().clamp(-1, 1)
-        return pixels_CHW.cpu()

@@ -107,6 +107,8 @@ class VideoDiffusionTaskConfig:
 class VideoDiffusionTask:
     """Trains a `VideoUNet` in latent space (see `training/task.py` for what each method promises)."""
 
+    shardable_modules = ("unet",)
+
     def __init__(
         self,
         config: VideoDiffusionTaskConfig,
@@ -282,10 +284,9 @@ class VideoDiffusionTask:
         image_BQD: Tensor | None,
     ) -> Tensor:
         alphas_B = self.alphas_cumprod[timestep_B]
-        noisy = add_noise(latents, noise, alphas_B)
         with torch.no_grad():
             text_BLD = encode_text(self.tokenizer, self.text_encoder, captions)
-        prediction = self.unet(noisy, timestep_B, text_BLD, fps_B, image_BQD)
+        prediction = self.unet(add_noise(latents, noise, alphas_B), timestep_B, text_BLD, fps_B, image_BQD)
         return diffusion_loss(prediction.float(), latents, noise, alphas_B, self.config.noise.prediction_type)
 
     def _drop_conditions(self, batch: LatentClips, generator: torch.Generator) -> tuple[list[str], Tensor]:
@@ -340,7 +341,7 @@ class VideoDiffusionTask:
         )
 
     def _pipeline(self) -> TextToVideoPipeline | ImageToVideoPipeline:
-        world, config = self.config.world, self.config
+        config, world = self.config, self.config.world
         defaults = GenerationDefaults(
             num_frames=world.num_frames,
             height=world.height,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -52,6 +53,18 @@ def test_images_with_captions(tmp_path: Path) -> None:
     source = PairedFolderConfig(path=str(tmp_path), caption_suffix=".caption").open()
     assert source.kind == "image"
     assert captions(source) == {"a.jpg": "one", "b.PNG": ""}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are text")
+def test_names_that_are_no_utf8_are_read(tmp_path: Path) -> None:
+    picture, video = tmp_path / "a.png", encode_video(tmp_path / "a.mp4")
+    Image.new("RGB", (8, 8)).save(picture)
+    for kind, whole in (("image", picture), ("video", video)):
+        folder = tmp_path / kind
+        folder.mkdir()
+        for name, content in ((f"\udcff{whole.suffix}", whole.read_bytes()), ("\udcff.txt", b"one")):
+            (folder / name).write_bytes(content)
+        assert captions(PairedFolderConfig(path=str(folder)).open()) == {f"\udcff{whole.suffix}": "one"}
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from tests.unit.data.odd_sources import header
 from tests.unit.media.odd_videos import encode_video
 from videocrafter.data.clip import BrokenClip, DecodingLimits
 from videocrafter.data.errors import BadSampleError, SourceError
+from videocrafter.data.media_clip import MediaClip
 from videocrafter.data.source import ClipSource
 from videocrafter.data.sources.webdataset import WebDatasetConfig
 
@@ -106,7 +108,7 @@ def test_remote_shards(tmp_path: Path) -> None:
     assert clips_of(source) == {"000000000": ("alt text", 0), "000000001": ("alt text", 1)}
 
 
-def test_nothing_leaves_an_archive_and_links_lead_nowhere(tmp_path: Path) -> None:
+def test_nothing_leaves_an_archive_and_links_are_named_but_not_followed(tmp_path: Path) -> None:
     secret = tmp_path / "secret.txt"
     secret.write_text("secret")
     link, hard, device, fifo = (tarfile.TarInfo(f"000000001.{suffix}") for suffix in ("jpg", "png", "webp", "txt"))
@@ -130,9 +132,17 @@ def test_nothing_leaves_an_archive_and_links_lead_nowhere(tmp_path: Path) -> Non
     before = sorted(tmp_path.rglob("*"))
     source = WebDatasetConfig(path=str(folder)).open()
     found = clips_of(source)
-    assert found == {"../../escaped": ("outside", 7), "/absolute": ("absolute", 8), "000000005": ("alt text", 5)}
+    assert found == {
+        "../../escaped": ("outside", 7),
+        "/absolute": ("absolute", 8),
+        "000000005": ("alt text", 5),
+        "000000001.jpg": ("unreadable", -1),
+        "000000001.png": ("unreadable", -1),
+        "000000001.webp": ("unreadable", -1),
+    }
     assert sorted(tmp_path.rglob("*")) == before
-    assert all(clip.media.url == str(folder / "a.tar") for clip in source.read_shard(0).clips)  # type: ignore[union-attr]
+    whole = [clip for clip in source.read_shard(0).clips if isinstance(clip, MediaClip)]
+    assert [clip.media.url for clip in whole] == [str(folder / "a.tar")] * 3
 
 
 @pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT])
@@ -165,6 +175,57 @@ def test_damage_within_a_shard_is_told(tmp_path: Path) -> None:
     source = WebDatasetConfig(path=str(tmp_path)).open()
     assert list(clips_of(source)) == ["000000000", "000000001"]
     assert "damaged or cut off" in str(source.read_shard(0).problem)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        header("b.jpg", -512),  # leads back to itself, for ever
+        header("b.jpg", -1024),
+        header("b.jpg", 1 << 80),
+        *(
+            header("b.jpg", size, kind)
+            for size in (-512, 1 << 33, 1 << 50, 1 << 80)
+            for kind in (b"x", b"g", b"L", b"K")
+        ),
+    ],
+)
+def test_a_header_of_any_size_costs_no_time_and_no_memory(tmp_path: Path, damage: bytes) -> None:
+    start = tar_bytes([("a.jpg", jpeg(1)), ("a.txt", b"one")]).rstrip(b"\0")
+    start += bytes(-len(start) % 512)
+    (tmp_path / "a.tar").write_bytes(start + damage + bytes(1024))
+    shard = WebDatasetConfig(path=str(tmp_path)).open().read_shard(0)
+    assert [clip.key.rpartition("#")[2] for clip in shard.clips][:1] == ["a"]
+    assert "a.tar is damaged or cut off" in str(shard.problem)
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (bytes(10240), "is empty"),
+        (tar_bytes(image_members(1)) + tar_bytes(image_members(1)), "damaged or cut off"),  # joined
+        (tar_bytes(image_members(1)) + bytes(1 << 21), "damaged or cut off"),  # a hole up to the end
+    ],
+)
+def test_zeros_where_samples_should_be_are_told(tmp_path: Path, content: bytes, problem: str) -> None:
+    (tmp_path / "0.tar").write_bytes(tar_bytes(image_members(1)))
+    (tmp_path / "1.tar").write_bytes(content)
+    source = WebDatasetConfig(path=str(tmp_path)).open()
+    assert source.read_shard(0).problem is None
+    assert problem in str(source.read_shard(1).problem)
+
+
+def test_a_name_that_comes_again_is_another_sample(tmp_path: Path) -> None:
+    members = [("a.jpg", jpeg(1)), ("a.txt", b"one"), ("a.jpg", jpeg(2)), ("a.txt", b"two"), ("a.jpg", jpeg(3))]
+    (tmp_path / "a.tar").write_bytes(tar_bytes(members))
+    found = clips_of(WebDatasetConfig(path=str(tmp_path)).open())
+    assert found == {"a": ("one", 1), "a (2)": ("two", 2), "a (3)": ("no_caption", -1)}
+
+
+def test_captions_are_looked_for_beyond_the_first_shard(tmp_path: Path) -> None:
+    (tmp_path / "0.tar").write_bytes(tar_bytes([("1.jpg", jpeg(1))]))
+    (tmp_path / "1.tar").write_bytes(tar_bytes(image_members(1)))
+    assert WebDatasetConfig(path=str(tmp_path)).open().num_shards == 2
 
 
 @given(position=st.floats(0, 1), value=st.integers(0, 255), cut=st.floats(0.1, 1))

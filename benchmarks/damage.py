@@ -1,0 +1,277 @@
+"""Hundreds of damaged and odd files through the real loader: no crash, no hang, and each is delivered or named.
+
+    python -m benchmarks.damage
+    python -m benchmarks.damage --files 3000 --seed 7
+
+Videos, images and archives: whole ones of every kind, odd ones (variable rate, turned, 10 bits, names of odd
+characters …), damaged ones (truncated, flipped bits, holes, lying headers …), and what only calls itself one. They
+are put into folders, manifests and tar shards beside good ones. The loader goes through all of it once, with workers
+and a time limit, in a process of its own; the limits on bad samples are off. Exit status 1 if a process crashed or
+hung, if a file is neither delivered nor named in the report, or if the wrong one of the two happened to a file of
+which it is known beforehand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.report import Report, add_output_arguments, machine, positive, publish
+
+if TYPE_CHECKING:
+    from tests.unit.data.odd_sources import Expected
+
+ROOT = Path(__file__).parents[1]
+FATES = ("delivered", "named", "behind damage", "neither")
+"""What may become of a file; the last must not."""
+
+_ARRIVED, _NAMED, _STATS, _SOURCES = "arrived.jsonl", "named.jsonl", "stats.json", "sources.json"
+# A sample may take its time limit in each of several attempts before it is given up.
+_TIME_LIMITS_OF_SILENCE = 4
+_SECONDS_TO_START = 300.0
+
+
+def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="benchmarks.damage", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--files", type=positive, default=500, help="at least so many files and archives (%(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="decides the damage (%(default)s)")
+    parser.add_argument("--workers", type=positive, default=2, help="decoding processes (%(default)s)")
+    parser.add_argument("--time-limit", type=float, default=20.0, help="seconds for a sample (%(default)s)")
+    parser.add_argument("--folder", type=Path, help="where the files go, and stay; default: a temporary folder")
+    parser.add_argument("--smoke", action="store_true", help="few files: little more than one of each kind")
+    parser.add_argument("--load", type=Path, help=argparse.SUPPRESS)
+    add_output_arguments(parser)
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    given = arguments(argv)
+    if given.load is not None:
+        load(given)
+        return
+    where = machine()
+    if given.smoke:
+        given.files = 1
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = given.folder or Path(temporary)
+        if given.folder is not None and folder.exists() and any(folder.iterdir()):
+            sys.exit(f"benchmarks.damage: error: --folder {folder} is not empty; name another one")
+        from tests.unit.data.odd_sources import make_sources
+
+        print("making the files", file=sys.stderr)
+        sources = make_sources(folder / "files", given.files, given.seed)
+        (folder / _SOURCES).write_text(json.dumps(sources.lines))
+        print("loading them", file=sys.stderr)
+        started = time.monotonic()
+        trouble = watch(folder, given)
+        outcome = judge(sources.expected, folder, trouble)
+        report = _report(given, outcome, where, time.monotonic() - started)
+    publish(report, given)
+    if not outcome.is_good:
+        sys.exit(1)
+
+
+@dataclass(kw_only=True)
+class Outcome:
+    """What became of everything.
+
+    Attributes:
+        rows: by what is odd: the number of files, and of each of FATES.
+        reasons: of what was left out.
+        lines: how many lines the report of bad samples has.
+        wrong: files of which it was known beforehand what has to become of them, and it did not.
+        neither: files that are not accounted for.
+        trouble: what happened to the loader's process, if anything.
+    """
+
+    rows: dict[str, Counter[str]] = field(default_factory=dict)
+    reasons: Counter[str] = field(default_factory=Counter)
+    lines: int = 0
+    samples: int = 0
+    largest_mb: float = 0.0
+    wrong: list[str] = field(default_factory=list)
+    neither: list[str] = field(default_factory=list)
+    crashes: int = 0
+    hangs: int = 0
+    trouble: list[str] = field(default_factory=list)
+
+    @property
+    def is_good(self) -> bool:
+        return not (self.crashes or self.hangs or self.wrong or self.neither or self.trouble)
+
+
+def load(given: argparse.Namespace) -> None:
+    """Go once through the sources, and write down what arrives as it comes."""
+    import resource
+
+    from videocrafter.data.bad_samples import BadSampleRules
+    from videocrafter.data.clip import DecodingLimits
+    from videocrafter.data.clip_sampling import ClipSampling
+    from videocrafter.data.cutting import CuttingConfig
+    from videocrafter.data.loader import VideoLoader
+    from videocrafter.data.loader_config import LoaderConfig
+
+    folder = given.load
+    config = LoaderConfig(
+        sources=tuple(json.loads((folder / _SOURCES).read_text())),
+        image_share=0.5,
+        cutting=CuttingConfig(
+            sampling=ClipSampling(lengths=(4,), fps_range=(4.0, 8.0)),
+            height=32,
+            width=32,
+            limits=DecodingLimits(time_limit_s=given.time_limit, max_pixels=1_000_000),
+        ),
+        epochs=1,
+        num_workers=given.workers,
+        bad_samples=BadSampleRules(
+            max_bad_share=1.0, max_left_out_share=1.0, window=10**9, report=str(folder / _NAMED)
+        ),
+    )
+    samples = 0
+    with VideoLoader(config) as loader, (folder / _ARRIVED).open("w", encoding="utf-8") as arrived:
+        for batch in loader:
+            samples += len(batch)
+            whole = bool(batch.pixels.isfinite().all() and batch.pixels.abs().max() <= 1 and batch.fps.min() > 0)
+            arrived.write(json.dumps({"keys": batch.keys, "whole": whole}) + "\n")
+            arrived.flush()
+        reasons = loader.stats().left_out
+    # Linux counts in kilobytes. The workers have ended, so they are counted.
+    largest = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    (folder / _STATS).write_text(json.dumps({"samples": samples, "reasons": reasons, "largest_mb": largest / 1000}))
+
+
+def watch(folder: Path, given: argparse.Namespace) -> list[str]:
+    """Load in a process of its own, and end it when nothing has come of it for long; what happened to it."""
+    options = ["--load", str(folder), "--workers", str(given.workers), "--time-limit", str(given.time_limit)]
+    with (folder / "printed.txt").open("w") as printed:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.damage", *options], cwd=ROOT, stdout=printed, stderr=printed
+        )
+    patience = _SECONDS_TO_START + _TIME_LIMITS_OF_SILENCE * given.time_limit
+    sizes, since = _sizes(folder), time.monotonic()
+    try:
+        while process.poll() is None:
+            time.sleep(0.2)
+            if (now := _sizes(folder)) != sizes:
+                sizes, since = now, time.monotonic()
+                patience = _TIME_LIMITS_OF_SILENCE * given.time_limit
+            elif time.monotonic() - since > patience:
+                return [f"HANGS: nothing came for {patience:g} s"]
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+    if process.returncode:
+        said = (folder / "printed.txt").read_text(errors="replace").strip().splitlines()[-1:]
+        return [f"CRASHED with status {process.returncode}: {' '.join(said)}"]
+    return []
+
+
+def _sizes(folder: Path) -> list[int]:
+    return [path.stat().st_size if path.exists() else 0 for path in (folder / _ARRIVED, folder / _NAMED)]
+
+
+def judge(expected: Sequence[Expected], folder: Path, trouble: Sequence[str]) -> Outcome:
+    """Compare what arrived and what was named with what had to."""
+    outcome = Outcome(trouble=list(trouble))
+    batches, named = _lines(folder / _ARRIVED), _lines(folder / _NAMED)
+    arrived = {key for batch in batches for key in batch["keys"]}
+    outcome.wrong += [f"{key}: no pixels" for batch in batches if not batch["whole"] for key in batch["keys"]]
+    left_out = {(line["source"], line["key"]) for line in named}
+    archives = " ".join(line["message"] for line in named if line["reason"] == "damaged_archive") + " "
+    for one in expected:
+        became = _became(one, expected, arrived, left_out, archives)
+        row = outcome.rows.setdefault(one.what, Counter())
+        row.update({"files": 1, became: 1})
+        name = f"{one.what}: {one.key or one.archive}"
+        if became == "neither":
+            outcome.neither.append(name)
+        elif (one.fate == "whole" and became != "delivered") or (one.fate == "bad" and became != "named"):
+            outcome.wrong.append(f"{name} should be {one.fate}, was {became}")
+    stats = json.loads((folder / _STATS).read_text()) if (folder / _STATS).exists() else {}
+    outcome.reasons = Counter(stats.get("reasons", {}))
+    outcome.samples, outcome.largest_mb = stats.get("samples", 0), stats.get("largest_mb", 0.0)
+    outcome.lines = len(named)
+    outcome.crashes = outcome.reasons["crashed"] + sum(text.startswith("CRASHED") for text in trouble)
+    outcome.hangs = outcome.reasons["too_slow"] + sum(text.startswith("HANGS") for text in trouble)
+    outcome.wrong += [f"{line['key']}: {line['message']}" for line in named if line["reason"] == "unexpected"]
+    return outcome
+
+
+def _became(
+    one: Expected, expected: Sequence[Expected], arrived: set[str], left_out: set[tuple[str, str]], archives: str
+) -> str:
+    """What became of a sample or an archive: one of FATES.
+
+    Args:
+        archives: what the report says of damaged archives.
+    """
+    # The message names the archive, as a path that no other begins with.
+    archive_is_named = bool(one.archive) and f"{one.archive} " in archives
+    if not one.is_archive:
+        if f"{one.source}/{one.key}" in arrived:
+            return "delivered"
+        if (one.source, one.key) in left_out:
+            return "named"
+        return "behind damage" if archive_is_named else "neither"
+    if archive_is_named:
+        return "named"
+    inside = [other for other in expected if other.archive == one.archive and not other.is_archive]
+    accounted = all(f"{it.source}/{it.key}" in arrived or (it.source, it.key) in left_out for it in inside)
+    return "delivered" if accounted else "neither"
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def _report(given: argparse.Namespace, outcome: Outcome, where: dict[str, object], seconds: float) -> Report:
+    total: Counter[str] = sum(outcome.rows.values(), Counter())
+    counts = ("files", *FATES)
+    rows = [(what, *(row[count] for count in counts)) for what, row in sorted(outcome.rows.items())]
+    rows.append(("all", *(total[count] for count in counts)))
+    reasons = ", ".join(f"{reason} {count}" for reason, count in outcome.reasons.most_common())
+    notes = [
+        f"crashes: {outcome.crashes}; hangs: {outcome.hangs}; neither delivered nor named: {len(outcome.neither)}; "
+        f"the wrong one of the two: {len(outcome.wrong)}",
+        f"{outcome.samples} samples delivered; left out: {reasons}; the report names {outcome.lines}",
+        "an archive is counted beside its samples: delivered if all of it is read, else named; samples behind its "
+        "damage cannot be known",
+        f"the largest process took {outcome.largest_mb:.0f} MB",
+    ]
+    notes += [f"TROUBLE: {text}" for text in outcome.trouble]
+    for word, texts in (("NEITHER", outcome.neither), ("WRONG", outcome.wrong)):
+        notes += [f"{word}: {text[:300]!r}" for text in texts[:20]]
+    return Report(
+        name="damage",
+        title="Damaged and odd files",
+        machine=where,
+        settings={
+            "workers": given.workers,
+            "time limit": f"{given.time_limit:g} s",
+            "seed": given.seed,
+            "seconds": seconds,
+        },
+        columns=("what", "files", *FATES),
+        rows=rows,
+        notes=notes,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,465 @@
+"""A training killed with SIGKILL again and again, against one that was left alone: are they equal to the last bit?
+
+    python -m benchmarks.kills
+    python -m benchmarks.kills --kills 200 --seed 1
+
+Trains `videocrafter train smoke`, stretched to more and shorter steps. Once undisturbed; then the same command is
+started, killed at a random moment and started again, until so many kills have happened and the run is finished. A
+run that is finished before is compared and another one is begun. The moments cover the whole life of the process.
+What is rare, publishing a stage and the change to the next, is waited for by every sixth kill. Exit status 1 if
+anything differs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.report import Report, add_output_arguments, machine, positive, publish
+
+PHASES = ("start-up", "stepping", "validation and samples", "saving", "change of stage", "publishing", "the end")
+"""Where a kill can hit; "the end" is what the process does after everything was published."""
+
+_RECIPE = "smoke"
+# What matters is how often everything happens. So steps are short, and the intervals of what happens between them
+# share no multiple, so that all orders occur.
+_SETTINGS = (
+    "stages.*.precision=fp32",
+    "stages.*.task.world.height=32",
+    "stages.*.task.world.width=32",
+    "stages.*.task.batch_size=4",
+    "stages.*.task.image_batch_size=8",
+    "stages.*.task.num_clips=16",
+    "stages.*.task.num_images=16",
+    "stages.*.task.sampling_steps=1",
+    "stages.*.log_every=1",
+    "stages.*.checkpoint_every=2",
+    "stages.*.validate_every=11",
+    "stages.*.sample_every=7",
+    "stages.*.checkpoint_seconds=0",
+    "stages.*.keep_best=loss",
+)
+_BEGUN, _PUBLISHED = ("from the beginning,", "going on from"), "Stage {} is finished"
+# What the killed runs should have done by the last kill, as a share of the undisturbed one: there is little to kill
+# in a run that is finished, and what is left then is trained without being killed.
+_SHARE_UNDER_FIRE = 0.8
+_PATIENCE_S = 3600.0
+# Every so many-th kill comes within a second from when a stage begins to be published.
+_AT_ENDS_EVERY = 6
+_SECONDS_OF_END = 1.0
+
+
+def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="benchmarks.kills", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--kills", type=positive, default=50, help="(%(default)s)")
+    parser.add_argument("--steps", type=positive, default=48, help="optimizer steps of each stage (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments of the kills (%(default)s)")
+    parser.add_argument("--folder", type=Path, help="where the runs go, and stay; default: a temporary folder")
+    parser.add_argument("--smoke", action="store_true", help="two kills of a shorter run")
+    add_output_arguments(parser)
+    return parser.parse_args(argv)
+
+
+@dataclass(kw_only=True)
+class Tally:
+    """What happened to the killed runs.
+
+    Attributes:
+        phases: what each kill hit.
+        redone: steps that were logged and then trained again, because no checkpoint held them.
+        differences: what is not as in the undisturbed run.
+    """
+
+    phases: Counter[str] = field(default_factory=Counter)
+    starts: int = 0
+    runs: int = 0
+    redone: int = 0
+    differences: list[str] = field(default_factory=list)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    given = arguments(argv)
+    where = machine()
+    if given.smoke:
+        given.kills, given.steps = 2, 4
+    started = time.monotonic()
+    with _work_folder(given.folder) as folder:
+        whole = Training(folder / "run", given.steps)
+        start_up_s, work_s = train_undisturbed(whole)
+        whole.move("undisturbed")
+        tally = train_under_fire(folder, whole, given, start_up_s, longest_work(given.kills, start_up_s, work_s))
+        if tally.differences:
+            kept = given.folder or Path(tempfile.mkdtemp(prefix="kills-"))
+            print(f"the runs are kept in {kept}", file=sys.stderr)
+            if given.folder is None:
+                shutil.copytree(folder, kept, dirs_exist_ok=True)
+    publish(_report(given, tally, where, whole, time.monotonic() - started), given)
+    if tally.differences:
+        sys.exit(1)
+
+
+def _report(
+    given: argparse.Namespace, tally: Tally, where: dict[str, object], whole: Training, seconds: float
+) -> Report:
+    rows: list[tuple[object, ...]] = [("kills", tally.phases.total())]
+    rows += [(f"… in {phase}", tally.phases[phase]) for phase in PHASES]
+    rows += [("starts of the same command", tally.starts), ("finished runs", tally.runs)]
+    rows += [("steps trained again", tally.redone), ("equal", "NO" if tally.differences else "yes")]
+    notes = [
+        "compared: all files of final, stages and samples, all checkpoints (states value by value), the "
+        "configuration, and the log without its timing"
+    ]
+    if tally.differences:
+        notes += [f"DIFFERENT: {difference}" for difference in tally.differences[:20]]
+    return Report(
+        name="kills",
+        title="Killed and started again",
+        machine=where,
+        settings={
+            "recipe": _RECIPE,
+            "steps": f"{len(whole.stages)} x {given.steps}",
+            "seed": given.seed,
+            "minutes": seconds / 60,
+        },
+        columns=("what", "number"),
+        rows=rows,
+        notes=notes,
+    )
+
+
+class Training:
+    """A run's folder, and the command that trains into it.
+
+    Args:
+        folder: of the run; what its processes print is written beside it.
+        steps: optimizer steps of each stage.
+    """
+
+    def __init__(self, folder: Path, steps: int) -> None:
+        from videocrafter.training.recipes import RECIPES
+
+        self.folder = folder
+        self.stages = [stage.name for stage in RECIPES[_RECIPE]().stages]
+        self._printed = folder.with_name(f"{folder.name}.txt")
+        settings = [*_SETTINGS, f"stages.*.num_steps={steps}"]
+        self._command = [sys.executable, "-m", "videocrafter.cli.main", "train", _RECIPE, "--output", str(folder)]
+        self._command += [word for setting in settings for word in ("--set", setting)]
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """Begin it or go on with it, as a leader of a group of processes. What it prints replaces what was there."""
+        import videocrafter
+
+        source = str(Path(videocrafter.__file__).parents[1])
+        paths = os.pathsep.join([source, *filter(None, [os.environ.get("PYTHONPATH")])])
+        # Sums of numbers in another order differ in their last bits, so all processes use as many threads.
+        environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+        with self._printed.open("wb") as printed:
+            return subprocess.Popen(self._command, env=environment, stderr=printed, start_new_session=True)
+
+    def move(self, name: str) -> None:
+        """Give the finished run another name; all are trained in the same place, because files tell of it."""
+        self.folder = self.folder.rename(self.folder.with_name(name))
+
+    @property
+    def printed(self) -> str:
+        """What the latest process said."""
+        return self._printed.read_text(encoding="utf-8", errors="replace")
+
+    def is_publishing(self) -> bool:
+        """Whether a finished stage is being written at this moment."""
+        return any((self.folder / "stages").glob(".tmp-*"))
+
+    def has_begun(self) -> bool:
+        """Whether the latest process has come to its first step."""
+        return any(sign in self.printed for sign in _BEGUN)
+
+    def log(self) -> list[dict[str, Any]]:
+        """The whole lines of the log."""
+        entries = []
+        with suppress(FileNotFoundError), (self.folder / "log.jsonl").open(encoding="utf-8") as file:
+            for line in file:
+                with suppress(ValueError):
+                    entries.append(json.loads(line))
+        return entries
+
+    def saved_step(self, stage: str) -> int:
+        """Step of the newest checkpoint of a stage, 0 without one."""
+        return max((int(path.name[-8:]) for path in self.checkpoints(stage)), default=0)
+
+    def checkpoints(self, stage: str) -> list[Path]:
+        """The checkpoints of a stage that carry their final name and are not being deleted."""
+        found = (self.folder / "checkpoints").glob(f"{stage}-step-*")
+        return sorted(path for path in found if (path / "training_state" / "manifest.json").exists())
+
+
+def longest_work(kills: int, start_up_s: float, work_s: float) -> float:
+    """How many seconds after start-up the latest kill may come, so that not all is done before the last kill.
+
+    Moments are uniform from 0 to start-up + w. A life then trains for w² / 2(start-up + w) seconds on average, and
+    all of them together for what they should.
+    """
+    mean = _SHARE_UNDER_FIRE * work_s / kills
+    return mean + math.sqrt(mean * mean + 2 * mean * start_up_s)
+
+
+def train_undisturbed(whole: Training) -> tuple[float, float]:
+    """Train without a kill; seconds of start-up, and of all that comes then."""
+    print("training undisturbed", file=sys.stderr)
+    process, begun, started = whole.start(), None, time.monotonic()
+    with _ended_with_us(process):
+        while process.poll() is None:
+            if begun is None and whole.has_begun():
+                begun = time.monotonic()
+            time.sleep(0.02)
+    if process.returncode or begun is None:
+        sys.exit(f"the undisturbed training failed:\n{whole.printed}")
+    return begun - started, time.monotonic() - begun
+
+
+def train_under_fire(
+    folder: Path, whole: Training, given: argparse.Namespace, start_up_s: float, work_s: float
+) -> Tally:
+    """Train, kill at random moments and start again until all kills have happened and the run is finished."""
+    rng, tally = random.Random(given.seed), Tally()
+    training = None
+    while training is not None or tally.phases.total() < given.kills:
+        if training is None:
+            tally.runs += 1
+            training = Training(folder / "run", given.steps)
+        moment = _moment(rng, tally.phases.total() + 1, given.kills, start_up_s + work_s)
+        tally.starts += 1
+        started, process = time.monotonic(), training.start()
+        with _ended_with_us(process):
+            killed = _killed_at(process, training, moment)
+        if killed and moment.kills:
+            phase = find_phase(training)
+            tally.phases[phase] += 1
+            tally.redone += lost_steps(training)
+            lived = time.monotonic() - started
+            print(f"kill {tally.phases.total()} of {given.kills} after {lived:.1f} s: {phase}", file=sys.stderr)
+        elif process.returncode == 0:
+            training.move(f"killed-{tally.runs}")
+            tally.differences += [f"{training.folder.name}: {found}" for found in differences(whole, training)]
+            training = None
+        else:
+            what = "did not end" if killed else f"ended with status {process.returncode}"
+            last = " / ".join(training.printed.strip().splitlines()[-3:])
+            tally.differences.append(f"{training.folder.name}: start {tally.starts} {what}: {last}")
+            return tally
+    return tally
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Moment:
+    """When a process is killed: so long after its start, or after it begins to publish a stage.
+
+    Attributes:
+        kills: whether it is meant to; else it comes to its end by itself long before.
+    """
+
+    seconds: float
+    from_publishing: bool = False
+    kills: bool = True
+
+
+def _moment(rng: random.Random, number: int, kills: int, longest_s: float) -> _Moment:
+    if number > kills:
+        return _Moment(seconds=_PATIENCE_S, kills=False)
+    if number % _AT_ENDS_EVERY == 0:
+        return _Moment(seconds=rng.uniform(0, _SECONDS_OF_END), from_publishing=True)
+    return _Moment(seconds=rng.uniform(0, longest_s))
+
+
+def _killed_at(process: subprocess.Popen[bytes], training: Training, moment: _Moment) -> bool:
+    """Whether the process was killed, or ended by itself before."""
+    deadline = time.monotonic() + _PATIENCE_S
+    while moment.from_publishing and not training.is_publishing():
+        if process.poll() is not None or time.monotonic() > deadline:
+            break
+        time.sleep(0.005)
+    try:
+        process.wait(moment.seconds)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+    return process.wait() == -signal.SIGKILL
+
+
+def find_phase(training: Training) -> str:
+    """What the latest process was at when it was killed, from what it said and left behind."""
+    folder, lines = training.folder, training.printed.splitlines()
+    if not training.has_begun():
+        return "the end" if (folder / "final").is_dir() else "start-up"
+    if any((folder / "stages").glob(".tmp-*")) or any(folder.glob(".tmp-final")):
+        return "publishing"
+    # The latest line that tells of a stage; warnings may stand behind it.
+    told = [line for line in lines if any(sign in line for sign in (*_BEGUN, "is finished:"))]
+    if "is finished:" in told[-1]:
+        if _PUBLISHED.format(training.stages[-1]) not in told[-1]:
+            return "change of stage"
+        return "the end" if (folder / "final").is_dir() else "publishing"
+    if _is_saving(folder):
+        return "saving"
+    return "validation and samples" if _is_looking(folder, training.log()) else "stepping"
+
+
+def _is_saving(folder: Path) -> bool:
+    checkpoints = [path for path in (folder / "checkpoints").glob("*-step-*") if path.is_dir()]
+    # One without a manifest was being deleted, which belongs to saving another.
+    being_deleted = any(not (path / "training_state" / "manifest.json").exists() for path in checkpoints)
+    return being_deleted or any((folder / "checkpoints").glob(".tmp-*"))
+
+
+def _is_looking(folder: Path, log: Sequence[dict[str, Any]]) -> bool:
+    if not log or log[-1]["kind"] == "precision":
+        return False
+    stage, step = log[-1]["stage"], log[-1]["step"]
+    config = next(one for one in json.loads((folder / "config.json").read_text())["stages"] if one["name"] == stage)
+    is_last = step == config["num_steps"]
+    if log[-1]["kind"] == "train" and (is_last or step % config["validate_every"] == 0):
+        return True
+    sheets = folder / "samples" / f"{stage}-step-{step:08d}"
+    return (is_last or step % config["sample_every"] == 0) and not (sheets / "samples.png").exists()
+
+
+def lost_steps(training: Training) -> int:
+    """Steps that the killed process, or one before it, had logged and that the next one trains again."""
+    log = training.log()
+    if not log:
+        return 0
+    stage = log[-1]["stage"]
+    if (training.folder / "stages" / stage).is_dir():
+        return 0
+    return max(0, int(log[-1]["step"]) - training.saved_step(stage))
+
+
+def differences(whole: Training, killed: Training) -> list[str]:
+    """What is not the same in two finished runs; nothing if they are equal."""
+    found = []
+    for part in ("final", "stages", "samples"):
+        found += _different_files(whole.folder / part, killed.folder / part)
+    for file in ("config.json", "choices.json"):
+        found += _different_files(whole.folder / file, killed.folder / file)
+    names = [_names(one.folder / "checkpoints", depth=1) for one in (whole, killed)]
+    found += [f"checkpoints/{name} is there only once" for name in sorted(names[0] ^ names[1])]
+    found += _different_files(whole.folder, killed.folder, pattern="checkpoints/*-best.json")
+    for name in sorted(names[0] & names[1]):
+        if not name.endswith(".json"):
+            found += _different_checkpoints(whole.folder / "checkpoints" / name, killed.folder / "checkpoints" / name)
+    found += [f"{killed.folder.name}/{name} was left behind" for name in sorted(_leftovers(killed.folder))]
+    if _untimed(whole.log()) != _untimed(killed.log()):
+        found.append("log.jsonl differs")
+    return found
+
+
+def _names(folder: Path, depth: int | None = None) -> set[str]:
+    paths = folder.glob("*") if depth == 1 else folder.rglob("*")
+    return {path.relative_to(folder).as_posix() for path in paths}
+
+
+def _leftovers(folder: Path) -> set[str]:
+    return {name for name in _names(folder) if name.endswith(".part") or "/.tmp-" in f"/{name}"}
+
+
+def _different_files(one: Path, other: Path, pattern: str | None = None) -> list[str]:
+    if one.is_file():
+        return [] if other.is_file() and one.read_bytes() == other.read_bytes() else [f"{one.name} differs"]
+    here, there = (
+        {
+            path.relative_to(folder).as_posix(): path.read_bytes()
+            for path in folder.glob(pattern or "**/*")
+            if path.is_file()
+        }
+        for folder in (one, other)
+    )
+    where = "" if pattern else f"{one.name}/"
+    return [f"{where}{name} differs" for name in sorted(here.keys() | there) if here.get(name) != there.get(name)]
+
+
+def _different_checkpoints(one: Path, other: Path) -> list[str]:
+    import torch
+
+    found = [
+        difference
+        for difference in _different_files(one, other)
+        # The state is compared below, and the manifest holds its checksum.
+        if "/training_state/" not in difference
+    ]
+    states = [torch.load(path / "training_state" / "state.pt", weights_only=True) for path in (one, other)]
+    for state in states:
+        del state["seconds"]
+    return found + [f"{one.name}, state.{path} differs" for path in different_values(*states)]
+
+
+def different_values(one: Any, other: Any, path: str = "") -> Iterator[str]:
+    """Paths at which two nested values differ; tensors have to be equal bit by bit."""
+    import torch
+
+    if type(one) is not type(other):
+        yield path
+    elif isinstance(one, torch.Tensor):
+        same_form = one.dtype == other.dtype and one.shape == other.shape
+        if not (same_form and one.contiguous().numpy().tobytes() == other.contiguous().numpy().tobytes()):
+            yield path
+    elif isinstance(one, dict):
+        for key in one.keys() | other.keys():
+            if key in one and key in other:
+                yield from different_values(one[key], other[key], f"{path}.{key}".lstrip("."))
+            else:
+                yield f"{path}.{key}".lstrip(".")
+    elif isinstance(one, list | tuple):
+        if len(one) != len(other):
+            yield path
+        for index, (mine, theirs) in enumerate(zip(one, other, strict=False)):
+            yield from different_values(mine, theirs, f"{path}.{index}")
+    elif one != other:
+        yield path
+
+
+def _untimed(log: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    from videocrafter.training.tracking import TIMING_KEYS
+
+    return [{key: value for key, value in entry.items() if key not in TIMING_KEYS} for entry in log]
+
+
+@contextmanager
+def _work_folder(wanted: Path | None) -> Iterator[Path]:
+    if wanted is None:
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder)
+        return
+    if wanted.exists() and any(wanted.iterdir()):
+        sys.exit(f"benchmarks.kills: error: --folder {wanted} is not empty; name another one")
+    wanted.mkdir(parents=True, exist_ok=True)
+    yield wanted
+
+
+@contextmanager
+def _ended_with_us(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Its own group of processes does not hear Ctrl-C, so it is ended with this one."""
+    try:
+        yield
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""Runs seen from outside while they train: drawn anew from their logs until Ctrl-C."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from videocrafter.cli.runs_table import full_name, runs_table, usual_metrics
+from videocrafter.training.comparison import RunSummary, find_runs
+from videocrafter.training.live_view import StageView
+from videocrafter.training.stage_status import status_of_run
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+SECONDS_BETWEEN_LOOKS = 2.0
+
+
+def watch(
+    folder: Path, metrics: Sequence[str] | None, console: Console, wait: Callable[[float], None] = time.sleep
+) -> None:
+    """Show one run as it shows itself, or several as a table. Returns on Ctrl-C.
+
+    Args:
+        metrics: of the table; None takes the usual ones.
+        console: a terminal.
+        wait: called between two looks.
+
+    Raises:
+        ValueError: there is no run to begin with.
+    """
+    from rich.live import Live
+
+    find_runs(folder)
+    with Live(console=console, auto_refresh=False) as live:
+        try:
+            while True:
+                live.update(look(folder, metrics, console.width), refresh=True)
+                wait(SECONDS_BETWEEN_LOOKS)
+        except KeyboardInterrupt:
+            return
+
+
+def look(folder: Path, metrics: Sequence[str] | None, width: int) -> RenderableType:
+    """What is to be seen now. What cannot be read at the moment is said in its place."""
+    try:
+        runs = find_runs(folder)
+        if len(runs) == 1:
+            return _one(runs[0])
+        names = [full_name(runs, name) for name in metrics] if metrics else usual_metrics(runs)
+        return runs_table(runs, names, width=width)
+    except (ValueError, OSError) as error:  # a run that begins anew, say
+        return str(error)
+
+
+def _one(run: RunSummary) -> StageView:
+    return StageView(
+        status_of_run(
+            run.folder,
+            f"{run.folder.resolve().name} ({run.recipe}), stage {run.stage}",
+            run.stage,
+            run.num_steps,
+            finished=run.finished,
+        )
+    )

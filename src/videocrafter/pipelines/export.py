@@ -1,0 +1,233 @@
+"""A folder of weights as it leaves this computer: what belongs to it, whole, and nothing else.
+
+Left behind are the state of the training, hidden files and whatever else lies there; parts that live in the folder
+beside it (`shared.json`) come along; configs and headers lose the paths of this computer.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import shutil
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from videocrafter.checkpoints.local_paths import config_without_paths, recipe_without_paths
+from videocrafter.pipelines.model_folder import (
+    PIPELINE_TASKS,
+    SHARED,
+    ModelFolderError,
+    check_model_folder,
+    component_folder,
+    read_json,
+    tensor_shapes,
+)
+from videocrafter.presets import LORA_FILE, MODEL_INDEX, Task
+
+_PART_FILES = (".json", ".safetensors", ".txt", ".model", ".jinja")
+# What they hold is vocabulary, in which anything may look like a path.
+_VOCABULARIES = ("tokenizer.json", "vocab.json", "added_tokens.json", "special_tokens_map.json")
+_LICENCE_FILES = ("LICENSE", "LICENCE", "LICENSE.txt", "LICENCE.txt", "LICENSE.md", "LICENCE.md", "NOTICE")
+_EXTRAS_FILE = "official_extras.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportedFile:
+    """One file of an export: `head`, then what `source` holds from `offset` on."""
+
+    head: bytes = b""
+    source: Path | None = None
+    offset: int = 0
+
+    @property
+    def num_bytes(self) -> int:
+        """Its size."""
+        return len(self.head) + (self.source.stat().st_size - self.offset if self.source is not None else 0)
+
+    @property
+    def is_unchanged(self) -> bool:
+        """Whether it is a file as it lies there."""
+        return self.source is not None and not self.head and not self.offset
+
+    def text(self) -> str:
+        """Its content, of a file that is known to be small."""
+        rest = self.source.read_bytes()[self.offset :] if self.source is not None else b""
+        return (self.head + rest).decode("utf-8", errors="replace")
+
+    def write(self, target: Path) -> None:
+        """Write it under a new name."""
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.open("xb") as file:
+            file.write(self.head)
+            if self.source is not None:
+                with self.source.open("rb") as source:
+                    source.seek(self.offset)
+                    shutil.copyfileobj(source, file, 1 << 22)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export:
+    """What a folder of weights comes to.
+
+    Attributes:
+        folder: where the weights are.
+        is_lora: a LoRA, not a whole pipeline.
+        task: of the pipeline; None for a LoRA.
+        index: the pipeline's `model_index.json`; empty for a LoRA.
+        files: by their names in the export, with "/" between folders.
+    """
+
+    folder: Path
+    is_lora: bool
+    task: Task | None
+    index: Mapping[str, Any]
+    files: Mapping[str, ExportedFile]
+
+    @property
+    def num_bytes(self) -> int:
+        """Of all files."""
+        return sum(file.num_bytes for file in self.files.values())
+
+
+def plan_export(folder: Path) -> Export:
+    """Find out what belongs to the weights in a folder, and that it is whole. Writes nothing.
+
+    Raises:
+        ModelFolderError: it is damaged, or neither a pipeline folder nor a LoRA's.
+    """
+    files: dict[str, ExportedFile] = {}
+    index: dict[str, Any] = {}
+    if (folder / MODEL_INDEX).is_file():
+        index = check_model_folder(folder)
+        files[MODEL_INDEX] = _config(folder / MODEL_INDEX)
+        for name in _components(index):
+            for path in _files_below(component_folder(folder, name)):
+                relative = path.relative_to(component_folder(folder, name)).as_posix()
+                files[f"{name}/{relative}"] = _part(path)
+        if (folder / _EXTRAS_FILE).is_file():
+            files[_EXTRAS_FILE] = _weights(folder / _EXTRAS_FILE)
+    elif (folder / LORA_FILE).is_file():
+        if not any("lora" in key for key in tensor_shapes(folder / LORA_FILE)):
+            raise ModelFolderError(f"{folder / LORA_FILE} holds no LoRA; save it again with save_lora_weights")
+        files[LORA_FILE] = _weights(folder / LORA_FILE)
+    else:
+        found = ", ".join(sorted(path.name for path in folder.iterdir())[:6]) if folder.is_dir() else ""
+        raise ModelFolderError(
+            f"{folder} holds neither a pipeline ({MODEL_INDEX}) nor a LoRA ({LORA_FILE}), but"
+            f" {found or 'nothing'}; give the folder of one of these, or of a training run"
+        )
+    for name in _LICENCE_FILES:
+        if (folder / name).is_file():
+            files[name] = ExportedFile(source=folder / name)
+    return Export(
+        folder=folder,
+        is_lora=not index,
+        task=PIPELINE_TASKS[index["_class_name"]] if index else None,
+        index=index,
+        files=files,
+    )
+
+
+def write_export(files: Mapping[str, ExportedFile], target: Path, *, link: bool = False) -> None:
+    """Write files into an empty folder.
+
+    Args:
+        link: where a file is unchanged, point to it instead of copying it; for folders that soon go away.
+    """
+    for name, file in files.items():
+        path = target / name
+        if not (link and file.source is not None and file.is_unchanged and _link(path, file.source)):
+            file.write(path)
+
+
+def parameter_counts(export: Export) -> dict[str, int]:
+    """Parameters of each network of a pipeline, from the headers of its files."""
+    counts: dict[str, int] = {}
+    for name, file in export.files.items():
+        part = name.rpartition("/")[0]
+        if part and name.endswith(".safetensors") and file.source is not None:
+            sizes = (math.prod(shape) for shape in tensor_shapes(file.source).values())
+            counts[part] = counts.get(part, 0) + sum(sizes)
+    return counts
+
+
+def lora_layers(export: Export) -> dict[str, int]:
+    """Rank of each layer that a LoRA changes, from the header of its file."""
+    shapes = tensor_shapes(export.folder / LORA_FILE)
+    downs = (".lora_A.weight", ".lora_down.weight", ".lora.down.weight", "_lora.down.weight")
+    return {key: shape[0] for key, shape in shapes.items() if key.endswith(downs) and shape}
+
+
+def left_out(folder: Path, names: Collection[str]) -> list[str]:
+    """What lies in a folder and is not among the names of an export; a folder of which nothing is taken is one."""
+    tops = {name.partition("/")[0] for name in names}
+    found = []
+    for path in sorted(folder.iterdir()):
+        if path.name not in tops:
+            found.append(f"{path.name}/" if path.is_dir() else path.name)
+        elif path.is_dir():
+            inner = (one for one in sorted(path.rglob("*")) if one.is_file() and one.name != SHARED)
+            relative = (one.relative_to(folder).as_posix() for one in inner)
+            found += [name for name in relative if name not in names]
+    return found
+
+
+def naming(path: str, files: Mapping[str, ExportedFile]) -> list[str]:
+    """Names of the files, of those that people read, in which a path of this computer stands."""
+    wanted = re.compile(re.escape(path.rstrip("/\\")) + r"(?![\w.-])")
+    read = [name for name in files if name.endswith((".md", ".json")) and Path(name).name not in _VOCABULARIES]
+    return [name for name in read if wanted.search(files[name].text())]
+
+
+def _components(index: Mapping[str, Any]) -> list[str]:
+    pairs = {name: value for name, value in index.items() if isinstance(value, list) and not name.startswith("_")}
+    return [name for name, value in pairs.items() if len(value) == 2 and value[0] is not None]
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    for path in sorted(folder.rglob("*")):
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if path.is_file() and not hidden and path.suffix in _PART_FILES and path.name != SHARED:
+            yield path
+
+
+def _part(path: Path) -> ExportedFile:
+    if path.suffix == ".safetensors":
+        return _weights(path)
+    is_config = path.suffix == ".json" and path.name not in _VOCABULARIES and not path.name.endswith(".index.json")
+    return _config(path) if is_config else ExportedFile(source=path)
+
+
+def _config(path: Path) -> ExportedFile:
+    before = read_json(path)
+    after = config_without_paths(before)
+    if after == before:
+        return ExportedFile(source=path)
+    return ExportedFile(head=(json.dumps(after, indent=2) + "\n").encode())
+
+
+def _weights(path: Path) -> ExportedFile:
+    """A file of tensors, with the notes in its header freed of paths."""
+    tensor_shapes(path)
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+    notes = header.get("__metadata__")
+    public = recipe_without_paths(notes)
+    if public == notes:
+        return ExportedFile(source=path)
+    text = json.dumps({**header, "__metadata__": public}, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return ExportedFile(head=len(text).to_bytes(8, "little") + text, source=path, offset=8 + length)
+
+
+def _link(path: Path, source: Path) -> bool:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.symlink_to(source.resolve())
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,1 @@
+"""What the frozen networks make of clips and captions, computed once and kept in files."""

@@ -1,0 +1,92 @@
+"""All that shows a run while it trains, put together: the log, trackers, TensorBoard, the view in the terminal."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from videocrafter.training.config import RecipeConfig
+from videocrafter.training.data_wait import DataWaitWarning
+from videocrafter.training.progress import Progress, open_progress
+from videocrafter.training.resolved_config import to_json
+from videocrafter.training.tensorboard import TensorBoard
+from videocrafter.training.trackers import TrackerChoice, Trackers
+from videocrafter.training.tracking import Follower, Tracker, read_log, truncate_log
+
+_log = logging.getLogger(__name__)
+
+
+class Observers:
+    """Opened once for a run; each stage gets its log and its view.
+
+    Args:
+        recipe: the run's configuration.
+        output: its folder.
+        choice: who follows it.
+        plain: show progress as lines, also in a terminal.
+        is_main: other processes of a run show nothing.
+    """
+
+    def __init__(
+        self, recipe: RecipeConfig, output: Path, choice: TrackerChoice, *, plain: bool, is_main: bool
+    ) -> None:
+        self._recipe, self._output, self._choice = recipe, output, choice
+        self._plain, self._is_main = plain, is_main
+        self._open = ExitStack()
+        self._followers: list[Follower] = []
+
+    def __enter__(self) -> Observers:
+        if self._is_main:
+            trackers = self._open.enter_context(Trackers(self._choice.others, self._recipe, self._output))
+            self._followers += trackers.opened
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    @contextmanager
+    def stage(
+        self, title: str, name: str, step: int, *, is_new: bool, reads_files: bool
+    ) -> Iterator[tuple[Tracker, Progress] | tuple[None, None]]:
+        """The log and the view of one stage, closed behind it; none in other processes than the main one.
+
+        Args:
+            title: what the view calls it.
+            step: steps that are already done; lines of later ones, which a killed run left, are taken out.
+            is_new: it begins; no line of it stays.
+            reads_files: its data come from files, and training may wait for them.
+        """
+        if not self._is_main:
+            yield None, None
+            return
+        num_steps = {stage.name: stage.num_steps for stage in self._recipe.stages}
+        truncate_log(self._output, list(num_steps), name, -1 if is_new else step)
+        past = [line for line in read_log(self._output) if line["stage"] == name]
+        with ExitStack() as stack:
+            followers = list(self._followers)
+            board = self._open_tensorboard(name, step)
+            if board is not None:
+                followers.append(board)
+                stack.callback(board.close)
+            if reads_files:
+                followers.append(DataWaitWarning())
+            progress = open_progress(title, num_steps[name], step, past, plain=self._plain)
+            stack.callback(progress.close)
+            tracker = Tracker(self._output, name, [progress, *followers])
+            stack.callback(tracker.close)
+            yield tracker, progress
+
+    def _open_tensorboard(self, stage: str, step: int) -> TensorBoard | None:
+        if self._choice.tensorboard is False:
+            return None
+        try:
+            return TensorBoard(self._output / "tensorboard" / stage, step, to_json(self._recipe))
+        except ImportError:
+            if self._choice.tensorboard is None:
+                _log.info("TensorBoard is not installed; the log is in log.jsonl only.")
+            return None
+        except OSError as error:
+            _log.warning("TensorBoard's files cannot be written (%s); the log is in log.jsonl only.", error)
+            return None

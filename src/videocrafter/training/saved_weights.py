@@ -1,0 +1,75 @@
+"""Which weights of a run are meant: its result, or one of its checkpoints."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from videocrafter.training.checkpoint import Checkpoints, find_damage
+from videocrafter.training.run_folder import RunFolder, RunFolderError
+
+LATEST, BEST = "latest", "best"
+
+
+def choose_weights(root: Path, checkpoint: str | None) -> Path:
+    """The folder of a run's weights.
+
+    Args:
+        root: the run's folder.
+        checkpoint: None for the result; "latest" for the newest checkpoint that is whole; "best" for the one with the
+            lowest `keep_best` metric of the last stage that has one; a step, or a checkpoint's name.
+
+    Raises:
+        RunFolderError: there are no such weights, or they are damaged; names what there is.
+    """
+    run = RunFolder(root)
+    if checkpoint is None:
+        if not run.final.is_dir():
+            raise RunFolderError(f"{root} has no result yet ({run.final} is missing); take --checkpoint {LATEST}")
+        return run.final
+    stages = [Checkpoints(run.checkpoints, name, keep=1) for name in _stage_names(root)]
+    if checkpoint == LATEST:
+        found = next((path for stage in reversed(stages) if (path := stage.latest()) is not None), None)
+    elif checkpoint == BEST:
+        found = next((stage.path(best[0]) for stage in reversed(stages) if (best := stage.best()) is not None), None)
+    else:
+        found = _named(run, checkpoint)
+    if found is None:
+        why = {LATEST: "no whole checkpoint", BEST: "no best checkpoint (its recipe sets no keep_best)"}
+        raise RunFolderError(f"{root} has {why.get(checkpoint, f'no checkpoint {checkpoint!r}')}; {_there_is(run)}")
+    damage = find_damage(found)
+    if damage is not None:
+        raise RunFolderError(f"the checkpoint {found} is damaged ({damage}); {_there_is(run)}")
+    return found
+
+
+def _stage_names(root: Path) -> list[str]:
+    """The recipe's stages in their order."""
+    try:
+        recipe = json.loads((root / "config.json").read_text(encoding="utf-8"))
+        return [str(stage["name"]) for stage in recipe["stages"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunFolderError(f"{root / 'config.json'} cannot be read ({error}); is {root} a run's folder?") from None
+
+
+def _named(run: RunFolder, wanted: str) -> Path | None:
+    names = _names(run)
+    if re.fullmatch(r"\d+", wanted):
+        names = [name for name in names if int(name.rpartition("-")[2]) == int(wanted)]
+    else:
+        names = [name for name in names if name == wanted]
+    if len(names) > 1:
+        raise RunFolderError(
+            f"{run.root} has {len(names)} checkpoints of step {wanted}; name one: {', '.join(names)}"
+        )
+    return run.checkpoints / names[0] if names else None
+
+
+def _names(run: RunFolder) -> list[str]:
+    folders = run.checkpoints.iterdir() if run.checkpoints.is_dir() else ()
+    return sorted(path.name for path in folders if path.is_dir() and re.fullmatch(r".+-step-\d{8,}", path.name))
+
+
+def _there_is(run: RunFolder) -> str:
+    return f"there is {', '.join(_names(run)) or 'none'}"

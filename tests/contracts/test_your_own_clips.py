@@ -1,0 +1,50 @@
+"""The guide from a folder of clips to a LoRA is walked through, with two steps instead of hundreds."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from videocrafter.cli.main import app
+
+ROOT = Path(__file__).parents[2]
+GUIDE = (ROOT / "docs" / "your_own_clips.md").read_text(encoding="utf-8")
+COMMANDS = [shlex.split(line) for line in re.findall(r"^\$ (.*)$", GUIDE, flags=re.MULTILINE)]
+QUICK = ["num_steps=2", "precision=fp32", "task.data.num_workers=0", "task.validation.num_clips=1"]
+QUICK += ["task.samples.num_inference_steps=1", "task.samples.count=1"]
+
+
+def quick(command: list[str]) -> list[str]:
+    extra = [word for setting in QUICK for word in ("--set", f"stages.*.{setting}")]
+    return command + extra if command[0] == "train" else command
+
+
+def test_the_guide_leads_from_clips_to_a_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    for program, *words in COMMANDS:
+        if program == "python":
+            subprocess.run([sys.executable, ROOT / words[0], *words[1:]], check=True, capture_output=True)
+            assert len(list(Path("clips").glob("*.mp4"))) == len(list(Path("clips").glob("*.txt"))) == 10
+            continue
+        assert program == "videocrafter"
+        result = CliRunner().invoke(app, quick(words))
+        assert result.exit_code == 0, (words, result.output)
+    assert [path.name for path in Path("outputs/film/final").glob("*.safetensors")] == [
+        "pytorch_lora_weights.safetensors"
+    ]
+    assert Path("film.mp4").stat().st_size > 0
+    assert (list(Path("outputs/overfit/samples").rglob("samples.png"))) != []
+
+
+def test_every_setting_of_the_guides_table_exists():
+    from videocrafter.training.overrides import setting_paths
+    from videocrafter.training.recipes import RECIPES
+
+    known = {path.split(".", 2)[2] for path in setting_paths(RECIPES["lora"]()) if path.startswith("stages.")}
+    named = re.findall(r"`((?:task|optimizer)\.[\w.]+?)(?:=[^`]*)?`", GUIDE)
+    assert len(named) > 5
+    assert {name.rstrip(".") for name in named} <= known | {"task.data.cutting"}

@@ -1,0 +1,168 @@
+"""From clips in files to a model, over a cache that was filled by processes that were killed, on the command line."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.tiny_models import save_tiny_pipeline
+from videocrafter.media.video_file import write_video
+from videocrafter.training.tracking import read_log
+
+pytestmark = pytest.mark.slow
+
+RUN = "from videocrafter.cli.main import main; main()"
+# The third cut is the end of this process.
+KILLED = """
+import os, signal
+from videocrafter.training.clip_cache import cache
+original, kept = cache.ClipCache.keep, []
+def keep(self, *arguments):
+    kept.append(arguments)
+    if len(kept) == 8:
+        os.kill(os.getpid(), signal.SIGKILL)
+    done = original(self, *arguments)
+    if len(kept) == 5:
+        self.close()
+    return done
+cache.ClipCache.keep = keep
+"""
+# Sums of numbers in another order differ in their last bits, so all processes use as many threads.
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+SETTINGS = {
+    "num_steps": "5",
+    "log_every": "1",
+    "precision": "fp32",
+    "validate_every": "5",
+    "sample_every": "5",
+    "checkpoint_every": "2",
+    "optimizer.accumulate": "2",
+    "task.data.image_share": "none",
+    "task.data.num_workers": "1",
+    "task.data.cutting.height": "16",
+    "task.data.cutting.width": "16",
+    "task.data.cutting.sampling.lengths": "4",
+    "task.data.batch_size": "1",
+    "optimizer.warmup_steps": "0",
+    "task.data.bad_samples.max_bad_share": "1",
+    "task.frozen_weights": "fp32",
+    "task.cache.dtype": "fp32",
+    "task.cache.variants": "2",
+    "task.validation.num_clips": "1",
+    "task.samples.num_inference_steps": "1",
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A start and some clips, one of which is none."""
+    root = tmp_path_factory.mktemp("cached")
+    save_tiny_pipeline(root / "start", image=False)
+    (root / "clips").mkdir()
+    for number in range(5):
+        frames = np.full((10, 16, 20, 3), 40 * number, np.uint8)
+        frames[:, 4:9, number : number + 6, number % 3] = 255
+        write_video(root / f"clips/{number}.mp4", frames, playback_fps=8)
+        (root / f"clips/{number}.txt").write_text("a red car moving left" if number % 2 else "a cat")
+    (root / "clips/3.mp4").write_bytes(b"nonsense")
+    return root
+
+
+def command(*arguments: str, code: str = "") -> list[str]:
+    settings = [part for path, value in SETTINGS.items() for part in ("--set", f"stages.*.{path}={value}")]
+    options = ["--data", "clips", "--init", "start", "--device", "cpu", *settings]
+    return [sys.executable, "-c", code + RUN, *arguments, *options]
+
+
+def run(
+    folder: Path, *arguments: str, code: str = "", status: int = 0, environment: dict[str, str] | None = None
+) -> str:
+    """What a command said on standard error."""
+    done = subprocess.run(
+        command(*arguments, code=code),
+        cwd=folder,
+        env={**ENVIRONMENT, **(environment or {})},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == status, done.stderr
+    return done.stderr
+
+
+def learned(run: Path) -> tuple[list[float], dict[str, torch.Tensor]]:
+    losses = [entry["loss"] for entry in read_log(run) if "loss" in entry]
+    return losses, load_file(run / "final/unet/diffusion_pytorch_model.safetensors")
+
+
+def assert_same(one: Path, other: Path) -> None:
+    (losses, weights), (other_losses, other_weights) = learned(one), learned(other)
+    assert losses == other_losses
+    assert [name for name in weights if not torch.equal(weights[name], other_weights[name])] == []
+
+
+@pytest.fixture(scope="module")
+def uncached(folder: Path) -> Path:
+    run(folder, "train", "t2v-256", "-o", "uncached")
+    return folder / "uncached"
+
+
+def test_a_filling_that_was_killed_goes_on_and_then_no_clip_is_needed(folder: Path, uncached: Path) -> None:
+    run(folder, "cache", "t2v-256", "--cache", "kept", "--num-workers", "1", code=KILLED, status=-9)
+    assert len(list((folder / "kept").glob("*.safetensors"))) == 1
+    told = run(folder, "cache", "t2v-256", "--cache", "kept", "--num-workers", "1")
+    counts = re.search(r"(\d+) cuts added, (\d+) were there, (\d+) left out", told)
+    assert counts is not None, told
+    added, found, left_out = map(int, counts.groups())
+    assert added + found + left_out == 10
+    assert found > 0, "what was written before the kill is still there"
+    contents = {clip: clip.read_bytes() for clip in (folder / "clips").glob("*.mp4")}
+    try:
+        for clip in contents:
+            clip.write_bytes(b"nothing to see")
+        run(folder, "train", "t2v-256", "--cache", "kept", "-o", "cached", "--set", "stages.*.task.cache.fill=never")
+    finally:
+        for clip, content in contents.items():
+            clip.write_bytes(content)
+    left_out_of = (folder / "cached/left_out.jsonl").read_text()
+    assert left_out_of == (uncached / "left_out.jsonl").read_text()
+    assert '"3.mp4"' in left_out_of
+    assert_same(folder / "cached", uncached)
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def test_two_processes_fill_one_cache(folder: Path) -> None:
+    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    sprites = ["--data", "sprites:?num_clips=5&num_frames=6&height=16&width=16"]
+    arguments = command("cache", "t2v-256", "--cache", "shared", "--num-workers", "0")
+    arguments[arguments.index("--data") : arguments.index("--data") + 2] = sprites
+    started = [
+        subprocess.Popen(
+            arguments,
+            cwd=folder,
+            env={**ENVIRONMENT, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    told = [process.communicate(timeout=600)[1] for process in started]
+    assert [process.returncode for process in started] == [0, 0], told
+    assert "10 cuts added, 0 were there, 0 left out" in told[0]
+    assert "cuts added" not in told[1]
+    assert len(list((folder / "shared").glob("*.safetensors"))) == 2

@@ -1,0 +1,249 @@
+"""Training on clips that is stopped or killed and started again equals training that was not, to the last bit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.tiny_clips import SPRITE_IMAGES, SPRITES, clip_recipe, write_clips
+from tests.tiny_models import save_tiny_pipeline
+from videocrafter.checkpoints.lora_file import LORA_FILE
+from videocrafter.data.loader import VideoLoader
+from videocrafter.training import precision
+from videocrafter.training.config import GuardConfig, RecipeConfig
+from videocrafter.training.lora import LoraTraining
+from videocrafter.training.randomness import derive_seed
+from videocrafter.training.run import train
+from videocrafter.training.tasks.clip_diffusion import ClipDiffusionTask
+from videocrafter.training.tracking import TIMING_KEYS, read_log
+
+STEPS = 4
+
+
+class KilledError(Exception):
+    """The run ends here, without saving anything."""
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_pipeline(tmp_path_factory.mktemp("start") / "t2v", image=False)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_clips(tmp_path_factory.mktemp("clips"), 5)
+
+
+@pytest.fixture
+def lose(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int | None], None]]:
+    """Let the run that follows end at a pass of this number, from 0."""
+    passes = [0, -1]
+    loss = ClipDiffusionTask.loss
+
+    def counted(task: ClipDiffusionTask, batch: Any, generator: torch.Generator) -> Any:
+        passes[0] += 1
+        if passes[0] - 1 == passes[1]:
+            raise KilledError
+        return loss(task, batch, generator)
+
+    def end_at(number: int | None) -> None:
+        passes[:] = [0, -1 if number is None else number]
+
+    monkeypatch.setattr(ClipDiffusionTask, "loss", counted)
+    yield end_at
+    end_at(None)
+
+
+@pytest.fixture
+def bf16_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both precisions are tried, and always with the same outcome."""
+    seconds = precision._seconds_of_pass
+
+    def measured(*given: Any) -> float:
+        assert seconds(*given) > 0
+        return 1.0 if given[-1] == "fp32" else 0.5
+
+    monkeypatch.setattr(precision, "_seconds_of_pass", measured)
+
+
+def assert_same(one: Any, other: Any, path: str = "state") -> None:
+    assert type(one) is type(other), path
+    if isinstance(one, torch.Tensor):
+        assert one.dtype == other.dtype, path
+        assert torch.equal(one, other), path
+    elif isinstance(one, dict):
+        assert list(one) == list(other), path
+        for key in one:
+            assert_same(one[key], other[key], f"{path}.{key}")
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(other), path
+        for index, (a, b) in enumerate(zip(one, other, strict=True)):
+            assert_same(a, b, f"{path}.{index}")
+    else:
+        assert one == other, path
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    """Weights, averages, optimizer and data position; the published pipeline; the log."""
+    last = f"checkpoints/clips-step-{STEPS:08d}"
+    states = [torch.load(root / last / "training_state/state.pt", weights_only=True) for root in (one, other)]
+    for state in states:
+        del state["seconds"]
+    assert_same(*states)
+    names = {path.relative_to(one / "final").as_posix() for path in (one / "final").rglob("*") if path.is_file()}
+    assert {name for name in names if name.endswith(".safetensors")}
+    for name in [f"{last}/training_state/data.json", *(f"final/{name}" for name in names - {"training.json"})]:
+        if name.endswith(LORA_FILE):  # The library writes the entries of its header in any order.
+            assert_same(load_file(one / name), load_file(other / name))
+        else:
+            assert (one / name).read_bytes() == (other / name).read_bytes(), name
+    logs = [
+        [{k: v for k, v in line.items() if k not in TIMING_KEYS} for line in read_log(root)] for root in (one, other)
+    ]
+    assert logs[0] == logs[1]
+
+
+def test_killed_and_stopped_again_and_again(
+    start: Path, folder: Path, tmp_path: Path, lose: Callable[[int | None], None]
+) -> None:
+    """Clips of one kind; each step is one pass."""
+    recipe = clip_recipe(start, f"folder:{folder}", num_steps=STEPS, checkpoint_every=2, validate_every=3)
+    assert train(recipe, tmp_path / "whole", device="cpu").finished
+    output = tmp_path / "broken"
+    for killed_at in (1, 3):  # before anything was saved; then between two checkpoints
+        lose(killed_at)
+        with pytest.raises(KilledError):
+            train(recipe, output, device="cpu")
+    lose(None)
+    assert train(recipe, output, device="cpu", stop_after_s=0.0).step == 3, "saved between two checkpoints"
+    assert train(recipe, output, device="cpu").finished
+    assert_same_run(tmp_path / "whole", output)
+
+
+def test_images_and_clips_workers_and_a_precision_that_is_measured(
+    start: Path, folder: Path, tmp_path: Path, lose: Callable[[int | None], None], bf16_is_faster: None
+) -> None:
+    """Two passes per step, killed in the second of a step; here decoded in this process, there by two workers.
+
+    Batches of three out of folders of five leave samples that wait for their batch.
+    """
+    data = {"image_share": 0.5, "batch_size": 3, "image_batch_size": 2, "seed": 2}
+    task = {"data": data, "text_dropout": 0.3, "gradient_checkpointing": True}
+    settings: dict[str, Any] = {
+        "num_steps": STEPS,
+        "accumulate": 2,
+        "precision": "auto",
+        "checkpoint_every": 2,
+        "validate_every": 4,
+    }
+    recipe = clip_recipe(start, f"folder:{folder}", SPRITE_IMAGES, task=task, **settings)
+    assert train(recipe, tmp_path / "whole", device="cpu").finished
+    with_workers = clip_recipe(
+        start, f"folder:{folder}", SPRITE_IMAGES, task={**task, "data": {**data, "num_workers": 2}}, **settings
+    )
+    output = tmp_path / "broken"
+    lose(4 + 2 * 2 + 1)  # four passes measure the precision
+    with pytest.raises(KilledError):
+        train(with_workers, output, device="cpu")
+    lose(None)
+    assert train(recipe, output, device="cpu").finished, "the number of workers may change in between"
+    assert_same_run(tmp_path / "whole", output)
+    trained = [line for line in read_log(output) if line["kind"] == "train"]
+    assert {"loss_images", "loss_clips"} <= {name for line in trained for name in line}
+    assert json.loads((output / "choices.json").read_text())["clips"]["precision"] == "bf16"
+
+
+def test_a_lora_with_dropout(start: Path, tmp_path: Path, lose: Callable[[int | None], None]) -> None:
+    task = {"lora": LoraTraining(rank=2, dropout=0.3), "data": {"batch_size": 1}}
+    recipe = clip_recipe(start, SPRITES, num_steps=STEPS, checkpoint_every=2, task=task)
+    assert train(recipe, tmp_path / "whole", device="cpu").finished
+    lose(3)
+    with pytest.raises(KilledError):
+        train(recipe, tmp_path / "broken", device="cpu")
+    lose(None)
+    assert train(recipe, tmp_path / "broken", device="cpu").finished
+    assert_same_run(tmp_path / "whole", tmp_path / "broken")
+
+
+def plain_order(recipe: RecipeConfig, count: int) -> list[list[str]]:
+    """The samples of each batch in the order of the data, read without any training."""
+    data = recipe.stages[0].task.data  # type: ignore[attr-defined]
+    with VideoLoader(replace(data, seed=derive_seed(recipe.seed, 0, data.seed) % 2**32)) as loader:
+        return [list(batch.keys) for _, batch in zip(range(count), loader, strict=False)]
+
+
+def test_after_bad_steps_the_stage_goes_back_and_its_data_go_on(
+    start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Steps 2 and 3 of the data are bad; after each the stage goes back to step 2 of the weights."""
+    bad, killing = {2, 3}, [99]
+    drawn: list[tuple[int, list[str]]] = []
+    batch_of, loss_of = ClipDiffusionTask.batch, ClipDiffusionTask.loss
+
+    def batch(task: ClipDiffusionTask, step: int, micro_step: int = 0) -> Any:
+        if step == killing[0]:
+            raise KilledError
+        found = batch_of(task, step, micro_step)
+        drawn.append((step, list(found.keys)))
+        return found
+
+    def loss(task: ClipDiffusionTask, given: Any, generator: torch.Generator) -> Any:
+        value, metrics = loss_of(task, given, generator)
+        return (value * float("nan") if drawn[-1][0] in bad else value), metrics
+
+    monkeypatch.setattr(ClipDiffusionTask, "batch", batch)
+    monkeypatch.setattr(ClipDiffusionTask, "loss", loss)
+    guard = GuardConfig(skips=0, rollbacks=2)
+    recipe = clip_recipe(start, SPRITES, num_steps=STEPS, accumulate=2, checkpoint_every=2, guard=guard)
+    assert train(recipe, tmp_path / "whole", device="cpu").finished
+    wanted = plain_order(recipe, 2 * (STEPS + 2))
+    assert [keys for _, keys in drawn] == wanted, "every batch once, in order"
+    noted = [json.loads(line) for line in (tmp_path / "whole/bad_batches.jsonl").read_text().splitlines()]
+    assert [(line["step"], line["data_step"], line["micro_step"], line["batch"]) for line in noted] == [
+        (3, 2, 0, wanted[4]),
+        (3, 2, 1, wanted[5]),
+        (3, 3, 0, wanted[6]),
+        (3, 3, 1, wanted[7]),
+    ]
+
+    drawn.clear()
+    killing[0] = 5  # behind the bad ones, before the next checkpoint
+    with pytest.raises(KilledError):
+        train(recipe, tmp_path / "broken", device="cpu")
+    killing[0] = 99
+    drawn.clear()
+    assert train(recipe, tmp_path / "broken", device="cpu").finished
+    assert [keys for _, keys in drawn] == wanted[8:], "the bad batches are not met again"
+    assert_same_run(tmp_path / "whole", tmp_path / "broken")
+
+
+def test_measuring_the_precision_loses_no_batch(
+    start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bf16_is_faster: None
+) -> None:
+    seen: list[list[str]] = []
+    loss = ClipDiffusionTask.loss
+
+    def listen(task: ClipDiffusionTask, batch: Any, generator: torch.Generator) -> Any:
+        seen.append(list(batch.keys))
+        return loss(task, batch, generator)
+
+    monkeypatch.setattr(ClipDiffusionTask, "loss", listen)
+    recipe = clip_recipe(start, SPRITES, num_steps=2, accumulate=2, precision="auto")
+    train(recipe, tmp_path, device="cpu")
+    first, *rest = plain_order(recipe, 4)
+    assert seen == [first] * 4 + [first, *rest]
+
+
+def test_other_data_cannot_take_over_a_position(start: Path, folder: Path, tmp_path: Path) -> None:
+    recipe = clip_recipe(start, SPRITES, num_steps=STEPS)
+    train(recipe, tmp_path, device="cpu", stop_after_s=0.0)
+    other = clip_recipe(start, f"folder:{folder}", num_steps=STEPS)
+    with pytest.raises(ValueError, match=r"the data position in .* cannot be used: .*num_shards.* was 9 and is 5"):
+        train(other, tmp_path, device="cpu", accept_changes=True)

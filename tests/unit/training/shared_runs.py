@@ -1,0 +1,123 @@
+"""Toy trainings for several processes, and their launch.
+
+`python shared_runs.py JOBS` trains each of the jobs of a JSON file, one after the other, in the processes that
+`launch` started with it. What a job could not save is noted beside its output.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from toy_run import toy_recipe
+from toy_task import ToyTaskConfig
+
+import videocrafter
+from videocrafter.training.checkpoint import CheckpointError
+from videocrafter.training.config import OptimizerConfig, ParallelConfig, RecipeConfig, StageConfig
+from videocrafter.training.processes import OtherProcessError, end_process
+from videocrafter.training.run import train
+
+
+def shared_recipe(
+    *,
+    sharding: str = "none",
+    task: Mapping[str, Any] | None = None,
+    state_dtype: str = "fp32",
+    **changes: Any,
+) -> RecipeConfig:
+    """The toy's stages with passes that two processes can share."""
+    recipe = toy_recipe(ToyTaskConfig(**(task or {})), **changes)
+    stages = tuple(
+        dataclasses.replace(
+            stage,
+            num_steps=num_steps,
+            parallel=ParallelConfig(sharding=sharding),  # type: ignore[arg-type]
+            optimizer=dataclasses.replace(stage.optimizer, accumulate=accumulate, state_dtype=state_dtype),  # type: ignore[arg-type]
+        )
+        for stage, num_steps, accumulate in zip(recipe.stages, (12, 9), (2, 4), strict=True)
+    )
+    return dataclasses.replace(recipe, stages=stages)
+
+
+def video_recipe(parts: str, *, sharding: str = "none", precision: str = "fp32") -> RecipeConfig:
+    """Clips and images through a real video network, with averages, gauges and samples."""
+    from tests.tiny_parts import video_config
+
+    stage = StageConfig(
+        name="video",
+        task=video_config(Path(parts), image_share=0.5, num_samples=1),
+        num_steps=3,
+        optimizer=OptimizerConfig(lr=1e-3, warmup_steps=0, accumulate=2),
+        precision=precision,  # type: ignore[arg-type]
+        parallel=ParallelConfig(sharding=sharding),  # type: ignore[arg-type]
+        log_every=1,
+    )
+    return RecipeConfig(name="video", stages=(stage,))
+
+
+def start(jobs: Sequence[Mapping[str, Any]], folder: Path, count: int = 2) -> list[subprocess.Popen[str]]:
+    """Start processes that do the jobs together: `output`, `stop_after_s`, and what a recipe here takes."""
+    path = folder / "jobs.json"
+    path.write_text(json.dumps(list(jobs)))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(Path(videocrafter.__file__).parents[1]), str(Path(__file__).parents[3])]),
+        "OMP_NUM_THREADS": "1",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "WORLD_SIZE": str(count),
+    }
+    return [
+        subprocess.Popen(
+            [sys.executable, __file__, str(path)],
+            env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(count)
+    ]
+
+
+def finish(processes: Sequence[subprocess.Popen[str]], timeout_s: float = 600) -> list[tuple[int, str]]:
+    """Exit status and standard error of each; none of them is left running."""
+    try:
+        return [(process.wait(timeout_s), process.stderr.read() if process.stderr else "") for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+            if process.stderr:
+                process.stderr.close()
+
+
+def launch(jobs: Sequence[Mapping[str, Any]], folder: Path, count: int = 2) -> None:
+    """Do the jobs in that many processes; each has to end well."""
+    ended = finish(start(jobs, folder, count))
+    assert [status for status, _ in ended] == [0] * count, "\n".join(error for _, error in ended)
+
+
+def main() -> None:
+    signal = None
+    for job in json.loads(Path(sys.argv[1]).read_text()):
+        output, stop_after_s = Path(job.pop("output")), job.pop("stop_after_s", None)
+        recipe = video_recipe(**job) if "parts" in job else shared_recipe(**job)
+        try:
+            signal = train(recipe, output, stop_after_s=stop_after_s, device="cpu").signal
+        except (CheckpointError, OtherProcessError) as error:
+            output.with_name(f"{output.name}-{os.environ['RANK']}.txt").write_text(f"{type(error).__name__}: {error}")
+    end_process(0 if signal is None else 128 + signal)
+
+
+if __name__ == "__main__":
+    main()

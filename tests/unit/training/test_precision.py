@@ -1,0 +1,62 @@
+"""What timing both precisions asks of a task; what is chosen is tested with runs, in `test_run.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from toy_task import ToyTask, ToyTaskConfig
+
+from videocrafter.training import precision
+from videocrafter.training.precision import choose_precision
+from videocrafter.training.task import ReadsInOrder
+
+CPU = torch.device("cpu")
+
+
+class InOrder(ToyTask):
+    """The toy task with data that go forward."""
+
+    def __init__(self) -> None:
+        super().__init__(ToyTaskConfig(), None, 0, 0, CPU)
+        self.asked: list[tuple[int, int]] = []
+
+    def batch(self, step: int, micro_step: int = 0) -> tuple[int, torch.Tensor]:
+        self.asked.append((step, micro_step))
+        return super().batch(step, micro_step)
+
+    def open_data(self, rank: int, world_size: int, report_folder: Path) -> None: ...
+
+    def data_state(self) -> dict[str, Any]:
+        return {}
+
+    def load_data_states(self, states: Sequence[dict[str, Any]]) -> None: ...
+
+    def close_data(self) -> None: ...
+
+
+@pytest.mark.parametrize("micro_step", [0, 3])
+def test_data_in_order_are_not_read_beyond_the_first_pass(micro_step: int) -> None:
+    task = InOrder()
+    assert isinstance(task, ReadsInOrder)
+    choice = choose_precision("auto", task, CPU, micro_step)
+    assert choice.fp32_seconds is not None
+    assert task.asked == [(0, micro_step)]
+
+
+@pytest.mark.parametrize("wanted", ["fp32", "bf16"])
+def test_a_precision_that_is_asked_for_is_not_timed(wanted: Any) -> None:
+    task = InOrder()
+    assert choose_precision(wanted, task, CPU).precision == wanted
+    assert task.asked == []
+
+
+@pytest.mark.parametrize(("fp32", "bf16", "chosen"), [(1.0, 0.9, "bf16"), (1.0, 0.98, "fp32"), (1.0, 1.5, "fp32")])
+def test_bf16_has_to_gain_something(monkeypatch: pytest.MonkeyPatch, fp32: float, bf16: float, chosen: str) -> None:
+    seconds = {"fp32": fp32, "bf16": bf16}
+    monkeypatch.setattr(precision, "_seconds_of_pass", lambda *given: seconds[given[-1]])
+    choice = choose_precision("auto", InOrder(), CPU)
+    assert (choice.precision, choice.fp32_seconds, choice.bf16_seconds) == (chosen, fp32, bf16)
