@@ -30,7 +30,7 @@ from videocrafter.diffusion.schedule import signal_scale
 from videocrafter.models.autoencoder import decode_video
 from videocrafter.models.unet import VideoUNet
 from videocrafter.presets import PRESETS, ModelPreset
-from videocrafter.training.plan_meter import Meter, tensors_of
+from videocrafter.training.planning.meter import Meter, tensors_of
 
 KEYS = Path(__file__).parents[1] / "tests" / "golden" / "data" / "official_keys.json.gz"
 VARIANTS = {

@@ -20,7 +20,7 @@ from videocrafter.models.unet import VideoUNet
 from videocrafter.pipelines.model_folder import component_folder, read_json, read_model_index
 from videocrafter.pipelines.settings import GenerationDefaults
 from videocrafter.presets import MODEL_INDEX, PRESETS
-from videocrafter.training.starting_pipeline import image_tower_folder, new_projector
+from videocrafter.training.starting_pipeline import image_tower_folder, new_projector, tower_folder
 
 USUAL_START = "t2v-256"
 """What the recipes for clips from files are planned with, if nothing is named."""
@@ -34,12 +34,12 @@ class Start:
     Attributes:
         configs: by the part's name in a pipeline folder.
         described: what it is, in words.
-        guidance_scale: that it is sampled with.
+        defaults: sizes and guidance that it recommends.
     """
 
     configs: Mapping[str, Mapping[str, Any]]
     described: str
-    guidance_scale: float
+    defaults: GenerationDefaults
 
     @property
     def takes_image(self) -> bool:
@@ -62,9 +62,7 @@ def named_start(name: str) -> Start:
     if preset is not None and model is not None:
         what = "the network that is started from Stable Diffusion 2.1" if name == USUAL_START else preset.description
         defaults = GenerationDefaults.from_config(preset.defaults)
-        return Start(
-            configs=_official_configs(model), described=f"{name}: {what}", guidance_scale=defaults.guidance_scale
-        )
+        return Start(configs=_official_configs(model), described=f"{name}: {what}", defaults=defaults)
     folder = preset.folder if preset is not None and preset.folder is not None else Path(name)
     if not (folder / MODEL_INDEX).is_file():
         raise ValueError(
@@ -75,7 +73,7 @@ def named_start(name: str) -> Start:
     return Start(
         configs={part: _config_in(folder, part) for part in _PARTS if index.get(part, (None,))[0] is not None},
         described=name,
-        guidance_scale=GenerationDefaults.from_config(index.get("defaults")).guidance_scale,
+        defaults=GenerationDefaults.from_config(index.get("defaults")),
     )
 
 
@@ -83,7 +81,7 @@ def with_image_branch(start: Start, tower: str | None, num_queries: int) -> Star
     """A text-to-video start with what its first image phase adds.
 
     Args:
-        tower: folder of CLIP's image tower; None takes the paper's ViT-H/14.
+        tower: `task.image_tower`; None takes the paper's ViT-H/14.
 
     Raises:
         ValueError: there is no such tower.
@@ -135,7 +133,7 @@ def _config_in(folder: Path, part: str) -> dict[str, Any]:
 
 
 def _config_file(tower: str) -> Path:
-    return image_tower_folder(Path(tower)) / "config.json"
+    return image_tower_folder(tower_folder(tower)) / "config.json"
 
 
 def _vision_config(config: dict[str, Any]) -> CLIPVisionConfig:

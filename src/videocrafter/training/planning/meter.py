@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +42,10 @@ _IN_FP32: dict[DeviceKind, frozenset[str]] = {
 }
 
 
+# Of the tensors that fused attention takes; with others torch computes plainly.
+_FUSED_DIMENSIONS = 4
+
+
 class Meter(TorchDispatchMode):
     """Counts, within its context, the bytes of all storages that were made there and live, and the operations.
 
@@ -56,9 +60,7 @@ class Meter(TorchDispatchMode):
     def __init__(self, known: Iterable[Tensor] = ()) -> None:
         super().__init__()
         self.now = self.peak = self.flops = 0
-        self._seen: dict[int, weakref.ref[Any] | None] = {
-            tensor.untyped_storage()._cdata: None for tensor in known if isinstance(tensor, Tensor)
-        }
+        self._seen: dict[int, weakref.ref[Any] | None] = {tensor.untyped_storage()._cdata: None for tensor in known}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run an operation and count what it made and computed."""
@@ -136,8 +138,12 @@ class ComputeAs(TorchFunctionMode):
         is_plain = not others and not options
         if self._kind == "cpu" and is_plain and torch.is_grad_enabled() and key.shape[-2] <= SHORT_SEQUENCE:
             return attend_written_out(query, key, value)
-        out: Tensor = torch.ops.aten._scaled_dot_product_flash_attention(query, key, value)[0]
-        return out
+        aten = torch.ops.aten
+        if query.ndim == _FUSED_DIMENSIONS and is_plain:
+            out = aten._scaled_dot_product_flash_attention(query, key, value)[0]
+        else:
+            out = aten._scaled_dot_product_attention_math(query, key, value, *others, **options)[0]
+        return cast("Tensor", out)
 
 
 def checkpointing_as(kind: DeviceKind, *, bf16: bool) -> Any:
@@ -178,6 +184,6 @@ def _group_norm_in_place(
     A layer norm over the channels, which come last in memory, makes and keeps as much.
     """
     if x.ndim != 4 or x.is_contiguous() or not x.is_contiguous(memory_format=torch.channels_last):
-        return func(x, num_groups, weight, bias, eps)  # type: ignore[no-any-return]
+        return func(x, num_groups, weight, bias, eps)
     normed = functional.layer_norm(x.permute(0, 2, 3, 1), (x.shape[1],), weight, bias, eps)
     return normed.permute(0, 3, 1, 2)
