@@ -116,6 +116,7 @@ class Planner:
 
     def __init__(self) -> None:
         self._measured: dict[object, StageMeasure] = {}
+        self._planned: dict[object, tuple[StagePlan, Start | None]] = {}
 
     def plan(self, recipe: RecipeConfig, machine: Machine) -> RunPlan:
         """What a run needs on a machine.
@@ -140,6 +141,12 @@ class Planner:
         return RunPlan(recipe=recipe.name, start=described, assumed=assumed, machine=machine, stages=tuple(stages))
 
     def _stage(self, stage: StageConfig, start: Start | None, machine: Machine) -> tuple[StagePlan, Start | None]:
+        key = (stage, repr(start), machine.kind, machine.count)
+        if key not in self._planned:
+            self._planned[key] = self._new_stage(stage, start, machine)
+        return self._planned[key]
+
+    def _new_stage(self, stage: StageConfig, start: Start | None, machine: Machine) -> tuple[StagePlan, Start | None]:
         check_shared(stage.optimizer.accumulate, machine.count)
         work = stage_work(stage, start)
         share = _share(stage, work, machine)
