@@ -17,11 +17,13 @@ if TYPE_CHECKING:
     from videocrafter.training.planning.suggestions import Advice, Outcome
 
 _GIB = 2**30
+_FEW = 3
 # By their data sheets: an A100 in bf16 and in float32, and a core or two of a computer.
 _USUAL_PEAK = {("gpu", "bf16"): 312e12, ("gpu", "fp32"): 19.5e12, ("cpu", "bf16"): 2e11, ("cpu", "fp32"): 2e11}
+_SHORT = {"optimizer step": "optimizer steps", "making samples": "samples", "saving a checkpoint": "saving"}
 _PARTS = {
-    "trained": "networks that learn",
-    "frozen": "networks before them",
+    "trained": "learning networks",
+    "frozen": "networks before",
     "gradients": "gradients",
     "optimizer": "optimizer",
     "average": "averaged weights",
@@ -110,8 +112,8 @@ def show(plan: RunPlan, advice: Sequence[Advice], speed: Speed) -> None:
 def plan_table(plan: RunPlan, speed: Speed) -> Table:
     """A column for each stage."""
     stages = plan.stages
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0) if len(stages) <= _FEW else (0, 1, 0, 0))
+    table.add_column("", no_wrap=True)
     for stage in stages:
         table.add_column(stage.name, justify="right", overflow="fold")
     rows: dict[str, list[str]] = {
@@ -124,18 +126,18 @@ def plan_table(plan: RunPlan, speed: Speed) -> Table:
     for name, cells in rows.items():
         table.add_row(name, *cells)
     table.add_section()
-    table.add_row("most memory in", *(stage.memory.peak.name for stage in stages))
+    table.add_row("most GiB are held in", *(stage.memory.peak.name for stage in stages))
     for part, words in _PARTS.items():
         sizes = [getattr(stage.memory.peak, part) for stage in stages]
         if any(sizes):
-            table.add_row(f"  {words}", *(size(one) for one in sizes))
-    table.add_row("together", *(size(stage.memory.peak.total) for stage in stages))
+            table.add_row(f"  {words}", *(gib(one) for one in sizes))
+    table.add_row("  together", *(gib(stage.memory.peak.total) for stage in stages))
     table.add_row("fits", *("yes" if plan.fits(stage) else "NO" for stage in stages))
-    for name in [key for key in ("optimizer step", "making samples") if _has(plan, key)]:
-        table.add_row(name, *(_at(stage, name) for stage in stages))
+    for name in [key for key in _SHORT if _has(plan, key)]:
+        table.add_row(f"GiB in {_SHORT[name]}", *(_at(stage, name) for stage in stages))
     if any(stage.memory.main_memory for stage in stages):
         waiting = [sum(stage.memory.main_memory.values()) for stage in stages]
-        table.add_row("main memory besides", *(size(one) for one in waiting))
+        table.add_row("GiB of main memory", *(gib(one) for one in waiting))
     table.add_section()
     table.add_row("FLOPs per step", *(f"{stage.flops_per_step:.3g}" for stage in stages))
     table.add_row("steps", *(f"{stage.num_steps:,}" for stage in stages))
@@ -150,7 +152,7 @@ def _has(plan: RunPlan, name: str) -> bool:
 
 def _at(stage: StagePlan, name: str) -> str:
     found = [moment.total for moment in stage.memory.moments if moment.name == name]
-    return size(found[0]) if found else "–"
+    return gib(found[0]) if found else "–"
 
 
 def _about_days(plan: RunPlan, speed: Speed) -> str:
@@ -158,8 +160,8 @@ def _about_days(plan: RunPlan, speed: Speed) -> str:
     total = sum(speed.days(plan, stage) for stage in plan.stages)
     shown = " and ".join(f"{peak / 1e12:g}" for peak in peaks)
     return (
-        f"All of it: {plan.flops:.3g} FLOPs, {duration(total)} at {speed.utilisation:.0%} of {shown} TFLOP/s for each "
-        "device; data, validation and samples not counted."
+        f"All of it: {plan.flops:.3g} FLOPs, {duration(total)} at {speed.utilisation:.0%} of {shown} TFLOP/s for "
+        "each device; data, validation and samples not counted."
     )
 
 
@@ -208,6 +210,11 @@ def size(num_bytes: float) -> str:
     return f"{num_bytes / _GIB:.1f} GiB" if num_bytes >= _GIB / 10 else f"{num_bytes / 2**20:.0f} MiB"
 
 
+def gib(num_bytes: float) -> str:
+    """Bytes in GiB, for a table."""
+    return f"{num_bytes / _GIB:.2f}"
+
+
 def count(number: int) -> str:
     """Millions of numbers."""
     return f"{number / 1e6:,.1f} M" if number else "–"
@@ -218,4 +225,4 @@ def duration(number: float) -> str:
     if number >= 1:
         return f"{number:,.1f} days"
     hours = 24 * number
-    return f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.1f} minutes"
+    return f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.0f} min"

@@ -116,6 +116,7 @@ class Planner:
 
     def __init__(self) -> None:
         self._measured: dict[object, StageMeasure] = {}
+        self._works: dict[object, StageWork] = {}
         self._planned: dict[object, tuple[StagePlan, Start | None]] = {}
 
     def plan(self, recipe: RecipeConfig, machine: Machine) -> RunPlan:
@@ -148,7 +149,7 @@ class Planner:
 
     def _new_stage(self, stage: StageConfig, start: Start | None, machine: Machine) -> tuple[StagePlan, Start | None]:
         check_shared(stage.optimizer.accumulate, machine.count)
-        work = stage_work(stage, start)
+        work = self._work(stage, start)
         share = _share(stage, work, machine)
         taken = self._taken(stage, start, share)
         per_pass = sum(
@@ -180,12 +181,23 @@ class Planner:
             gathered_bf16=share.sharded and share.bf16,
             offloads=stage.offload_activations and share.kind == "gpu",
         )
-        # All else changes nothing of what a pass is.
-        looks = (bool(stage.sample_every), bool(stage.validate_every), stage.num_steps, stage.optimizer.accumulate)
-        key = (stage.task, looks, repr(start), conditions)
+        key = (_computed(stage, start), conditions)
         if key not in self._measured:
+            # Networks of its own, because measuring changes them.
             self._measured[key] = measure(stage_work(stage, start), conditions)
         return self._measured[key]
+
+    def _work(self, stage: StageConfig, start: Start | None) -> StageWork:
+        key = _computed(stage, start)
+        if key not in self._works:
+            self._works[key] = stage_work(stage, start)
+        return self._works[key]
+
+
+def _computed(stage: StageConfig, start: Start | None) -> object:
+    """What a stage's passes depend on, whatever its optimizer."""
+    looks = (bool(stage.sample_every), bool(stage.validate_every), stage.num_steps, stage.optimizer.accumulate)
+    return stage.task, looks, repr(start)
 
 
 def _share(stage: StageConfig, work: StageWork, machine: Machine) -> Share:

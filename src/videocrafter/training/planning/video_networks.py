@@ -41,9 +41,11 @@ class VideoNetworks:
         Args:
             base, frozen: types of the video network, and of those that never learn.
         """
-        unet = cast("VideoUNet", start.network("unet")).to(dtype=base, memory_format=torch.channels_last)
+        unet = cast("VideoUNet", _in_type(start.network("unet"), base).to(memory_format=torch.channels_last))
         parts = ("vae", "text_encoder", *(("image_encoder",) if start.takes_image else ()))
-        never: dict[str, Any] = {part: start.network(part).to(frozen).requires_grad_(False).eval() for part in parts}
+        never: dict[str, Any] = {
+            part: _in_type(start.network(part), frozen).requires_grad_(False).eval() for part in parts
+        }
         return cls(unet=unet, projector=start.network("image_projector") if start.takes_image else None, **never)
 
     @property
@@ -196,3 +198,8 @@ class VideoNetworks:
         width = self.image_encoder.config.hidden_size
         context: Tensor = self.projector(torch.empty(count, self._image_tokens, width, device=META, dtype=dtype))
         return context
+
+
+def _in_type(network: nn.Module, dtype: torch.dtype) -> Any:
+    """The network in a type, without diffusers' warning that loading it in that type would be better."""
+    return nn.Module.to(network, dtype)
