@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 COLUMNS = ("run", "most memory in", "computed, MiB", "measured, MiB", "measured / computed")
 QUIET = ("sample_every=0", "validate_every=0", "num_steps=2", "checkpoint_seconds=0", "checkpoint_every=0")
-MINIATURE = ("precision=fp32", "task.image_share=0", "task.num_clips=64", "task.num_images=64")
+MINIATURE = ("precision=fp32", "task.image_share=0", "task.num_clips=32", "task.num_images=32", "task.batch_size=8")
 REDUCED = ("task.data.image_share=none", "task.data.image_batch_size=none", "optimizer.accumulate=2")
 RUNS: dict[str, tuple[str, tuple[str, ...]]] = {
     "tiny-t2v, high, fp32": ("tiny-t2v", MINIATURE),
