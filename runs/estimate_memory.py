@@ -15,7 +15,6 @@ import contextlib
 import gzip
 import json
 import logging
-import weakref
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,8 +23,6 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from torch._subclasses import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from videocrafter.checkpoints.networks import build_networks
 from videocrafter.checkpoints.official_model import OfficialModel, official_model_from_shapes
@@ -33,6 +30,7 @@ from videocrafter.diffusion.schedule import signal_scale
 from videocrafter.models.autoencoder import decode_video
 from videocrafter.models.unet import VideoUNet
 from videocrafter.presets import PRESETS, ModelPreset
+from videocrafter.training.planning.meter import Meter, tensors_of
 
 KEYS = Path(__file__).parents[1] / "tests" / "golden" / "data" / "official_keys.json.gz"
 VARIANTS = {
@@ -47,41 +45,6 @@ BRANCHES = 2
 DECODED_FRAMES = 8
 
 
-class StorageCount(TorchDispatchMode):
-    """Bytes of all storages that were made inside and still live, and the most there ever were."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = self.peak = 0
-        self._known: set[int] = set()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run the operation and count what it made."""
-        result = func(*args, **(kwargs or {}))
-        for leaf in tree_leaves(result):
-            if isinstance(leaf, Tensor):
-                self._count(leaf.untyped_storage())
-        return result
-
-    def known(self, network: nn.Module) -> None:
-        """Do not count a network's own weights."""
-        for tensor in (*network.parameters(), *network.buffers()):
-            self._known.add(tensor.untyped_storage()._cdata)
-
-    def _count(self, storage: torch.UntypedStorage) -> None:
-        key, size = storage._cdata, storage.nbytes()
-        if key in self._known:
-            return
-        self._known.add(key)
-        self.now += size
-        self.peak = max(self.peak, self.now)
-        weakref.finalize(storage, self._forget, key, size)
-
-    def _forget(self, key: int, size: int) -> None:
-        self._known.discard(key)
-        self.now -= size
-
-
 def model_of(preset: ModelPreset) -> OfficialModel:
     """The configs of a preset's networks, found from the keys of its checkpoint."""
     keys = json.loads(gzip.decompress(KEYS.read_bytes()))[VARIANTS[preset.name]]
@@ -93,8 +56,7 @@ def model_of(preset: ModelPreset) -> OfficialModel:
 
 def peak_bytes(network: nn.Module, call: Callable[[], Tensor]) -> int:
     """The most that one call of a network takes besides its weights, its result included."""
-    with torch.inference_mode(), StorageCount() as count:
-        count.known(network)
+    with torch.inference_mode(), Meter(tensors_of([network])) as count:
         call()
     return count.peak
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from videocrafter import __version__
-from videocrafter.cli import cache, convert, evaluate, generate, init, models, publish, runs, train
+from videocrafter.cli import cache, convert, evaluate, generate, init, models, plan, publish, runs, train
 
 app = typer.Typer(
     name="videocrafter",
@@ -36,7 +36,7 @@ def _root(
     """Make videos from prompts and images, train such models, and measure them."""
 
 
-for _command in (generate, models, convert, train, cache, evaluate, runs, publish, init):
+for _command in (generate, models, convert, train, plan, cache, evaluate, runs, publish, init):
     _command.register(app)
 
 

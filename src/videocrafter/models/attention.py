@@ -12,14 +12,22 @@ from torch import Tensor, nn
 
 Layer = TypeVar("Layer", bound=nn.Module)
 
+SHORT_SEQUENCE = 256
+"""On CPUs, attention over so many keys or fewer is written out while training."""
+
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Softmax attention of `[..., S, K]` queries over `[..., S', K]` keys and values."""
-    if q.device.type == "cpu" and torch.is_grad_enabled() and k.shape[-2] <= 256:
+    if q.device.type == "cpu" and torch.is_grad_enabled() and k.shape[-2] <= SHORT_SEQUENCE:
         # On CPUs the backward pass of the fused kernel is slower than plain operations on short sequences.
-        weights = torch.softmax((q * (q.shape[-1] ** -0.5)) @ k.transpose(-1, -2), dim=-1)
-        return weights @ v
+        return attend_written_out(q, k, v)
     return nn.functional.scaled_dot_product_attention(q, k, v)
+
+
+def attend_written_out(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """The same by plain operations: every score exists in memory."""
+    weights = torch.softmax((q * (q.shape[-1] ** -0.5)) @ k.transpose(-1, -2), dim=-1)
+    return weights @ v
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:

@@ -47,7 +47,7 @@ class StageOptimizer:
     ) -> None:
         self._config = config
         self._names = list(parameters)
-        matrices = _hidden_matrices(modules, parameters) if config.name == "muon" else []
+        matrices = hidden_matrices(modules, parameters) if config.name == "muon" else []
         taken = {id(parameter) for parameter in matrices}
         rest = [parameter for parameter in parameters.values() if id(parameter) not in taken]
         self._optimizers: list[torch.optim.Optimizer] = []
@@ -166,7 +166,8 @@ def _build_muon(config: OptimizerConfig, matrices: list[nn.Parameter]) -> torch.
     return optimizer
 
 
-def _hidden_matrices(modules: Mapping[str, nn.Module], parameters: Mapping[str, nn.Parameter]) -> list[nn.Parameter]:
+def hidden_matrices(modules: Mapping[str, nn.Module], parameters: Mapping[str, nn.Parameter]) -> list[nn.Parameter]:
+    """Parameters that Muon takes: matrices, but for embedding tables."""
     embeddings = {
         id(layer.weight)
         for module in modules.values()

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 Value = TypeVar("Value")
 
-_BUCKET_ELEMENTS = 1 << 24
+BUCKET_ELEMENTS = 1 << 24
+"""Numbers of gradients that are sent at once, but for tensors that have more by themselves."""
 
 
 class OtherProcessError(RuntimeError):
@@ -73,11 +74,7 @@ class Processes:
         Raises:
             SettingsError: they cannot be shared evenly.
         """
-        if accumulate % self.count:
-            raise SettingsError(
-                f"optimizer.accumulate is {accumulate}, which {self.count} processes cannot share evenly; "
-                f"set it to a multiple of {self.count}"
-            )
+        check_shared(accumulate, self.count)
         return range(self.index, accumulate, self.count)
 
     def average_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
@@ -155,11 +152,24 @@ class Processes:
                 raise OtherProcessError(reason)
 
 
+def check_shared(accumulate: int, count: int) -> None:
+    """Find out whether the passes of a step go evenly into so many processes.
+
+    Raises:
+        SettingsError: they do not.
+    """
+    if accumulate % count:
+        raise SettingsError(
+            f"optimizer.accumulate is {accumulate}, which {count} processes cannot share evenly; "
+            f"set it to a multiple of {count}"
+        )
+
+
 def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
     """Groups of neighbours that are sent at once: large enough to be fast, small enough to be copied."""
     bucket: list[Tensor] = []
     for tensor in tensors:
-        if bucket and sum(other.numel() for other in bucket) + tensor.numel() > _BUCKET_ELEMENTS:
+        if bucket and sum(other.numel() for other in bucket) + tensor.numel() > BUCKET_ELEMENTS:
             yield bucket
             bucket = []
         bucket.append(tensor)

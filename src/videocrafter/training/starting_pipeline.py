@@ -151,19 +151,7 @@ def with_image_input(
     """
     if image_encoder is None:
         image_encoder = _read_tower(image_tower_folder(tower))
-    context = pipeline.unet.config["context_dim"]
-    head = min(_OFFICIAL_HEAD_DIM, context)
-    small = {"dim": context, "depth": 2, "heads": context // head}
-    sizes = _OFFICIAL_PROJECTOR if context == _OFFICIAL_PROJECTOR["dim"] else small
-    projector = ImageProjector(
-        **sizes,
-        dim_head=head,
-        num_queries=num_queries,
-        embedding_dim=image_encoder.config.hidden_size,
-        output_dim=context,
-    )
-    nn.init.zeros_(projector.norm_out.weight)
-    nn.init.zeros_(projector.norm_out.bias)
+    projector = new_projector(pipeline.unet.config["context_dim"], image_encoder.config.hidden_size, num_queries)
     made = ImageToVideoPipeline(
         vae=pipeline.vae,
         text_encoder=pipeline.text_encoder,
@@ -193,6 +181,19 @@ def image_tower_folder(tower: Path) -> Path:
             "stores it (for the paper's OpenCLIP ViT-H/14), or an image-to-video model's folder"
         )
     return inner
+
+
+def new_projector(context_dim: int, image_width: int, num_queries: int) -> ImageProjector:
+    """A silent projector between an image tower and a video network of these widths."""
+    head = min(_OFFICIAL_HEAD_DIM, context_dim)
+    small = {"dim": context_dim, "depth": 2, "heads": context_dim // head}
+    sizes = _OFFICIAL_PROJECTOR if context_dim == _OFFICIAL_PROJECTOR["dim"] else small
+    projector = ImageProjector(
+        **sizes, dim_head=head, num_queries=num_queries, embedding_dim=image_width, output_dim=context_dim
+    )
+    nn.init.zeros_(projector.norm_out.weight)
+    nn.init.zeros_(projector.norm_out.bias)
+    return projector
 
 
 def _read_tower(folder: Path) -> CLIPVisionModel:

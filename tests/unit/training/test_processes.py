@@ -28,6 +28,6 @@ def test_alone_everything_is_as_it_is() -> None:
 
 
 def test_buckets_are_neighbours_and_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes_module, "_BUCKET_ELEMENTS", 5)
+    monkeypatch.setattr(processes_module, "BUCKET_ELEMENTS", 5)
     tensors = [torch.zeros(size) for size in (2, 3, 1, 9, 4)]
     assert [[t.numel() for t in bucket] for bucket in processes_module._buckets(tensors)] == [[2, 3], [1], [9], [4]]

@@ -1,0 +1,210 @@
+"""What `videocrafter plan` computes, against what training runs really hold: peak memory of two steps, side by side.
+
+    python -m benchmarks.plan
+    python -m benchmarks.plan --runs "reduced, bf16" "reduced, LoRA" --channels 64
+
+Every run is a real one (as `videocrafter train` does it, on this computer's CPU) in a process of its own. Measured is
+how far its memory grows beyond what Python and the libraries hold after a toy run, but for pages of mapped files
+(which the system takes back). "reduced" is the recipe t2v-256, or lora, with the paper's network, but narrower
+(--channels instead of 320), beside the miniature's autoencoder and text tower. Needs Linux.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import gc
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+from unittest import mock
+
+from benchmarks.data_loading import make_clips
+from benchmarks.report import Report, add_output_arguments, machine, positive, publish
+
+if TYPE_CHECKING:
+    from videocrafter.training.config import RecipeConfig
+
+COLUMNS = ("run", "most memory in", "computed, MiB", "measured, MiB", "measured / computed")
+QUIET = ("sample_every=0", "validate_every=0", "num_steps=2", "checkpoint_seconds=0", "checkpoint_every=0")
+MINIATURE = ("precision=fp32", "task.image_share=0", "task.num_clips=32", "task.num_images=32", "task.batch_size=8")
+REDUCED = ("task.data.image_share=none", "task.data.image_batch_size=none", "optimizer.accumulate=2")
+RUNS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "tiny-t2v, high, fp32": ("tiny-t2v", MINIATURE),
+    "tiny-t2v, high, bf16": ("tiny-t2v", (*MINIATURE, "precision=bf16")),
+    "reduced, fp32": ("t2v-256", (*REDUCED, "precision=fp32")),
+    "reduced, bf16": ("t2v-256", (*REDUCED, "precision=bf16")),
+    "reduced, no checkpointing": (
+        "t2v-256",
+        (*REDUCED, "precision=fp32", "task.gradient_checkpointing=false"),
+    ),
+    "reduced, one pass per step": ("t2v-256", (*REDUCED, "precision=fp32", "optimizer.accumulate=1")),
+    "reduced, moments in bf16": ("t2v-256", (*REDUCED, "precision=fp32", "optimizer.state_dtype=bf16")),
+    "reduced, LoRA": ("lora", ("precision=fp32", "task.frames_like_start=false")),
+}
+
+
+def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="benchmarks.plan", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--runs", nargs="+", choices=RUNS, default=list(RUNS), metavar="RUN", help="default: all")
+    parser.add_argument("--channels", type=positive, default=64, help="of the reduced network, 320 in the paper's")
+    parser.add_argument("--size", type=positive, default=128, help="height and width of its clips (%(default)s)")
+    parser.add_argument("--frames", type=positive, default=8, help="of its clips (%(default)s)")
+    parser.add_argument("--batch", type=positive, default=1, help="its clips in a pass (%(default)s)")
+    parser.add_argument("--smoke", action="store_true", help="toy sizes: shows that the script runs")
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    parser.set_defaults(toy=False)
+    parser.add_argument("--worker", choices=RUNS, help=argparse.SUPPRESS)
+    add_output_arguments(parser)
+    given = parser.parse_args(argv)
+    if given.smoke:
+        given.channels, given.size, given.frames, given.batch = 32, 64, 4, 1
+    return given
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    given = arguments(argv)
+    if given.worker is not None:
+        print(json.dumps({"bytes": grown_in_training(given.worker, given)}))
+        return
+    where = machine()
+    with tempfile.TemporaryDirectory() as folder:
+        given.folder = Path(folder)
+        prepare(given)
+        rows = []
+        for name in given.runs:
+            print(f"measuring: {name}", file=sys.stderr)
+            moment, computed = planned(name, given)
+            measured = grown_in_training(name, given) if given.smoke else in_process_of_its_own(name, given)
+            rows.append((name, moment, computed / 2**20, measured / 2**20, measured / computed))
+    size = f"{given.batch} clips of {given.frames} frames, {given.size}x{given.size}"
+    publish(
+        Report(
+            name="plan",
+            title="Memory of a training run, computed and measured",
+            machine=where,
+            settings={"device": "cpu", "reduced": f"{given.channels} channels, {size}"},
+            columns=COLUMNS,
+            rows=rows,
+        ),
+        given,
+    )
+
+
+def prepare(given: argparse.Namespace) -> None:
+    """The clips and the pipeline that the runs need."""
+    from videocrafter.checkpoints.official_variants import official_variant
+    from videocrafter.cli.quiet_libraries import silence_libraries
+    from videocrafter.models.unet import VideoUNet
+    from videocrafter.pipelines.text_to_video import TextToVideoPipeline
+    from videocrafter.presets import resolve_model
+
+    silence_libraries()
+    (given.folder / "clips").mkdir()
+    sizes = argparse.Namespace(clips=8, seconds=4, height=given.size, size=0)
+    make_clips(given.folder / "clips", sizes)
+    paper = official_variant("t2v-256")
+    assert paper is not None
+    pipeline = TextToVideoPipeline.from_pretrained(resolve_model("tiny-t2v", "t2v"))
+    own = {"in_channels": 16, "out_channels": 16, "context_dim": 128, "head_dim": 32}
+    unet = VideoUNet(**{**paper.unet, **own, "model_channels": given.channels})
+    pipeline.register_modules(unet=unet)
+    pipeline.save_pretrained(given.folder / "start")
+
+
+def configured(name: str, given: argparse.Namespace) -> RecipeConfig:
+    """A run's recipe: one stage, a few steps."""
+    from dataclasses import replace
+
+    from videocrafter.training.overrides import apply_overrides
+    from videocrafter.training.recipes import RECIPES
+
+    recipe_name, settings = RUNS[name]
+    is_clips = recipe_name != "tiny-t2v"
+    recipe = RECIPES[recipe_name if is_clips or not given.smoke else "smoke"]()
+    stage = next((stage for stage in recipe.stages if stage.name == "high"), recipe.stages[0])
+    recipe = replace(recipe, stages=(stage,))
+    changes = [f"stages.*.{setting}" for setting in (*QUIET, *settings)]
+    if is_clips:
+        changes += [
+            f"init={'tiny-t2v' if given.toy else given.folder / 'start'}",
+            f"stages.*.task.data.sources=folder:{given.folder / 'clips'}",
+            f"stages.*.task.data.batch_size={given.batch}",
+            "stages.*.task.data.num_workers=0",
+            f"stages.*.task.data.cutting.height={given.size}",
+            f"stages.*.task.data.cutting.width={given.size}",
+            f"stages.*.task.data.cutting.sampling.lengths={given.frames}",
+        ]
+    return apply_overrides(recipe, changes)
+
+
+def planned(name: str, given: argparse.Namespace) -> tuple[str, int]:
+    """The moment of the peak, and its bytes."""
+    from videocrafter.training.planning.plan import Machine, Planner
+
+    plan = Planner().plan(configured(name, given), Machine(kind="cpu", memory=2**40))
+    peak = plan.stages[0].memory.peak
+    return peak.name, peak.total
+
+
+def in_process_of_its_own(name: str, given: argparse.Namespace) -> int:
+    """What `grown_in_training` says in a new process."""
+    sizes = {"channels": given.channels, "size": given.size, "frames": given.frames, "batch": given.batch}
+    command = [sys.executable, "-m", "benchmarks.plan", "--worker", name, "--folder", str(given.folder)]
+    command += [part for key, value in sizes.items() for part in (f"--{key}", str(value))]
+    # Freed memory goes back to the system at once, so that what is held is what is used.
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
+    return int(json.loads(done.stdout.strip().splitlines()[-1])["bytes"])
+
+
+def grown_in_training(name: str, given: argparse.Namespace) -> int:
+    """Train, and say how far the memory of this process grew.
+
+    A toy run before it loads all libraries and lets them set up what they keep. Of a file of weights that was mapped,
+    pages stay that nobody needs; they are left out.
+    """
+    from videocrafter.cli.quiet_libraries import silence_libraries
+    from videocrafter.training.loop import StageLoop
+    from videocrafter.training.run import train
+
+    silence_libraries()
+    toy = argparse.Namespace(**{**vars(given), "smoke": True, "toy": True, "size": 64, "frames": 4, "batch": 1})
+    train(configured(name, toy), given.folder / f"toy, {name}", device="cpu", plain=True, track=("none",))
+    before, mapped_before, mapped = forget_peak(), status("RssFile"), []
+    save = StageLoop.save
+
+    def noting(loop: StageLoop) -> None:
+        mapped.append(status("RssFile"))
+        save(loop)
+
+    with mock.patch.object(StageLoop, "save", noting):
+        train(configured(name, given), given.folder / f"run, {name}", device="cpu", plain=True, track=("none",))
+    return status("VmHWM") - before - (mapped[-1] - mapped_before)
+
+
+def forget_peak() -> int:
+    """Bytes that this process holds, now the most that it ever held (Linux)."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    return status("VmRSS")
+
+
+def status(name: str) -> int:
+    """One of the sizes that Linux tells of this process, in bytes."""
+    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) * 1024
+    raise ValueError(f"this system does not tell {name}")
+
+
+if __name__ == "__main__":
+    main()
