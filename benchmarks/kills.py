@@ -209,7 +209,9 @@ class Training:
     def is_writing(self, pattern: str) -> bool:
         """Whether the latest process writes one of these, or did when it was killed; what others left is older."""
         with suppress(FileNotFoundError):
-            return any(path.stat().st_mtime >= self._started for path in self.folder.glob(pattern))
+            if any(path.stat().st_mtime >= self._started for path in self.folder.glob(pattern)):
+                # Before its first step a process deletes what others left, which changes it as well.
+                return pattern == FINAL or self.has_begun()
         return False
 
     def has_begun(self) -> bool:

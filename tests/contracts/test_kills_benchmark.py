@@ -58,6 +58,13 @@ def test_what_a_process_before_left_half_written_is_not_waited_for(tmp_path: Pat
     assert not training.is_writing(kills.CHECKPOINT)
 
 
+def test_deleting_what_a_process_before_left_is_not_writing(tmp_path: Path):
+    training = killed_run(tmp_path, said="loading\n")
+    (training.folder / "checkpoints" / ".tmp-high-step-00000002").mkdir(parents=True)
+    assert not training.is_writing(kills.CHECKPOINT)
+    assert kills.find_phase(training) == "start-up"
+
+
 PHASES: dict[str, tuple[str, Callable[[Path], object]]] = {
     "start-up": ("loading\n", lambda run: None),
     "stepping": (BEGUN, lambda run: None),
