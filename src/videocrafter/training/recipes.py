@@ -210,13 +210,6 @@ def tiny_i2v() -> RecipeConfig:
         _longer(mapping, "mapping-more", num_steps=250, lr=1e-3),
         _longer(video, "video-more", num_steps=760, lr=7e-4),
         _longer(video, "video-longer", num_steps=900, lr=5e-4),
-        # Captions that leave the subject to the image.
-        _longer(
-            replace(video, task=replace(mapping_task, phase="image_to_video", motion_captions=0.9)),
-            "video-subject",
-            num_steps=800,
-            lr=5e-4,
-        ),
     )
     return RecipeConfig(name="tiny-i2v", init="tiny-t2v", stages=(align, mapping, video, *more))
 
