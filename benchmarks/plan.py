@@ -83,6 +83,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(f"measuring: {name}", file=sys.stderr)
             moment, computed = planned(name, given)
             measured = grown_in_training(name, given) if given.smoke else in_process_of_its_own(name, given)
+            print(f"{name}: computed {computed >> 20} MiB, measured {measured >> 20} MiB", file=sys.stderr)
             rows.append((name, moment, computed / 2**20, measured / 2**20, measured / computed))
     size = f"{given.batch} clips of {given.frames} frames, {given.size}x{given.size}"
     publish(
