@@ -82,7 +82,9 @@ def completed_config(asked: Mapping[str, Any], stage: StageConfig, num_processes
     _check_scheduler(left.pop("scheduler", {}), stage)
     unused = sorted(key for key in left if key not in _DEEPSPEEDS_OWN)
     if unused:
-        raise SettingsError(f"DeepSpeed's {unused[0]} is not used in training here; leave it out of the configuration")
+        raise SettingsError(
+            f"DeepSpeed's {unused[0]} is not used in training here; leave it out of the configuration"
+        )
     config: Config = {
         "steps_per_print": 1 << 62,
         **_without_auto(left),
@@ -155,8 +157,8 @@ def _check_precision(left: Config, stage: StageConfig) -> None:
     for name, value in asked.items():
         if value is True and stage.precision != name:
             raise SettingsError(
-                f"DeepSpeed's configuration asks for {name}, but precision is {stage.precision!r} in the recipe; make "
-                'them the same, or say "auto" to DeepSpeed'
+                f"DeepSpeed's configuration asks for {name}, but precision is {stage.precision!r} in the recipe; "
+                'make them the same, or say "auto" to DeepSpeed'
             )
 
 
@@ -164,7 +166,9 @@ def _check_optimizer(asked: Mapping[str, Any], stage: StageConfig) -> None:
     own = stage.optimizer
     kind = asked.get("type", "AdamW")
     if str(kind).lower() not in ("adam", "adamw"):
-        raise SettingsError(f"DeepSpeed's optimizer.type is {kind!r}, but optimizer.name is {own.name!r} in the recipe")
+        raise SettingsError(
+            f"DeepSpeed's optimizer.type is {kind!r}, but optimizer.name is {own.name!r} in the recipe"
+        )
     values = {"lr": own.lr, "betas": list(own.betas), "eps": own.eps, "weight_decay": own.weight_decay}
     for key, value in asked.get("params", {}).items():
         if key in values:

@@ -44,9 +44,10 @@ class DeepSpeedOptimizer:
         processes: Processes,
         engine_config: Config,
     ) -> None:
-        import deepspeed  # type: ignore[import-not-found]
+        import deepspeed
 
-        logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+        # It warns of any optimizer but its own.
+        logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
         self._config, self._processes = config, processes
         self._parameters = dict(parameters)
         matrices, vectors = decaying(parameters.values()), not_decaying(parameters.values())
@@ -58,7 +59,9 @@ class DeepSpeedOptimizer:
             if group
         ]
         self._adamw = _SkippableAdamW(groups, lr=config.lr, betas=config.betas, eps=config.eps, fused=True)
-        trained = {name: module for name, module in modules.items() if any(p.requires_grad for p in module.parameters())}
+        trained = {
+            name: module for name, module in modules.items() if any(p.requires_grad for p in module.parameters())
+        }
         self._engine, self._zero, *_ = deepspeed.initialize(
             model=_Networks(trained),
             model_parameters=self._order,
@@ -77,7 +80,7 @@ class DeepSpeedOptimizer:
                 "step": torch.zeros((), dtype=torch.float32, device=part.device),
                 **{name: torch.zeros_like(part) for name in _MOMENTS},
             }
-        self._zero._lazy_init_hp_params_optimizer_state()  # noqa: SLF001  it does so itself after a first step
+        self._zero._lazy_init_hp_params_optimizer_state()  # as it does itself after a first step
 
     def _parts(self) -> list[nn.Parameter]:
         return [part for group in self._adamw.param_groups for part in group["params"]]
