@@ -7,6 +7,8 @@ it does so, and whether a step counts, is said here.
 from __future__ import annotations
 
 import logging
+import os
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -44,8 +46,15 @@ class DeepSpeedOptimizer:
         processes: Processes,
         engine_config: Config,
     ) -> None:
+        if processes.device.type == "cpu":
+            # Else it takes any GPU that it finds.
+            os.environ.setdefault("DS_ACCELERATOR", "cpu")
         import deepspeed
 
+        # Newer versions of torch have other names for what it calls.
+        warnings.filterwarnings(
+            "ignore", message=r".*torch\.distributed\.\w+_tensor` is deprecated", category=FutureWarning
+        )
         # It warns of any optimizer but its own.
         logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
         self._config, self._processes = config, processes
@@ -62,6 +71,10 @@ class DeepSpeedOptimizer:
         trained = {
             name: module for name, module in modules.items() if any(p.requires_grad for p in module.parameters())
         }
+        for parameter in (parameter for module in trained.values() for parameter in module.parameters()):
+            # DeepSpeed takes parameters in row-major order only. Convolutions may come in another, and where a side is
+            # 1, torch calls it contiguous whatever its stride.
+            parameter.data = parameter.data.contiguous().view(-1).view(parameter.shape)
         self._engine, self._zero, *_ = deepspeed.initialize(
             model=_Networks(trained),
             model_parameters=self._order,

@@ -6,11 +6,25 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from videocrafter.training.config import ParallelConfig
-from videocrafter.training.deepspeed_config import Config, read_config
+from videocrafter.training.config import ParallelConfig, RecipeConfig
+from videocrafter.training.deepspeed_config import Config, check_installed, completed_config, read_config
+from videocrafter.training.processes import launched_processes
 
 # FSDP 1's names for keeping gathered weights until the backward pass, beside FSDP 2's "false".
 _KEEP_GATHERED = ("false", "0", "shard_grad_op", "no_shard", "2", "3")
+
+
+def check_what_is_asked(recipe: RecipeConfig) -> None:
+    """Find out before anything is made whether DeepSpeed can be used as it is asked for, if it is.
+
+    Raises:
+        SettingsError: it is not there, or its configuration does not go with the recipe.
+    """
+    for stage in recipe.stages:
+        asked = asked_deepspeed(stage.parallel)
+        if asked is not None:
+            completed_config(asked, stage, launched_processes())
+            check_installed()
 
 
 def asked_deepspeed(parallel: ParallelConfig) -> Config | None:

@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from videocrafter.checkpoints.obtain import obtain_model
 from videocrafter.pipelines.model_folder import ModelFolderError
 from videocrafter.presets import PRESETS, ModelPreset
 from videocrafter.training.batch_reader import read_data_states
+from videocrafter.training.build_optimizer import build_optimizer
 from videocrafter.training.checkpoint import Checkpoints, write_folder
 from videocrafter.training.config import ParallelConfig, RecipeConfig, SettingsError, StageConfig
-from videocrafter.training.deepspeed_config import check_installed, completed_config
 from videocrafter.training.deepspeed_engine import DeepSpeedOptimizer
 from videocrafter.training.ema import ExponentialMovingAverage
 from videocrafter.training.guard import StepGuard
 from videocrafter.training.interruption import StopRequest
-from videocrafter.training.launcher import asked_by_launcher, asked_deepspeed
+from videocrafter.training.launcher import asked_by_launcher, check_what_is_asked
 from videocrafter.training.loop import StageLoop
 from videocrafter.training.loss_scale import LossScale
 from videocrafter.training.observers import Observers
-from videocrafter.training.optimizer import StageOptimizer
 from videocrafter.training.precision import DTYPES, ChosenPrecision, choose_precision
-from videocrafter.training.processes import Processes, launched_processes
+from videocrafter.training.processes import Processes
 from videocrafter.training.randomness import seed_global_generators
 from videocrafter.training.run_folder import Confirm, RunFolder, lock, open_run, write_stage_record
 from videocrafter.training.sharding import Sharding, shard
@@ -97,9 +95,9 @@ def train(
         OSError: a file could not be read or written.
         OtherProcessError: another process of this run stopped for one of these reasons.
     """
+    check_what_is_asked(recipe)
     trackers = choose_trackers(track)
     _start_folder(recipe)
-    _check_deepspeed(recipe)
     processes = Processes(device)
     with (
         _opened(recipe, output, processes, accept_changes, overwrite, confirm) as folder,
@@ -107,15 +105,6 @@ def train(
         Observers(recipe, folder.root, trackers, plain=plain, is_main=processes.is_main) as observers,
     ):
         return _Run(recipe, folder, processes, stop, observers).train_stages()
-
-
-def _check_deepspeed(recipe: RecipeConfig) -> None:
-    """Find out before anything is made whether DeepSpeed can be used as it is asked for, if it is."""
-    for stage in recipe.stages:
-        asked = asked_deepspeed(stage.parallel)
-        if asked is not None:
-            completed_config(asked, stage, launched_processes())
-            check_installed()
 
 
 def _start_folder(recipe: RecipeConfig) -> Path | None:
@@ -292,13 +281,12 @@ class _Run:
         precision = self._settle_precision(stage, task, resumed_from, fits=not sharded)
         self._shard(task, sharded, parallel, precision)
         parameters = trained_parameters(task)
-        optimizer = self._build_optimizer(stage, task, parameters)
         ema_device = torch.device("cpu") if stage.ema_device == "cpu" else None
         state = TrainingState(
             stage=stage.name,
             device=self._processes.device,
             modules=task.modules(),
-            optimizer=optimizer,
+            optimizer=build_optimizer(stage, task, parameters, self._processes),
             ema=ExponentialMovingAverage(parameters, stage.ema_decay, ema_device) if stage.ema_decay else None,
             precision=precision,
             window=MetricWindow(),
@@ -336,19 +324,6 @@ class _Run:
             _log.info("%s: its networks are small, and every process holds them whole.", stage.name)
             return ()
         return task.shardable_modules
-
-    def _build_optimizer(
-        self, stage: StageConfig, task: Task, parameters: Mapping[str, nn.Parameter]
-    ) -> StageOptimizer | DeepSpeedOptimizer:
-        asked = asked_deepspeed(stage.parallel)
-        if asked is not None and self._processes.count == 1:
-            _log.info("%s: DeepSpeed is for several processes; this one trains without it.", stage.name)
-        elif asked is not None and not isinstance(task, MayBeSharded):
-            _log.info("%s: its networks are small, and are trained without DeepSpeed.", stage.name)
-        elif asked is not None:
-            config = completed_config(asked, stage, self._processes.count)
-            return DeepSpeedOptimizer(stage.optimizer, task.modules(), parameters, self._processes, config)
-        return StageOptimizer(stage.optimizer, task.modules(), parameters, self._processes)
 
     @staticmethod
     def _compile(task: Task, sharded: Sequence[str]) -> None:

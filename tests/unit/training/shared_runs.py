@@ -77,7 +77,6 @@ def start(jobs: Sequence[Mapping[str, Any]], folder: Path, count: int = 2) -> li
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join([*map(str, folders), os.environ.get("PYTHONPATH", "")]),
-        "DS_ACCELERATOR": "cpu",
         "OMP_NUM_THREADS": "1",
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
