@@ -72,8 +72,8 @@ class DeepSpeedOptimizer:
             name: module for name, module in modules.items() if any(p.requires_grad for p in module.parameters())
         }
         for parameter in (parameter for module in trained.values() for parameter in module.parameters()):
-            # DeepSpeed takes parameters in row-major order only. Convolutions may come in another, and where a side is
-            # 1, torch calls it contiguous whatever its stride.
+            # DeepSpeed takes parameters in row-major order only. Convolutions may come in another, and where a side
+            # is 1, torch calls it contiguous whatever its stride.
             parameter.data = parameter.data.contiguous().view(-1).view(parameter.shape)
         self._engine, self._zero, *_ = deepspeed.initialize(
             model=_Networks(trained),
