@@ -119,7 +119,7 @@ class TrainingStep:
             stage=stage.name,
             device=_CPU,
             modules=task.modules(),
-            optimizer=StageOptimizer(stage.optimizer, task.modules(), parameters),
+            optimizer=StageOptimizer(stage.optimizer, task.modules(), parameters, processes),
             ema=ExponentialMovingAverage(parameters, stage.ema_decay),
             precision=chosen.precision,
             window=MetricWindow(),

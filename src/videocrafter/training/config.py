@@ -137,11 +137,13 @@ class ParallelConfig:
             of their gradients, moments and averages (FSDP2).
         cpu_offload: keep the parts in main memory and update them there.
         reshard_after_forward: gather a block's weights once more for the backward pass instead of keeping them.
+        deepspeed: JSON file with a configuration of DeepSpeed's (ZeRO 1 or 2), to share moments and gradients.
     """
 
     sharding: ShardingKind = "none"
     cpu_offload: bool = False
     reshard_after_forward: bool = True
+    deepspeed: str | None = None
 
     def __post_init__(self) -> None:
         _require(self.sharding in ("none", "full"), "parallel.sharding", self.sharding, "'none' or 'full'")

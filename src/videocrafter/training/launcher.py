@@ -4,25 +4,48 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from pathlib import Path
 
-from videocrafter.training.config import ParallelConfig, SettingsError
+from videocrafter.training.config import ParallelConfig, RecipeConfig
+from videocrafter.training.deepspeed_config import Config, check_installed, completed_config, read_config
+from videocrafter.training.processes import launched_processes
 
 # FSDP 1's names for keeping gathered weights until the backward pass, beside FSDP 2's "false".
 _KEEP_GATHERED = ("false", "0", "shard_grad_op", "no_shard", "2", "3")
 
 
-def refuse_what_is_not_supported() -> None:
-    """Find out before anything is made whether the launcher asks for an engine that is not there.
+def check_what_is_asked(recipe: RecipeConfig) -> None:
+    """Find out before anything is made whether DeepSpeed can be used as it is asked for, if it is.
 
     Raises:
-        SettingsError: it asks for DeepSpeed.
+        SettingsError: it is not there, or its configuration does not go with the recipe.
     """
-    if _is_set("ACCELERATE_USE_DEEPSPEED"):
-        raise SettingsError(
-            "accelerate asks for DeepSpeed, which training does not use; start it with `accelerate launch --use_fsdp "
-            "--fsdp_version 2` instead, which shares weights, gradients and moments as ZeRO 3 does (and, with "
-            "--fsdp_reshard_after_forward false, gathers weights once per pass as ZeRO 2 does)"
-        )
+    for stage in recipe.stages:
+        asked = asked_deepspeed(stage.parallel)
+        if asked is not None:
+            completed_config(asked, stage, launched_processes())
+            check_installed()
+
+
+def asked_deepspeed(parallel: ParallelConfig) -> Config | None:
+    """DeepSpeed's configuration: of the file that a stage or the launcher names, or of the launcher's own flags.
+
+    Raises:
+        SettingsError: it cannot be read.
+    """
+    if parallel.deepspeed is not None:
+        return read_config(Path(parallel.deepspeed))
+    if not _is_set("ACCELERATE_USE_DEEPSPEED"):
+        return None
+    path = os.environ.get("ACCELERATE_DEEPSPEED_CONFIG_FILE", "none")
+    if path.lower() not in ("", "none"):
+        return read_config(Path(path))
+    stage = os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE", "2")
+    offload = {
+        name: {"device": os.environ.get(f"ACCELERATE_DEEPSPEED_{name.upper()}_DEVICE", "none")}
+        for name in ("offload_optimizer", "offload_param")
+    }
+    return {"zero_optimization": {"stage": int(stage) if stage.isdigit() else stage, **offload}}
 
 
 def asked_by_launcher(parallel: ParallelConfig) -> ParallelConfig:

@@ -28,7 +28,7 @@ from videocrafter.training.precision import autocast
 from videocrafter.training.processes import Processes
 from videocrafter.training.progress import Progress
 from videocrafter.training.randomness import make_generator, seed_global_generators
-from videocrafter.training.sharding import is_sharded, scale, shown_whole, total_norm, whole_on_cpu
+from videocrafter.training.sharding import is_sharded, shown_whole, whole_on_cpu
 from videocrafter.training.state import STATE_FOLDER, TrainingState, write_state
 from videocrafter.training.task import ReadsInOrder, Task
 from videocrafter.training.tracking import Tracker
@@ -62,7 +62,6 @@ class StageLoop:
     saved_step: int = -1
 
     def __post_init__(self) -> None:
-        self._trained = list(self.parameters.values())
         self._micro_steps = self.processes.micro_steps(self.stage.optimizer.accumulate)
         self._batches = BatchesAhead(self.task, self._micro_steps)
         self._is_sharded = any(
@@ -122,11 +121,12 @@ class StageLoop:
             kept = activations_kept(device, offload=self.stage.offload_activations)
             with autocast(device, state.precision), kept:
                 loss, metrics = self.task.loss(batch, generator)
-            torch.autograd.backward(loss * state.loss_scale.value / len(self._micro_steps))
+            share = loss / len(self._micro_steps)
+            state.optimizer.backward(share, state.loss_scale.value, last=micro_step == self._micro_steps[-1])
             measured.append({**metrics, "loss": loss.detach()})
             num_samples += self.task.num_samples(batch)
             names.append(list(self.task.names(batch)))
-        norm = self._gradient_norm()
+        norm = state.optimizer.gradient_norm(state.loss_scale.value)
         # A look at the number waits for an accelerator's step, which is nothing beside it.
         overflowed = state.loss_scale.overflowed(float(norm))
         verdict = Verdict.OVERFLOW if overflowed else state.guard.judge(float(norm))
@@ -192,18 +192,6 @@ class StageLoop:
         # Saved at once, so that a run killed now does not meet the bad batches again.
         self.saved_step = -1
         self.save()
-
-    def _gradient_norm(self) -> Tensor:
-        """Norm of the whole gradient, the same in all processes, clipped to `grad_clip` afterwards."""
-        self.processes.average_gradients(self._trained)
-        limit = self.stage.optimizer.grad_clip
-        gradients = [p.grad for p in self._trained if p.grad is not None]
-        if self.state.loss_scale.enabled:
-            scale(gradients, torch.tensor(1 / self.state.loss_scale.value))
-        norm = self.processes.main_number(total_norm(gradients, self.processes.device))
-        if limit is not None and bool(torch.isfinite(norm)):
-            scale(gradients, (limit / (norm + 1e-6)).clamp(max=1.0))
-        return norm
 
     def _log(self) -> None:
         now, (since, samples_then) = time.monotonic(), self._measured_from

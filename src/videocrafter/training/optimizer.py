@@ -1,17 +1,18 @@
-"""AdamW, or Muon for hidden matrices with AdamW for the rest, and the learning rate over time."""
+"""From losses to new weights: gradients, AdamW or Muon for hidden matrices, the learning rate over time."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from videocrafter.training.adamw import build_adamw
 from videocrafter.training.config import OptimizerConfig, SettingsError
-from videocrafter.training.sharding import is_sharded, part_of, sharded_like
+from videocrafter.training.processes import Processes
+from videocrafter.training.sharding import is_sharded, part_of, scale, sharded_like, total_norm
 
 
 def lr_fraction(config: OptimizerConfig, step: int, num_steps: int) -> float:
@@ -37,6 +38,7 @@ class StageOptimizer:
         config: which optimizer, and its settings.
         modules: networks that own the parameters; Muon leaves their embedding tables to AdamW.
         parameters: what learns, by name.
+        processes: those that average their gradients.
     """
 
     def __init__(
@@ -44,9 +46,12 @@ class StageOptimizer:
         config: OptimizerConfig,
         modules: Mapping[str, nn.Module],
         parameters: Mapping[str, nn.Parameter],
+        processes: Processes,
     ) -> None:
         self._config = config
+        self._processes = processes
         self._names = list(parameters)
+        self._trained = list(parameters.values())
         matrices = hidden_matrices(modules, parameters) if config.name == "muon" else []
         taken = {id(parameter) for parameter in matrices}
         rest = [parameter for parameter in parameters.values() if id(parameter) not in taken]
@@ -54,13 +59,35 @@ class StageOptimizer:
         # Moments are saved in an order that does not depend on which parameters are sharded.
         self._orders: list[list[nn.Parameter]] = []
         if rest:
-            self._add(build_adamw(config, _decay_groups(config, rest)), _decaying(rest) + _not_decaying(rest))
+            self._add(build_adamw(config, _decay_groups(config, rest)), decaying(rest) + not_decaying(rest))
         if matrices:
             self._add(_build_muon(config, matrices), matrices)
 
     def _add(self, optimizer: torch.optim.Optimizer, order: list[nn.Parameter]) -> None:
         self._optimizers.append(optimizer)
         self._orders.append(order)
+
+    def backward(self, loss: Tensor, loss_scale: float, *, last: bool) -> None:
+        """Add a loss's gradient to what the passes before have left.
+
+        Args:
+            loss: this pass's share of the step's loss.
+            loss_scale: what gradients are multiplied by until `gradient_norm`.
+            last: whether it is this process's last pass of the step.
+        """
+        torch.autograd.backward(loss * loss_scale)
+
+    def gradient_norm(self, loss_scale: float) -> Tensor:
+        """Norm of the whole gradient, the same in all processes, clipped to `grad_clip` afterwards."""
+        self._processes.average_gradients(self._trained)
+        gradients = [parameter.grad for parameter in self._trained if parameter.grad is not None]
+        if loss_scale != 1:
+            scale(gradients, torch.tensor(1 / loss_scale))
+        norm = self._processes.main_number(total_norm(gradients, self._processes.device))
+        limit = self._config.grad_clip
+        if limit is not None and bool(torch.isfinite(norm)):
+            scale(gradients, (limit / (norm + 1e-6)).clamp(max=1.0))
+        return norm
 
     def set_lr_fraction(self, fraction: float) -> None:
         """Set every learning rate to this share of `config.lr`."""
@@ -101,11 +128,7 @@ class StageOptimizer:
         Raises:
             SettingsError: the state is of another optimizer or of other parameters.
         """
-        if state["name"] != self._config.name or list(state["parameters"]) != self._names:
-            raise SettingsError(
-                f"the saved optimizer is {state['name']!r} over {len(state['parameters'])} parameters, the "
-                f"stage has {self._config.name!r} over {len(self._names)}: one cannot go on from the other"
-            )
+        check_fits(state, self._config, self._names)
         for optimizer, order, saved in zip(self._optimizers, self._orders, state["optimizers"], strict=True):
             places = {parameter: place for place, parameter in enumerate(order)}
             own = [parameter for group in optimizer.param_groups for parameter in group["params"]]
@@ -116,6 +139,19 @@ class StageOptimizer:
             }
             settings = optimizer.state_dict()["param_groups"]
             optimizer.load_state_dict({"state": moments, "param_groups": settings})
+
+
+def check_fits(state: Mapping[str, Any], config: OptimizerConfig, names: Sequence[str]) -> None:
+    """Find out whether a saved state is of this optimizer and of the parameters of these names.
+
+    Raises:
+        SettingsError: it is not.
+    """
+    if state["name"] != config.name or list(state["parameters"]) != list(names):
+        raise SettingsError(
+            f"the saved optimizer is {state['name']!r} over {len(state['parameters'])} parameters, the "
+            f"stage has {config.name!r} over {len(names)}: one cannot go on from the other"
+        )
 
 
 def _moments_like(moments: Mapping[str, Any], parameter: nn.Parameter) -> dict[str, Any]:
@@ -131,11 +167,13 @@ def _moments_like(moments: Mapping[str, Any], parameter: nn.Parameter) -> dict[s
     return own
 
 
-def _decaying(parameters: list[nn.Parameter]) -> list[nn.Parameter]:
+def decaying(parameters: Iterable[nn.Parameter]) -> list[nn.Parameter]:
+    """Matrices and kernels."""
     return [parameter for parameter in parameters if parameter.ndim >= 2]
 
 
-def _not_decaying(parameters: list[nn.Parameter]) -> list[nn.Parameter]:
+def not_decaying(parameters: Iterable[nn.Parameter]) -> list[nn.Parameter]:
+    """Biases and norms."""
     return [parameter for parameter in parameters if parameter.ndim < 2]
 
 
@@ -143,7 +181,7 @@ def _decay_groups(config: OptimizerConfig, parameters: list[nn.Parameter]) -> li
     """Groups with and without decay; sharded parameters in groups of their own, as fused kernels want them."""
     return [
         {"params": group, "weight_decay": weight_decay}
-        for kind, weight_decay in ((_decaying(parameters), config.weight_decay), (_not_decaying(parameters), 0.0))
+        for kind, weight_decay in ((decaying(parameters), config.weight_decay), (not_decaying(parameters), 0.0))
         for wanted in (False, True)
         if (group := [parameter for parameter in kind if is_sharded(parameter) == wanted])
     ]

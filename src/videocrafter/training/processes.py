@@ -43,7 +43,7 @@ class Processes:
 
     def __init__(self, device: torch.device | str | None = None) -> None:
         self.index, self.count = 0, 1
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        if launched_processes() > 1:
             # Slow to import, and only needed here.
             from accelerate import PartialState  # type: ignore[import-untyped]
 
@@ -163,6 +163,11 @@ def check_shared(accumulate: int, count: int) -> None:
             f"optimizer.accumulate is {accumulate}, which {count} processes cannot share evenly; "
             f"set it to a multiple of {count}"
         )
+
+
+def launched_processes() -> int:
+    """How many processes `accelerate launch` (or torchrun) started; 1 without a launcher."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:

@@ -13,16 +13,17 @@ import torch
 from videocrafter.data.loader_state import OtherDataError
 from videocrafter.pipelines.model_folder import ModelFolderError
 from videocrafter.training.batch_reader import read_data_states
+from videocrafter.training.build_optimizer import build_optimizer
 from videocrafter.training.checkpoint import Checkpoints, write_folder
 from videocrafter.training.config import ParallelConfig, RecipeConfig, SettingsError, StageConfig
+from videocrafter.training.deepspeed_engine import DeepSpeedOptimizer
 from videocrafter.training.ema import ExponentialMovingAverage
 from videocrafter.training.guard import StepGuard
 from videocrafter.training.interruption import StopRequest
-from videocrafter.training.launcher import asked_by_launcher, refuse_what_is_not_supported
+from videocrafter.training.launcher import asked_by_launcher, check_what_is_asked
 from videocrafter.training.loop import StageLoop
 from videocrafter.training.loss_scale import LossScale
 from videocrafter.training.observers import Observers
-from videocrafter.training.optimizer import StageOptimizer
 from videocrafter.training.precision import DTYPES, ChosenPrecision, choose_precision
 from videocrafter.training.processes import Processes
 from videocrafter.training.randomness import seed_global_generators
@@ -94,7 +95,7 @@ def train(
         OSError: a file could not be read or written.
         OtherProcessError: another process of this run stopped for one of these reasons.
     """
-    refuse_what_is_not_supported()
+    check_what_is_asked(recipe)
     trackers = choose_trackers(track)
     start_folder(recipe)
     processes = Processes(device)
@@ -259,7 +260,7 @@ class _Run:
             stage=stage.name,
             device=self._processes.device,
             modules=task.modules(),
-            optimizer=StageOptimizer(stage.optimizer, task.modules(), parameters),
+            optimizer=build_optimizer(stage, task, parameters, self._processes),
             ema=ExponentialMovingAverage(parameters, stage.ema_decay, ema_device) if stage.ema_decay else None,
             precision=precision,
             window=MetricWindow(),
@@ -371,4 +372,7 @@ class _Run:
         with self._processes.together():
             if self._processes.is_main:
                 write_folder(self._folder.stage(stage.name), write)
+        if isinstance(loop.state.optimizer, DeepSpeedOptimizer):
+            # It would hold the networks while the next stage trains its own.
+            loop.state.optimizer.close()
         _log.info("Stage %s is finished: %s", stage.name, self._folder.stage(stage.name))

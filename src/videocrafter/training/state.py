@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from videocrafter.training.config import SettingsError
+from videocrafter.training.deepspeed_engine import DeepSpeedOptimizer
 from videocrafter.training.ema import ExponentialMovingAverage
 from videocrafter.training.guard import StepGuard
 from videocrafter.training.loss_scale import LossScale
@@ -81,7 +82,7 @@ class TrainingState:
     stage: str
     device: torch.device
     modules: Mapping[str, nn.Module]
-    optimizer: StageOptimizer
+    optimizer: StageOptimizer | DeepSpeedOptimizer
     ema: ExponentialMovingAverage | None
     precision: ChosenPrecision
     window: MetricWindow

@@ -9,6 +9,7 @@ from torch import nn
 
 from videocrafter.training.config import OptimizerConfig
 from videocrafter.training.optimizer import StageOptimizer, lr_fraction
+from videocrafter.training.processes import Processes
 
 
 def test_the_rate_rises_holds_and_falls_to_its_floor() -> None:
@@ -42,7 +43,7 @@ def build(name: str) -> tuple[Net, StageOptimizer]:
     torch.manual_seed(0)
     net = Net()
     config = OptimizerConfig(name=name, lr=1e-2, weight_decay=0.1)  # type: ignore[arg-type]
-    return net, StageOptimizer(config, {"net": net}, dict(net.named_parameters()))
+    return net, StageOptimizer(config, {"net": net}, dict(net.named_parameters()), Processes("cpu"))
 
 
 def train(net: Net, optimizer: StageOptimizer, num_steps: int) -> None:
@@ -95,7 +96,7 @@ def test_the_settings_of_now_win_over_the_saved_ones() -> None:
     net, optimizer = build("adamw")
     train(net, optimizer, 1)
     config = OptimizerConfig(lr=5e-4, weight_decay=0.0)
-    other = StageOptimizer(config, {"net": net}, dict(net.named_parameters()))
+    other = StageOptimizer(config, {"net": net}, dict(net.named_parameters()), Processes("cpu"))
     other.load_state_dict(optimizer.state_dict())
     groups = [group for o in other._optimizers for group in o.param_groups]
     assert {group["lr"] for group in groups} == {5e-4}
@@ -104,6 +105,6 @@ def test_the_settings_of_now_win_over_the_saved_ones() -> None:
 
 def test_a_state_of_other_parameters_is_refused() -> None:
     net, optimizer = build("adamw")
-    other = StageOptimizer(OptimizerConfig(), {}, {"hidden": net.hidden.weight})
+    other = StageOptimizer(OptimizerConfig(), {}, {"hidden": net.hidden.weight}, Processes("cpu"))
     with pytest.raises(ValueError, match="cannot go on from the other"):
         other.load_state_dict(optimizer.state_dict())

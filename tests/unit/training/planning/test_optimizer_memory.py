@@ -9,6 +9,7 @@ from torch import nn
 from videocrafter.training.config import OptimizerConfig
 from videocrafter.training.optimizer import StageOptimizer, hidden_matrices
 from videocrafter.training.planning.optimizer_memory import Weights, moments, working
+from videocrafter.training.processes import Processes
 
 
 class Net(nn.Module):
@@ -23,7 +24,7 @@ class Net(nn.Module):
 def test_moments_are_those_that_the_optimizer_makes(settings: dict[str, Any]):
     net, config = Net(), OptimizerConfig(**settings)
     parameters = dict(net.named_parameters())
-    optimizer = StageOptimizer(config, {"net": net}, parameters)
+    optimizer = StageOptimizer(config, {"net": net}, parameters, Processes("cpu"))
     for parameter in parameters.values():
         parameter.grad = torch.ones_like(parameter)
     optimizer.step()
