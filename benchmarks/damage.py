@@ -66,6 +66,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         load(given)
         return
     where = machine()
+    # So that what was started ends with this process, whose group it has left.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     if given.smoke:
         given.files = 1
     with tempfile.TemporaryDirectory() as temporary:

@@ -113,6 +113,8 @@ class Tally:
 def main(argv: Sequence[str] | None = None) -> None:
     given = arguments(argv)
     where = machine()
+    # So that what was started ends with this process, whose group it has left.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     if given.smoke:
         given.kills, given.steps = 2, 4
     started = time.monotonic()
