@@ -101,7 +101,8 @@ def test_training_commands_of_the_guide_name_real_recipes_and_settings(command: 
 @pytest.mark.parametrize("command", OTHER_COMMANDS)
 def test_other_commands_of_the_guide_have_real_options(command: str):
     name, *arguments = shlex.split(command)
-    typer.main.get_command(app).commands[name].make_context(name, arguments)  # type: ignore[attr-defined]
+    context = typer.main.get_command(app).commands[name].make_context(name, arguments)  # type: ignore[attr-defined]
+    assert context.args == [], "words that are no options"
 
 
 def test_the_guide_lists_every_recipe_with_its_stages():

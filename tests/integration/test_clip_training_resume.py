@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.same_state import assert_same
 from tests.tiny_clips import SPRITE_IMAGES, SPRITES, clip_recipe, write_clips
 from tests.tiny_models import save_tiny_pipeline
 from videocrafter.checkpoints.lora_file import LORA_FILE
@@ -72,23 +73,6 @@ def bf16_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
         return 1.0 if given[-1] == "fp32" else 0.5
 
     monkeypatch.setattr(precision, "_seconds_of_pass", measured)
-
-
-def assert_same(one: Any, other: Any, path: str = "state") -> None:
-    assert type(one) is type(other), path
-    if isinstance(one, torch.Tensor):
-        assert one.dtype == other.dtype, path
-        assert torch.equal(one, other), path
-    elif isinstance(one, dict):
-        assert list(one) == list(other), path
-        for key in one:
-            assert_same(one[key], other[key], f"{path}.{key}")
-    elif isinstance(one, list | tuple):
-        assert len(one) == len(other), path
-        for index, (a, b) in enumerate(zip(one, other, strict=True)):
-            assert_same(a, b, f"{path}.{index}")
-    else:
-        assert one == other, path
 
 
 def assert_same_run(one: Path, other: Path) -> None:

@@ -6,15 +6,13 @@ import time
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from videocrafter.cli.errors import bad_input
-from videocrafter.cli.train import log_to_stderr, resolve_recipe, with_cache, with_data, with_start
-
-if TYPE_CHECKING:
-    from videocrafter.training.config import RecipeConfig
+from videocrafter.cli.recipe_choice import DataOption, SettingsOption, StartOption, choose_recipe, with_clip_tasks
+from videocrafter.cli.stderr_log import log_to_stderr
 
 
 def register(app: typer.Typer) -> None:
@@ -28,16 +26,9 @@ def cache_command(
         str | None,
         typer.Option("--cache", help="The cache's folder. What is in it stays, and is not computed again."),
     ] = None,
-    data: Annotated[
-        list[str] | None,
-        typer.Option("--data", help="Clips to train on: a folder, or FORMAT:PATH (docs/data.md). Repeatable."),
-    ] = None,
-    init: Annotated[
-        str | None, typer.Option("--init", help="What training starts from: a pipeline folder, or a model's name.")
-    ] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Change one setting, as for `videocrafter train`. Repeatable.")
-    ] = None,
+    data: DataOption = None,
+    init: StartOption = None,
+    set_: SettingsOption = None,
     num_workers: Annotated[int | None, typer.Option(help="Processes that decode.")] = None,
     check: Annotated[bool, typer.Option("--check", help="Read what is there; encode anew what is damaged.")] = False,
     retry: Annotated[bool, typer.Option("--retry", help="Decode again what was left out.")] = False,
@@ -45,9 +36,13 @@ def cache_command(
 ) -> None:
     """Encode all clips of a recipe before it is trained. Ctrl-C stops; the same command goes on."""
     with bad_input():
-        config = with_cache(with_start(with_data(resolve_recipe(recipe, set_ or []), data or []), init), cache)
+        config = choose_recipe(recipe, set_, data=data, init=init, cache=cache)
         if num_workers is not None:
-            config = _with_workers(config, num_workers)
+            config = with_clip_tasks(
+                config,
+                lambda task: replace(task, data=replace(task.data, num_workers=num_workers)),
+                otherwise="--num-workers is given, but the recipe {!r} decodes no clips; leave it out",
+            )
     from videocrafter.cli.hardware import choose_device
     from videocrafter.cli.quiet_libraries import silence_libraries
     from videocrafter.data.errors import SourceError, TooManyBadSamplesError
@@ -72,16 +67,3 @@ def cache_command(
             typer.echo("Stopped before the end; the same command goes on.", err=True)
     if outcome.signal is not None:
         raise typer.Exit(128 + outcome.signal)
-
-
-def _with_workers(config: RecipeConfig, num_workers: int) -> RecipeConfig:
-    """The recipe with so many decoding processes in every stage that has any."""
-    from videocrafter.training.tasks.clip_diffusion_config import ClipDiffusionTaskConfig
-
-    stages = tuple(
-        replace(stage, task=replace(stage.task, data=replace(stage.task.data, num_workers=num_workers)))
-        if isinstance(stage.task, ClipDiffusionTaskConfig)
-        else stage
-        for stage in config.stages
-    )
-    return replace(config, stages=stages)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from videocrafter.cli.errors import bad_input
-from videocrafter.cli.train import resolve_recipe, with_start
+from videocrafter.cli.recipe_choice import SettingsOption, StartOption, choose_recipe
 
 if TYPE_CHECKING:
     from videocrafter.training.planning.plan import Machine
@@ -29,13 +29,8 @@ def plan_command(
         typer.Option(help="Memory of each GPU: 24GB. Without GPUs: cpu:16GB. Default: what this computer has."),
     ] = None,
     gpus: Annotated[int, typer.Option(help="GPUs (or processes) that train together.")] = 1,
-    init: Annotated[
-        str | None, typer.Option("--init", help="What to start from: a pipeline folder, or a model's name.")
-    ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Change one setting: stages.t2v-256.optimizer.offload=true. Repeatable."),
-    ] = None,
+    init: StartOption = None,
+    set_: SettingsOption = None,
     flops: Annotated[
         str | None,
         typer.Option(help="FLOP/s of each device by its data sheet: 989T. Default: 312T, an A100 in bf16 (docs)."),
@@ -53,7 +48,7 @@ def plan_command(
         if not 0 < utilisation <= 1:
             raise ValueError(f"--utilisation is {utilisation:g}; give a share above 0, 1 at most")
         peak = None if flops is None else parse_flops(flops)
-        config = with_start(resolve_recipe(recipe, set_ or []), init)
+        config = choose_recipe(recipe, set_, init=init)
         machine = parse_device(device, gpus)
     from videocrafter.cli.quiet_libraries import silence_libraries
 

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import signal
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from videocrafter.cli.errors import BAD_INPUT_STATUS, bad_input
+from videocrafter.cli.recipe_choice import CacheOption, DataOption, SettingsOption, StartOption, choose_recipe
+from videocrafter.cli.stderr_log import is_main_process, log_to_stderr
 
 if TYPE_CHECKING:
-    from videocrafter.training.config import RecipeConfig
     from videocrafter.training.resolved_config import Change
     from videocrafter.training.run import TrainingOutcome
 
@@ -36,20 +33,10 @@ def train_command(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The run's folder. A run that is there goes on.")
     ] = None,
-    data: Annotated[
-        list[str] | None,
-        typer.Option("--data", help="Clips to train on: a folder, or FORMAT:PATH (docs/data.md). Repeatable."),
-    ] = None,
-    init: Annotated[
-        str | None, typer.Option("--init", help="What to start from: a pipeline folder, or a model's name.")
-    ] = None,
-    cache: Annotated[
-        str | None, typer.Option("--cache", help="Folder where latents and text are kept (docs/training.md).")
-    ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Change one setting: stages.low.num_steps=100. Repeatable."),
-    ] = None,
+    data: DataOption = None,
+    init: StartOption = None,
+    cache: CacheOption = None,
+    set_: SettingsOption = None,
     stop_after: Annotated[
         str | None,
         typer.Option(help="Save and stop after this long: 90s, 30m, 1.5h. The same command goes on."),
@@ -79,7 +66,7 @@ def train_command(
 ) -> None:
     """Train a recipe. Ctrl-C saves and stops; the same command goes on."""
     with bad_input():
-        config = with_cache(with_start(with_data(resolve_recipe(recipe, set_ or []), data or []), init), cache)
+        config = choose_recipe(recipe, set_, data=data, init=init, cache=cache)
         seconds = None if stop_after is None else parse_duration(stop_after)
         if output is None and not dry_run:
             raise ValueError("no folder was given; say where the run goes with --output DIR")
@@ -120,7 +107,7 @@ def train_command(
     except KeyboardInterrupt:
         typer.echo("Stopped at once; the same command goes on from the last checkpoint.", err=True)
         raise typer.Exit(128 + signal.SIGINT) from None
-    if _is_main_process():
+    if is_main_process():
         _report(outcome)
     if outcome.signal is not None and not outcome.finished:
         raise typer.Exit(128 + outcome.signal)
@@ -137,51 +124,6 @@ def parse_duration(text: str) -> float:
     if re.fullmatch(r"(?:\d+(?:\.\d+)?\s*[smhd]\s*)+|\d+(?:\.\d+)?", text.strip()) is None or seconds <= 0:
         raise ValueError(f"--stop-after {text!r} is no duration; write it as 90s, 30m or 1.5h")
     return seconds
-
-
-def resolve_recipe(name: str, assignments: list[str]) -> RecipeConfig:
-    """The recipe of a name, with settings changed."""
-    from videocrafter.training.overrides import apply_overrides
-    from videocrafter.training.recipes import RECIPES
-
-    if name not in RECIPES:
-        nearest = get_close_matches(name, RECIPES, n=1, cutoff=0.0)
-        hint = f"; did you mean {nearest[0]}?" if nearest else "."
-        raise ValueError(f"there is no recipe {name!r}{hint} Recipes: {', '.join(sorted(RECIPES))}")
-    return apply_overrides(RECIPES[name](), assignments)
-
-
-def with_data(config: RecipeConfig, sources: list[str]) -> RecipeConfig:
-    """The recipe with these sources in every stage."""
-    if not sources:
-        return config
-    from videocrafter.training.tasks.clip_diffusion_config import ClipDiffusionTaskConfig
-
-    stages = []
-    for stage in config.stages:
-        if not isinstance(stage.task, ClipDiffusionTaskConfig):
-            raise ValueError(f"--data is given, but the recipe {config.name!r} makes its own clips; leave it out")
-        stages.append(replace(stage, task=replace(stage.task, data=replace(stage.task.data, sources=tuple(sources)))))
-    return replace(config, stages=tuple(stages))
-
-
-def with_start(config: RecipeConfig, init: str | None) -> RecipeConfig:
-    """The recipe with another start, if one is given."""
-    return config if init is None else replace(config, init=init)
-
-
-def with_cache(config: RecipeConfig, folder: str | None) -> RecipeConfig:
-    """The recipe with this cache in every stage."""
-    if folder is None:
-        return config
-    from videocrafter.training.tasks.clip_diffusion_config import ClipDiffusionTaskConfig
-
-    stages = []
-    for stage in config.stages:
-        if not isinstance(stage.task, ClipDiffusionTaskConfig):
-            raise ValueError(f"--cache is given, but the recipe {config.name!r} keeps no cache; leave it out")
-        stages.append(replace(stage, task=replace(stage.task, cache=replace(stage.task.cache, folder=folder))))
-    return replace(config, stages=tuple(stages))
 
 
 def _can_ask() -> bool:
@@ -208,26 +150,3 @@ def _report(outcome: TrainingOutcome) -> None:
         f"Saved stage {outcome.stage} at step {outcome.step} in {outcome.output}; the same command goes on.",
         err=True,
     )
-
-
-class _StderrHandler(logging.Handler):
-    """Writes to whatever stderr is at the time, so that lines appear above the moving view."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        # A terminal that was closed ends no run.
-        with suppress(OSError):
-            sys.stderr.write(self.format(record) + "\n")
-            sys.stderr.flush()
-
-
-def log_to_stderr() -> None:
-    """Show the package's log as it is."""
-    logger = logging.getLogger("videocrafter")
-    if not logger.handlers:
-        logger.addHandler(_StderrHandler())
-        # Of processes that train together, the main one speaks for all.
-        logger.setLevel(logging.INFO if _is_main_process() else logging.WARNING)
-
-
-def _is_main_process() -> bool:
-    return os.environ.get("RANK", "0") == "0"

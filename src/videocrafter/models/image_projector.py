@@ -48,6 +48,11 @@ class ImageProjector(ModelMixin, ConfigMixin):
             queries_BQD = layer(image_BMD, queries_BQD)
         return self.norm_out(self.proj_out(queries_BQD))
 
+    def silence(self) -> None:
+        """Make all tokens zero, so that training begins with what the video network does without images."""
+        nn.init.zeros_(self.norm_out.weight)
+        nn.init.zeros_(self.norm_out.bias)
+
 
 class ResamplerLayer(nn.ModuleList):
     """Attention and MLP, each with a residual; a list, because the checkpoint numbers the two."""

@@ -55,6 +55,7 @@ def completed_config(asked: Mapping[str, Any], stage: StageConfig, num_processes
     Raises:
         SettingsError: it contradicts the recipe, or asks for what is not supported.
     """
+    _check_groups(asked)
     _check_zero(asked)
     _check_recipe(stage)
     optimizer = stage.optimizer
@@ -78,8 +79,8 @@ def completed_config(asked: Mapping[str, Any], stage: StageConfig, num_processes
     ):
         _agree(key, left.pop(key, "auto"), own, name)
     _check_precision(left, stage)
-    _check_optimizer(left.pop("optimizer", {}), stage)
-    _check_scheduler(left.pop("scheduler", {}), stage)
+    _check_optimizer(left.pop("optimizer", None) or {}, stage)
+    _check_scheduler(left.pop("scheduler", None) or {}, stage)
     unused = sorted(key for key in left if key not in _DEEPSPEEDS_OWN)
     if unused:
         raise SettingsError(
@@ -111,8 +112,14 @@ def check_installed() -> None:
         )
 
 
+def _check_groups(asked: Mapping[str, Any]) -> None:
+    for key in ("zero_optimization", "optimizer", "scheduler", "bf16", "fp16", "torch_autocast"):
+        if not isinstance(asked.get(key) or {}, Mapping):
+            raise SettingsError(f"DeepSpeed's {key} is {asked[key]!r}, expected a JSON object, such as {{}}")
+
+
 def _check_zero(asked: Mapping[str, Any]) -> None:
-    zero = asked.get("zero_optimization", {})
+    zero = asked.get("zero_optimization") or {}
     stage = zero.get("stage", 0)
     if stage == 3:
         raise SettingsError(

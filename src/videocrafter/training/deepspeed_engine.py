@@ -160,7 +160,7 @@ class DeepSpeedOptimizer:
             self._adamw.state[part]["step"].fill_(step)
 
     def close(self) -> None:
-        """Let go of the networks."""
+        """Let go of the networks, which it would hold while the next stage trains its own."""
         self._engine.destroy()
 
 

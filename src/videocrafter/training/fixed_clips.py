@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from dataclasses import dataclass, replace
 
@@ -79,9 +80,7 @@ def fixed_clips(
     for index, source in enumerate(sources[: validation.num_clips]):
         with VideoLoader(replace(fixed, sources=(source,)), cuts=cuts, memory=memory) as loader:
             try:
-                found += [
-                    encoder.encode(batch) for _, batch in zip(range(each + (index < more)), loader, strict=False)
-                ]
+                found += [encoder.encode(batch) for batch in itertools.islice(loader, each + (index < more))]
             except TooManyBadSamplesError as error:
                 _log.warning("Validation goes without %s: %s", source, error)
     if not found:

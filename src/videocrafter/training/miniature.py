@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from diffusers import DDIMScheduler
-from torch import Tensor, nn
+from torch import Tensor
 
 from videocrafter.diffusion.objective import PredictionType
 from videocrafter.diffusion.schedule import cosine_betas_shifted, linear_betas
@@ -47,8 +47,7 @@ class MiniatureNetwork:
             embedding_dim=width,
             output_dim=self.context_dim,
         )
-        nn.init.zeros_(projector.norm_out.weight)
-        nn.init.zeros_(projector.norm_out.bias)
+        projector.silence()
         return projector
 
 

@@ -140,6 +140,9 @@ class StageOptimizer:
             settings = optimizer.state_dict()["param_groups"]
             optimizer.load_state_dict({"state": moments, "param_groups": settings})
 
+    def close(self) -> None:
+        """Nothing is held that goes beyond the stage."""
+
 
 def check_fits(state: Mapping[str, Any], config: OptimizerConfig, names: Sequence[str]) -> None:
     """Find out whether a saved state is of this optimizer and of the parameters of these names.

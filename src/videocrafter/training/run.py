@@ -16,7 +16,6 @@ from videocrafter.training.batch_reader import read_data_states
 from videocrafter.training.build_optimizer import build_optimizer
 from videocrafter.training.checkpoint import Checkpoints, write_folder
 from videocrafter.training.config import ParallelConfig, RecipeConfig, SettingsError, StageConfig
-from videocrafter.training.deepspeed_engine import DeepSpeedOptimizer
 from videocrafter.training.ema import ExponentialMovingAverage
 from videocrafter.training.guard import StepGuard
 from videocrafter.training.interruption import StopRequest
@@ -97,7 +96,7 @@ def train(
     """
     check_what_is_asked(recipe)
     trackers = choose_trackers(track)
-    start_folder(recipe)
+    start = start_folder(recipe)
     processes = Processes(device)
     with (
         _opened(recipe, output, processes, accept_changes, overwrite, confirm) as folder,
@@ -105,7 +104,7 @@ def train(
         Observers(recipe, folder.root, trackers, plain=plain, is_main=processes.is_main) as observers,
     ):
         run = _Run(recipe, folder, processes, stop, observers, begins_changed_data_anew=accept_changes)
-        return run.train_stages()
+        return run.train_stages(start)
 
 
 @contextmanager
@@ -140,9 +139,8 @@ class _Run:
         self._recipe, self._folder, self._processes, self._stop = recipe, folder, processes, stop
         self._observers, self._begins_changed_data_anew = observers, begins_changed_data_anew
 
-    def train_stages(self) -> TrainingOutcome:
+    def train_stages(self, start: Path | None) -> TrainingOutcome:
         stages = self._recipe.stages
-        start = start_folder(self._recipe)
         trained_any = False
         for index, stage in enumerate(stages):
             if self._processes.same_as_main(self._is_due(index)):
@@ -372,7 +370,5 @@ class _Run:
         with self._processes.together():
             if self._processes.is_main:
                 write_folder(self._folder.stage(stage.name), write)
-        if isinstance(loop.state.optimizer, DeepSpeedOptimizer):
-            # It would hold the networks while the next stage trains its own.
-            loop.state.optimizer.close()
+        loop.state.optimizer.close()
         _log.info("Stage %s is finished: %s", stage.name, self._folder.stage(stage.name))

@@ -191,8 +191,7 @@ def new_projector(context_dim: int, image_width: int, num_queries: int) -> Image
     projector = ImageProjector(
         **sizes, dim_head=head, num_queries=num_queries, embedding_dim=image_width, output_dim=context_dim
     )
-    nn.init.zeros_(projector.norm_out.weight)
-    nn.init.zeros_(projector.norm_out.bias)
+    projector.silence()
     return projector
 
 

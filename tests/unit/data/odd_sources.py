@@ -11,7 +11,7 @@ import tarfile
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from tests.unit.data.odd_files import Fate, OddFile, damaged_files, odd_images, odd_videos
 
@@ -115,10 +115,14 @@ def _write_tars(folder: Path, files: list[OddFile], kind: str) -> tuple[str, lis
     return f"webdataset:{folder}?kind={kind}", expected
 
 
-def tar(members: list[tuple[str, bytes] | tarfile.TarInfo], form: int = tarfile.GNU_FORMAT) -> bytes:
+def tar(
+    members: list[tuple[str, bytes] | tarfile.TarInfo],
+    form: int = tarfile.GNU_FORMAT,
+    mode: Literal["w", "w:gz"] = "w",
+) -> bytes:
     """An archive of files, and of whatever else a `TarInfo` says."""
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=form) as archive:
+    with tarfile.open(fileobj=buffer, mode=mode, format=form) as archive:
         for member in members:
             if isinstance(member, tarfile.TarInfo):
                 archive.addfile(member)

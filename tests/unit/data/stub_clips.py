@@ -10,9 +10,21 @@ from dataclasses import dataclass
 import numpy as np
 
 from videocrafter.data.clip import DecodingLimits, Kind
+from videocrafter.data.clip_sampling import ClipSampling
+from videocrafter.data.cutting import CuttingConfig
 from videocrafter.data.errors import BadSampleError
 from videocrafter.data.source import Shard
 from videocrafter.media.framing import Framer, frame_image
+
+CUTTING = CuttingConfig(
+    sampling=ClipSampling(lengths=(2, 4), fps_range=(2.0, 8.0), short_clips="skip"),
+    height=8,
+    width=8,
+    max_aspect=2.0,
+    size_step=4,
+    crop="random",
+)
+"""Small samples of two lengths and several shapes."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,24 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.data.stub_clips import StubClip, StubSource, archives, table
+from tests.unit.data.stub_clips import CUTTING, StubClip, StubSource, archives, table
 from videocrafter.data.bad_samples import BadSampleRules, BadSamples
 from videocrafter.data.batch_stream import BatchStream, Lane, State
-from videocrafter.data.clip_sampling import ClipSampling
 from videocrafter.data.cutting import CuttingConfig
 from videocrafter.data.decoding import DecodingHere, cut_task
 from videocrafter.data.errors import TooManyBadSamplesError
 from videocrafter.data.order import MixedOrder
 from videocrafter.data.sample import VideoBatch
-
-CUTTING = CuttingConfig(
-    sampling=ClipSampling(lengths=(2, 4), fps_range=(2.0, 8.0), short_clips="skip"),
-    height=8,
-    width=8,
-    max_aspect=2.0,
-    size_step=4,
-    crop="random",
-)
 
 
 def stream(

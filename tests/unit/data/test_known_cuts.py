@@ -11,12 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.data.stub_clips import StubClip
+from tests.unit.data.stub_clips import CUTTING, StubClip
 from tests.unit.data.stub_sources import StubConfig
 from videocrafter.data.bad_samples import BadSampleRules
 from videocrafter.data.clip import BrokenClip, DecodingLimits
-from videocrafter.data.clip_sampling import ClipSampling
-from videocrafter.data.cutting import CuttingConfig, KnownCut
+from videocrafter.data.cutting import KnownCut
 from videocrafter.data.decoding import DecodingHere, DecodingStoppedError, Task, cut_task
 from videocrafter.data.errors import BadSampleError
 from videocrafter.data.known_cuts import FixedCuts, RecallingDecoding, fixed_cut
@@ -27,14 +26,6 @@ from videocrafter.data.media_clip import CaptionFile, MediaClip
 from videocrafter.data.sample import VideoBatch
 from videocrafter.data.sources.sprite_clips import SpriteClipsConfig
 
-CUTTING = CuttingConfig(
-    sampling=ClipSampling(lengths=(2, 4), fps_range=(2.0, 8.0), short_clips="skip"),
-    height=8,
-    width=8,
-    max_aspect=2.0,
-    size_step=4,
-    crop="random",
-)
 CUTS = FixedCuts(per_video=2)
 SOURCES = (
     StubConfig(count=9, bad_every=4),

@@ -94,6 +94,8 @@ def test_batch_sizes_are_the_tasks(tmp_path: Path) -> None:
         ),
         ({"compression_training": {}}, {}, "compression_training is not used in training here"),
         ({"zero_optimization": {"stage": 3}}, {}, "stage is 3, expected 1 or 2.* parallel.sharding full"),
+        ({"zero_optimization": 2}, {}, "zero_optimization is 2, expected a JSON object"),
+        ({"optimizer": "AdamW"}, {}, "optimizer is 'AdamW', expected a JSON object"),
         ({"zero_optimization": {}}, {}, "stage is 0, expected 1 or 2"),
         (
             {"zero_optimization": {"stage": 2, "offload_optimizer": {"device": "nvme"}}},

@@ -131,9 +131,9 @@ def test_a_finished_stage_says_so() -> None:
 
 
 def test_what_is_logged_appears_above_and_warnings_in_the_view_too() -> None:
-    from videocrafter.cli.train import _StderrHandler
+    from videocrafter.cli.stderr_log import StderrHandler
 
-    handler = _StderrHandler()
+    handler = StderrHandler()
     logging.getLogger("videocrafter").addHandler(handler)
     try:
         with terminal() as text:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from tests.unit.data.odd_sources import header
+from tests.unit.data.odd_sources import header, tar
 from tests.unit.media.odd_videos import encode_video
 from videocrafter.data.clip import BrokenClip, DecodingLimits
 from videocrafter.data.errors import BadSampleError, SourceError
@@ -26,19 +26,6 @@ from videocrafter.data.sources.webdataset import WebDatasetConfig
 def jpeg(value: int) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(np.full((16, 24, 3), value, np.uint8)).save(buffer, "JPEG")
-    return buffer.getvalue()
-
-
-def tar_bytes(members: list[tuple[str, bytes] | tarfile.TarInfo], **how) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode=how.pop("mode", "w"), **how) as archive:
-        for member in members:
-            if isinstance(member, tarfile.TarInfo):
-                archive.addfile(member)
-                continue
-            info = tarfile.TarInfo(member[0])
-            info.size = len(member[1])
-            archive.addfile(info, io.BytesIO(member[1]))
     return buffer.getvalue()
 
 
@@ -71,7 +58,7 @@ def clips_of(source: ClipSource, shard: int = 0) -> dict[str, tuple[str, int]]:
 
 def test_shards_of_img2dataset(tmp_path: Path) -> None:
     for shard in range(3):
-        (tmp_path / f"{shard:05d}.tar").write_bytes(tar_bytes(image_members(2, 10 * shard)))
+        (tmp_path / f"{shard:05d}.tar").write_bytes(tar(image_members(2, 10 * shard)))
         (tmp_path / f"{shard:05d}_stats.json").write_text("{}")
     for path in (f"{tmp_path}/{{00000..00002}}.tar", f"{tmp_path}/*.tar", str(tmp_path)):
         source = WebDatasetConfig(path=path, caption="top_caption").open()
@@ -92,7 +79,7 @@ def test_shards_of_video2dataset(tmp_path: Path) -> None:
         ("00000/0000001.txt", b"its download failed"),
         ("00000/0000002.mp4", video),
     ]
-    (tmp_path / "00000.tar").write_bytes(tar_bytes(members))
+    (tmp_path / "00000.tar").write_bytes(tar(members))
     source = WebDatasetConfig(path=str(tmp_path / "00000.tar")).open()
     assert source.kind == "video"
     assert [(key, caption) for key, (caption, _) in clips_of(source).items()] == [
@@ -103,7 +90,7 @@ def test_shards_of_video2dataset(tmp_path: Path) -> None:
 
 
 def test_remote_shards(tmp_path: Path) -> None:
-    fsspec.filesystem("memory").pipe({"/shards/00000.tar": tar_bytes(image_members(2))})
+    fsspec.filesystem("memory").pipe({"/shards/00000.tar": tar(image_members(2))})
     source = WebDatasetConfig(path="memory://shards/*.tar").open()
     assert clips_of(source) == {"000000000": ("alt text", 0), "000000001": ("alt text", 1)}
 
@@ -128,7 +115,7 @@ def test_nothing_leaves_an_archive_and_links_are_named_but_not_followed(tmp_path
     ]
     folder = tmp_path / "shards" / "deep"
     folder.mkdir(parents=True)
-    (folder / "a.tar").write_bytes(tar_bytes(members))
+    (folder / "a.tar").write_bytes(tar(members))
     before = sorted(tmp_path.rglob("*"))
     source = WebDatasetConfig(path=str(folder)).open()
     found = clips_of(source)
@@ -148,12 +135,12 @@ def test_nothing_leaves_an_archive_and_links_are_named_but_not_followed(tmp_path
 @pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT])
 def test_long_and_odd_names_in_every_form_of_tar(tmp_path: Path, form: int) -> None:
     long = "x" * 90 + "/" + "ü" * 20
-    (tmp_path / "a.tar").write_bytes(tar_bytes([(f"{long}.jpg", jpeg(3)), (f"{long}.txt", b"long")], format=form))
+    (tmp_path / "a.tar").write_bytes(tar([(f"{long}.jpg", jpeg(3)), (f"{long}.txt", b"long")], form))
     assert clips_of(WebDatasetConfig(path=str(tmp_path)).open()) == {long: ("long", 3)}
 
 
 def test_a_shard_that_is_cut_off_gives_what_stands_before(tmp_path: Path) -> None:
-    whole = tar_bytes(image_members(4))
+    whole = tar(image_members(4))
     (tmp_path / "a.tar").write_bytes(whole)
     assert WebDatasetConfig(path=str(tmp_path)).open().read_shard(0).problem is None
     with tarfile.open(fileobj=io.BytesIO(whole)) as archive:
@@ -168,7 +155,7 @@ def test_a_shard_that_is_cut_off_gives_what_stands_before(tmp_path: Path) -> Non
 
 
 def test_damage_within_a_shard_is_told(tmp_path: Path) -> None:
-    damaged = bytearray(tar_bytes(image_members(4)))
+    damaged = bytearray(tar(image_members(4)))
     header = damaged.index(b"000000002.jpg")
     damaged[header + 100 : header + 160] = b"\xff" * 60
     (tmp_path / "a.tar").write_bytes(damaged)
@@ -191,7 +178,7 @@ def test_damage_within_a_shard_is_told(tmp_path: Path) -> None:
     ],
 )
 def test_a_header_of_any_size_costs_no_time_and_no_memory(tmp_path: Path, damage: bytes) -> None:
-    start = tar_bytes([("a.jpg", jpeg(1)), ("a.txt", b"one")]).rstrip(b"\0")
+    start = tar([("a.jpg", jpeg(1)), ("a.txt", b"one")]).rstrip(b"\0")
     start += bytes(-len(start) % 512)
     (tmp_path / "a.tar").write_bytes(start + damage + bytes(1024))
     shard = WebDatasetConfig(path=str(tmp_path)).open().read_shard(0)
@@ -203,12 +190,12 @@ def test_a_header_of_any_size_costs_no_time_and_no_memory(tmp_path: Path, damage
     ("content", "problem"),
     [
         (bytes(10240), "is empty"),
-        (tar_bytes(image_members(1)) + tar_bytes(image_members(1)), "damaged or cut off"),  # joined
-        (tar_bytes(image_members(1)) + bytes(1 << 21), "damaged or cut off"),  # a hole up to the end
+        (tar(image_members(1)) + tar(image_members(1)), "damaged or cut off"),  # joined
+        (tar(image_members(1)) + bytes(1 << 21), "damaged or cut off"),  # a hole up to the end
     ],
 )
 def test_zeros_where_samples_should_be_are_told(tmp_path: Path, content: bytes, problem: str) -> None:
-    (tmp_path / "0.tar").write_bytes(tar_bytes(image_members(1)))
+    (tmp_path / "0.tar").write_bytes(tar(image_members(1)))
     (tmp_path / "1.tar").write_bytes(content)
     source = WebDatasetConfig(path=str(tmp_path)).open()
     assert source.read_shard(0).problem is None
@@ -217,14 +204,14 @@ def test_zeros_where_samples_should_be_are_told(tmp_path: Path, content: bytes, 
 
 def test_a_name_that_comes_again_is_another_sample(tmp_path: Path) -> None:
     members = [("a.jpg", jpeg(1)), ("a.txt", b"one"), ("a.jpg", jpeg(2)), ("a.txt", b"two"), ("a.jpg", jpeg(3))]
-    (tmp_path / "a.tar").write_bytes(tar_bytes(members))
+    (tmp_path / "a.tar").write_bytes(tar(members))
     found = clips_of(WebDatasetConfig(path=str(tmp_path)).open())
     assert found == {"a": ("one", 1), "a (2)": ("two", 2), "a (3)": ("no_caption", -1)}
 
 
 def test_captions_are_looked_for_beyond_the_first_shard(tmp_path: Path) -> None:
-    (tmp_path / "0.tar").write_bytes(tar_bytes([("1.jpg", jpeg(1))]))
-    (tmp_path / "1.tar").write_bytes(tar_bytes(image_members(1)))
+    (tmp_path / "0.tar").write_bytes(tar([("1.jpg", jpeg(1))]))
+    (tmp_path / "1.tar").write_bytes(tar(image_members(1)))
     assert WebDatasetConfig(path=str(tmp_path)).open().num_shards == 2
 
 
@@ -233,10 +220,10 @@ def test_no_damage_is_too_odd(
     tmp_path_factory: pytest.TempPathFactory, position: float, value: int, cut: float
 ) -> None:
     folder = tmp_path_factory.mktemp("shards")
-    damaged = bytearray(tar_bytes(image_members(3)))
+    damaged = bytearray(tar(image_members(3)))
     damaged[int(position * (len(damaged) - 1))] = value
     (folder / "a.tar").write_bytes(damaged[: int(cut * len(damaged))])
-    (folder / "b.tar").write_bytes(tar_bytes(image_members(1, 50)))
+    (folder / "b.tar").write_bytes(tar(image_members(1, 50)))
     try:
         source = WebDatasetConfig(path=str(folder)).open()
     except SourceError as error:
@@ -254,15 +241,15 @@ def test_no_damage_is_too_odd(
         ({"a.tar.gz": b""}, {}, "there is none; unpack compressed ones"),
         ({"a.tar": b""}, {}, "no shard holds videos or images that can be read"),
         ({"a.tar": b"PK\x03\x04 a zip"}, {}, "no shard holds videos or images"),
-        ({"a.tar": tar_bytes([("readme.txt", b"x")])}, {}, "no shard holds videos or images"),
-        ({"a.tar": tar_bytes(image_members(2))}, {"kind": "video"}, "no shard holds a video"),
+        ({"a.tar": tar([("readme.txt", b"x")])}, {}, "no shard holds videos or images"),
+        ({"a.tar": tar(image_members(2))}, {"kind": "video"}, "no shard holds a video"),
         (
-            {"a.tar": tar_bytes(image_members(2))},
+            {"a.tar": tar(image_members(2))},
             {"caption": "captoin"},
             "field 'captoin' of the .json members is missing",
         ),
         (
-            {"a.tar": tar_bytes([("1.jpg", jpeg(0)), ("1.txt", b" ")])},
+            {"a.tar": tar([("1.jpg", jpeg(0)), ("1.txt", b" ")])},
             {},
             "the .txt member is missing or empty for all of the first 1",
         ),
@@ -279,7 +266,7 @@ def test_shards_that_cannot_be_used_say_why(
 
 
 def test_compressed_shards_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "a.tar").write_bytes(tar_bytes(image_members(1), mode="w:gz"))
+    (tmp_path / "a.tar").write_bytes(tar(image_members(1), mode="w:gz"))
     with pytest.raises(SourceError, match="no shard holds"):
         WebDatasetConfig(path=str(tmp_path)).open()
     with pytest.raises(SourceError, match=r"a\.tgz is none"):
@@ -288,7 +275,7 @@ def test_compressed_shards_are_refused(tmp_path: Path) -> None:
 
 def test_a_shard_that_vanished_is_a_problem_not_an_end(tmp_path: Path) -> None:
     for shard in range(2):
-        (tmp_path / f"{shard}.tar").write_bytes(tar_bytes(image_members(1, shard)))
+        (tmp_path / f"{shard}.tar").write_bytes(tar(image_members(1, shard)))
     source = WebDatasetConfig(path=str(tmp_path)).open()
     (tmp_path / "1.tar").unlink()
     shard = source.read_shard(1)
@@ -296,7 +283,7 @@ def test_a_shard_that_vanished_is_a_problem_not_an_end(tmp_path: Path) -> None:
 
 
 def test_a_sample_without_its_caption_file_is_bad(tmp_path: Path) -> None:
-    (tmp_path / "a.tar").write_bytes(tar_bytes([*image_members(1), ("9.jpg", jpeg(9)), ("9.txt", b"x")]))
+    (tmp_path / "a.tar").write_bytes(tar([*image_members(1), ("9.jpg", jpeg(9)), ("9.txt", b"x")]))
     clips = WebDatasetConfig(path=str(tmp_path), caption="top_caption").open().read_shard(0).clips
     assert isinstance(clips[1], BrokenClip)
     assert clips[1].reason == "no_caption"

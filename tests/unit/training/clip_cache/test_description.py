@@ -33,8 +33,10 @@ def description(t2v_start: Path) -> CacheDescription:
 def test_a_cache_is_taken_up_again_with_the_same(tmp_path: Path, description: CacheDescription) -> None:
     folder = tmp_path / "new" / "cache"
     claim_folder(folder, description, may_make=True)
-    claim_folder(folder, description, may_make=True)
-    claim_folder(folder, description, may_make=False)
+    written = (folder / DESCRIPTION).read_bytes()
+    for may_make in (True, False):
+        claim_folder(folder, description, may_make=may_make)
+        assert (folder / DESCRIPTION).read_bytes() == written
 
 
 def test_copies_of_the_same_networks_are_the_same(
