@@ -10,7 +10,8 @@ from videocrafter.data.sources.sprite_world import SpriteWorldConfig
 from videocrafter.training.miniature import MiniatureNetwork
 from videocrafter.training.tasks.autoencoder import AutoencoderTask, AutoencoderTaskConfig
 from videocrafter.training.tasks.contrastive import ContrastiveTask, ContrastiveTaskConfig
-from videocrafter.training.tasks.video_diffusion import VideoDiffusionTask, VideoDiffusionTaskConfig
+from videocrafter.training.tasks.video_diffusion import VideoDiffusionTask
+from videocrafter.training.tasks.video_diffusion_config import VideoDiffusionTaskConfig
 
 CPU = torch.device("cpu")
 LATENT_CHANNELS = 4

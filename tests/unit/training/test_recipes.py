@@ -12,7 +12,7 @@ from videocrafter.training.recipes import RECIPES
 from videocrafter.training.resolved_config import changes, to_json
 from videocrafter.training.tasks.autoencoder import AutoencoderTaskConfig
 from videocrafter.training.tasks.contrastive import ContrastiveTaskConfig
-from videocrafter.training.tasks.video_diffusion import VideoDiffusionTaskConfig
+from videocrafter.training.tasks.video_diffusion_config import VideoDiffusionTaskConfig
 
 ALL = pytest.mark.parametrize("name", RECIPES)
 
@@ -102,10 +102,8 @@ def test_image_to_video_aligns_then_has_two_phases_and_goes_on_from_text_to_vide
     assert recipe.init == "tiny-t2v"
     tasks = list(video_tasks(recipe))
     *_, start = video_tasks(RECIPES["tiny-t2v"]())
-    phases = [task.phase for task in tasks]
-    assert phases[:3] == ["image_alignment", "image_mapping", "image_to_video"]
-    assert set(phases[3:]) == {"image_mapping", "image_to_video"}
-    assert phases[-1] == "image_to_video"
+    assert [task.phase for task in tasks] == ["image_alignment", "image_mapping", "image_to_video"]
+    assert tasks[1].alignment_weight > 0, "or the projector forgets what it learned"
     assert tasks[0].image_share == 1.0, "captions are of pictures"
     for task in tasks:
         assert task.world == start.world

@@ -17,7 +17,7 @@ from videocrafter.training.planning.start import Start, named_start
 from videocrafter.training.planning.video_networks import VideoNetworks
 from videocrafter.training.planning.work import META, Call, Pass, StageWork
 from videocrafter.training.starting_weights import part_folder
-from videocrafter.training.tasks.video_diffusion import VideoDiffusionTaskConfig
+from videocrafter.training.tasks.video_diffusion_config import VideoDiffusionTaskConfig
 
 _MOST_GAUGED = 48
 _HALF_BYTES = 2

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from videocrafter.training.config import StageConfig
 from videocrafter.training.planning.plan import Machine
 from videocrafter.training.tasks.clip_diffusion_config import ClipDiffusionTaskConfig
-from videocrafter.training.tasks.video_diffusion import VideoDiffusionTaskConfig
+from videocrafter.training.tasks.video_diffusion_config import VideoDiffusionTaskConfig
 
 CACHE = "CACHE"
 """Stands for a folder that the user chooses."""

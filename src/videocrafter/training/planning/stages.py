@@ -12,7 +12,7 @@ from videocrafter.training.tasks.autoencoder import AutoencoderTaskConfig
 from videocrafter.training.tasks.clip_diffusion_config import ClipDiffusionTaskConfig
 from videocrafter.training.tasks.contrastive import ContrastiveTaskConfig
 from videocrafter.training.tasks.judge import JudgeTaskConfig
-from videocrafter.training.tasks.video_diffusion import VideoDiffusionTaskConfig
+from videocrafter.training.tasks.video_diffusion_config import VideoDiffusionTaskConfig
 
 
 def stage_work(stage: StageConfig, start: Start | None) -> StageWork:

@@ -7,7 +7,7 @@ image projector and the new W'k, W'v first, then freezes both mappings and train
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPVisionModel, PreTrainedTokenizerFast
 
-from videocrafter.data.sources.sprite_captions import PLAIN_WORDING, worded_image_caption
-from videocrafter.data.sources.sprite_world import SceneScript, SpriteWorld, SpriteWorldConfig, motion_caption
+from videocrafter.data.sources.sprite_world import SceneScript, SpriteWorld, motion_caption
 from videocrafter.diffusion.objective import add_noise, diffusion_loss
 from videocrafter.diffusion.schedule import alphas_cumprod
 from videocrafter.media.contact_sheet import contact_sheet
@@ -31,95 +30,16 @@ from videocrafter.pipelines.knowledge import Knowledge
 from videocrafter.pipelines.settings import GenerationDefaults
 from videocrafter.pipelines.text_to_video import TextToVideoPipeline
 from videocrafter.training.diffusion_step import draw_dropped, draw_timesteps
-from videocrafter.training.gauges import gauge_names, gauge_scripts, wrong_image_gauge, wrong_word_gauges
+from videocrafter.training.gauges import gauge_scripts, wrong_image_gauge, wrong_word_gauges
+from videocrafter.training.image_alignment import alignment_error, plain_caption, reading_accuracy
 from videocrafter.training.latent_clips import LatentClips, LatentClipSource
-from videocrafter.training.miniature import MiniatureNetwork, NoiseConfig
-from videocrafter.training.phases import Phase, choose_trained, network_input
+from videocrafter.training.phases import choose_trained, network_input
 from videocrafter.training.randomness import derive_seed, make_generator
 from videocrafter.training.starting_weights import check_fit, part_folder, starting_network
+from videocrafter.training.tasks.video_diffusion_config import VideoDiffusionTaskConfig
 
-_VALIDATION_SEED = 3_000_017
 _GAUGED_SNR = (0.001, 0.01, 0.03, 0.1, 0.3, 1.0)
 _SAMPLES_SEED = 7
-
-
-@dataclass(frozen=True, kw_only=True)
-class VideoDiffusionTaskConfig:
-    """How the video network is built and trained.
-
-    Attributes:
-        phase: "text_to_video"; "temporal_only" trains what only clips use; "image_alignment" trains the projector
-            alone, to say of a picture what the text tower says of its caption; "image_mapping" trains the projector
-            and W'k, W'v with all else frozen; "image_to_video" freezes the mappings of text and image and trains the
-            rest.
-        world: the clips; its height and width are the stage's resolution.
-        timestep_power: timesteps are uniform numbers to this power; above 1, little noise is trained on more often.
-        autoencoder, towers: folders with `vae/`, and with `tokenizer/`, `text_encoder/` and `image_encoder/`, or
-            the name of a model that the package brings; used for what the stage's start does not hold.
-        num_clips, num_images: how many different ones are shown; each is encoded once and kept.
-        batch_size: clips per batch of clips.
-        image_batch_size, image_share: images per batch of images, and the share of batches that are images.
-        text_dropout, image_dropout, both_dropout: share of samples without caption, image, or either.
-        motion_captions: share of captions that name only the motion, where an image is given.
-        num_gauged, num_samples: clips of any kind in the validation, and videos on a sample sheet.
-        block_size: clips that are encoded together; see `LatentClipSource`.
-        sampling_steps, guidance_scale, guidance_rescale, fps: of the sample sheets, and what the finished pipeline
-            recommends.
-    """
-
-    phase: Phase = "text_to_video"
-    network: MiniatureNetwork = field(default_factory=MiniatureNetwork)
-    world: SpriteWorldConfig = field(default_factory=SpriteWorldConfig)
-    noise: NoiseConfig = field(default_factory=NoiseConfig)
-    timestep_power: float = 1.0
-    autoencoder: str = "tiny-i2v"
-    towers: str = "tiny-i2v"
-    num_clips: int = 32_768
-    num_images: int = 16_384
-    batch_size: int = 32
-    image_batch_size: int = 64
-    image_share: float = 0.15
-    text_dropout: float = 0.1
-    image_dropout: float = 0.0
-    both_dropout: float = 0.0
-    motion_captions: float = 0.0
-    num_gauged: int = 72
-    num_samples: int = 10
-    block_size: int = 8
-    sampling_steps: int = 25
-    guidance_scale: float = 3.0
-    guidance_rescale: float = 0.0
-    fps: float = 8.0
-
-    def __post_init__(self) -> None:
-        if self.phase == "temporal_only" and self.image_share:
-            raise ValueError(f"image_share is {self.image_share}; images teach temporal layers nothing: set it to 0")
-        if self.timestep_power <= 0:
-            raise ValueError(f"timestep_power is {self.timestep_power}; it must be above 0")
-        for name in ("batch_size", "image_batch_size"):
-            if getattr(self, name) % self.block_size:
-                raise ValueError(
-                    f"{name} is {getattr(self, name)}; it must be a multiple of block_size ({self.block_size})"
-                )
-
-    @property
-    def uses_image(self) -> bool:
-        """Whether the network is given images."""
-        return self.phase not in ("text_to_video", "temporal_only")
-
-    def build(self, start: Path | None, seed: int, stage_index: int, device: torch.device) -> VideoDiffusionTask:
-        """Make the task; `start` is a pipeline folder to go on from."""
-        return VideoDiffusionTask(self, start, seed, stage_index, device)
-
-    def validation_metrics(self) -> list[str]:
-        """The loss, and the gauges that this world has."""
-        world = self.gauged_world()
-        names = gauge_names(world, gauge_scripts(world, self.num_gauged), self.num_gauged)
-        return [*names, "gauge_image"] if self.uses_image else names
-
-    def gauged_world(self) -> SpriteWorld:
-        """The clips of the validation, held-out ones among them."""
-        return SpriteWorld(replace(self.world, split="all", seed=_VALIDATION_SEED))
 
 
 class VideoDiffusionTask:
@@ -193,9 +113,14 @@ class VideoDiffusionTask:
         noise = torch.randn(batch.latents.shape, generator=generator, device=self.device)
         captions, drops_image = self._drop_conditions(batch, generator)
         image_BQD = self._image_context(batch, drops_image)
-        loss_B = self._loss(batch.latents, noise, timestep_B, captions, batch.fps, image_BQD)
+        loss = self._loss(batch.latents, noise, timestep_B, captions, batch.fps, image_BQD).mean()
         kind = "loss_images" if batch.latents.shape[2] == 1 else "loss_clips"
-        return loss_B.mean(), {kind: loss_B.mean().detach()}
+        metrics = {kind: loss.detach()}
+        if self.config.alignment_weight and image_BQD is not None:
+            _, unexplained = self._alignment(batch, drops_image, image_BQD, free_rows=True)
+            loss = loss + self.config.alignment_weight * unexplained
+            metrics["unexplained"] = unexplained.detach()
+        return loss, metrics
 
     def _alignment_loss(
         self, batch: LatentClips, generator: torch.Generator
@@ -205,20 +130,24 @@ class VideoDiffusionTask:
         W'k and W'v start as the text's, so tokens that read like text mean to the video network what the text means.
         """
         drops_image = torch.rand(len(batch), generator=generator, device=self.device) < self.config.image_dropout
-        captions = [
-            "" if drop else worded_image_caption(script.subject, script.scene, PLAIN_WORDING)
-            for script, drop in zip(batch.scripts, drops_image.tolist(), strict=True)
-        ]
-        with torch.no_grad():
-            text_BLD = encode_text(self.tokenizer, self.text_encoder, captions).float()
         image_BQD = self._image_context(batch, drops_image)
         assert image_BQD is not None
-        rows = min(image_BQD.shape[1], text_BLD.shape[1])
-        wanted = text_BLD[:, :rows]
-        error = nn.functional.mse_loss(image_BQD[:, :rows].float(), wanted)
-        # What remains of the differences between captions; the mean of all captions alone would leave 1.
-        spread = (wanted - wanted.mean(dim=0)).square().mean()
-        return error, {"unexplained": (error / spread).detach()}
+        error, unexplained = self._alignment(batch, drops_image, image_BQD, free_rows=False)
+        return error, {"unexplained": unexplained.detach()}
+
+    def _alignment(
+        self, batch: LatentClips, drops_image: Tensor, image_BQD: Tensor, *, free_rows: bool
+    ) -> tuple[Tensor, Tensor]:
+        """How far the images' tokens are from their plain captions'; a dropped image's from the empty caption's."""
+        captions = [
+            "" if drop else plain_caption(script)
+            for script, drop in zip(batch.scripts, drops_image.tolist(), strict=True)
+        ]
+        return alignment_error(image_BQD, self._encode_text(captions), free_rows=free_rows)
+
+    @torch.no_grad()
+    def _encode_text(self, captions: list[str]) -> Tensor:
+        return encode_text(self.tokenizer, self.text_encoder, captions)
 
     def names(self, batch: LatentClips) -> list[str]:
         """The captions."""
@@ -266,6 +195,7 @@ class VideoDiffusionTask:
         scores = wrong_word_gauges(world, scripts, count, loss)
         if image is not None:
             motions = [_names_motion_only(script) for script in scripts[:count]]
+            scores["reading_accuracy"] = reading_accuracy(image[:count], scripts[:count], world, self._encode_text)
             scores["gauge_image"] = wrong_image_gauge(count, lambda shown: loss(range(count), motions, shown))
         return scores
 
@@ -302,8 +232,7 @@ class VideoDiffusionTask:
         image_BQD: Tensor | None,
     ) -> Tensor:
         alphas_B = self.alphas_cumprod[timestep_B]
-        with torch.no_grad():
-            text_BLD = encode_text(self.tokenizer, self.text_encoder, captions)
+        text_BLD = self._encode_text(captions)
         noisy = network_input(add_noise(latents, noise, alphas_B), self.config.phase)
         prediction = self.unet(noisy, timestep_B, text_BLD, fps_B, image_BQD)
         return diffusion_loss(prediction.float(), latents, noise, alphas_B, self.config.noise.prediction_type)

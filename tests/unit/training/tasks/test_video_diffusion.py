@@ -312,6 +312,27 @@ def test_aligning_teaches_the_projector_what_the_text_tower_says(parts: Path, t2
     assert float(rows.std(dim=1).mean()) > 1e-3, "different pictures read differently"
 
 
+def test_the_mapping_phase_can_hold_on_to_the_captions(parts: Path, t2v_start: Path) -> None:
+    plain, held = (
+        video_task(parts, t2v_start, phase="image_mapping", image_share=0.0, alignment_weight=weight)
+        for weight in (0.0, 0.5)
+    )
+    for task in (plain, held):
+        torch.nn.init.ones_(task.projector.norm_out.weight)
+    held.projector.load_state_dict(plain.projector.state_dict())
+    without, _ = plain.loss(plain.batch(0), seeded())
+    loss, metrics = held.loss(held.batch(0), seeded())
+    assert float(metrics["loss_clips"]) == pytest.approx(float(without))
+    assert float(metrics["unexplained"]) > 0
+    assert float(loss) == pytest.approx(float(without) + 0.5 * float(metrics["unexplained"]), rel=1e-5)
+
+
+@pytest.mark.parametrize(("weight", "phase"), [(-1.0, "image_mapping"), (0.1, "image_to_video")])
+def test_only_the_mapping_phase_can_hold_on_to_the_captions(parts: Path, weight: float, phase: str) -> None:
+    with pytest.raises(ValueError, match=rf"alignment_weight is {weight} in phase '{phase}'; it must be 0 or more"):
+        video_config(parts, phase=phase, alignment_weight=weight)
+
+
 def test_the_image_branch_starts_silent(parts: Path, t2v_start: Path) -> None:
     text = video_task(parts, t2v_start, image_share=0.0)
     image = video_task(parts, t2v_start, phase="image_mapping", image_share=0.0)
