@@ -1,12 +1,14 @@
 """Which precision trains faster on this device: measured, not guessed.
 
 bf16 matrix work is several times faster than fp32 on some CPUs and several times slower on others, so
-"auto" times a few real steps of the task in both. The choice is part of the run's state, so that a resumed
+"auto" times a few real steps of the task in both; only CPUs that have no instructions for bf16 are spared the
+minutes that it would take them. The choice is part of the run's state, so that a resumed
 run uses the same arithmetic, on whatever machine it goes on.
 """
 
 from __future__ import annotations
 
+import platform
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -65,7 +67,7 @@ def choose_precision(
         raise SettingsError("precision is 'bf16', which this GPU does not support; use 'fp16', 'fp32' or 'auto'")
     if wanted != "auto":
         return PrecisionChoice(precision=wanted)
-    if not has_bf16 or (not fits and device.type == "cpu"):
+    if not has_bf16 or (device.type == "cpu" and (not fits or _emulates_bf16())):
         return PrecisionChoice(precision="fp32")
     if not fits:
         return PrecisionChoice(precision="bf16")
@@ -83,6 +85,16 @@ def choose_precision(
     return PrecisionChoice(
         precision="bf16" if faster else "fp32", fp32_seconds=fp32_seconds, bf16_seconds=bf16_seconds
     )
+
+
+def _emulates_bf16() -> bool:
+    """Whether this CPU is known to have no instructions for bf16, so that it can only be slower than fp32."""
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return False
+    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    # Not public; a torch without them says nothing, and then it is measured.
+    checks = [getattr(torch.cpu, name, None) for name in names]
+    return all(check is not None and not check() for check in checks)
 
 
 def _time_both(batches: Sequence[Batch], task: Task, device: torch.device) -> tuple[float, float]:

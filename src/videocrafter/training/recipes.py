@@ -239,6 +239,8 @@ def _toy_stage(stage: StageConfig) -> StageConfig:
         stage,
         task=task,
         num_steps=4,
+        # Measuring which precision is faster would take longer than the stage.
+        precision="fp32",
         optimizer=replace(stage.optimizer, warmup_steps=2),
         log_every=1,
         validate_every=4,

@@ -38,7 +38,14 @@ class InOrder(ToyTask):
     def close_data(self) -> None: ...
 
 
+@pytest.fixture
+def has_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A CPU that may be fast in bf16."""
+    monkeypatch.setattr(precision, "_emulates_bf16", lambda: False)
+
+
 @pytest.mark.parametrize("micro_step", [0, 3])
+@pytest.mark.usefixtures("has_instructions")
 def test_data_in_order_are_not_read_beyond_the_first_pass(micro_step: int) -> None:
     task = InOrder()
     assert isinstance(task, ReadsInOrder)
@@ -54,9 +61,39 @@ def test_a_precision_that_is_asked_for_is_not_timed(wanted: Any) -> None:
     assert task.asked == []
 
 
+@pytest.mark.usefixtures("has_instructions")
 @pytest.mark.parametrize(("fp32", "bf16", "chosen"), [(1.0, 0.9, "bf16"), (1.0, 0.98, "fp32"), (1.0, 1.5, "fp32")])
 def test_bf16_has_to_gain_something(monkeypatch: pytest.MonkeyPatch, fp32: float, bf16: float, chosen: str) -> None:
     seconds = {"fp32": fp32, "bf16": bf16}
     monkeypatch.setattr(precision, "_seconds_of_pass", lambda *given: seconds[given[-1]])
     choice = choose_precision("auto", InOrder(), CPU)
     assert (choice.precision, choice.fp32_seconds, choice.bf16_seconds) == (chosen, fp32, bf16)
+
+
+@pytest.mark.parametrize(
+    ("machine", "avx512", "amx", "timed"),
+    [
+        ("x86_64", False, False, False),
+        ("AMD64", False, False, False),
+        ("x86_64", True, False, True),
+        ("x86_64", False, True, True),
+        ("arm64", False, False, True),
+    ],
+)
+def test_a_cpu_without_instructions_for_bf16_is_not_timed(
+    monkeypatch: pytest.MonkeyPatch, machine: str, avx512: bool, amx: bool, timed: bool
+) -> None:
+    monkeypatch.setattr(precision.platform, "machine", lambda: machine)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512, raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx, raising=False)
+    task = InOrder()
+    choice = choose_precision("auto", task, CPU)
+    assert bool(task.asked) == (choice.bf16_seconds is not None) == timed
+    assert timed or choice.precision == "fp32"
+
+
+def test_a_torch_that_cannot_tell_has_its_cpu_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision.platform, "machine", lambda: "x86_64")
+    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.delattr(torch.cpu, name, raising=False)
+    assert choose_precision("auto", InOrder(), CPU).bf16_seconds is not None

@@ -18,6 +18,7 @@ from toy_task import ToyTask, ToyTaskConfig
 
 from videocrafter.checkpoints.training_record import read_training_record
 from videocrafter.pipelines.versions import versions
+from videocrafter.training import precision
 from videocrafter.training.config import GuardConfig, SettingsError
 from videocrafter.training.guard import NonFiniteError
 from videocrafter.training.interruption import StopRequest
@@ -222,7 +223,8 @@ def test_accumulation_minimises_the_mean_over_micro_steps(tmp_path: Path) -> Non
     assert logged["samples"] == 12
 
 
-def test_measuring_precision_leaves_the_task_as_it_was() -> None:
+def test_measuring_precision_leaves_the_task_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "_emulates_bf16", lambda: False)
     task = ToyTaskConfig().build(None, 0, 0, CPU)
     before = {key: value.clone() for key, value in task.net.state_dict().items()}
     choice = choose_precision("auto", task, CPU)
