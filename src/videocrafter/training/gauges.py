@@ -26,11 +26,11 @@ _OPPOSITE_CLIPS = 24
 
 
 def gauge_scripts(world: SpriteWorld, count: int) -> list[SceneScript]:
-    """The fixed clips that are gauged: `count` of any kind, then some for each pair of opposites."""
+    """The fixed clips that are gauged: `count` of any kind, then up to as many for each pair of opposites."""
     scripts = [world.script(index) for index in range(count)]
     for motions in OPPOSITE_GAUGES.values():
         index, found = count, 0
-        while set(motions) & set(world.motions) and found < _OPPOSITE_CLIPS:
+        while set(motions) & set(world.motions) and found < min(_OPPOSITE_CLIPS, count):
             script = world.script(index)
             if script.motion in motions:
                 scripts.append(script)

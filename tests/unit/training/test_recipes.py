@@ -140,8 +140,10 @@ def test_stages_of_a_part_train_the_same_network(name: str) -> None:
 
 def test_smoke_is_all_of_tiny_t2v_at_toy_size() -> None:
     smoke, whole = RECIPES["smoke"](), RECIPES["tiny-t2v"]()
-    assert [stage.name for stage in smoke.stages] == [stage.name for stage in whole.stages]
-    for toy, real in zip(smoke.stages, whole.stages, strict=True):
+    assert [stage.name for stage in smoke.stages] == [stage.name for stage in whole.stages[:3]]
+    for later in whole.stages[3:]:
+        assert later.task.world == whole.stages[2].task.world, "nothing new comes after it"
+    for toy, real in zip(smoke.stages, whole.stages[:3], strict=True):
         assert toy.task.world == real.task.world
         assert toy.optimizer.accumulate == real.optimizer.accumulate
         assert toy.num_steps <= 10
