@@ -22,7 +22,7 @@ from videocrafter.cli.main import app
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SECONDS_PER_COMMAND = 300
-SHORT_EXAM = ["--prompts", "2", "--steps", "1"]
+SHORT_EXAM = ["--quick", "--prompts", "2", "--steps", "1"]
 
 
 def fenced(language: str) -> list[str]:
