@@ -6,7 +6,8 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -77,40 +78,48 @@ def train_command(
         return
     from videocrafter.cli.hardware import choose_device
     from videocrafter.cli.quiet_libraries import silence_libraries
-    from videocrafter.data.errors import SourceError, TooManyBadSamplesError
-    from videocrafter.training.config import SettingsError
-    from videocrafter.training.guard import NonFiniteError
-    from videocrafter.training.processes import OtherProcessError
     from videocrafter.training.run import train
-    from videocrafter.training.run_folder import RunFolderError
 
     log_to_stderr()
     silence_libraries()
     with bad_input():
         where = None if device is None else choose_device(device)
+    with _said_in_one_line():
+        outcome = train(
+            config,
+            output,
+            stop_after_s=seconds,
+            accept_changes=accept_changes,
+            overwrite=overwrite,
+            device=where,
+            confirm=_ask_about_changes if _can_ask() else None,
+            track=track or (),
+            plain=plain,
+        )
+    if is_main_process():
+        _report(outcome)
+    if outcome.signal is not None and not outcome.finished:
+        raise typer.Exit(128 + outcome.signal)
+
+
+@contextmanager
+def _said_in_one_line() -> Iterator[None]:
+    """What ends a training early, other than a wish to stop, becomes a line and an exit status."""
+    from videocrafter.data.errors import SourceError, TooManyBadSamplesError
+    from videocrafter.training.config import SettingsError
+    from videocrafter.training.guard import NonFiniteError
+    from videocrafter.training.processes import OtherProcessError
+    from videocrafter.training.run_folder import RunFolderError
+
     try:
         with bad_input(SettingsError, RunFolderError, NonFiniteError, SourceError, TooManyBadSamplesError):
-            outcome = train(
-                config,
-                output,
-                stop_after_s=seconds,
-                accept_changes=accept_changes,
-                overwrite=overwrite,
-                device=where,
-                confirm=_ask_about_changes if _can_ask() else None,
-                track=track or (),
-                plain=plain,
-            )
+            yield
     except OtherProcessError:
         # The process that stopped says why.
         raise typer.Exit(BAD_INPUT_STATUS) from None
     except KeyboardInterrupt:
         typer.echo("Stopped at once; the same command goes on from the last checkpoint.", err=True)
         raise typer.Exit(128 + signal.SIGINT) from None
-    if is_main_process():
-        _report(outcome)
-    if outcome.signal is not None and not outcome.finished:
-        raise typer.Exit(128 + outcome.signal)
 
 
 def parse_duration(text: str) -> float:

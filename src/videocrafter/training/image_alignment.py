@@ -56,10 +56,14 @@ def reading_accuracy(
         world: whose subjects are the choices.
         encode: the text tower.
     """
+    text_of = {
+        scene: encode([worded_image_caption(subject, scene, PLAIN_WORDING) for subject in world.subjects])
+        for scene in {script.scene for script in scripts}
+    }
     hits = 0
     for tokens_QD, script in zip(image_BQD, scripts, strict=True):
-        captions = [worded_image_caption(subject, script.scene, PLAIN_WORDING) for subject in world.subjects]
-        text_SLD = encode(captions)
-        errors = [alignment_error(tokens_QD[None], text_1LD[None], free_rows=True)[0] for text_1LD in text_SLD]
+        errors = [
+            alignment_error(tokens_QD[None], text_LD[None], free_rows=True)[0] for text_LD in text_of[script.scene]
+        ]
         hits += world.subjects[int(torch.stack(errors).argmin())] == script.subject
     return 100 * hits / len(scripts)

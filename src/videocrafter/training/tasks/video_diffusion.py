@@ -125,10 +125,7 @@ class VideoDiffusionTask:
     def _alignment_loss(
         self, batch: LatentClips, generator: torch.Generator
     ) -> tuple[Tensor, Mapping[str, float | Tensor]]:
-        """Squared distance of the image's tokens from the text's, row by row, as many as both have.
-
-        W'k and W'v start as the text's, so tokens that read like text mean to the video network what the text means.
-        """
+        """How far the images' tokens are from their captions'; the video network is not run."""
         drops_image = torch.rand(len(batch), generator=generator, device=self.device) < self.config.image_dropout
         image_BQD = self._image_context(batch, drops_image)
         assert image_BQD is not None
