@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A LoRA from nothing but a folder of clips: ten clips of an old film teach the miniature their look.
+# A LoRA from nothing but a folder of clips: ten clips by night teach the miniature their look.
 #
 #   runs/lora.sh [OUTPUT]
 #   TOY=1 runs/lora.sh [OUTPUT]         two steps, to see that everything works here
@@ -16,7 +16,7 @@ SETTINGS=""
 OVERFIT_STEPS=100
 if [[ $INIT == tiny-t2v ]]; then
     # A small model takes, and needs, a higher rate than a large one.
-    SETTINGS="--set stages.*.task.data.batch_size=4 --set stages.*.optimizer.lr=1e-3 --set stages.*.num_steps=400"
+    SETTINGS="--set stages.*.task.data.batch_size=4 --set stages.*.optimizer.lr=5e-4 --set stages.*.num_steps=400"
 fi
 if [[ -n ${TOY:-} ]]; then
     OVERFIT_STEPS=2

@@ -79,16 +79,16 @@ def test_the_world_is_measured(capsys: pytest.CaptureFixture[str]):
 
 def test_a_training_step_is_measured(parts: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     options = ["--smoke", "--repeats", "1", "--steps", "1", "--warm-up", "1", "--threads", "1", "--parts", parts]
-    training.main([*options, "--variants", "bf16+sdpa", "encode", "--output", str(tmp_path / "results")])
+    training.main([*options, "--variants", "contiguous+sdpa", "encode", "--output", str(tmp_path / "results")])
     rows = table(capsys.readouterr().out)
-    assert [what for what, _ in rows] == ["baseline", "bf16+sdpa", "encode"]
+    assert [what for what, _ in rows] == ["baseline", "contiguous+sdpa", "encode"]
     assert rows["baseline", "samples/s"][5] == "–"
     assert float(rows["encode", "samples/s"][5]) > 0
     written = json.loads((tmp_path / "results" / "training.json").read_text())
     assert written["turns"]["encode"][0]["samples/s"] > 0
     assert "| encode |" in (tmp_path / "results" / "training.md").read_text()
     waits = re.search(
-        r"waits for batches: baseline (\S+)%, bf16\+sdpa \S+%, encode (\S+)%", "\n".join(written["notes"])
+        r"waits for batches: baseline (\S+)%, contiguous\+sdpa \S+%, encode (\S+)%", "\n".join(written["notes"])
     )
     assert waits is not None
     # What was encoded before is only looked up.

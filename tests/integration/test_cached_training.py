@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +12,12 @@ import torch
 from safetensors.torch import load_file
 
 from tests.tiny_models import save_tiny_pipeline
+from tests.warm_process import COMMAND_LINE, WarmProcess
 from videocrafter.media.video_file import write_video
 from videocrafter.training.tracking import read_log
 
 pytestmark = pytest.mark.slow
 
-RUN = "from videocrafter.cli.main import main; main()"
 # The third cut is the end of this process.
 KILLED = """
 import os, signal
@@ -36,8 +33,6 @@ def keep(self, *arguments):
     return done
 cache.ClipCache.keep = keep
 """
-# Sums of numbers in another order differ in their last bits, so all processes use as many threads.
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 SETTINGS = {
     "num_steps": "5",
     "log_every": "1",
@@ -77,27 +72,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def command(*arguments: str, code: str = "") -> list[str]:
+def command(*arguments: str) -> list[str]:
     settings = [part for path, value in SETTINGS.items() for part in ("--set", f"stages.*.{path}={value}")]
-    options = ["--data", "clips", "--init", "start", "--device", "cpu", *settings]
-    return [sys.executable, "-c", code + RUN, *arguments, *options]
+    return [*arguments, "--data", "clips", "--init", "start", "--device", "cpu", *settings]
 
 
-def run(
-    folder: Path, *arguments: str, code: str = "", status: int = 0, environment: dict[str, str] | None = None
-) -> str:
+def run(folder: Path, *arguments: str, code: str = "", status: int = 0) -> str:
     """What a command said on standard error."""
-    done = subprocess.run(
-        command(*arguments, code=code),
-        cwd=folder,
-        env={**ENVIRONMENT, **(environment or {})},
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert done.returncode == status, done.stderr
-    return done.stderr
+    process = WarmProcess(code + COMMAND_LINE, *command(*arguments), cwd=folder)
+    _, said = process.communicate()
+    assert process.returncode == status, said
+    return said
 
 
 def learned(run: Path) -> tuple[list[float], dict[str, torch.Tensor]]:
@@ -152,13 +137,7 @@ def test_two_processes_fill_one_cache(folder: Path) -> None:
     arguments = command("cache", "t2v-256", "--cache", "shared", "--num-workers", "0")
     arguments[arguments.index("--data") : arguments.index("--data") + 2] = sprites
     started = [
-        subprocess.Popen(
-            arguments,
-            cwd=folder,
-            env={**ENVIRONMENT, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        WarmProcess(COMMAND_LINE, *arguments, cwd=folder, env={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)})
         for rank in range(2)
     ]
     told = [process.communicate(timeout=600)[1] for process in started]

@@ -73,7 +73,7 @@ def bf16_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
         return 1.0 if given[-1] == "fp32" else 0.5
 
     monkeypatch.setattr(precision, "_seconds_of_pass", measured)
-    monkeypatch.setattr(precision, "_emulates_bf16", lambda: False)
+    monkeypatch.setattr(precision, "emulates_bf16", lambda: False)
 
 
 def assert_same_run(one: Path, other: Path) -> None:
@@ -221,7 +221,7 @@ def test_measuring_the_precision_loses_no_batch(
         return loss(task, batch, generator)
 
     monkeypatch.setattr(ClipDiffusionTask, "loss", listen)
-    monkeypatch.setattr(precision, "_emulates_bf16", lambda: False)
+    monkeypatch.setattr(precision, "emulates_bf16", lambda: False)
     recipe = clip_recipe(start, SPRITES, num_steps=2, accumulate=2, precision="auto")
     train(recipe, tmp_path, device="cpu")
     first, *rest = plain_order(recipe, 4)

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from tests.tiny_parts import save_parts
+from tests.warm_process import COMMAND_LINE, WarmProcess
 from videocrafter.media.video_file import probe, read_frames, read_metadata
 from videocrafter.training.recipes import smoke
 from videocrafter.training.tasks.autoencoder import AutoencoderTaskConfig
@@ -23,19 +24,26 @@ from videocrafter.training.tracking import read_log
 
 pytestmark = pytest.mark.slow
 
-RUN = "from videocrafter.cli.main import main; main()"
 # Sums of numbers in another order differ in their last bits, so all processes use as many threads.
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 PATIENCE_S = 900
 STAGES = [stage.name for stage in smoke().stages]
 
 
-def start(*arguments: object, code: str = RUN) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", code, *map(str, arguments)]
+Process = WarmProcess | subprocess.Popen[str]
+
+
+def start(*arguments: object, code: str = COMMAND_LINE) -> Process:
+    return WarmProcess(code, *arguments)
+
+
+def start_from_nothing(*arguments: object) -> Process:
+    """With imports and all that they may print."""
+    command = [sys.executable, "-c", COMMAND_LINE, *map(str, arguments)]
     return subprocess.Popen(command, env=ENVIRONMENT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
-def finish(process: subprocess.Popen[str]) -> tuple[str, str]:
+def finish(process: Process) -> tuple[str, str]:
     """What a process printed; it must have ended well."""
     out, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, err
@@ -48,7 +56,7 @@ class Runs:
 
     whole: Path
     killed: Path
-    status_of_killed: int
+    status_of_killed: int | None
     final_of_killed_was_there: bool
     printed_on_going_on: str
 
@@ -89,7 +97,7 @@ def train(output: Path, settings: list[str]) -> list[object]:
     return ["train", "smoke", "--output", output, *(word for setting in settings for word in ("--set", setting))]
 
 
-def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+def wait_for(path: Path, process: Process) -> None:
     deadline = time.monotonic() + PATIENCE_S
     while not path.exists():
         assert process.poll() is None, process.communicate()[1]
@@ -101,7 +109,7 @@ def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
 class Exam:
     """The exam, which takes its time beside the tests before its own, and the folder of its report."""
 
-    process: subprocess.Popen[str]
+    process: Process
     output: Path
 
 
@@ -118,7 +126,7 @@ def exam(tmp_path_factory: pytest.TempPathFactory, runs: Runs) -> Exam:
 import pathlib
 from videocrafter.evaluation import judging
 judging.SHIPPED_JUDGE = pathlib.Path({str(root / "judge")!r})
-{RUN}"""
+{COMMAND_LINE}"""
     arguments = ["evaluate", runs.whole / "final", "--quick", "--prompts", 4, "--output", root / "report"]
     return Exam(start(*arguments, code=code), root / "report")
 
@@ -152,7 +160,9 @@ def test_a_run_leaves_its_log_and_sample_sheets(runs: Runs) -> None:
 def test_its_final_folder_generates_and_a_video_repeats_itself(runs: Runs, exam: Exam, tmp_path: Path) -> None:
     video, again = tmp_path / "rocket.mp4", tmp_path / "again.mp4"
     final = runs.killed / "final"
-    out, err = finish(start("generate", "a rocket flying up", "--model", final, "--seed", 5, "-o", video))
+    out, err = finish(
+        start_from_nothing("generate", "a rocket flying up", "--model", final, "--seed", 5, "-o", video)
+    )
     assert str(video) in out
     assert err == "", "libraries must not print into our output"
     info = probe(video)

@@ -21,7 +21,8 @@ class ValidationConfig:
 
     Attributes:
         sources: clips that are not trained on; empty takes the first clips of the training data, whose loss tells
-            whether anything is learned, not whether it holds for others. Of training on one clip it is that one.
+            whether anything is learned, not whether it holds for others. Of training on one clip it is that one, cut
+            as it is trained on.
         num_clips: how many, of all sources together, as evenly as it goes.
         timesteps: noise levels, of 1000.
     """
@@ -58,7 +59,8 @@ def fixed_clips(
         TooManyBadSamplesError: none of them holds a clip that can be used.
     """
     takes_one = data.one_clip and not validation.sources
-    sampling = replace(data.cutting.sampling, start="center")
+    # Of one clip that is learned by heart it must be the part that is learned.
+    sampling = data.cutting.sampling if takes_one else replace(data.cutting.sampling, start="center")
     fixed = replace(
         data,
         cutting=replace(data.cutting, crop="center", flip=False, sampling=sampling),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -23,10 +24,11 @@ from videocrafter.pipelines.model_folder import (
     read_model_index,
 )
 from videocrafter.training.phases import Phase
+from videocrafter.training.precision import emulates_bf16
 from videocrafter.training.starting_pipeline import FROZEN_PARTS, AnyPipeline, image_tower_folder
-from videocrafter.training.tasks.clip_diffusion_config import WeightPrecision
+from videocrafter.training.tasks.clip_diffusion_config import ClipDiffusionTaskConfig, WeightPrecision
 
-WEIGHT_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+WEIGHT_DTYPES: dict[WeightPrecision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 IMAGE_PHASES = ("image_mapping", "image_to_video")
 
@@ -38,7 +40,7 @@ class FrozenNetworks:
 
     Args:
         folders: where their files are, by their names in a pipeline folder.
-        device, precision: where and in which precision they run.
+        device, precision: where and in which precision they run; "auto" must have been settled.
         stay: whether they stay on the device once they are there; else `park` takes them away.
     """
 
@@ -101,6 +103,16 @@ class FrozenNetworks:
         finally:
             if not was_here:
                 self.park()
+
+
+def settle_weights(config: ClipDiffusionTaskConfig, device: torch.device) -> ClipDiffusionTaskConfig:
+    """The configuration with what "auto" weights are on a device."""
+    best: WeightPrecision = "fp32" if device.type == "cpu" and emulates_bf16() else "bf16"
+    return replace(
+        config,
+        frozen_weights=best if config.frozen_weights == "auto" else config.frozen_weights,
+        base_weights=best if config.base_weights == "auto" else config.base_weights,
+    )
 
 
 def frozen_folders(start: Path, phase: Phase, tower: Path | None) -> dict[str, Path]:

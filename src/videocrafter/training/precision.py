@@ -67,7 +67,7 @@ def choose_precision(
         raise SettingsError("precision is 'bf16', which this GPU does not support; use 'fp16', 'fp32' or 'auto'")
     if wanted != "auto":
         return PrecisionChoice(precision=wanted)
-    if not has_bf16 or (device.type == "cpu" and (not fits or _emulates_bf16())):
+    if not has_bf16 or (device.type == "cpu" and (not fits or emulates_bf16())):
         return PrecisionChoice(precision="fp32")
     if not fits:
         return PrecisionChoice(precision="bf16")
@@ -87,7 +87,7 @@ def choose_precision(
     )
 
 
-def _emulates_bf16() -> bool:
+def emulates_bf16() -> bool:
     """Whether this CPU is known to have no instructions for bf16, so that it can only be slower than fp32."""
     if platform.machine().lower() not in ("x86_64", "amd64"):
         return False

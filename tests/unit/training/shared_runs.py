@@ -1,7 +1,7 @@
 """Toy trainings for several processes, and their launch.
 
-`python shared_runs.py JOBS` trains each of the jobs of a JSON file, one after the other, in the processes that
-`launch` started with it. What a job could not save is noted beside its output.
+`main` trains each of the jobs of a JSON file, one after the other, in the processes that `launch` started with it.
+What a job could not save is noted beside its output.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import dataclasses
 import json
 import os
 import socket
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Any
 from toy_run import toy_recipe
 from toy_task import ToyTaskConfig
 
-import videocrafter
+from tests.warm_process import WarmProcess
 from videocrafter.training.checkpoint import CheckpointError
 from videocrafter.training.config import OptimizerConfig, ParallelConfig, RecipeConfig, StageConfig
 from videocrafter.training.processes import OtherProcessError, end_process
@@ -66,43 +65,31 @@ def video_recipe(
     return RecipeConfig(name="video", stages=(stage,))
 
 
-def start(jobs: Sequence[Mapping[str, Any]], folder: Path, count: int = 2) -> list[subprocess.Popen[str]]:
+def start(jobs: Sequence[Mapping[str, Any]], folder: Path, count: int = 2) -> list[WarmProcess]:
     """Start processes that do the jobs together: `output`, `stop_after_s`, and what a recipe here takes."""
     path = folder / "jobs.json"
     path.write_text(json.dumps(list(jobs)))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    folders = (Path(videocrafter.__file__).parents[1], Path(__file__).parents[3])
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([*map(str, folders), os.environ.get("PYTHONPATH", "")]),
-        "OMP_NUM_THREADS": "1",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "WORLD_SIZE": str(count),
-    }
+    environment = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(count)}
     return [
-        subprocess.Popen(
-            [sys.executable, __file__, str(path)],
+        WarmProcess(
+            "import shared_runs; shared_runs.main()",
+            path,
             env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stderr=subprocess.PIPE,
-            text=True,
         )
         for rank in range(count)
     ]
 
 
-def finish(processes: Sequence[subprocess.Popen[str]], timeout_s: float = 600) -> list[tuple[int, str]]:
+def finish(processes: Sequence[WarmProcess], timeout_s: float = 600) -> list[tuple[int, str]]:
     """Exit status and standard error of each; none of them is left running."""
     try:
-        return [(process.wait(timeout_s), process.stderr.read() if process.stderr else "") for process in processes]
+        return [(process.wait(timeout_s), process.communicate()[1]) for process in processes]
     finally:
         for process in processes:
             process.kill()
-            process.wait()
-            if process.stderr:
-                process.stderr.close()
 
 
 def launch(jobs: Sequence[Mapping[str, Any]], folder: Path, count: int = 2) -> None:
@@ -121,7 +108,3 @@ def main() -> None:
         except (CheckpointError, OtherProcessError) as error:
             output.with_name(f"{output.name}-{os.environ['RANK']}.txt").write_text(f"{type(error).__name__}: {error}")
     end_process(0 if signal is None else 128 + signal)
-
-
-if __name__ == "__main__":
-    main()

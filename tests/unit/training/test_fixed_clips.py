@@ -40,6 +40,15 @@ def test_they_are_the_first_clips_cut_from_the_middle(folder: Path, encoder: Cli
     torch.testing.assert_close(clips[1].latents.mean, posterior.mean)
 
 
+def test_of_one_clip_to_be_learned_it_is_the_part_that_is_learned(folder: Path, encoder: ClipEncoder) -> None:
+    data = clip_data(f"folder:{folder}", one_clip=True)
+    sampling = replace(data.cutting.sampling, fps_range=None, start="first")
+    data = replace(data, cutting=replace(data.cutting, sampling=sampling))
+    (clip,) = fixed_clips(data, ValidationConfig(num_clips=3), encoder)
+    frames = torch.from_numpy(np.stack(read_frames(folder / "0.mp4"))[:FRAMES]).permute(0, 3, 1, 2)
+    torch.testing.assert_close(clip.latents.mean, encode_posterior(encoder.vae, (frames / 127.5 - 1)[None]).mean)
+
+
 def test_they_do_not_depend_on_how_training_draws(folder: Path, encoder: ClipEncoder) -> None:
     data = clip_data(f"folder:{folder}")
     other = replace(

@@ -11,8 +11,9 @@ from tests.tiny_models import save_tiny_pipeline
 from videocrafter.pipelines.loading import load_pipeline
 from videocrafter.pipelines.model_folder import ModelFolderError
 from videocrafter.training import frozen_networks
-from videocrafter.training.frozen_networks import FrozenNetworks, frozen_folders, read_tokenizer
+from videocrafter.training.frozen_networks import FrozenNetworks, frozen_folders, read_tokenizer, settle_weights
 from videocrafter.training.starting_pipeline import load_start
+from videocrafter.training.tasks.clip_diffusion_config import ClipDiffusionTaskConfig
 
 CPU = torch.device("cpu")
 PARTS = ("vae", "text_encoder", "image_encoder")
@@ -26,6 +27,19 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def frozen(start: Path, device: str = "cpu", **changes: object) -> FrozenNetworks:
     sources = frozen_folders(start, "text_to_video", None)
     return FrozenNetworks(sources, torch.device(device), "fp32", **changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("device", "emulated", "best"), [("cuda", True, "bf16"), ("cpu", False, "bf16"), ("cpu", True, "fp32")]
+)
+def test_weights_are_kept_in_bf16_but_on_cpus_that_can_only_emulate_it(
+    device: str, emulated: bool, best: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(frozen_networks, "emulates_bf16", lambda: emulated)
+    settled = settle_weights(ClipDiffusionTaskConfig(), torch.device(device))
+    assert (settled.frozen_weights, settled.base_weights) == (best, best)
+    said = ClipDiffusionTaskConfig(frozen_weights="fp32", base_weights="bf16")
+    assert settle_weights(said, torch.device(device)) == said
 
 
 def test_a_pipeline_with_networks_without_weights_knows_its_sizes_and_is_saved_alike(

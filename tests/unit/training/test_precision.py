@@ -41,7 +41,7 @@ class InOrder(ToyTask):
 @pytest.fixture
 def has_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
     """A CPU that may be fast in bf16."""
-    monkeypatch.setattr(precision, "_emulates_bf16", lambda: False)
+    monkeypatch.setattr(precision, "emulates_bf16", lambda: False)
 
 
 @pytest.mark.parametrize("micro_step", [0, 3])

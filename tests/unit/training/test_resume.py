@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -17,29 +14,25 @@ import torch
 from toy_run import toy_recipe
 from toy_task import ToyTaskConfig
 
-import videocrafter
 from tests.same_state import assert_same
+from tests.warm_process import WarmProcess
 from videocrafter.training.checkpoint import Checkpoints
 from videocrafter.training.config import RecipeConfig
 from videocrafter.training.run import train
 from videocrafter.training.run_folder import RunFolder
 from videocrafter.training.tracking import TIMING_KEYS, read_log
 
-SCRIPT = Path(__file__).parent / "toy_run.py"
 SECONDS_PER_STEP = 0.01
 # Seconds before a process counts as hanging; far more than it takes, because machines that test are busy ones.
 PATIENCE = 300
 LAST_CHECKPOINT = "checkpoints/high-step-00000017"
 
 
-def start(output: Path) -> subprocess.Popen[bytes]:
-    source = Path(videocrafter.__file__).parents[1]
-    environment = {**os.environ, "PYTHONPATH": str(source), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(SCRIPT), str(output), str(SECONDS_PER_STEP)]
-    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
+def start(output: Path) -> WarmProcess:
+    return WarmProcess("import toy_run; toy_run.main()", output, SECONDS_PER_STEP)
 
 
-def wait_for_step(output: Path, step: int, process: subprocess.Popen[bytes]) -> None:
+def wait_for_step(output: Path, step: int, process: WarmProcess) -> None:
     """Return when the log shows that many steps of both stages together."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline and process.poll() is None:

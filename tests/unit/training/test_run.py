@@ -224,7 +224,7 @@ def test_accumulation_minimises_the_mean_over_micro_steps(tmp_path: Path) -> Non
 
 
 def test_measuring_precision_leaves_the_task_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(precision, "_emulates_bf16", lambda: False)
+    monkeypatch.setattr(precision, "emulates_bf16", lambda: False)
     task = ToyTaskConfig().build(None, 0, 0, CPU)
     before = {key: value.clone() for key, value in task.net.state_dict().items()}
     choice = choose_precision("auto", task, CPU)

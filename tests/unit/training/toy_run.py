@@ -1,4 +1,4 @@
-"""Train the toy recipe into the folder given: `python toy_run.py FOLDER [seconds per step] [max seconds]`."""
+"""A toy recipe, and a command that trains it: FOLDER [seconds per step]."""
 
 from __future__ import annotations
 
@@ -36,12 +36,7 @@ def toy_recipe(task: ToyTaskConfig = TASK, **changes: object) -> RecipeConfig:
     return RecipeConfig(name="toy", seed=3, stages=(first, second))
 
 
-if __name__ == "__main__":
+def main() -> None:
     seconds_per_step = float(sys.argv[2]) if len(sys.argv) > 2 else 0.0
-    stop_after_s = float(sys.argv[3]) if len(sys.argv) > 3 else None
-    outcome = train(
-        toy_recipe(ToyTaskConfig(seconds_per_step=seconds_per_step)),
-        Path(sys.argv[1]),
-        stop_after_s=stop_after_s,
-    )
+    outcome = train(toy_recipe(ToyTaskConfig(seconds_per_step=seconds_per_step)), Path(sys.argv[1]))
     sys.exit(0 if outcome.finished else 128 + (outcome.signal or 0))

@@ -34,6 +34,7 @@ from videocrafter.training.frozen_networks import (
     FrozenNetworks,
     frozen_folders,
     read_tokenizer,
+    settle_weights,
 )
 from videocrafter.training.interruption import StopRequest
 from videocrafter.training.processes import Processes
@@ -184,6 +185,7 @@ def fill_cache(
         )
     index = read_model_index(start)
     config = with_frames_of(GenerationDefaults.from_config(index.get("defaults")), config)
+    config = settle_weights(config, processes.device)
     config = replace(config, cache=replace(config.cache, fill="missing"))
     tower = None if config.image_tower is None else tower_folder(config.image_tower)
     sources = frozen_folders(start, config.phase, tower)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import torch
 
 from videocrafter.training.config import RecipeConfig, SettingsError, StageConfig
+from videocrafter.training.frozen_networks import settle_weights
 from videocrafter.training.planning.measure import Conditions, StageMeasure, measure
 from videocrafter.training.planning.memory import Share, StageMemory, stage_memory
 from videocrafter.training.planning.meter import DeviceKind
@@ -142,6 +145,10 @@ class Planner:
         return RunPlan(recipe=recipe.name, start=described, assumed=assumed, machine=machine, stages=tuple(stages))
 
     def _stage(self, stage: StageConfig, start: Start | None, machine: Machine) -> tuple[StagePlan, Start | None]:
+        if isinstance(stage.task, ClipDiffusionTaskConfig):
+            # A plan for CPUs is one for CPUs like this machine's.
+            device = torch.device("cpu" if machine.kind == "cpu" else "cuda")
+            stage = replace(stage, task=settle_weights(stage.task, device))
         key = (stage, repr(start), machine.kind, machine.count)
         if key not in self._planned:
             self._planned[key] = self._new_stage(stage, start, machine)

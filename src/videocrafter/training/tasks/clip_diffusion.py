@@ -26,7 +26,7 @@ from videocrafter.training.clip_cache.stage_clips import StageClips
 from videocrafter.training.clip_encoding import EncodedClips
 from videocrafter.training.clip_samples import write_clip_samples
 from videocrafter.training.diffusion_step import draw_dropped, draw_timesteps
-from videocrafter.training.frozen_networks import WEIGHT_DTYPES, FrozenNetworks, frozen_folders
+from videocrafter.training.frozen_networks import WEIGHT_DTYPES, FrozenNetworks, frozen_folders, settle_weights
 from videocrafter.training.lora import add_lora
 from videocrafter.training.phases import choose_trained, network_input
 from videocrafter.training.randomness import derive_seed, make_generator
@@ -52,6 +52,7 @@ class ClipDiffusionTask:
         self, config: ClipDiffusionTaskConfig, start: Path, seed: int, stage_index: int, device: torch.device
     ) -> None:
         self.seed, self.stage_index, self.device = seed, stage_index, device
+        config = settle_weights(config, device)
         tower = None if config.image_tower is None else tower_folder(config.image_tower)
         parts, stay = frozen_folders(start, config.phase, tower), config.cache.folder is None
         self._frozen = FrozenNetworks(parts, device, config.frozen_weights, stay=stay)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from videocrafter.training.tasks.clip_diffusion import ClipDiffusionTask
 
-WeightPrecision = Literal["fp32", "bf16"]
+WeightPrecision = Literal["auto", "fp32", "bf16"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +68,10 @@ class ClipDiffusionTaskConfig:
         signal_scale: b of a schedule that scales the clean latents down to it; None keeps the start's.
         gradient_checkpointing: recompute each layer in the backward pass: a third more time, a fraction of the
             memory.
-        frozen_weights: precision in which the frozen networks are kept and run.
-        base_weights: precision in which the video network is kept beside a LoRA. Without one it is fp32.
+        frozen_weights: precision in which the frozen networks are kept and run; "auto" is bf16, but fp32 on CPUs
+            without instructions for bf16, which would run them many times slower.
+        base_weights: precision in which the video network is kept and run beside a LoRA; "auto" as above. Without a
+            LoRA it is fp32.
         encoded_frames: frames in the autoencoder at once.
         cache: latents and text computed once.
         validation, samples: what is measured and shown meanwhile.
@@ -89,8 +91,8 @@ class ClipDiffusionTaskConfig:
     offset_noise: float = 0.0
     signal_scale: float | None = None
     gradient_checkpointing: bool = True
-    frozen_weights: WeightPrecision = "bf16"
-    base_weights: WeightPrecision = "bf16"
+    frozen_weights: WeightPrecision = "auto"
+    base_weights: WeightPrecision = "auto"
     encoded_frames: int = 8
     cache: CacheConfig = field(default_factory=CacheConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig, metadata={"harmless": True})

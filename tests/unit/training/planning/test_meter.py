@@ -48,6 +48,32 @@ def test_bytes_and_operations_of_one_layer_are_those_of_arithmetic():
     assert meter.now == 0
 
 
+def test_what_is_known_of_an_operation_is_what_torch_says():
+    """Twice the same: from torch, then from memory. 2, 2.0 and True are different numbers to add."""
+    whole = torch.ones(4, 6, dtype=torch.int64, device=META)
+    turned = torch.empty(6, 4, device=META).t()
+    for _ in range(2):
+        with Meter([whole, turned]) as meter:
+            kinds = [(whole + number).dtype for number in (2, 2.0, True)]
+            assert (turned * 2).stride() == (turned.detach() * 2).stride() == (1, 4)
+            assert meter.now == 0
+            mean, parts = turned.mean(), turned.sort(dim=0)
+            assert (mean.shape, mean.dtype, type(parts)) == ((), torch.float32, torch.return_types.sort)
+            assert meter.now == 4 + 24 * (4 + 8)
+        assert kinds == [torch.int64, torch.float32, torch.int64]
+
+
+def test_what_shares_memory_shares_it_the_second_time_too():
+    for _ in range(2):
+        x = torch.empty(4, 8, device=META)
+        with Meter([x]) as meter:
+            halves, same = x.chunk(2), x.mul_(2)
+            assert same is x
+            assert all(half._is_view() for half in halves)
+            _ = x.view(8, 4).mul(1).unbind(0)
+        assert meter.peak == 4 * 32
+
+
 def test_views_and_known_tensors_take_nothing():
     x = torch.empty(4, 8, device=META)
     with Meter([x]) as meter:
