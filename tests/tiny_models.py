@@ -90,7 +90,7 @@ def _tiny_unet(image: bool) -> VideoUNet:
         model_channels=WIDTH,
         channel_mult=(1, 2),
         num_res_blocks=1,
-        attention_levels=(0, 1),
+        attention_levels=(1,),
         head_dim=8,
         context_dim=WIDTH,
         norm_groups=4,

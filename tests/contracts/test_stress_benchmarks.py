@@ -10,6 +10,7 @@ from benchmarks import damage, kills, training_baseline
 
 from tests.contracts.test_benchmarks import table
 from tests.unit.data.odd_sources import Expected
+from videocrafter.training import precision
 
 STEP = Path("checkpoints") / "high-step-00000004"
 
@@ -122,11 +123,17 @@ def test_batches_without_pixels_crashes_and_hangs_are_noticed(tmp_path: Path):
         assert not damage.judge([], tmp_path, [trouble]).is_good
 
 
+def test_bf16_is_not_measured_where_it_is_only_emulated(monkeypatch: pytest.MonkeyPatch):
+    for emulated in (False, True):
+        monkeypatch.setattr(precision, "emulates_bf16", lambda emulated=emulated: emulated)
+        assert ("+ bf16" in training_baseline.ladder()) != emulated
+
+
 def test_training_is_measured_against_a_plain_loop(capsys: pytest.CaptureFixture[str]):
     short = ["--smoke", "--no-processes", "--repeats", "1", "--steps", "1", "--warm-up", "1", "--threads", "1"]
     training_baseline.main(short)
     shown = capsys.readouterr().out
     rows = table(shown)
-    assert [what for what, _ in rows] == [training_baseline.PLAIN, *training_baseline.LADDER]
+    assert [what for what, _ in rows] == [training_baseline.PLAIN, *training_baseline.ladder()]
     assert all(float(row[5]) > 0 for row in list(rows.values())[1:])
     assert "times the plain loop; the target is 2" in shown

@@ -33,10 +33,10 @@ def test_the_guide_leads_from_clips_to_a_video(tmp_path: Path, monkeypatch: pyte
         assert program == "videocrafter"
         result = CliRunner().invoke(app, quick(words))
         assert result.exit_code == 0, (words, result.output)
-    assert [path.name for path in Path("outputs/film/final").glob("*.safetensors")] == [
+    assert [path.name for path in Path("outputs/night/final").glob("*.safetensors")] == [
         "pytorch_lora_weights.safetensors"
     ]
-    assert Path("film.mp4").stat().st_size > 0
+    assert Path("night.mp4").stat().st_size > 0
     assert (list(Path("outputs/overfit/samples").rglob("samples.png"))) != []
 
 

@@ -176,7 +176,7 @@ def test_the_mappings_of_an_image_branch_begin_as_the_texts() -> None:
     made = with_image_input(paper_pipeline(), PRESETS["tiny-i2v"].folder, num_queries=4)  # type: ignore[arg-type]
     weights = made.unet.state_dict()
     new = [name for name in weights if "_image." in name]
-    assert len(new) == 2 * 7
+    assert len(new) == 2 * 4
     assert all(torch.equal(weights[name], weights[name.replace("_image.", ".")]) for name in new)
     assert not any(parameter.any() for parameter in made.image_projector.norm_out.parameters())
     assert made.config["defaults"] == paper_pipeline().config["defaults"]

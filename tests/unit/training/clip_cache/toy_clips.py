@@ -59,7 +59,7 @@ def recipe(start: Path, task: ClipDiffusionTaskConfig, *, num_steps: int = 6, **
         log_every=1,
         validate_every=3,
         sample_every=0,
-        checkpoint_every=2,
+        checkpoint_every=0,
         checkpoint_seconds=0,
     )
     return RecipeConfig(name="toy", stages=(replace(stage, **changes),), init=str(start))

@@ -93,7 +93,9 @@ def test_passes_take_less_where_settings_say_so(planner: Planner, t2v: Path):
         return parts(one_stage(planner, t2v, *settings), "pass over clips")["working"]
 
     plain = working()
-    assert working("precision=bf16") < plain
+    # In small passes it is not the activations that count, but copies of the weights.
+    large = "task.data.batch_size=8"
+    assert working("precision=bf16", large) < working(large)
     assert working("task.gradient_checkpointing=true") < plain
     assert working("task.data.batch_size=1") < 0.7 * plain
     offloaded = one_stage(planner, t2v, "offload_activations=true")
