@@ -43,7 +43,7 @@ _BEFORE_BF16, _BF16 = list(LADDER)[-2:]
 
 
 def ladder() -> Mapping[str, str]:
-    """The rows that make sense here: a CPU without instructions for bf16 would only show how slowly it emulates it."""
+    """The rows that make sense here: a CPU without instructions for bf16 would only show how slowly it emulates."""
     from videocrafter.training.precision import emulates_bf16
 
     return {name: words for name, words in LADDER.items() if name != _BF16 or not emulates_bf16()}
