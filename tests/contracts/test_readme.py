@@ -11,7 +11,6 @@ import os
 import re
 import shlex
 import subprocess
-import sys
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +18,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from tests.warm_process import WarmProcess
 from videocrafter.cli.main import app
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-SECONDS_OF_PYTHON = 300
 SHORT_EXAM = ["--quick", "--prompts", "2", "--steps", "1"]
 FEW_STEPS = ["--steps", "2"]
 
@@ -133,16 +132,9 @@ def test_a_command_of_the_readme_does_what_it_says(command: str, folder: Path, h
 def test_the_python_of_the_readme_runs_and_writes_its_videos(folder: Path, history: dict[str, Done]):
     assert all(done.status == 0 for done in history.values())  # it starts from a picture that a command made
     code = "\n".join(fenced("python"))
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])},
-        capture_output=True,
-        encoding="utf-8",
-        timeout=SECONDS_OF_PYTHON,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    process = WarmProcess(code, cwd=folder)
+    _, said = process.communicate()
+    assert process.returncode == 0, said
     written = re.findall(r'write_video\("([^"]+)"', code)
     assert written
     assert [name for name in written if not (folder / name).is_file()] == []

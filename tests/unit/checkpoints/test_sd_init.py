@@ -177,8 +177,9 @@ def test_files_as_they_were_published_are_read(sd_folder: Path, started: TextToV
     torch.testing.assert_close(
         pipeline.unet.conv_in.weight, started.unet.conv_in.weight.half().float(), rtol=0, atol=0
     )
+    expected = started.text_encoder.state_dict()
     for name, value in pipeline.text_encoder.state_dict().items():
-        assert torch.equal(value, started.text_encoder.state_dict()[name]), name
+        assert torch.equal(value, expected[name]), name
 
 
 def test_a_whole_text_tower_is_cut_to_the_last_block_but_one() -> None:

@@ -64,8 +64,9 @@ def test_the_networks_that_are_brought_are_those_of_the_pipeline(start: Path) ->
     whole = load_pipeline(start)
     for name in PARTS:
         assert getattr(pipeline, name) is brought[name]
+        expected = brought[name].state_dict()
         for key, value in getattr(whole, name).state_dict().items():
-            assert torch.equal(brought[name].state_dict()[key], value), key
+            assert torch.equal(expected[key], value), key
         assert not any(parameter.requires_grad for parameter in brought[name].parameters())
         assert not brought[name].training
     tokenizer = read_tokenizer(start / "tokenizer", type(whole.tokenizer).__name__)

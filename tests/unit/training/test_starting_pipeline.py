@@ -160,8 +160,9 @@ def test_an_image_branch_is_silent_at_first_and_its_folder_loads(
     save_trained(made, tmp_path / "saved", frozen_sources(tmp_path / "start", made, towers[kind]))
     pipeline = load_pipeline(tmp_path / "saved", expect=ImageToVideoPipeline)
     pipeline.set_progress_bar_config(disable=True)
+    expected = made.image_encoder.state_dict()
     for key, value in pipeline.image_encoder.state_dict().items():
-        torch.testing.assert_close(value, made.image_encoder.state_dict()[key], atol=1e-3, rtol=1e-3)
+        torch.testing.assert_close(value, expected[key], atol=1e-3, rtol=1e-3)
     if kind != "pipeline":
         stored = CLIPVisionModel.from_pretrained(tmp_path / "saved/image_encoder", dtype="auto")
         assert stored.dtype == torch.float16, "as it came, not rounded and not blown up"

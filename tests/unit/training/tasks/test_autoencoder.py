@@ -144,9 +144,10 @@ def test_a_later_stage_trains_on_in_full_precision(tmp_path: Path) -> None:
     task.vae.to(torch.float16)
     task.vae.save_pretrained(tmp_path / "vae")
     later = build(replace(AUTOENCODER, edge_weight=0.5), tmp_path, stage_index=1)
+    expected = task.vae.state_dict()
     for name, weight in later.vae.state_dict().items():
         assert weight.dtype == torch.float32
-        assert torch.equal(weight, task.vae.state_dict()[name].float()), name
+        assert torch.equal(weight, expected[name].float()), name
 
 
 def test_sample_sheets_are_written_for_each_size(tmp_path: Path) -> None:

@@ -367,8 +367,9 @@ def test_frozen_networks_run_in_their_own_precision(
     exact = load_pipeline(start)
     task = clip_task(start, lora=lora, frozen_weights="fp32", base_weights="bf16")
     for name, network in task.encoder.networks().items():
+        expected = getattr(exact, name).state_dict()
         for key, value in network.state_dict().items():
-            assert torch.equal(value, getattr(exact, name).state_dict()[key]), (name, key)
+            assert torch.equal(value, expected[key]), (name, key)
     assert task.unet.conv_in.weight.dtype == (torch.float32 if lora is None else torch.bfloat16)
     if task.projector is not None:
         assert {parameter.dtype for parameter in task.projector.parameters()} == {torch.float32}

@@ -240,6 +240,7 @@ def test_saved_towers_load_and_are_trained_on(tmp_path: Path, dtype: torch.dtype
     with torch.no_grad():
         said = encode_text(later.tokenizer, later.text_encoder, captions)
         torch.testing.assert_close(encode_text(tokenizer, loaded, captions), said)
+    expected = task.image_encoder.state_dict()
     for name, weight in later.image_encoder.state_dict().items():
-        assert torch.equal(weight, task.image_encoder.state_dict()[name].float()), name
+        assert torch.equal(weight, expected[name].float()), name
     assert torch.isfinite(later.loss(later.batch(0), torch.Generator())[0])

@@ -410,8 +410,9 @@ def test_the_saved_folder_is_the_finished_pipeline(parts: Path, t2v_start: Path,
     task.save_pipeline(tmp_path)
     wanted = TextToVideoPipeline if phase == "text_to_video" else ImageToVideoPipeline
     pipeline = load_pipeline(tmp_path, expect=wanted)
+    expected = task.unet.state_dict()
     for name, weight in pipeline.unet.state_dict().items():
-        assert torch.equal(weight, task.unet.state_dict()[name]), name
+        assert torch.equal(weight, expected[name]), name
     defaults = pipeline.generation_defaults
     assert (defaults.num_frames, defaults.height, defaults.width, defaults.fps) == (4, 16, 16, 12.0)
     assert (defaults.guidance_scale, defaults.num_inference_steps) == (2.5, 2)
