@@ -2,9 +2,8 @@
 # the stamps below are older than what they depend on only after pyproject.toml or constraints.txt changed.
 PYTHON ?= python3
 PIP_FLAGS ?=
-# A worker more than cores, since tests wait for processes that they start; whole files stay together, so that costly
-# fixtures are built once.
-PYTEST_FLAGS ?= -n $(shell $(PYTHON) -c "import os; print(os.cpu_count() + 1)") --dist loadfile
+# One worker per core (one more gained nothing); whole files stay together, so that costly fixtures are built once.
+PYTEST_FLAGS ?= -n auto --dist loadfile
 VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install $(PIP_FLAGS) -c constraints.txt

@@ -6,7 +6,7 @@ import sys
 import pytest
 from hypothesis import settings
 
-# Must happen before torch is imported. `make test` keeps all cores busy with its workers, so each gets one thread.
+# Must happen before torch is imported. `make test` runs one worker per core, so each gets one thread.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 settings.register_profile("house", deadline=None, max_examples=40, derandomize=True)
