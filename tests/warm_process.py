@@ -35,7 +35,8 @@ class WarmProcess:
     def __init__(
         self, code: str, *arguments: object, cwd: Path | None = None, env: Mapping[str, str] | None = None
     ) -> None:
-        self._streams = Path(tempfile.mkdtemp(prefix="warm-process-"))
+        self._folder = tempfile.TemporaryDirectory(prefix="warm-process-")
+        self._streams = Path(self._folder.name)
         given = (code, [str(argument) for argument in arguments], str(cwd or Path.cwd()), dict(env or {}))
         self._process = _context.Process(target=_run, args=(*given, str(self._streams)))
         self._process.start()

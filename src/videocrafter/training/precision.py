@@ -2,8 +2,8 @@
 
 bf16 matrix work is several times faster than fp32 on some CPUs and several times slower on others, so
 "auto" times a few real steps of the task in both; only CPUs that have no instructions for bf16 are spared the
-minutes that it would take them. The choice is part of the run's state, so that a resumed
-run uses the same arithmetic, on whatever machine it goes on.
+minutes that it would take them. The choice is part of the run's state, so that a resumed run uses the same
+arithmetic, on whatever machine it goes on.
 """
 
 from __future__ import annotations

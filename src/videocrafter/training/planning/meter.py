@@ -19,11 +19,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import flop_registry
 
 from videocrafter.models.attention import SHORT_SEQUENCE, attend_written_out
+from videocrafter.training.planning.known_results import call
 
 DeviceKind = Literal["cpu", "gpu"]
 
@@ -65,7 +66,7 @@ class Meter(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run an operation and count what it made and computed."""
         kwargs = kwargs or {}
-        result = _call(func, args, kwargs)
+        result = call(func, args, kwargs)
         for made in result if isinstance(result, tuple | list) else (result,):
             if isinstance(made, Tensor):
                 self._count(made.untyped_storage())
@@ -86,64 +87,6 @@ class Meter(TorchDispatchMode):
     def _forget(self, key: int, size: int) -> None:
         if self._seen.pop(key, None) is not None:
             self.now -= size
-
-
-# Size, stride and type of what an operation makes anew.
-_Made = tuple[torch.Size, tuple[int, ...], torch.dtype]
-_known_results: dict[object, tuple[type, list[_Made | None]]] = {}
-
-
-def _call(func: Any, args: Any, kwargs: Any) -> Any:
-    """An operation's result; of what was asked before it is known, since torch takes long to find a shape."""
-    try:
-        key = (func, _shape(args), _shape(kwargs))
-        known = _known_results.get(key)
-    except TypeError:  # something real, or without a hash
-        return func(*args, **kwargs)
-    if known is None:
-        result = func(*args, **kwargs)
-        _remember(key, result, (args, kwargs))
-        return result
-    kind, made = known
-    results = [one and torch.empty_strided(one[0], one[1], dtype=one[2], device="meta") for one in made]
-    return results[0] if kind is Tensor else kind(results)
-
-
-def _shape(value: Any) -> object:
-    """All that a result depends on, as a key.
-
-    Raises:
-        TypeError: a tensor with content is part of it.
-    """
-    if isinstance(value, Tensor):
-        if not value.is_meta:
-            raise TypeError("a tensor with content")
-        return value.shape, value.stride(), value.dtype
-    if isinstance(value, list | tuple):
-        return (type(value), *map(_shape, value))
-    if isinstance(value, dict):
-        return tuple((name, _shape(one)) for name, one in value.items())
-    return type(value), value  # True, 1 and 1.0 are equal, but their results may not be
-
-
-def _remember(key: object, result: Any, given: Any) -> None:
-    """Unless the result shares memory with what was given, or its parts with one another."""
-    parts = list(result) if isinstance(result, list | tuple) else [result]
-    tensors = [one for one in parts if one is not None]
-    if not tensors or not all(type(one) is Tensor and one.is_meta for one in tensors):
-        return
-    storages = {one.untyped_storage()._cdata for one in tensors}
-    shared = storages & {one.untyped_storage()._cdata for one in tree_leaves(given) if isinstance(one, Tensor)}
-    if shared or len(storages) < len(tensors):
-        return
-    made = [None if one is None else (one.shape, one.stride(), one.dtype) for one in parts]
-    if all(one.untyped_storage().nbytes() == _bytes_of(one) for one in tensors):  # else part of something larger
-        _known_results[key] = (type(result), made)
-
-
-def _bytes_of(tensor: Tensor) -> int:
-    like = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
-    return like.untyped_storage().nbytes()
 
 
 class ComputeAs(TorchFunctionMode):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from videocrafter.training.config import StageConfig
 from videocrafter.training.planning.plan import Machine
+from videocrafter.training.precision import emulates_bf16
 from videocrafter.training.tasks.clip_diffusion_config import ClipDiffusionTaskConfig
 from videocrafter.training.tasks.video_diffusion_config import VideoDiffusionTaskConfig
 
@@ -38,8 +39,8 @@ Choice = tuple[Option, ...]
 def choices(stage: StageConfig, machine: Machine) -> list[Choice]:
     """What could be changed about a stage; settings that it has already are left out."""
     found = [
-        _one(stage, "task.frozen_weights=bf16", "nothing on most GPUs"),
-        _one(stage, "task.base_weights=bf16", "rounds weights that do not learn"),
+        _one(stage, "task.frozen_weights=bf16", _cost_of_bf16("nothing on most GPUs", machine)),
+        _one(stage, "task.base_weights=bf16", _cost_of_bf16("rounds weights that do not learn", machine)),
         _one(stage, "task.encoded_frames=1", "slower encoding"),
         _one(stage, "task.gradient_checkpointing=true", "computes each layer twice"),
         tuple(_smaller_batches(stage)),
@@ -58,6 +59,10 @@ def choices(stage: StageConfig, machine: Machine) -> list[Choice]:
     if stage.ema_decay:
         found.append((Option(settings=("ema_decay=0",), costs="no averaged weights, and so worse samples"),))
     return [choice for choice in found if choice]
+
+
+def _cost_of_bf16(usual: str, machine: Machine) -> str:
+    return "many times slower on this CPU" if machine.kind == "cpu" and emulates_bf16() else usual
 
 
 def _one(stage: StageConfig, setting: str, costs: str) -> Choice:
