@@ -2,11 +2,15 @@
 # the stamps below are older than what they depend on only after pyproject.toml or constraints.txt changed.
 PYTHON ?= python3
 PIP_FLAGS ?=
-# One worker per core (one more gained nothing); whole files stay together, so that costly fixtures are built once.
-PYTEST_FLAGS ?= -n auto --dist loadfile
+# One worker per core (one more gained nothing); whole files stay together, so that costly fixtures are built once,
+# in the order that tests/conftest.py gives.
+PYTEST_FLAGS ?= -n auto --dist loadfile --no-loadscope-reorder
 VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install $(PIP_FLAGS) -c constraints.txt
+
+# Containers often forbid it; then each of the many processes that tests start would compile the package again.
+export PYTHONDONTWRITEBYTECODE :=
 
 DEMO_IMAGE := examples/butterfly.png
 

@@ -129,6 +129,7 @@ def test_bf16_is_not_measured_where_it_is_only_emulated(monkeypatch: pytest.Monk
         assert ("+ bf16" in training_baseline.ladder()) != emulated
 
 
+@pytest.mark.slow
 def test_training_is_measured_against_a_plain_loop(capsys: pytest.CaptureFixture[str]):
     short = ["--smoke", "--no-processes", "--repeats", "1", "--steps", "1", "--warm-up", "1", "--threads", "1"]
     training_baseline.main(short)

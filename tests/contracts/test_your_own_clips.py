@@ -22,6 +22,7 @@ def quick(command: list[str]) -> list[str]:
     return command + extra if command[0] == "train" else command
 
 
+@pytest.mark.slow
 def test_the_guide_leads_from_clips_to_a_video(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     for program, *words in COMMANDS:

@@ -26,6 +26,8 @@ from videocrafter.training.run import train
 from videocrafter.training.tasks.clip_diffusion import ClipDiffusionTask
 from videocrafter.training.tracking import TIMING_KEYS, read_log
 
+pytestmark = pytest.mark.slow
+
 STEPS = 4
 
 

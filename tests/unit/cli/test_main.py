@@ -48,6 +48,7 @@ def test_help_names_every_command():
         assert command in text
 
 
+@pytest.mark.slow
 def test_generate_as_a_process(t2v_folder, tmp_path):
     out = tmp_path / "cat.mp4"
     done = process("generate", "a cat", "-m", t2v_folder, "-o", out, "--seed", 1)

@@ -21,6 +21,8 @@ from videocrafter.training.lora import LoraTraining
 from videocrafter.training.run import train
 from videocrafter.training.tracking import read_log
 
+pytestmark = pytest.mark.slow
+
 Learned = tuple[list[dict[str, Any]], dict[str, torch.Tensor]]
 
 
