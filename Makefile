@@ -9,9 +9,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install $(PIP_FLAGS) -c constraints.txt
 
-# Containers often forbid it; then each of the many processes that tests start would compile the package again.
-export PYTHONDONTWRITEBYTECODE :=
-
 DEMO_IMAGE := examples/butterfly.png
 
 .PHONY: help demo test check format clean
@@ -43,6 +40,8 @@ demo: $(VENV)/.installed
 	$(BIN)/videocrafter generate "a butterfly flying left at sunset" --image $(DEMO_IMAGE) \
 		--seed 1 --contact-sheet demo/butterfly.png --overwrite -o demo/butterfly.mp4
 
+# Containers often forbid bytecode; then each of the many processes that tests start would compile the package again.
+test: export PYTHONDONTWRITEBYTECODE :=
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)
 
