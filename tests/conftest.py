@@ -37,7 +37,7 @@ def _cache_of_its_own(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pyt
 
 @pytest.fixture(autouse=True)
 def _settled_torch() -> None:
-    """Seed torch for tests that use it, without importing it for those that do not."""
+    """Seed torch on the CPU for tests that use it, without importing it for those that do not."""
     torch = sys.modules.get("torch")
     if torch is not None:
-        torch.manual_seed(0)
+        torch.default_generator.manual_seed(0)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -82,12 +83,13 @@ def betas_from_alphas_cumprod(alphas_cumprod_S: Tensor) -> Tensor:
             "alphas_cumprod must be one strictly decreasing sequence from below 1 to 0 or above; got shape "
             f"{tuple(abar_S.shape)} with values from {abar_S.flatten()[0]} to {abar_S.flatten()[-1]}"
         )
-    betas = torch.empty(len(abar_S), dtype=torch.float32)
+    betas = []
     reached = 1.0
-    for index, wanted in enumerate(abar_S.tolist()):
-        betas[index] = max(0.0, 1.0 - wanted / reached)
-        reached *= float(1.0 - betas[index])
-    return betas.double()
+    for wanted in abar_S.tolist():  # numbers of numpy, as tensors of one number take ten times as long
+        beta = np.float32(max(0.0, 1.0 - wanted / reached))
+        betas.append(float(beta))
+        reached *= float(np.float32(1.0) - beta)
+    return torch.tensor(betas, dtype=torch.float64)
 
 
 def zero_terminal_snr_betas(alphas_cumprod_S: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Videos at a glance: one row of frames for each video, its caption above."""
 
+import bisect
 from collections.abc import Sequence
 
 import numpy as np
@@ -88,6 +89,5 @@ def _fitting(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, widt
     text = " ".join(text.split()).encode("utf-8", "replace").decode()
     if font.getlength(text) <= width:
         return text
-    while text and font.getlength(text + "…") > width:
-        text = text[:-1]
-    return text + "…"
+    kept = bisect.bisect_right(range(1, len(text)), width, key=lambda length: font.getlength(text[:length] + "…"))
+    return text[:kept] + "…"

@@ -87,10 +87,10 @@ def load_pipeline(
         reason = " ".join(str(error).split())
         raise ModelFolderError(f"the model in {folder} cannot be loaded: {reason[:300]}") from error
     if not given:
-        return pipeline.to(device=device, dtype=dtype)
+        return pipeline.to(device)
     for name, part in pipeline.components.items():
         if isinstance(part, nn.Module) and name not in given:
-            part.to(device=device, dtype=dtype)
+            part.to(device)
     return pipeline
 
 

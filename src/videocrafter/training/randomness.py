@@ -24,7 +24,11 @@ def seed_global_generators(*parts: int | str) -> None:
     seed = derive_seed(*parts)
     random.seed(seed)
     np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
+    if torch.accelerator.is_available():
+        torch.manual_seed(seed)
+    else:
+        # Notes no stack for a device that may come later, which takes longer than a small network's step.
+        torch.default_generator.manual_seed(seed)
 
 
 def make_generator(device: torch.device, *parts: int | str) -> torch.Generator:

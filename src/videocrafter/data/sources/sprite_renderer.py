@@ -5,6 +5,7 @@ Shapes: N frames, S side of a sprite's picture in pixels, H and W the frame's si
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from importlib.resources import files
 
@@ -25,8 +26,9 @@ _LEVEL_RATIO = 2**-0.25
 _SMALLEST_SIDE = 4
 
 
+@functools.cache
 def load_sprite(subject: str) -> Tensor:
-    """Return a packaged sprite as premultiplied RGBA [4, S, S] in [0, 1].
+    """Return a packaged sprite as premultiplied RGBA [4, S, S] in [0, 1]; the same tensor each time: copy to change.
 
     Raises:
         ValueError: the package has no picture of that name.

@@ -20,6 +20,8 @@ Colour = tuple[float, float, float]
 NUM_VARIANTS = 16
 # Scenes are drawn at least this wide and then averaged down, which smooths their edges.
 _DRAWING_WIDTH = 192
+# Below it, exp gives a number that float32 rounds to 0.
+_LOWEST_EXPONENT = -104
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +51,10 @@ def _gradient(canvas: Canvas, top: Colour, bottom: Colour) -> FloatArray:
 
 def _blob(canvas: Canvas, x: float, y: float, width: float, height: float) -> FloatArray:
     """Return a soft ellipse: 1 in its middle, about 0.5 at the half axes, 0 outside."""
-    return np.exp(-0.7 * (((canvas.x - x) / width) ** 2 + ((canvas.y - y) / height) ** 2)).astype(np.float32)
+    exponent = -0.7 * (((canvas.x[:1] - x) / width) ** 2 + ((canvas.y[:, :1] - y) / height) ** 2)
+    # Of small blobs most pixels are exactly 0 in float32, and numbers just above it take longest.
+    seen = exponent > _LOWEST_EXPONENT
+    return np.exp(exponent, out=np.zeros_like(exponent), where=seen).astype(np.float32)
 
 
 def _disc(canvas: Canvas, x: float, y: float, radius: float) -> FloatArray:
