@@ -34,7 +34,8 @@ def shared_recipe(
     **changes: Any,
 ) -> RecipeConfig:
     """The toy's stages with passes that two processes can share."""
-    recipe = toy_recipe(ToyTaskConfig(**(task or {})), **changes)
+    # Checkpoints at the ends of stages are enough, as to gather what is shared takes more time than to learn it.
+    recipe = toy_recipe(ToyTaskConfig(**(task or {})), **{"checkpoint_every": 12, **changes})
     stages = tuple(
         dataclasses.replace(
             stage,
