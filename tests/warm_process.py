@@ -17,9 +17,7 @@ from pathlib import Path
 COMMAND_LINE = "from videocrafter.cli.main import main; main()"
 
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(
-    ["videocrafter.cli.main", "videocrafter.pipelines.loading", "videocrafter.training.run"]
-)
+_context.set_forkserver_preload(["tests.preloaded"])
 
 
 class WarmProcess:

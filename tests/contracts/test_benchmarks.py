@@ -11,10 +11,9 @@ import pytest
 import torch
 from benchmarks import data, generation, size, training, training_step
 from benchmarks.turns import compare, take_turns
-from typer.testing import CliRunner
 
+from tests.command_line import call
 from tests.tiny_models import save_tiny_pipeline
-from videocrafter.cli.main import app
 from videocrafter.models import attention
 from videocrafter.training.processes import Processes
 
@@ -147,7 +146,7 @@ def test_a_video_is_measured_warm_and_cold(
     capsys.readouterr()
 
     def in_this_process(command: list[str], threads: int, *, imports: bool = False) -> dict[str, float]:
-        done = CliRunner().invoke(app, command[3:], catch_exceptions=False)
+        done = call(command[3:])
         assert done.exit_code == 0, done.output
         return {"total, s": 2.0, "imports, s": 1.5} if imports else {"total, s": 4.0}
 

@@ -16,10 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
+from tests.command_line import call
 from tests.warm_process import WarmProcess
-from videocrafter.cli.main import app
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -83,7 +82,7 @@ def history(folder: Path) -> dict[str, Done]:
 
 
 def run(arguments: list[str]) -> Done:
-    done = CliRunner(env={"COLUMNS": "100"}).invoke(app, arguments)
+    done = call(arguments, catch_exceptions=True, env={"COLUMNS": "100"})
     errors = "".join(traceback.format_exception(done.exception)) if done.exception else ""
     return Done(arguments, done.exit_code, done.stdout, done.stderr + errors)
 
@@ -163,7 +162,7 @@ def test_make_demo_writes_its_videos_and_pictures(tmp_path: Path, monkeypatch: p
     (tmp_path / "demo").mkdir()
     monkeypatch.chdir(tmp_path)
     for command in commands:
-        done = CliRunner().invoke(app, command[1:], catch_exceptions=False)
+        done = call(command[1:])
         assert done.exit_code == 0, done.output
     written = {path.name for path in (tmp_path / "demo").iterdir()}
     assert {"rocket.mp4", "rocket.png", "butterfly.mp4", "butterfly.png"} <= written

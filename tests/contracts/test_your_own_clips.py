@@ -6,9 +6,8 @@ import shlex
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from videocrafter.cli.main import app
+from tests.command_line import call
 
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs" / "your_own_clips.md").read_text(encoding="utf-8")
@@ -32,7 +31,7 @@ def test_the_guide_leads_from_clips_to_a_video(tmp_path: Path, monkeypatch: pyte
             assert len(list(Path("clips").glob("*.mp4"))) == len(list(Path("clips").glob("*.txt"))) == 10
             continue
         assert program == "videocrafter"
-        result = CliRunner().invoke(app, quick(words))
+        result = call(quick(words))
         assert result.exit_code == 0, (words, result.output)
     assert [path.name for path in Path("outputs/night/final").glob("*.safetensors")] == [
         "pytorch_lora_weights.safetensors"

@@ -2,7 +2,6 @@
 
 import json
 import math
-import shutil
 from pathlib import Path
 
 import pytest
@@ -47,11 +46,14 @@ def test_the_denoiser_in_training(variant: str, case: int):
 
 
 def test_any_folder_and_a_number_that_is_off(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    spec = json.loads((DATA / "t2v_512_v1.json").read_text(encoding="utf-8"))
+    spec["cases"] = spec["cases"][:1]
+    (tmp_path / "mine.json").write_text(json.dumps(spec))
     stored = load_file(DATA / "t2v_512_v1.safetensors")
-    for name in ("vae.mean", "ddim.0.video", "ddim.2.timesteps"):
+    stored = {name: value for name, value in stored.items() if not name.startswith(("ddim.1.", "ddim.2."))}
+    for name in ("vae.mean", "ddim.0.video", "ddim.0.timesteps"):
         stored[name].view(-1)[3] += 1
     save_file(stored, tmp_path / "mine.safetensors")
-    shutil.copy(DATA / "t2v_512_v1.json", tmp_path / "mine.json")
     tokens = json.loads((DATA / "tokens.json").read_text(encoding="utf-8"))
     tokens[1]["tokens"][1] += 1
     (tmp_path / "tokens.json").write_text(json.dumps(tokens))
@@ -61,7 +63,7 @@ def test_any_folder_and_a_number_that_is_off(tmp_path: Path, capsys: pytest.Capt
     assert "mine" in printed.splitlines()[0]
     assert "tokens.json: 21 of 22 prompts have the same ids" in printed
     assert printed.splitlines()[-1] == (
-        "19 outputs of 1 variants, limit 0.0001: 4 failed: mine vae.mean, mine ddim.0.video, mine ddim.2.timesteps,"
+        "13 outputs of 1 variants, limit 0.0001: 4 failed: mine vae.mean, mine ddim.0.timesteps, mine ddim.0.video,"
         " tokens of 'a black swan swims on the pond'"
     )
 

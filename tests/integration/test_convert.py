@@ -6,15 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from typer.testing import CliRunner
 
+from tests.command_line import call
 from tests.golden.comparison import LIMIT, outputs, relative_error
 from tests.golden.official_numbers import VARIANTS, OfficialNumbers
 from tests.golden.rebuilt_model import RebuiltModel
 from tests.official_checkpoints import random_checkpoint, save_checkpoint, small_params, write_config
 from tests.warm_process import WarmProcess
 from videocrafter.checkpoints.official_model import official_model_from_config
-from videocrafter.cli.main import app
 from videocrafter.models.tokenizer import build_word_tokenizer
 from videocrafter.pipelines.image_to_video import ImageToVideoPipeline
 from videocrafter.pipelines.loading import load_pipeline
@@ -36,7 +35,7 @@ class Converted:
 
 
 def convert(*arguments: object) -> str:
-    result = CliRunner().invoke(app, ["convert", *map(str, arguments)], catch_exceptions=False)
+    result = call(["convert", *arguments])
     assert result.exit_code == 0, result.stderr
     return result.stdout
 

@@ -8,12 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-from click.testing import Result
-from typer.testing import CliRunner
 
+from tests.command_line import Result, call
 from tests.tiny_clips import SPRITE_IMAGES, SPRITES, write_clips
 from tests.tiny_models import save_tiny_pipeline
-from videocrafter.cli.main import app
 from videocrafter.diffusion.ddim import OfficialDDIMScheduler
 from videocrafter.pipelines.loading import load_pipeline
 from videocrafter.training.recipes import RECIPES
@@ -44,7 +42,7 @@ FRAMES = {
 
 
 def command(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(one) for one in arguments], catch_exceptions=False)
+    return call(arguments)
 
 
 @pytest.fixture(scope="module")

@@ -89,5 +89,8 @@ def _fitting(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, widt
     text = " ".join(text.split()).encode("utf-8", "replace").decode()
     if font.getlength(text) <= width:
         return text
-    kept = bisect.bisect_right(range(1, len(text)), width, key=lambda length: font.getlength(text[:length] + "…"))
-    return text[:kept] + "…"
+
+    def width_of(length: int) -> float:
+        return float(font.getlength(text[:length] + "…"))
+
+    return text[: bisect.bisect_right(range(1, len(text)), float(width), key=width_of)] + "…"

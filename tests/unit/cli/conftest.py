@@ -4,11 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from click.testing import Result
-from typer.testing import CliRunner
 
+from tests.command_line import Result, call
 from tests.tiny_models import save_tiny_pipeline
-from videocrafter.cli.main import app
 
 Run = Callable[..., Result]
 
@@ -28,7 +26,7 @@ def cli() -> Run:
     """Call the command line; a bug's exception comes through instead of becoming an exit status."""
 
     def run(*arguments: object) -> Result:
-        return CliRunner().invoke(app, [str(one) for one in arguments], catch_exceptions=False)
+        return call(arguments)
 
     return run
 

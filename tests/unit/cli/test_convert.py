@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from click.testing import Result
 from torch import Tensor
 
+from tests.command_line import Result
 from tests.official_checkpoints import save_checkpoint, small_checkpoint, small_params, write_config
 
 Run = Callable[..., Result]

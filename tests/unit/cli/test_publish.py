@@ -10,10 +10,10 @@ from typing import Any
 import huggingface_hub
 import pytest
 import torch
-from click.testing import Result
 from huggingface_hub import ModelCard
 from safetensors.torch import save_file
 
+from tests.command_line import Result, call
 from tests.fake_hub import FakeHub, uploading_hub
 from videocrafter.cli import publish as publish_module
 from videocrafter.media.image_file import write_image
@@ -308,13 +308,9 @@ def test_nobody_to_ask(cli: Run, run: Path, hub: FakeHub):
 
 @pytest.mark.parametrize(("answer", "status"), [("y\n", 0), ("n\n", 1), ("\n", 1), ("", 1)])
 def test_somebody_is_asked(run: Path, hub: FakeHub, monkeypatch: pytest.MonkeyPatch, answer: str, status: int):
-    from typer.testing import CliRunner
-
-    from videocrafter.cli.main import app
-
     monkeypatch.setattr(publish_module, "_is_terminal", lambda: True)
     arguments = ["publish", str(run), "--to", "ann/films", "--licence", "mit"]
-    done = CliRunner().invoke(app, arguments, input=answer)
+    done = call(arguments, catch_exceptions=True, input=answer)
     assert done.exit_code == status, done.output
     asked = done.stdout.index("Upload?")
     for said in ("unet/config.json", "To ann/films, a new public repository."):
