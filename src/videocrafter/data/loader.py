@@ -203,11 +203,8 @@ class VideoLoader(Iterator[VideoBatch]):
     def close(self) -> None:
         """Stop the workers. A closed loader gives no more batches; its state can still be asked for."""
         self._ended = True
-        self._stop.set()
-        if self._decoding is not None:
-            self._decoding.stop()
-        if self._thread is not None:
-            self._thread.join()
+        if self._thread is not None and self._decoding is not None:
+            _let_go(self._stop, self._decoding, self._ready, self._thread)
 
     def __enter__(self) -> VideoLoader:
         return self
@@ -231,7 +228,7 @@ class VideoLoader(Iterator[VideoBatch]):
         arguments = (stream, decoding, self._ready, self._stop)
         self._thread = threading.Thread(target=_fill, args=arguments, daemon=True, name="video-loader")
         self._thread.start()
-        weakref.finalize(self, _let_go, self._stop, decoding, self._thread)
+        weakref.finalize(self, _let_go, self._stop, decoding, self._ready, self._thread)
 
     def _new_stream(self, decoding: Decoding) -> BatchStream:
         config = self.config
@@ -318,9 +315,11 @@ def _put(item: _Ready | BaseException | None, ready: _Queue, stop: threading.Eve
             return
 
 
-def _let_go(stop: threading.Event, decoding: Decoding, thread: threading.Thread) -> None:
+def _let_go(stop: threading.Event, decoding: Decoding, ready: _Queue, thread: threading.Thread) -> None:
     stop.set()
     decoding.stop()
+    with suppress(queue.Empty):
+        ready.get_nowait()  # a thread that waits for room goes on at once
     if thread is not threading.current_thread():
         thread.join()
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.data.stub_sources import StubConfig
+from videocrafter.data import loader as loader_module
 from videocrafter.data.bad_samples import BadSampleRules
 from videocrafter.data.clip import DecodingLimits
 from videocrafter.data.clip_sampling import ClipSampling
@@ -156,6 +157,18 @@ def test_each_process_writes_a_report_of_its_own(tmp_path: Path) -> None:
     reports = [(tmp_path / f"bad.rank{rank}.jsonl").read_text(encoding="utf-8").splitlines() for rank in range(2)]
     named = {json.loads(line)["key"] for line in itertools.chain(*reports)}
     assert named == {f"clip {number}" for number in (1, 7, 13, 19)}
+
+
+def test_closing_does_not_wait_until_a_full_queue_is_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loader_module, "_SECONDS_BETWEEN_LOOKS", 3600.0)
+    loader = VideoLoader(config(prefetch_batches=1))
+    next(loader)
+    while not loader._ready.full():
+        time.sleep(0.01)
+    closing = threading.Thread(target=loader.close, daemon=True)
+    closing.start()
+    closing.join(timeout=60)
+    assert not closing.is_alive()
 
 
 def test_nothing_runs_on_after_a_loader_is_closed_or_forgotten() -> None:
