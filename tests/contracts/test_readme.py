@@ -23,7 +23,10 @@ from tests.warm_process import WarmProcess
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SHORT_EXAM = ["--quick", "--prompts", "2", "--steps", "1"]
-SHORT_TRAINING = ["--set", "stages.*.num_steps=2"]
+# Half the steps; it is looked at once in each stage, as in the whole.
+SHORT_TRAINING = [
+    word for name in ("num_steps", "validate_every", "sample_every") for word in ("--set", f"stages.*.{name}=2")
+]
 FEW_STEPS = ["--steps", "2"]
 
 
