@@ -49,4 +49,4 @@ def test_every_network_is_in_the_precision_that_was_asked_for(dtype):
         assert networks.keys() == {"vae", "unet", "text_encoder", "image_encoder", "image_projector"}
         for name in networks.keys() - parts.keys():
             assert {value.dtype for value in networks[name].parameters()} == {dtype}, name
-        assert given is pipeline.text_encoder or not parts
+        assert all(networks[name] is part for name, part in parts.items())

@@ -10,25 +10,24 @@ from torch.utils._pytree import tree_leaves
 
 # Size, stride and type of what an operation makes anew.
 _Made = tuple[torch.Size, tuple[int, ...], torch.dtype]
-# None where torch has to be asked each time.
-_known_results: dict[object, tuple[type, list[_Made | None]] | None] = {}
+# What kind of result, and what is in it; nothing where torch has to be asked each time.
+_known_results: dict[object, tuple[type, list[_Made | None]]] = {}
 
 
 def call(func: Any, args: Any, kwargs: Any) -> Any:
     """An operation's result: from torch the first time, and where it shares memory with what was given."""
     try:
         key = (func, _shape(args), _shape(kwargs))
-        is_new = key not in _known_results
+        known = _known_results.get(key)
     except TypeError:  # something real, or without a hash
         return func(*args, **kwargs)
-    if is_new:
-        result = func(*args, **kwargs)
-        _known_results[key] = _what_was_made(result, (args, kwargs))
-        return result
-    known = _known_results[key]
     if known is None:
-        return func(*args, **kwargs)
+        result = func(*args, **kwargs)
+        _known_results[key] = type(result), _made_anew(result, (args, kwargs))
+        return result
     kind, made = known
+    if not made:
+        return func(*args, **kwargs)
     results = [one and torch.empty_strided(one[0], one[1], dtype=one[2], device="meta") for one in made]
     return results[0] if kind is Tensor else kind(results)
 
@@ -50,19 +49,19 @@ def _shape(value: Any) -> object:
     return type(value), value  # True, 1 and 1.0 are equal, but their results may not be
 
 
-def _what_was_made(result: Any, given: Any) -> tuple[type, list[_Made | None]] | None:
-    """None if the result shares memory with what was given, or its parts with one another."""
+def _made_anew(result: Any, given: Any) -> list[_Made | None]:
+    """The parts of a result; none if it shares memory with what was given, or its parts with one another."""
     parts = list(result) if isinstance(result, list | tuple) else [result]
     tensors = [one for one in parts if one is not None]
     if not tensors or not all(type(one) is Tensor and one.is_meta for one in tensors):
-        return None
+        return []
     storages = {one.untyped_storage()._cdata for one in tensors}
     shared = storages & {one.untyped_storage()._cdata for one in tree_leaves(given) if isinstance(one, Tensor)}
     if shared or len(storages) < len(tensors):
-        return None
+        return []
     if any(one.untyped_storage().nbytes() != _bytes_of(one) for one in tensors):  # parts of something larger
-        return None
-    return type(result), [None if one is None else (one.shape, one.stride(), one.dtype) for one in parts]
+        return []
+    return [None if one is None else (one.shape, one.stride(), one.dtype) for one in parts]
 
 
 def _bytes_of(tensor: Tensor) -> int:

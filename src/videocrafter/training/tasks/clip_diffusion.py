@@ -198,9 +198,10 @@ class ClipDiffusionTask:
         """The mean loss on fixed clips, and at each noise level."""
         levels = self.config.validation.timesteps
         losses: dict[int, list[float]] = {level: [] for level in levels}
-        for clips in self._validation_clips():
+        for number, clips in enumerate(self._validation_clips()):
             latents = clips.latents.mean
-            generator = make_generator(self.device, "validation", *clips.keys)
+            # By number, not by name: names begin with the folder's path, and data can be moved.
+            generator = make_generator(self.device, "validation", number)
             noise = torch.randn(latents.shape, generator=generator, device=self.device)
             image = self._image_context(clips, torch.zeros(len(clips), dtype=torch.bool, device=self.device))
             for level in levels:

@@ -317,11 +317,19 @@ def test_gradient_checkpointing_changes_no_gradient(tiny_t2v: Path, phase: str) 
         torch.testing.assert_close(gradients[1][name], gradient)
 
 
-def test_overfitting_one_clip_lowers_its_loss_far(
-    tiny_t2v: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)  # validation draws its noise for a clip's name, which begins with its folder's
-    folder = write_clips(Path("clips"), 1)
+def test_validation_does_not_depend_on_where_the_clips_lie(tiny_t2v: Path, tmp_path: Path) -> None:
+    found = []
+    for place in ("here", "there"):
+        folder = write_clips(tmp_path / place, 2)
+        validation = ValidationConfig(num_clips=2, timesteps=(500,))
+        task = clip_task(tiny_t2v, f"folder:{folder}", validation=validation, report=tmp_path)
+        found.append(task.validate())
+        task.close_data()
+    assert found[0] == found[1]
+
+
+def test_overfitting_one_clip_lowers_its_loss_far(tiny_t2v: Path, tmp_path: Path) -> None:
+    folder = write_clips(tmp_path / "clips", 1)
     validation = ValidationConfig(num_clips=1, timesteps=(200, 500, 800))
     task = clip_task(tiny_t2v, f"folder:{folder}", data={"batch_size": 1}, validation=validation, report=tmp_path)
     optimizer = torch.optim.AdamW(task.parameter_groups(), lr=3e-3)
