@@ -96,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def start_of(given: argparse.Namespace) -> Path:
     """The folder of the model."""
-    from videocrafter.checkpoints.obtain import obtain_model
+    from videocrafter.checkpoints.hub.obtain import obtain_model
 
     return Path(given.model) if Path(given.model).is_dir() else obtain_model(given.model, "t2v")
 

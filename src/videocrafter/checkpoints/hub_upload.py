@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from videocrafter.checkpoints.hub import broken_connections, without_warnings
+from videocrafter.checkpoints.hub.download import broken_connections, without_warnings
 
 # What the hub puts into a new repository by itself.
 _GIT_ATTRIBUTES = ".gitattributes"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from videocrafter.checkpoints.obtain import obtain_model
+from videocrafter.checkpoints.hub.obtain import obtain_model
 from videocrafter.presets import Task
 
 

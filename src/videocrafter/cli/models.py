@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from videocrafter.checkpoints.cache import find_converted, find_converted_preset
-from videocrafter.checkpoints.obtain import model_status
+from videocrafter.checkpoints.hub.converted_models import find_converted, find_converted_preset
+from videocrafter.checkpoints.hub.obtain import model_status
 from videocrafter.cli.errors import bad_input
 from videocrafter.presets import CHECKPOINT_SUFFIXES, FAMILIES, PRESETS, TASK_NAMES, ModelPreset, resolve_model
 

@@ -9,8 +9,8 @@ from typing import TypeVar, overload
 import torch
 from torch import nn
 
-from videocrafter.checkpoints.hub import Notify
-from videocrafter.checkpoints.obtain import obtain_model
+from videocrafter.checkpoints.hub.download import Notify
+from videocrafter.checkpoints.hub.obtain import obtain_model
 from videocrafter.pipelines.image_to_video import ImageToVideoPipeline
 from videocrafter.pipelines.model_folder import PIPELINE_TASKS, ModelFolderError, read_model_index
 from videocrafter.pipelines.text_to_video import TextToVideoPipeline

@@ -12,7 +12,7 @@ import torch
 from diffusers import AutoencoderKL
 from transformers import CLIPTextModel
 
-from videocrafter.checkpoints.obtain import obtain_model
+from videocrafter.checkpoints.hub.obtain import obtain_model
 from videocrafter.models.autoencoder import spatial_factor
 from videocrafter.models.unet import VideoUNet
 from videocrafter.pipelines.model_folder import ModelFolderError, component_folder, tensor_names

@@ -5,7 +5,7 @@ import torch
 from huggingface_hub import constants
 
 from videocrafter import presets
-from videocrafter.checkpoints.cache import fingerprint_file, hub_name
+from videocrafter.checkpoints.hub.converted_models import fingerprint_file, hub_name
 from videocrafter.presets import PRESETS
 
 

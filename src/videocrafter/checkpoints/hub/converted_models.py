@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from videocrafter.checkpoints.conversion import OnProgress
-from videocrafter.checkpoints.hub import Notify
+from videocrafter.checkpoints.hub.download import Notify
 from videocrafter.presets import MODEL_INDEX, ModelPreset
 
 _EDGE_BYTES = 2**20

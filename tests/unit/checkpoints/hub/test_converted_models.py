@@ -6,8 +6,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from videocrafter.checkpoints import cache, to_folder
-from videocrafter.checkpoints.cache import (
+from videocrafter.checkpoints import to_folder
+from videocrafter.checkpoints.conversion import Conversion
+from videocrafter.checkpoints.hub import converted_models as cache
+from videocrafter.checkpoints.hub.converted_models import (
     cache_home,
     converted_folder,
     find_converted,
@@ -15,7 +17,6 @@ from videocrafter.checkpoints.cache import (
     fingerprint_file,
     hub_name,
 )
-from videocrafter.checkpoints.conversion import Conversion
 from videocrafter.presets import PRESETS
 
 

@@ -7,8 +7,8 @@ import pytest
 from huggingface_hub import constants
 
 from tests.fake_hub import FakeHub, running_hub
-from videocrafter.checkpoints import hub as hub_module
-from videocrafter.checkpoints.hub import ModelUnavailableError, download, downloaded_file
+from videocrafter.checkpoints.hub import download as hub_module
+from videocrafter.checkpoints.hub.download import ModelUnavailableError, download, downloaded_file
 from videocrafter.presets import PRESETS
 
 PRESET = PRESETS["vc2-t2v-512"]
