@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from videocrafter.checkpoints.lora_file import LoraLayer
+from videocrafter.checkpoints.lora.lora_file import LoraLayer
 
 Layers = Mapping[str, LoraLayer]
 

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from tests.same_state import assert_same
 from tests.tiny_clips import SPRITE_IMAGES, SPRITES, clip_recipe, write_clips
 from tests.tiny_models import save_tiny_pipeline
-from videocrafter.checkpoints.lora_file import LORA_FILE
+from videocrafter.checkpoints.lora.lora_file import LORA_FILE
 from videocrafter.data.loader import VideoLoader
 from videocrafter.training import precision
 from videocrafter.training.config import GuardConfig, RecipeConfig, SettingsError

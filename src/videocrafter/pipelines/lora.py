@@ -18,8 +18,8 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from videocrafter.checkpoints.lora_file import ADAPTER_METADATA, LoraLayer, read_lora
-from videocrafter.checkpoints.sd_lora import NETWORKS, fit_lora
+from videocrafter.checkpoints.lora.lora_file import ADAPTER_METADATA, LoraLayer, read_lora
+from videocrafter.checkpoints.lora.target_layers import NETWORKS, fit_lora
 from videocrafter.checkpoints.whole_output import whole_file
 from videocrafter.presets import LORA_FILE
 

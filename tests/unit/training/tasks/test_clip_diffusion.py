@@ -24,7 +24,7 @@ from tests.tiny_clips import (
     write_pictures,
 )
 from tests.tiny_loras import merge
-from videocrafter.checkpoints.lora_file import read_lora
+from videocrafter.checkpoints.lora.lora_file import read_lora
 from videocrafter.data.errors import SourceError, TooManyBadSamplesError
 from videocrafter.data.sample import VideoBatch
 from videocrafter.diffusion.schedule import alphas_cumprod, linear_betas, signal_scale

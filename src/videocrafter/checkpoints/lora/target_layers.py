@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
-from videocrafter.checkpoints.lora_file import LoraFile, LoraLayer
+from videocrafter.checkpoints.lora.lora_file import LoraFile, LoraLayer
 from videocrafter.checkpoints.sd_config import model_by_text_width
 from videocrafter.checkpoints.sd_keys import sd_keys
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from tests.tiny_loras import adapter_config, as_kohya, as_lora_down, as_peft, as_processors
-from videocrafter.checkpoints.lora_file import ADAPTER_METADATA, LoraLayer, parse_lora, read_lora
+from videocrafter.checkpoints.lora.lora_file import ADAPTER_METADATA, LoraLayer, parse_lora, read_lora
 from videocrafter.presets import LORA_FILE
 
 
