@@ -95,8 +95,8 @@ def _write(given: argparse.Namespace) -> dict[str, float]:
     keys = json.loads(gzip.decompress(listed.read_bytes()))[given.variant]
     started = time.perf_counter()
     torch.manual_seed(0)
-    from videocrafter.checkpoints.official_model import SIGNAL_SCALE_KEY, official_model_from_shapes
-    from videocrafter.checkpoints.schedule_buffers import schedule_buffers
+    from videocrafter.checkpoints.official.model import SIGNAL_SCALE_KEY, official_model_from_shapes
+    from videocrafter.checkpoints.official.schedule_buffers import schedule_buffers
 
     shapes = {key: tuple(shape) for key, (shape, _) in keys.items()}
     scale = {"t2v_512_v1": None, "t2v_1024_v1": 0.3}.get(given.variant, 0.7)
@@ -119,7 +119,7 @@ def _write(given: argparse.Namespace) -> dict[str, float]:
 
 
 def _convert(given: argparse.Namespace) -> dict[str, float]:
-    from videocrafter.checkpoints.to_folder import convert_to_folder
+    from videocrafter.checkpoints.official.to_folder import convert_to_folder
 
     started = time.perf_counter()
     convert_to_folder(given.folder / "model.ckpt", given.folder / "converted")

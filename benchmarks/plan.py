@@ -101,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def prepare(given: argparse.Namespace) -> None:
     """The clips and the pipeline that the runs need."""
-    from videocrafter.checkpoints.official_variants import official_variant
+    from videocrafter.checkpoints.official.variants import official_variant
     from videocrafter.cli.quiet_libraries import silence_libraries
     from videocrafter.models.unet import VideoUNet
     from videocrafter.pipelines.text_to_video import TextToVideoPipeline

@@ -7,10 +7,10 @@ import torch
 import yaml
 from torch import Tensor
 
-from videocrafter.checkpoints.layout import rules, unheld_shapes
-from videocrafter.checkpoints.networks import build_networks
-from videocrafter.checkpoints.official_model import OfficialModel, official_model_from_config
-from videocrafter.checkpoints.schedule_buffers import schedule_buffers
+from videocrafter.checkpoints.official.layout import rules, unheld_shapes
+from videocrafter.checkpoints.official.model import OfficialModel, official_model_from_config
+from videocrafter.checkpoints.official.networks import build_networks
+from videocrafter.checkpoints.official.schedule_buffers import schedule_buffers
 
 
 def official_shapes(model: OfficialModel) -> dict[str, tuple[int, ...]]:

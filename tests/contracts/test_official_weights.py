@@ -10,8 +10,8 @@ from runs.estimate_memory import VARIANTS, estimate, model_of, peak_bytes
 from torch import nn
 from typer.main import get_command
 
-from videocrafter.checkpoints.networks import build_networks
-from videocrafter.checkpoints.recognise import released_preset
+from videocrafter.checkpoints.official.networks import build_networks
+from videocrafter.checkpoints.official.recognise import released_preset
 from videocrafter.cli.main import app
 from videocrafter.presets import PRESETS
 

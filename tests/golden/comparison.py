@@ -16,7 +16,7 @@ from torch import Tensor
 
 from tests.golden.official_numbers import OfficialNumbers
 from tests.golden.rebuilt_model import RebuiltModel, rebuild
-from videocrafter.checkpoints.official_model import official_model_from_config
+from videocrafter.checkpoints.official.model import official_model_from_config
 from videocrafter.diffusion.ddim import OfficialDDIMScheduler
 from videocrafter.diffusion.objective import add_noise
 from videocrafter.diffusion.schedule import (

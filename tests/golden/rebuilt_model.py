@@ -7,8 +7,8 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModel
 
-from videocrafter.checkpoints.layout import rules
-from videocrafter.checkpoints.official_model import OfficialModel
+from videocrafter.checkpoints.official.layout import rules
+from videocrafter.checkpoints.official.model import OfficialModel
 from videocrafter.models.image_projector import ImageProjector
 from videocrafter.models.unet import VideoUNet
 

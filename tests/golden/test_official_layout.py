@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from tests.golden.official_numbers import DATA, VARIANTS, OfficialNumbers, schedule_buffers
-from videocrafter.checkpoints.layout import dropped, rules, unheld_shapes
-from videocrafter.checkpoints.networks import build_networks
-from videocrafter.checkpoints.official_model import (
+from videocrafter.checkpoints.official.layout import dropped, rules, unheld_shapes
+from videocrafter.checkpoints.official.model import (
     OfficialModel,
     official_model_from_config,
     official_model_from_shapes,
 )
-from videocrafter.checkpoints.schedule_buffers import schedule_buffers as our_schedule_buffers
+from videocrafter.checkpoints.official.networks import build_networks
+from videocrafter.checkpoints.official.schedule_buffers import schedule_buffers as our_schedule_buffers
 
 FULL_SIZE = json.loads(gzip.decompress((DATA / "official_keys.json.gz").read_bytes()))
 SCALES = {"t2v_512_v1": None, "t2v_512_v1_early": 0.7, "t2v_1024_v1": 0.3, "t2v_512_v2": 0.7, "i2v_512_v1": 0.7}

@@ -12,7 +12,7 @@ from tests.golden.__main__ import main
 from tests.golden.comparison import LIMIT, compare, relative_error
 from tests.golden.official_numbers import DATA, VARIANTS, OfficialNumbers, variants_in
 from tests.golden.rebuilt_model import load_parts
-from videocrafter.checkpoints.official_model import official_model_from_config
+from videocrafter.checkpoints.official.model import official_model_from_config
 
 
 def test_the_data_hold_every_variant():

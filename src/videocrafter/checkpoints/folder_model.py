@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL
 
-from videocrafter.checkpoints.networks import OFFICIAL_BLOCKS
-from videocrafter.checkpoints.official_model import NUM_TRAIN_TIMESTEPS, OfficialModel
-from videocrafter.checkpoints.unet_config import HEADS_AFTER_INPUT
-from videocrafter.checkpoints.vae_keys import LATENT_SCALE
+from videocrafter.checkpoints.official.model import NUM_TRAIN_TIMESTEPS, OfficialModel
+from videocrafter.checkpoints.official.networks import OFFICIAL_BLOCKS
+from videocrafter.checkpoints.official.unet_config import HEADS_AFTER_INPUT
+from videocrafter.checkpoints.official.vae_keys import LATENT_SCALE
 from videocrafter.diffusion.ddim import OfficialDDIMScheduler
 from videocrafter.diffusion.schedule import linear_betas
 from videocrafter.models.image_projector import ImageProjector

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer, PreTrainedTokenizerBase
 
-from videocrafter.checkpoints.official_file import open_checkpoint_file
+from videocrafter.checkpoints.official.checkpoint_file import open_checkpoint_file
 from videocrafter.checkpoints.sd_config import SD2_TEXT_WIDTH, spatial_config_from_sd
 from videocrafter.diffusion.schedule import PAPER_BETA_END, PAPER_BETA_START
 

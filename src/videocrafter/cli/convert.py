@@ -13,7 +13,7 @@ from videocrafter.cli.errors import bad_input
 from videocrafter.presets import CHECKPOINT_SUFFIXES, MODEL_INDEX, PRESETS, is_run_folder, resolve_model
 
 if TYPE_CHECKING:
-    from videocrafter.checkpoints.conversion import Conversion, OnProgress
+    from videocrafter.checkpoints.official.conversion import Conversion, OnProgress
 
 
 def register(app: typer.Typer) -> None:
@@ -68,7 +68,7 @@ def _to_folder(
     with bad_input():
         if out.suffix in CHECKPOINT_SUFFIXES:
             raise ValueError(f"{out} is to be a folder, because {source} is a checkpoint; leave out {out.suffix!r}")
-        from videocrafter.checkpoints.to_folder import plan_folder, write_folder
+        from videocrafter.checkpoints.official.to_folder import plan_folder, write_folder
         from videocrafter.checkpoints.whole_output import check_target
         from videocrafter.cli.hardware import choose_dtype
         from videocrafter.cli.quiet_libraries import silence_libraries
@@ -84,7 +84,7 @@ def _to_folder(
 
 def _to_official(source: Path, out: Path, overwrite: bool) -> Conversion:
     with bad_input():
-        from videocrafter.checkpoints.to_official import plan_official, write_official
+        from videocrafter.checkpoints.official.to_official import plan_official, write_official
         from videocrafter.cli.quiet_libraries import silence_libraries
 
         silence_libraries()

@@ -14,4 +14,4 @@ def built_tokenizer() -> PreTrainedTokenizerBase:
 @pytest.fixture
 def one_tokenizer(monkeypatch: pytest.MonkeyPatch, built_tokenizer: PreTrainedTokenizerBase) -> None:
     """CLIP's tokenizer is built once for all conversions, which is half of their time at this size."""
-    monkeypatch.setattr("videocrafter.checkpoints.to_folder.clip_tokenizer", lambda: built_tokenizer)
+    monkeypatch.setattr("videocrafter.checkpoints.official.to_folder.clip_tokenizer", lambda: built_tokenizer)

@@ -8,8 +8,8 @@ import pytest
 
 from tests.official_checkpoints import save_checkpoint, small_checkpoint, small_params
 from videocrafter.checkpoints.folder_model import read_folder_model
-from videocrafter.checkpoints.official_model import official_model_from_config
-from videocrafter.checkpoints.to_folder import convert_to_folder
+from videocrafter.checkpoints.official.model import official_model_from_config
+from videocrafter.checkpoints.official.to_folder import convert_to_folder
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["t2v", "i2v"])

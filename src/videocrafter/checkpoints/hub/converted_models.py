@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from videocrafter.checkpoints.conversion import OnProgress
 from videocrafter.checkpoints.hub.download import Notify
+from videocrafter.checkpoints.official.conversion import OnProgress
 from videocrafter.presets import MODEL_INDEX, ModelPreset
 
 _EDGE_BYTES = 2**20
@@ -103,7 +103,7 @@ def fingerprint_file(path: Path) -> str:
 
 def _convert(source: Path, folder: Path, work: Path, tell: Notify, on_progress: OnProgress | None) -> None:
     """Convert inside `work`, which the lock makes ours, and move the result: `folder` is whole or not there."""
-    from videocrafter.checkpoints.to_folder import convert_to_folder
+    from videocrafter.checkpoints.official.to_folder import convert_to_folder
 
     tell(f"converting {source} ({source.stat().st_size / 1e9:.1f} GB), this once, into {folder}")
     # A run that was killed may have left something.

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from videocrafter.checkpoints.conversion import OnProgress
 from videocrafter.checkpoints.hub.converted_models import converted_folder, find_converted_preset, hub_name
 from videocrafter.checkpoints.hub.download import Notify, download, downloaded_file, size_text
+from videocrafter.checkpoints.official.conversion import OnProgress
 from videocrafter.presets import CHECKPOINT_SUFFIXES, ModelPreset, Task, preset_for, resolve_model
 
 

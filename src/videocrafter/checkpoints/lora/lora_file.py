@@ -18,7 +18,7 @@ from typing import Any
 from safetensors import safe_open
 from torch import Tensor
 
-from videocrafter.checkpoints.official_file import open_checkpoint_file
+from videocrafter.checkpoints.official.checkpoint_file import open_checkpoint_file
 from videocrafter.presets import LORA_FILE
 
 ADAPTER_METADATA = "lora_adapter_metadata"

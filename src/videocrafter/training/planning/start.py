@@ -12,9 +12,9 @@ from diffusers import AutoencoderKL
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModel
 
-from videocrafter.checkpoints.image_keys import VIT_H_14_IMAGE, image_config
-from videocrafter.checkpoints.official_model import OfficialModel
-from videocrafter.checkpoints.official_variants import official_variant
+from videocrafter.checkpoints.official.image_keys import VIT_H_14_IMAGE, image_config
+from videocrafter.checkpoints.official.model import OfficialModel
+from videocrafter.checkpoints.official.variants import official_variant
 from videocrafter.models.image_projector import ImageProjector
 from videocrafter.models.unet import VideoUNet
 from videocrafter.pipelines.model_folder import component_folder, read_json, read_model_index

@@ -6,8 +6,6 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from videocrafter.checkpoints import to_folder
-from videocrafter.checkpoints.conversion import Conversion
 from videocrafter.checkpoints.hub import converted_models as cache
 from videocrafter.checkpoints.hub.converted_models import (
     cache_home,
@@ -17,6 +15,8 @@ from videocrafter.checkpoints.hub.converted_models import (
     fingerprint_file,
     hub_name,
 )
+from videocrafter.checkpoints.official import to_folder
+from videocrafter.checkpoints.official.conversion import Conversion
 from videocrafter.presets import PRESETS
 
 

@@ -8,11 +8,11 @@ from safetensors import safe_open
 
 from tests.fake_hub import FakeHub, running_hub
 from tests.official_checkpoints import random_checkpoint
-from tests.unit.checkpoints.official_shapes import mini_config
+from tests.unit.checkpoints.official.official_shapes import mini_config
 from videocrafter.checkpoints.hub import download as hub_module
 from videocrafter.checkpoints.hub.obtain import model_status, obtain_model
-from videocrafter.checkpoints.official_model import official_model_from_config
-from videocrafter.checkpoints.to_folder import EXTRAS_FILE
+from videocrafter.checkpoints.official.model import official_model_from_config
+from videocrafter.checkpoints.official.to_folder import EXTRAS_FILE
 from videocrafter.pipelines.image_to_video import ImageToVideoPipeline
 from videocrafter.pipelines.loading import load_pipeline
 from videocrafter.presets import PRESETS

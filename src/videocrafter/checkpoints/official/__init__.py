@@ -1,0 +1,1 @@
+"""Checkpoints in the official format: detect, map keys, convert in both directions."""

@@ -1,0 +1,41 @@
+"""The buffers of the noise schedule that an official checkpoint stores, computed as the official model does."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from videocrafter.checkpoints.official.model import NUM_TRAIN_TIMESTEPS, SIGNAL_SCALE_KEY, OfficialModel
+from videocrafter.diffusion.schedule import alphas_cumprod, linear_betas, signal_scale
+
+# Below the smallest variance, that of the first step, which is 0.
+_SMALLEST_VARIANCE = 1e-20
+
+
+def schedule_buffers(model: OfficialModel) -> dict[str, Tensor]:
+    """Return every buffer by its key, float32: what `layout.dropped` calls the noise schedule.
+
+    Computed in double precision and rounded once, so they equal a checkpoint's up to the last bit of float32.
+    """
+    betas = linear_betas(NUM_TRAIN_TIMESTEPS)
+    alphas = 1 - betas
+    product = alphas_cumprod(betas)
+    previous = torch.cat([torch.ones(1, dtype=torch.float64), product[:-1]])
+    variance = betas * (1 - previous) / (1 - product)
+    buffers = {
+        "betas": betas,
+        "alphas_cumprod": product,
+        "alphas_cumprod_prev": previous,
+        "sqrt_alphas_cumprod": product.sqrt(),
+        "sqrt_one_minus_alphas_cumprod": (1 - product).sqrt(),
+        "log_one_minus_alphas_cumprod": (1 - product).log(),
+        "sqrt_recip_alphas_cumprod": (1 / product).sqrt(),
+        "sqrt_recipm1_alphas_cumprod": (1 / product - 1).sqrt(),
+        "posterior_variance": variance,
+        "posterior_log_variance_clipped": variance.clamp(min=_SMALLEST_VARIANCE).log(),
+        "posterior_mean_coef1": betas * previous.sqrt() / (1 - product),
+        "posterior_mean_coef2": (1 - previous) * alphas.sqrt() / (1 - product),
+    }
+    if model.signal_scale is not None and model.signal_scale_length is not None:
+        buffers[SIGNAL_SCALE_KEY] = signal_scale(model.signal_scale, model.signal_scale_length)
+    return {key: buffer.float() for key, buffer in buffers.items()}
