@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from videocrafter import __version__
-from videocrafter.checkpoints.hub_upload import check_repo_id
-from videocrafter.checkpoints.licences import parse_licence
-from videocrafter.checkpoints.model_card import (
+from videocrafter.checkpoints.publishing.licences import parse_licence
+from videocrafter.checkpoints.publishing.model_card import (
     CARD_FILE,
     SAMPLES_FILE,
     CardFacts,
@@ -18,7 +17,13 @@ from videocrafter.checkpoints.model_card import (
     linked_files,
     make_card,
 )
-from videocrafter.checkpoints.training_record import RECORD_FILE, TrainingRecord, read_training_record, run_of
+from videocrafter.checkpoints.publishing.training_record import (
+    RECORD_FILE,
+    TrainingRecord,
+    read_training_record,
+    run_of,
+)
+from videocrafter.checkpoints.publishing.upload import check_repo_id
 from videocrafter.pipelines.export import Export, ExportedFile, lora_layers, naming, parameter_counts, plan_export
 from videocrafter.pipelines.model_folder import PIPELINE_TASKS
 from videocrafter.presets import PRESETS, TASK_NAMES, is_run_folder

@@ -12,7 +12,7 @@ import typer
 from videocrafter.cli.errors import bad_input, fail
 
 if TYPE_CHECKING:
-    from videocrafter.checkpoints.hub_upload import HubRepository
+    from videocrafter.checkpoints.publishing.upload import HubRepository
     from videocrafter.cli.publication import Publication
 
 
@@ -89,7 +89,7 @@ def _plan(
     data: str | None,
     base_model: str | None,
 ) -> Publication:
-    from videocrafter.checkpoints.hub_upload import check_repo_id
+    from videocrafter.checkpoints.publishing.upload import check_repo_id
     from videocrafter.cli.publication import Wishes, find_weights, plan_publication
 
     if to is not None:
@@ -134,7 +134,7 @@ def _write(publication: Publication, output: Path, overwrite: bool) -> None:
 
 
 def _upload(publication: Publication, repo_id: str, *, private: bool, overwrite: bool, yes: bool) -> None:
-    from videocrafter.checkpoints.hub_upload import look_at_repository, upload_folder
+    from videocrafter.checkpoints.publishing.upload import look_at_repository, upload_folder
     from videocrafter.pipelines.export import write_export
 
     if not yes and not _is_terminal():

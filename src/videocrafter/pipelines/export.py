@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from videocrafter.checkpoints.local_paths import config_without_paths, recipe_without_paths
+from videocrafter.checkpoints.publishing.local_paths import config_without_paths, recipe_without_paths
 from videocrafter.pipelines.model_folder import (
     PIPELINE_TASKS,
     SHARED,

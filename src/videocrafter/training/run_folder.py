@@ -23,7 +23,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from videocrafter.checkpoints.training_record import RECORD_FILE
+from videocrafter.checkpoints.publishing.training_record import RECORD_FILE
 from videocrafter.media.atomic_write import remove_unfinished
 from videocrafter.pipelines.versions import versions
 from videocrafter.training.checkpoint import is_temporary, remove_leftovers, write_folder, write_text

@@ -16,7 +16,7 @@ import torch
 from toy_run import toy_recipe
 from toy_task import ToyTask, ToyTaskConfig
 
-from videocrafter.checkpoints.training_record import read_training_record
+from videocrafter.checkpoints.publishing.training_record import read_training_record
 from videocrafter.pipelines.versions import versions
 from videocrafter.training import precision
 from videocrafter.training.config import GuardConfig, SettingsError

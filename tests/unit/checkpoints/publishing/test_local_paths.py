@@ -7,7 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from videocrafter.checkpoints.local_paths import config_without_paths, recipe_without_paths, without_local_paths
+from videocrafter.checkpoints.publishing.local_paths import (
+    config_without_paths,
+    recipe_without_paths,
+    without_local_paths,
+)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from videocrafter.checkpoints.licences import HUB_LICENCES, Licence, parse_licence
+from videocrafter.checkpoints.publishing.licences import HUB_LICENCES, Licence, parse_licence
 
 
 @pytest.mark.parametrize("text", ["apache-2.0", "Apache-2.0", " Apache 2.0 "])

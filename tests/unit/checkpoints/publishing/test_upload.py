@@ -8,7 +8,7 @@ import pytest
 from huggingface_hub import constants
 
 from tests.fake_hub import FakeHub, uploading_hub
-from videocrafter.checkpoints.hub_upload import (
+from videocrafter.checkpoints.publishing.upload import (
     HubRepository,
     UploadError,
     check_repo_id,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from videocrafter.checkpoints.training_record import DATA_FORMATS, read_training_record, run_of
+from videocrafter.checkpoints.publishing.training_record import DATA_FORMATS, read_training_record, run_of
 from videocrafter.data.sources.specs import FORMATS
 
 WORLD = {"type": "SpriteWorldConfig", "height": 32, "width": 48, "num_frames": 8}

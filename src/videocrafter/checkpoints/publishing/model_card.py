@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from videocrafter.checkpoints.licences import Licence
-from videocrafter.checkpoints.training_record import RECORD_FILE, StageRecord, TrainingRecord
+from videocrafter.checkpoints.publishing.licences import Licence
+from videocrafter.checkpoints.publishing.training_record import RECORD_FILE, StageRecord, TrainingRecord
 from videocrafter.presets import PRESETS, TASK_NAMES, ModelPreset, Task
 
 CARD_FILE = "README.md"

@@ -10,9 +10,9 @@ from huggingface_hub import ModelCard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from videocrafter.checkpoints.licences import Licence, parse_licence
-from videocrafter.checkpoints.model_card import CardFacts, LoraFacts, card_licence, linked_files, make_card
-from videocrafter.checkpoints.training_record import StageRecord, TrainingRecord
+from videocrafter.checkpoints.publishing.licences import Licence, parse_licence
+from videocrafter.checkpoints.publishing.model_card import CardFacts, LoraFacts, card_licence, linked_files, make_card
+from videocrafter.checkpoints.publishing.training_record import StageRecord, TrainingRecord
 
 SETTINGS = {"num_frames": 8, "height": 32, "width": 48, "fps": 12.0, "fps_range": [4.0, 24.0], "guidance_scale": 3.5}
 STAGE = StageRecord(

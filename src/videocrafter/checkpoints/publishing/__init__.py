@@ -1,0 +1,1 @@
+"""Publish a model: model card, licence, training record, upload."""
