@@ -4,7 +4,7 @@ import os
 import pytest
 
 from videocrafter import presets
-from videocrafter.checkpoints.sd_init import STARTING_POINTS
+from videocrafter.checkpoints.stable_diffusion.initialisation import STARTING_POINTS
 from videocrafter.pipelines.settings import GenerationDefaults
 from videocrafter.presets import LORA_FILE, PRESETS, is_run_folder, resolve_model
 

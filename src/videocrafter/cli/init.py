@@ -32,7 +32,7 @@ def init(
     from videocrafter.cli.quiet_libraries import silence_libraries
 
     silence_libraries()
-    from videocrafter.checkpoints.sd_init import init_from_sd
+    from videocrafter.checkpoints.stable_diffusion.initialisation import init_from_sd
 
     def tell(step: str) -> None:
         typer.echo(f"{step.capitalize()} ...", err=True)

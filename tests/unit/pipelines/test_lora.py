@@ -26,7 +26,7 @@ from tests.tiny_loras import (
 )
 from tests.tiny_sd import TEXT_WIDTH, save_tiny_sd, tiny_sd_unet, tiny_text_encoder
 from videocrafter.checkpoints.lora.lora_file import ADAPTER_METADATA
-from videocrafter.checkpoints.sd_init import init_from_sd
+from videocrafter.checkpoints.stable_diffusion.initialisation import init_from_sd
 from videocrafter.models.unet import VideoUNet
 from videocrafter.pipelines.text_to_video import TextToVideoPipeline
 from videocrafter.presets import LORA_FILE

@@ -14,8 +14,8 @@ from typing import Any
 from torch import Tensor
 
 from videocrafter.checkpoints.lora.lora_file import LoraFile, LoraLayer
-from videocrafter.checkpoints.sd_config import model_by_text_width
-from videocrafter.checkpoints.sd_keys import sd_keys
+from videocrafter.checkpoints.stable_diffusion.config import model_by_text_width
+from videocrafter.checkpoints.stable_diffusion.keys import sd_keys
 
 NETWORKS = ("unet", "text_encoder")
 """The networks of a pipeline that a LoRA may change, by the names that diffusers puts before their layers."""

@@ -12,7 +12,7 @@ from videocrafter.checkpoints.official.projector_keys import RELEASED_PROJECTOR
 from videocrafter.checkpoints.official.text_keys import VIT_H_14_TEXT, text_config
 from videocrafter.checkpoints.official.unet_config import unet_config_from_official
 from videocrafter.checkpoints.official.vae_keys import vae_config_from_official
-from videocrafter.checkpoints.sd_init import STARTING_POINTS
+from videocrafter.checkpoints.stable_diffusion.initialisation import STARTING_POINTS
 from videocrafter.presets import PRESETS
 
 # As the official configs name them.

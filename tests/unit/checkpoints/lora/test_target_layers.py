@@ -7,7 +7,7 @@ from tests.tiny_loras import as_kohya, as_lora_down, as_peft, as_processors, as_
 from tests.tiny_sd import TEXT_WIDTH, VIDEO_NETWORK, tiny_sd_unet, tiny_text_encoder
 from videocrafter.checkpoints.lora.lora_file import LoraLayer, parse_lora
 from videocrafter.checkpoints.lora.target_layers import FittedLora, fit_lora
-from videocrafter.checkpoints.sd_keys import sd_keys
+from videocrafter.checkpoints.stable_diffusion.keys import sd_keys
 from videocrafter.models.unet import VideoUNet
 
 with torch.device("meta"):

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from tests.tiny_sd import VIDEO_NETWORK, tiny_sd_unet
-from videocrafter.checkpoints.sd_config import spatial_config_from_sd
+from videocrafter.checkpoints.stable_diffusion.config import spatial_config_from_sd
 
 # What the published configs say, as far as they differ from each other.
 SD_1_5: dict[str, Any] = {

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.tiny_sd import save_tiny_sd
-from videocrafter.checkpoints.sd_folder import read_sd_folder
+from videocrafter.checkpoints.stable_diffusion.folder import read_sd_folder
 
 
 @pytest.fixture(scope="session")

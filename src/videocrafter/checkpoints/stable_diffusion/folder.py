@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer, PreTrainedTokenizerBase
 
 from videocrafter.checkpoints.official.checkpoint_file import open_checkpoint_file
-from videocrafter.checkpoints.sd_config import SD2_TEXT_WIDTH, spatial_config_from_sd
+from videocrafter.checkpoints.stable_diffusion.config import SD2_TEXT_WIDTH, spatial_config_from_sd
 from videocrafter.diffusion.schedule import PAPER_BETA_END, PAPER_BETA_START
 
 WHAT_WORKS = "give a folder of Stable Diffusion 2.1-base in diffusers' layout"

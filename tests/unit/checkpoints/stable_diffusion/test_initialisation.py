@@ -14,8 +14,8 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from tests.tiny_parts import save_parts, video_task
 from tests.tiny_sd import TEXT_WIDTH, VIDEO_NETWORK, save_tiny_sd, tiny_sd_unet
-from videocrafter.checkpoints.sd_folder import read_sd_folder, without_last_block
-from videocrafter.checkpoints.sd_init import STARTING_POINTS, init_from_sd, video_unet_from_sd
+from videocrafter.checkpoints.stable_diffusion.folder import read_sd_folder, without_last_block
+from videocrafter.checkpoints.stable_diffusion.initialisation import STARTING_POINTS, init_from_sd, video_unet_from_sd
 from videocrafter.models.autoencoder import decode_video
 from videocrafter.models.text_encoder import encode_text
 from videocrafter.models.unet import VideoUNet

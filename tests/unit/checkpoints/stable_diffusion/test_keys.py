@@ -5,8 +5,8 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from tests.tiny_sd import NETWORK, VIDEO_NETWORK
-from videocrafter.checkpoints.sd_init import STARTING_POINTS
-from videocrafter.checkpoints.sd_keys import new_parts, sd_keys
+from videocrafter.checkpoints.stable_diffusion.initialisation import STARTING_POINTS
+from videocrafter.checkpoints.stable_diffusion.keys import new_parts, sd_keys
 from videocrafter.models.unet import VideoUNet
 
 # Stable Diffusion 2.1's own, from its published config.

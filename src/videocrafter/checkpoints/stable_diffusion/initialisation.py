@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from videocrafter.checkpoints.official.to_folder import write_index
-from videocrafter.checkpoints.sd_folder import blaming, read_sd_folder
-from videocrafter.checkpoints.sd_keys import new_parts, sd_keys
+from videocrafter.checkpoints.stable_diffusion.folder import blaming, read_sd_folder
+from videocrafter.checkpoints.stable_diffusion.keys import new_parts, sd_keys
 from videocrafter.checkpoints.whole_output import check_space, check_target, whole_folder
 from videocrafter.diffusion.ddim import OfficialDDIMScheduler
 from videocrafter.models.unet import VideoUNet

@@ -1,0 +1,1 @@
+"""Initialise a video model from Stable Diffusion 2.1."""
