@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from videocrafter import __version__
-from videocrafter.cli import cache, convert, evaluate, generate, init, models, plan, publish, runs, train
+from videocrafter.cli import cache, convert, evaluate, init, models, plan, publish, runs, train
+from videocrafter.cli.generate import command as generate
 
 app = typer.Typer(
     name="videocrafter",

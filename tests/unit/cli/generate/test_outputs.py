@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from videocrafter.cli.generate_outputs import plan_outputs
+from videocrafter.cli.generate.outputs import plan_outputs
 
 
 def test_one_video_keeps_its_name():

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from videocrafter.cli.prompt_files import PromptFile, PromptRow, read_prompt_file
+from videocrafter.cli.generate.prompt_files import PromptFile, PromptRow, read_prompt_file
 
 
 def read(folder: Path, name: str, text: str) -> PromptFile:

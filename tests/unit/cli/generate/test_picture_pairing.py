@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from videocrafter.cli.picture_pairing import pair_with_pictures, pictures_in
-from videocrafter.cli.prompt_files import PromptRow
+from videocrafter.cli.generate.picture_pairing import pair_with_pictures, pictures_in
+from videocrafter.cli.generate.prompt_files import PromptRow
 
 
 def rows(*prompts, images=()):

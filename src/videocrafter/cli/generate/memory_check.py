@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from videocrafter.cli.generate_request import GenerateOptions
+from videocrafter.cli.generate.request import GenerateOptions
 from videocrafter.pipelines.memory import (
     MemoryNeed,
     Workload,

@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from videocrafter.cli.generate_request import GenerateOptions
+from videocrafter.cli.generate.request import GenerateOptions
 
 if TYPE_CHECKING:
     import numpy as np

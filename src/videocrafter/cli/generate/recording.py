@@ -6,12 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from videocrafter.cli.generate_inputs import Inputs
-from videocrafter.cli.generate_request import GenerateOptions
-from videocrafter.cli.prompt_files import PromptRow
+from videocrafter.cli.generate.inputs import Inputs
+from videocrafter.cli.generate.prompt_files import PromptRow
+from videocrafter.cli.generate.request import GenerateOptions
 
 if TYPE_CHECKING:
-    from videocrafter.cli.generate_way import Pipeline, Way
+    from videocrafter.cli.generate.way import Pipeline, Way
     from videocrafter.pipelines.settings import VideoRequest
 
 

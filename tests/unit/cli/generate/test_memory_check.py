@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from videocrafter.cli import memory_check
-from videocrafter.cli.generate_request import GenerateOptions
-from videocrafter.cli.prompt_files import PromptRow
+from videocrafter.cli.generate import memory_check
+from videocrafter.cli.generate.prompt_files import PromptRow
+from videocrafter.cli.generate.request import GenerateOptions
 from videocrafter.pipelines.memory import Workload, count_parameters, memory_need, network_configs
 
 CPU = torch.device("cpu")

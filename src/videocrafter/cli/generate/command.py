@@ -9,18 +9,18 @@ from typing import Any
 
 import typer
 
-from videocrafter.cli import generate_options as option
 from videocrafter.cli.errors import bad_input
-from videocrafter.cli.generate_loras import parse_lora
-from videocrafter.cli.generate_request import (
+from videocrafter.cli.generate import options as option
+from videocrafter.cli.generate.loras import parse_lora
+from videocrafter.cli.generate.picture_pairing import pair_with_pictures
+from videocrafter.cli.generate.prompt_files import PromptFile, PromptRow, read_prompt_file
+from videocrafter.cli.generate.request import (
     GenerateOptions,
     check_options,
     clean_text,
     read_recording,
     repeat_recording,
 )
-from videocrafter.cli.picture_pairing import pair_with_pictures
-from videocrafter.cli.prompt_files import PromptFile, PromptRow, read_prompt_file
 
 
 def register(app: typer.Typer) -> None:
@@ -122,7 +122,7 @@ def generate(
             preview_every=preview_every,
         )
         options = _resolve(options, prompt or [], prompts, from_)
-    from videocrafter.cli.generate_run import run
+    from videocrafter.cli.generate.run import run
 
     run(options)
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from videocrafter.cli.generate_loras import LoraChoice, parse_lora
-from videocrafter.cli.prompt_files import PromptRow
+from videocrafter.cli.generate.loras import LoraChoice, parse_lora
+from videocrafter.cli.generate.prompt_files import PromptRow
 from videocrafter.presets import DEFAULT_MODEL, PRESETS, Task
 
 

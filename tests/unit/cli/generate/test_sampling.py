@@ -78,7 +78,7 @@ def test_loras_act_and_are_repeated(make, cli, tmp_path):
 
 
 def test_help_names_every_sampler_and_spacing():
-    from videocrafter.cli import generate_options
+    from videocrafter.cli.generate import options as generate_options
     from videocrafter.diffusion.schedulers import SCHEDULERS, SPACINGS
 
     def words(option):
@@ -159,7 +159,7 @@ def test_pictures_that_do_not_pair_or_are_none_are_named(cli, i2v_folder, tmp_pa
 
 
 def test_a_preview_is_drawn_while_sampling(make, tmp_path, monkeypatch):
-    from videocrafter.cli.generate_preview import PreviewWriter
+    from videocrafter.cli.generate.preview import PreviewWriter
 
     drawn = []
     original = PreviewWriter.after_step

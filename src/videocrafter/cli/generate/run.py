@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from videocrafter.cli.errors import bad_input
-from videocrafter.cli.generate_inputs import Inputs, read_inputs
-from videocrafter.cli.generate_outputs import check_outputs, check_preview, is_empty_folder, plan_outputs
-from videocrafter.cli.generate_recording import record_of_run, record_of_video
-from videocrafter.cli.generate_request import GenerateOptions
+from videocrafter.cli.generate.inputs import Inputs, read_inputs
+from videocrafter.cli.generate.outputs import check_outputs, check_preview, is_empty_folder, plan_outputs
+from videocrafter.cli.generate.prompt_files import PromptRow
+from videocrafter.cli.generate.recording import record_of_run, record_of_video
+from videocrafter.cli.generate.request import GenerateOptions
 from videocrafter.cli.model_choice import model_folder
-from videocrafter.cli.prompt_files import PromptRow
 
 if TYPE_CHECKING:
     import numpy as np
     from rich.console import Console
 
-    from videocrafter.cli.generate_way import Pipeline, Way
+    from videocrafter.cli.generate.way import Pipeline, Way
     from videocrafter.pipelines.settings import VideoRequest
 
 _LARGEST_SEED = 2**32
@@ -75,7 +75,7 @@ def run(options: GenerateOptions) -> None:
     this = _prepare(options)
     with this.phase("imports and model"):
         pipeline = _load(this)
-    from videocrafter.cli.generate_way import choose_way
+    from videocrafter.cli.generate.way import choose_way
 
     with bad_input():
         way = choose_way(pipeline, options, this.inputs)
@@ -116,9 +116,9 @@ def _load(this: Run) -> Pipeline:
         if options.expected_model_hash not in (None, this.recording["model_hash"]):
             this.note(f"the model {options.model_name} has changed since the video was made; expect another video")
     with this.status("loading the model"), bad_input():
-        from videocrafter.cli.generate_loras import add_loras
+        from videocrafter.cli.generate.loras import add_loras
+        from videocrafter.cli.generate.memory_check import check_memory
         from videocrafter.cli.hardware import choose_device, choose_dtype
-        from videocrafter.cli.memory_check import check_memory
         from videocrafter.cli.quiet_libraries import silence_libraries
         from videocrafter.pipelines.loading import load_pipeline
 
@@ -218,7 +218,7 @@ def _preview(this: Run, pipeline: Pipeline, num_steps: int) -> Callable[[int, Ma
     path = this.options.preview
     if path is None:
         return lambda step, state, batch: None
-    from videocrafter.cli.generate_preview import PreviewWriter
+    from videocrafter.cli.generate.preview import PreviewWriter
     from videocrafter.pipelines.preview import LatentPreview
 
     with this.phase("preview"):
