@@ -8,8 +8,10 @@ from typing import Annotated
 import typer
 
 from videocrafter import __version__
-from videocrafter.cli import cache, convert, evaluate, init, models, plan, publish, runs, train
+from videocrafter.cli import convert, evaluate, init, models, publish
 from videocrafter.cli.generate import command as generate
+from videocrafter.cli.train import fill_cache as cache
+from videocrafter.cli.train import plan, runs, train
 
 app = typer.Typer(
     name="videocrafter",

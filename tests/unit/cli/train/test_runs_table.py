@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from tests.unit.training.test_comparison import write_run
-from videocrafter.cli.runs_table import as_csv, as_json, full_name, runs_table, usual_metrics
+from videocrafter.cli.train.runs_table import as_csv, as_json, full_name, runs_table, usual_metrics
 from videocrafter.training.comparison import RunSummary, find_runs
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from videocrafter.cli.errors import bad_input
-from videocrafter.cli.recipe_choice import SettingsOption, StartOption, choose_recipe
+from videocrafter.cli.train.recipe_choice import SettingsOption, StartOption, choose_recipe
 
 if TYPE_CHECKING:
     from videocrafter.training.planning.plan import Machine
@@ -53,7 +53,7 @@ def plan_command(
     from videocrafter.cli.quiet_libraries import silence_libraries
 
     silence_libraries()
-    from videocrafter.cli.plan_report import Speed, as_json, show
+    from videocrafter.cli.train.plan_report import Speed, as_json, show
     from videocrafter.training.planning.plan import Planner
     from videocrafter.training.planning.suggestions import advise
 

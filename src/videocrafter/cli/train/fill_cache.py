@@ -11,8 +11,14 @@ from typing import Annotated
 import typer
 
 from videocrafter.cli.errors import bad_input
-from videocrafter.cli.recipe_choice import DataOption, SettingsOption, StartOption, choose_recipe, with_clip_tasks
 from videocrafter.cli.stderr_log import log_to_stderr
+from videocrafter.cli.train.recipe_choice import (
+    DataOption,
+    SettingsOption,
+    StartOption,
+    choose_recipe,
+    with_clip_tasks,
+)
 
 
 def register(app: typer.Typer) -> None:

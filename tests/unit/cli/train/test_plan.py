@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from tests.unit.cli.conftest import Run
-from videocrafter.cli.plan import parse_device, parse_flops
-from videocrafter.cli.plan_report import duration, gib, size
+from videocrafter.cli.train.plan import parse_device, parse_flops
+from videocrafter.cli.train.plan_report import duration, gib, size
 
 GIB = 2**30
 SMALL = ["--set", "stages.lora.task.frames_like_start=false", "--set", "stages.lora.task.lora.rank=2"]

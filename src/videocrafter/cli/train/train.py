@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from videocrafter.cli.errors import BAD_INPUT_STATUS, bad_input
-from videocrafter.cli.recipe_choice import CacheOption, DataOption, SettingsOption, StartOption, choose_recipe
 from videocrafter.cli.stderr_log import is_main_process, log_to_stderr
+from videocrafter.cli.train.recipe_choice import CacheOption, DataOption, SettingsOption, StartOption, choose_recipe
 
 if TYPE_CHECKING:
     from videocrafter.training.resolved_config import Change

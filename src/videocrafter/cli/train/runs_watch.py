@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from videocrafter.cli.runs_table import full_name, runs_table, usual_metrics
+from videocrafter.cli.train.runs_table import full_name, runs_table, usual_metrics
 from videocrafter.training.comparison import RunSummary, find_runs
 from videocrafter.training.live_view import StageView
 from videocrafter.training.stage_status import status_of_run

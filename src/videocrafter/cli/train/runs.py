@@ -49,7 +49,7 @@ def runs_command(
 def _watch(folder: Path, metrics: list[str] | None) -> None:
     from rich.console import Console
 
-    from videocrafter.cli.runs_watch import watch
+    from videocrafter.cli.train.runs_watch import watch
 
     console = Console()
     if not console.is_terminal:
@@ -62,7 +62,7 @@ def _show(
 ) -> None:
     from rich.console import Console
 
-    from videocrafter.cli.runs_table import as_csv, as_json, full_name, runs_table, usual_metrics
+    from videocrafter.cli.train.runs_table import as_csv, as_json, full_name, runs_table, usual_metrics
     from videocrafter.training.comparison import find_runs
     from videocrafter.training.run_plots import plot_runs
 

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from tests.unit.training.test_comparison import write_run
-from videocrafter.cli.runs_watch import look, watch
+from videocrafter.cli.train.runs_watch import look, watch
 
 
 def console() -> Console:

@@ -1,0 +1,1 @@
+"""`videocrafter train`, and the commands that plan, prepare and compare training runs."""
