@@ -8,10 +8,11 @@ from typing import Annotated
 import typer
 
 from videocrafter import __version__
-from videocrafter.cli import convert, evaluate, init, models, publish
+from videocrafter.cli import evaluate
 from videocrafter.cli.generate import command as generate
 from videocrafter.cli.train import fill_cache as cache
 from videocrafter.cli.train import plan, runs, train
+from videocrafter.cli.weights import convert, init, models, publish
 
 app = typer.Typer(
     name="videocrafter",

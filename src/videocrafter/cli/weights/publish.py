@@ -13,7 +13,7 @@ from videocrafter.cli.errors import bad_input, fail
 
 if TYPE_CHECKING:
     from videocrafter.checkpoints.publishing.upload import HubRepository
-    from videocrafter.cli.publication import Publication
+    from videocrafter.cli.weights.publication import Publication
 
 
 def register(app: typer.Typer) -> None:
@@ -90,7 +90,7 @@ def _plan(
     base_model: str | None,
 ) -> Publication:
     from videocrafter.checkpoints.publishing.upload import check_repo_id
-    from videocrafter.cli.publication import Wishes, find_weights, plan_publication
+    from videocrafter.cli.weights.publication import Wishes, find_weights, plan_publication
 
     if to is not None:
         check_repo_id(to)

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from tests.command_line import Result, call
 from tests.fake_hub import FakeHub, uploading_hub
-from videocrafter.cli import publish as publish_module
+from videocrafter.cli.weights import publish as publish_module
 from videocrafter.media.image_file import write_image
 from videocrafter.media.video_file import probe
 from videocrafter.presets import LORA_FILE

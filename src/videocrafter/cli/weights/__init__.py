@@ -1,0 +1,1 @@
+"""Commands that list, convert, initialise and publish models."""
