@@ -17,7 +17,7 @@ from benchmarks.report import Report, add_report_arguments, available_cores, mac
 from benchmarks.turns import COLUMNS, Readings, compare, take_turns, torch_threads
 
 if TYPE_CHECKING:
-    from videocrafter.data.sources.sprite_world import SpriteWorld
+    from videocrafter.data.sprite_world.world import SpriteWorld
 
 SIZES = (32, 64)
 # As the training tasks render them: a block at a time.
@@ -38,7 +38,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     given = arguments(argv)
     where = machine()
-    from videocrafter.data.sources.sprite_world import SpriteWorld, SpriteWorldConfig
+    from videocrafter.data.sprite_world.world import SpriteWorld, SpriteWorldConfig
 
     clips = BLOCK if given.smoke else given.clips
     worlds = {size: SpriteWorld(SpriteWorldConfig(height=size, width=size)) for size in SIZES}

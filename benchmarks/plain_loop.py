@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel, PreTrainedTokenizerFast
 
 from benchmarks.turns import Readings
-from videocrafter.data.sources.sprite_world import SpriteWorld
+from videocrafter.data.sprite_world.world import SpriteWorld
 from videocrafter.models.autoencoder import encode_video
 from videocrafter.models.text_encoder import encode_text
 from videocrafter.models.unet import VideoUNet

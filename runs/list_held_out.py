@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from videocrafter.data.sources.sprite_world import held_out_combinations
+from videocrafter.data.sprite_world.world import held_out_combinations
 
 
 def main() -> None:

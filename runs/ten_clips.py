@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from videocrafter.data.sources.sprite_world import SpriteWorld, SpriteWorldConfig
+from videocrafter.data.sprite_world.world import SpriteWorld, SpriteWorldConfig
 from videocrafter.media.video_file import write_video
 
 NUM_CLIPS = 10

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from videocrafter.data.sources.sprite_world import SpriteWorldConfig
+from videocrafter.data.sprite_world.world import SpriteWorldConfig
 from videocrafter.training.miniature import MiniatureNetwork
 from videocrafter.training.tasks.autoencoder import AutoencoderTask, AutoencoderTaskConfig
 from videocrafter.training.tasks.contrastive import ContrastiveTask, ContrastiveTaskConfig

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from tests.tiny_parts import NETWORK, WORLD, fill_zeros, save_parts, video_task
-from videocrafter.data.sources.sprite_world import SpriteWorld
+from videocrafter.data.sprite_world.world import SpriteWorld
 from videocrafter.pipelines.image_to_video import ImageToVideoPipeline
 from videocrafter.pipelines.loading import load_pipeline
 from videocrafter.pipelines.text_to_video import TextToVideoPipeline

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from videocrafter import __version__
-from videocrafter.data.sources.sprite_world import MOTIONS
+from videocrafter.data.sprite_world.world import MOTIONS
 from videocrafter.evaluation.exam_parts import (
     Part,
     ceiling_scores,

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from videocrafter.data.sources.sprite_motions import DIRECTIONS
-from videocrafter.data.sources.sprite_world import SpriteWorld
+from videocrafter.data.sprite_world.motions import DIRECTIONS
+from videocrafter.data.sprite_world.world import SpriteWorld
 from videocrafter.evaluation.judging import Marks, Verdicts, judge_videos, mark
 from videocrafter.evaluation.measures import (
     cosine_distance,

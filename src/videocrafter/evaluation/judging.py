@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from videocrafter.data.sources.sprite_world import SceneScript
+from videocrafter.data.sprite_world.world import SceneScript
 from videocrafter.models.judge import VideoJudge
 from videocrafter.pipelines.model_folder import tensor_names
 

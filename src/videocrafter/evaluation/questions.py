@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from videocrafter.data.sources.sprite_captions import motion_caption, worded_caption
-from videocrafter.data.sources.sprite_motions import DIRECTIONS
-from videocrafter.data.sources.sprite_world import (
+from videocrafter.data.sprite_world.captions import motion_caption, worded_caption
+from videocrafter.data.sprite_world.motions import DIRECTIONS
+from videocrafter.data.sprite_world.world import (
     MOTIONS,
     SCENES,
     SPEEDS,

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from torch import Tensor
 
-from videocrafter.data.sources.sprite_world import SceneScript, SpriteWorld
+from videocrafter.data.sprite_world.world import SceneScript, SpriteWorld
 
 Loss = Callable[[Sequence[int], Sequence[str]], Tensor]
 """(which of the fixed clips, the captions to use for them) -> loss of each, with the same noise at every call."""

@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from videocrafter.data.sources.sprite_captions import PLAIN_WORDING, worded_image_caption
-from videocrafter.data.sources.sprite_world import SceneScript, SpriteWorld
+from videocrafter.data.sprite_world.captions import PLAIN_WORDING, worded_image_caption
+from videocrafter.data.sprite_world.world import SceneScript, SpriteWorld
 
 EncodeText = Callable[[list[str]], Tensor]
 """Captions -> text tokens [B, L, D]; rows past a caption's end are zero."""

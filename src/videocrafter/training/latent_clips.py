@@ -15,7 +15,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 from transformers import CLIPVisionModel
 
-from videocrafter.data.sources.sprite_world import SceneScript, SpriteWorld
+from videocrafter.data.sprite_world.world import SceneScript, SpriteWorld
 from videocrafter.models.autoencoder import encode_video
 from videocrafter.models.image_encoder import encode_image
 

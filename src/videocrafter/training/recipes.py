@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from videocrafter.data.sources.sprite_world import SUBJECTS, SpriteWorldConfig
+from videocrafter.data.sprite_world.world import SUBJECTS, SpriteWorldConfig
 from videocrafter.training.config import OptimizerConfig, RecipeConfig, StageConfig
 from videocrafter.training.miniature import MiniatureNetwork, NoiseConfig
 from videocrafter.training.tasks.autoencoder import AutoencoderTaskConfig

@@ -3,7 +3,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from videocrafter.data.sources.sprite_world import MOTIONS, SPEEDS, SUBJECTS, is_held_out
+from videocrafter.data.sprite_world.world import MOTIONS, SPEEDS, SUBJECTS, is_held_out
 from videocrafter.evaluation.questions import SPEED_FPS, ExamWorld, Questions, balanced_combinations
 
 

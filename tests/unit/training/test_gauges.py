@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from videocrafter.data.sources.sprite_captions import MOTION_PHRASES, SCENE_PHRASES
-from videocrafter.data.sources.sprite_world import SceneScript, SpriteWorld, SpriteWorldConfig
+from videocrafter.data.sprite_world.captions import MOTION_PHRASES, SCENE_PHRASES
+from videocrafter.data.sprite_world.world import SceneScript, SpriteWorld, SpriteWorldConfig
 from videocrafter.training.gauges import (
     OPPOSITE_GAUGES,
     gauge_names,

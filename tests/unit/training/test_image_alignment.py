@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from videocrafter.data.sources.sprite_world import SceneScript, SpriteWorld, SpriteWorldConfig
+from videocrafter.data.sprite_world.world import SceneScript, SpriteWorld, SpriteWorldConfig
 from videocrafter.training.image_alignment import alignment_error, plain_caption, reading_accuracy
 
 WORLD = SpriteWorld(SpriteWorldConfig(height=16, width=16))

@@ -7,7 +7,7 @@ from diffusers import AutoencoderKL
 from transformers import CLIPVisionModel
 
 from tests.tiny_parts import CPU, WORLD
-from videocrafter.data.sources.sprite_world import SpriteWorld
+from videocrafter.data.sprite_world.world import SpriteWorld
 from videocrafter.models.autoencoder import encode_video
 from videocrafter.models.image_encoder import encode_image
 from videocrafter.training.latent_clips import LatentClipSource

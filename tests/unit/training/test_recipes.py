@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from videocrafter.data.sources.sprite_world import MOTIONS, SCENES, SUBJECTS
+from videocrafter.data.sprite_world.world import MOTIONS, SCENES, SUBJECTS
 from videocrafter.training.config import RecipeConfig
 from videocrafter.training.overrides import apply_overrides, setting_paths
 from videocrafter.training.recipes import RECIPES

@@ -11,7 +11,7 @@ import numpy as np
 
 from videocrafter.data.clip import DecodingLimits, Kind, LazyVideo
 from videocrafter.data.source import Shard, SourceConfig, check_kind
-from videocrafter.data.sources.sprite_world import Split, SpriteWorld, SpriteWorldConfig
+from videocrafter.data.sprite_world.world import Split, SpriteWorld, SpriteWorldConfig
 from videocrafter.media.framing import Framer, frame_image
 
 

@@ -13,7 +13,7 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
-from videocrafter.data.sources.sprite_world import PLAIN_SCENES, SCENES, SpriteWorld, SpriteWorldConfig
+from videocrafter.data.sprite_world.world import PLAIN_SCENES, SCENES, SpriteWorld, SpriteWorldConfig
 from videocrafter.media.contact_sheet import contact_sheet
 from videocrafter.media.image_file import write_image
 from videocrafter.models.autoencoder import decode_video, encode_video, from_patches, to_patches

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPVisionModel, PreTrainedTokenizerFast
 
-from videocrafter.data.sources.sprite_captions import worded_caption, worded_image_caption
-from videocrafter.data.sources.sprite_world import (
+from videocrafter.data.sprite_world.captions import worded_caption, worded_image_caption
+from videocrafter.data.sprite_world.world import (
     PLAIN_SCENES,
     SCENES,
     SPEEDS,

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from videocrafter.data.sources.sprite_world import (
+from videocrafter.data.sprite_world.world import (
     MOTIONS,
     PLAIN_SCENES,
     SCENES,

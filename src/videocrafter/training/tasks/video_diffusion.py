@@ -17,7 +17,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPVisionModel, PreTrainedTokenizerFast
 
-from videocrafter.data.sources.sprite_world import SceneScript, SpriteWorld, motion_caption
+from videocrafter.data.sprite_world.world import SceneScript, SpriteWorld, motion_caption
 from videocrafter.diffusion.objective import add_noise, diffusion_loss
 from videocrafter.diffusion.schedule import alphas_cumprod
 from videocrafter.media.contact_sheet import contact_sheet

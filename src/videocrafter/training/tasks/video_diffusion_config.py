@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from videocrafter.data.sources.sprite_world import SpriteWorld, SpriteWorldConfig
+from videocrafter.data.sprite_world.world import SpriteWorld, SpriteWorldConfig
 from videocrafter.training.gauges import gauge_names, gauge_scripts
 from videocrafter.training.miniature import MiniatureNetwork, NoiseConfig
 from videocrafter.training.phases import Phase

@@ -9,7 +9,7 @@ import pytest
 
 from videocrafter.data.clip import DecodingLimits
 from videocrafter.data.sources.sprite_clips import SpriteClipsConfig
-from videocrafter.data.sources.sprite_world import SpriteWorld
+from videocrafter.data.sprite_world.world import SpriteWorld
 from videocrafter.media.framing import Framing
 
 CONFIG = SpriteClipsConfig(height=32, width=32, num_frames=4, num_clips=5, seed=3)

@@ -8,7 +8,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 
 from tests.tiny_parts import AUTOENCODER, autoencoder_task, build
-from videocrafter.data.sources.sprite_world import SceneScript, is_held_out
+from videocrafter.data.sprite_world.world import SceneScript, is_held_out
 from videocrafter.models.autoencoder import encode_video
 from videocrafter.training.state import trained_parameters
 from videocrafter.training.tasks.autoencoder import AutoencoderTask

@@ -7,7 +7,7 @@ import torch
 from transformers import CLIPTextModel, CLIPVisionModel, PreTrainedTokenizerFast
 
 from tests.tiny_parts import TOWERS, WIDTH, build, towers_task
-from videocrafter.data.sources.sprite_world import (
+from videocrafter.data.sprite_world.world import (
     MOTIONS,
     SUBJECTS,
     SceneScript,

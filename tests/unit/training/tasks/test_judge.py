@@ -3,7 +3,7 @@ import json
 import torch
 from safetensors.torch import load_file
 
-from videocrafter.data.sources.sprite_world import is_held_out
+from videocrafter.data.sprite_world.world import is_held_out
 from videocrafter.training.tasks.judge import JudgeTask, JudgeTaskConfig, spoil
 
 CPU = torch.device("cpu")

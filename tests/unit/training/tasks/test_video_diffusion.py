@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.tiny_parts import NETWORK, WORLD, build, fill_zeros, video_config, video_task
-from videocrafter.data.sources.sprite_world import MOTIONS, SCENES, SUBJECTS, SpriteWorld, is_held_out
+from videocrafter.data.sprite_world.world import MOTIONS, SCENES, SUBJECTS, SpriteWorld, is_held_out
 from videocrafter.diffusion.schedule import alphas_cumprod, cosine_betas_shifted, linear_betas
 from videocrafter.pipelines.image_to_video import ImageToVideoPipeline
 from videocrafter.pipelines.loading import load_pipeline

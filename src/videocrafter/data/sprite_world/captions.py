@@ -7,8 +7,8 @@ from typing import Literal
 
 import numpy as np
 
-from videocrafter.data.sources.sprite_motions import MOTIONS, SPEEDS
-from videocrafter.data.sources.sprite_scenes import PLAIN_SCENES, SCENES
+from videocrafter.data.sprite_world.motions import MOTIONS, SPEEDS
+from videocrafter.data.sprite_world.scenes import PLAIN_SCENES, SCENES
 
 SUBJECTS: tuple[str, ...] = (
     "rocket",

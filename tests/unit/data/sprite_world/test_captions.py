@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pytest
 
-from videocrafter.data.sources.sprite_captions import (
+from videocrafter.data.sprite_world.captions import (
     IMAGE_TEMPLATES,
     MOTION_PHRASES,
     SCENE_PHRASES,
@@ -21,8 +21,8 @@ from videocrafter.data.sources.sprite_captions import (
     vocabulary,
     worded_caption,
 )
-from videocrafter.data.sources.sprite_motions import MOTIONS, OPPOSITES, SPEEDS
-from videocrafter.data.sources.sprite_scenes import PLAIN_SCENES, SCENES
+from videocrafter.data.sprite_world.motions import MOTIONS, OPPOSITES, SPEEDS
+from videocrafter.data.sprite_world.scenes import PLAIN_SCENES, SCENES
 
 DIRECTION_WORDS = {"left", "right", "up", "down"}
 

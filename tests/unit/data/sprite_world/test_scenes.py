@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from videocrafter.data.sources.sprite_scenes import NUM_VARIANTS, PLAIN_SCENES, SCENES, draw_scene
+from videocrafter.data.sprite_world.scenes import NUM_VARIANTS, PLAIN_SCENES, SCENES, draw_scene
 
 ALL_SCENES = SCENES + PLAIN_SCENES
 

@@ -9,15 +9,15 @@ from hashlib import sha256
 
 import numpy as np
 
-from videocrafter.data.sources.sprite_captions import (
+from videocrafter.data.sprite_world.captions import (
     SUBJECTS,
     Attribute,
     Wording,
     worded_caption,
     worded_image_caption,
 )
-from videocrafter.data.sources.sprite_motions import MOTIONS, OPPOSITES
-from videocrafter.data.sources.sprite_scenes import PLAIN_SCENES, SCENES
+from videocrafter.data.sprite_world.motions import MOTIONS, OPPOSITES
+from videocrafter.data.sprite_world.scenes import PLAIN_SCENES, SCENES
 
 _HELD_OUT_PERCENT = 10
 

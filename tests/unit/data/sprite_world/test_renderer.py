@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from videocrafter.data.sources.sprite_captions import SUBJECTS
-from videocrafter.data.sources.sprite_renderer import SpriteRenderer, load_sprite
-from videocrafter.data.sources.sprite_scenes import NUM_VARIANTS
+from videocrafter.data.sprite_world.captions import SUBJECTS
+from videocrafter.data.sprite_world.renderer import SpriteRenderer, load_sprite
+from videocrafter.data.sprite_world.scenes import NUM_VARIANTS
 
 
 def alpha_of(

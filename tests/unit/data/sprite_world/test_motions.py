@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from videocrafter.data.sources.sprite_motions import (
+from videocrafter.data.sprite_world.motions import (
     DIAMETER,
     DIRECTIONS,
     HOP_HEIGHT,

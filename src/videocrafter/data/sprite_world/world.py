@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from videocrafter.data.sample import VideoBatch
-from videocrafter.data.sources.sprite_captions import (
+from videocrafter.data.sprite_world.captions import (
     SUBJECTS,
     Attribute,
     caption,
@@ -29,7 +29,7 @@ from videocrafter.data.sources.sprite_captions import (
     worded_caption,
     worded_image_caption,
 )
-from videocrafter.data.sources.sprite_motions import (
+from videocrafter.data.sprite_world.motions import (
     DIAMETER,
     MOTIONS,
     OPPOSITES,
@@ -37,9 +37,9 @@ from videocrafter.data.sources.sprite_motions import (
     Trajectories,
     trajectories,
 )
-from videocrafter.data.sources.sprite_renderer import SpriteRenderer
-from videocrafter.data.sources.sprite_scenes import NUM_VARIANTS, PLAIN_SCENES, SCENES
-from videocrafter.data.sources.sprite_scripts import (
+from videocrafter.data.sprite_world.renderer import SpriteRenderer
+from videocrafter.data.sprite_world.scenes import NUM_VARIANTS, PLAIN_SCENES, SCENES
+from videocrafter.data.sprite_world.scripts import (
     SceneScript,
     counterfactual,
     held_out_combinations,

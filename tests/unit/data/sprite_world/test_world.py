@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from videocrafter.data.sources.sprite_world import (
+from videocrafter.data.sprite_world.world import (
     MOTIONS,
     OPPOSITES,
     PLAIN_SCENES,

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from videocrafter.data.sources.sprite_scenes import NUM_VARIANTS, draw_scene
+from videocrafter.data.sprite_world.scenes import NUM_VARIANTS, draw_scene
 
 # A picture's side is larger than what it shows by this factor (the margin around every sprite).
 SIDE_PER_DIAMETER = 1.08

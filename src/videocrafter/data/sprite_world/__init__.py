@@ -1,0 +1,1 @@
+"""The sprite world: an endless source of captioned videos, rendered on demand."""
