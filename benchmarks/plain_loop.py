@@ -21,8 +21,8 @@ from videocrafter.models.autoencoder import encode_video
 from videocrafter.models.text_encoder import encode_text
 from videocrafter.models.unet import VideoUNet
 from videocrafter.training.config import StageConfig
+from videocrafter.training.miniature.diffusion import VideoDiffusionTaskConfig
 from videocrafter.training.starting_weights import part_folder
-from videocrafter.training.tasks.video_diffusion import VideoDiffusionTaskConfig
 
 _KEPT_CLIPS = 64
 _LEVEL = ("CrossAttnDownBlock3D", "CrossAttnDownBlock3D"), ("CrossAttnUpBlock3D", "CrossAttnUpBlock3D")

@@ -20,14 +20,14 @@ from videocrafter.training.ema import ExponentialMovingAverage
 from videocrafter.training.guard import StepGuard
 from videocrafter.training.interruption import StopRequest
 from videocrafter.training.loop import StageLoop
+from videocrafter.training.miniature.autoencoder import AutoencoderTaskConfig
+from videocrafter.training.miniature.diffusion import VideoDiffusionTask, VideoDiffusionTaskConfig
+from videocrafter.training.miniature.towers import ContrastiveTaskConfig
 from videocrafter.training.optimizer import StageOptimizer
 from videocrafter.training.precision import ChosenPrecision
 from videocrafter.training.processes import Processes
 from videocrafter.training.recipes import RECIPES
 from videocrafter.training.state import MetricWindow, TrainingState, trained_parameters
-from videocrafter.training.tasks.autoencoder import AutoencoderTaskConfig
-from videocrafter.training.tasks.contrastive import ContrastiveTaskConfig
-from videocrafter.training.tasks.video_diffusion import VideoDiffusionTask, VideoDiffusionTaskConfig
 
 # So many batches of clips are kept by the variants that train from kept latents.
 _KEPT_BATCHES = 2

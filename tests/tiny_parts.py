@@ -7,11 +7,11 @@ from typing import Any
 import torch
 
 from videocrafter.data.sprite_world.world import SpriteWorldConfig
-from videocrafter.training.miniature import MiniatureNetwork
-from videocrafter.training.tasks.autoencoder import AutoencoderTask, AutoencoderTaskConfig
-from videocrafter.training.tasks.contrastive import ContrastiveTask, ContrastiveTaskConfig
-from videocrafter.training.tasks.video_diffusion import VideoDiffusionTask
-from videocrafter.training.tasks.video_diffusion_config import VideoDiffusionTaskConfig
+from videocrafter.training.miniature.autoencoder import AutoencoderTask, AutoencoderTaskConfig
+from videocrafter.training.miniature.diffusion import VideoDiffusionTask
+from videocrafter.training.miniature.diffusion_config import VideoDiffusionTaskConfig
+from videocrafter.training.miniature.networks import MiniatureNetwork
+from videocrafter.training.miniature.towers import ContrastiveTask, ContrastiveTaskConfig
 
 CPU = torch.device("cpu")
 LATENT_CHANNELS = 4

@@ -13,10 +13,10 @@ import torch
 from tests.tiny_parts import save_parts
 from tests.warm_process import COMMAND_LINE, WarmProcess
 from videocrafter.media.video_file import probe, read_frames, read_metadata
+from videocrafter.training.miniature.autoencoder import AutoencoderTaskConfig
+from videocrafter.training.miniature.judge import JudgeTaskConfig
+from videocrafter.training.miniature.towers import ContrastiveTaskConfig
 from videocrafter.training.recipes import smoke
-from videocrafter.training.tasks.autoencoder import AutoencoderTaskConfig
-from videocrafter.training.tasks.contrastive import ContrastiveTaskConfig
-from videocrafter.training.tasks.judge import JudgeTaskConfig
 from videocrafter.training.tracking import read_log
 
 pytestmark = pytest.mark.slow

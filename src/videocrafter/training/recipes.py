@@ -11,11 +11,11 @@ from dataclasses import replace
 
 from videocrafter.data.sprite_world.world import SUBJECTS, SpriteWorldConfig
 from videocrafter.training.config import OptimizerConfig, RecipeConfig, StageConfig
-from videocrafter.training.miniature import MiniatureNetwork, NoiseConfig
-from videocrafter.training.tasks.autoencoder import AutoencoderTaskConfig
-from videocrafter.training.tasks.contrastive import ContrastiveTaskConfig
-from videocrafter.training.tasks.judge import JudgeTaskConfig
-from videocrafter.training.tasks.video_diffusion_config import VideoDiffusionTaskConfig
+from videocrafter.training.miniature.autoencoder import AutoencoderTaskConfig
+from videocrafter.training.miniature.diffusion_config import VideoDiffusionTaskConfig
+from videocrafter.training.miniature.judge import JudgeTaskConfig
+from videocrafter.training.miniature.networks import MiniatureNetwork, NoiseConfig
+from videocrafter.training.miniature.towers import ContrastiveTaskConfig
 from videocrafter.training.video_recipes import (
     finetune,
     i2v_512,

@@ -7,12 +7,12 @@ import pytest
 
 from videocrafter.data.sprite_world.world import MOTIONS, SCENES, SUBJECTS
 from videocrafter.training.config import RecipeConfig
+from videocrafter.training.miniature.autoencoder import AutoencoderTaskConfig
+from videocrafter.training.miniature.diffusion_config import VideoDiffusionTaskConfig
+from videocrafter.training.miniature.towers import ContrastiveTaskConfig
 from videocrafter.training.overrides import apply_overrides, setting_paths
 from videocrafter.training.recipes import RECIPES
 from videocrafter.training.resolved_config import changes, to_json
-from videocrafter.training.tasks.autoencoder import AutoencoderTaskConfig
-from videocrafter.training.tasks.contrastive import ContrastiveTaskConfig
-from videocrafter.training.tasks.video_diffusion_config import VideoDiffusionTaskConfig
 
 ALL = pytest.mark.parametrize("name", RECIPES)
 

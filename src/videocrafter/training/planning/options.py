@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from videocrafter.training.config import StageConfig
+from videocrafter.training.miniature.diffusion_config import VideoDiffusionTaskConfig
 from videocrafter.training.planning.plan import Machine
 from videocrafter.training.precision import emulates_bf16
 from videocrafter.training.tasks.clip_diffusion_config import ClipDiffusionTaskConfig
-from videocrafter.training.tasks.video_diffusion_config import VideoDiffusionTaskConfig
 
 CACHE = "CACHE"
 """Stands for a folder that the user chooses."""

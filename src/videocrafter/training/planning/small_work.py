@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from videocrafter.training.miniature.autoencoder import AutoencoderTask, AutoencoderTaskConfig
+from videocrafter.training.miniature.judge import JudgeTask, JudgeTaskConfig
+from videocrafter.training.miniature.towers import CaptionedClips, ContrastiveTask, ContrastiveTaskConfig
 from videocrafter.training.planning.work import META, Pass, StageWork
-from videocrafter.training.tasks.autoencoder import AutoencoderTask, AutoencoderTaskConfig
-from videocrafter.training.tasks.contrastive import CaptionedClips, ContrastiveTask, ContrastiveTaskConfig
-from videocrafter.training.tasks.judge import JudgeTask, JudgeTaskConfig
 
 
 def autoencoder_work(config: AutoencoderTaskConfig) -> StageWork:

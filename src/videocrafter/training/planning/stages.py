@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from videocrafter.training.config import StageConfig
+from videocrafter.training.miniature.autoencoder import AutoencoderTaskConfig
+from videocrafter.training.miniature.diffusion_config import VideoDiffusionTaskConfig
+from videocrafter.training.miniature.judge import JudgeTaskConfig
+from videocrafter.training.miniature.towers import ContrastiveTaskConfig
 from videocrafter.training.planning.clip_work import clip_work
 from videocrafter.training.planning.miniature_work import miniature_work
 from videocrafter.training.planning.small_work import autoencoder_work, contrastive_work, judge_work
 from videocrafter.training.planning.start import Start
 from videocrafter.training.planning.work import StageWork
-from videocrafter.training.tasks.autoencoder import AutoencoderTaskConfig
 from videocrafter.training.tasks.clip_diffusion_config import ClipDiffusionTaskConfig
-from videocrafter.training.tasks.contrastive import ContrastiveTaskConfig
-from videocrafter.training.tasks.judge import JudgeTaskConfig
-from videocrafter.training.tasks.video_diffusion_config import VideoDiffusionTaskConfig
 
 
 def stage_work(stage: StageConfig, start: Start | None) -> StageWork:

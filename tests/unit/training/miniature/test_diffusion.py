@@ -13,11 +13,11 @@ from videocrafter.diffusion.schedule import alphas_cumprod, cosine_betas_shifted
 from videocrafter.pipelines.image_to_video import ImageToVideoPipeline
 from videocrafter.pipelines.loading import load_pipeline
 from videocrafter.pipelines.text_to_video import TextToVideoPipeline
-from videocrafter.training.latent_clips import LatentClips
-from videocrafter.training.miniature import NoiseConfig
+from videocrafter.training.miniature import diffusion as video_diffusion
+from videocrafter.training.miniature.diffusion import VideoDiffusionTask
+from videocrafter.training.miniature.latent_clips import LatentClips
+from videocrafter.training.miniature.networks import NoiseConfig
 from videocrafter.training.state import trained_parameters
-from videocrafter.training.tasks import video_diffusion
-from videocrafter.training.tasks.video_diffusion import VideoDiffusionTask
 
 IMAGE_PHASES = ("image_mapping", "image_to_video")
 # Its latents have several places at every level of the network, so that attention over places has something to learn.

@@ -4,7 +4,7 @@ import torch
 from safetensors.torch import load_file
 
 from videocrafter.data.sprite_world.world import is_held_out
-from videocrafter.training.tasks.judge import JudgeTask, JudgeTaskConfig, spoil
+from videocrafter.training.miniature.judge import JudgeTask, JudgeTaskConfig, spoil
 
 CPU = torch.device("cpu")
 

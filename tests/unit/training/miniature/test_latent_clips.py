@@ -10,7 +10,7 @@ from tests.tiny_parts import CPU, WORLD
 from videocrafter.data.sprite_world.world import SpriteWorld
 from videocrafter.models.autoencoder import encode_video
 from videocrafter.models.image_encoder import encode_image
-from videocrafter.training.latent_clips import LatentClipSource
+from videocrafter.training.miniature.latent_clips import LatentClipSource
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ from torch import Tensor
 from tests.tiny_parts import AUTOENCODER, autoencoder_task, build
 from videocrafter.data.sprite_world.world import SceneScript, is_held_out
 from videocrafter.models.autoencoder import encode_video
+from videocrafter.training.miniature.autoencoder import AutoencoderTask
 from videocrafter.training.state import trained_parameters
-from videocrafter.training.tasks.autoencoder import AutoencoderTask
 
 
 def shown_scripts(task: AutoencoderTask, monkeypatch: pytest.MonkeyPatch) -> list[SceneScript]:
@@ -79,7 +79,7 @@ def test_each_term_of_the_loss_counts_with_its_weight() -> None:
 
 
 def test_edges_are_counted_whichever_way_they_run() -> None:
-    from videocrafter.training.tasks.autoencoder import _edge_error
+    from videocrafter.training.miniature.autoencoder import _edge_error
 
     frames = torch.zeros(1, 3, 8, 8)
     upright = frames.clone()

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from videocrafter.data.sprite_world.world import SceneScript, SpriteWorld, SpriteWorldConfig
-from videocrafter.training.image_alignment import alignment_error, plain_caption, reading_accuracy
+from videocrafter.training.miniature.image_alignment import alignment_error, plain_caption, reading_accuracy
 
 WORLD = SpriteWorld(SpriteWorldConfig(height=16, width=16))
 

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from videocrafter.data.sprite_world.captions import MOTION_PHRASES, SCENE_PHRASES
 from videocrafter.data.sprite_world.world import SceneScript, SpriteWorld, SpriteWorldConfig
-from videocrafter.training.gauges import (
+from videocrafter.training.miniature.gauges import (
     OPPOSITE_GAUGES,
     gauge_names,
     gauge_scripts,

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from videocrafter.data.sprite_world.world import SpriteWorld, SpriteWorldConfig
-from videocrafter.training.gauges import gauge_names, gauge_scripts
-from videocrafter.training.miniature import MiniatureNetwork, NoiseConfig
+from videocrafter.training.miniature.gauges import gauge_names, gauge_scripts
+from videocrafter.training.miniature.networks import MiniatureNetwork, NoiseConfig
 from videocrafter.training.phases import Phase
 
 if TYPE_CHECKING:
     import torch
 
-    from videocrafter.training.tasks.video_diffusion import VideoDiffusionTask
+    from videocrafter.training.miniature.diffusion import VideoDiffusionTask
 
 _VALIDATION_SEED = 3_000_017
 
@@ -93,7 +93,7 @@ class VideoDiffusionTaskConfig:
 
     def build(self, start: Path | None, seed: int, stage_index: int, device: torch.device) -> VideoDiffusionTask:
         """Make the task; `start` is a pipeline folder to go on from."""
-        from videocrafter.training.tasks.video_diffusion import VideoDiffusionTask
+        from videocrafter.training.miniature.diffusion import VideoDiffusionTask
 
         return VideoDiffusionTask(self, start, seed, stage_index, device)
 

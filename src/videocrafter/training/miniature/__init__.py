@@ -1,0 +1,1 @@
+"""Tasks that train the miniature's networks on the sprite world."""
