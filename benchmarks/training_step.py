@@ -16,14 +16,14 @@ from benchmarks.turns import Readings
 from videocrafter.models import attention
 from videocrafter.training.checkpoint import Checkpoints
 from videocrafter.training.config import StageConfig
-from videocrafter.training.ema import ExponentialMovingAverage
-from videocrafter.training.guard import StepGuard
 from videocrafter.training.interruption import StopRequest
 from videocrafter.training.loop import StageLoop
 from videocrafter.training.miniature.autoencoder import AutoencoderTaskConfig
 from videocrafter.training.miniature.diffusion import VideoDiffusionTask, VideoDiffusionTaskConfig
 from videocrafter.training.miniature.towers import ContrastiveTaskConfig
-from videocrafter.training.optimizer import StageOptimizer
+from videocrafter.training.optim.ema import ExponentialMovingAverage
+from videocrafter.training.optim.guard import StepGuard
+from videocrafter.training.optim.optimizer import StageOptimizer
 from videocrafter.training.precision import ChosenPrecision
 from videocrafter.training.processes import Processes
 from videocrafter.training.recipes import RECIPES

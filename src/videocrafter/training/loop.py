@@ -20,10 +20,10 @@ from videocrafter.training.batch_reader import write_data_states
 from videocrafter.training.batches_ahead import BatchesAhead
 from videocrafter.training.checkpoint import Checkpoints
 from videocrafter.training.config import StageConfig
-from videocrafter.training.guard import Verdict
 from videocrafter.training.interruption import StopRequest
 from videocrafter.training.memory import peak_memory
-from videocrafter.training.optimizer import lr_fraction
+from videocrafter.training.optim.guard import Verdict
+from videocrafter.training.optim.optimizer import lr_fraction
 from videocrafter.training.precision import autocast
 from videocrafter.training.processes import Processes
 from videocrafter.training.progress import Progress

@@ -13,16 +13,16 @@ import torch
 from videocrafter.data.loader_state import OtherDataError
 from videocrafter.pipelines.model_folder import ModelFolderError
 from videocrafter.training.batch_reader import read_data_states
-from videocrafter.training.build_optimizer import build_optimizer
 from videocrafter.training.checkpoint import Checkpoints, write_folder
 from videocrafter.training.config import ParallelConfig, RecipeConfig, SettingsError, StageConfig
-from videocrafter.training.ema import ExponentialMovingAverage
-from videocrafter.training.guard import StepGuard
 from videocrafter.training.interruption import StopRequest
 from videocrafter.training.launcher import asked_by_launcher, check_what_is_asked
 from videocrafter.training.loop import StageLoop
-from videocrafter.training.loss_scale import LossScale
 from videocrafter.training.observers import Observers
+from videocrafter.training.optim.build_optimizer import build_optimizer
+from videocrafter.training.optim.ema import ExponentialMovingAverage
+from videocrafter.training.optim.guard import StepGuard
+from videocrafter.training.optim.loss_scale import LossScale
 from videocrafter.training.precision import DTYPES, ChosenPrecision, choose_precision
 from videocrafter.training.processes import Processes
 from videocrafter.training.randomness import seed_global_generators

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from videocrafter.training.config import SettingsError
 from videocrafter.training.deepspeed_engine import DeepSpeedOptimizer
-from videocrafter.training.ema import ExponentialMovingAverage
-from videocrafter.training.guard import StepGuard
-from videocrafter.training.loss_scale import LossScale
-from videocrafter.training.optimizer import StageOptimizer
+from videocrafter.training.optim.ema import ExponentialMovingAverage
+from videocrafter.training.optim.guard import StepGuard
+from videocrafter.training.optim.loss_scale import LossScale
+from videocrafter.training.optim.optimizer import StageOptimizer
 from videocrafter.training.precision import ChosenPrecision
 from videocrafter.training.processes import Processes
 from videocrafter.training.sharding import own_part, part_of, whole_on_cpu

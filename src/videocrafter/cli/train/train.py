@@ -107,7 +107,7 @@ def _said_in_one_line() -> Iterator[None]:
     """What ends a training early, other than a wish to stop, becomes a line and an exit status."""
     from videocrafter.data.errors import SourceError, TooManyBadSamplesError
     from videocrafter.training.config import SettingsError
-    from videocrafter.training.guard import NonFiniteError
+    from videocrafter.training.optim.guard import NonFiniteError
     from videocrafter.training.processes import OtherProcessError
     from videocrafter.training.run_folder import RunFolderError
 

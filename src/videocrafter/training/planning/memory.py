@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 from torch import nn
 
 from videocrafter.training.config import StageConfig
-from videocrafter.training.optimizer import hidden_matrices
+from videocrafter.training.optim.optimizer import hidden_matrices
 from videocrafter.training.planning import optimizer_memory
 from videocrafter.training.planning.measure import StageMeasure
 from videocrafter.training.planning.meter import DeviceKind

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from videocrafter.training.config import OptimizerConfig
-from videocrafter.training.optimizer import StageOptimizer, hidden_matrices
+from videocrafter.training.optim.optimizer import StageOptimizer, hidden_matrices
 from videocrafter.training.planning.optimizer_memory import Weights, moments, working
 from videocrafter.training.processes import Processes
 

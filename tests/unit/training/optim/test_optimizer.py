@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from videocrafter.training.config import OptimizerConfig
-from videocrafter.training.optimizer import StageOptimizer, lr_fraction
+from videocrafter.training.optim.optimizer import StageOptimizer, lr_fraction
 from videocrafter.training.processes import Processes
 
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from videocrafter.training.config import GuardConfig
-from videocrafter.training.guard import StepGuard, Verdict
+from videocrafter.training.optim.guard import StepGuard, Verdict
 
 
 def judge_all(guard: StepGuard, norms: list[float]) -> list[Verdict]:

@@ -8,8 +8,8 @@ from toy_run import toy_recipe
 from toy_task import ToyTaskConfig
 
 from videocrafter.training.config import GuardConfig
-from videocrafter.training.guard import NonFiniteError
-from videocrafter.training.loss_scale import LossScale
+from videocrafter.training.optim.guard import NonFiniteError
+from videocrafter.training.optim.loss_scale import LossScale
 from videocrafter.training.run import train
 from videocrafter.training.tracking import read_log
 

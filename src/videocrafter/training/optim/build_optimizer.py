@@ -11,7 +11,7 @@ from videocrafter.training.config import StageConfig
 from videocrafter.training.deepspeed_config import completed_config
 from videocrafter.training.deepspeed_engine import DeepSpeedOptimizer
 from videocrafter.training.launcher import asked_deepspeed
-from videocrafter.training.optimizer import StageOptimizer
+from videocrafter.training.optim.optimizer import StageOptimizer
 from videocrafter.training.processes import Processes
 from videocrafter.training.task import MayBeSharded, Task
 

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from videocrafter.training.adamw import build_adamw
 from videocrafter.training.config import OptimizerConfig, SettingsError
+from videocrafter.training.optim.adamw import build_adamw
 from videocrafter.training.processes import Processes
 from videocrafter.training.sharding import is_sharded, part_of, scale, sharded_like, total_norm
 

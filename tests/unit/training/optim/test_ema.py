@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from videocrafter.training.ema import ExponentialMovingAverage
+from videocrafter.training.optim.ema import ExponentialMovingAverage
 
 
 def test_the_average_follows_the_formula_with_its_warm_up() -> None:

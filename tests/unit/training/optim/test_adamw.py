@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from videocrafter.training.adamw import LeanAdamW, OffloadedOptimizer, build_adamw, round_by_chance
 from videocrafter.training.config import OptimizerConfig, SettingsError
+from videocrafter.training.optim.adamw import LeanAdamW, OffloadedOptimizer, build_adamw, round_by_chance
 
 SETTINGS = {"lr": 1e-2, "betas": (0.9, 0.98), "eps": 1e-8}
 

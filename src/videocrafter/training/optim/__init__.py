@@ -1,0 +1,1 @@
+"""From gradients to new weights: optimizers, EMA, loss scaling, the guard against bad steps."""
