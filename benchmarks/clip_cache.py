@@ -127,7 +127,7 @@ def fill(given: argparse.Namespace) -> None:
     """Fill the cache that is only read."""
     from videocrafter.training.clip_cache.filling import fill_cache
     from videocrafter.training.interruption import StopRequest
-    from videocrafter.training.processes import Processes
+    from videocrafter.training.parallel.processes import Processes
 
     config = task_config(given, given.folder / "cached", "missing")
     with StopRequest() as stop:

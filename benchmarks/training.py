@@ -100,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def measure_variants(given: argparse.Namespace, folder: Path) -> tuple[dict[str, list[Readings]], dict[str, float]]:
     """Samples per second of the baseline and of every variant, in turns in this process; shares that data take."""
     from benchmarks.training_step import BASELINE, TrainingStep, default_variants, measured_stage, variant
-    from videocrafter.training.processes import Processes
+    from videocrafter.training.parallel.processes import Processes
 
     names = [BASELINE, *(given.variants or default_variants(with_compile=given.compile))]
     try:
@@ -171,7 +171,7 @@ def launch(
 def work(given: argparse.Namespace) -> None:
     """Train a variant in this process, alone or with others, and print what it reached."""
     from benchmarks.training_step import BASELINE, TrainingStep, measured_stage, variant
-    from videocrafter.training.processes import Processes
+    from videocrafter.training.parallel.processes import Processes
 
     silence()
     (name,) = given.variants or [BASELINE]

@@ -44,7 +44,7 @@ _BEFORE_BF16, _BF16 = list(LADDER)[-2:]
 
 def ladder() -> Mapping[str, str]:
     """The rows that make sense here: a CPU without instructions for bf16 would only show how slowly it emulates."""
-    from videocrafter.training.precision import emulates_bf16
+    from videocrafter.training.parallel.precision import emulates_bf16
 
     return {name: words for name, words in LADDER.items() if name != _BF16 or not emulates_bf16()}
 
@@ -130,7 +130,7 @@ def measure_ladder(
     """
     from benchmarks.plain_loop import PlainLoop, num_parameters
     from benchmarks.training_step import TrainingStep, measured_stage, variant
-    from videocrafter.training.processes import Processes
+    from videocrafter.training.parallel.processes import Processes
 
     stage = measured_stage(given.parts, smoke=given.smoke, name=given.stage)
     steps = {name: TrainingStep(stage, variant(words), folder, Processes("cpu")) for name, words in ladder().items()}

@@ -24,8 +24,8 @@ from videocrafter.training.miniature.towers import ContrastiveTaskConfig
 from videocrafter.training.optim.ema import ExponentialMovingAverage
 from videocrafter.training.optim.guard import StepGuard
 from videocrafter.training.optim.optimizer import StageOptimizer
-from videocrafter.training.precision import ChosenPrecision
-from videocrafter.training.processes import Processes
+from videocrafter.training.parallel.precision import ChosenPrecision
+from videocrafter.training.parallel.processes import Processes
 from videocrafter.training.recipes import RECIPES
 from videocrafter.training.state import MetricWindow, TrainingState, trained_parameters
 

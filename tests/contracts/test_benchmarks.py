@@ -15,7 +15,7 @@ from benchmarks.turns import compare, take_turns
 from tests.command_line import call
 from tests.tiny_models import save_tiny_pipeline
 from videocrafter.models import attention
-from videocrafter.training.processes import Processes
+from videocrafter.training.parallel.processes import Processes
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")

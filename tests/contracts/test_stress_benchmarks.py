@@ -10,7 +10,7 @@ from benchmarks import damage, kills, training_baseline
 
 from tests.contracts.test_benchmarks import table
 from tests.unit.data.odd_sources import Expected
-from videocrafter.training import precision
+from videocrafter.training.parallel import precision
 
 STEP = Path("checkpoints") / "high-step-00000004"
 

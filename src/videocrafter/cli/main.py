@@ -52,7 +52,7 @@ def main() -> None:
     try:
         app()
     except SystemExit as ended:
-        from videocrafter.training.processes import end_process
+        from videocrafter.training.parallel.processes import end_process
 
         end_process(ended.code if isinstance(ended.code, int) else int(ended.code is not None))
 

@@ -23,8 +23,8 @@ from videocrafter.pipelines.model_folder import (
     component_folder,
     read_model_index,
 )
+from videocrafter.training.parallel.precision import emulates_bf16
 from videocrafter.training.phases import Phase
-from videocrafter.training.precision import emulates_bf16
 from videocrafter.training.starting_pipeline import FROZEN_PARTS, AnyPipeline, image_tower_folder
 from videocrafter.training.tasks.clip_diffusion_config import ClipDiffusionTaskConfig, WeightPrecision
 

@@ -15,20 +15,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from videocrafter.training.activations import activations_kept
 from videocrafter.training.batch_reader import write_data_states
 from videocrafter.training.batches_ahead import BatchesAhead
 from videocrafter.training.checkpoint import Checkpoints
 from videocrafter.training.config import StageConfig
 from videocrafter.training.interruption import StopRequest
-from videocrafter.training.memory import peak_memory
 from videocrafter.training.optim.guard import Verdict
 from videocrafter.training.optim.optimizer import lr_fraction
-from videocrafter.training.precision import autocast
-from videocrafter.training.processes import Processes
+from videocrafter.training.parallel.activations import activations_kept
+from videocrafter.training.parallel.peak_memory import peak_memory
+from videocrafter.training.parallel.precision import autocast
+from videocrafter.training.parallel.processes import Processes
+from videocrafter.training.parallel.sharding import is_sharded, shown_whole, whole_on_cpu
 from videocrafter.training.progress import Progress
 from videocrafter.training.randomness import make_generator, seed_global_generators
-from videocrafter.training.sharding import is_sharded, shown_whole, whole_on_cpu
 from videocrafter.training.state import STATE_FOLDER, TrainingState, write_state
 from videocrafter.training.task import ReadsInOrder, Task
 from videocrafter.training.tracking import Tracker

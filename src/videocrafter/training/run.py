@@ -16,18 +16,18 @@ from videocrafter.training.batch_reader import read_data_states
 from videocrafter.training.checkpoint import Checkpoints, write_folder
 from videocrafter.training.config import ParallelConfig, RecipeConfig, SettingsError, StageConfig
 from videocrafter.training.interruption import StopRequest
-from videocrafter.training.launcher import asked_by_launcher, check_what_is_asked
 from videocrafter.training.loop import StageLoop
 from videocrafter.training.observers import Observers
 from videocrafter.training.optim.build_optimizer import build_optimizer
 from videocrafter.training.optim.ema import ExponentialMovingAverage
 from videocrafter.training.optim.guard import StepGuard
 from videocrafter.training.optim.loss_scale import LossScale
-from videocrafter.training.precision import DTYPES, ChosenPrecision, choose_precision
-from videocrafter.training.processes import Processes
+from videocrafter.training.parallel.launcher import asked_by_launcher, check_what_is_asked
+from videocrafter.training.parallel.precision import DTYPES, ChosenPrecision, choose_precision
+from videocrafter.training.parallel.processes import Processes
+from videocrafter.training.parallel.sharding import Sharding, shard
 from videocrafter.training.randomness import seed_global_generators
 from videocrafter.training.run_folder import Confirm, RunFolder, lock, open_run, write_stage_record
-from videocrafter.training.sharding import Sharding, shard
 from videocrafter.training.starting_weights import check_whole, start_folder
 from videocrafter.training.state import (
     STATE_FOLDER,

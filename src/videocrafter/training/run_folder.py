@@ -28,7 +28,7 @@ from videocrafter.media.atomic_write import remove_unfinished
 from videocrafter.pipelines.versions import versions
 from videocrafter.training.checkpoint import is_temporary, remove_leftovers, write_folder, write_text
 from videocrafter.training.config import RecipeConfig, StageConfig
-from videocrafter.training.precision import PrecisionChoice
+from videocrafter.training.parallel.precision import PrecisionChoice
 from videocrafter.training.resolved_config import Change, changes, to_dict, to_json
 
 _log = logging.getLogger(__name__)

@@ -14,14 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from videocrafter.training.config import SettingsError
-from videocrafter.training.deepspeed_engine import DeepSpeedOptimizer
 from videocrafter.training.optim.ema import ExponentialMovingAverage
 from videocrafter.training.optim.guard import StepGuard
 from videocrafter.training.optim.loss_scale import LossScale
 from videocrafter.training.optim.optimizer import StageOptimizer
-from videocrafter.training.precision import ChosenPrecision
-from videocrafter.training.processes import Processes
-from videocrafter.training.sharding import own_part, part_of, whole_on_cpu
+from videocrafter.training.parallel.deepspeed_engine import DeepSpeedOptimizer
+from videocrafter.training.parallel.precision import ChosenPrecision
+from videocrafter.training.parallel.processes import Processes
+from videocrafter.training.parallel.sharding import own_part, part_of, whole_on_cpu
 from videocrafter.training.task import Task
 
 STATE_FOLDER = "training_state"

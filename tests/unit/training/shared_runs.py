@@ -21,7 +21,7 @@ from toy_task import ToyTaskConfig
 from tests.warm_process import WarmProcess
 from videocrafter.training.checkpoint import CheckpointError
 from videocrafter.training.config import OptimizerConfig, ParallelConfig, RecipeConfig, StageConfig
-from videocrafter.training.processes import OtherProcessError, end_process
+from videocrafter.training.parallel.processes import OtherProcessError, end_process
 from videocrafter.training.run import train
 
 

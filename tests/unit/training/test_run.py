@@ -18,11 +18,11 @@ from toy_task import ToyTask, ToyTaskConfig
 
 from videocrafter.checkpoints.publishing.training_record import read_training_record
 from videocrafter.pipelines.versions import versions
-from videocrafter.training import precision
 from videocrafter.training.config import GuardConfig, SettingsError
 from videocrafter.training.interruption import StopRequest
 from videocrafter.training.optim.guard import NonFiniteError
-from videocrafter.training.precision import choose_precision
+from videocrafter.training.parallel import precision
+from videocrafter.training.parallel.precision import choose_precision
 from videocrafter.training.randomness import make_generator, seed_global_generators
 from videocrafter.training.run import train
 from videocrafter.training.run_folder import RunFolderError, lock

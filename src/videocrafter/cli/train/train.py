@@ -108,7 +108,7 @@ def _said_in_one_line() -> Iterator[None]:
     from videocrafter.data.errors import SourceError, TooManyBadSamplesError
     from videocrafter.training.config import SettingsError
     from videocrafter.training.optim.guard import NonFiniteError
-    from videocrafter.training.processes import OtherProcessError
+    from videocrafter.training.parallel.processes import OtherProcessError
     from videocrafter.training.run_folder import RunFolderError
 
     try:

@@ -37,7 +37,7 @@ from videocrafter.training.frozen_networks import (
     settle_weights,
 )
 from videocrafter.training.interruption import StopRequest
-from videocrafter.training.processes import Processes
+from videocrafter.training.parallel.processes import Processes
 from videocrafter.training.starting_pipeline import tower_folder, with_frames_of
 from videocrafter.training.starting_weights import start_folder
 from videocrafter.training.tasks.clip_diffusion_config import ClipDiffusionTaskConfig

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from videocrafter.training.config import OptimizerConfig, SettingsError
+from videocrafter.training.parallel.sharding import is_sharded, own_part
 from videocrafter.training.randomness import make_generator
-from videocrafter.training.sharding import is_sharded, own_part
 
 Groups = Sequence[dict[str, Any]]
 _LOW_BITS = 1 << 16

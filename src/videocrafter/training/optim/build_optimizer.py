@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from torch import nn
 
 from videocrafter.training.config import StageConfig
-from videocrafter.training.deepspeed_config import completed_config
-from videocrafter.training.deepspeed_engine import DeepSpeedOptimizer
-from videocrafter.training.launcher import asked_deepspeed
 from videocrafter.training.optim.optimizer import StageOptimizer
-from videocrafter.training.processes import Processes
+from videocrafter.training.parallel.deepspeed_config import completed_config
+from videocrafter.training.parallel.deepspeed_engine import DeepSpeedOptimizer
+from videocrafter.training.parallel.launcher import asked_deepspeed
+from videocrafter.training.parallel.processes import Processes
 from videocrafter.training.task import MayBeSharded, Task
 
 _log = logging.getLogger(__name__)

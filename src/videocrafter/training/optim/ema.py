@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from videocrafter.training.config import SettingsError
-from videocrafter.training.sharding import own_part, part_of, sharded_like
+from videocrafter.training.parallel.sharding import own_part, part_of, sharded_like
 
 
 class ExponentialMovingAverage:

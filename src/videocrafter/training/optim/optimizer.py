@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from videocrafter.training.config import OptimizerConfig, SettingsError
 from videocrafter.training.optim.adamw import build_adamw
-from videocrafter.training.processes import Processes
-from videocrafter.training.sharding import is_sharded, part_of, scale, sharded_like, total_norm
+from videocrafter.training.parallel.processes import Processes
+from videocrafter.training.parallel.sharding import is_sharded, part_of, scale, sharded_like, total_norm
 
 
 def lr_fraction(config: OptimizerConfig, step: int, num_steps: int) -> float:

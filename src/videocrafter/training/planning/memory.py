@@ -9,13 +9,13 @@ from torch import nn
 
 from videocrafter.training.config import StageConfig
 from videocrafter.training.optim.optimizer import hidden_matrices
+from videocrafter.training.parallel.processes import BUCKET_ELEMENTS
+from videocrafter.training.parallel.sharding import blocks
 from videocrafter.training.planning import optimizer_memory
 from videocrafter.training.planning.measure import StageMeasure
 from videocrafter.training.planning.meter import DeviceKind
 from videocrafter.training.planning.optimizer_memory import Weights
 from videocrafter.training.planning.work import StageWork
-from videocrafter.training.processes import BUCKET_ELEMENTS
-from videocrafter.training.sharding import blocks
 
 _FLOAT, _HALF = 4, 2
 _BUCKET = _FLOAT * BUCKET_ELEMENTS

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from videocrafter.training.config import StageConfig
 from videocrafter.training.miniature.diffusion_config import VideoDiffusionTaskConfig
+from videocrafter.training.parallel.precision import emulates_bf16
 from videocrafter.training.planning.plan import Machine
-from videocrafter.training.precision import emulates_bf16
 from videocrafter.training.tasks.clip_diffusion_config import ClipDiffusionTaskConfig
 
 CACHE = "CACHE"

@@ -9,13 +9,13 @@ import torch
 
 from videocrafter.training.config import RecipeConfig, SettingsError, StageConfig
 from videocrafter.training.frozen_networks import settle_weights
+from videocrafter.training.parallel.processes import check_shared
 from videocrafter.training.planning.measure import Conditions, StageMeasure, measure
 from videocrafter.training.planning.memory import Share, StageMemory, stage_memory
 from videocrafter.training.planning.meter import DeviceKind
 from videocrafter.training.planning.stages import stage_work
 from videocrafter.training.planning.start import USUAL_START, Start, named_start, size_of
 from videocrafter.training.planning.work import StageWork
-from videocrafter.training.processes import check_shared
 from videocrafter.training.tasks.clip_diffusion_config import ClipDiffusionTaskConfig
 
 _GIB = 2**30

@@ -9,7 +9,7 @@ from torch import nn
 
 from videocrafter.training.config import OptimizerConfig
 from videocrafter.training.optim.optimizer import StageOptimizer, lr_fraction
-from videocrafter.training.processes import Processes
+from videocrafter.training.parallel.processes import Processes
 
 
 def test_the_rate_rises_holds_and_falls_to_its_floor() -> None:

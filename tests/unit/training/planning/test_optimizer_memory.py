@@ -8,8 +8,8 @@ from torch import nn
 
 from videocrafter.training.config import OptimizerConfig
 from videocrafter.training.optim.optimizer import StageOptimizer, hidden_matrices
+from videocrafter.training.parallel.processes import Processes
 from videocrafter.training.planning.optimizer_memory import Weights, moments, working
-from videocrafter.training.processes import Processes
 
 
 class Net(nn.Module):

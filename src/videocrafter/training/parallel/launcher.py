@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from videocrafter.training.config import ParallelConfig, RecipeConfig
-from videocrafter.training.deepspeed_config import Config, check_installed, completed_config, read_config
-from videocrafter.training.processes import launched_processes
+from videocrafter.training.parallel.deepspeed_config import Config, check_installed, completed_config, read_config
+from videocrafter.training.parallel.processes import launched_processes
 
 # FSDP 1's names for keeping gathered weights until the backward pass, beside FSDP 2's "false".
 _KEEP_GATHERED = ("false", "0", "shard_grad_op", "no_shard", "2", "3")

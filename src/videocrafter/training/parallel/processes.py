@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from videocrafter.training.config import SettingsError
-from videocrafter.training.sharding import is_sharded
+from videocrafter.training.parallel.sharding import is_sharded
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh

@@ -10,8 +10,8 @@ import pytest
 import torch
 from toy_task import ToyTask, ToyTaskConfig
 
-from videocrafter.training import precision
-from videocrafter.training.precision import choose_precision
+from videocrafter.training.parallel import precision
+from videocrafter.training.parallel.precision import choose_precision
 from videocrafter.training.task import ReadsInOrder
 
 CPU = torch.device("cpu")

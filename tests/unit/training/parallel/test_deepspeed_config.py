@@ -10,7 +10,7 @@ import pytest
 from toy_run import toy_recipe
 
 from videocrafter.training.config import ParallelConfig, SettingsError, StageConfig
-from videocrafter.training.deepspeed_config import completed_config, read_config
+from videocrafter.training.parallel.deepspeed_config import completed_config, read_config
 from videocrafter.training.run import train
 
 ZERO = {"zero_optimization": {"stage": 2, "overlap_comm": True, "reduce_bucket_size": "auto"}}

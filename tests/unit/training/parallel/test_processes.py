@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from videocrafter.training import processes as processes_module
-from videocrafter.training.processes import Processes
+from videocrafter.training.parallel import processes as processes_module
+from videocrafter.training.parallel.processes import Processes
 
 
 def test_micro_steps_are_shared_evenly_or_not_at_all() -> None:

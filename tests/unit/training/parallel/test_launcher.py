@@ -6,7 +6,7 @@ import pytest
 from toy_run import toy_recipe
 
 from videocrafter.training.config import ParallelConfig, SettingsError
-from videocrafter.training.launcher import asked_by_launcher, asked_deepspeed
+from videocrafter.training.parallel.launcher import asked_by_launcher, asked_deepspeed
 from videocrafter.training.run import train
 
 

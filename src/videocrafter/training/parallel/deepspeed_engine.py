@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from videocrafter.training.config import OptimizerConfig
-from videocrafter.training.deepspeed_config import Config
 from videocrafter.training.optim.optimizer import check_fits, decaying, not_decaying
-from videocrafter.training.processes import Processes
+from videocrafter.training.parallel.deepspeed_config import Config
+from videocrafter.training.parallel.processes import Processes
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from videocrafter.training.memory import peak_memory
+from videocrafter.training.parallel.peak_memory import peak_memory
 
 
 @pytest.mark.parametrize(("platform", "told", "bytes_"), [("linux", 3000, 3_072_000), ("darwin", 3000, 3000)])

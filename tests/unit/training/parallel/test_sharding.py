@@ -14,8 +14,8 @@ from torch import nn
 
 from videocrafter.models.unet import VideoUNet
 from videocrafter.pipelines.text_to_video import TextToVideoPipeline
+from videocrafter.training.parallel.sharding import blocks, scale, total_norm, whole_on_cpu
 from videocrafter.training.run import train
-from videocrafter.training.sharding import blocks, scale, total_norm, whole_on_cpu
 
 LAST = "checkpoints/high-step-00000009"
 # A moment is enough for one step: a request to stop is looked at after each.

@@ -1,0 +1,1 @@
+"""Several processes, sharded weights, numeric precision and memory."""
