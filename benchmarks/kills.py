@@ -176,7 +176,7 @@ class Training:
     """
 
     def __init__(self, folder: Path, steps: int) -> None:
-        from videocrafter.training.recipes import RECIPES
+        from videocrafter.training.recipes.miniature import RECIPES
 
         self.folder = folder
         self.stages = [stage.name for stage in RECIPES[_RECIPE]().stages]

@@ -124,8 +124,8 @@ def configured(name: str, given: argparse.Namespace) -> RecipeConfig:
     """A run's recipe: one stage, a few steps."""
     from dataclasses import replace
 
-    from videocrafter.training.overrides import apply_overrides
-    from videocrafter.training.recipes import RECIPES
+    from videocrafter.training.recipes.miniature import RECIPES
+    from videocrafter.training.recipes.overrides import apply_overrides
 
     recipe_name, settings = RUNS[name]
     is_clips = recipe_name != "tiny-t2v"

@@ -26,7 +26,7 @@ from videocrafter.training.optim.guard import StepGuard
 from videocrafter.training.optim.optimizer import StageOptimizer
 from videocrafter.training.parallel.precision import ChosenPrecision
 from videocrafter.training.parallel.processes import Processes
-from videocrafter.training.recipes import RECIPES
+from videocrafter.training.recipes.miniature import RECIPES
 from videocrafter.training.state import MetricWindow, TrainingState, trained_parameters
 
 # So many batches of clips are kept by the variants that train from kept latents.

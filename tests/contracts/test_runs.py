@@ -14,8 +14,8 @@ import typer
 
 from videocrafter.cli.main import app
 from videocrafter.training.config import RecipeConfig
-from videocrafter.training.overrides import apply_overrides
-from videocrafter.training.recipes import RECIPES
+from videocrafter.training.recipes.miniature import RECIPES
+from videocrafter.training.recipes.overrides import apply_overrides
 
 RUNS = Path(__file__).parents[2] / "runs"
 END = "end of command"

@@ -41,8 +41,8 @@ def test_the_guide_leads_from_clips_to_a_video(tmp_path: Path, monkeypatch: pyte
 
 
 def test_every_setting_of_the_guides_table_exists():
-    from videocrafter.training.overrides import setting_paths
-    from videocrafter.training.recipes import RECIPES
+    from videocrafter.training.recipes.miniature import RECIPES
+    from videocrafter.training.recipes.overrides import setting_paths
 
     known = {path.split(".", 2)[2] for path in setting_paths(RECIPES["lora"]()) if path.startswith("stages.")}
     named = re.findall(r"`((?:task|optimizer)\.[\w.]+?)(?:=[^`]*)?`", GUIDE)

@@ -13,8 +13,8 @@ from videocrafter.pipelines.image_to_video import ImageToVideoPipeline
 from videocrafter.pipelines.loading import load_pipeline
 from videocrafter.pipelines.text_to_video import TextToVideoPipeline
 from videocrafter.training.config import RecipeConfig
-from videocrafter.training.overrides import apply_overrides
-from videocrafter.training.recipes import tiny_i2v
+from videocrafter.training.recipes.miniature import tiny_i2v
+from videocrafter.training.recipes.overrides import apply_overrides
 from videocrafter.training.run import train
 from videocrafter.training.tracking import read_log
 

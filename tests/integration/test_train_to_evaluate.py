@@ -16,7 +16,7 @@ from videocrafter.media.video_file import probe, read_frames, read_metadata
 from videocrafter.training.miniature.autoencoder import AutoencoderTaskConfig
 from videocrafter.training.miniature.judge import JudgeTaskConfig
 from videocrafter.training.miniature.towers import ContrastiveTaskConfig
-from videocrafter.training.recipes import smoke
+from videocrafter.training.recipes.miniature import smoke
 from videocrafter.training.tracking import read_log
 
 pytestmark = pytest.mark.slow

@@ -10,7 +10,7 @@ from pathlib import Path
 from videocrafter.training.config import RecipeConfig
 from videocrafter.training.data_wait import DataWaitWarning
 from videocrafter.training.progress import Progress, open_progress
-from videocrafter.training.resolved_config import to_json
+from videocrafter.training.recipes.resolved_config import to_json
 from videocrafter.training.tensorboard import TensorBoard
 from videocrafter.training.trackers import TrackerChoice, Trackers
 from videocrafter.training.tracking import Follower, Tracker, read_log, truncate_log

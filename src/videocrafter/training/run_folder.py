@@ -29,7 +29,7 @@ from videocrafter.pipelines.versions import versions
 from videocrafter.training.checkpoint import is_temporary, remove_leftovers, write_folder, write_text
 from videocrafter.training.config import RecipeConfig, StageConfig
 from videocrafter.training.parallel.precision import PrecisionChoice
-from videocrafter.training.resolved_config import Change, changes, to_dict, to_json
+from videocrafter.training.recipes.resolved_config import Change, changes, to_dict, to_json
 
 _log = logging.getLogger(__name__)
 

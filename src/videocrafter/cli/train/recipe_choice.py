@@ -47,8 +47,8 @@ def choose_recipe(
     Raises:
         ValueError: there is no such recipe, or it has not what is to be changed; one line.
     """
-    from videocrafter.training.overrides import apply_overrides
-    from videocrafter.training.recipes import RECIPES
+    from videocrafter.training.recipes.miniature import RECIPES
+    from videocrafter.training.recipes.overrides import apply_overrides
 
     if name not in RECIPES:
         nearest = get_close_matches(name, RECIPES, n=1, cutoff=0.0)

@@ -19,7 +19,7 @@ from videocrafter.media.atomic_write import write_all
 from videocrafter.media.errors import MediaError
 from videocrafter.pipelines.model_folder import fingerprint
 from videocrafter.training.clip_cache.config import CacheError, StoredPrecision
-from videocrafter.training.resolved_config import changes, to_dict
+from videocrafter.training.recipes.resolved_config import changes, to_dict
 
 FORMAT = 1
 """Of the files; raised when a cache of before cannot be read as what it is."""

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 from videocrafter.training.config import RecipeConfig, StageConfig
 from videocrafter.training.lora import LoraTraining
-from videocrafter.training.overrides import apply_overrides
 from videocrafter.training.planning.options import Choice, Option, choices
 from videocrafter.training.planning.plan import Machine, Planner, RunPlan, StagePlan
+from videocrafter.training.recipes.overrides import apply_overrides
 from videocrafter.training.tasks.clip_diffusion_config import ClipDiffusionTaskConfig
 
 _MORE_DEVICES = (2, 4, 8, 16)

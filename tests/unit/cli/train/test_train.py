@@ -23,9 +23,9 @@ runner = CliRunner()
 
 @pytest.fixture
 def app(monkeypatch: pytest.MonkeyPatch) -> typer.Typer:
-    recipes = types.ModuleType("videocrafter.training.recipes")
+    recipes = types.ModuleType("videocrafter.training.recipes.miniature")
     recipes.RECIPES = {"toy": toy_recipe, "other": toy_recipe}  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "videocrafter.training.recipes", recipes)
+    monkeypatch.setitem(sys.modules, "videocrafter.training.recipes.miniature", recipes)
     app = typer.Typer(pretty_exceptions_enable=False)
     app.callback()(lambda: None)
     register(app)

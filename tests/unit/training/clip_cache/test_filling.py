@@ -40,7 +40,7 @@ from videocrafter.training.clip_cache.filling import (
 )
 from videocrafter.training.clip_cache.shards import Shard
 from videocrafter.training.interruption import StopRequest
-from videocrafter.training.recipes import RECIPES
+from videocrafter.training.recipes.miniature import RECIPES
 from videocrafter.training.tasks.clip_diffusion_config import ClipDiffusionTaskConfig
 
 

@@ -7,11 +7,11 @@ import pytest
 
 from tests.tiny_clips import clip_recipe
 from videocrafter.training.config import RecipeConfig
-from videocrafter.training.overrides import apply_overrides
 from videocrafter.training.planning import suggestions
 from videocrafter.training.planning.options import choices
 from videocrafter.training.planning.plan import RESERVED, Machine, Planner
 from videocrafter.training.planning.suggestions import Advice, Outcome, advise
+from videocrafter.training.recipes.overrides import apply_overrides
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toy_run import toy_recipe
 
-from videocrafter.training.overrides import apply_overrides, setting_paths
+from videocrafter.training.recipes.overrides import apply_overrides, setting_paths
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,12 +10,12 @@ import pytest
 from videocrafter.presets import PRESETS
 from videocrafter.training.config import RecipeConfig, StageConfig
 from videocrafter.training.lora import LoraTraining
-from videocrafter.training.overrides import apply_overrides
-from videocrafter.training.recipes import RECIPES
-from videocrafter.training.video_recipes import ClipDiffusionTaskConfig
+from videocrafter.training.recipes.miniature import RECIPES
+from videocrafter.training.recipes.overrides import apply_overrides
+from videocrafter.training.recipes.paper import ClipDiffusionTaskConfig
 
 PAPER = ("t2v-256", "t2v-512", "t2v-1024", "i2v-512")
-RECIPES_GUIDE = Path(__file__).parents[3] / "docs" / "recipes.md"
+RECIPES_GUIDE = Path(__file__).parents[4] / "docs" / "recipes.md"
 ADAPTATION = ("finetune", "lora", "temporal-only", "overfit-one-clip")
 
 
@@ -163,7 +163,7 @@ def test_wrong_settings_are_refused_when_they_are_given(name: str, setting: str,
 def test_what_changes_nothing_that_is_learned_may_change_between_two_runs() -> None:
     import json
 
-    from videocrafter.training.resolved_config import changes, to_json
+    from videocrafter.training.recipes.resolved_config import changes, to_json
 
     recipe: RecipeConfig = RECIPES["t2v-256"]()
     saved = json.loads(to_json(recipe))

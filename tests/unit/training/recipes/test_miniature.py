@@ -10,9 +10,9 @@ from videocrafter.training.config import RecipeConfig
 from videocrafter.training.miniature.autoencoder import AutoencoderTaskConfig
 from videocrafter.training.miniature.diffusion_config import VideoDiffusionTaskConfig
 from videocrafter.training.miniature.towers import ContrastiveTaskConfig
-from videocrafter.training.overrides import apply_overrides, setting_paths
-from videocrafter.training.recipes import RECIPES
-from videocrafter.training.resolved_config import changes, to_json
+from videocrafter.training.recipes.miniature import RECIPES
+from videocrafter.training.recipes.overrides import apply_overrides, setting_paths
+from videocrafter.training.recipes.resolved_config import changes, to_json
 
 ALL = pytest.mark.parametrize("name", RECIPES)
 

@@ -16,7 +16,7 @@ from videocrafter.training.miniature.diffusion_config import VideoDiffusionTaskC
 from videocrafter.training.miniature.judge import JudgeTaskConfig
 from videocrafter.training.miniature.networks import MiniatureNetwork, NoiseConfig
 from videocrafter.training.miniature.towers import ContrastiveTaskConfig
-from videocrafter.training.video_recipes import (
+from videocrafter.training.recipes.paper import (
     finetune,
     i2v_512,
     lora,

@@ -1,0 +1,1 @@
+"""Recipes: whole runs as Python values, and how to override single settings."""
