@@ -126,8 +126,8 @@ def task_config(
 def fill(given: argparse.Namespace) -> None:
     """Fill the cache that is only read."""
     from videocrafter.training.clip_cache.filling import fill_cache
-    from videocrafter.training.interruption import StopRequest
     from videocrafter.training.parallel.processes import Processes
+    from videocrafter.training.saving.interruption import StopRequest
 
     config = task_config(given, given.folder / "cached", "missing")
     with StopRequest() as stop:

@@ -14,9 +14,7 @@ from torch import Tensor, nn
 
 from benchmarks.turns import Readings
 from videocrafter.models import attention
-from videocrafter.training.checkpoint import Checkpoints
 from videocrafter.training.config import StageConfig
-from videocrafter.training.interruption import StopRequest
 from videocrafter.training.loop import StageLoop
 from videocrafter.training.miniature.autoencoder import AutoencoderTaskConfig
 from videocrafter.training.miniature.diffusion import VideoDiffusionTask, VideoDiffusionTaskConfig
@@ -27,7 +25,9 @@ from videocrafter.training.optim.optimizer import StageOptimizer
 from videocrafter.training.parallel.precision import ChosenPrecision
 from videocrafter.training.parallel.processes import Processes
 from videocrafter.training.recipes.miniature import RECIPES
-from videocrafter.training.state import MetricWindow, TrainingState, trained_parameters
+from videocrafter.training.saving.checkpoint import Checkpoints
+from videocrafter.training.saving.interruption import StopRequest
+from videocrafter.training.saving.state import MetricWindow, TrainingState, trained_parameters
 
 # So many batches of clips are kept by the variants that train from kept latents.
 _KEPT_BATCHES = 2

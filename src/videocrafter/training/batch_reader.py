@@ -14,7 +14,7 @@ from typing import Any
 from videocrafter.data.loader import LoaderStats, VideoLoader
 from videocrafter.data.loader_state import deal_again
 from videocrafter.data.sample import VideoBatch
-from videocrafter.training.checkpoint import write_text
+from videocrafter.training.saving.checkpoint import write_text
 
 DATA_STATE = "data.json"
 """The file in a checkpoint's training state that holds one position for each process."""

@@ -13,9 +13,7 @@ import torch
 from videocrafter.data.loader_state import OtherDataError
 from videocrafter.pipelines.model_folder import ModelFolderError
 from videocrafter.training.batch_reader import read_data_states
-from videocrafter.training.checkpoint import Checkpoints, write_folder
 from videocrafter.training.config import ParallelConfig, RecipeConfig, SettingsError, StageConfig
-from videocrafter.training.interruption import StopRequest
 from videocrafter.training.loop import StageLoop
 from videocrafter.training.observers import Observers
 from videocrafter.training.optim.build_optimizer import build_optimizer
@@ -27,15 +25,17 @@ from videocrafter.training.parallel.precision import DTYPES, ChosenPrecision, ch
 from videocrafter.training.parallel.processes import Processes
 from videocrafter.training.parallel.sharding import Sharding, shard
 from videocrafter.training.randomness import seed_global_generators
-from videocrafter.training.run_folder import Confirm, RunFolder, lock, open_run, write_stage_record
-from videocrafter.training.starting_weights import check_whole, start_folder
-from videocrafter.training.state import (
+from videocrafter.training.saving.checkpoint import Checkpoints, write_folder
+from videocrafter.training.saving.interruption import StopRequest
+from videocrafter.training.saving.run_folder import Confirm, RunFolder, lock, open_run, write_stage_record
+from videocrafter.training.saving.state import (
     STATE_FOLDER,
     MetricWindow,
     TrainingState,
     saved_precision,
     trained_parameters,
 )
+from videocrafter.training.starting_weights import check_whole, start_folder
 from videocrafter.training.task import MayBeSharded, ReadsInOrder, Task
 from videocrafter.training.trackers import choose_trackers
 

@@ -19,10 +19,10 @@ from toy_run import toy_recipe
 from toy_task import ToyTaskConfig
 
 from tests.warm_process import WarmProcess
-from videocrafter.training.checkpoint import CheckpointError
 from videocrafter.training.config import OptimizerConfig, ParallelConfig, RecipeConfig, StageConfig
 from videocrafter.training.parallel.processes import OtherProcessError, end_process
 from videocrafter.training.run import train
+from videocrafter.training.saving.checkpoint import CheckpointError
 
 
 def shared_recipe(

@@ -16,10 +16,10 @@ from toy_task import ToyTaskConfig
 
 from tests.same_state import assert_same
 from tests.warm_process import WarmProcess
-from videocrafter.training.checkpoint import Checkpoints
 from videocrafter.training.config import RecipeConfig
 from videocrafter.training.run import train
-from videocrafter.training.run_folder import RunFolder
+from videocrafter.training.saving.checkpoint import Checkpoints
+from videocrafter.training.saving.run_folder import RunFolder
 from videocrafter.training.tracking import TIMING_KEYS, read_log
 
 SECONDS_PER_STEP = 0.01

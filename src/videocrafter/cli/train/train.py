@@ -109,7 +109,7 @@ def _said_in_one_line() -> Iterator[None]:
     from videocrafter.training.config import SettingsError
     from videocrafter.training.optim.guard import NonFiniteError
     from videocrafter.training.parallel.processes import OtherProcessError
-    from videocrafter.training.run_folder import RunFolderError
+    from videocrafter.training.saving.run_folder import RunFolderError
 
     try:
         with bad_input(SettingsError, RunFolderError, NonFiniteError, SourceError, TooManyBadSamplesError):

@@ -92,7 +92,7 @@ def find_weights(source: Path, checkpoint: str | None) -> Path:
         if checkpoint is not None:
             raise ValueError(f"--checkpoint {checkpoint}: {source} is no training run, so it has no checkpoints")
         return source
-    from videocrafter.training.saved_weights import choose_weights
+    from videocrafter.training.saving.saved_weights import choose_weights
 
     return choose_weights(source, checkpoint)
 

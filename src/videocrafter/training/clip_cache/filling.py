@@ -36,8 +36,8 @@ from videocrafter.training.frozen_networks import (
     read_tokenizer,
     settle_weights,
 )
-from videocrafter.training.interruption import StopRequest
 from videocrafter.training.parallel.processes import Processes
+from videocrafter.training.saving.interruption import StopRequest
 from videocrafter.training.starting_pipeline import tower_folder, with_frames_of
 from videocrafter.training.starting_weights import start_folder
 from videocrafter.training.tasks.clip_diffusion_config import ClipDiffusionTaskConfig

@@ -19,7 +19,7 @@ from videocrafter.cli.weights import publish as publish_module
 from videocrafter.media.image_file import write_image
 from videocrafter.media.video_file import probe
 from videocrafter.presets import LORA_FILE
-from videocrafter.training.checkpoint import Checkpoints
+from videocrafter.training.saving.checkpoint import Checkpoints
 
 Run = Callable[..., Result]
 STAGES = ("low", "high")

@@ -39,8 +39,8 @@ from videocrafter.training.clip_cache.filling import (
     stages_to_fill,
 )
 from videocrafter.training.clip_cache.shards import Shard
-from videocrafter.training.interruption import StopRequest
 from videocrafter.training.recipes.miniature import RECIPES
+from videocrafter.training.saving.interruption import StopRequest
 from videocrafter.training.tasks.clip_diffusion_config import ClipDiffusionTaskConfig
 
 

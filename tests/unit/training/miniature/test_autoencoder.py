@@ -11,7 +11,7 @@ from tests.tiny_parts import AUTOENCODER, autoencoder_task, build
 from videocrafter.data.sprite_world.world import SceneScript, is_held_out
 from videocrafter.models.autoencoder import encode_video
 from videocrafter.training.miniature.autoencoder import AutoencoderTask
-from videocrafter.training.state import trained_parameters
+from videocrafter.training.saving.state import trained_parameters
 
 
 def shown_scripts(task: AutoencoderTask, monkeypatch: pytest.MonkeyPatch) -> list[SceneScript]:

@@ -17,7 +17,7 @@ from videocrafter.training.miniature import diffusion as video_diffusion
 from videocrafter.training.miniature.diffusion import VideoDiffusionTask
 from videocrafter.training.miniature.latent_clips import LatentClips
 from videocrafter.training.miniature.networks import NoiseConfig
-from videocrafter.training.state import trained_parameters
+from videocrafter.training.saving.state import trained_parameters
 
 IMAGE_PHASES = ("image_mapping", "image_to_video")
 # Its latents have several places at every level of the network, so that attention over places has something to learn.

@@ -18,7 +18,7 @@ from videocrafter.data.sprite_world.world import (
 from videocrafter.models.text_encoder import encode_text
 from videocrafter.models.tokenizer import unknown_words
 from videocrafter.training.miniature.towers import ContrastiveTask, contrasting_group
-from videocrafter.training.state import trained_parameters
+from videocrafter.training.saving.state import trained_parameters
 
 KINDS = ("motion", "subject", "scene", "speed")
 

@@ -36,7 +36,7 @@ from videocrafter.presets import PRESETS
 from videocrafter.training.clip_encoding import EncodedClips
 from videocrafter.training.fixed_clips import ValidationConfig
 from videocrafter.training.lora import LoraTraining
-from videocrafter.training.state import trained_parameters
+from videocrafter.training.saving.state import trained_parameters
 from videocrafter.training.tasks.clip_diffusion import ClipDiffusionTask
 
 IMAGE_PHASES = ("image_mapping", "image_to_video")

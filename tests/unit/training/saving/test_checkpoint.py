@@ -10,8 +10,8 @@ import torch
 from toy_run import toy_recipe
 from toy_task import ToyTaskConfig
 
-from videocrafter.training.checkpoint import CheckpointError, Checkpoints, find_damage, write_folder
 from videocrafter.training.run import train
+from videocrafter.training.saving.checkpoint import CheckpointError, Checkpoints, find_damage, write_folder
 
 
 def write(folder: Path) -> None:

@@ -26,10 +26,10 @@ from typing import Any, TypeAlias
 from videocrafter.checkpoints.publishing.training_record import RECORD_FILE
 from videocrafter.media.atomic_write import remove_unfinished
 from videocrafter.pipelines.versions import versions
-from videocrafter.training.checkpoint import is_temporary, remove_leftovers, write_folder, write_text
 from videocrafter.training.config import RecipeConfig, StageConfig
 from videocrafter.training.parallel.precision import PrecisionChoice
 from videocrafter.training.recipes.resolved_config import Change, changes, to_dict, to_json
+from videocrafter.training.saving.checkpoint import is_temporary, remove_leftovers, write_folder, write_text
 
 _log = logging.getLogger(__name__)
 

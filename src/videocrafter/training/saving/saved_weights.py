@@ -6,8 +6,8 @@ import json
 import re
 from pathlib import Path
 
-from videocrafter.training.checkpoint import Checkpoints, find_damage
-from videocrafter.training.run_folder import RunFolder, RunFolderError
+from videocrafter.training.saving.checkpoint import Checkpoints, find_damage
+from videocrafter.training.saving.run_folder import RunFolder, RunFolderError
 
 LATEST, BEST = "latest", "best"
 

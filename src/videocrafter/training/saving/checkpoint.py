@@ -17,7 +17,7 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
-from videocrafter.training.state import STATE_FOLDER
+from videocrafter.training.saving.state import STATE_FOLDER
 
 _log = logging.getLogger(__name__)
 

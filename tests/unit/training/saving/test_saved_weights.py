@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from videocrafter.training.checkpoint import Checkpoints
-from videocrafter.training.run_folder import RunFolderError
-from videocrafter.training.saved_weights import choose_weights
+from videocrafter.training.saving.checkpoint import Checkpoints
+from videocrafter.training.saving.run_folder import RunFolderError
+from videocrafter.training.saving.saved_weights import choose_weights
 
 
 def save(root: Path, stage: str, *steps: int, best: int | None = None) -> None:

@@ -1,0 +1,1 @@
+"""Run folders, checkpoints, the training state, and stopping cleanly."""
