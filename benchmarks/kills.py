@@ -482,7 +482,7 @@ def different_values(one: Any, other: Any, path: str = "") -> Iterator[str]:
 
 
 def _untimed(log: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    from videocrafter.training.tracking import TIMING_KEYS
+    from videocrafter.training.tracking.log import TIMING_KEYS
 
     return [{key: value for key, value in entry.items() if key not in TIMING_KEYS} for entry in log]
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from tests.tiny_models import save_tiny_pipeline
 from tests.warm_process import COMMAND_LINE, WarmProcess
 from videocrafter.media.video_file import write_video
-from videocrafter.training.tracking import read_log
+from videocrafter.training.tracking.log import read_log
 
 pytestmark = pytest.mark.slow
 

@@ -24,7 +24,7 @@ from videocrafter.training.parallel import precision
 from videocrafter.training.randomness import derive_seed
 from videocrafter.training.run import train
 from videocrafter.training.tasks.clip_diffusion import ClipDiffusionTask
-from videocrafter.training.tracking import TIMING_KEYS, read_log
+from videocrafter.training.tracking.log import TIMING_KEYS, read_log
 
 pytestmark = pytest.mark.slow
 

@@ -16,7 +16,7 @@ from videocrafter.training.config import RecipeConfig
 from videocrafter.training.recipes.miniature import tiny_i2v
 from videocrafter.training.recipes.overrides import apply_overrides
 from videocrafter.training.run import train
-from videocrafter.training.tracking import read_log
+from videocrafter.training.tracking.log import read_log
 
 Weights = dict[str, torch.Tensor]
 

@@ -17,7 +17,7 @@ from videocrafter.training.miniature.autoencoder import AutoencoderTaskConfig
 from videocrafter.training.miniature.judge import JudgeTaskConfig
 from videocrafter.training.miniature.towers import ContrastiveTaskConfig
 from videocrafter.training.recipes.miniature import smoke
-from videocrafter.training.tracking import read_log
+from videocrafter.training.tracking.log import read_log
 
 pytestmark = pytest.mark.slow
 

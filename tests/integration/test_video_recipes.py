@@ -15,7 +15,7 @@ from tests.tiny_models import save_tiny_pipeline
 from videocrafter.diffusion.ddim import OfficialDDIMScheduler
 from videocrafter.pipelines.loading import load_pipeline
 from videocrafter.training.recipes.miniature import RECIPES
-from videocrafter.training.tracking import read_log
+from videocrafter.training.tracking.log import read_log
 
 PAPER = ("t2v-256", "t2v-512", "t2v-1024", "i2v-512")
 ADAPTATION = ("finetune", "lora", "temporal-only", "overfit-one-clip")

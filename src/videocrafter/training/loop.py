@@ -25,13 +25,13 @@ from videocrafter.training.parallel.peak_memory import peak_memory
 from videocrafter.training.parallel.precision import autocast
 from videocrafter.training.parallel.processes import Processes
 from videocrafter.training.parallel.sharding import is_sharded, shown_whole, whole_on_cpu
-from videocrafter.training.progress import Progress
 from videocrafter.training.randomness import make_generator, seed_global_generators
 from videocrafter.training.saving.checkpoint import Checkpoints
 from videocrafter.training.saving.interruption import StopRequest
 from videocrafter.training.saving.state import STATE_FOLDER, TrainingState, write_state
 from videocrafter.training.task import ReadsInOrder, Task
-from videocrafter.training.tracking import Tracker
+from videocrafter.training.tracking.log import Tracker
+from videocrafter.training.tracking.progress import Progress
 
 _log = logging.getLogger(__name__)
 

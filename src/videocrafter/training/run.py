@@ -15,7 +15,6 @@ from videocrafter.pipelines.model_folder import ModelFolderError
 from videocrafter.training.batch_reader import read_data_states
 from videocrafter.training.config import ParallelConfig, RecipeConfig, SettingsError, StageConfig
 from videocrafter.training.loop import StageLoop
-from videocrafter.training.observers import Observers
 from videocrafter.training.optim.build_optimizer import build_optimizer
 from videocrafter.training.optim.ema import ExponentialMovingAverage
 from videocrafter.training.optim.guard import StepGuard
@@ -37,7 +36,8 @@ from videocrafter.training.saving.state import (
 )
 from videocrafter.training.starting_weights import check_whole, start_folder
 from videocrafter.training.task import MayBeSharded, ReadsInOrder, Task
-from videocrafter.training.trackers import choose_trackers
+from videocrafter.training.tracking.observers import Observers
+from videocrafter.training.tracking.trackers import choose_trackers
 
 _log = logging.getLogger(__name__)
 

@@ -27,7 +27,7 @@ from videocrafter.training.run import train
 from videocrafter.training.saving.interruption import StopRequest
 from videocrafter.training.saving.run_folder import RunFolderError, lock
 from videocrafter.training.saving.state import trained_parameters
-from videocrafter.training.tracking import read_log, truncate_log
+from videocrafter.training.tracking.log import read_log, truncate_log
 
 CPU = torch.device("cpu")
 
@@ -296,7 +296,7 @@ def test_a_second_signal_quits_at_once() -> None:
 def test_progress_is_logged_where_there_is_no_terminal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("videocrafter.training.progress._SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr("videocrafter.training.tracking.progress._SECONDS_BETWEEN_LINES", 0.0)
     with caplog.at_level(logging.INFO):
         train(toy_recipe(), tmp_path)
     lines = [record.message for record in caplog.records if "samples/s" in record.message]

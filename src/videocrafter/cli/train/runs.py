@@ -63,8 +63,8 @@ def _show(
     from rich.console import Console
 
     from videocrafter.cli.train.runs_table import as_csv, as_json, full_name, runs_table, usual_metrics
-    from videocrafter.training.comparison import find_runs
-    from videocrafter.training.run_plots import plot_runs
+    from videocrafter.training.tracking.run_comparison import find_runs
+    from videocrafter.training.tracking.run_plots import plot_runs
 
     runs = find_runs(folder)
     chosen = [full_name(runs, name) for name in metrics] if metrics else None

@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from videocrafter.training.comparison import RunSummary
+from videocrafter.training.tracking.run_comparison import RunSummary
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from videocrafter.cli.train.runs_table import full_name, runs_table, usual_metrics
-from videocrafter.training.comparison import RunSummary, find_runs
-from videocrafter.training.live_view import StageView
-from videocrafter.training.stage_status import status_of_run
+from videocrafter.training.tracking.live_view import StageView
+from videocrafter.training.tracking.run_comparison import RunSummary, find_runs
+from videocrafter.training.tracking.stage_status import status_of_run
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType

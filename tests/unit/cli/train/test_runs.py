@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.training.test_comparison import write_run
+from tests.unit.training.tracking.test_run_comparison import write_run
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from tests.unit.training.test_comparison import write_run
+from tests.unit.training.tracking.test_run_comparison import write_run
 from videocrafter.cli.train.runs_table import as_csv, as_json, full_name, runs_table, usual_metrics
-from videocrafter.training.comparison import RunSummary, find_runs
+from videocrafter.training.tracking.run_comparison import RunSummary, find_runs
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from tests.unit.training.test_comparison import write_run
+from tests.unit.training.tracking.test_run_comparison import write_run
 from videocrafter.cli.train.runs_watch import look, watch
 
 

@@ -19,7 +19,7 @@ from videocrafter.training.clip_cache.filling import fill_caches
 from videocrafter.training.config import RecipeConfig
 from videocrafter.training.lora import LoraTraining
 from videocrafter.training.run import train
-from videocrafter.training.tracking import read_log
+from videocrafter.training.tracking.log import read_log
 
 pytestmark = pytest.mark.slow
 

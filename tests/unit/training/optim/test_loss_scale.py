@@ -11,7 +11,7 @@ from videocrafter.training.config import GuardConfig
 from videocrafter.training.optim.guard import NonFiniteError
 from videocrafter.training.optim.loss_scale import LossScale
 from videocrafter.training.run import train
-from videocrafter.training.tracking import read_log
+from videocrafter.training.tracking.log import read_log
 
 
 def test_the_scale_halves_at_an_overflow_and_doubles_after_many_good_steps() -> None:

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from videocrafter.training.data_wait import DataWaitWarning
+from videocrafter.training.tracking.data_wait import DataWaitWarning
 
 
 def hear(shares: list[object]) -> None:

@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.training.test_comparison import write_run
-from videocrafter.training.comparison import find_runs
-from videocrafter.training.run_plots import plot_runs, smoothed
+from tests.unit.training.tracking.test_run_comparison import write_run
+from videocrafter.training.tracking.run_comparison import find_runs
+from videocrafter.training.tracking.run_plots import plot_runs, smoothed
 
 
 def test_smoothing_is_a_mean_that_forgets() -> None:

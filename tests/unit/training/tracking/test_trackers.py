@@ -16,10 +16,10 @@ import pytest
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker
 from toy_run import toy_recipe
 
-from videocrafter.training import trackers as module
 from videocrafter.training.config import SettingsError
 from videocrafter.training.run import train
-from videocrafter.training.trackers import TrackerChoice, Trackers, choose_trackers
+from videocrafter.training.tracking import trackers as module
+from videocrafter.training.tracking.trackers import TrackerChoice, Trackers, choose_trackers
 
 
 class FakeRun:
@@ -308,5 +308,5 @@ def test_to_overwrite_a_run_is_a_new_one_at_the_tracker(wandb: FakeModule, tmp_p
 
 
 def test_importing_loads_no_tracker() -> None:
-    code = "import sys, videocrafter.training.trackers; sys.exit('accelerate.tracking' in sys.modules)"
+    code = "import sys, videocrafter.training.tracking.trackers; sys.exit('accelerate.tracking' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

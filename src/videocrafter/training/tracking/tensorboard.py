@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from videocrafter.training.tracking import sample_files
+from videocrafter.training.tracking.log import sample_files
 
 _log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from videocrafter.training.stage_status import StageStatus, format_duration
+from videocrafter.training.tracking.stage_status import StageStatus, format_duration
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult

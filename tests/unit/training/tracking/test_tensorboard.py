@@ -8,7 +8,7 @@ from PIL import Image
 
 from videocrafter.media.image_file import write_image
 from videocrafter.media.video_file import write_video
-from videocrafter.training.tensorboard import TensorBoard
+from videocrafter.training.tracking.tensorboard import TensorBoard
 
 pytest.importorskip("tensorboard")
 

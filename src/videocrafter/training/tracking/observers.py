@@ -8,12 +8,12 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from videocrafter.training.config import RecipeConfig
-from videocrafter.training.data_wait import DataWaitWarning
-from videocrafter.training.progress import Progress, open_progress
 from videocrafter.training.recipes.resolved_config import to_json
-from videocrafter.training.tensorboard import TensorBoard
-from videocrafter.training.trackers import TrackerChoice, Trackers
-from videocrafter.training.tracking import Follower, Tracker, read_log, truncate_log
+from videocrafter.training.tracking.data_wait import DataWaitWarning
+from videocrafter.training.tracking.log import Follower, Tracker, read_log, truncate_log
+from videocrafter.training.tracking.progress import Progress, open_progress
+from videocrafter.training.tracking.tensorboard import TensorBoard
+from videocrafter.training.tracking.trackers import TrackerChoice, Trackers
 
 _log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from videocrafter.training.tracking import number
+from videocrafter.training.tracking.log import number
 
 _log = logging.getLogger(__name__)
 

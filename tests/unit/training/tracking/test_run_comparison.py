@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from videocrafter.training.comparison import find_runs, summarise
-from videocrafter.training.run_plots import plot_runs
+from videocrafter.training.tracking.run_comparison import find_runs, summarise
+from videocrafter.training.tracking.run_plots import plot_runs
 
 
 def write_run(folder: Path, stages: dict[str, list[tuple[int, int, float]]], finished: bool = False) -> Path:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from videocrafter.training.tracking import LOG_FILE, number, read_log
+from videocrafter.training.tracking.log import LOG_FILE, number, read_log
 
 _log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from videocrafter.training.tracking import LOG_FILE, number, read_log
+from videocrafter.training.tracking.log import LOG_FILE, number, read_log
 
 _HISTORY = 120
 _PACE_LINES = 20

@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from videocrafter.training.live_view import StageView
-from videocrafter.training.stage_status import COUNTERS, StageStatus, format_duration
-from videocrafter.training.tracking import Follower
+from videocrafter.training.tracking.live_view import StageView
+from videocrafter.training.tracking.log import Follower
+from videocrafter.training.tracking.stage_status import COUNTERS, StageStatus, format_duration
 
 _log = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
-from videocrafter.training.live_view import StageView, sparkline
-from videocrafter.training.stage_status import StageStatus
+from videocrafter.training.tracking.live_view import StageView, sparkline
+from videocrafter.training.tracking.stage_status import StageStatus
 
 NAMES = ("loss", "gauge_subject", "gauge_motion", "gauge_scene", "gauge_left_right", "gauge_up_down", "gauge_image")
 ADVICE = "high, step 5500: 34 % of the time goes into waiting for data. " + "More decoding processes help. " * 6

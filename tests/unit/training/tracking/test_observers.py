@@ -4,11 +4,11 @@ from pathlib import Path
 import pytest
 from toy_run import toy_recipe
 
-from videocrafter.training import observers as module
-from videocrafter.training.observers import Observers
 from videocrafter.training.run import train
-from videocrafter.training.trackers import TrackerChoice
-from videocrafter.training.tracking import read_log
+from videocrafter.training.tracking import observers as module
+from videocrafter.training.tracking.log import read_log
+from videocrafter.training.tracking.observers import Observers
+from videocrafter.training.tracking.trackers import TrackerChoice
 
 NOBODY = TrackerChoice(tensorboard=False)
 

@@ -26,7 +26,7 @@ from typing import Any
 from videocrafter.training.config import RecipeConfig, SettingsError
 from videocrafter.training.recipes.resolved_config import flat
 from videocrafter.training.saving.checkpoint import write_text
-from videocrafter.training.tracking import sample_files
+from videocrafter.training.tracking.log import sample_files
 
 _log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from videocrafter.training.tracking import Tracker, number, parse_line, read_log, sample_files, truncate_log
+from videocrafter.training.tracking.log import Tracker, number, parse_line, read_log, sample_files, truncate_log
 
 STAGES = ("low", "high")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from videocrafter.media.atomic_write import write_all
-from videocrafter.training.comparison import Curve, RunSummary
+from videocrafter.training.tracking.run_comparison import Curve, RunSummary
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

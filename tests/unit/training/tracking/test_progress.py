@@ -7,8 +7,8 @@ from contextlib import contextmanager, redirect_stderr
 import pytest
 from rich.console import Console
 
-from videocrafter.training import progress as module
-from videocrafter.training.progress import LineProgress, LiveProgress, Pace, open_progress
+from videocrafter.training.tracking import progress as module
+from videocrafter.training.tracking.progress import LineProgress, LiveProgress, Pace, open_progress
 
 _log = logging.getLogger("videocrafter.training.loop")
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from videocrafter.training.stage_status import (
+from videocrafter.training.tracking.stage_status import (
     StageStatus,
     format_age,
     format_duration,
@@ -102,7 +102,7 @@ values = st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_s
 def test_no_log_is_too_odd_to_look_at(tmp_path_factory: pytest.TempPathFactory, lines: list[dict[str, Any]]) -> None:
     from rich.console import Console
 
-    from videocrafter.training.live_view import StageView
+    from videocrafter.training.tracking.live_view import StageView
 
     folder = tmp_path_factory.mktemp("run")
     write_log(folder, *lines)

@@ -1,0 +1,1 @@
+"""Everything that reports on a run: logs, trackers, terminal views, comparisons."""
