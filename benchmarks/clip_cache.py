@@ -23,7 +23,7 @@ from benchmarks.report import Report, add_report_arguments, available_cores, mac
 from benchmarks.turns import COLUMNS, Readings, compare, take_turns, torch_threads
 
 if TYPE_CHECKING:
-    from videocrafter.training.tasks.clip_diffusion_config import ClipDiffusionTaskConfig
+    from videocrafter.training.video.task_config import ClipDiffusionTaskConfig
 
 BATCH = 2
 BATCHES_BEFORE = 2
@@ -109,7 +109,7 @@ def task_config(
     from videocrafter.data.cutting import CuttingConfig
     from videocrafter.data.loader_config import LoaderConfig
     from videocrafter.training.clip_cache.config import CacheConfig
-    from videocrafter.training.tasks.clip_diffusion_config import ClipDiffusionTaskConfig
+    from videocrafter.training.video.task_config import ClipDiffusionTaskConfig
 
     cutting = CuttingConfig(sampling=ClipSampling(lengths=(given.frames,)), height=given.height, width=given.width)
     return ClipDiffusionTaskConfig(

@@ -22,7 +22,7 @@ from videocrafter.models.text_encoder import encode_text
 from videocrafter.models.unet import VideoUNet
 from videocrafter.training.config import StageConfig
 from videocrafter.training.miniature.diffusion import VideoDiffusionTaskConfig
-from videocrafter.training.starting_weights import part_folder
+from videocrafter.training.video.starting_weights import part_folder
 
 _KEPT_CLIPS = 64
 _LEVEL = ("CrossAttnDownBlock3D", "CrossAttnDownBlock3D"), ("CrossAttnUpBlock3D", "CrossAttnUpBlock3D")

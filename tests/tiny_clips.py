@@ -14,9 +14,9 @@ from videocrafter.data.loader_config import LoaderConfig
 from videocrafter.media.image_file import write_image
 from videocrafter.media.video_file import write_video
 from videocrafter.training.config import OptimizerConfig, RecipeConfig, StageConfig
-from videocrafter.training.fixed_clips import ValidationConfig
 from videocrafter.training.recipes.paper import ClipDiffusionTaskConfig, SampleConfig
-from videocrafter.training.tasks.clip_diffusion import ClipDiffusionTask
+from videocrafter.training.video.fixed_clips import ValidationConfig
+from videocrafter.training.video.task import ClipDiffusionTask
 
 CPU = torch.device("cpu")
 FRAMES, SIZE = 4, 16

@@ -19,12 +19,12 @@ from tests.tiny_models import save_tiny_pipeline
 from videocrafter.checkpoints.lora.lora_file import LORA_FILE
 from videocrafter.data.loader import VideoLoader
 from videocrafter.training.config import GuardConfig, RecipeConfig, SettingsError
-from videocrafter.training.lora import LoraTraining
 from videocrafter.training.parallel import precision
 from videocrafter.training.randomness import derive_seed
 from videocrafter.training.run import train
-from videocrafter.training.tasks.clip_diffusion import ClipDiffusionTask
 from videocrafter.training.tracking.log import TIMING_KEYS, read_log
+from videocrafter.training.video.lora import LoraTraining
+from videocrafter.training.video.task import ClipDiffusionTask
 
 pytestmark = pytest.mark.slow
 

@@ -34,10 +34,10 @@ from videocrafter.training.saving.state import (
     saved_precision,
     trained_parameters,
 )
-from videocrafter.training.starting_weights import check_whole, start_folder
 from videocrafter.training.task import MayBeSharded, ReadsInOrder, Task
 from videocrafter.training.tracking.observers import Observers
 from videocrafter.training.tracking.trackers import choose_trackers
+from videocrafter.training.video.starting_weights import check_whole, start_folder
 
 _log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ import typer
 
 if TYPE_CHECKING:
     from videocrafter.training.config import RecipeConfig
-    from videocrafter.training.tasks.clip_diffusion_config import ClipDiffusionTaskConfig
+    from videocrafter.training.video.task_config import ClipDiffusionTaskConfig
 
 DataOption = Annotated[
     list[str] | None,
@@ -84,7 +84,7 @@ def with_clip_tasks(
     Raises:
         ValueError: there is such a stage.
     """
-    from videocrafter.training.tasks.clip_diffusion_config import ClipDiffusionTaskConfig
+    from videocrafter.training.video.task_config import ClipDiffusionTaskConfig
 
     stages = []
     for stage in recipe.stages:

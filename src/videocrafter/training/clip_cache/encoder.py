@@ -14,8 +14,8 @@ from videocrafter.data.cutting import CutName, KnownCut
 from videocrafter.data.sample import VideoBatch
 from videocrafter.models.autoencoder import Posterior
 from videocrafter.training.clip_cache.cache import ClipCache, EncodedCut
-from videocrafter.training.clip_encoding import ClipEncoder, ConditionFrame, EncodedClips
-from videocrafter.training.frozen_networks import FrozenNetworks
+from videocrafter.training.video.clip_encoding import ClipEncoder, ConditionFrame, EncodedClips
+from videocrafter.training.video.frozen_networks import FrozenNetworks
 
 # Batches in a row that need no network, before the networks leave the device.
 _IDLE_BATCHES = 20

@@ -29,18 +29,18 @@ from videocrafter.training.clip_cache.config import CacheError
 from videocrafter.training.clip_cache.progress import FillProgress
 from videocrafter.training.clip_cache.stage_clips import StageClips
 from videocrafter.training.config import RecipeConfig, StageConfig
-from videocrafter.training.frozen_networks import (
+from videocrafter.training.parallel.processes import Processes
+from videocrafter.training.saving.interruption import StopRequest
+from videocrafter.training.video.frozen_networks import (
     IMAGE_PHASES,
     FrozenNetworks,
     frozen_folders,
     read_tokenizer,
     settle_weights,
 )
-from videocrafter.training.parallel.processes import Processes
-from videocrafter.training.saving.interruption import StopRequest
-from videocrafter.training.starting_pipeline import tower_folder, with_frames_of
-from videocrafter.training.starting_weights import start_folder
-from videocrafter.training.tasks.clip_diffusion_config import ClipDiffusionTaskConfig
+from videocrafter.training.video.starting_pipeline import tower_folder, with_frames_of
+from videocrafter.training.video.starting_weights import start_folder
+from videocrafter.training.video.task_config import ClipDiffusionTaskConfig
 
 _LEFT_OUT = "left_out.jsonl"
 

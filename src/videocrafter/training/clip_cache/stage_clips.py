@@ -14,12 +14,12 @@ from videocrafter.data.loader_config import LoaderConfig
 from videocrafter.training.clip_cache.cache import CacheMemory, ClipCache
 from videocrafter.training.clip_cache.description import describe
 from videocrafter.training.clip_cache.encoder import CutEncoder, frozen_encoder
-from videocrafter.training.clip_encoding import ClipEncoder, EncodedClips
-from videocrafter.training.fixed_clips import fixed_clips
-from videocrafter.training.frozen_networks import FrozenNetworks
+from videocrafter.training.video.clip_encoding import ClipEncoder, EncodedClips
+from videocrafter.training.video.fixed_clips import fixed_clips
+from videocrafter.training.video.frozen_networks import FrozenNetworks
 
 if TYPE_CHECKING:
-    from videocrafter.training.tasks.clip_diffusion_config import ClipDiffusionTaskConfig
+    from videocrafter.training.video.task_config import ClipDiffusionTaskConfig
 
 
 class StageClips:

@@ -29,14 +29,14 @@ from videocrafter.pipelines.image_to_video import ImageToVideoPipeline
 from videocrafter.pipelines.knowledge import Knowledge
 from videocrafter.pipelines.settings import GenerationDefaults
 from videocrafter.pipelines.text_to_video import TextToVideoPipeline
-from videocrafter.training.diffusion_step import draw_dropped, draw_timesteps
 from videocrafter.training.miniature.diffusion_config import VideoDiffusionTaskConfig
 from videocrafter.training.miniature.gauges import gauge_scripts, wrong_image_gauge, wrong_word_gauges
 from videocrafter.training.miniature.image_alignment import alignment_error, plain_caption, reading_accuracy
 from videocrafter.training.miniature.latent_clips import LatentClips, LatentClipSource
-from videocrafter.training.phases import choose_trained, network_input
 from videocrafter.training.randomness import derive_seed, make_generator
-from videocrafter.training.starting_weights import check_fit, part_folder, starting_network
+from videocrafter.training.video.diffusion_step import draw_dropped, draw_timesteps
+from videocrafter.training.video.phases import choose_trained, network_input
+from videocrafter.training.video.starting_weights import check_fit, part_folder, starting_network
 
 _GAUGED_SNR = (0.001, 0.01, 0.03, 0.1, 0.3, 1.0)
 _SAMPLES_SEED = 7

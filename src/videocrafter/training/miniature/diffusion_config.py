@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from videocrafter.data.sprite_world.world import SpriteWorld, SpriteWorldConfig
 from videocrafter.training.miniature.gauges import gauge_names, gauge_scripts
 from videocrafter.training.miniature.networks import MiniatureNetwork, NoiseConfig
-from videocrafter.training.phases import Phase
+from videocrafter.training.video.phases import Phase
 
 if TYPE_CHECKING:
     import torch

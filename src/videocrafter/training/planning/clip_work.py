@@ -7,14 +7,14 @@ import math
 import torch
 
 from videocrafter.training.config import StageConfig
-from videocrafter.training.frozen_networks import IMAGE_PHASES, WEIGHT_DTYPES
-from videocrafter.training.lora import add_lora
-from videocrafter.training.phases import choose_trained
 from videocrafter.training.planning.start import Start, with_image_branch
 from videocrafter.training.planning.video_networks import VideoNetworks
 from videocrafter.training.planning.work import Call, Pass, StageWork
-from videocrafter.training.starting_pipeline import with_frames_of
-from videocrafter.training.tasks.clip_diffusion_config import ClipDiffusionTaskConfig
+from videocrafter.training.video.frozen_networks import IMAGE_PHASES, WEIGHT_DTYPES
+from videocrafter.training.video.lora import add_lora
+from videocrafter.training.video.phases import choose_trained
+from videocrafter.training.video.starting_pipeline import with_frames_of
+from videocrafter.training.video.task_config import ClipDiffusionTaskConfig
 
 _FLOAT_BYTES = 4
 

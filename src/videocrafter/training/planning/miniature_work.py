@@ -13,11 +13,11 @@ from videocrafter.pipelines.settings import GenerationDefaults
 from videocrafter.presets import PRESETS
 from videocrafter.training.config import StageConfig
 from videocrafter.training.miniature.diffusion_config import VideoDiffusionTaskConfig
-from videocrafter.training.phases import choose_trained
 from videocrafter.training.planning.start import Start, named_start
 from videocrafter.training.planning.video_networks import VideoNetworks
 from videocrafter.training.planning.work import META, Call, Pass, StageWork
-from videocrafter.training.starting_weights import part_folder
+from videocrafter.training.video.phases import choose_trained
+from videocrafter.training.video.starting_weights import part_folder
 
 _MOST_GAUGED = 48
 _HALF_BYTES = 2

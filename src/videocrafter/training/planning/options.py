@@ -9,7 +9,7 @@ from videocrafter.training.config import StageConfig
 from videocrafter.training.miniature.diffusion_config import VideoDiffusionTaskConfig
 from videocrafter.training.parallel.precision import emulates_bf16
 from videocrafter.training.planning.plan import Machine
-from videocrafter.training.tasks.clip_diffusion_config import ClipDiffusionTaskConfig
+from videocrafter.training.video.task_config import ClipDiffusionTaskConfig
 
 CACHE = "CACHE"
 """Stands for a folder that the user chooses."""

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 import torch
 
 from videocrafter.training.config import RecipeConfig, SettingsError, StageConfig
-from videocrafter.training.frozen_networks import settle_weights
 from videocrafter.training.parallel.processes import check_shared
 from videocrafter.training.planning.measure import Conditions, StageMeasure, measure
 from videocrafter.training.planning.memory import Share, StageMemory, stage_memory
@@ -16,7 +15,8 @@ from videocrafter.training.planning.meter import DeviceKind
 from videocrafter.training.planning.stages import stage_work
 from videocrafter.training.planning.start import USUAL_START, Start, named_start, size_of
 from videocrafter.training.planning.work import StageWork
-from videocrafter.training.tasks.clip_diffusion_config import ClipDiffusionTaskConfig
+from videocrafter.training.video.frozen_networks import settle_weights
+from videocrafter.training.video.task_config import ClipDiffusionTaskConfig
 
 _GIB = 2**30
 RESERVED: Mapping[DeviceKind, int] = {"gpu": int(1.5 * _GIB), "cpu": int(0.75 * _GIB)}

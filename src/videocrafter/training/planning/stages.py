@@ -12,7 +12,7 @@ from videocrafter.training.planning.miniature_work import miniature_work
 from videocrafter.training.planning.small_work import autoencoder_work, contrastive_work, judge_work
 from videocrafter.training.planning.start import Start
 from videocrafter.training.planning.work import StageWork
-from videocrafter.training.tasks.clip_diffusion_config import ClipDiffusionTaskConfig
+from videocrafter.training.video.task_config import ClipDiffusionTaskConfig
 
 
 def stage_work(stage: StageConfig, start: Start | None) -> StageWork:

@@ -20,7 +20,7 @@ from videocrafter.models.unet import VideoUNet
 from videocrafter.pipelines.model_folder import component_folder, read_json, read_model_index
 from videocrafter.pipelines.settings import GenerationDefaults
 from videocrafter.presets import MODEL_INDEX, PRESETS
-from videocrafter.training.starting_pipeline import image_tower_folder, new_projector, tower_folder
+from videocrafter.training.video.starting_pipeline import image_tower_folder, new_projector, tower_folder
 
 USUAL_START = "t2v-256"
 """What the recipes for clips from files are planned with, if nothing is named."""

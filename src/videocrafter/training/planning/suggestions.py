@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from videocrafter.training.config import RecipeConfig, StageConfig
-from videocrafter.training.lora import LoraTraining
 from videocrafter.training.planning.options import Choice, Option, choices
 from videocrafter.training.planning.plan import Machine, Planner, RunPlan, StagePlan
 from videocrafter.training.recipes.overrides import apply_overrides
-from videocrafter.training.tasks.clip_diffusion_config import ClipDiffusionTaskConfig
+from videocrafter.training.video.lora import LoraTraining
+from videocrafter.training.video.task_config import ClipDiffusionTaskConfig
 
 _MORE_DEVICES = (2, 4, 8, 16)
 _WORTH_IT = 0.995

@@ -14,8 +14,8 @@ from videocrafter.data.clip_sampling import ClipSampling
 from videocrafter.data.cutting import CuttingConfig
 from videocrafter.data.loader_config import LoaderConfig
 from videocrafter.training.config import GuardConfig, OptimizerConfig, RecipeConfig, StageConfig
-from videocrafter.training.lora import LoraTraining
-from videocrafter.training.tasks.clip_diffusion_config import ClipDiffusionTaskConfig, SampleConfig
+from videocrafter.training.video.lora import LoraTraining
+from videocrafter.training.video.task_config import ClipDiffusionTaskConfig, SampleConfig
 
 PAPER_FRAMES = 16
 # Our choices, where the paper is silent; see docs/recipes.md, "What the paper leaves open".

@@ -11,7 +11,7 @@ import pytest
 
 from tests.tiny_clips import SPRITE_IMAGES, SPRITES, write_clips
 from tests.unit.cli.conftest import Run
-from videocrafter.training.tasks.clip_diffusion import ClipDiffusionTask
+from videocrafter.training.video.task import ClipDiffusionTask
 
 SMALL = {
     "num_steps": 2,

@@ -18,8 +18,8 @@ from videocrafter.training.clip_cache.cache import ClipCache
 from videocrafter.training.clip_cache.config import CacheConfig
 from videocrafter.training.clip_cache.encoder import CutEncoder, frozen_encoder
 from videocrafter.training.clip_cache.stage_clips import StageClips
-from videocrafter.training.clip_encoding import EncodedClips
-from videocrafter.training.frozen_networks import FrozenNetworks, read_tokenizer
+from videocrafter.training.video.clip_encoding import EncodedClips
+from videocrafter.training.video.frozen_networks import FrozenNetworks, read_tokenizer
 
 CAPTIONS = ("a rocket moving left", "a cat", "a rocket moving left")
 

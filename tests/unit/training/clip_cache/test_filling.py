@@ -41,7 +41,7 @@ from videocrafter.training.clip_cache.filling import (
 from videocrafter.training.clip_cache.shards import Shard
 from videocrafter.training.recipes.miniature import RECIPES
 from videocrafter.training.saving.interruption import StopRequest
-from videocrafter.training.tasks.clip_diffusion_config import ClipDiffusionTaskConfig
+from videocrafter.training.video.task_config import ClipDiffusionTaskConfig
 
 
 @dataclass

@@ -14,9 +14,9 @@ from videocrafter.data.cutting import CuttingConfig
 from videocrafter.data.loader_config import LoaderConfig
 from videocrafter.training.clip_cache.config import CacheConfig
 from videocrafter.training.config import OptimizerConfig, RecipeConfig, StageConfig
-from videocrafter.training.fixed_clips import ValidationConfig
-from videocrafter.training.frozen_networks import frozen_folders
-from videocrafter.training.tasks.clip_diffusion_config import ClipDiffusionTaskConfig, SampleConfig
+from videocrafter.training.video.fixed_clips import ValidationConfig
+from videocrafter.training.video.frozen_networks import frozen_folders
+from videocrafter.training.video.task_config import ClipDiffusionTaskConfig, SampleConfig
 
 CPU = torch.device("cpu")
 CUTTING = CuttingConfig(height=16, width=16, crop="random", sampling=ClipSampling(lengths=(4,)))

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from tests.tiny_clips import clip_recipe, clip_task
-from videocrafter.training.lora import LoraTraining
 from videocrafter.training.planning.plan import RESERVED, Machine, Planner, StagePlan, days
 from videocrafter.training.recipes.miniature import RECIPES
 from videocrafter.training.recipes.overrides import apply_overrides
+from videocrafter.training.video.lora import LoraTraining
 
 GPU = Machine(kind="gpu", memory=24 * 2**30)
 CPU = Machine(kind="cpu", memory=8 * 2**30)

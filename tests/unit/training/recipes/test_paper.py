@@ -9,10 +9,10 @@ import pytest
 
 from videocrafter.presets import PRESETS
 from videocrafter.training.config import RecipeConfig, StageConfig
-from videocrafter.training.lora import LoraTraining
 from videocrafter.training.recipes.miniature import RECIPES
 from videocrafter.training.recipes.overrides import apply_overrides
 from videocrafter.training.recipes.paper import ClipDiffusionTaskConfig
+from videocrafter.training.video.lora import LoraTraining
 
 PAPER = ("t2v-256", "t2v-512", "t2v-1024", "i2v-512")
 RECIPES_GUIDE = Path(__file__).parents[4] / "docs" / "recipes.md"

@@ -9,8 +9,8 @@ import torch
 
 from tests.tiny_clips import clip_recipe
 from videocrafter.training.config import SettingsError
-from videocrafter.training.lora import LoraTraining
 from videocrafter.training.run import train
+from videocrafter.training.video.lora import LoraTraining
 
 
 def test_frozen_weights_are_not_saved_again(tiny_t2v: Path, tmp_path: Path) -> None:

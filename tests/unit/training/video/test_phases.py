@@ -2,7 +2,7 @@ import pytest
 from torch import nn
 
 from tests.tiny_models import tiny_pipeline
-from videocrafter.training.phases import choose_trained
+from videocrafter.training.video.phases import choose_trained
 
 
 @pytest.mark.parametrize(

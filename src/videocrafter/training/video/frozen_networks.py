@@ -24,9 +24,9 @@ from videocrafter.pipelines.model_folder import (
     read_model_index,
 )
 from videocrafter.training.parallel.precision import emulates_bf16
-from videocrafter.training.phases import Phase
-from videocrafter.training.starting_pipeline import FROZEN_PARTS, AnyPipeline, image_tower_folder
-from videocrafter.training.tasks.clip_diffusion_config import ClipDiffusionTaskConfig, WeightPrecision
+from videocrafter.training.video.phases import Phase
+from videocrafter.training.video.starting_pipeline import FROZEN_PARTS, AnyPipeline, image_tower_folder
+from videocrafter.training.video.task_config import ClipDiffusionTaskConfig, WeightPrecision
 
 WEIGHT_DTYPES: dict[WeightPrecision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
 

@@ -6,7 +6,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 
 from tests.tiny_models import tiny_pipeline
 from videocrafter.models.unet import VideoUNet
-from videocrafter.training.lora import LoraTraining, add_lora
+from videocrafter.training.video.lora import LoraTraining, add_lora
 
 
 def network_with(config: LoraTraining, dtype: torch.dtype = torch.float32) -> VideoUNet:

@@ -12,8 +12,8 @@ from tests.tiny_models import tiny_pipeline
 from videocrafter.data.errors import SourceError, TooManyBadSamplesError
 from videocrafter.media.video_file import read_frames
 from videocrafter.models.autoencoder import encode_posterior
-from videocrafter.training.clip_encoding import ClipEncoder
-from videocrafter.training.fixed_clips import ValidationConfig, fixed_clips
+from videocrafter.training.video.clip_encoding import ClipEncoder
+from videocrafter.training.video.fixed_clips import ValidationConfig, fixed_clips
 
 
 @pytest.fixture(scope="module")

@@ -23,14 +23,14 @@ from videocrafter.diffusion.schedule import scale_model_input
 from videocrafter.pipelines.image_to_video import ImageToVideoPipeline
 from videocrafter.training.batch_reader import BatchReader
 from videocrafter.training.clip_cache.stage_clips import StageClips
-from videocrafter.training.clip_encoding import EncodedClips
-from videocrafter.training.clip_samples import write_clip_samples
-from videocrafter.training.diffusion_step import draw_dropped, draw_timesteps
-from videocrafter.training.frozen_networks import WEIGHT_DTYPES, FrozenNetworks, frozen_folders, settle_weights
-from videocrafter.training.lora import add_lora
-from videocrafter.training.phases import choose_trained, network_input
 from videocrafter.training.randomness import derive_seed, make_generator
-from videocrafter.training.starting_pipeline import (
+from videocrafter.training.video.clip_encoding import EncodedClips
+from videocrafter.training.video.clip_samples import write_clip_samples
+from videocrafter.training.video.diffusion_step import draw_dropped, draw_timesteps
+from videocrafter.training.video.frozen_networks import WEIGHT_DTYPES, FrozenNetworks, frozen_folders, settle_weights
+from videocrafter.training.video.lora import add_lora
+from videocrafter.training.video.phases import choose_trained, network_input
+from videocrafter.training.video.starting_pipeline import (
     frozen_sources,
     load_start,
     prepared,
@@ -38,7 +38,7 @@ from videocrafter.training.starting_pipeline import (
     tower_folder,
     with_frames_of,
 )
-from videocrafter.training.tasks.clip_diffusion_config import ClipDiffusionTaskConfig, loss_at
+from videocrafter.training.video.task_config import ClipDiffusionTaskConfig, loss_at
 
 _log = logging.getLogger(__name__)
 

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from videocrafter.data.loader_config import LoaderConfig
 from videocrafter.training.clip_cache.config import CacheConfig
-from videocrafter.training.clip_encoding import ConditionFrame
-from videocrafter.training.fixed_clips import ValidationConfig
-from videocrafter.training.lora import LoraTraining
-from videocrafter.training.phases import Phase
+from videocrafter.training.video.clip_encoding import ConditionFrame
+from videocrafter.training.video.fixed_clips import ValidationConfig
+from videocrafter.training.video.lora import LoraTraining
+from videocrafter.training.video.phases import Phase
 
 if TYPE_CHECKING:
     import torch
 
-    from videocrafter.training.tasks.clip_diffusion import ClipDiffusionTask
+    from videocrafter.training.video.task import ClipDiffusionTask
 
 WeightPrecision = Literal["auto", "fp32", "bf16"]
 
@@ -147,7 +147,7 @@ class ClipDiffusionTaskConfig:
                 "task.data.sources is empty; name your clips with --data, such as --data folder:/path/to/clips "
                 "(formats: docs/data.md)"
             )
-        from videocrafter.training.tasks.clip_diffusion import ClipDiffusionTask
+        from videocrafter.training.video.task import ClipDiffusionTask
 
         return ClipDiffusionTask(self, start, seed, stage_index, device)
 

@@ -33,11 +33,11 @@ from videocrafter.models.autoencoder import Posterior
 from videocrafter.models.image_encoder import encode_image
 from videocrafter.pipelines.loading import load_pipeline
 from videocrafter.presets import PRESETS
-from videocrafter.training.clip_encoding import EncodedClips
-from videocrafter.training.fixed_clips import ValidationConfig
-from videocrafter.training.lora import LoraTraining
 from videocrafter.training.saving.state import trained_parameters
-from videocrafter.training.tasks.clip_diffusion import ClipDiffusionTask
+from videocrafter.training.video.clip_encoding import EncodedClips
+from videocrafter.training.video.fixed_clips import ValidationConfig
+from videocrafter.training.video.lora import LoraTraining
+from videocrafter.training.video.task import ClipDiffusionTask
 
 IMAGE_PHASES = ("image_mapping", "image_to_video")
 

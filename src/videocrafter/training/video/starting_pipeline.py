@@ -27,9 +27,9 @@ from videocrafter.pipelines.model_folder import component_folder, read_model_ind
 from videocrafter.pipelines.settings import GenerationDefaults
 from videocrafter.pipelines.text_to_video import TextToVideoPipeline
 from videocrafter.presets import PRESETS
-from videocrafter.training.phases import Phase
-from videocrafter.training.starting_weights import with_image_branch
-from videocrafter.training.tasks.clip_diffusion_config import ClipDiffusionTaskConfig
+from videocrafter.training.video.phases import Phase
+from videocrafter.training.video.starting_weights import with_image_branch
+from videocrafter.training.video.task_config import ClipDiffusionTaskConfig
 
 AnyPipeline = TextToVideoPipeline | ImageToVideoPipeline
 

@@ -16,7 +16,7 @@ from videocrafter.pipelines.loading import load_pipeline
 from videocrafter.pipelines.model_folder import ModelFolderError
 from videocrafter.pipelines.text_to_video import TextToVideoPipeline
 from videocrafter.presets import PRESETS
-from videocrafter.training.starting_pipeline import (
+from videocrafter.training.video.starting_pipeline import (
     fit_for,
     frozen_sources,
     load_start,

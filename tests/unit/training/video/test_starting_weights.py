@@ -10,8 +10,8 @@ from transformers import CLIPTextModel
 from tests.tiny_parts import NETWORK
 from videocrafter import presets
 from videocrafter.models.unet import VideoUNet
-from videocrafter.training import starting_weights
-from videocrafter.training.starting_weights import check_fit, part_folder, starting_network
+from videocrafter.training.video import starting_weights
+from videocrafter.training.video.starting_weights import check_fit, part_folder, starting_network
 
 CONFIG = asdict(NETWORK)
 

@@ -10,10 +10,10 @@ import torch
 from tests.tiny_models import save_tiny_pipeline
 from videocrafter.pipelines.loading import load_pipeline
 from videocrafter.pipelines.model_folder import ModelFolderError
-from videocrafter.training import frozen_networks
-from videocrafter.training.frozen_networks import FrozenNetworks, frozen_folders, read_tokenizer, settle_weights
-from videocrafter.training.starting_pipeline import load_start
-from videocrafter.training.tasks.clip_diffusion_config import ClipDiffusionTaskConfig
+from videocrafter.training.video import frozen_networks
+from videocrafter.training.video.frozen_networks import FrozenNetworks, frozen_folders, read_tokenizer, settle_weights
+from videocrafter.training.video.starting_pipeline import load_start
+from videocrafter.training.video.task_config import ClipDiffusionTaskConfig
 
 CPU = torch.device("cpu")
 PARTS = ("vae", "text_encoder", "image_encoder")

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from videocrafter.training.diffusion_step import draw_dropped, draw_timesteps
+from videocrafter.training.video.diffusion_step import draw_dropped, draw_timesteps
 
 CPU = torch.device("cpu")
 

@@ -17,10 +17,10 @@ from videocrafter.media.video_file import write_video
 from videocrafter.models.autoencoder import decode_video
 from videocrafter.pipelines.image_to_video import ImageToVideoPipeline
 from videocrafter.pipelines.text_to_video import TextToVideoPipeline
-from videocrafter.training.clip_encoding import EncodedClips
+from videocrafter.training.video.clip_encoding import EncodedClips
 
 if TYPE_CHECKING:
-    from videocrafter.training.tasks.clip_diffusion_config import SampleConfig
+    from videocrafter.training.video.task_config import SampleConfig
 
 
 def write_clip_samples(

@@ -10,7 +10,7 @@ from videocrafter.data.errors import TooManyBadSamplesError
 from videocrafter.data.known_cuts import CutMemory, FixedCuts
 from videocrafter.data.loader import VideoLoader
 from videocrafter.data.loader_config import LoaderConfig
-from videocrafter.training.clip_encoding import EncodedClips, EncodesClips
+from videocrafter.training.video.clip_encoding import EncodedClips, EncodesClips
 
 _log = logging.getLogger(__name__)
 

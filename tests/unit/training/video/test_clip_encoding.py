@@ -8,7 +8,7 @@ from videocrafter.data.sample import VideoBatch
 from videocrafter.models.autoencoder import encode_posterior
 from videocrafter.models.image_encoder import encode_image
 from videocrafter.pipelines.image_to_video import ImageToVideoPipeline
-from videocrafter.training.clip_encoding import ClipEncoder
+from videocrafter.training.video.clip_encoding import ClipEncoder
 
 CAPTIONS = ("a rocket moving left", "a cat at night over the blue sky", "")
 

@@ -1,0 +1,1 @@
+"""The real task: train VideoUNet on clips and images from files."""
