@@ -108,7 +108,7 @@ def task_config(
     from videocrafter.data.clip_sampling import ClipSampling
     from videocrafter.data.cutting import CuttingConfig
     from videocrafter.data.loader_config import LoaderConfig
-    from videocrafter.training.clip_cache.config import CacheConfig
+    from videocrafter.training.video.clip_cache.config import CacheConfig
     from videocrafter.training.video.task_config import ClipDiffusionTaskConfig
 
     cutting = CuttingConfig(sampling=ClipSampling(lengths=(given.frames,)), height=given.height, width=given.width)
@@ -125,9 +125,9 @@ def task_config(
 
 def fill(given: argparse.Namespace) -> None:
     """Fill the cache that is only read."""
-    from videocrafter.training.clip_cache.filling import fill_cache
     from videocrafter.training.parallel.processes import Processes
     from videocrafter.training.saving.interruption import StopRequest
+    from videocrafter.training.video.clip_cache.filling import fill_cache
 
     config = task_config(given, given.folder / "cached", "missing")
     with StopRequest() as stop:

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 # The third cut is the end of this process.
 KILLED = """
 import os, signal
-from videocrafter.training.clip_cache import cache
+from videocrafter.training.video.clip_cache import clip_cache as cache
 original, kept = cache.ClipCache.keep, []
 def keep(self, *arguments):
     kept.append(arguments)

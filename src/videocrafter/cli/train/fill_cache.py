@@ -53,8 +53,8 @@ def cache_command(
     from videocrafter.cli.quiet_libraries import silence_libraries
     from videocrafter.data.errors import SourceError, TooManyBadSamplesError
     from videocrafter.pipelines.model_folder import ModelFolderError, size_in_bytes
-    from videocrafter.training.clip_cache.filling import Thoroughness, fill_caches
     from videocrafter.training.config import SettingsError
+    from videocrafter.training.video.clip_cache.filling import Thoroughness, fill_caches
 
     log_to_stderr()
     silence_libraries()

@@ -22,8 +22,8 @@ from videocrafter.diffusion.objective import add_noise, diffusion_loss
 from videocrafter.diffusion.schedule import scale_model_input
 from videocrafter.pipelines.image_to_video import ImageToVideoPipeline
 from videocrafter.training.batch_reader import BatchReader
-from videocrafter.training.clip_cache.stage_clips import StageClips
 from videocrafter.training.randomness import derive_seed, make_generator
+from videocrafter.training.video.clip_cache.stage_clips import StageClips
 from videocrafter.training.video.clip_encoding import EncodedClips
 from videocrafter.training.video.clip_samples import write_clip_samples
 from videocrafter.training.video.diffusion_step import draw_dropped, draw_timesteps

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from videocrafter.data.loader_config import LoaderConfig
-from videocrafter.training.clip_cache.config import CacheConfig
+from videocrafter.training.video.clip_cache.config import CacheConfig
 from videocrafter.training.video.clip_encoding import ConditionFrame
 from videocrafter.training.video.fixed_clips import ValidationConfig
 from videocrafter.training.video.lora import LoraTraining

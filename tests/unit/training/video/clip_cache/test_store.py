@@ -11,10 +11,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from videocrafter.training.clip_cache import store as store_module
-from videocrafter.training.clip_cache.config import CacheError
-from videocrafter.training.clip_cache.shards import Entry, write_shard
-from videocrafter.training.clip_cache.store import ShardStore
+from videocrafter.training.video.clip_cache import store as store_module
+from videocrafter.training.video.clip_cache.config import CacheError
+from videocrafter.training.video.clip_cache.shards import Entry, write_shard
+from videocrafter.training.video.clip_cache.store import ShardStore
 
 DIGEST = "0123456789abcdef"
 

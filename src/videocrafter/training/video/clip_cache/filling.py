@@ -25,12 +25,12 @@ from videocrafter.data.sample import VideoBatch, pixels_of
 from videocrafter.data.source import ClipSource
 from videocrafter.pipelines.model_folder import read_model_index
 from videocrafter.pipelines.settings import GenerationDefaults
-from videocrafter.training.clip_cache.config import CacheError
-from videocrafter.training.clip_cache.progress import FillProgress
-from videocrafter.training.clip_cache.stage_clips import StageClips
 from videocrafter.training.config import RecipeConfig, StageConfig
 from videocrafter.training.parallel.processes import Processes
 from videocrafter.training.saving.interruption import StopRequest
+from videocrafter.training.video.clip_cache.config import CacheError
+from videocrafter.training.video.clip_cache.filling_progress import FillProgress
+from videocrafter.training.video.clip_cache.stage_clips import StageClips
 from videocrafter.training.video.frozen_networks import (
     IMAGE_PHASES,
     FrozenNetworks,

@@ -12,10 +12,10 @@ from torch import Tensor
 from videocrafter.data.cutting import CutName, KnownCut
 from videocrafter.data.decoding import Task
 from videocrafter.data.errors import BadSampleError
-from videocrafter.training.clip_cache.config import CacheConfig, CacheError
-from videocrafter.training.clip_cache.description import CacheDescription, claim_folder
-from videocrafter.training.clip_cache.shards import Entry
-from videocrafter.training.clip_cache.store import ShardStore
+from videocrafter.training.video.clip_cache.config import CacheConfig, CacheError
+from videocrafter.training.video.clip_cache.description import CacheDescription, claim_folder
+from videocrafter.training.video.clip_cache.shards import Entry
+from videocrafter.training.video.clip_cache.store import ShardStore
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 _MEAN, _STD, _IMAGE, _TEXT = "mean", "std", "image", "text"

@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.unit.training.clip_cache.toy_clips import CPU, sources_of, task_config
+from tests.unit.training.video.clip_cache.toy_clips import CPU, sources_of, task_config
 from videocrafter.data.cutting import CutName
 from videocrafter.data.sample import VideoBatch
 from videocrafter.pipelines.model_folder import read_model_index
-from videocrafter.training.clip_cache import encoder as encoder_module
-from videocrafter.training.clip_cache.cache import ClipCache
-from videocrafter.training.clip_cache.config import CacheConfig
-from videocrafter.training.clip_cache.encoder import CutEncoder, frozen_encoder
-from videocrafter.training.clip_cache.stage_clips import StageClips
+from videocrafter.training.video.clip_cache import encoder as encoder_module
+from videocrafter.training.video.clip_cache.clip_cache import ClipCache
+from videocrafter.training.video.clip_cache.config import CacheConfig
+from videocrafter.training.video.clip_cache.encoder import CutEncoder, frozen_encoder
+from videocrafter.training.video.clip_cache.stage_clips import StageClips
 from videocrafter.training.video.clip_encoding import EncodedClips
 from videocrafter.training.video.frozen_networks import FrozenNetworks, read_tokenizer
 

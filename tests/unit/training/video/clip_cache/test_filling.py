@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from tests.unit.training.clip_cache.toy_clips import (
+from tests.unit.training.video.clip_cache.toy_clips import (
     CLIPS,
     CPU,
     PICTURES,
@@ -27,20 +27,20 @@ from videocrafter.data.errors import TooManyBadSamplesError
 from videocrafter.data.known_cuts import fixed_cut
 from videocrafter.data.sources.specs import open_source
 from videocrafter.media.video_file import write_video
-from videocrafter.training.clip_cache import filling
-from videocrafter.training.clip_cache.cache import ClipCache, EncodedCut
-from videocrafter.training.clip_cache.config import CacheConfig, CacheError
-from videocrafter.training.clip_cache.description import describe
-from videocrafter.training.clip_cache.filling import (
+from videocrafter.training.recipes.miniature import RECIPES
+from videocrafter.training.saving.interruption import StopRequest
+from videocrafter.training.video.clip_cache import filling
+from videocrafter.training.video.clip_cache.clip_cache import ClipCache, EncodedCut
+from videocrafter.training.video.clip_cache.config import CacheConfig, CacheError
+from videocrafter.training.video.clip_cache.description import describe
+from videocrafter.training.video.clip_cache.filling import (
     Filled,
     Thoroughness,
     fill_cache,
     fill_caches,
     stages_to_fill,
 )
-from videocrafter.training.clip_cache.shards import Shard
-from videocrafter.training.recipes.miniature import RECIPES
-from videocrafter.training.saving.interruption import StopRequest
+from videocrafter.training.video.clip_cache.shards import Shard
 from videocrafter.training.video.task_config import ClipDiffusionTaskConfig
 
 

@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.unit.training.clip_cache.toy_clips import CUTTING
+from tests.unit.training.video.clip_cache.toy_clips import CUTTING
 from videocrafter.data.cutting import CutName, KnownCut
 from videocrafter.data.decoding import Task
 from videocrafter.data.errors import BadSampleError
 from videocrafter.data.known_cuts import fixed_cut
 from videocrafter.data.sources.sprite_clips import SpriteClipsConfig
-from videocrafter.training.clip_cache.cache import CacheMemory, ClipCache, EncodedCut
-from videocrafter.training.clip_cache.config import CacheConfig, CacheError
-from videocrafter.training.clip_cache.description import CacheDescription
+from videocrafter.training.video.clip_cache.clip_cache import CacheMemory, ClipCache, EncodedCut
+from videocrafter.training.video.clip_cache.config import CacheConfig, CacheError
+from videocrafter.training.video.clip_cache.description import CacheDescription
 
 DESCRIPTION = CacheDescription(
     cutting=CUTTING,

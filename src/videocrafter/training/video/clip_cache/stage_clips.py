@@ -11,9 +11,9 @@ from transformers import PreTrainedTokenizerBase
 
 from videocrafter.data.loader import VideoLoader
 from videocrafter.data.loader_config import LoaderConfig
-from videocrafter.training.clip_cache.cache import CacheMemory, ClipCache
-from videocrafter.training.clip_cache.description import describe
-from videocrafter.training.clip_cache.encoder import CutEncoder, frozen_encoder
+from videocrafter.training.video.clip_cache.clip_cache import CacheMemory, ClipCache
+from videocrafter.training.video.clip_cache.description import describe
+from videocrafter.training.video.clip_cache.encoder import CutEncoder, frozen_encoder
 from videocrafter.training.video.clip_encoding import ClipEncoder, EncodedClips
 from videocrafter.training.video.fixed_clips import fixed_clips
 from videocrafter.training.video.frozen_networks import FrozenNetworks

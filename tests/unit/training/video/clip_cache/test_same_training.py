@@ -11,14 +11,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.unit.training.clip_cache.toy_clips import CLIPS, CPU, recipe, task_config
+from tests.unit.training.video.clip_cache.toy_clips import CLIPS, CPU, recipe, task_config
 from videocrafter.data.errors import TooManyBadSamplesError
-from videocrafter.training.clip_cache.config import CacheConfig, CacheError
-from videocrafter.training.clip_cache.filling import fill_caches
 from videocrafter.training.config import RecipeConfig
 from videocrafter.training.run import train
 from videocrafter.training.tracking.log import read_log
 from videocrafter.training.video import frozen_networks
+from videocrafter.training.video.clip_cache.config import CacheConfig, CacheError
+from videocrafter.training.video.clip_cache.filling import fill_caches
 from videocrafter.training.video.lora import LoraTraining
 
 pytestmark = pytest.mark.slow

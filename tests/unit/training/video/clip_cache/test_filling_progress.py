@@ -6,8 +6,8 @@ import logging
 
 import pytest
 
-from videocrafter.training.clip_cache import progress as progress_module
-from videocrafter.training.clip_cache.progress import FillProgress
+from videocrafter.training.video.clip_cache import filling_progress as progress_module
+from videocrafter.training.video.clip_cache.filling_progress import FillProgress
 
 
 def test_it_says_how_far_it_is_but_not_too_often(

@@ -13,9 +13,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from videocrafter.training.clip_cache import shards
-from videocrafter.training.clip_cache.config import CacheError
-from videocrafter.training.clip_cache.shards import (
+from videocrafter.training.video.clip_cache import shards
+from videocrafter.training.video.clip_cache.config import CacheError
+from videocrafter.training.video.clip_cache.shards import (
     DamagedShardError,
     Entry,
     Shard,

@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from videocrafter.training.clip_cache.config import CacheError
+from videocrafter.training.video.clip_cache.config import CacheError
 
 SUFFIX = ".safetensors"
 _PART_SUFFIX = ".part"

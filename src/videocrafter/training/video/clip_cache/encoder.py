@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from videocrafter.data.cutting import CutName, KnownCut
 from videocrafter.data.sample import VideoBatch
 from videocrafter.models.autoencoder import Posterior
-from videocrafter.training.clip_cache.cache import ClipCache, EncodedCut
+from videocrafter.training.video.clip_cache.clip_cache import ClipCache, EncodedCut
 from videocrafter.training.video.clip_encoding import ClipEncoder, ConditionFrame, EncodedClips
 from videocrafter.training.video.frozen_networks import FrozenNetworks
 

@@ -12,8 +12,8 @@ from videocrafter.data.bad_samples import BadSampleRules
 from videocrafter.data.clip_sampling import ClipSampling
 from videocrafter.data.cutting import CuttingConfig
 from videocrafter.data.loader_config import LoaderConfig
-from videocrafter.training.clip_cache.config import CacheConfig
 from videocrafter.training.config import OptimizerConfig, RecipeConfig, StageConfig
+from videocrafter.training.video.clip_cache.config import CacheConfig
 from videocrafter.training.video.fixed_clips import ValidationConfig
 from videocrafter.training.video.frozen_networks import frozen_folders
 from videocrafter.training.video.task_config import ClipDiffusionTaskConfig, SampleConfig

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from videocrafter.training.clip_cache.config import CacheError
-from videocrafter.training.clip_cache.shards import (
+from videocrafter.training.video.clip_cache.config import CacheError
+from videocrafter.training.video.clip_cache.shards import (
     SUFFIX,
     DamagedShardError,
     Entry,

@@ -18,8 +18,8 @@ from videocrafter.data.cutting import CuttingConfig
 from videocrafter.media.atomic_write import write_all
 from videocrafter.media.errors import MediaError
 from videocrafter.pipelines.model_folder import fingerprint
-from videocrafter.training.clip_cache.config import CacheError, StoredPrecision
 from videocrafter.training.recipes.resolved_config import changes, to_dict
+from videocrafter.training.video.clip_cache.config import CacheError, StoredPrecision
 
 FORMAT = 1
 """Of the files; raised when a cache of before cannot be read as what it is."""

@@ -12,10 +12,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tests.unit.training.clip_cache.toy_clips import CUTTING, sources_of
+from tests.unit.training.video.clip_cache.toy_clips import CUTTING, sources_of
 from videocrafter.data.clip import DecodingLimits
-from videocrafter.training.clip_cache.config import CacheConfig, CacheError
-from videocrafter.training.clip_cache.description import (
+from videocrafter.training.video.clip_cache.config import CacheConfig, CacheError
+from videocrafter.training.video.clip_cache.description import (
     DESCRIPTION,
     CacheDescription,
     claim_folder,

@@ -1,0 +1,1 @@
+"""Cache latents and text embeddings of training clips on disk."""
