@@ -19,9 +19,9 @@ from videocrafter.pipelines.export import (
     plan_export,
     write_export,
 )
+from videocrafter.pipelines.generation_memory import count_parameters
 from videocrafter.pipelines.image_to_video import ImageToVideoPipeline
 from videocrafter.pipelines.loading import load_pipeline
-from videocrafter.pipelines.memory import count_parameters
 from videocrafter.pipelines.model_folder import SHARED, ModelFolderError
 from videocrafter.presets import LORA_FILE
 

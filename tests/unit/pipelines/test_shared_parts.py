@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.tiny_models import save_tiny_pipeline
+from videocrafter.pipelines.generation_memory import count_parameters, network_configs
 from videocrafter.pipelines.image_to_video import ImageToVideoPipeline
 from videocrafter.pipelines.loading import load_pipeline
-from videocrafter.pipelines.memory import count_parameters, network_configs
 from videocrafter.pipelines.model_folder import SHARED, ModelFolderError, component_folder, shared_components
 
 PARTS = ("vae", "text_encoder", "tokenizer")

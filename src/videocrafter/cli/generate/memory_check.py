@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from videocrafter.cli.generate.request import GenerateOptions
-from videocrafter.pipelines.memory import (
+from videocrafter.pipelines.generation_memory import (
     MemoryNeed,
     Workload,
     available_memory,

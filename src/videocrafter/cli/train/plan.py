@@ -104,7 +104,7 @@ def this_machine(count: int) -> Machine:
     """
     import torch
 
-    from videocrafter.pipelines.memory import available_memory
+    from videocrafter.pipelines.generation_memory import available_memory
     from videocrafter.training.planning.plan import Machine
 
     if torch.cuda.is_available():

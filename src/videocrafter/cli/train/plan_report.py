@@ -13,7 +13,7 @@ from rich.table import Table
 from videocrafter.training.planning.plan import RunPlan, StagePlan, days
 
 if TYPE_CHECKING:
-    from videocrafter.training.planning.memory import Moment
+    from videocrafter.training.planning.stage_memory import Moment
     from videocrafter.training.planning.suggestions import Advice, Outcome
 
 _GIB = 2**30

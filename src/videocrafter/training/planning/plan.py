@@ -10,8 +10,8 @@ import torch
 from videocrafter.training.config import RecipeConfig, SettingsError, StageConfig
 from videocrafter.training.parallel.processes import check_shared
 from videocrafter.training.planning.measure import Conditions, StageMeasure, measure
-from videocrafter.training.planning.memory import Share, StageMemory, stage_memory
 from videocrafter.training.planning.meter import DeviceKind
+from videocrafter.training.planning.stage_memory import Share, StageMemory, stage_memory
 from videocrafter.training.planning.stages import stage_work
 from videocrafter.training.planning.start import USUAL_START, Start, named_start, size_of
 from videocrafter.training.planning.work import StageWork

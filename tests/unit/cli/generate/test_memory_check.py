@@ -9,7 +9,7 @@ import torch
 from videocrafter.cli.generate import memory_check
 from videocrafter.cli.generate.prompt_files import PromptRow
 from videocrafter.cli.generate.request import GenerateOptions
-from videocrafter.pipelines.memory import Workload, count_parameters, memory_need, network_configs
+from videocrafter.pipelines.generation_memory import Workload, count_parameters, memory_need, network_configs
 
 CPU = torch.device("cpu")
 ASKED = GenerateOptions(

@@ -117,7 +117,7 @@ def test_without_a_device_it_is_this_computer():
 
 def test_a_system_that_tells_nothing_has_to_be_told(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    monkeypatch.setattr("videocrafter.pipelines.memory.available_memory", lambda device: None)
+    monkeypatch.setattr("videocrafter.pipelines.generation_memory.available_memory", lambda device: None)
     with pytest.raises(ValueError, match="--device cpu:16GB"):
         parse_device(None, 1)
 

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from videocrafter.models.unet import VideoUNet
-from videocrafter.pipelines.memory import (
+from videocrafter.pipelines.generation_memory import (
     MemoryNeed,
     Workload,
     available_memory,
