@@ -1,1 +1,1 @@
-"""The networks, and nothing but networks: no files, no devices but their own."""
+"""Networks only: no file I/O, no device placement."""

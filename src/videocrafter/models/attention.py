@@ -1,7 +1,7 @@
-"""Attention over places, over frames and over the conditions.
+"""Spatial attention, temporal attention and cross-attention to text and image.
 
-Shape suffixes: B batch, T frames, N = B*T, P = H*W places, C channels, L text tokens, M image tokens, D width
-of the condition, G heads, K head dim, S sequence.
+Shape suffixes: B batch, T frames, N = B*T, P = H*W positions in a frame, C channels, L text tokens, M image tokens,
+D width of the conditions, G heads, K head dim, S sequence.
 """
 
 import math
@@ -13,42 +13,42 @@ from torch import Tensor, nn
 Layer = TypeVar("Layer", bound=nn.Module)
 
 SHORT_SEQUENCE = 256
-"""On CPUs, attention over so many keys or fewer is written out while training."""
+"""Longest key sequence for which training on a CPU uses `attend_unfused`."""
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Softmax attention of `[..., S, K]` queries over `[..., S', K]` keys and values."""
     if q.device.type == "cpu" and torch.is_grad_enabled() and k.shape[-2] <= SHORT_SEQUENCE:
         # On CPUs the backward pass of the fused kernel is slower than plain operations on short sequences.
-        return attend_written_out(q, k, v)
+        return attend_unfused(q, k, v)
     return nn.functional.scaled_dot_product_attention(q, k, v)
 
 
-def attend_written_out(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """The same by plain operations: every score exists in memory."""
+def attend_unfused(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Compute `attend` with plain operations, which hold all scores in memory."""
     weights = torch.softmax((q * (q.shape[-1] ** -0.5)) @ k.transpose(-1, -2), dim=-1)
     return weights @ v
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
-    """`[..., S, G*K]` to `[..., G, S, K]`."""
+    """Reshape `[..., S, G*K]` to `[..., G, S, K]`."""
     return x.unflatten(-1, (heads, -1)).transpose(-2, -3)
 
 
 def merge_heads(x: Tensor) -> Tensor:
-    """`[..., G, S, K]` to `[..., S, G*K]`."""
+    """Reshape `[..., G, S, K]` to `[..., S, G*K]`."""
     return x.transpose(-2, -3).flatten(-2)
 
 
 def zero_initialised(layer: Layer) -> Layer:
-    """The layer with zero weights: a residual branch that ends in it starts as the identity."""
+    """Zero all parameters of a layer and return it; a residual block that ends in it starts as the identity."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
     return layer
 
 
 class SelfAttention(nn.Module):
-    """Multi-head attention of a sequence over itself."""
+    """Multi-head self-attention."""
 
     def __init__(self, width: int, heads: int, head_dim: int) -> None:
         super().__init__()
@@ -59,16 +59,16 @@ class SelfAttention(nn.Module):
         self.to_out = nn.Linear(heads * head_dim, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`[..., S, C]` to the same shape."""
+        """Map `[..., S, C]` to the same shape."""
         q, k, v = (split_heads(project(x), self.heads) for project in (self.to_q, self.to_k, self.to_v))
         return self.to_out(merge_heads(attend(q, k, v)))
 
 
 class DualCrossAttention(nn.Module):
-    """Places ask the text and, with an image branch, the image; both answers are added (paper §3.2, eq. 2).
+    """Cross-attention to text and, with an image branch, to image tokens; the outputs are added (paper §3.2, eq. 2).
 
-    Queries are shared; `to_k_image` and `to_v_image` are the only new weights of the image branch. Places of
-    all frames of a clip ask in one sequence, so the text is projected once per clip, never once per frame.
+    Queries are shared; `to_k_image` and `to_v_image` are the only weights that the image branch adds. All frames of a
+    clip form one query sequence, so that keys and values are computed once per clip, not once per frame.
     """
 
     def __init__(self, width: int, context_dim: int, heads: int, head_dim: int, image_branch: bool) -> None:
@@ -91,7 +91,7 @@ class DualCrossAttention(nn.Module):
         if image_BMD is not None:
             if self.to_k_image is None or self.to_v_image is None:
                 raise ValueError(
-                    "image tokens were given to a model without an image branch; use an image-to-video model"
+                    "image tokens were passed to a model without an image branch; use an image-to-video model"
                 )
             k_image = split_heads(self.to_k_image(image_BMD), self.heads)
             v_image = split_heads(self.to_v_image(image_BMD), self.heads)
@@ -100,7 +100,7 @@ class DualCrossAttention(nn.Module):
 
 
 class RelativePositions(nn.Module):
-    """A learned vector for each distance between two frames (Shaw et al. 2018), clamped at `max_distance`."""
+    """Learned vectors for the signed distance between two frames, clamped at `max_distance` (Shaw et al. 2018)."""
 
     def __init__(self, head_dim: int, max_distance: int) -> None:
         super().__init__()
@@ -109,40 +109,49 @@ class RelativePositions(nn.Module):
         nn.init.xavier_uniform_(self.table)
 
     def forward(self, num_frames: int) -> Tensor:
-        """Returns `[T, T, K]`: entry (i, j) belongs to the distance from frame i to frame j."""
+        """Return `[T, T, K]`; entry (i, j) is the vector for the distance from frame i to frame j."""
         frames = torch.arange(num_frames, device=self.table.device)
         distance = (frames[None, :] - frames[:, None]).clamp(-self.max_distance, self.max_distance)
         return self.table[distance + self.max_distance]
 
 
 class TemporalAttention(nn.Module):
-    """Each place attends over its own frames, optionally with relative positions for keys and values."""
+    """Self-attention over the frames at each position; without position information, frames are an unordered set.
 
-    def __init__(self, width: int, heads: int, head_dim: int, relative_distance: int | None) -> None:
+    Subclasses add positions: they override `attend_frames` and may hold parameters of their own.
+    """
+
+    def __init__(self, width: int, heads: int, head_dim: int) -> None:
         super().__init__()
         self.heads = heads
         self.to_q = nn.Linear(width, heads * head_dim, bias=False)
         self.to_k = nn.Linear(width, heads * head_dim, bias=False)
         self.to_v = nn.Linear(width, heads * head_dim, bias=False)
         self.to_out = nn.Linear(heads * head_dim, width)
-        self.relative_k: RelativePositions | None = None
-        self.relative_v: RelativePositions | None = None
-        if relative_distance is not None:
-            self.relative_k = RelativePositions(head_dim, relative_distance)
-            self.relative_v = RelativePositions(head_dim, relative_distance)
 
     def forward(self, x_BTPC: Tensor) -> Tensor:
-        # [B, T, P, C] -> [B, P, G, T, K]: only the attention itself needs the frames side by side
+        # [B, T, P, C] -> [B, P, G, T, K]; attention needs the frames as the sequence.
         q, k, v = (
             project(x_BTPC).unflatten(-1, (self.heads, -1)).permute(0, 2, 3, 1, 4)
             for project in (self.to_q, self.to_k, self.to_v)
         )
-        out = attend(q, k, v) if self.relative_k is None else self._attend_relative(q, k, v)
+        out = self.attend_frames(q, k, v)
         return self.to_out(out.permute(0, 3, 1, 2, 4).flatten(-2))
 
-    def _attend_relative(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        assert self.relative_k is not None
-        assert self.relative_v is not None
+    def attend_frames(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Attention of `[B, P, G, T, K]` queries, keys and values over T; returns the same shape."""
+        return attend(q, k, v)
+
+
+class RelativeTemporalAttention(TemporalAttention):
+    """Temporal attention with learned relative positions added to keys and values."""
+
+    def __init__(self, width: int, heads: int, head_dim: int, max_distance: int) -> None:
+        super().__init__(width, heads, head_dim)
+        self.relative_k = RelativePositions(head_dim, max_distance)
+        self.relative_v = RelativePositions(head_dim, max_distance)
+
+    def attend_frames(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         num_frames = q.shape[-2]
         q = q * (1 / math.sqrt(q.shape[-1]))
         k_TTK, v_TTK = self.relative_k(num_frames).to(q.dtype), self.relative_v(num_frames).to(q.dtype)
@@ -151,8 +160,15 @@ class TemporalAttention(nn.Module):
         return weights @ v + torch.einsum("bpgts,tsk->bpgtk", weights, v_TTK)
 
 
+def temporal_attention(width: int, heads: int, head_dim: int, relative_distance: int | None) -> TemporalAttention:
+    """Build the temporal attention with the configured kind of positions; None means no positions."""
+    if relative_distance is None:
+        return TemporalAttention(width, heads, head_dim)
+    return RelativeTemporalAttention(width, heads, head_dim, relative_distance)
+
+
 class GegluMLP(nn.Module):
-    """The transformer's MLP with a gated GELU, four times as wide inside."""
+    """The transformer's MLP with gated GELU."""
 
     def __init__(self, width: int, multiplier: int = 4) -> None:
         super().__init__()
@@ -165,7 +181,7 @@ class GegluMLP(nn.Module):
 
 
 class SpatialBlock(nn.Module):
-    """Self-attention over places, cross-attention to the conditions, MLP; each on a normalised residual."""
+    """Self-attention over positions, cross-attention to the conditions, MLP; all pre-norm with residuals."""
 
     def __init__(self, width: int, context_dim: int, heads: int, head_dim: int, image_branch: bool) -> None:
         super().__init__()
@@ -183,14 +199,14 @@ class SpatialBlock(nn.Module):
 
 
 class TemporalBlock(nn.Module):
-    """Two self-attentions over frames, then an MLP; each on a normalised residual."""
+    """Two self-attentions over frames, then an MLP; all pre-norm with residuals."""
 
     def __init__(self, width: int, heads: int, head_dim: int, relative_distance: int | None) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(width)
-        self.attention1 = TemporalAttention(width, heads, head_dim, relative_distance)
+        self.attention1 = temporal_attention(width, heads, head_dim, relative_distance)
         self.norm2 = nn.LayerNorm(width)
-        self.attention2 = TemporalAttention(width, heads, head_dim, relative_distance)
+        self.attention2 = temporal_attention(width, heads, head_dim, relative_distance)
         self.norm3 = nn.LayerNorm(width)
         self.mlp = GegluMLP(width)
 
@@ -201,7 +217,7 @@ class TemporalBlock(nn.Module):
 
 
 class SpatialTransformer(nn.Module):
-    """Group norm, projection in, blocks over the places of one frame, projection out; added to its input."""
+    """Residual transformer over the positions of each frame: group norm, projection, blocks, projection."""
 
     def __init__(
         self,
@@ -234,7 +250,7 @@ class SpatialTransformer(nn.Module):
 
 
 class TemporalTransformer(nn.Module):
-    """As the spatial transformer, but each place attends over the frames of its clip."""
+    """The same structure over time: each position attends over the frames of its clip."""
 
     def __init__(
         self, channels: int, heads: int, head_dim: int, depth: int, groups: int, relative_distance: int | None
@@ -248,7 +264,7 @@ class TemporalTransformer(nn.Module):
 
     def forward(self, x_NCHW: Tensor, num_frames: int) -> Tensor:
         height, width = x_NCHW.shape[-2:]
-        # The statistics of the norm are those of the whole clip, not of each frame.
+        # The group norm takes its statistics over the whole clip, not per frame.
         clip_BTPC = x_NCHW.permute(0, 2, 3, 1).reshape(-1, num_frames, height * width, x_NCHW.shape[1])
         tokens_BTPC = self.proj_in(self.norm(clip_BTPC.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
         for block in self.blocks:

@@ -1,10 +1,10 @@
-"""The autoencoder applied to video: one frame at a time, in bounded chunks, with the latent scale.
+"""Frame-wise encoding and decoding of videos, in chunks of bounded size and with the latent scale.
 
 Shape suffixes: ``B`` batch, ``T`` frames, ``C`` channels, ``H``, ``W`` height and width, ``F`` folded frames
 (``B * T``). Pixels are ``B T C H W`` in [-1, 1], latents ``B C T H W``.
 
 The network is diffusers' ``AutoencoderKL``. Its ``scaling_factor`` (and ``shift_factor``, if it has one)
-bring latents to roughly unit variance; this module is the only place that applies them.
+brings latents to roughly unit variance. Only this module applies them.
 """
 
 from __future__ import annotations
@@ -18,39 +18,40 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
 FRAMES_AT_ONCE = 8
-"""Frames in the network together, unless a caller says otherwise."""
+"""Default number of frames per pass through the network."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Posterior:
-    """What the encoder says of videos: a normal distribution of scaled latents; both ``B C T H W``."""
+    """Normal distribution over the scaled latents of videos; both fields are ``B C T H W``."""
 
     mean: Tensor
     std: Tensor
 
     def draw(self, generator: torch.Generator | Sequence[torch.Generator] | None = None) -> Tensor:
-        """Latents out of the distribution; one generator for the batch, or one per video.
+        """Sample latents, with one generator for the batch or one per video.
 
-        Raises ValueError for a number of generators that is neither one nor that of the videos.
+        Raises ValueError if the number of generators is neither one nor the number of videos.
         """
         noise_BTCHW = _draw_per_video(self.std.transpose(1, 2).shape, generator, self.std)
         return self.mean + self.std * noise_BTCHW.transpose(1, 2)
 
 
 def encode_posterior(vae: AutoencoderKL, pixels_BTCHW: Tensor, *, chunk: int = FRAMES_AT_ONCE) -> Posterior:
-    """Encode videos frame by frame into distributions of scaled latents (f is :func:`spatial_factor`).
+    """Encode videos frame by frame into distributions of scaled latents, in the autoencoder's dtype.
 
-    At most ``chunk`` frames are in the network at once; the result does not depend on it. Computes and returns in
-    the autoencoder's dtype; pixels must be on its device.
+    At most ``chunk`` frames pass through the network at once; the result does not depend on it. The pixels must be on
+    the autoencoder's device.
 
-    Raises ValueError for another number of dimensions, a size that is no multiple of f, or a chunk below 1.
+    Raises ValueError if the pixels do not have five dimensions, height or width is not a multiple of
+    :func:`spatial_factor`, or ``chunk`` is below 1.
     """
     if pixels_BTCHW.ndim != 5:
-        raise ValueError(f"pixels must be B T C H W, but have shape {tuple(pixels_BTCHW.shape)}")
+        raise ValueError(f"pixels have shape {tuple(pixels_BTCHW.shape)}; expected B T C H W")
     num_videos, num_frames, _, height, width = pixels_BTCHW.shape
     factor = spatial_factor(vae)
     if height % factor or width % factor:
-        raise ValueError(f"height and width must be multiples of {factor}, but are {height} and {width}")
+        raise ValueError(f"the video is {height} x {width} pixels; height and width must be multiples of {factor}")
     frames_FCHW = to_patches(vae, pixels_BTCHW.flatten(0, 1).to(vae.dtype))
     moments_FCHW = _in_chunks(lambda part: vae.encode(part).latent_dist.parameters, frames_FCHW, chunk)
     mean_FCHW, logvar_FCHW = moments_FCHW.chunk(2, dim=1)
@@ -73,13 +74,9 @@ def encode_video(
 ) -> Tensor:
     """Encode videos frame by frame into scaled latents ``B C T H/f W/f`` (f is :func:`spatial_factor`).
 
-    At most ``chunk`` frames are in the network at once; the result does not depend on it. ``sample`` draws
-    from the posterior (training) rather than taking its mean (a conditioning image). ``generator`` makes the
-    draw reproducible: one for the batch, or one per video so that a video's latent does not depend on its
-    neighbours. Computes and returns in the autoencoder's dtype; pixels must be on its device.
-
-    Raises ValueError for another number of dimensions, a size that is no multiple of f, a chunk below 1, or
-    a number of generators that is neither one nor that of the videos.
+    ``sample`` draws from the posterior, as in training; otherwise its mean is returned, as for a conditioning image.
+    Pass one ``generator`` per video to make a video's latents independent of the rest of the batch. ``chunk`` and
+    errors are those of :func:`encode_posterior` and :meth:`Posterior.draw`.
     """
     posterior = encode_posterior(vae, pixels_BTCHW, chunk=chunk)
     return posterior.draw(generator) if sample else posterior.mean
@@ -88,12 +85,12 @@ def encode_video(
 def decode_video(vae: AutoencoderKL, latents_BCTHW: Tensor, *, chunk: int = FRAMES_AT_ONCE) -> Tensor:
     """Decode scaled latents frame by frame into pixels ``B T C H*f W*f``.
 
-    Pixels are not clamped: a training loss wants them raw; clamp to [-1, 1] before making a file. At most
-    ``chunk`` frames are in the network at once; the result does not depend on it. Raises ValueError for
-    another number of dimensions or a chunk below 1.
+    Pixels are not clamped, because a training loss needs the raw values; clamp to [-1, 1] before writing a file. At
+    most ``chunk`` frames pass through the network at once; the result does not depend on it. Raises ValueError if the
+    latents do not have five dimensions or ``chunk`` is below 1.
     """
     if latents_BCTHW.ndim != 5:
-        raise ValueError(f"latents must be B C T H W, but have shape {tuple(latents_BCTHW.shape)}")
+        raise ValueError(f"latents have shape {tuple(latents_BCTHW.shape)}; expected B C T H W")
     num_videos, _, num_frames = latents_BCTHW.shape[:3]
     frames_FCHW = latents_BCTHW.transpose(1, 2).flatten(0, 1).to(vae.dtype)
     frames_FCHW = frames_FCHW / vae.config.scaling_factor + (vae.config.shift_factor or 0.0)
@@ -102,15 +99,16 @@ def decode_video(vae: AutoencoderKL, latents_BCTHW: Tensor, *, chunk: int = FRAM
 
 
 def spatial_factor(vae: AutoencoderKL) -> int:
-    """How many pixels one latent covers per side: the patch's side, doubled by each level but the last."""
+    """Pixels per latent along each side: the patch size, doubled by each level but the last."""
     return patch_size(vae) * 2 ** (len(vae.config.block_out_channels) - 1)
 
 
 def patch_size(vae: AutoencoderKL) -> int:
-    """Side of the square patches of pixels that the network takes as its input channels; 1 for the official one.
+    """Side of the square pixel patches that the network takes as input channels; 1 for the official autoencoder.
 
-    A small network cannot afford convolutions at full resolution: one with 3 * p * p input channels sees each
-    p x p patch as one place. Raises ValueError for a number of channels that is no such product.
+    Convolutions at full resolution are too expensive for a small network. A network with 3 * p * p input channels
+    takes each p x p patch as one position instead. Raises ValueError if the number of input channels is not of this
+    form.
     """
     side = math.isqrt(vae.config.in_channels // 3)
     if vae.config.in_channels != 3 * side**2:
@@ -121,30 +119,32 @@ def patch_size(vae: AutoencoderKL) -> int:
 
 
 def to_patches(vae: AutoencoderKL, pixels_FCHW: Tensor) -> Tensor:
-    """Frames `[F, 3, H, W]` as the network's input `[F, 3*p*p, H/p, W/p]`."""
+    """Convert frames `[F, 3, H, W]` to the network's input `[F, 3*p*p, H/p, W/p]`."""
     return nn.functional.pixel_unshuffle(pixels_FCHW, patch_size(vae))
 
 
 def from_patches(vae: AutoencoderKL, patches_FCHW: Tensor) -> Tensor:
-    """The inverse of `to_patches`."""
+    """Invert `to_patches`."""
     return nn.functional.pixel_shuffle(patches_FCHW, patch_size(vae))
 
 
 def _in_chunks(network: Callable[[Tensor], Tensor], frames_FCHW: Tensor, chunk: int) -> Tensor:
     if chunk < 1:
-        raise ValueError(f"chunk is the number of frames per pass and must be at least 1, but is {chunk}")
+        raise ValueError(f"chunk is {chunk}; the number of frames per pass must be at least 1")
     return torch.cat([network(part) for part in frames_FCHW.split(chunk)])
 
 
 def _draw_per_video(
     shape: Sequence[int], generator: torch.Generator | Sequence[torch.Generator] | None, like: Tensor
 ) -> Tensor:
-    """Standard normal noise ``[B, ...]``, drawn on each generator's own device: a seed means one thing."""
+    """Draw standard normal noise ``[B, ...]`` on each generator's device, so that a seed always has one result."""
     if generator is None:
         return torch.randn(*shape, device=like.device, dtype=like.dtype)
     if isinstance(generator, torch.Generator):
         return torch.randn(*shape, generator=generator, device=generator.device).to(like)
     if len(generator) != shape[0]:
-        raise ValueError(f"give one generator, or one per video: got {len(generator)} for {shape[0]} videos")
+        raise ValueError(
+            f"got {len(generator)} generators for {shape[0]} videos; pass one generator, or one per video"
+        )
     draws = [torch.randn(*shape[1:], generator=one, device=one.device).to(like) for one in generator]
     return torch.stack(draws)

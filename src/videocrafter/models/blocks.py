@@ -1,7 +1,8 @@
-"""The convolutional parts of the video U-Net and the trio that every level repeats.
+"""Convolutional blocks of the video U-Net, and the layer that every level repeats.
 
 Shape suffixes: B batch, T frames, N = B*T frames folded into the batch, C channels, H W size, D embedding
-width. Frames stay folded and `channels_last`, so that "places as tokens" and "frames as an axis" are views.
+width, P = H*W positions. Frames stay folded and `channels_last`, so that both the token view and the
+view with a frame axis need no copy.
 """
 
 from dataclasses import dataclass
@@ -14,13 +15,14 @@ from videocrafter.models.attention import SpatialTransformer, TemporalTransforme
 
 
 @dataclass(frozen=True)
-class Conditions:
-    """What every layer of one forward pass is told.
+class BlockConditions:
+    """Inputs that every layer of one forward pass shares.
 
     embedding_ND: timestep (+ fps, + frame and text) embedding of each frame.
     text_BLD: text tokens of each clip.
-    image_BMD: image tokens of each clip, or None.
-    temporal: whether temporal layers run; off for still images, unless the model's config says otherwise.
+    image_BMD: image tokens of each clip; None skips the image branch.
+    image_scale: weight of the image branch's output.
+    temporal: run the temporal layers; off for still images unless the model's config says otherwise.
     """
 
     embedding_ND: Tensor
@@ -32,12 +34,12 @@ class Conditions:
 
 
 class TemporalConvolution(nn.Module):
-    """Four convolutions over three neighbouring frames, the last zero at the start; added to their input."""
+    """Residual stack of four convolutions, each over three adjacent frames; the last is zero-initialised."""
 
     def __init__(self, channels: int, groups: int, dropout: float) -> None:
         super().__init__()
         self.norms = nn.ModuleList(nn.GroupNorm(groups, channels) for _ in range(4))
-        # Kernel (3, 1) over (frames, places): the same weights as a 3-D convolution of size (3, 1, 1).
+        # A (3, 1) kernel over (frames, positions) has the same weights as a 3-D convolution of size (3, 1, 1).
         self.convs = nn.ModuleList(nn.Conv2d(channels, channels, (3, 1), padding=(1, 0)) for _ in range(4))
         self.dropout = nn.Dropout(dropout)
         zero_initialised(self.convs[-1])
@@ -54,9 +56,9 @@ class TemporalConvolution(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions with the embedding between them, then the optional temporal convolution.
+    """Two 3x3 convolutions with the embedding between them, then an optional temporal convolution.
 
-    With `scale_shift` the embedding scales and shifts the normalised features instead of being added to them.
+    With `scale_shift`, the embedding scales and shifts the normalised features instead of being added to them.
     """
 
     def __init__(
@@ -82,7 +84,7 @@ class ResidualBlock(nn.Module):
         self.skip = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()
         self.temporal = TemporalConvolution(out_channels, groups, temporal_dropout) if temporal_convolution else None
 
-    def forward(self, x_NCHW: Tensor, conditions: Conditions) -> Tensor:
+    def forward(self, x_NCHW: Tensor, conditions: BlockConditions) -> Tensor:
         hidden = self.conv1(silu(self.norm1(x_NCHW)))
         embedding = self.embedding(silu(conditions.embedding_ND))[:, :, None, None]
         if self.scale_shift:
@@ -97,7 +99,7 @@ class ResidualBlock(nn.Module):
 
 
 class VideoLayer(nn.Module):
-    """Residual block, then spatial transformer, then temporal transformer: the trio of figure 2."""
+    """Residual block, spatial transformer, temporal transformer (paper figure 2)."""
 
     def __init__(
         self,
@@ -110,7 +112,7 @@ class VideoLayer(nn.Module):
         self.spatial = spatial
         self.temporal = temporal
 
-    def forward(self, x_NCHW: Tensor, conditions: Conditions) -> Tensor:
+    def forward(self, x_NCHW: Tensor, conditions: BlockConditions) -> Tensor:
         x_NCHW = self.residual(x_NCHW, conditions)
         if self.spatial is not None:
             x_NCHW = self.spatial(x_NCHW, conditions.text_BLD, conditions.image_BMD, conditions.image_scale)
@@ -120,7 +122,7 @@ class VideoLayer(nn.Module):
 
 
 class Downsample(nn.Module):
-    """Halves height and width by a strided convolution."""
+    """Halve height and width with a strided convolution."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -131,7 +133,7 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Doubles height and width: nearest neighbour, then a convolution."""
+    """Double height and width with nearest-neighbour upsampling, then a convolution."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -142,7 +144,7 @@ class Upsample(nn.Module):
 
 
 class Stage(nn.Module):
-    """The layers of one resolution and, unless it is the last, the step to the next resolution."""
+    """The layers at one resolution and, unless it is the last, the change to the next resolution."""
 
     def __init__(self, layers: list[VideoLayer], resample: Downsample | Upsample | None) -> None:
         super().__init__()

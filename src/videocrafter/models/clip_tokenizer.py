@@ -1,10 +1,9 @@
 """CLIP's byte-pair tokenizer, built from the vocabulary that ships in the package.
 
-It gives the token ids that the text towers of the official checkpoints (OpenCLIP ViT-H/14) were trained with.
-The official code cleans a prompt in Python first; here the same cleaning is part of the tokenizer, so that a
-saved tokenizer carries it. Three things differ. Damaged text (a quote that became "â€œ", codes of a terminal)
-is not repaired. Of the HTML entities only the six below are decoded. And special tokens are never read from a
-prompt: what is typed is text.
+It produces the token ids that the text encoder of the official checkpoints (OpenCLIP ViT-H/14) was trained with.
+The official code cleans a prompt in Python first. Here the same cleaning is part of the tokenizer, so that it is
+saved with it. There are three differences: mis-decoded text (a quote that became "â€œ", terminal codes) is not
+repaired; only the six HTML entities below are decoded; and special tokens typed in a prompt are treated as text.
 """
 
 from __future__ import annotations
@@ -22,11 +21,11 @@ START_TOKEN, END_TOKEN = "<|startoftext|>", "<|endoftext|>"
 MAX_LENGTH = 77
 
 _END_OF_WORD = "</w>"
-# Bytes that are written as themselves; the others, 68 of them, are written as characters from 256 on.
+# Bytes that stand for themselves; the other 68 are represented by characters from 256 on.
 _PRINTABLE_BYTES = (*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100))
 _CONTRACTIONS = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 _PIECE = rf"{_CONTRACTIONS}|\p{{L}}+|\p{{N}}|[^\s\p{{L}}\p{{N}}]+"
-# After the first entry no ampersand is escaped twice, however often it was before.
+# The first entry undoes any number of repeated escapes of an ampersand.
 _ENTITIES = (
     (r"&(?:amp;)+", "&"),
     (r"&lt;", "<"),
@@ -39,19 +38,18 @@ _LIGATURES = "ĲĳŉǄǅǆǇǈǉǊǋǌǱǲǳﬀﬁﬂﬃﬄﬅﬆ"
 _WIDE_OR_HALF_WIDTH = "".join(map(chr, range(0xFF01, 0xFFF0)))
 _CURLED_QUOTES = (("[\u02bc\u2018-\u201b]", "'"), ("[\u201c-\u201f]", '"'))
 _INVISIBLE = "[\u0000-\u0008\u000b\u000e-\u001f\u007f\u206a-\u206f\ufeff\ufff9-\ufffc]"
-# A capital sigma at the end of a word has a small letter of its own; lower-casing letter by letter forgets it.
+# A capital sigma at the end of a word has its own lower-case letter, which lower-casing each letter alone misses.
 _CASED = r"[\p{Lu}\p{Ll}\p{Lt}]"
 _FINAL_SIGMA = f"(?<={_CASED})Σ(?!{_CASED})"
 
 
 def clip_tokenizer() -> PreTrainedTokenizerBase:
-    """CLIP's tokenizer: 49,408 tokens, 77 per prompt, start 49406, end 49407. Needs no network.
+    """Build CLIP's tokenizer (49,408 tokens, 77 per prompt, start 49406, end 49407) without network access.
 
-    A prompt is cleaned, lower-cased and split; with ``truncation=True`` a long one is cut and still ends in
-    the end token. Padding with the tokenizer itself gives end tokens, but OpenCLIP towers expect zeros, which
-    :func:`~.text_encoder.tokenize` writes: an id of 0 is an exclamation mark to the tokenizer and must not be
-    its padding token, or "!!" in a prompt would be split. ``save_pretrained`` and ``from_pretrained`` keep
-    all of this.
+    A prompt is cleaned, lower-cased and split; with ``truncation=True`` a long one is truncated and still ends in the
+    end token. The tokenizer pads with end tokens, but OpenCLIP encoders expect zeros, which
+    :func:`~.text_encoder.tokenize` writes. 0 cannot be the tokenizer's padding token: it is the id of the exclamation
+    mark, and "!!" in a prompt would be split. ``save_pretrained`` and ``from_pretrained`` preserve all of this.
     """
     merges = _merges()
     letters = [*map(chr, _PRINTABLE_BYTES), *map(chr, range(0x100, 0x100 + 0x100 - len(_PRINTABLE_BYTES)))]
@@ -69,7 +67,7 @@ def clip_tokenizer() -> PreTrainedTokenizerBase:
         single=f"{START_TOKEN} $A {END_TOKEN}",
         special_tokens=[(token, vocabulary[token]) for token in (START_TOKEN, END_TOKEN)],
     )
-    # "Ġ" is how a space is written in bytes.
+    # "Ġ" represents a space in the byte-level alphabet.
     backend.decoder = decoders.Sequence(
         [decoders.Replace(_END_OF_WORD, "Ġ"), decoders.ByteLevel(), decoders.Fuse(), decoders.Strip(" ", 0, 1)]
     )
@@ -86,7 +84,7 @@ def clip_tokenizer() -> PreTrainedTokenizerBase:
 
 @cache
 def _merges() -> tuple[tuple[str, str], ...]:
-    """The pairs of tokens that become one, the most frequent first."""
+    """Pairs of tokens to merge, the most frequent first."""
     packed = (files("videocrafter.assets") / "clip_bpe" / "merges.txt.gz").read_bytes()
     lines = gzip.decompress(packed).decode("utf-8").splitlines()
     first, second = zip(*(line.split(" ") for line in lines), strict=True)
@@ -94,7 +92,7 @@ def _merges() -> tuple[tuple[str, str], ...]:
 
 
 def _cleaning() -> normalizers.Normalizer:
-    """What the official code does to a prompt before it looks for words."""
+    """The official code's cleaning of a prompt, as normalizers."""
     compatible = {one: unicodedata.normalize("NFKC", one) for one in _LIGATURES + _WIDE_OR_HALF_WIDTH}
     replaced: list[tuple[Regex | str, str]] = [(Regex(pattern), plain) for pattern, plain in _ENTITIES]
     replaced += [(one, plain) for one, plain in compatible.items() if one != plain]

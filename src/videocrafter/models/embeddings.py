@@ -1,4 +1,4 @@
-"""What the residual blocks are told: the timestep, the motion speed and, in the miniature, frame and text.
+"""Embeddings that condition the residual blocks: timestep, fps and, in the miniature, frame and text.
 
 Shape suffixes: B batch, T frames, N = B*T frames folded into the batch, L text tokens, D width, H W latent
 size.
@@ -11,14 +11,14 @@ from torch import Tensor, nn
 
 
 def sinusoid(values: Tensor, width: int, max_period: float = 10_000.0) -> Tensor:
-    """Cosines, then sines, of `values` at geometrically spaced frequencies (DDPM's timestep features).
+    """Return cosines, then sines, of `values` at geometrically spaced frequencies (DDPM's timestep features).
 
     Args:
-        values: any shape, float or int; timesteps in steps, fps in frames per second, frames by index.
-        width: number of features; an odd one leaves the last feature zero.
+        values: any shape, float or int, such as timesteps, frames per second or frame indices.
+        width: number of features; if odd, the last feature is zero.
 
     Returns:
-        float32 tensor of shape `values.shape + (width,)`.
+        A float32 tensor of shape `values.shape + (width,)`.
     """
     half = width // 2
     frequencies = torch.exp(
@@ -30,7 +30,7 @@ def sinusoid(values: Tensor, width: int, max_period: float = 10_000.0) -> Tensor
 
 
 class SinusoidalEmbedding(nn.Module):
-    """A number as a vector: sinusoid, then a two-layer MLP. Serves timestep and fps alike (paper §3.1)."""
+    """Sinusoidal features and a two-layer MLP; used for the timestep and for fps (paper §3.1)."""
 
     def __init__(self, features: int, width: int) -> None:
         super().__init__()
@@ -39,18 +39,18 @@ class SinusoidalEmbedding(nn.Module):
         self.linear_2 = nn.Linear(width, width)
 
     def forward(self, values_B: Tensor) -> Tensor:
-        """Maps `[B]` numbers to `[B, width]`."""
+        """Map `[B]` numbers to `[B, width]`."""
         features = sinusoid(values_B, self.features).to(self.linear_1.weight.dtype)
         return self.linear_2(nn.functional.silu(self.linear_1(features)))
 
 
 class FrameTextEmbedding(nn.Module):
-    """One vector per frame that depends on what the text says *and* on which frame it is (not in the paper).
+    """Embedding of frame index and text jointly, one vector per frame (not in the paper).
 
-    Where a thing is, is a product of direction, time and place, and a small network does not find a product of
-    three factors by gradient descent. So "direction x time" is handed to it ready made: features of the frame's
-    place in time are multiplied by features of the text, summed over its tokens. The sum, not the mean: a mean
-    would dilute one word by the caption's length.
+    Where an object appears is a product of direction, time and position, and a small network does not learn a product
+    of three factors by gradient descent. This embedding supplies "direction x time": features of the frame's time are
+    multiplied by features of the text, summed over its tokens. With a mean, the weight of one word would shrink with
+    the caption's length.
     """
 
     def __init__(self, features: int, text_width: int, width: int) -> None:
@@ -63,9 +63,9 @@ class FrameTextEmbedding(nn.Module):
         self.out = nn.Linear(width, width)
 
     def forward(self, num_frames: int, fps_B: Tensor, text_BLD: Tensor) -> Tensor:
-        """Returns `[B, T, width]`."""
-        # Frames count from the middle of the clip in steps of half a radian: the slowest sinusoids are almost
-        # linear in time, the fastest tell neighbours apart. log fps spans the usual range 4 ... 32 evenly.
+        """Return `[B, T, width]`."""
+        # Time is 0 at the middle of the clip and grows by half a radian per frame: the slowest sinusoids are almost
+        # linear in time, the fastest separate adjacent frames. log(fps) covers the usual range of 4 to 32 evenly.
         frames_T = (torch.arange(num_frames, device=text_BLD.device) - (num_frames - 1) / 2) * 0.5
         frames_BTF = sinusoid(frames_T, self.features, max_period=30.0)[None].expand(len(fps_B), -1, -1)
         fps_BF = sinusoid(fps_B.float().log() * 2.0, self.features, max_period=30.0)
@@ -77,11 +77,12 @@ class FrameTextEmbedding(nn.Module):
 
 
 class PlaceEmbedding(nn.Module):
-    """Tells each latent pixel its place, and lets each frame's embedding draw where things are (not in the paper).
+    """Position features for each latent pixel, and maps computed from each frame's embedding (not in the paper).
 
-    The embedding weighs a few smooth waves over the frame, which sum up to maps. With what `FrameTextEmbedding` puts
-    into the embedding, "direction x time x place" is a linear function from the first step of training on.
-    Coordinates run from -1 to 1 at every resolution, so weights learned at a low one mean the same at a higher one.
+    Each map is a sum of smooth 2-D waves whose weights are linear in the embedding. Together with
+    `FrameTextEmbedding`, this makes "direction x time x position" available as a linear function from the first
+    training step. Coordinates run from -1 to 1 at every resolution, so that weights learned at a low resolution carry
+    over to a higher one.
     """
 
     num_maps = 16
@@ -94,7 +95,7 @@ class PlaceEmbedding(nn.Module):
         self.maps_in = nn.Conv2d(self.num_maps, channels, 1)
 
     def forward(self, x_NCHW: Tensor, embedding_ND: Tensor) -> Tensor:
-        """Returns `x` plus the embedding of its places, same shape."""
+        """Return `x_NCHW` plus the features and maps, same shape."""
         waves_KHW = _waves(x_NCHW.shape[-2], x_NCHW.shape[-1], x_NCHW.device).to(self.static.weight.dtype)
         static_CHW = torch.einsum("ck,khw->chw", self.static.weight, waves_KHW)
         weights_NMK = self.to_waves(nn.functional.silu(embedding_ND)).unflatten(1, (self.num_maps, -1))
@@ -103,13 +104,13 @@ class PlaceEmbedding(nn.Module):
 
 
 def _waves(height: int, width: int, device: torch.device) -> Tensor:
-    """Products of one wave down and one wave across the frame, `[25, H, W]`."""
+    """Products of one vertical and one horizontal wave, `[25, H, W]`."""
     y_H = (torch.arange(height, device=device) + 0.5) * (2 / height) - 1
     x_W = (torch.arange(width, device=device) + 0.5) * (2 / width) - 1
     return (_axis_waves(y_H)[:, None, :, None] * _axis_waves(x_W)[None, :, None, :]).flatten(0, 1)
 
 
 def _axis_waves(place_S: Tensor) -> Tensor:
-    """Along one axis: a constant, the coordinate, and waves of half a period and of one period, `[5, S]`."""
+    """Waves along one axis: a constant, the coordinate, half a period and one full period, `[5, S]`."""
     waves = [torch.ones_like(place_S), place_S, (math.pi / 2 * place_S).cos()]
     return torch.stack([*waves, (math.pi * place_S).sin(), (math.pi * place_S).cos()])

@@ -1,4 +1,4 @@
-"""The image tower: from one image to the tokens that the image projector reads.
+"""The CLIP image encoder, from an image to the tokens that the image projector takes.
 
 Shape suffixes: ``B`` images, ``C`` channels, ``H``, ``W``, ``M`` image tokens (class token and patches),
 ``D`` width. The network is transformers' ``CLIPVisionModel``.
@@ -15,19 +15,19 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 def encode_image(image_encoder: CLIPVisionModel, pixels_BCHW: Tensor) -> Tensor:
-    """Encode images in [-1, 1] of any size into all tokens ``[B, M, D]`` of the last block.
+    """Encode images in [-1, 1] of any size into all tokens ``[B, M, D]`` of the last block, in the encoder's dtype.
 
-    The class token comes first; there is no final norm and no projection (section 2.2 of the paper uses all
-    patch tokens because the pooled one has lost the details). Computes in the encoder's dtype.
+    The class token comes first. There is no final norm and no projection: the paper uses all tokens, because the
+    pooled embedding lacks detail (§3.2).
     """
     prepared_BCHW = preprocess(pixels_BCHW, image_encoder.config.image_size)
     return image_encoder(pixel_values=prepared_BCHW.to(image_encoder.dtype)).last_hidden_state
 
 
 def null_image(batch: int, image_encoder: CLIPVisionModel) -> Tensor:
-    """The unconditional image: mid-grey (all zero in [-1, 1]) pixels ``[B, C, S, S]`` of the encoder's size.
+    """Return the unconditional image: pixels ``[B, C, S, S]`` of the encoder's size, all 0 (mid-grey in [-1, 1]).
 
-    It goes through the encoder and the projector like any image; the null condition is not a zero token.
+    It passes through encoder and projector like any image; the null condition is not a zero token.
     """
     size = image_encoder.config.image_size
     return torch.zeros(
@@ -43,12 +43,12 @@ def null_image(batch: int, image_encoder: CLIPVisionModel) -> Tensor:
 def preprocess(pixels_BCHW: Tensor, size: int) -> Tensor:
     """Resize images in [-1, 1] to ``size`` x ``size`` and normalise as CLIP does.
 
-    Follows the official model exactly: the aspect ratio is squashed, bicubic with aligned corners, and if any
-    side shrinks, both are first blurred with a Gaussian of ``sigma = max((factor - 1) / 2, 0.001)``.
-    Computed in float32 at least. Raises ValueError unless the input is ``B C H W`` with three channels.
+    Matches the official model exactly. The aspect ratio is not kept. Resizing is bicubic with aligned corners; if
+    either side shrinks, both are first blurred with a Gaussian of ``sigma = max((factor - 1) / 2, 0.001)``. Computes
+    in float32 or better. Raises ValueError unless the input is ``B C H W`` with three channels.
     """
     if pixels_BCHW.ndim != 4 or pixels_BCHW.shape[1] != len(CLIP_MEAN):
-        raise ValueError(f"an image batch must be B 3 H W, but has shape {tuple(pixels_BCHW.shape)}")
+        raise ValueError(f"the image batch has shape {tuple(pixels_BCHW.shape)}; expected B 3 H W")
     pixels_BCHW = pixels_BCHW.to(torch.promote_types(pixels_BCHW.dtype, torch.float32))
     factors = (pixels_BCHW.shape[-2] / size, pixels_BCHW.shape[-1] / size)
     if max(factors) > 1:
@@ -61,7 +61,7 @@ def preprocess(pixels_BCHW: Tensor, size: int) -> Tensor:
 
 
 def _blur_before_shrinking(pixels_BCHW: Tensor, factors: tuple[float, float]) -> Tensor:
-    """Blur each axis by its own shrink factor, with mirrored borders."""
+    """Blur each axis according to its own shrink factor, with mirrored borders."""
     channels = pixels_BCHW.shape[1]
     for axis, factor in enumerate(factors):
         sigma = max((factor - 1) / 2, 0.001)
@@ -79,9 +79,9 @@ def _blur_before_shrinking(pixels_BCHW: Tensor, factors: tuple[float, float]) ->
 def tiny_image_encoder(
     image_size: int = 64, patch: int = 8, hidden: int = 128, layers: int = 4, heads: int = 4
 ) -> CLIPVisionModel:
-    """A small image tower with random weights: ``(image_size / patch)^2 + 1`` tokens of width ``hidden``."""
+    """Build a small, randomly initialised image encoder with ``(image_size / patch)^2 + 1`` tokens."""
     if image_size % patch:
-        raise ValueError(f"image_size must be a multiple of patch, but is {image_size} with patch {patch}")
+        raise ValueError(f"image_size is {image_size}; it must be a multiple of patch ({patch})")
     config = CLIPVisionConfig(
         image_size=image_size,
         patch_size=patch,

@@ -1,9 +1,9 @@
-"""The learnable image projection P (paper section 2.2): from CLIP's image tokens to a few context tokens.
+"""The learnable image projection P (paper §3.2), from CLIP's image tokens to a few context tokens.
 
-Shape suffixes: ``B`` batch, ``M`` image tokens, ``Q`` queries, ``D`` width, ``N`` heads, ``K`` head width.
+Shape suffixes: ``B`` batch, ``M`` image tokens, ``Q`` queries, ``D`` width, ``N`` heads, ``K`` head dim.
 
-The released model's projection is a perceiver-style resampler: learned queries read the image tokens through
-a few layers of attention. Parameter names are those of the released checkpoint.
+The projection is a perceiver-style resampler: learned queries attend to the image tokens in a few layers. Parameter
+names are those of the official checkpoint.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
+from videocrafter.models.attention import merge_heads, split_heads
+
 
 class ImageProjector(ModelMixin, ConfigMixin):
-    """Learned queries that gather an image's tokens into the space of the text tokens.
+    """Learned queries that map image tokens into the space of the text tokens.
 
-    The defaults are the released model's. ``dim`` is the inner width, ``embedding_dim`` that of the image
-    tokens, ``output_dim`` that of the video network's context.
+    The defaults are those of the official model. ``dim`` is the inner width, ``embedding_dim`` the width of the image
+    tokens, ``output_dim`` the width of the video network's context.
     """
 
     @register_to_config
@@ -49,19 +51,19 @@ class ImageProjector(ModelMixin, ConfigMixin):
         return self.norm_out(self.proj_out(queries_BQD))
 
     def silence(self) -> None:
-        """Make all tokens zero, so that training begins with what the video network does without images."""
+        """Zero the output, so that training starts from the video network's predictions without an image."""
         nn.init.zeros_(self.norm_out.weight)
         nn.init.zeros_(self.norm_out.bias)
 
 
 class ResamplerLayer(nn.ModuleList):
-    """Attention and MLP, each with a residual; a list, because the checkpoint numbers the two."""
+    """Attention and MLP, each with a residual; a list, because the official checkpoint numbers the two."""
 
     def __init__(self, dim: int, dim_head: int, heads: int, ff_mult: int) -> None:
         super().__init__([PerceiverAttention(dim, dim_head, heads), _feed_forward(dim, ff_mult)])
 
     def forward(self, image_BMD: Tensor, queries_BQD: Tensor) -> Tensor:
-        """The queries ``[B, Q, D]`` after they have read the image tokens ``[B, M, D]``."""
+        """Update the queries ``[B, Q, D]`` from the image tokens ``[B, M, D]``."""
         attention, feed_forward = self
         queries_BQD = queries_BQD + attention(image_BMD, queries_BQD)
         return queries_BQD + feed_forward(queries_BQD)
@@ -80,15 +82,12 @@ class PerceiverAttention(nn.Module):
         self.to_out = nn.Linear(heads * dim_head, dim, bias=False)
 
     def forward(self, image_BMD: Tensor, queries_BQD: Tensor) -> Tensor:
-        """What the queries read, ``[B, Q, D]``, without the residual."""
+        """Return the attention output ``[B, Q, D]`` without the residual."""
         image_BMD, queries_BQD = self.norm1(image_BMD), self.norm2(queries_BQD)
-        q = self._split_heads(self.to_q(queries_BQD))
+        q = split_heads(self.to_q(queries_BQD), self.heads)
         k, v = self.to_kv(torch.cat([image_BMD, queries_BQD], dim=1)).chunk(2, dim=-1)
-        read_BNQK = nn.functional.scaled_dot_product_attention(q, self._split_heads(k), self._split_heads(v))
-        return self.to_out(read_BNQK.transpose(1, 2).flatten(2))
-
-    def _split_heads(self, tokens: Tensor) -> Tensor:
-        return tokens.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        k, v = split_heads(k, self.heads), split_heads(v, self.heads)
+        return self.to_out(merge_heads(nn.functional.scaled_dot_product_attention(q, k, v)))
 
 
 def _feed_forward(dim: int, mult: int) -> nn.Sequential:

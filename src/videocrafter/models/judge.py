@@ -1,9 +1,9 @@
-"""The judge: a small supervised classifier that says what a sprite-world video shows.
+"""The judge: a small supervised classifier of sprite-world videos.
 
-It shares nothing with the generator (no CLIP, no VAE), sees only pixels, and is never told a caption or an
-fps, so its verdict is independent of the model it examines. Each frame goes through a small convolutional
-pyramid; a heat map finds the sprite, so that the subject is read at the sprite and the scene everywhere;
-convolutions over time read the motion from how place, size and look of the sprite change.
+It shares no network with the generator (no CLIP, no VAE) and sees only pixels, neither caption nor fps, so its
+verdict is independent of the model under test. Each frame passes through a small convolutional pyramid. A heat map
+locates the sprite: the subject is classified from features at the sprite, the scene from features of the whole frame.
+Convolutions over time classify the motion from changes of the sprite's position, size and appearance.
 
 Shape suffixes: B videos, T frames, C channels, H, W pixels, h, w cells of the heat map, D features.
 """
@@ -21,21 +21,21 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 IGNORED = -100
-"""Motion label of a clip whose motion cannot be asked for, such as a single image."""
+"""Motion label of a clip without a defined motion, such as a single image."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class JudgeReading:
-    """What the judge reads from B videos of T frames.
+    """The judge's output for B videos of T frames.
 
     Attributes:
         subject_logits: [B, number of subjects].
-        motion_logits: [B, number of motions]; without meaning for T = 1.
+        motion_logits: [B, number of motions]; meaningless for T = 1.
         scene_logits: [B, number of scenes].
-        centers: [B, T, 2] sprite centre (x, y) in half-widths of the frame, (0, 0) the middle, y downwards.
-        log_size: [B, T] natural logarithm of the sprite's diameter in widths of the frame.
-        heat_logits: [B, T, h, w] where the sprite is, before the softmax over h and w.
-        features: [B, T, D] what each frame shows (at the sprite, then everywhere), to compare frames.
+        centers: [B, T, 2] sprite centre (x, y), from -1 to 1 within the frame, (0, 0) the middle, y downwards.
+        log_size: [B, T] natural logarithm of the sprite's diameter, in units of the frame's width.
+        heat_logits: [B, T, h, w] map of the sprite's position, before the softmax over h and w.
+        features: [B, T, D] frame features (at the sprite, then averaged over the frame), for comparing frames.
     """
 
     subject_logits: Tensor
@@ -49,9 +49,9 @@ class JudgeReading:
 
 @dataclass(frozen=True, kw_only=True)
 class JudgeLabels:
-    """The truth about B clips: class indices [B] (motion may be ``IGNORED``), and for each frame the sprite.
+    """Ground truth of B clips: class indices [B] (motion may be ``IGNORED``) and the sprite in each frame.
 
-    ``centers`` [B, T, 2] and ``log_size`` [B, T] are in the units of ``JudgeReading``.
+    ``centers`` [B, T, 2] and ``log_size`` [B, T] have the units of ``JudgeReading``.
     """
 
     subject: Tensor
@@ -70,13 +70,12 @@ class ResidualConv(nn.Module):
         self.conv = nn.Conv2d(width, width, 3, padding=1)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        """[B, C, H, W] -> the same shape."""
         out: Tensor = x_BCHW + self.conv(functional.silu(self.norm(x_BCHW)))
         return out
 
 
 class FrameTrunk(nn.Module):
-    """Frames -> one map at a quarter of the resolution that also knows what the coarser levels saw."""
+    """Feature pyramid whose levels are fused into one map at a quarter of the resolution."""
 
     def __init__(self, widths: Sequence[int], fused_width: int) -> None:
         super().__init__()
@@ -94,7 +93,7 @@ class FrameTrunk(nn.Module):
         self.norm = nn.GroupNorm(8, fused_width)
 
     def forward(self, frames_BCHW: Tensor) -> Tensor:
-        """[B, 3, H, W] in [-1, 1] -> [B, D, H / 4, W / 4]."""
+        """Map frames [B, 3, H, W] in [-1, 1] to features [B, D, H / 4, W / 4]."""
         x_BCHW = torch.cat((frames_BCHW, coordinates(frames_BCHW)), dim=1)
         x_BCHW = functional.silu(self.stem(x_BCHW))
         quarter = self.block1(self.down1(x_BCHW))
@@ -107,19 +106,19 @@ class FrameTrunk(nn.Module):
 
 
 def coordinates(like_BCHW: Tensor) -> Tensor:
-    """Two channels that hold x and y of each pixel's middle, from -1 to 1: [B, 2, H, W]."""
+    """Coordinate channels [B, 2, H, W]: x and y of each pixel's centre, from -1 to 1."""
     batch, _, height, width = like_BCHW.shape
     y, x = torch.meshgrid(cell_middles(height, like_BCHW), cell_middles(width, like_BCHW), indexing="ij")
     return torch.stack((x, y)).expand(batch, 2, height, width)
 
 
 def cell_middles(count: int, like: Tensor) -> Tensor:
-    """[count] middles of equal cells that tile -1 to 1, with ``like``'s dtype and device."""
+    """Centres [count] of equal cells that tile -1 to 1, with the dtype and device of ``like``."""
     return (torch.arange(count, dtype=like.dtype, device=like.device) + 0.5) * (2.0 / count) - 1.0
 
 
 class MotionReader(nn.Module):
-    """Place, size and look of the sprite over time -> motion logits."""
+    """Classifier of motion from the sprite's position, size and appearance over time."""
 
     def __init__(self, look_width: int, width: int, num_motions: int) -> None:
         super().__init__()
@@ -129,10 +128,10 @@ class MotionReader(nn.Module):
         self.out = nn.Sequential(nn.Linear(3 * width, width), nn.SiLU(), nn.Linear(width, num_motions))
 
     def forward(self, centers_BT2: Tensor, log_size_BT: Tensor, look_BTD: Tensor) -> Tensor:
-        """[B, T, 2], [B, T], [B, T, D] -> [B, number of motions]; T may be any number from 1 up."""
+        """Return logits [B, number of motions]; any T from 1."""
         track_BTD = torch.cat((4.0 * centers_BT2, 4.0 * log_size_BT[..., None], self.look(look_BTD)), dim=-1)
-        # Where it is on average says nothing about how it moves; the path relative to its middle does, and
-        # the steps from frame to frame tell a bounce or a spin from a straight line.
+        # The mean position carries no information about motion, so it is subtracted. Differences between frames
+        # separate a bounce or a spin from a straight line.
         path_BTD = track_BTD - track_BTD.mean(dim=1, keepdim=True)
         steps_BTD = torch.diff(track_BTD, dim=1, prepend=track_BTD[:, :1])
         x_BDT = torch.cat((path_BTD, steps_BTD), dim=-1).transpose(1, 2)
@@ -148,9 +147,9 @@ class VideoJudge(ModelMixin, ConfigMixin):
 
     Args:
         subjects, motions, scenes: names of the classes; their order is the order of the logits.
-        size: side in pixels to which every frame is resized before it is looked at.
+        size: side in pixels to which every frame is resized first.
         widths: channels of the four levels of the trunk (at 1/2, 1/4, 1/8, 1/16 of ``size``).
-        fused_width: channels of the map on which the heads work.
+        fused_width: channels of the fused feature map that the heads use.
         motion_width: channels of the convolutions over time.
     """
 
@@ -167,7 +166,7 @@ class VideoJudge(ModelMixin, ConfigMixin):
     ) -> None:
         super().__init__()
         if size % 16:
-            raise ValueError(f"the judge's size is {size}; give a multiple of 16")
+            raise ValueError(f"size is {size}; it must be a multiple of 16")
         self.trunk = FrameTrunk(widths, fused_width)
         self.heat = nn.Conv2d(fused_width, 1, 1)
         self.size_head = nn.Sequential(nn.Linear(fused_width, 32), nn.SiLU(), nn.Linear(32, 1))
@@ -176,15 +175,13 @@ class VideoJudge(ModelMixin, ConfigMixin):
         self.motion_head = MotionReader(fused_width, motion_width, len(motions))
 
     def forward(self, pixels_BTCHW: Tensor) -> JudgeReading:
-        """Read videos [B, T, 3, H, W] in [-1, 1] of any size and any T from 1 up."""
+        """Judge videos [B, T, 3, H, W] in [-1, 1] of any size and any T from 1."""
         if pixels_BTCHW.ndim != 5 or pixels_BTCHW.shape[2] != 3:
-            raise ValueError(
-                f"the judge was given pixels of shape {tuple(pixels_BTCHW.shape)}; it takes [B, T, 3, H, W]"
-            )
+            raise ValueError(f"the pixels have shape {tuple(pixels_BTCHW.shape)}; the judge expects [B, T, 3, H, W]")
         batch, frames = pixels_BTCHW.shape[:2]
         frames_FCHW = fit(pixels_BTCHW.flatten(0, 1), self.config.size)
         fused_FDhw = self.trunk(frames_FCHW.contiguous(memory_format=torch.channels_last))
-        # Places are read off in full precision: half of it would round them to whole pixels.
+        # In float32: half precision would round positions to whole pixels.
         heat_Fhw = self.heat(fused_FDhw).squeeze(1).float()
         weights_Fhw = heat_Fhw.flatten(1).softmax(dim=1).view_as(heat_Fhw)
         look_FD = torch.einsum("fdhw,fhw->fd", fused_FDhw, weights_Fhw.to(fused_FDhw.dtype))
@@ -208,21 +205,21 @@ class VideoJudge(ModelMixin, ConfigMixin):
 
 
 def fit(frames_BCHW: Tensor, size: int) -> Tensor:
-    """Resize frames to ``size`` x ``size`` (anti-aliased), or return them as they are if they fit."""
+    """Resize frames to ``size`` x ``size`` with anti-aliasing; return frames of that size unchanged."""
     if frames_BCHW.shape[-2:] == (size, size):
         return frames_BCHW
     return functional.interpolate(frames_BCHW, (size, size), mode="bilinear", antialias=True)
 
 
 def expected_place(weights_Bhw: Tensor) -> Tensor:
-    """The mean place [B, 2] (x, y; -1 to 1) under weights [B, h, w] that sum to 1 (a soft argmax)."""
+    """Return the mean position [B, 2] (x, y; -1 to 1) under weights [B, h, w] that sum to 1 (a soft argmax)."""
     x = (weights_Bhw.sum(dim=1) * cell_middles(weights_Bhw.shape[2], weights_Bhw)).sum(dim=1)
     y = (weights_Bhw.sum(dim=2) * cell_middles(weights_Bhw.shape[1], weights_Bhw)).sum(dim=1)
     return torch.stack((x, y), dim=-1)
 
 
 def heat_target(centers_BT2: Tensor, height: int, width: int) -> Tensor:
-    """Weights [B, T, h, w] that sum to 1: a bell one cell wide around each centre (kept inside the frame)."""
+    """Return weights [B, T, h, w] that sum to 1: a Gaussian one cell wide at each centre, clamped to the frame."""
     inside_BT2 = centers_BT2.clamp(-1.0, 1.0)
     x_BTw = (cell_middles(width, centers_BT2) - inside_BT2[..., :1]) * (width / 2.0)
     y_BTh = (cell_middles(height, centers_BT2) - inside_BT2[..., 1:]) * (height / 2.0)
@@ -230,29 +227,30 @@ def heat_target(centers_BT2: Tensor, height: int, width: int) -> Tensor:
 
 
 def judge_loss(judge: nn.Module, pixels: Tensor, labels: JudgeLabels) -> tuple[Tensor, dict[str, float]]:
-    """Loss of the judge on labelled clips, and how well it read them.
+    """Compute the judge's loss and metrics on labelled clips.
 
     Args:
         judge: a ``VideoJudge`` (or a wrapper of one).
         pixels: [B, T, 3, H, W] in [-1, 1].
-        labels: the truth about them.
+        labels: their ground truth.
 
     Returns:
         The summed loss (cross-entropies of subject, motion, scene and heat map; absolute errors of centre and
-        log size) and the metrics: the accuracies in [0, 1], ``center_error`` in half-widths.
+        log size) and the metrics: accuracies in [0, 1], mean errors of centre and log size.
     """
     reading: JudgeReading = judge(pixels)
-    asked = labels.motion != IGNORED
+    has_motion = labels.motion != IGNORED
     motion_losses = functional.cross_entropy(
         reading.motion_logits, labels.motion, reduction="sum", ignore_index=IGNORED
     )
     subject_loss = functional.cross_entropy(reading.subject_logits, labels.subject)
-    motion_loss = motion_losses / asked.sum().clamp(min=1)
+    motion_loss = motion_losses / has_motion.sum().clamp(min=1)
     scene_loss = functional.cross_entropy(reading.scene_logits, labels.scene)
     heat_loss = _heat_loss(reading.heat_logits, labels.centers)
     center_loss = (reading.centers - labels.centers.clamp(-1.0, 1.0)).abs().mean()
     size_loss = (reading.log_size - labels.log_size).abs().mean()
-    # The heat map is an aid (its target is wider than the truth), the centre's error is in small units.
+    # The heat map counts half, because its target is wider than the sprite's true position. Centre errors are small
+    # numbers, so they count four times.
     loss = subject_loss + motion_loss + scene_loss + 0.5 * heat_loss + 4.0 * center_loss + size_loss
     metrics = {
         "subject_accuracy": _accuracy(reading.subject_logits, labels.subject),
@@ -265,7 +263,7 @@ def judge_loss(judge: nn.Module, pixels: Tensor, labels: JudgeLabels) -> tuple[T
 
 
 def _heat_loss(heat_logits_BThw: Tensor, centers_BT2: Tensor) -> Tensor:
-    """How far the heat map is from the bell around the true centre (KL divergence, 0 at best)."""
+    """KL divergence between the Gaussian around the true centre and the heat map."""
     height, width = heat_logits_BThw.shape[-2:]
     target_FN = heat_target(centers_BT2, height, width).flatten(0, 1).flatten(1)
     return functional.kl_div(
@@ -274,8 +272,8 @@ def _heat_loss(heat_logits_BThw: Tensor, centers_BT2: Tensor) -> Tensor:
 
 
 def _accuracy(logits_BC: Tensor, labels_B: Tensor) -> float:
-    """Share of right answers among the labels that count; NaN if none counts."""
-    asked = labels_B != IGNORED
-    if not bool(asked.any()):
+    """Share of correct predictions among the labels that are not ``IGNORED``; NaN if there are none."""
+    counted = labels_B != IGNORED
+    if not bool(counted.any()):
         return math.nan
-    return float((logits_BC.argmax(dim=1) == labels_B)[asked].float().mean())
+    return float((logits_BC.argmax(dim=1) == labels_B)[counted].float().mean())

@@ -1,8 +1,8 @@
-"""The text tower: from prompts to the tokens that the video network attends to.
+"""The CLIP text encoder, from prompts to the tokens that the video network attends to.
 
 Shape suffixes: ``B`` prompts, ``L`` text tokens, ``D`` width. The network is transformers' ``CLIPTextModel``.
-Its ``last_hidden_state`` is taken after the final norm; the official checkpoints' "penultimate layer" is such
-a model with one block fewer (paper notes: OpenCLIP ViT-H/14, 23 of 24 blocks).
+Text tokens are its ``last_hidden_state``, after the final norm. The "penultimate layer" of the official checkpoints
+(OpenCLIP ViT-H/14) is such a model with 23 of the 24 blocks.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from videocrafter.models.tokenizer import END_ID, PAD_ID, START_ID
 def tokenize(
     tokenizer: PreTrainedTokenizerBase, text_encoder: CLIPTextModel, prompts: Sequence[str]
 ) -> tuple[Tensor, Tensor]:
-    """Token ids ``[B, L]`` and the number of tokens of each prompt, start and end included, ``[B]``.
+    """Return token ids ``[B, L]`` and the number of tokens of each prompt ``[B]``, start and end included.
 
-    L is always the encoder's ``max_position_embeddings``. Longer prompts are cut and still end in the end
-    token. The rest is filled with the *encoder's* ``pad_token_id``: OpenCLIP towers expect 0, which
-    CLIP tokenizers cannot pad with, because to them 0 is an exclamation mark. Raises ValueError for a bare
-    string, whose letters would pass for prompts.
+    L is always the encoder's ``max_position_embeddings``. Longer prompts are truncated and still end in the end
+    token. Padding uses the *encoder's* ``pad_token_id``: OpenCLIP encoders expect 0, which CLIP tokenizers cannot pad
+    with, because 0 is their token for an exclamation mark. Raises ValueError for a bare string, because its letters
+    would be taken as prompts.
     """
     if isinstance(prompts, str):
-        raise ValueError(f"prompts must be a sequence of strings, but is one string: {prompts!r}; use [prompt]")
+        raise ValueError(f"prompts is one string, {prompts!r}; pass a sequence of strings, such as [prompt]")
     length = text_encoder.config.max_position_embeddings
     rows = tokenizer(list(prompts), padding=False, truncation=True, max_length=length)["input_ids"]
     ids_BL = torch.full((len(rows), length), text_encoder.config.pad_token_id, dtype=torch.long)
@@ -40,9 +40,9 @@ def tokenize(
 def encode_text(tokenizer: PreTrainedTokenizerBase, text_encoder: CLIPTextModel, prompts: Sequence[str]) -> Tensor:
     """Encode prompts into text tokens ``[B, L, D]``, after the final norm, in the encoder's dtype.
 
-    Attention is causal and padding is not masked, as in the official model, which lets the video network see
-    the rows past the end token too. If the encoder's config has ``zero_padding``, those rows are zero, so a
-    small network does not have to learn that they say nothing.
+    Attention is causal and padding is not masked, as in the official model, so the video network also attends to the
+    rows after the end token. If the encoder's config sets ``zero_padding``, those rows are zero, so that a small
+    network need not learn to ignore them.
     """
     ids_BL, num_tokens_B = tokenize(tokenizer, text_encoder, prompts)
     text_BLD = text_encoder(input_ids=ids_BL).last_hidden_state
@@ -52,7 +52,7 @@ def encode_text(tokenizer: PreTrainedTokenizerBase, text_encoder: CLIPTextModel,
 
 
 def zero_rows_past_end(text_BLD: Tensor, num_tokens_B: Tensor) -> Tensor:
-    """Set to zero every row at or past each prompt's number of tokens."""
+    """Zero the rows after each prompt's end token."""
     positions_L = torch.arange(text_BLD.shape[1], device=text_BLD.device)
     keep_BL = positions_L[None] < num_tokens_B.to(text_BLD.device)[:, None]
     return text_BLD * keep_BL[..., None].to(text_BLD.dtype)
@@ -67,7 +67,7 @@ def tiny_text_encoder(
     max_length: int = 32,
     zero_padding: bool = True,
 ) -> CLIPTextModel:
-    """A small, randomly initialised text tower for :func:`~.tokenizer.build_word_tokenizer`'s token ids."""
+    """Build a small, randomly initialised text encoder for tokens of :func:`~.tokenizer.build_word_tokenizer`."""
     config = CLIPTextConfig(
         vocab_size=vocab_size,
         hidden_size=hidden,

@@ -1,7 +1,7 @@
-"""A word tokenizer for models that know a small vocabulary, in the format of any transformers tokenizer.
+"""A word tokenizer for models with a small vocabulary, as a transformers tokenizer.
 
-The official checkpoints use CLIP's byte-pair encoding; a model that learned a few hundred words is better off
-with whole words, and can say which words of a prompt it does not know.
+The official checkpoints use CLIP's byte-pair encoding. For a model trained on a few hundred words, a vocabulary of
+whole words works better and makes it possible to report the words of a prompt that the model does not know.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers, processors
 from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-# The end token must not get id 2: CLIPTextModel takes that for a historical mistake in OpenAI's config and
-# then pools at the largest id of each sequence instead of at the end token.
+# The end token must not have id 2: CLIPTextModel treats 2 as a legacy mistake in OpenAI's config and then pools at
+# the largest id of each sequence instead of at the end token.
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[START]", "[END]")
 PAD_ID, UNKNOWN_ID, START_ID, END_ID = range(len(SPECIAL_TOKENS))
 
 
 def build_word_tokenizer(words: Iterable[str], max_length: int) -> PreTrainedTokenizerFast:
-    """A lower-case tokenizer of whole words, that drops punctuation and adds a start and an end token.
+    """Build a lower-case tokenizer of whole words that drops punctuation and adds a start and an end token.
 
-    ``words`` may hold phrases, which are split like prompts; order and repeats do not matter. A prompt of
-    more than ``max_length`` tokens (start and end included) is cut with ``truncation=True`` and still ends
-    in the end token. Raises ValueError for a vocabulary without words or a length with room for none.
+    ``words`` may contain phrases, which are split like prompts; order and repetition do not matter. With
+    ``truncation=True``, a prompt of more than ``max_length`` tokens (start and end included) is truncated and still
+    ends in the end token. Raises ValueError if there are no words or ``max_length`` leaves no room for one.
     """
     if max_length < 3:
-        raise ValueError(f"max_length must leave room for start, end and one word, so at least 3; got {max_length}")
+        raise ValueError(f"max_length is {max_length}; it must be at least 3, for start, end and one word")
     normalizer = normalizers.Sequence(
         [
             normalizers.NFKC(),
@@ -38,7 +38,7 @@ def build_word_tokenizer(words: Iterable[str], max_length: int) -> PreTrainedTok
     pre_tokenizer = pre_tokenizers.Split(Regex(r"[^\p{L}\p{N}]+"), behavior="removed")
     known = {piece for word in words for piece, _ in pre_tokenizer.pre_tokenize_str(normalizer.normalize_str(word))}
     if not known:
-        raise ValueError("a word tokenizer needs at least one word; words held none")
+        raise ValueError("words contains no word; a word tokenizer needs at least one")
 
     vocabulary = {token: index for index, token in enumerate([*SPECIAL_TOKENS, *sorted(known)])}
     backend = Tokenizer(WordLevel(vocabulary, unk_token=SPECIAL_TOKENS[UNKNOWN_ID]))
@@ -59,9 +59,9 @@ def build_word_tokenizer(words: Iterable[str], max_length: int) -> PreTrainedTok
 
 
 def unknown_words(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[str]:
-    """The words of a prompt that the tokenizer has no token for, lower-case, each once, in order.
+    """Return the words of a prompt that the tokenizer has no token for: lower-case, unique, in order.
 
-    Always empty for byte-pair encodings, which can spell anything.
+    Always empty for byte-pair encodings, which can encode any text.
     """
     encoded = tokenizer(prompt, add_special_tokens=False, truncation=False, return_offsets_mapping=True)
     unknown = [

@@ -15,39 +15,39 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
 from videocrafter.models.attention import SpatialTransformer, TemporalTransformer, zero_initialised
-from videocrafter.models.blocks import Conditions, Downsample, ResidualBlock, Stage, Upsample, VideoLayer
+from videocrafter.models.blocks import BlockConditions, Downsample, ResidualBlock, Stage, Upsample, VideoLayer
 from videocrafter.models.embeddings import FrameTextEmbedding, PlaceEmbedding, SinusoidalEmbedding
 
 
 class VideoUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):
-    """Predicts the noise (or velocity) of a noisy latent video from timestep, text, motion speed and image.
+    """Predict the noise or velocity of a noisy latent video from timestep, text, motion speed (fps) and image.
 
     Args:
         in_channels, out_channels: latent channels (4 for Stable Diffusion's VAE).
         model_channels: width of the first level; the embeddings are four times as wide.
-        channel_mult: width of each level in units of `model_channels`; each further level halves height and
-            width.
+        channel_mult: width of each level in units of `model_channels`; each level after the first halves height
+            and width.
         num_res_blocks: layers per level on the way down (one more on the way up).
-        attention_levels: levels that have transformers; the middle always has.
+        attention_levels: levels with transformers; the middle always has them.
         head_dim: width of an attention head; the number of heads follows from the level's width.
         transformer_depth: blocks per transformer.
         context_dim: width of text and image tokens.
         norm_groups: groups of every group norm.
-        temporal_length: frames that the model is trained for; distances between frames are clamped at that,
-            so that a table of relative positions holds 2 * temporal_length + 1 rows.
-        relative_position: learned relative positions for keys and values of the temporal attentions.
-        temporal_convolution: a temporal convolution in every residual block.
+        temporal_length: number of frames in training. Relative positions clamp distances between frames at this
+            value, so their tables have 2 * temporal_length + 1 rows.
+        relative_position: use learned relative positions for keys and values in temporal attention.
+        temporal_convolution: put a temporal convolution in every residual block.
         initial_temporal_heads: heads of the temporal transformer after the input convolution; 0 for none.
-        fps_condition: fps embedding added to the timestep embedding.
-        image_cross_attention: the image branch (paper §3.2).
-        dropout, temporal_dropout: in residual blocks and temporal convolutions.
-        scale_shift: the embedding scales and shifts features instead of being added (off in official
+        fps_condition: add an fps embedding to the timestep embedding.
+        image_cross_attention: add the image branch (paper §3.2).
+        dropout, temporal_dropout: dropout of residual blocks and of temporal convolutions.
+        scale_shift: let the embedding scale and shift features instead of being added to them (off in official
             variants).
-        frame_text_condition: frame index and summed text in the embedding (off in official variants).
-        place_condition: places, and maps drawn by each frame's embedding, added after the input convolution (off in
-            official variants).
-        temporal_layers_on_images: run the temporal layers on a single frame too, as the official network
-            does. Off, an image is told and teaches nothing about time.
+        frame_text_condition: add an embedding of frame index and summed text (off in official variants).
+        place_condition: add position features and maps computed from each frame's embedding after the input
+            convolution (off in official variants).
+        temporal_layers_on_images: run the temporal layers on a single frame too, as the official network does.
+            When off, a still image neither uses nor trains them.
     """
 
     _supports_gradient_checkpointing = True
@@ -132,7 +132,7 @@ class VideoUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):
 
     @property
     def size_multiple(self) -> int:
-        """Height and width of the latents must be multiples of this."""
+        """The number that height and width of the latents must be multiples of."""
         return 2 ** (len(self.config["channel_mult"]) - 1)
 
     def forward(
@@ -145,26 +145,26 @@ class VideoUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):
         image_scale: float = 1.0,
         temporal: bool = True,
     ) -> Tensor:
-        """Predicts `[B, C, T, H, W]` from noisy latents of that shape.
+        """Predict noise or velocity `[B, C, T, H, W]` for noisy latents of that shape.
 
         Args:
             timestep_B: training timestep of each clip, in [0, 1000).
             text_BLD: text tokens.
-            fps_B: motion speed of each clip in frames per second; required by a model with fps or frame-text
-                condition and ignored by one without.
-            image_BMD: image tokens after the projector; None switches the image branch off.
-            image_scale: weight of the image branch's answer.
-            temporal: off, no temporal layer runs, and each frame is predicted alone like a still image.
+            fps_B: motion speed of each clip in frames per second. Required if the model has an fps or frame-text
+                condition, ignored otherwise.
+            image_BMD: image tokens from the projector; None skips the image branch.
+            image_scale: weight of the image branch's output.
+            temporal: False skips all temporal layers and predicts each frame on its own, like a still image.
 
         Raises:
-            ValueError: a size that is no multiple of `size_multiple`, or a missing fps.
+            ValueError: height or width is not a multiple of `size_multiple`, or fps is missing.
         """
         self._check_input(sample_BCTHW, fps_B)
         batch, _, num_frames, _, _ = sample_BCTHW.shape
 
         embedding_ND = self.embed(timestep_B.expand(batch), fps_B, text_BLD, num_frames, temporal)
         temporal = temporal and (num_frames > 1 or self.config["temporal_layers_on_images"])
-        conditions = Conditions(embedding_ND, text_BLD, image_BMD, image_scale, num_frames, temporal)
+        conditions = BlockConditions(embedding_ND, text_BLD, image_BMD, image_scale, num_frames, temporal)
 
         x_NCHW = sample_BCTHW.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
         x_NCHW = self.conv_in(x_NCHW)
@@ -197,17 +197,17 @@ class VideoUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):
     def embed(
         self, timestep_B: Tensor, fps_B: Tensor | None, text_BLD: Tensor, num_frames: int, temporal: bool = True
     ) -> Tensor:
-        """Returns the embedding `[N, D]` of each frame: timestep + fps (+ frame and text)."""
+        """Return the embedding `[N, D]` of each frame: timestep + fps (+ frame and text)."""
         embedding_BD = self.timestep_embedding(timestep_B)
         if self.fps_embedding is not None and fps_B is not None:
             embedding_BD = embedding_BD + self.fps_embedding(fps_B)
         embedding_BTD = embedding_BD[:, None].expand(-1, num_frames, -1)
-        # A still image has no time: like the temporal layers, the frame's embedding is for clips.
+        # Like the temporal layers, the frame embedding applies to clips only.
         if self.frame_text_embedding is not None and fps_B is not None and num_frames > 1 and temporal:
             embedding_BTD = embedding_BTD + self.frame_text_embedding(num_frames, fps_B, text_BLD)
         return embedding_BTD.flatten(0, 1)
 
-    def _run(self, layer: nn.Module, x_NCHW: Tensor, conditions: Conditions) -> Tensor:
+    def _run(self, layer: nn.Module, x_NCHW: Tensor, conditions: BlockConditions) -> Tensor:
         if self.gradient_checkpointing and torch.is_grad_enabled():
             checkpoint: Callable[..., Any] = self._gradient_checkpointing_func
             return checkpoint(layer, x_NCHW, conditions)
@@ -217,16 +217,17 @@ class VideoUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):
         height, width = sample_BCTHW.shape[-2:]
         if height % self.size_multiple or width % self.size_multiple:
             raise ValueError(
-                f"latents of {height} x {width} were given; height and width must be multiples of"
-                f" {self.size_multiple}"
+                f"the latents are {height} x {width}; height and width must be multiples of {self.size_multiple}"
             )
         if fps_B is None and (self.fps_embedding is not None or self.frame_text_embedding is not None):
-            raise ValueError("this model is conditioned on fps; pass fps_B, the frames per second of each clip")
+            raise ValueError(
+                "fps_B is missing; this model is conditioned on fps, so pass the frames per second of each clip"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
 class _LayerBuilder:
-    """Makes the layers of one network: all that they have in common."""
+    """Factory for the layers of one network, holding their shared settings."""
 
     embedding_dim: int
     context_dim: int
@@ -273,6 +274,6 @@ def _check_widths(widths: list[int], head_dim: int, norm_groups: int) -> None:
     for width in widths:
         if width % head_dim or width % norm_groups:
             raise ValueError(
-                f"a level is {width} channels wide; it must be a multiple of head_dim ({head_dim}) and of "
+                f"a level has {width} channels; the number must be a multiple of head_dim ({head_dim}) and of "
                 f"norm_groups ({norm_groups})"
             )

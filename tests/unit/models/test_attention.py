@@ -1,4 +1,4 @@
-"""Attention against references that say one thing at a time: an einsum, a loop, a formula."""
+"""Attention compared with plain references: an einsum, a loop, a formula."""
 
 import itertools
 import math
@@ -10,15 +10,16 @@ from torch import Tensor
 from videocrafter.models.attention import (
     DualCrossAttention,
     RelativePositions,
+    RelativeTemporalAttention,
     SelfAttention,
-    TemporalAttention,
     TemporalTransformer,
     attend,
+    temporal_attention,
 )
 
 
 def naive(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
-    """`[B, S, G*K]` by `[B, S', G*K]`, one head at a time."""
+    """Attention of `[B, S, G*K]` over `[B, S', G*K]`, one head at a time."""
     outs = []
     for q_head, k_head, v_head in zip(*(x.chunk(heads, dim=-1) for x in (q, k, v)), strict=True):
         scores = torch.einsum("bsk,btk->bst", q_head, k_head) / math.sqrt(q_head.shape[-1])
@@ -41,16 +42,16 @@ def test_self_attention() -> None:
     torch.testing.assert_close(attention(x), attention.to_out(wanted))
 
 
-def test_cross_attention_adds_the_answers_of_text_and_image() -> None:
+def test_cross_attention_adds_the_outputs_of_text_and_image() -> None:
     attention = DualCrossAttention(width=10, context_dim=7, heads=3, head_dim=4, image_branch=True)
-    places, text, image = torch.randn(2 * 3, 6, 10), torch.randn(2, 5, 7), torch.randn(2, 4, 7)
-    got = attention(places, text, image, image_scale=0.3)
+    x, text, image = torch.randn(2 * 3, 6, 10), torch.randn(2, 5, 7), torch.randn(2, 4, 7)
+    got = attention(x, text, image, image_scale=0.3)
     for frame in range(6):
         clip = slice(frame // 3, frame // 3 + 1)
-        q = attention.to_q(places[[frame]])
-        said = naive(q, attention.to_k(text[clip]), attention.to_v(text[clip]), heads=3)
-        shown = naive(q, attention.to_k_image(image[clip]), attention.to_v_image(image[clip]), heads=3)
-        torch.testing.assert_close(got[[frame]], attention.to_out(said + 0.3 * shown))
+        q = attention.to_q(x[[frame]])
+        from_text = naive(q, attention.to_k(text[clip]), attention.to_v(text[clip]), heads=3)
+        from_image = naive(q, attention.to_k_image(image[clip]), attention.to_v_image(image[clip]), heads=3)
+        torch.testing.assert_close(got[[frame]], attention.to_out(from_text + 0.3 * from_image))
 
 
 def test_the_image_branch_adds_two_weights() -> None:
@@ -63,7 +64,8 @@ def test_the_image_branch_adds_two_weights() -> None:
 @pytest.mark.parametrize("num_frames", [1, 3, 6])
 @pytest.mark.parametrize("relative_distance", [None, 2])
 def test_temporal_attention(num_frames: int, relative_distance: int | None) -> None:
-    attention = TemporalAttention(width=10, heads=3, head_dim=4, relative_distance=relative_distance)
+    attention = temporal_attention(width=10, heads=3, head_dim=4, relative_distance=relative_distance)
+    assert isinstance(attention, RelativeTemporalAttention) == (relative_distance is not None)
     x = torch.randn(2, num_frames, 5, 10)
     q, k, v = (project(x).unflatten(-1, (3, 4)) for project in (attention.to_q, attention.to_k, attention.to_v))
     out = torch.zeros(2, num_frames, 5, 3, 4)
@@ -90,7 +92,7 @@ def test_distances_are_signed_and_clamped() -> None:
         assert got[i, j] == max(-2, min(2, j - i))
 
 
-def test_the_temporal_transformer_starts_as_nothing_and_normalises_whole_clips() -> None:
+def test_the_temporal_transformer_starts_as_the_identity_and_normalises_whole_clips() -> None:
     transformer = TemporalTransformer(8, heads=2, head_dim=4, depth=1, groups=2, relative_distance=None)
     x = torch.randn(2 * 3, 8, 4, 5)
     assert torch.equal(transformer(x, 3), x)
@@ -98,7 +100,7 @@ def test_the_temporal_transformer_starts_as_nothing_and_normalises_whole_clips()
     transformer.norm.register_forward_hook(lambda module, given, out: seen.append(out))
     transformer(x + torch.arange(6.0)[:, None, None, None], 3)
     (normed,) = seen
-    # The statistics of a group span all frames, so frames keep their difference in brightness.
+    # Group statistics span all frames, so differences in brightness between frames remain.
     per_clip = normed.reshape(2, 2, -1)
     torch.testing.assert_close(per_clip.mean(-1), torch.zeros(2, 2), atol=1e-5, rtol=0)
     torch.testing.assert_close(per_clip.std(-1), torch.ones(2, 2), atol=1e-2, rtol=0)

@@ -2,13 +2,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKL
 
-from videocrafter.models.autoencoder import (
-    Posterior,
-    decode_video,
-    encode_posterior,
-    encode_video,
-    spatial_factor,
-)
+from videocrafter.models.autoencoder import decode_video, encode_posterior, encode_video, spatial_factor
 
 
 def tiny_vae(**changes) -> AutoencoderKL:
@@ -67,16 +61,6 @@ def test_scale_and_shift_are_applied_and_undone(pixels, shift: float | None) -> 
     torch.testing.assert_close(decode_video(vae, latents)[1:2, 2], vae.decode(mean).sample, rtol=1e-4, atol=2e-5)
 
 
-def test_sampling_follows_the_posterior(pixels) -> None:
-    vae = tiny_vae()
-    many = pixels[:1, :1].expand(200, 1, -1, -1, -1)
-    draws = encode_video(vae, many, generator=torch.Generator().manual_seed(0), chunk=64)
-    posterior = vae.encode(pixels[0, :1]).latent_dist
-    torch.testing.assert_close(draws[:, :, 0].mean(0), posterior.mean[0] * 0.5, rtol=0, atol=0.2)
-    ratio = draws[:, :, 0].std(0) / (posterior.std[0] * 0.5)
-    assert ratio.mean().item() == pytest.approx(1.0, abs=0.03)
-
-
 def test_a_video_does_not_depend_on_its_neighbours(pixels) -> None:
     vae = tiny_vae()
 
@@ -98,19 +82,19 @@ def test_gradients_reach_the_pixels(pixels) -> None:
 
 def test_bad_arguments_are_named(pixels) -> None:
     vae = tiny_vae()
-    with pytest.raises(ValueError, match=r"B T C H W.*\(5, 3, 16, 24\)"):
+    with pytest.raises(ValueError, match=r"\(5, 3, 16, 24\).*B T C H W"):
         encode_video(vae, pixels[0])
-    with pytest.raises(ValueError, match="multiples of 4, but are 15 and 24"):
+    with pytest.raises(ValueError, match=r"15 x 24 pixels.*multiples of 4"):
         encode_video(vae, pixels[..., :15, :])
-    with pytest.raises(ValueError, match="got 1 for 2 videos"):
+    with pytest.raises(ValueError, match="got 1 generators for 2 videos"):
         encode_video(vae, pixels, generator=[torch.Generator()])
-    with pytest.raises(ValueError, match="at least 1, but is 0"):
+    with pytest.raises(ValueError, match=r"chunk is 0.*at least 1"):
         encode_video(vae, pixels, chunk=0)
     with pytest.raises(ValueError, match="B C T H W"):
         decode_video(vae, torch.zeros(1, 3, 4, 4))
 
 
-def test_the_posterior_is_the_encoders_scaled(pixels) -> None:
+def test_the_posterior_is_that_of_the_encoder_scaled(pixels) -> None:
     vae = tiny_vae(shift_factor=0.3)
     posterior = encode_posterior(vae, pixels, chunk=3)
     theirs = vae.encode(pixels.flatten(0, 1)).latent_dist
@@ -122,29 +106,18 @@ def test_the_posterior_is_the_encoders_scaled(pixels) -> None:
 
 
 @pytest.mark.parametrize("chunk", [1, 100])
-def test_a_draw_is_the_mean_and_so_many_spreads(pixels, chunk: int) -> None:
+def test_a_draw_is_the_mean_plus_noise_times_the_standard_deviation(pixels, chunk: int) -> None:
     vae = tiny_vae()
     posterior = encode_posterior(vae, pixels, chunk=chunk)
     drawn = posterior.draw(torch.Generator().manual_seed(3))
     noise = torch.randn(2, 5, 3, 4, 6, generator=torch.Generator().manual_seed(3)).transpose(1, 2)
     torch.testing.assert_close((drawn - posterior.mean) / posterior.std, noise, rtol=1e-3, atol=1e-3)
     assert torch.equal(drawn, posterior.draw(torch.Generator().manual_seed(3)))
-    generators = [torch.Generator().manual_seed(seed) for seed in (1, 2)]
-    apart = posterior.draw(generators)
-    alone = Posterior(mean=posterior.mean[1:], std=posterior.std[1:]).draw([torch.Generator().manual_seed(2)])
-    assert torch.equal(apart[1:], alone)
     assert torch.equal(encode_video(vae, pixels, generator=torch.Generator().manual_seed(3), chunk=chunk), drawn)
     assert torch.equal(encode_video(vae, pixels, sample=False, chunk=chunk), posterior.mean)
 
 
-def test_a_sure_encoder_draws_its_mean() -> None:
-    mean = torch.randn(2, 3, 4, 5, 6)
-    assert torch.equal(Posterior(mean=mean, std=torch.zeros_like(mean)).draw(), mean)
-    with pytest.raises(ValueError, match="got 3 for 2 videos"):
-        Posterior(mean=mean, std=mean).draw([torch.Generator()] * 3)
-
-
-def test_a_half_precision_encoder_gives_half_precision(pixels) -> None:
+def test_the_posterior_has_the_encoders_precision(pixels) -> None:
     posterior = encode_posterior(tiny_vae().to(torch.bfloat16), pixels)
     assert (posterior.mean.dtype, posterior.std.dtype) == (torch.bfloat16, torch.bfloat16)
     torch.testing.assert_close(posterior.mean.float(), encode_posterior(tiny_vae(), pixels).mean, atol=0.1, rtol=0.1)

@@ -3,11 +3,11 @@ import torch
 from torch import nn
 from torch.nn.functional import silu
 
-from videocrafter.models.blocks import Conditions, Downsample, ResidualBlock, TemporalConvolution, Upsample
+from videocrafter.models.blocks import BlockConditions, Downsample, ResidualBlock, TemporalConvolution, Upsample
 
 
-def conditions(embedding: torch.Tensor, num_frames: int = 3, temporal: bool = True) -> Conditions:
-    return Conditions(embedding, torch.zeros(2, 1, 1), None, 1.0, num_frames, temporal)
+def conditions(embedding: torch.Tensor, num_frames: int = 3, temporal: bool = True) -> BlockConditions:
+    return BlockConditions(embedding, torch.zeros(2, 1, 1), None, 1.0, num_frames, temporal)
 
 
 def randomised(module: nn.Module) -> nn.Module:
@@ -28,7 +28,7 @@ def test_the_temporal_convolution_is_a_chain_of_3d_convolutions() -> None:
     torch.testing.assert_close(module(x, 5), wanted, atol=1e-5, rtol=1e-4)
 
 
-def test_the_temporal_convolution_starts_as_nothing() -> None:
+def test_the_temporal_convolution_starts_as_the_identity() -> None:
     x = torch.randn(6, 8, 3, 4)
     assert torch.equal(TemporalConvolution(8, groups=2, dropout=0.1)(x, 3), x)
 
@@ -49,18 +49,18 @@ def test_the_residual_block(scale_shift: bool, channels_out: int) -> None:
     randomised(block)
     x, embedding = torch.randn(6, 8, 3, 4), torch.randn(6, 5)
     hidden = block.conv1(silu(block.norm1(x)))
-    told = block.embedding(silu(embedding))[..., None, None]
+    added = block.embedding(silu(embedding))[..., None, None]
     if scale_shift:
-        hidden = block.norm2(hidden) * (1 + told[:, :channels_out]) + told[:, channels_out:]
+        hidden = block.norm2(hidden) * (1 + added[:, :channels_out]) + added[:, channels_out:]
     else:
-        hidden = block.norm2(hidden + told)
+        hidden = block.norm2(hidden + added)
     wanted = block.skip(x) + block.conv2(silu(hidden))
     assert isinstance(block.skip, nn.Identity) == (channels_out == 8)
     torch.testing.assert_close(block(x, conditions(embedding)), wanted)
 
 
 @pytest.mark.parametrize("temporal", [False, True])
-def test_the_residual_block_runs_time_only_when_told(temporal: bool) -> None:
+def test_the_residual_block_runs_temporal_layers_only_if_asked(temporal: bool) -> None:
     block = ResidualBlock(
         8,
         8,

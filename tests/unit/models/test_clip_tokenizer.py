@@ -26,8 +26,8 @@ from videocrafter.models.tokenizer import unknown_words
 
 GOLDEN = json.loads((Path(__file__).parents[2] / "golden" / "data" / "tokens.json").read_text(encoding="utf-8"))
 START, END = 49406, 49407
-# Characters that were there in Unicode 3.2, so that no two libraries disagree on what they are, and that cleaning
-# leaves alone but for their case. Of the cased, those whose small letter does not depend on what stands beside them.
+# Characters of Unicode 3.2, on which all libraries agree, and which cleaning does not change except for their case.
+# Letters whose lower case depends on their neighbours are excluded.
 LEFT_ALONE = "".join(
     one
     for one in map(chr, [*range(0x20, 0x7F), *range(0xA0, 0x3000), *range(0x4E00, 0x4E80), *range(0xAC00, 0xAC40)])
@@ -43,7 +43,7 @@ def tokenizer() -> PreTrainedTokenizerBase:
 
 
 class BytePairs:
-    """The definition of byte-pair encoding, written down plainly."""
+    """A plain implementation of byte-pair encoding from its definition."""
 
     def __init__(self) -> None:
         packed = (files("videocrafter.assets") / "clip_bpe" / "merges.txt.gz").read_bytes()
@@ -67,7 +67,7 @@ class BytePairs:
             best = min(ranks, default=len(self.rank))
             if best == len(self.rank):
                 return tokens
-            # Every place where the pair stands, from the left.
+            # Merge every occurrence of the pair, from the left.
             place = ranks.index(best)
             pair = tokens[place : place + 2]
             while place < len(tokens) - 1:
@@ -77,7 +77,7 @@ class BytePairs:
 
 
 def words(text: str) -> Iterator[str]:
-    """Contractions, runs of letters, single numbers, runs of the rest."""
+    """Split into contractions, runs of letters, single digits and runs of other characters."""
 
     def kind(one: str) -> str:
         category = unicodedata.category(one)[0]
@@ -100,14 +100,14 @@ def byte_pairs() -> BytePairs:
 
 
 def tower() -> CLIPTextModel:
-    """As small as a text tower can be that reads CLIP's tokens."""
+    """The smallest text encoder for CLIP's tokens."""
     sizes = {"hidden_size": 2, "intermediate_size": 2, "num_hidden_layers": 1, "num_attention_heads": 1}
     config = CLIPTextConfig(vocab_size=49408, max_position_embeddings=77, pad_token_id=0, eos_token_id=END, **sizes)
     with torch.device("meta"):
         return CLIPTextModel(config).to_empty(device="cpu")
 
 
-def test_every_prompt_gets_the_tokens_that_open_clip_gives(tokenizer):
+def test_tokens_equal_those_of_open_clip(tokenizer):
     prompts = [one["prompt"] for one in GOLDEN]
     ids, num_tokens = tokenize(tokenizer, tower(), prompts)
     assert len(prompts) == 22
@@ -123,7 +123,7 @@ def test_the_vocabulary_is_clips(tokenizer, byte_pairs):
     assert (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.model_max_length) == (START, END, 77)
 
 
-def test_the_licence_lies_beside_the_vocabulary():
+def test_the_vocabulary_comes_with_its_licence():
     folder = files("videocrafter.assets") / "clip_bpe"
     assert "Copyright (c) 2021 OpenAI" in (folder / "LICENSE").read_text(encoding="utf-8")
     assert len((folder / "merges.txt.gz").read_bytes()) < 250_000
@@ -134,7 +134,7 @@ def test_the_vocabulary_is_the_beginning_of_the_original(byte_pairs):
     original = gzip.compress("\n".join(["a title", *lines, "not used", ""]).encode())
     packed = shrink(original)
     assert packed == shrink(original)
-    assert packed[4:8] == bytes(4)  # the time, which would differ
+    assert packed[4:8] == bytes(4)  # no timestamp
     shipped = (files("videocrafter.assets") / "clip_bpe" / "merges.txt.gz").read_bytes()
     assert gzip.decompress(packed) == gzip.decompress(shipped)
 
@@ -171,7 +171,7 @@ def test_text_is_cleaned_as_open_clip_does(tokenizer, given, meant):
     assert tokenizer(given).input_ids == tokenizer(meant).input_ids
 
 
-def test_what_is_not_repaired_is_read_as_it_stands(tokenizer, byte_pairs):
+def test_text_that_is_not_repaired_is_encoded_unchanged(tokenizer, byte_pairs):
     for text in ("&copy; &eacute;", "itâ€™s"):
         assert tokenizer(text, add_special_tokens=False).input_ids == byte_pairs.encode(text)
 
@@ -189,7 +189,7 @@ def test_a_saved_tokenizer_is_the_same_everywhere(tmp_path):
     texts = [*(one["prompt"] for one in GOLDEN), "\u201ca\u201d &amp; \uff22", "ΟΔΟΣ"]
     for kind in (PreTrainedTokenizerFast, AutoTokenizer):
         loaded = kind.from_pretrained(tmp_path)
-        # Before it is used: a fast tokenizer saves the padding of its last call too.
+        # Save before use, because a fast tokenizer also saves the padding of its last call.
         loaded.save_pretrained(tmp_path / "again")
         assert (tmp_path / "again/tokenizer.json").read_bytes() == (tmp_path / "tokenizer.json").read_bytes()
         for options in ({"truncation": True}, {"padding": "max_length", "truncation": True}):

@@ -39,7 +39,7 @@ def test_frame_and_text_act_together() -> None:
     text = torch.randn(2, 4, 6)
     out = embedding(3, torch.tensor([8.0, 8.0]), text)
     assert out.shape == (2, 3, 16)
-    # What a text adds is another thing in another frame: a sum of two separate terms could not do that.
+    # The effect of the text differs between frames, which a sum of two separate terms could not express.
     difference = out[0] - out[1]
     assert (difference[0] - difference[2]).abs().max() > 1e-3
 
@@ -56,7 +56,7 @@ def test_only_the_direction_of_the_summed_text_counts() -> None:
     embedding = FrameTextEmbedding(8, text_width=6, width=16)
     word, fps = torch.randn(1, 1, 6), torch.tensor([8.0])
     scaled = embedding(3, fps, 100 * word)
-    # The norm takes the scale of the sum away, and keeps its direction.
+    # The norm removes the scale of the sum and keeps its direction.
     torch.testing.assert_close(embedding(3, fps, word), scaled, atol=1e-4, rtol=1e-3)
     assert (embedding(3, fps, -word) - scaled).abs().max() > 1e-2
 
@@ -71,14 +71,14 @@ def test_time_runs_about_the_middle_of_the_clip(num_frames: int) -> None:
 
 
 def place_embedding(channels: int = 5, embedding_dim: int = 7) -> tuple[PlaceEmbedding, torch.Tensor]:
-    """A place embedding with a map for each frame, and three frames' embeddings."""
+    """A place embedding, and the embeddings of three frames."""
     return PlaceEmbedding(channels, embedding_dim), torch.randn(3, embedding_dim)
 
 
 def test_places_mean_the_same_at_every_resolution() -> None:
     embedding, frames = place_embedding()
     coarse, fine = embedding(torch.zeros(3, 5, 2, 4), frames), embedding(torch.zeros(3, 5, 6, 12), frames)
-    # The middle of every 3 x 3 patch of the fine grid is a place of the coarse one.
+    # The centre of every 3 x 3 patch of the fine grid is a position of the coarse grid.
     torch.testing.assert_close(fine[..., 1::3, 1::3], coarse, atol=1e-5, rtol=1e-4)
     assert len(torch.unique(fine.flatten(2), dim=2)[0, 0]) == 6 * 12
 
@@ -91,19 +91,19 @@ def test_places_are_added_to_the_features() -> None:
     assert added.std() > 1e-2
 
 
-def test_each_frame_draws_its_own_map() -> None:
+def test_each_frame_has_its_own_map() -> None:
     embedding, frames = place_embedding()
     nothing = torch.zeros(3, 5, 4, 4)
     together = embedding(nothing, frames)
     assert (together[0] - together[1]).abs().max() > 1e-3
     alone = torch.cat([embedding(nothing[[index]], frames[[index]]) for index in range(3)])
     torch.testing.assert_close(together, alone)
-    # Not only brighter or darker: the difference has a shape.
+    # The difference varies over the frame; it is not a constant.
     assert (together[0] - together[1]).std(dim=(1, 2)).max() > 1e-3
 
 
 def test_place_and_direction_act_together_from_the_first_step() -> None:
-    """A blob at any place is a linear function of what a frame's embedding weighs: no product is left to be found."""
+    """The waves span all maps, so a blob at any position is linear in the weights; no product has to be learned."""
     waves = _waves(4, 4, torch.device("cpu")).flatten(1)
     assert torch.linalg.matrix_rank(waves) == 16
 

@@ -48,7 +48,7 @@ def test_same_size_is_only_normalised() -> None:
 def test_corners_are_aligned_and_aspect_is_squashed() -> None:
     ramp = torch.linspace(-1, 1, 12).view(1, 1, 1, 12).expand(1, 3, 6, 12)
     resized = denormalise(preprocess(ramp, 32))
-    # With aligned corners both ends stay put and the ramp stays nearly straight; without, it is 0.04 off.
+    # Aligned corners keep both ends and an almost straight ramp; otherwise it is off by 0.04.
     assert resized[0, 0, 7, 0].item() == pytest.approx(-1, abs=1e-4)
     assert resized[0, 0, 7, -1].item() == pytest.approx(1, abs=1e-4)
     torch.testing.assert_close(resized[0, 0, 7, 4:-4], torch.linspace(-1, 1, 32)[4:-4], rtol=0, atol=0.02)
@@ -56,7 +56,7 @@ def test_corners_are_aligned_and_aspect_is_squashed() -> None:
 
 @pytest.mark.parametrize(("height", "width"), [(64, 32), (96, 20), (320, 512)])
 def test_shrinking_blurs_each_axis_by_its_own_factor(height: int, width: int) -> None:
-    """Against a blur written out with numpy: sigma (factor - 1) / 2, at least 3 odd taps, mirrored border."""
+    """Compared with a blur in numpy: sigma (factor - 1) / 2, an odd number of taps from 3, mirrored border."""
     size = 32
     rng = np.random.default_rng(0)
     image = rng.uniform(-1, 1, (height, width))
@@ -84,7 +84,7 @@ def test_half_precision_is_resized_in_single() -> None:
 
 
 def test_bad_arguments_are_named(encoder) -> None:
-    with pytest.raises(ValueError, match=r"B 3 H W.*\(3, 8, 8\)"):
+    with pytest.raises(ValueError, match=r"\(3, 8, 8\).*B 3 H W"):
         encode_image(encoder, torch.zeros(3, 8, 8))
-    with pytest.raises(ValueError, match="image_size must be a multiple of patch, but is 30"):
+    with pytest.raises(ValueError, match=r"image_size is 30.*multiple of patch \(8\)"):
         tiny_image_encoder(image_size=30, patch=8)

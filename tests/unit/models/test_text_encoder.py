@@ -18,7 +18,7 @@ def tower(tokenizer, **changes):
     return encoder.requires_grad_(False)
 
 
-def test_rows_past_the_end_are_zero_only_if_asked(tokenizer) -> None:
+def test_rows_after_the_end_are_zero_only_with_zero_padding(tokenizer) -> None:
     prompts = ["a red rocket", ""]
     padded = encode_text(tokenizer, tower(tokenizer, zero_padding=True), prompts)
     plain = encode_text(tokenizer, tower(tokenizer, zero_padding=False), prompts)
@@ -58,7 +58,7 @@ def test_long_prompts_are_cut_and_short_ones_filled_with_the_encoders_pad(tokeni
 
 
 def test_pooling_finds_the_end_token(tokenizer) -> None:
-    """The contrastive training reads ``pooler_output``; it must be the end token's row, not a word's."""
+    """Contrastive training uses ``pooler_output``, which must be the row of the end token, not of a word."""
     encoder = tower(tokenizer)
     ids, lengths = tokenize(tokenizer, encoder, [WORDS, "the sky"])
     output = encoder(input_ids=ids)
@@ -75,5 +75,5 @@ def test_config_survives_saving(tokenizer, tmp_path) -> None:
 
 
 def test_a_bare_string_is_refused(tokenizer) -> None:
-    with pytest.raises(ValueError, match="one string: 'a rocket'"):
+    with pytest.raises(ValueError, match="one string, 'a rocket'"):
         encode_text(tokenizer, tower(tokenizer), "a rocket")

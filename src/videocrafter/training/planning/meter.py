@@ -23,7 +23,7 @@ from torch.utils._pytree import tree_map
 from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import flop_registry
 
-from videocrafter.models.attention import SHORT_SEQUENCE, attend_written_out
+from videocrafter.models.attention import SHORT_SEQUENCE, attend_unfused
 from videocrafter.training.planning.known_results import call
 
 DeviceKind = Literal["cpu", "gpu"]
@@ -138,7 +138,7 @@ class ComputeAs(TorchFunctionMode):
         """Fused attention, which keeps no scores; or, as `models.attention.attend` does on CPUs, written out."""
         is_plain = not others and not options
         if self._kind == "cpu" and is_plain and torch.is_grad_enabled() and key.shape[-2] <= SHORT_SEQUENCE:
-            return attend_written_out(query, key, value)
+            return attend_unfused(query, key, value)
         aten = torch.ops.aten
         if query.ndim == _FUSED_DIMENSIONS and is_plain:
             out = aten._scaled_dot_product_flash_attention(query, key, value)[0]
