@@ -1,13 +1,12 @@
-"""Draw the sprite world's pictures from the Noto Color Emoji font.
+"""Draw the sprite world's images from the Noto Color Emoji font.
 
-Run once by a maintainer; the pictures it writes are part of the package. The font is in Debian's package
-`fonts-noto-color-emoji` (as /usr/share/fonts/truetype/noto/NotoColorEmoji.ttf) and in the releases of the
-Noto Emoji project:
+For maintainers; the images are part of the package. The font is in Debian's package `fonts-noto-color-emoji` and in
+the releases of the Noto Emoji project:
 
     python runs/draw_sprites.py /usr/share/fonts/truetype/noto/NotoColorEmoji.ttf
 
-Each picture is the emoji at the font's only size, cut to what is drawn, centred in a square with a margin of
-4 % of its longer side on each side, and scaled down to 96 x 96 pixels with transparency.
+Each image is the emoji at the font's only size, cropped, centred in a square with a margin of 4 % of its longer side
+on each side, and scaled down to 96 x 96 pixels with transparency.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-# The font holds bitmaps of one size only; any other size is an error.
+# The font has bitmaps of this size only.
 FONT_SIZE = 109
 SPRITE_SIZE = 96
 MARGIN = 0.04
@@ -50,26 +49,25 @@ EMOJI = {
 
 
 def draw(character: str, font: ImageFont.FreeTypeFont) -> Image.Image:
-    """Return one emoji as a square RGBA picture of SPRITE_SIZE pixels."""
+    """Return one emoji as a square RGBA image of SPRITE_SIZE pixels."""
     canvas = Image.new("RGBA", (2 * FONT_SIZE, 2 * FONT_SIZE), (0, 0, 0, 0))
     ImageDraw.Draw(canvas).text((FONT_SIZE // 4, FONT_SIZE // 4), character, font=font, embedded_color=True)
     box = canvas.getbbox()
     if box is None:
-        raise ValueError(f"the font has no picture for U+{ord(character):X}; use NotoColorEmoji.ttf")
+        raise ValueError(f"the font has no image for U+{ord(character):X}; use NotoColorEmoji.ttf")
     content = canvas.crop(box)
     side = round(max(content.size) * (1 + 2 * MARGIN))
     square = Image.new("RGBA", (side, side), (0, 0, 0, 0))
     square.paste(content, ((side - content.width) // 2, (side - content.height) // 2))
-    # Scaling is done on premultiplied colours ("RGBa"), so that the black of fully transparent pixels
-    # does not darken the edges.
+    # Scale premultiplied colours ("RGBa"), so that the black of transparent pixels does not darken the edges.
     small = square.convert("RGBa").resize((SPRITE_SIZE, SPRITE_SIZE), Image.Resampling.LANCZOS)
     return small.convert("RGBA")
 
 
 def main() -> None:
-    """Draw every emoji of the table into the package's folder of sprites."""
+    """Write an image of every emoji."""
     default_output = Path(__file__).parents[1] / "src" / "videocrafter" / "assets" / "sprites"
-    parser = argparse.ArgumentParser(description="Draw the sprite world's pictures from an emoji font.")
+    parser = argparse.ArgumentParser(description="Draw the sprite world's images from an emoji font.")
     parser.add_argument("font", type=Path, help="path of NotoColorEmoji.ttf")
     parser.add_argument("--output", type=Path, default=default_output, help="folder to write the PNG files to")
     arguments = parser.parse_args()

@@ -1,13 +1,13 @@
-"""Compute what the official models take in memory, without weights and without a GPU.
+"""Compute the memory that the official models need, without weights and without a GPU.
 
     python runs/estimate_memory.py            the table of docs/official_weights.md
     python runs/estimate_memory.py t2v-512 --frames 32 --height 320 --width 320
 
-Every network is built at full size from the key list of its checkpoint and run on tensors that have a shape but no
-content. Each storage that an operation makes is counted from its birth to its death; the peak of a phase is the
-largest sum, and what a model takes is its weights (all parts stay where they are) and the larger of two phases: one
-call of the denoiser for both branches of the guidance, or decoding 8 frames. Not counted: the workspace of
-convolution libraries, fragmentation, and the framework itself (on a GPU around 1 GiB together).
+Every network is built at full size from the key list of its checkpoint and run on fake tensors, which have a shape but
+no data. Every storage counts from its allocation to its release; the peak of a phase is the largest sum. A model needs
+its weights (no part is offloaded) and the larger peak of two phases: one denoiser call for both guidance branches, or
+decoding 8 frames. Not counted: the workspace of convolution libraries, fragmentation and the framework itself, about
+1 GiB in all on a GPU.
 """
 
 import argparse
@@ -46,7 +46,7 @@ DECODED_FRAMES = 8
 
 
 def model_of(preset: ModelPreset) -> OfficialModel:
-    """The configs of a preset's networks, found from the keys of its checkpoint."""
+    """Return the configs of a preset's networks, detected from the keys of its checkpoint."""
     keys = json.loads(gzip.decompress(KEYS.read_bytes()))[VARIANTS[preset.name]]
     shapes = {key: tuple(shape) for key, (shape, _) in keys.items()}
     length = shapes.get("scale_arr", (0,))[0]
@@ -55,14 +55,14 @@ def model_of(preset: ModelPreset) -> OfficialModel:
 
 
 def peak_bytes(network: nn.Module, call: Callable[[], Tensor]) -> int:
-    """The most that one call of a network takes besides its weights, its result included."""
+    """Return the peak memory of one call of a network: activations and result, without the weights."""
     with torch.inference_mode(), Meter(tensors_of([network])) as count:
         call()
     return count.peak
 
 
 def estimate(preset: ModelPreset, num_frames: int, height: int, width: int, dtype: torch.dtype) -> dict[str, int]:
-    """Bytes of weights, of one call of the denoiser, of one decoded chunk, and of all together."""
+    """Return the bytes of the weights, of one denoiser call, of one decoded chunk, and in total."""
     model = model_of(preset)
     num_parameters = {name: _size(part) for name, part in build_networks(model).items()}
     with FakeTensorMode(), _quiet():
@@ -116,7 +116,7 @@ def main() -> None:
     parser.add_argument("--width", type=int)
     parser.add_argument("--dtype", default="bfloat16", choices=("bfloat16", "float16", "float32"))
     given = parser.parse_args()
-    print("| model | video | parameters | weights | one denoising call | decoding | together |")
+    print("| model | video | parameters | weights | one denoiser call | decoding | total |")
     print("|---|---|---:|---:|---:|---:|---:|")
     for name in given.presets:
         preset = PRESETS[name]

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# Image to video as in the paper (section 3.2), from a finished text-to-video model of 512 x 320: first the projector
-# and the new W'k, W'v learn; then both mappings are frozen and the video model learns.
+# Train image to video as in the paper (section 3.2), from a trained text-to-video model at 512 x 320. Phase 1 trains the
+# projector and the new W'k, W'v; phase 2 freezes both mappings and trains the video model.
 #
 #   START=outputs/t2v/t2v-512/final TOWER=path/to/CLIP-ViT-H-14 VIDEOS="webvid:/data/train.csv?root=/data" runs/i2v.sh [OUTPUT]
-#   TOY=1 runs/i2v.sh [OUTPUT]          both phases in miniature, from the models that the package brings
+#   TOY=1 runs/i2v.sh [OUTPUT]          both phases in miniature, from the shipped models
 #
-# TOWER is CLIP's image tower as transformers stores it: the paper's is OpenCLIP ViT-H/14. LAUNCH as in t2v.sh.
-set -euf -o pipefail # f: no file names for the stars of settings
+# TOWER is a folder with CLIP's image encoder in transformers format; the paper uses OpenCLIP ViT-H/14. LAUNCH is the
+# same as in t2v.sh.
+set -euf -o pipefail # -f: no globbing of the * in settings
 
 HERE=$(dirname "$0")
 OUT=${1:-outputs/${TOY:+toy-}i2v}
@@ -22,13 +23,13 @@ if [[ -n ${TOY:-} ]]; then
         SETTINGS+=" --set stages.*.$setting"
     done
 else
-    : "${START:?give START, the folder of a text-to-video model of 512 x 320}"
-    : "${TOWER:?give TOWER, a folder with the image tower of CLIP}"
-    : "${VIDEOS:?give VIDEOS, a source of captioned videos (docs/data.md)}"
+    : "${START:?set START to the folder of a text-to-video model at 512 x 320}"
+    : "${TOWER:?set TOWER to a folder with the image encoder of CLIP}"
+    : "${VIDEOS:?set VIDEOS to a source of captioned videos (docs/data.md)}"
 fi
 
-# Videos alone: an image says all about itself already, so there is nothing for the image branch to learn from one.
-# shellcheck disable=SC2086  # words on purpose
+# Videos only: a still image conditioned on itself teaches the image branch nothing.
+# shellcheck disable=SC2086  # word splitting is intended
 $LAUNCH videocrafter train i2v-512 --init "$START" --data "$VIDEOS" --output "$OUT/run" \
     --set 'stages.*.task.image_tower='"$TOWER" --set 'stages.*.task.data.image_share=none' $SETTINGS
 

@@ -1,7 +1,6 @@
-"""List the combinations of subject, motion and scene that training never sees, for people to read.
+"""Write the held-out combinations of subject, motion and scene to src/videocrafter/assets/sprites/held_out.txt.
 
-Writes src/videocrafter/assets/sprites/held_out.txt, one combination per line, separated by " | ". Run it
-after adding a subject, a motion or a scene to the sprite world:
+One combination per line, separated by " | ". Run it after adding a subject, a motion or a scene to the sprite world:
 
     python runs/list_held_out.py
 """

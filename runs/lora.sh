@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# A LoRA from nothing but a folder of clips: ten clips by night teach the miniature their look.
+# Train a LoRA from a folder of clips: ten clips of night scenes teach the miniature their style.
 #
 #   runs/lora.sh [OUTPUT]
-#   TOY=1 runs/lora.sh [OUTPUT]         two steps, to see that everything works here
-#   CLIPS=folder INIT=t2v-512 runs/lora.sh [OUTPUT]    your clips, another model (a GPU is wise)
+#   TOY=1 runs/lora.sh [OUTPUT]         two training steps, to check that everything works
+#   CLIPS=folder INIT=t2v-512 runs/lora.sh [OUTPUT]    your own clips and another model (needs a GPU in practice)
 #
-# Minutes on two cores for the miniature. Every command can be interrupted and repeated.
-set -euf -o pipefail # f: no file names for the stars of settings
+# The miniature takes minutes on two cores. To resume after an interruption, run the script again.
+set -euf -o pipefail # -f: no globbing of the * in settings
 
 HERE=$(dirname "$0")
 OUT=${1:-outputs/${TOY:+toy-}lora}
@@ -15,7 +15,7 @@ INIT=${INIT:-tiny-t2v}
 SETTINGS=""
 OVERFIT_STEPS=100
 if [[ $INIT == tiny-t2v ]]; then
-    # A small model takes, and needs, a higher rate than a large one, and has memory to spare.
+    # A small model needs a higher learning rate than a large one and fits in memory without checkpointing.
     SETTINGS="--set stages.*.task.data.batch_size=4 --set stages.*.optimizer.lr=5e-4 --set stages.*.num_steps=300 --set stages.*.task.gradient_checkpointing=false"
 fi
 if [[ -n ${TOY:-} ]]; then
@@ -23,21 +23,21 @@ if [[ -n ${TOY:-} ]]; then
     SETTINGS+=" --set stages.*.num_steps=2 --set stages.*.precision=fp32 --set stages.*.validate_every=0"
 fi
 
-# 1. Clips with captions: clip-0.mp4 beside clip-0.txt, and so on.
+# 1. Clips with captions: clip-0.mp4, clip-0.txt, and so on.
 if [[ ! -d $CLIPS ]]; then
     python "$HERE/ten_clips.py" "$CLIPS"
 fi
 
-# 2. Does it learn at all? One clip by heart; its loss must fall, and the sample become the clip.
-# shellcheck disable=SC2086  # words on purpose
+# 2. Check that the model learns: overfit one clip. The loss must fall and the sample must become the clip.
+# shellcheck disable=SC2086  # word splitting is intended
 videocrafter train overfit-one-clip --init "$INIT" --data "$CLIPS" --output "$OUT/overfit" $SETTINGS \
     --set "stages.*.num_steps=$OVERFIT_STEPS"
 
-# 3. The LoRA.
+# 3. Train the LoRA.
 # shellcheck disable=SC2086
 videocrafter train lora --init "$INIT" --data "$CLIPS" --output "$OUT/run" $SETTINGS
 
-# 4. The same prompt and seed, without it and with it.
+# 4. Generate the same prompt and seed without and with the LoRA.
 for name in plain styled; do
     lora=()
     if [[ $name == styled ]]; then lora=(--lora "$OUT/run/final"); fi

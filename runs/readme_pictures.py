@@ -1,4 +1,4 @@
-"""Make the README's pictures with the shipped models: `python runs/readme_pictures.py` writes docs/images/."""
+"""Generate the README's images with the shipped models: `python runs/readme_pictures.py` writes docs/images/."""
 
 from pathlib import Path
 
@@ -34,7 +34,7 @@ def main() -> None:
     for fps in (4, 24):
         save(f"speed-{fps}", paint(SPEED_PROMPT, fps=fps, seeds=1).frames[0], fps=8)
     for number, (still, motion) in enumerate(MOVED, start=1):
-        # The given image is one that the text-to-video model made: a video of one frame.
+        # The text-to-video model generates the image, as a video of one frame.
         image = paint(still, num_frames=1, seeds=1).frames[0, 0]
         write_image(IMAGES / f"i2v-{number}-input.png", enlarged(image[None])[0], overwrite=True)
         save(f"i2v-{number}", move(image, motion, seeds=1).frames[0], fps=8)

@@ -1,4 +1,4 @@
-"""Put finished models into the package, in half precision: what `videocrafter generate` uses by default."""
+"""Copy trained models into the package in half precision, as the defaults of `videocrafter generate`."""
 
 import argparse
 import json
@@ -22,7 +22,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--t2v", type=Path, help="final folder of tiny-t2v")
     parser.add_argument("--i2v", type=Path, help="final folder of tiny-i2v")
     parser.add_argument("--judge", type=Path, help="final folder of tiny-judge")
-    parser.add_argument("--assets", type=Path, default=ASSETS, help="folder that they go to; default: the package's")
+    parser.add_argument("--assets", type=Path, default=ASSETS, help="output folder; default: the package's models")
     return parser.parse_args(arguments)
 
 
@@ -44,7 +44,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def forget_paths(folder: Path) -> None:
-    """Configurations name the folder that they were loaded from, which means nothing elsewhere."""
+    """Remove the folder that each network was loaded from, which saved configs contain."""
     for path in (folder / MODEL_INDEX, *folder.rglob("config.json")):
         if not path.is_file():
             continue
@@ -54,7 +54,7 @@ def forget_paths(folder: Path) -> None:
 
 
 def share(folder: Path, owner: Path) -> None:
-    """Keep the parts that both models have once, in the folder of `owner`."""
+    """Replace each part of a model that equals that of `owner` with a reference to it."""
     if not (folder.is_dir() and owner.is_dir()):
         return
     for part in sorted(path for path in folder.iterdir() if path.is_dir()):
@@ -63,11 +63,11 @@ def share(folder: Path, owner: Path) -> None:
         for file in part.iterdir():
             file.unlink()
         (part / SHARED).write_text(json.dumps({"model": owner.name}) + "\n", encoding="utf-8")
-        print(f"{part}: that of {owner.name}")
+        print(f"{part}: same as in {owner.name}")
 
 
 def ship(folder: Path, save: Callable[[Path], object]) -> None:
-    """Replace the shipped folder only when the new one is complete."""
+    """Replace a shipped model once its new folder is complete."""
     fresh = folder.with_name(f".new-{folder.name}")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.parent.mkdir(parents=True, exist_ok=True)

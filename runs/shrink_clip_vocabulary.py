@@ -1,9 +1,9 @@
-"""Make `assets/clip_bpe/merges.txt.gz`: the part of OpenAI CLIP's merge table that CLIP uses.
+"""Write `assets/clip_bpe/merges.txt.gz`, the part of OpenAI CLIP's merge table that CLIP uses.
 
     python runs/shrink_clip_vocabulary.py bpe_simple_vocab_16e6.txt.gz
 
-The original holds 262,144 merges, of which CLIP's 49,408 tokens take the first 48,894: 256 bytes, the same 256
-at the end of a word, the merges, and the two tokens for start and end. Running it again gives the same bytes.
+Of the original's 262,144 merges, CLIP uses the first 48,894. Its 49,408 tokens are 256 bytes, the same 256 at the end
+of a word, the merges, and a start and an end token. The output is reproducible byte for byte.
 """
 
 import argparse
@@ -18,11 +18,11 @@ TARGET = Path(__file__).parents[1] / "src" / "videocrafter" / "assets" / "clip_b
 
 
 def shrink(original: bytes) -> bytes:
-    """The used lines of the original file, both compressed; the first line of the original is a title."""
+    """Return the used lines of the original; both are compressed. The original's first line is a title."""
     lines = gzip.decompress(original).decode("utf-8").split("\n")[1 : 1 + NUM_MERGES]
     if len(lines) != NUM_MERGES or any(len(line.split(" ")) != 2 for line in lines):
         raise SystemExit(f"expected {NUM_MERGES} lines of two tokens after the title")
-    # No time stamp and no file name, or the bytes would differ from run to run.
+    # Without time stamp and file name, so that the bytes are the same in every run.
     return gzip.compress("\n".join([*lines, ""]).encode("utf-8"), compresslevel=9, mtime=0)
 
 

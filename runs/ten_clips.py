@@ -1,9 +1,9 @@
-"""Ten captioned clips of the sprite world by night: something to train a LoRA on when no clips are at hand.
+"""Write ten captioned clips of the sprite world at night, as data for training a LoRA.
 
     python runs/ten_clips.py FOLDER
 
-Day for night, as filmmakers call it: what was lit by the sun, darkened and made blue. A look that the shipped
-model never saw, in colours that its small autoencoder can show.
+Frames are darkened and tinted blue ("day for night"). The shipped model never saw this style in training, but its
+small autoencoder can represent the colours.
 """
 
 import argparse
@@ -36,7 +36,7 @@ def main() -> None:
 
 
 def by_night(pixels: np.ndarray) -> np.ndarray:
-    """Frames `[T, H, W, 3]` in 0 … 1 of a sunny day, by the light of the moon."""
+    """Darken daylight frames `[T, H, W, 3]` with values from 0 to 1 and tint them blue."""
     return np.clip(pixels * np.array(MOONLIGHT), 0, 1)
 
 

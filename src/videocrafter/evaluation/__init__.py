@@ -1,1 +1,1 @@
-"""Measures of generated videos, and the protocols that pin them down."""
+"""Metrics for generated videos, and the protocols that fix how they are measured."""

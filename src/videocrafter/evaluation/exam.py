@@ -1,10 +1,9 @@
-"""The exam of the sprite world's models: `videocrafter evaluate tiny`.
+"""The exam for models of the sprite world: `videocrafter evaluate tiny`.
 
-Protocol. Prompts tell of combinations of subject, motion and scene that training never saw, balanced over
-motions and subjects, in the world's own varied words. Videos are made by the public pipelines with the
-model's own settings and fixed seeds. A judge that shares nothing with the model and never sees a prompt says
-what each video shows. The judge's score on the real clips of the same prompts is the ceiling.
-`exam_parts.py` defines each number.
+Protocol: prompts name held-out combinations of subject, motion and scene, balanced over motions and subjects, in
+varied wording. The public pipelines generate the videos with the model's default settings and fixed seeds. A judge
+that shares no network with the model and never sees a prompt classifies each video. Its score on real clips of the
+same prompts is the ceiling. `exam_parts.py` defines each score.
 """
 
 from __future__ import annotations
@@ -43,23 +42,23 @@ from videocrafter.pipelines.image_to_video import ImageToVideoPipeline
 from videocrafter.pipelines.text_to_video import TextToVideoPipeline
 
 Progress = Callable[[int, int], None]
-"""Called after every batch with (videos made, videos in all)."""
+"""Called after every batch with (videos generated, total number of videos)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExamConfig:
-    """How long the exam is and what it is about.
+    """Length and content of an exam.
 
     Attributes:
-        num_prompts: videos from prompts, for the accuracies.
-        num_speed_prompts: videos for the speed; 18 make one of every fps and speed word.
-        num_images: images that are given, each with the motion alone as prompt, then with a full caption.
-        num_variety_prompts, num_variety_seeds: prompts that are repeated, and how often each.
-        fps: motion speed asked for, except where speed is measured.
-        seed: which prompts, images and video seeds.
-        batch_size: videos made at a time; the outcome does not depend on it.
-        num_inference_steps, guidance_scale: None for what the model recommends.
-        world: which subjects, motions and scenes are asked for.
+        num_prompts: prompts for the accuracies.
+        num_speed_prompts: prompts for the speed; 18 cover each combination of fps and speed word once.
+        num_images: conditioning images; each is used twice, with the motion alone as prompt and with a full caption.
+        num_variety_prompts, num_variety_seeds: number of repeated prompts, and seeds for each.
+        fps: motion speed of all videos except those that measure speed.
+        seed: determines prompts, images and the seeds of the videos.
+        batch_size: videos generated at a time; results do not depend on it.
+        num_inference_steps, guidance_scale: None for the model's defaults.
+        world: subjects, motions and scenes to draw from.
     """
 
     num_prompts: int = 240
@@ -76,21 +75,21 @@ class ExamConfig:
 
     def __post_init__(self) -> None:
         if self.num_prompts < 1:
-            raise ValueError(f"num_prompts is {self.num_prompts}; the exam needs at least 1")
+            raise ValueError(f"num_prompts is {self.num_prompts}; it must be at least 1")
         if self.seed < 0:
             raise ValueError(f"seed is {self.seed}; it must be at least 0")
         if min(self.num_speed_prompts, self.num_images, self.num_variety_prompts) < 0:
-            raise ValueError("the numbers of prompts and images must not be negative; 0 leaves a part out")
+            raise ValueError("the numbers of prompts and images must not be negative; 0 skips a part of the exam")
         if self.num_variety_seeds < 2 or self.batch_size < 1:
             raise ValueError("num_variety_seeds must be at least 2 and batch_size at least 1")
 
     @classmethod
     def quick(cls) -> ExamConfig:
-        """About a tenth of the full exam."""
+        """Return a config of about a tenth of the full exam."""
         return cls(num_prompts=28, num_speed_prompts=18, num_images=8, num_variety_prompts=2, num_variety_seeds=2)
 
     def num_videos(self, *, t2v: bool, i2v: bool) -> int:
-        """Videos that are made for the parts that these models take."""
+        """Number of videos in the exam of these kinds of model."""
         text = self.num_prompts + self.num_speed_prompts + self.num_variety_prompts * self.num_variety_seeds
         return text * t2v + 2 * self.num_images * i2v
 
@@ -109,21 +108,21 @@ def run_exam(
 
     Args:
         output: folder for report.json, report.md, answers.jsonl and the contact sheets.
-        t2v, i2v: the models; None leaves its parts out.
-        config: length and subject of the exam.
-        judge: None for the shipped one.
-        overwrite: whether a report in ``output`` may be replaced.
-        on_progress: told how far it is.
+        t2v, i2v: the models; None skips the parts for that kind of model.
+        config: length and content of the exam.
+        judge: None for the shipped judge.
+        overwrite: replace a report in ``output``.
+        on_progress: called after every batch.
 
     Returns:
-        What report.json holds; scores that were not measured are missing.
+        The content of report.json; scores that were not measured are absent.
 
     Raises:
-        OutputExistsError: there is a report in ``output``.
-        ValueError: no model was given.
+        OutputExistsError: ``output`` contains a report and ``overwrite`` is False.
+        ValueError: neither model was given.
     """
     if t2v is None and i2v is None:
-        raise ValueError("no model was given; give a text-to-video or an image-to-video pipeline, or both")
+        raise ValueError("no model to examine; pass a text-to-video or an image-to-video pipeline, or both")
     config = config or ExamConfig()
     output = check_report_folder(Path(output), overwrite=overwrite)
     judge = load_judge() if judge is None else judge
@@ -154,7 +153,7 @@ def _answers(
     i2v: ImageToVideoPipeline | None,
     on_progress: Callable[[int], None],
 ) -> tuple[dict[str, Part], dict[str, float]]:
-    """All parts by name, and all scores."""
+    """Run all parts; return them by name, and all scores."""
     world, questions = config.world, Questions(config.world, config.seed)
     settings: dict[str, Any] = {
         "batch_size": config.batch_size,
@@ -184,7 +183,7 @@ def _answers(
 
 
 def _reconstruction(pipeline: TextToVideoPipeline) -> Callable[[Tensor], Tensor] | None:
-    """The pipeline's autoencoder there and back, or None if it has none."""
+    """A function that encodes and decodes videos with the pipeline's autoencoder; None if it has none."""
     vae = getattr(pipeline, "vae", None)
     if vae is None:
         return None
@@ -198,7 +197,7 @@ def _reconstruction(pipeline: TextToVideoPipeline) -> Callable[[Tensor], Tensor]
 
 
 def _tables(parts: dict[str, Part]) -> dict[str, Any]:
-    """Accuracies per motion, subject, scene and speed, and what was taken for what."""
+    """Accuracies per motion, subject, scene and speed, and the judge's confusions."""
     part = parts.get("text") or parts.get("i2v")
     if part is None:
         return {}
@@ -230,19 +229,19 @@ def _tables(parts: dict[str, Part]) -> dict[str, Any]:
 
 
 class _Count:
-    """Adds up the videos that were made and passes the sum on."""
+    """Counter of generated videos that reports each new total."""
 
     def __init__(self, total: int, on_progress: Progress | None) -> None:
-        self.total, self.done, self._tell = total, 0, on_progress
+        self.total, self.done, self._on_progress = total, 0, on_progress
 
     def add(self, videos: int) -> None:
         self.done += videos
-        if self._tell is not None:
-            self._tell(self.done, self.total)
+        if self._on_progress is not None:
+            self._on_progress(self.done, self.total)
 
 
 def _description(model: Any) -> dict[str, Any]:
-    """A model's fingerprint (SHA-256 over all weights by name), size, and recommended settings."""
+    """A model's fingerprint (SHA-256 over all weights by name), size and default settings."""
     networks = {"": model} if isinstance(model, nn.Module) else dict(getattr(model, "components", {}))
     digest, num_parameters = hashlib.sha256(), 0
     for name, network in sorted(networks.items()):

@@ -1,4 +1,4 @@
-"""The four parts of the exam: what is made, what the judge says of it, and the numbers that come out."""
+"""The four parts of the exam: text, speed, image and variety, each with its videos, verdicts and scores."""
 
 from __future__ import annotations
 
@@ -27,20 +27,21 @@ from videocrafter.models.judge import VideoJudge
 
 
 class MakeVideos(Protocol):
-    """Makes the videos of questions: float pixels [N, T, 3, H, W] in [-1, 1]."""
+    """Generates the videos of questions: float pixels [N, T, 3, H, W] in [-1, 1]."""
 
     def __call__(self, questions: Sequence[Question], images: Tensor | None = None) -> Tensor:
-        """``images`` [N, 3, H, W] are given to an image-to-video model, one per question."""
+        """``images`` [N, 3, H, W] condition an image-to-video model, one image per question."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """Outcome of one part.
+    """Result of one part.
 
     Attributes:
-        scores: the numbers of the report, by name.
-        questions, videos, verdicts, marks: what was asked, made, seen, and right; N each.
-        images: [N, 3, H, W] given images, for image to video.
+        scores: values for the report, by name.
+        questions, videos: N questions and the videos generated for them.
+        verdicts, marks: the judge's N verdicts, and which are right.
+        images: conditioning images [N, 3, H, W] of image to video.
     """
 
     scores: dict[str, float]
@@ -52,7 +53,7 @@ class Part:
 
 
 def accuracies(marks: Marks, prefix: str = "") -> dict[str, float]:
-    """The four accuracies and, as ``<name>_standard_error``, their binomial standard errors."""
+    """Return the four accuracies and, as ``<name>_standard_error``, their binomial standard errors."""
     scores: dict[str, float] = {}
     for name in ("subject", "motion", "scene", "all"):
         result = share(getattr(marks, name))
@@ -61,8 +62,8 @@ def accuracies(marks: Marks, prefix: str = "") -> dict[str, float]:
     return scores
 
 
-def true_clips(world: ExamWorld, questions: Sequence[Question], like: Tensor) -> Tensor:
-    """The real clips of the questions, as long and as large as videos ``like`` [N, T, 3, H, W]."""
+def real_clips(world: ExamWorld, questions: Sequence[Question], like: Tensor) -> Tensor:
+    """Render the real clips of the questions, with length and size of the videos ``like`` [N, T, 3, H, W]."""
     return _renderer(world, like).render([question.script for question in questions])
 
 
@@ -70,16 +71,16 @@ def _renderer(world: ExamWorld, like: Tensor) -> SpriteWorld:
     return world.world(num_frames=like.shape[1], height=like.shape[3], width=like.shape[4])
 
 
-def examined(judge: VideoJudge, questions: Sequence[Question], videos: Tensor) -> tuple[Verdicts, Marks]:
-    """What the judge sees in the videos, and what of it is right."""
+def examine(judge: VideoJudge, questions: Sequence[Question], videos: Tensor) -> tuple[Verdicts, Marks]:
+    """Return the judge's verdicts on the videos, and which are right."""
     verdicts = judge_videos(judge, videos)
     return verdicts, mark(verdicts, [question.script for question in questions])
 
 
 def text_part(judge: VideoJudge, questions: Sequence[Question], make: MakeVideos) -> Part:
-    """Subject, motion and scene of videos made from prompts."""
+    """Measure the accuracy of subject, motion and scene in videos generated from prompts."""
     videos = make(questions)
-    verdicts, marks = examined(judge, questions, videos)
+    verdicts, marks = examine(judge, questions, videos)
     return Part(scores=accuracies(marks), questions=questions, videos=videos, verdicts=verdicts, marks=marks)
 
 
@@ -90,24 +91,24 @@ def ceiling_scores(
     like: Tensor,
     reconstruct: Callable[[Tensor], Tensor] | None,
 ) -> dict[str, float]:
-    """The judge's own accuracies on the prompts' real clips, and on the autoencoder's copies of them."""
-    real = true_clips(world, questions, like)
-    scores = accuracies(examined(judge, questions, real)[1], "real_")
+    """Measure the judge's accuracies on the prompts' real clips, and on the autoencoder's reconstructions of them."""
+    real = real_clips(world, questions, like)
+    scores = accuracies(examine(judge, questions, real)[1], "real_")
     if reconstruct is not None:
-        scores |= accuracies(examined(judge, questions, reconstruct(real))[1], "reconstructed_")
+        scores |= accuracies(examine(judge, questions, reconstruct(real))[1], "reconstructed_")
     return scores
 
 
 def speed_part(judge: VideoJudge, world: ExamWorld, questions: Sequence[Question], make: MakeVideos) -> Part:
-    """Measured against expected displacement per frame of straight motions, over fps and speed words.
+    """Compare measured with expected displacement per frame of straight motions, over fps and speed words.
 
-    ``speed_correlation`` is Pearson's correlation of the measured displacement per frame with the expected
-    one (the path's speed / fps). Measured is the length of the velocity that is fitted to the judge's
-    centres, whatever its direction: going the wrong way is an error of motion, not of speed.
-    ``real_speed_…`` says how well two ways to measure do on the real clips; the judge's centres do better.
+    ``speed_correlation`` is Pearson's correlation of the measured displacement per frame with the expected one (the
+    path's speed / fps). The measured displacement is the length of the velocity fitted to the judge's centres, in any
+    direction: a wrong direction is an error of motion, not of speed. ``real_speed_…`` scores two ways of measuring
+    speed on the real clips; the judge's centres are the more accurate one.
     """
     videos = make(questions)
-    verdicts, marks = examined(judge, questions, videos)
+    verdicts, marks = examine(judge, questions, videos)
     renderer = _renderer(world, videos)
     scripts = [question.script for question in questions]
     expected = velocity(torch.as_tensor(renderer.centers(scripts), dtype=torch.float32)).norm(dim=1)
@@ -137,19 +138,19 @@ def _correlation(measured: Tensor, expected: Tensor) -> float:
 
 
 def given_images(world: ExamWorld, questions: Sequence[Question], like: Tensor) -> Tensor:
-    """The images that image to video starts from: the first frames of the true clips, [N, 3, H, W].
+    """Return the conditioning images: the first frames of the real clips, [N, 3, H, W].
 
-    A sprite that will go left stands to the right in its first frame, so these images hint at the motion.
+    They hint at the motion: a sprite that moves left starts on the right.
     """
-    return true_clips(world, questions, like)[:, 0]
+    return real_clips(world, questions, like)[:, 0]
 
 
 def image_part(
     judge: VideoJudge, questions: Sequence[Question], images: Tensor, make: MakeVideos, prefix: str
 ) -> Part:
-    """What of a given image is kept: the judge's verdict, and the first frame's distance to the image."""
+    """Measure how much of a conditioning image is kept: accuracies, and the first frame's distance to the image."""
     videos = make(questions, images)
-    verdicts, marks = examined(judge, questions, videos)
+    verdicts, marks = examine(judge, questions, videos)
     scores = accuracies(marks, prefix) | image_distances(judge, questions, images, videos, verdicts, prefix)
     return Part(scores=scores, questions=questions, videos=videos, verdicts=verdicts, marks=marks, images=images)
 
@@ -162,11 +163,11 @@ def image_distances(
     verdicts: Verdicts,
     prefix: str,
 ) -> dict[str, float]:
-    """Distances of first frames to their own images and to images of another subject and scene.
+    """Measure distances of first frames to their own images and to images of another subject and scene.
 
-    ``image_distance`` is the root mean squared difference of pixels in [-1, 1] (0 to 2),
-    ``image_dissimilarity`` 1 - SSIM, ``image_feature_distance`` the cosine distance of the judge's features;
-    ``shuffled_…`` the same to the other images.
+    ``image_distance`` is the root mean squared difference of pixels in [-1, 1] (0 to 2), ``image_dissimilarity`` is
+    1 - SSIM and ``image_feature_distance`` the cosine distance of the judge's features. ``shuffled_…`` are the same
+    distances to the other images.
     """
     first = videos[:, 0]
     features = judge_videos(judge, images[:, None]).features[:, 0]
@@ -181,7 +182,7 @@ def image_distances(
 
 
 def other_pictures(questions: Sequence[Question]) -> list[int]:
-    """For each question the next one, in a circle, that shows another subject and scene (if any does)."""
+    """Return for each question the next one (cyclically) with another subject and scene, if there is one."""
     count = len(questions)
     scripts = [question.script for question in questions]
     order = []
@@ -199,10 +200,10 @@ def other_pictures(questions: Sequence[Question]) -> list[int]:
 def variety_part(
     judge: VideoJudge, world: ExamWorld, questions: Sequence[Question], copies: int, make: MakeVideos
 ) -> Part:
-    """How far videos of one prompt and different seeds lie apart (root mean squared difference of pixels)."""
+    """Measure the root mean squared pixel difference between videos of one prompt with different seeds."""
     videos = make(questions)
-    verdicts, marks = examined(judge, questions, videos)
-    real = true_clips(world, questions, videos)
+    verdicts, marks = examine(judge, questions, videos)
+    real = real_clips(world, questions, videos)
     distances = [pairwise_distance(group) for group in videos.split(copies)]
     scores = {
         "variety": _mean(distances),
@@ -224,9 +225,9 @@ def video_maker(
     guidance_scale: float | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> MakeVideos:
-    """Make videos by a public pipeline, ``batch_size`` at a time; None means the model's recommended value.
+    """Return a function that generates videos with a public pipeline, ``batch_size`` at a time.
 
-    Seeds are each question's own, so the batch size does not change what is made.
+    None stands for the model's default. Each question has its own seed, so results do not depend on the batch size.
     """
 
     def make(questions: Sequence[Question], images: Tensor | None = None) -> Tensor:

@@ -1,4 +1,4 @@
-"""The judge at work: load it, let it look at videos, read its verdicts as names."""
+"""Load the judge, apply it to videos, and compare its verdicts with the prompts."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from videocrafter.models.judge import VideoJudge
 from videocrafter.pipelines.model_folder import tensor_names
 
 SHIPPED_JUDGE = Path(__file__).parent.parent / "assets" / "models" / "judge"
+_BATCH_SIZE = 32
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdicts:
-    """What the judge saw in N videos of T frames.
+    """The judge's verdicts on N videos of T frames.
 
     Attributes:
         subjects, motions, scenes: N names each.
-        centers: [N, T, 2] the sprite's place in half-widths of the frame.
-        features: [N, T, D] what each frame shows.
+        centers: [N, T, 2] position of the sprite, from -1 to 1 within the frame.
+        features: [N, T, D] features of each frame.
     """
 
     subjects: tuple[str, ...]
@@ -38,7 +39,7 @@ class Verdicts:
 
 @dataclass(frozen=True, kw_only=True)
 class Marks:
-    """Which of N videos show the subject, the motion, the scene that were asked for."""
+    """Which of N videos show the subject, motion and scene of their prompt."""
 
     subject: tuple[bool, ...]
     motion: tuple[bool, ...]
@@ -46,21 +47,21 @@ class Marks:
 
     @property
     def all(self) -> tuple[bool, ...]:
-        """Which show all three."""
+        """Which videos show all three."""
         return tuple(map(all, zip(self.subject, self.motion, self.scene, strict=True)))
 
 
 def load_judge(folder: Path | None = None) -> VideoJudge:
-    """The judge from a folder, or the shipped one, ready to look (float32, evaluation mode).
+    """Load the judge from a folder, or the shipped one, in float32 and evaluation mode.
 
     Raises:
-        FileNotFoundError: there is no judge.
-        ModelFolderError: its weights are damaged.
+        FileNotFoundError: the folder contains no judge.
+        ModelFolderError: the judge's weights are damaged.
     """
     folder = SHIPPED_JUDGE if folder is None else Path(folder)
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(
-            f"there is no judge in {folder}; give the folder of one, or train it: videocrafter train tiny-judge"
+            f"there is no judge in {folder}; pass the folder of a judge, or train one with: videocrafter train tiny-judge"
         )
     for weights in folder.glob("*.safetensors"):
         tensor_names(weights)
@@ -69,10 +70,10 @@ def load_judge(folder: Path | None = None) -> VideoJudge:
 
 
 @torch.no_grad()
-def judge_videos(judge: VideoJudge, videos: Tensor, batch_size: int = 32) -> Verdicts:
-    """The judge's verdicts on videos [N, T, 3, H, W] in [-1, 1]. It is told nothing else."""
+def judge_videos(judge: VideoJudge, videos: Tensor) -> Verdicts:
+    """Return the judge's verdicts on videos [N, T, 3, H, W] in [-1, 1], from their pixels alone."""
     device = next(judge.parameters()).device
-    readings = [judge(part.to(device)) for part in videos.split(batch_size)]
+    readings = [judge(part.to(device)) for part in videos.split(_BATCH_SIZE)]
 
     def names(known: Sequence[str], logits: list[Tensor]) -> tuple[str, ...]:
         return tuple(known[index] for part in logits for index in part.argmax(dim=1).tolist())
@@ -87,10 +88,9 @@ def judge_videos(judge: VideoJudge, videos: Tensor, batch_size: int = 32) -> Ver
 
 
 def mark(verdicts: Verdicts, scripts: Sequence[SceneScript]) -> Marks:
-    """Compare verdicts with what was asked for."""
-    asked = list(scripts)
+    """Compare the verdicts with the scripts of the videos' prompts."""
     return Marks(
-        subject=tuple(seen == one.subject for seen, one in zip(verdicts.subjects, asked, strict=True)),
-        motion=tuple(seen == one.motion for seen, one in zip(verdicts.motions, asked, strict=True)),
-        scene=tuple(seen == one.scene for seen, one in zip(verdicts.scenes, asked, strict=True)),
+        subject=tuple(seen == one.subject for seen, one in zip(verdicts.subjects, scripts, strict=True)),
+        motion=tuple(seen == one.motion for seen, one in zip(verdicts.motions, scripts, strict=True)),
+        scene=tuple(seen == one.scene for seen, one in zip(verdicts.scenes, scripts, strict=True)),
     )

@@ -1,7 +1,6 @@
-"""Measures of the exam as pure functions: numbers in, numbers out; no model, no file.
+"""Metrics of the exam as pure functions, without models or files.
 
-Videos are float tensors [B, T, C, H, W] in [-1, 1]; places are in half-widths of the frame,
-which is 2 wide.
+Videos are float tensors [B, T, C, H, W] in [-1, 1]; positions run from -1 to 1 within the frame.
 """
 
 from __future__ import annotations
@@ -15,15 +14,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+_LEAST_DIFFERENCE = 0.12
+"""Largest difference from the background that counts as none, in pixel values from -1 to 1."""
+_SSIM_SIGMA = 1.5
+
 
 @dataclass(frozen=True, kw_only=True)
 class Share:
-    """A share of successes with its uncertainty.
+    """A proportion of successes with its uncertainty.
 
     Attributes:
-        value: successes / count, in [0, 1]; NaN if nothing was counted.
+        value: successes / count, in [0, 1]; NaN if count is 0.
         standard_error: binomial standard error of ``value``.
-        count: how many were counted.
+        count: number of trials.
     """
 
     value: float
@@ -32,7 +35,7 @@ class Share:
 
 
 def share(successes: Sequence[bool]) -> Share:
-    """Share of successes with its binomial standard error sqrt(p (1 - p) / n)."""
+    """Return the proportion p of successes with its binomial standard error sqrt(p (1 - p) / n)."""
     count = len(successes)
     if count == 0:
         return Share(value=math.nan, standard_error=math.nan, count=0)
@@ -41,9 +44,7 @@ def share(successes: Sequence[bool]) -> Share:
 
 
 def shares_by(groups: Sequence[str], successes: Sequence[bool]) -> dict[str, Share]:
-    """One ``share`` per group, groups in order of their first appearance."""
-    if len(groups) != len(successes):
-        raise ValueError(f"{len(groups)} groups were given for {len(successes)} successes; give one for each")
+    """Return one ``share`` per group, in the order in which the groups first appear."""
     members: dict[str, list[bool]] = {}
     for group, success in zip(groups, successes, strict=True):
         members.setdefault(group, []).append(success)
@@ -51,15 +52,15 @@ def shares_by(groups: Sequence[str], successes: Sequence[bool]) -> dict[str, Sha
 
 
 def confusions(asked: Sequence[Hashable], seen: Sequence[Hashable]) -> list[tuple[Hashable, Hashable, int]]:
-    """(asked, seen, how often) for every pair that differs, the most frequent first."""
+    """Return (asked, seen, count) for every pair that differs, the most frequent first."""
     pairs = Counter((a, s) for a, s in zip(asked, seen, strict=True) if a != s)
     return [(a, s, n) for (a, s), n in sorted(pairs.items(), key=lambda item: (-item[1], str(item[0])))]
 
 
 def pearson(x: Sequence[float], y: Sequence[float]) -> float:
-    """Pearson's correlation of two equally long series; NaN if either is constant or too short (< 2)."""
+    """Return Pearson's correlation of two equally long series; NaN if either is constant or shorter than 2."""
     if len(x) != len(y):
-        raise ValueError(f"series of {len(x)} and {len(y)} values were given; give equally many")
+        raise ValueError(f"the series have {len(x)} and {len(y)} values; their lengths must be equal")
     if len(x) < 2:
         return math.nan
     a = torch.tensor(x, dtype=torch.float64)
@@ -70,9 +71,9 @@ def pearson(x: Sequence[float], y: Sequence[float]) -> float:
 
 
 def velocity(centers: Tensor) -> Tensor:
-    """Displacement per frame [B, 2] of paths [B, T, 2]: the slope of the straight line fitted to each path.
+    """Return the displacement per frame [B, 2] of paths [B, T, 2]: the slope of a line fitted to each path.
 
-    Least squares over all frames, so that an error in one frame's centre weighs little. T must be at least 2.
+    The least-squares fit over all frames limits the effect of an error in one frame. T must be at least 2.
     """
     frames = centers.shape[1]
     if frames < 2:
@@ -82,15 +83,15 @@ def velocity(centers: Tensor) -> Tensor:
     return torch.einsum("t,btd->bd", time, centers) / time.square().sum()
 
 
-def moving_centers(videos: Tensor, threshold: float = 0.12) -> Tensor:
-    """Centres [B, T, 2] of what moves before a background at rest, found without any model.
+def moving_centers(videos: Tensor) -> Tensor:
+    """Return centres [B, T, 2] of what moves in front of a static background, found without a model.
 
-    The background is each pixel's median over the frames. It holds only if the sprite covers every pixel for
-    less than half of the frames, so slow sprites are measured badly (``exam.py`` says how badly).
-    A frame in which nothing differs from the background by more than ``threshold`` gets the middle (0, 0).
+    The background is each pixel's median over the frames. It is right only where the sprite covers a pixel in less
+    than half of the frames, so slow sprites are measured poorly; the exam reports the error on real clips. A frame
+    that nowhere differs from the background by more than a threshold gets the middle (0, 0).
     """
     difference = (videos - videos.median(dim=1, keepdim=True).values).abs().mean(dim=2)
-    weights = (difference - threshold).clamp(min=0.0)
+    weights = (difference - _LEAST_DIFFERENCE).clamp(min=0.0)
     total = weights.sum(dim=(2, 3)).clamp(min=1e-8)
     height, width = weights.shape[2:]
     x = ((torch.arange(width, device=videos.device) + 0.5) * (2.0 / width) - 1.0).to(weights.dtype)
@@ -99,23 +100,23 @@ def moving_centers(videos: Tensor, threshold: float = 0.12) -> Tensor:
 
 
 def rmse(images: Tensor, others: Tensor) -> Tensor:
-    """Root of the mean squared difference of images [B, C, H, W] in [-1, 1]: [B], from 0 to 2."""
+    """Return the root mean squared difference [B], from 0 to 2, of images [B, C, H, W] in [-1, 1]."""
     return (images - others).square().mean(dim=(1, 2, 3)).sqrt()
 
 
-def ssim(images: Tensor, others: Tensor, sigma: float = 1.5) -> Tensor:
-    """Structural similarity of images [B, C, H, W] in [-1, 1]: [B], 1 if equal (Wang et al. 2004).
+def ssim(images: Tensor, others: Tensor) -> Tensor:
+    """Return the structural similarity [B] of images [B, C, H, W] in [-1, 1]; 1 if equal (Wang et al. 2004).
 
-    Gaussian window of 11 x 11 pixels with ``sigma`` in pixels, constants 0.01 and 0.03 of the range 2, no
-    padding, averaged over places and channels. Height and width must be at least 11.
+    The Gaussian window has 11 x 11 pixels and a sigma of 1.5 pixels, the constants are 0.01 and 0.03 times the range
+    2, and there is no padding. Averaged over positions and channels. Height and width must be at least 11.
     """
     if min(images.shape[-2:]) < 11:
         raise ValueError(f"the images are {tuple(images.shape[-2:])} pixels; SSIM needs at least 11 x 11")
     offsets = torch.arange(-5, 6, dtype=images.dtype, device=images.device)
-    bell = torch.softmax(-0.5 * (offsets / sigma) ** 2, dim=0)
+    bell = torch.softmax(-0.5 * (offsets / _SSIM_SIGMA) ** 2, dim=0)
 
-    # The formula compares means as brightness, which must not be negative; variances are small differences of
-    # large numbers, so they are taken in double precision.
+    # The formula compares means as brightness, which must not be negative. Variances are small differences of large
+    # numbers, so they are computed in double precision.
     images, others, bell = images.double() + 1.0, others.double() + 1.0, bell.double()
 
     def smooth(x: Tensor) -> Tensor:
@@ -134,7 +135,7 @@ def ssim(images: Tensor, others: Tensor, sigma: float = 1.5) -> Tensor:
 
 
 def pairwise_distance(videos: Tensor) -> float:
-    """Mean root-mean-square difference over all pairs of N videos [N, ...]; NaN for N < 2."""
+    """Return the mean root-mean-square difference over all pairs of N videos [N, ...]; NaN for N < 2."""
     count = len(videos)
     if count < 2:
         return math.nan
@@ -144,5 +145,5 @@ def pairwise_distance(videos: Tensor) -> float:
 
 
 def cosine_distance(features: Tensor, others: Tensor) -> Tensor:
-    """1 - cosine similarity of feature rows [B, D]: [B], 0 if they point the same way."""
+    """Return 1 - cosine similarity, [B], of feature rows [B, D]."""
     return 1.0 - functional.cosine_similarity(features, others, dim=1)

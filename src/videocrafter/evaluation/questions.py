@@ -1,7 +1,7 @@
-"""What the exam asks: clips of the sprite world that training never saw, chosen evenly and told in its words.
+"""Questions of the exam: held-out clips of the sprite world, balanced, with prompts in the world's wording.
 
-Every question is a full script of a clip, so that the true clip can be rendered beside what a model makes of
-its sentence: that gives the judge's own score (the ceiling), the expected speed and the images to start from.
+Each question has the full script of a clip, so that the real clip can be rendered as well. Real clips yield the
+judge's own score (the ceiling), the expected speed and the conditioning images.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ _PARTS = ("text", "speed", "image", "variety")
 
 @dataclass(frozen=True, kw_only=True)
 class ExamWorld:
-    """The part of the sprite world that a model is examined on; by default all of its drawn scenes.
+    """The part of the sprite world that an exam covers; by default all of its drawn scenes.
 
     Attributes:
         subjects, motions, scenes: names that the model was trained on.
-        position_jitter: how far the true clips lie off the middle, in half-widths.
+        position_jitter: largest distance of a real clip's path from the middle, in half-widths of the frame.
     """
 
     subjects: tuple[str, ...] = SUBJECTS
@@ -44,7 +44,7 @@ class ExamWorld:
     position_jitter: float = 0.12
 
     def world(self, *, num_frames: int, height: int, width: int, seed: int = 0) -> SpriteWorld:
-        """The renderer of its true clips at a size in pixels."""
+        """Return the renderer of the real clips at a size in pixels."""
         return SpriteWorld(
             SpriteWorldConfig(
                 height=height,
@@ -62,11 +62,11 @@ class ExamWorld:
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """One video to make.
+    """One video to generate.
 
     Attributes:
-        script: the true clip that the prompt tells of, its fps included.
-        prompt: what the model is told.
+        script: the real clip that the prompt describes, including its fps.
+        prompt: the model's prompt.
         seed: seed of the video.
     """
 
@@ -78,9 +78,9 @@ class Question:
 def balanced_combinations(
     world: ExamWorld, motions: Sequence[str], count: int, rng: np.random.Generator
 ) -> list[tuple[str, str, str]]:
-    """``count`` held-out (subject, motion, scene), motions in turn, then the least asked subjects and scenes.
+    """Return ``count`` held-out (subject, motion, scene): motions in turn, then the least used subjects and scenes.
 
-    No combination comes twice before all of its motion have come once.
+    No combination repeats before every held-out combination of its motion was used.
 
     Raises:
         ValueError: a motion has no held-out combination with these subjects and scenes.
@@ -92,10 +92,10 @@ def balanced_combinations(
     for motion, combinations in held_out.items():
         if not combinations:
             raise ValueError(
-                f"no combination of {motion!r} with these {len(world.subjects)} subjects and "
-                f"{len(world.scenes)} scenes is held out; examine more subjects or scenes"
+                f"no combination of {motion!r} with the exam's {len(world.subjects)} subjects and "
+                f"{len(world.scenes)} scenes is held out; add subjects or scenes"
             )
-    asked: Counter[tuple[str, str, str]] = Counter()
+    used: Counter[tuple[str, str, str]] = Counter()
     subjects: Counter[str] = Counter()
     scenes: Counter[str] = Counter()
     chosen = []
@@ -103,10 +103,10 @@ def balanced_combinations(
         candidates = held_out[motions[number % len(motions)]]
         ties = rng.random(len(candidates))
         _, combination = min(
-            ((asked[c], subjects[c[0]], scenes[c[2]], tie), c)
+            ((used[c], subjects[c[0]], scenes[c[2]], tie), c)
             for c, tie in zip(candidates, ties.tolist(), strict=True)
         )
-        asked[combination] += 1
+        used[combination] += 1
         subjects[combination[0]] += 1
         scenes[combination[2]] += 1
         chosen.append(combination)
@@ -114,14 +114,14 @@ def balanced_combinations(
 
 
 class Questions:
-    """The questions of one exam: pure functions of the world and the seed."""
+    """The questions of one exam, determined by the world and the seed."""
 
     def __init__(self, world: ExamWorld, seed: int) -> None:
         self.world, self.seed = world, seed
         self._scripts = world.world(num_frames=8, height=16, width=16, seed=seed)
 
     def text(self, count: int, fps: float) -> list[Question]:
-        """Held-out combinations, balanced, at varied speeds and one fps."""
+        """Return questions on balanced held-out combinations, at varied speeds and one fps."""
         rng = self._rng("text")
         combinations = balanced_combinations(self.world, self.world.motions, count, rng)
         return [
@@ -130,9 +130,9 @@ class Questions:
         ]
 
     def speed(self, count: int) -> list[Question]:
-        """Straight motions at every fps of ``SPEED_FPS`` and every speed equally often.
+        """Return questions on straight motions that use every fps of ``SPEED_FPS`` and every speed equally often.
 
-        Empty if no motion of the world is straight.
+        Empty if the world has no straight motion.
         """
         rng = self._rng("speed")
         motions = [motion for motion in self.world.motions if motion in DIRECTIONS]
@@ -140,7 +140,7 @@ class Questions:
             return []
         cells = [(fps, speed) for fps in SPEED_FPS for speed in SPEEDS]
         combinations = balanced_combinations(self.world, motions, count, rng)
-        # Shuffled, or a direction would always meet the same fps.
+        # Shuffled, because otherwise each direction would always have the same fps.
         order = rng.permutation(len(combinations))
         return [
             self._question(
@@ -154,7 +154,7 @@ class Questions:
         ]
 
     def image(self, count: int, fps: float) -> tuple[list[Question], list[Question]]:
-        """The same clips twice: with prompts that name only the motion, and with full captions."""
+        """Return two lists of questions on the same clips: prompts with the motion alone, and full captions."""
         rng = self._rng("image")
         combinations = balanced_combinations(self.world, self.world.motions, count, rng)
         full = [
@@ -165,7 +165,7 @@ class Questions:
         return motion_only, full
 
     def variety(self, count: int, seeds_per_prompt: int, fps: float) -> list[Question]:
-        """``count`` prompts, each ``seeds_per_prompt`` times in a row with different seeds and true clips."""
+        """Return ``count`` prompts, each ``seeds_per_prompt`` times in a row with different seeds and real clips."""
         rng = self._rng("variety")
         questions = []
         for number, combination in enumerate(balanced_combinations(self.world, self.world.motions, count, rng)):
@@ -181,7 +181,7 @@ class Questions:
     def _question(
         self, part: str, number: int, combination: tuple[str, str, str], speed: str, fps: float
     ) -> Question:
-        """A script with its own random draws, told to show this combination."""
+        """A question on this combination; all else in its script is random."""
         index = number * len(_PARTS) + _PARTS.index(part)
         subject, motion, scene = combination
         speed = "medium" if motion == "still" else speed

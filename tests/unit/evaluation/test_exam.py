@@ -34,7 +34,7 @@ class Defaults:
 
 
 class PerfectModel:
-    """Shows the true clip of every question of an exam, or its first frame all the time."""
+    """A model that returns the real clip of every question of an exam, or repeats its first frame."""
 
     def __init__(self, config: ExamConfig, *, frozen: bool = False) -> None:
         questions = Questions(config.world, config.seed)
@@ -72,9 +72,9 @@ def untrained_judge() -> VideoJudge:
 
 
 def test_a_perfect_model_scores_what_the_judge_scores_on_real_clips(tmp_path) -> None:
-    model, told = PerfectModel(CONFIG), []
+    model, progress = PerfectModel(CONFIG), []
     report = run_exam(
-        tmp_path, model, model, config=CONFIG, judge=untrained_judge(), on_progress=lambda *x: told.append(x)
+        tmp_path, model, model, config=CONFIG, judge=untrained_judge(), on_progress=lambda *x: progress.append(x)
     )
     for what in ("subject", "motion", "scene", "all"):
         assert report[f"{what}_accuracy"] == report[f"real_{what}_accuracy"]
@@ -83,7 +83,7 @@ def test_a_perfect_model_scores_what_the_judge_scores_on_real_clips(tmp_path) ->
     assert report["i2v_image_distance"] == 0.0 < report["i2v_shuffled_distance"]
     assert report["i2v_image_dissimilarity"] < 1e-5 < report["i2v_shuffled_dissimilarity"]
     assert report["num_videos"] == 14 + 18 + 4 + 2 * 6 == sum(model.batches)
-    assert told[-1] == (48, 48)
+    assert progress[-1] == (48, 48)
     assert max(model.batches) == 5
 
 
@@ -121,9 +121,9 @@ def test_an_old_report_is_only_replaced_on_request(tmp_path) -> None:
     made = len(model.batches)
     with pytest.raises(OutputExistsError, match=r"report\.json"):
         run_exam(tmp_path, model, config=config, judge=judge)
-    assert len(model.batches) == made, "found out before any work"
+    assert len(model.batches) == made, "checked before any work"
     run_exam(tmp_path, model, config=config, judge=judge, overwrite=True)
-    assert not (tmp_path / "speed.png").exists(), "no sheet of another exam stays"
+    assert not (tmp_path / "speed.png").exists(), "sheets of the earlier exam are deleted"
 
 
 def test_a_full_disk_leaves_the_old_report(tmp_path, monkeypatch) -> None:
@@ -151,7 +151,7 @@ def test_other_pictures_differ_in_subject_and_scene() -> None:
 
 
 def test_bad_arguments_are_named(tmp_path) -> None:
-    with pytest.raises(ValueError, match="no model"):
+    with pytest.raises(ValueError, match="no model to examine"):
         run_exam(tmp_path, None, None)
     with pytest.raises(ValueError, match="num_prompts is 0"):
         ExamConfig(num_prompts=0)
@@ -159,11 +159,11 @@ def test_bad_arguments_are_named(tmp_path) -> None:
         load_judge(tmp_path)
 
 
-shipped = pytest.mark.skipif(not SHIPPED_JUDGE.is_dir(), reason="this checkout ships no judge")
+shipped = pytest.mark.skipif(not SHIPPED_JUDGE.is_dir(), reason="this checkout has no judge")
 
 
 @shipped
-def test_the_shipped_judge_knows_real_clips_from_frozen_and_reversed_ones() -> None:
+def test_the_shipped_judge_tells_real_clips_from_frozen_and_reversed_ones() -> None:
     judge, world = load_judge(), ExamWorld()
     scripts = [one.script for one in Questions(world, 11).text(56, 8.0)]
     clips = world.world(num_frames=8, height=64, width=64).render(scripts)
@@ -172,7 +172,7 @@ def test_the_shipped_judge_knows_real_clips_from_frozen_and_reversed_ones() -> N
     assert sum(marks.motion) >= 53
     assert sum(marks.scene) >= 55
     frozen = judge_videos(judge, clips[:, :1].expand_as(clips)).motions
-    assert frozen.count("still") >= 54, "motion must be read from what moves, not from subject and scene"
+    assert frozen.count("still") >= 54, "motion must be classified from movement, not from subject and scene"
     backwards = judge_videos(judge, clips.flip(1)).motions
     turned = {"left": "right", "up": "down", "growing": "shrinking", "up_left": "down_right"}
     asked = [(turned[one.motion], seen) for one, seen in zip(scripts, backwards, strict=True) if one.motion in turned]

@@ -19,8 +19,8 @@ def test_prompts_are_held_out_balanced_and_true_to_their_clip() -> None:
     assert len(motions) == len(MOTIONS)
     assert max(motions) - min(motions) <= 1
     assert len(subjects) == len(SUBJECTS)
-    assert max(subjects) - min(subjects) <= 4, "motions come first; held-out subjects differ by motion"
-    assert len({(one.subject, one.motion, one.scene) for one in scripts}) == 240, "no combination twice"
+    assert max(subjects) - min(subjects) <= 4, "motions are balanced first; held-out subjects differ by motion"
+    assert len({(one.subject, one.motion, one.scene) for one in scripts}) == 240, "no combination repeats"
     assert all(question.script.subject in question.prompt for question in questions)
     assert all(question.prompt == question.script.caption for question in questions)
     assert {one.fps for one in scripts} == {8.0}
@@ -42,7 +42,7 @@ def test_speed_questions_cross_fps_with_speed_words() -> None:
         m for m in MOTIONS if "left" in m or "right" in m or m in ("up", "down")
     }
     for fps in SPEED_FPS:
-        assert len({one.script.motion for one in questions if one.script.fps == fps}) >= 5, "no direction per fps"
+        assert len({one.script.motion for one in questions if one.script.fps == fps}) >= 5, "directions are not tied to an fps"
 
 
 def test_a_world_without_straight_motions_has_no_speed_questions() -> None:
@@ -68,5 +68,5 @@ def test_variety_repeats_prompts_with_other_seeds() -> None:
 def test_a_world_without_held_out_combination_is_refused() -> None:
     world = ExamWorld(subjects=("rocket",), scenes=("blue sky",))
     free = [motion for motion in MOTIONS if not is_held_out("rocket", motion, "blue sky")]
-    with pytest.raises(ValueError, match="is held out; examine more"):
+    with pytest.raises(ValueError, match="is held out; add subjects"):
         balanced_combinations(world, free[:1], 3, np.random.default_rng(0))
