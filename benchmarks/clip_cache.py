@@ -1,10 +1,10 @@
-"""How much faster training on clips is with a cache of latents and text: without, while it is filled, and read only.
+"""Measure training on clips without a cache of latents and text, while it is filled, and with a full cache.
 
     python -m benchmarks.clip_cache
     python -m benchmarks.clip_cache --model t2v-512 --height 320 --width 512 --frames 16 --device cuda
 
-Every turn trains on the same clips, in H.264 made for it: decode or read, encode or not, loss and its gradients.
-There is no optimizer step, which a cache does not change.
+Every turn trains on the same generated H.264 clips: decode or read them, encode them if needed, compute loss and
+gradients. There is no optimizer step, because a cache does not affect it.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         prog="benchmarks.clip_cache", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", default="tiny-t2v", help="pipeline folder, or a model's name (%(default)s)")
-    parser.add_argument("--clips", type=positive, default=48, help="different clips (%(default)s)")
+    parser.add_argument("--clips", type=positive, default=48, help="number of clips (%(default)s)")
     parser.add_argument("--samples", type=positive, default=32, help="samples per turn (%(default)s)")
-    parser.add_argument("--seconds", type=positive, default=4, help="length of a clip (%(default)s)")
-    parser.add_argument("--height", type=positive, default=64, help="of samples (%(default)s)")
-    parser.add_argument("--width", type=positive, default=64, help="of samples (%(default)s)")
-    parser.add_argument("--frames", type=positive, default=8, help="of samples (%(default)s)")
+    parser.add_argument("--seconds", type=positive, default=4, help="length of a clip in seconds (%(default)s)")
+    parser.add_argument("--height", type=positive, default=64, help="size of a sample (%(default)s)")
+    parser.add_argument("--width", type=positive, default=64, help="size of a sample (%(default)s)")
+    parser.add_argument("--frames", type=positive, default=8, help="frames of a sample (%(default)s)")
     parser.add_argument("--workers", type=positive, default=available_cores(), help="default: as many as cores")
-    parser.add_argument("--threads", type=positive, default=1, help="of the training process (%(default)s)")
-    parser.add_argument("--device", default="cpu", help="where it is trained (%(default)s)")
+    parser.add_argument("--threads", type=positive, default=1, help="threads of the training process (%(default)s)")
+    parser.add_argument("--device", default="cpu", help="training device (%(default)s)")
     add_report_arguments(parser, repeats=5)
     given = parser.parse_args(argv)
     if given.clips < given.samples + BATCH * BATCHES_BEFORE:
-        parser.error(f"{given.samples} samples of {given.clips} clips would come again; give more --clips")
+        parser.error(f"{given.clips} clips are too few for {given.samples} different samples; pass more --clips")
     return given
 
 
@@ -95,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def start_of(given: argparse.Namespace) -> Path:
-    """The folder of the model."""
+    """Return the folder of the model."""
     from videocrafter.checkpoints.hub.obtain import obtain_model
 
     return Path(given.model) if Path(given.model).is_dir() else obtain_model(given.model, "t2v")
@@ -104,7 +104,7 @@ def start_of(given: argparse.Namespace) -> Path:
 def task_config(
     given: argparse.Namespace, folder: Path | None, fill: Literal["missing", "never"]
 ) -> ClipDiffusionTaskConfig:
-    """The training of all of the video network, on one cut of each clip."""
+    """Return the config for full training of the video network on one cut of each clip."""
     from videocrafter.data.clip_sampling import ClipSampling
     from videocrafter.data.cutting import CuttingConfig
     from videocrafter.data.loader_config import LoaderConfig
@@ -124,7 +124,7 @@ def task_config(
 
 
 def fill(given: argparse.Namespace) -> None:
-    """Fill the cache that is only read."""
+    """Fill the cache for the turns that only read it."""
     from videocrafter.training.parallel.processes import Processes
     from videocrafter.training.saving.interruption import StopRequest
     from videocrafter.training.video.clip_cache.filling import fill_cache
@@ -135,7 +135,7 @@ def fill(given: argparse.Namespace) -> None:
 
 
 def samples_per_second(given: argparse.Namespace, how: Literal["without", "filling", "cached"]) -> Readings:
-    """Train for some batches. Everything is made for one turn, so that it works in no other's."""
+    """Train for some batches. Everything is built for one turn, so that no worker runs during others."""
     import torch
 
     folder = {"without": None, "filling": given.folder / "filled", "cached": given.folder / "cached"}[how]

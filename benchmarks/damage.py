@@ -1,14 +1,13 @@
-"""Hundreds of damaged and odd files through the real loader: no crash, no hang, and each is delivered or named.
+"""Load hundreds of damaged and unusual files: no crash, no hang, and each file is delivered or reported.
 
     python -m benchmarks.damage
     python -m benchmarks.damage --files 3000 --seed 7
 
-Videos, images and archives: whole ones of every kind, odd ones (variable rate, turned, 10 bits, names of odd
-characters …), damaged ones (truncated, flipped bits, holes, lying headers …), and what only calls itself one. They
-are put into folders, manifests and tar shards beside good ones. The loader goes through all of it once, with workers
-and a time limit, in a process of its own; the limits on bad samples are off. Exit status 1 if a process crashed or
-hung (a sample that goes well at the second try excuses no crash), if a file is neither delivered nor named in the
-report, or if the wrong one of the two happened to a file of which it is known beforehand.
+The videos, images and archives are valid, unusual (variable frame rate, rotation, 10 bits, odd file names …),
+damaged (truncated, flipped bits, holes, wrong headers …) or of another type than their name says. They are mixed in
+folders, manifests and tar shards. The loader reads everything once in a separate process, with workers, a time limit
+and no limit on bad samples. Exit status 1 if a process crashed or hung (even if a retry delivered the sample), if a
+file is neither delivered nor reported, or if the outcome of a file differs from the one known beforehand.
 """
 
 from __future__ import annotations
@@ -35,10 +34,10 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 FATES = ("delivered", "named", "behind damage", "neither")
-"""What may become of a file; the last must not."""
+"""Possible outcomes of a file; "neither" is an error."""
 
 _ARRIVED, _NAMED, _STATS, _SOURCES = "arrived.jsonl", "named.jsonl", "stats.json", "sources.json"
-# A sample may take its time limit in each of several attempts before it is given up.
+# A sample may use up its time limit in each of several attempts.
 _TIME_LIMITS_OF_SILENCE = 4
 _SECONDS_TO_START = 300.0
 
@@ -48,13 +47,15 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         prog="benchmarks.damage", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--files", type=positive, default=500, help="at least so many files and archives (%(default)s)"
+        "--files", type=positive, default=500, help="least number of files and archives (%(default)s)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="decides the damage (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed for the damage (%(default)s)")
     parser.add_argument("--workers", type=positive, default=2, help="decoding processes (%(default)s)")
-    parser.add_argument("--time-limit", type=float, default=20.0, help="seconds for a sample (%(default)s)")
-    parser.add_argument("--folder", type=Path, help="where the files go, and stay; default: a temporary folder")
-    parser.add_argument("--smoke", action="store_true", help="few files: little more than one of each kind")
+    parser.add_argument("--time-limit", type=float, default=20.0, help="seconds per sample (%(default)s)")
+    parser.add_argument(
+        "--folder", type=Path, help="folder for the files, kept afterwards; default: a temporary folder"
+    )
+    parser.add_argument("--smoke", action="store_true", help="few files, little more than one of each kind")
     parser.add_argument("--load", type=Path, help=argparse.SUPPRESS)
     add_output_arguments(parser)
     return parser.parse_args(argv)
@@ -66,14 +67,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         load(given)
         return
     where = machine()
-    # So that what was started ends with this process, whose group it has left.
+    # The loader has its own process group, so end it when this process is terminated.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     if given.smoke:
         given.files = 1
     with tempfile.TemporaryDirectory() as temporary:
         folder = given.folder or Path(temporary)
         if given.folder is not None and folder.exists() and any(folder.iterdir()):
-            sys.exit(f"benchmarks.damage: error: --folder {folder} is not empty; name another one")
+            sys.exit(f"benchmarks.damage: error: --folder {folder} is not empty; choose another one")
         from tests.unit.data.odd_sources import make_sources
 
         print("making the files", file=sys.stderr)
@@ -91,15 +92,15 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 @dataclass(kw_only=True)
 class Outcome:
-    """What became of everything.
+    """Outcome of all files.
 
     Attributes:
-        rows: by what is odd: the number of files, and of each of FATES.
-        reasons: of what was left out.
-        lines: how many lines the report of bad samples has.
-        wrong: files of which it was known beforehand what has to become of them, and it did not.
-        neither: files that are not accounted for.
-        trouble: what happened to the loader's process, if anything.
+        rows: for each kind of file, the number of files and of each of FATES.
+        reasons: counts of the reasons for skipped samples.
+        lines: number of lines in the report of bad samples.
+        wrong: files whose outcome differs from the one known beforehand, and other errors.
+        neither: files that are neither delivered nor reported.
+        trouble: crash or hang of the loader's process.
     """
 
     rows: dict[str, Counter[str]] = field(default_factory=dict)
@@ -119,7 +120,7 @@ class Outcome:
 
 
 def load(given: argparse.Namespace) -> None:
-    """Go once through the sources, and write down what arrives as it comes."""
+    """Read the sources once and record every batch as it arrives."""
     import resource
 
     from videocrafter.data.bad_samples import BadSampleRules
@@ -164,14 +165,14 @@ def load(given: argparse.Namespace) -> None:
             arrived.write(json.dumps({"keys": batch.keys, "whole": whole}) + "\n")
             arrived.flush()
         reasons = loader.stats().left_out
-    # Linux counts in kilobytes. The workers have ended, so they are counted.
+    # Linux reports kilobytes; ended workers are included.
     largest = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     stats = {"samples": samples, "reasons": reasons, "deaths": deaths, "largest_mb": largest / 1000}
     (folder / _STATS).write_text(json.dumps(stats))
 
 
 def watch(folder: Path, given: argparse.Namespace) -> list[str]:
-    """Load in a process of its own, and end it when nothing has come of it for long; what happened to it."""
+    """Load in a separate process, and kill it if it hangs; return what went wrong."""
     options = ["--load", str(folder), "--workers", str(given.workers), "--time-limit", str(given.time_limit)]
     with (folder / "printed.txt").open("w") as printed:
         process = subprocess.Popen(
@@ -190,14 +191,14 @@ def watch(folder: Path, given: argparse.Namespace) -> list[str]:
                 sizes, since = now, time.monotonic()
                 patience = _TIME_LIMITS_OF_SILENCE * given.time_limit
             elif time.monotonic() - since > patience:
-                return [f"HANGS: nothing came for {patience:g} s"]
+                return [f"HANGS: no sample for {patience:g} s"]
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)  # its workers, too
             process.wait()
     if process.returncode or not (folder / _STATS).exists():
-        said = (folder / "printed.txt").read_text(errors="replace").strip().splitlines()[-1:]
-        return [f"CRASHED with status {process.returncode}: {' '.join(said)}"]
+        printed = (folder / "printed.txt").read_text(errors="replace").strip().splitlines()[-1:]
+        return [f"CRASHED with status {process.returncode}: {' '.join(printed)}"]
     return []
 
 
@@ -206,7 +207,7 @@ def _sizes(folder: Path) -> list[int]:
 
 
 def judge(expected: Sequence[Expected], folder: Path, trouble: Sequence[str]) -> Outcome:
-    """Compare what arrived and what was named with what had to."""
+    """Compare delivered and reported files with the expected outcomes."""
     outcome = Outcome(trouble=list(trouble))
     batches, named = _lines(folder / _ARRIVED), _lines(folder / _NAMED)
     arrived = Counter(key for batch in batches for key in batch["keys"])
@@ -232,7 +233,7 @@ def judge(expected: Sequence[Expected], folder: Path, trouble: Sequence[str]) ->
     outcome.reasons = Counter(stats.get("reasons", {}))
     outcome.samples, outcome.largest_mb = stats.get("samples", 0), stats.get("largest_mb", 0.0)
     outcome.lines = len(named)
-    # A worker that dies with two samples at hand costs none of them, if both go well at the second try.
+    # The samples of a worker that died may have been delivered on retry, so count deaths as well.
     outcome.crashes = max(outcome.reasons["crashed"], stats.get("deaths", 0))
     outcome.crashes += sum(text.startswith("CRASHED") for text in trouble)
     outcome.hangs = outcome.reasons["too_slow"] + sum(text.startswith("HANGS") for text in trouble)
@@ -247,12 +248,12 @@ def _became(
     left_out: set[tuple[str, str]],
     archives: str,
 ) -> str:
-    """What became of a sample or an archive: one of FATES.
+    """Return the outcome of a sample or an archive, one of FATES.
 
     Args:
-        archives: what the report says of damaged archives.
+        archives: messages of the report about damaged archives.
     """
-    # The message names the archive, as a path that no other begins with.
+    # The message contains the archive's path, which is not a prefix of another archive's.
     archive_is_named = bool(one.archive) and f"{one.archive} " in archives
     if not one.is_archive:
         if f"{one.source}/{one.key}" in arrived:
@@ -280,19 +281,19 @@ def _report(given: argparse.Namespace, outcome: Outcome, where: dict[str, object
     rows.append(("all", *(total[count] for count in counts)))
     reasons = ", ".join(f"{reason} {count}" for reason, count in outcome.reasons.most_common())
     notes = [
-        f"crashes: {outcome.crashes}; hangs: {outcome.hangs}; neither delivered nor named: {len(outcome.neither)}; "
-        f"the wrong one of the two: {len(outcome.wrong)}",
-        f"{outcome.samples} samples delivered; left out: {reasons}; the report names {outcome.lines}",
-        "an archive is counted beside its samples: delivered if all of it is read, else named; samples behind its "
-        "damage cannot be known",
-        f"the largest process took {outcome.largest_mb:.0f} MB",
+        f"crashes: {outcome.crashes}; hangs: {outcome.hangs}; wrong outcome: {len(outcome.wrong)}; "
+        f"neither delivered nor reported: {len(outcome.neither)}",
+        f"{outcome.samples} samples delivered; skipped: {reasons}; lines in the report: {outcome.lines}",
+        "an archive counts in addition to its samples: delivered if all of it was read, otherwise named; the loader "
+        "cannot see samples after the damage",
+        f"peak memory of the largest process: {outcome.largest_mb:.0f} MB",
     ]
     notes += [f"TROUBLE: {text}" for text in outcome.trouble]
     for word, texts in (("NEITHER", outcome.neither), ("WRONG", outcome.wrong)):
         notes += [f"{word}: {text[:300]!r}" for text in texts[:20]]
     return Report(
         name="damage",
-        title="Damaged and odd files",
+        title="Damaged and unusual files",
         machine=where,
         settings={
             "workers": given.workers,

@@ -1,11 +1,10 @@
-"""How much of bare decoding the loader delivers: the same clips, the same moments, the same number of processes.
+"""Compare the loader with bare decoding of the same frames in the same number of processes.
 
     python -m benchmarks.data_loading
 
-Bare decoding opens a file with PyAV, seeks, decodes up to the frames that are wanted and turns them to RGB in full
-size; nothing is framed, sent or gathered. The loader does all of that, and gives batches of floats. Which frames of
-which clips come, and in which order, is the loader's choice, and bare decoding is given the same ones: how much has
-to be decoded for a sample differs far more than the two do.
+Bare decoding opens a file with PyAV, seeks, decodes the frames and converts them to RGB at full size. The loader also
+resizes, crops, transfers and collates, and returns batches of floats. Bare decoding uses the frames that the loader
+chooses, in the same order, because the decoding work varies more between samples than between the two methods.
 """
 
 from __future__ import annotations
@@ -30,19 +29,19 @@ if TYPE_CHECKING:
     from videocrafter.data.loader_config import LoaderConfig
 
 Moments: TypeAlias = tuple[str, tuple[float, ...]]
-"""A file, and times in it in seconds."""
+"""A file, and times in seconds."""
 
 FPS = 25
-# Roughly what stock footage is like: a keyframe every two seconds.
+# A keyframe every two seconds, as is common in stock footage.
 KEYFRAME_EVERY = 50
 BATCH = 4
-# By then all workers are at work; about as much is under way when the clock starts as when it stops.
+# After this warm-up all workers are busy, and the amount of work in flight is about constant.
 BATCHES_BEFORE = 8
 
 
 @dataclass(frozen=True, kw_only=True)
 class Clips:
-    """Clips on disk, and how they are sampled."""
+    """Clips on disk and their sampling."""
 
     folder: Path
     paths: list[Path]
@@ -54,10 +53,10 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="benchmarks.data_loading", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--clips", type=positive, default=24, help="different clips (%(default)s)")
+    parser.add_argument("--clips", type=positive, default=24, help="number of clips (%(default)s)")
     parser.add_argument("--samples", type=positive, default=96, help="samples per turn (%(default)s)")
-    parser.add_argument("--seconds", type=positive, default=8, help="length of a clip (%(default)s)")
-    parser.add_argument("--height", type=positive, default=336, help="of the clips, 16:9 (%(default)s)")
+    parser.add_argument("--seconds", type=positive, default=8, help="length of a clip in seconds (%(default)s)")
+    parser.add_argument("--height", type=positive, default=336, help="height of the 16:9 clips (%(default)s)")
     parser.add_argument("--size", type=positive, default=256, help="side of the samples in pixels (%(default)s)")
     parser.add_argument("--workers", type=positive, default=available_cores(), help="default: as many as cores")
     add_report_arguments(parser, repeats=5)
@@ -124,7 +123,7 @@ def make_clips(folder: Path, given: argparse.Namespace) -> Clips:
 
 
 def loader_config(clips: Clips, given: argparse.Namespace) -> LoaderConfig:
-    """As training would have it."""
+    """Return a loader config as in training."""
     from videocrafter.data.cutting import CuttingConfig
     from videocrafter.data.loader_config import LoaderConfig
 
@@ -137,7 +136,7 @@ def loader_config(clips: Clips, given: argparse.Namespace) -> LoaderConfig:
 
 
 def loader_frames_per_second(clips: Clips, given: argparse.Namespace) -> Readings:
-    """Take batches as fast as they come. The loader lives for one turn, so that it works in no other's."""
+    """Take batches as fast as possible. The loader lives for one turn, so that it does not work during others."""
     from videocrafter.data.loader import VideoLoader
 
     with VideoLoader(loader_config(clips, given)) as loader:
@@ -150,14 +149,14 @@ def loader_frames_per_second(clips: Clips, given: argparse.Namespace) -> Reading
 
 
 def bare_frames_per_second(pool: Pool, work: Sequence[Moments]) -> Readings:
-    """Decode the frames of as many samples as the loader is timed with."""
+    """Decode the frames of all samples that the loader is timed with."""
     start = time.perf_counter()
     frames = sum(pool.imap_unordered(decode_bare, work))
     return {"frames/s": frames / (time.perf_counter() - start)}
 
 
 def moments(clips: Clips, given: argparse.Namespace) -> Iterator[Moments]:
-    """Clips and the times in them that the loader is timed with, by the loader's own order and seeds."""
+    """Yield the clips and times that the loader is timed with, from the loader's own order and seeds."""
     from videocrafter.data.clip_sampling import choose_times
     from videocrafter.data.loader import VideoLoader
     from videocrafter.data.media_clip import MediaClip
@@ -185,12 +184,12 @@ def moments(clips: Clips, given: argparse.Namespace) -> Iterator[Moments]:
 
 
 def _num_batches(given: argparse.Namespace) -> int:
-    """How many batches the loader is timed with."""
+    """Number of batches that the loader is timed with."""
     return max(1, given.samples // BATCH)
 
 
 def decode_bare(work: Moments) -> int:
-    """Decode the frames on screen at some times, with PyAV alone; their number."""
+    """Decode the frames shown at some times with PyAV alone; return their number."""
     import av
 
     path, times_s = work

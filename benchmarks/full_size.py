@@ -1,14 +1,14 @@
-"""A full-size VideoCrafter1 checkpoint on this machine: converted, loaded, sampled, trained; time and peak memory.
+"""Measure time and peak memory of a full-size VideoCrafter1 checkpoint: conversion, sampling and training.
 
     python -m benchmarks.full_size
     python -m benchmarks.full_size --variant i2v_512_v1 --steps 1 --guidance 1
     python -m benchmarks.full_size --phases lora finetune --height 256 --width 256
 
-The weights are random, which changes neither time nor memory: a file with every key of the released checkpoint is
-written in bfloat16, converted by the product, and sampled by its pipeline or trained by `videocrafter train`, with
-batches of one clip and without averaged weights. Every phase runs in a process of its own, so that its peak is its
-own. A training phase is a whole run, its checkpoint and its result included, but its seconds are those of the last
-step. Needs about 15 GB of disk, and 40 GB for all of training.
+The weights are random, which affects neither time nor memory. A file with every key of the official checkpoint is
+written in bfloat16 and converted; then its pipeline is sampled, or `videocrafter train` trains it with batches of one
+clip and without EMA. Every phase runs in its own process, so that peaks are separate. A training phase is a whole run
+including its checkpoint and final folder, but its seconds are those of the last step. Needs about 15 GB of disk, or
+40 GB for full fine-tuning.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from typing import Any
 
 from benchmarks.report import Report, add_output_arguments, machine, positive, publish
 
-COLUMNS = ("phase", "seconds", "peak GiB", "not of files, at the end, GiB")
+COLUMNS = ("phase", "seconds", "peak GiB", "anonymous memory at the end, GiB")
 VARIANTS = ("t2v_512_v1", "t2v_512_v1_early", "t2v_1024_v1", "t2v_512_v2", "i2v_512_v1")
-# Settings of a recipe's stage. Moments in full precision are what 24 GiB do not hold beside all weights.
+# Settings of a recipe's stage. All weights and moments in full precision would not fit in 24 GiB.
 TRAINING: dict[str, dict[str, object]] = {"lora": {}, "finetune": {"optimizer.state_dtype": "bf16"}}
 
 
@@ -39,17 +39,23 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--variant", choices=VARIANTS, default="t2v_512_v1")
     parser.add_argument("--steps", type=positive, default=1, help="denoising steps")
-    parser.add_argument("--training-steps", type=positive, default=2, help="the last one is timed (%(default)s)")
     parser.add_argument(
-        "--precision", choices=("bf16", "fp32"), default="bf16", help="of the training steps (%(default)s)"
+        "--training-steps", type=positive, default=2, help="training steps, of which the last is timed (%(default)s)"
     )
-    parser.add_argument("--guidance", type=float, default=1.0, help="above 1, a step has two passes")
+    parser.add_argument(
+        "--precision", choices=("bf16", "fp32"), default="bf16", help="precision of training (%(default)s)"
+    )
+    parser.add_argument("--guidance", type=float, default=1.0, help="guidance scale; above 1, a step has two passes")
     parser.add_argument("--frames", type=int, default=16)
     parser.add_argument("--height", type=int, default=320)
     parser.add_argument("--width", type=int, default=512)
-    parser.add_argument("--folder", type=Path, help="where the files go; default: a temporary folder")
+    parser.add_argument("--folder", type=Path, help="folder for temporary files; default: the system's")
     parser.add_argument(
-        "--phases", nargs="+", choices=("denoise", *TRAINING), default=["denoise"], help="what is done with the model"
+        "--phases",
+        nargs="+",
+        choices=("denoise", *TRAINING),
+        default=["denoise"],
+        help="what to measure besides writing and converting",
     )
     parser.add_argument("--phase", choices=tuple(PHASES), help=argparse.SUPPRESS)
     add_output_arguments(parser)
@@ -150,7 +156,7 @@ def _denoise(given: argparse.Namespace) -> dict[str, float]:
 
 
 def _train(recipe: str, given: argparse.Namespace) -> dict[str, float]:
-    """A short run of a recipe, through its command."""
+    """Run a recipe for a few steps through its command."""
     from benchmarks.data_loading import make_clips
     from videocrafter.cli.main import app
 
@@ -172,7 +178,7 @@ def _train(recipe: str, given: argparse.Namespace) -> dict[str, float]:
 
 
 def training_settings(recipe: str, given: argparse.Namespace) -> dict[str, object]:
-    """What a training phase changes of its recipe's stage."""
+    """Return the settings that a training phase changes in its recipe's stage."""
     return {
         "num_steps": given.training_steps,
         "log_every": 1,
@@ -191,7 +197,7 @@ def training_settings(recipe: str, given: argparse.Namespace) -> dict[str, objec
 
 
 def _measured(started: float) -> dict[str, float]:
-    """Seconds, and from Linux's books the largest resident set and what of it was not a mapped file."""
+    """Return the seconds, and from /proc the peak resident set and the present anonymous memory in GiB."""
     seconds = time.perf_counter() - started
     lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     status = dict(line.split(":", 1) for line in lines if line.startswith(("Vm", "Rss")))

@@ -1,12 +1,12 @@
-"""How long one video takes: warm, phase by phase, and cold, as a fresh `videocrafter generate`.
+"""Measure the time for one video: warm, by phase, and cold, as a fresh `videocrafter generate`.
 
     python -m benchmarks.generation
     python -m benchmarks.generation --image examples/butterfly.png
     python -m benchmarks.generation --model outputs/t2v/final --threads 1 2
 
-Warm is a second call of a loaded pipeline, with the model's own settings, for each number of threads in turn. Cold
-is a new process, from its start to its end, with the file written; what it spends on imports is measured in a
-process of its own, because measuring costs time too. The files of the libraries may be in the system's cache.
+Warm is a second call of a loaded pipeline with the model's default settings, for each number of threads in turn. Cold
+is a new process from start to end, including the output file. Its import time is measured in a separate process,
+because measuring takes time too. The libraries' files may be in the system's cache.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from benchmarks.turns import COLUMNS, Readings, compare, paired_ratio, take_turn
 WARM_BUDGET_S, COLD_BUDGET_S, HELP_BUDGET_S = 5.0, 20.0, 0.5
 WHOLE, TIMED, HELP = "cold: generate", "cold: generate, imports timed", "cold: --help"
 
-# Runs the command with a clock around every outermost import, also where a library imports on first use.
+# Times every outermost import, including imports on first use.
 _TIMED_IMPORTS = """
 import builtins, importlib, json, sys, time
 
@@ -63,13 +63,19 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         prog="benchmarks.generation", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     cores = available_cores()
-    parser.add_argument("--model", default="tiny", help="a name or a pipeline folder (%(default)s)")
-    parser.add_argument("--image", type=Path, help="picture to start from; without one it is text to video")
+    parser.add_argument("--model", default="tiny", help="a model's name or a pipeline folder (%(default)s)")
+    parser.add_argument("--image", type=Path, help="input image; without one, text to video is measured")
     parser.add_argument("--prompt", default="a rocket flying up over a blue sky", help="(%(default)s)")
     parser.add_argument(
-        "--threads", type=positive, nargs="+", default=sorted({1, cores}), help="numbers to compare; default: 1, all"
+        "--threads",
+        type=positive,
+        nargs="+",
+        default=sorted({1, cores}),
+        help="numbers of threads to compare; default: 1 and all cores",
     )
-    parser.add_argument("--cold-repeats", type=int, default=5, help="fresh processes of each kind; 0: none (5)")
+    parser.add_argument(
+        "--cold-repeats", type=int, default=5, help="new processes of each kind; 0 for none (%(default)s)"
+    )
     add_report_arguments(parser, repeats=9)
     given = parser.parse_args(argv)
     from videocrafter.presets import resolve_model
@@ -109,7 +115,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def measure_warm(given: argparse.Namespace) -> tuple[dict[str, object], dict[str, list[Readings]]]:
-    """Settings that the model recommends, and seconds of each phase for each number of threads."""
+    """Return the model's default settings, and the seconds of each phase for each number of threads."""
     from videocrafter.cli.quiet_libraries import silence_libraries
     from videocrafter.media.image_file import read_image
     from videocrafter.pipelines.loading import load_pipeline
@@ -145,7 +151,7 @@ def measure_warm(given: argparse.Namespace) -> tuple[dict[str, object], dict[str
 
 
 def measure_cold(given: argparse.Namespace) -> dict[str, list[Readings]]:
-    """Seconds of whole processes: the command, the command with its imports timed, and its help."""
+    """Measure whole processes: the command, the command with its imports timed, and --help."""
     command = [sys.executable, "-m", "videocrafter.cli.main"]
     with tempfile.TemporaryDirectory() as folder:
         request = ["generate", given.prompt, "--model", str(given.folder), "--seed", "0", "--device", "cpu"]
@@ -162,7 +168,7 @@ def measure_cold(given: argparse.Namespace) -> dict[str, list[Readings]]:
 
 
 def process_seconds(command: Sequence[str], threads: int, *, imports: bool = False) -> Readings:
-    """Wall-clock seconds of a process; with `imports`, also those that it reports on its last line of stderr."""
+    """Return the wall-clock seconds of a process and, with `imports`, those on its last line of stderr."""
     import videocrafter
 
     source = str(Path(videocrafter.__file__).parents[1])
@@ -180,7 +186,7 @@ def process_seconds(command: Sequence[str], threads: int, *, imports: bool = Fal
 
 
 def cold_notes(cold: dict[str, list[Readings]]) -> list[str]:
-    """The cold times against what was promised, and the share of the imports."""
+    """Compare the cold times with their budgets, and state the share of the imports."""
     medians = {name: median([one["total, s"] for one in rounds]) for name, rounds in cold.items()}
     share = paired_ratio([one["imports, s"] for one in cold[TIMED]], [one["total, s"] for one in cold[TIMED]])
     return [
@@ -191,7 +197,7 @@ def cold_notes(cold: dict[str, list[Readings]]) -> list[str]:
 
 
 def _against(what: str, seconds: float, budget: float) -> str:
-    return f"{what} takes {seconds:.2g} s of the {budget:g} s that it may take"
+    return f"{what} takes {seconds:.2g} s; the budget is {budget:g} s"
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
-"""A training killed with SIGKILL again and again, against one that was left alone: are they equal to the last bit?
+"""Kill a training run with SIGKILL many times, resume it, and compare it bit by bit with an undisturbed run.
 
     python -m benchmarks.kills
     python -m benchmarks.kills --kills 200 --seed 1
 
-Trains `videocrafter train smoke`, stretched to more and shorter steps. Once undisturbed; then the same command is
-started, killed at a random moment and started again, until so many kills have happened and the run is finished. A
-run that is finished before is compared and another one is begun. The moments cover the whole life of the process.
-What is short or rare is waited for: every sixth kill comes when a stage is being published, every sixth when a
-checkpoint is being written, and the last one when the run's final folder is. Exit status 1 if anything differs.
+It runs `videocrafter train smoke` with more and shorter steps, once undisturbed. Then it starts the same command,
+kills it at a random moment and starts it again, until all kills have happened and the run is finished. A run that
+finishes earlier is compared, and a new one begins. Kills cover the whole life of the process. Some wait for short and
+rare phases: every sixth hits the publication of a stage, every sixth the writing of a checkpoint, and the last one the
+publication of the final folder. Exit status 1 if anything differs.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ PHASES = (
     "publishing the final folder",
     "the end",
 )
-"""Where a kill can hit; "the end" is what the process does after everything was published."""
+"""Phases that a kill can hit; "the end" is everything after the final folder is published."""
 
 _RECIPE = "smoke"
-# What matters is how often everything happens. So steps are short, and the intervals of what happens between them
-# share no multiple, so that all orders occur.
+# Short steps, so that everything happens often; intervals without small common multiples, so that events between
+# steps occur in all orders.
 _SETTINGS = (
     "stages.*.precision=fp32",
     "stages.*.task.world.height=32",
@@ -64,18 +64,17 @@ _SETTINGS = (
     "stages.*.keep_best=loss",
 )
 STAGE, CHECKPOINT, FINAL = "stages/.tmp-*", "checkpoints/.tmp-*", ".tmp-final"
-"""What is there while it is written."""
+"""Patterns of what exists only while it is written."""
 
-# What is compared in a run's folder.
+# The parts of a run's folder that are compared.
 _FOLDERS, _FILES = ("final", "stages", "samples"), ("config.json", "choices.json")
 _PARTS = (*_FOLDERS, *_FILES, "checkpoints", "log.jsonl")
-# Every so many-th kill waits for one of these, and comes within so many seconds from then.
+# Kills whose number modulo _AIMED_EVERY is a key wait for a pattern, and come within some seconds of it.
 _AIMED_EVERY = 6
 _AIMS = {0: (STAGE, 1.0), 3: (CHECKPOINT, 0.2)}
 _SECONDS_OF_FINAL = 0.05
 _BEGUN, _PUBLISHED = ("from the beginning,", "going on from"), "Stage {} is finished"
-# What the killed runs should have done by the last kill, as a share of the undisturbed one: there is little to kill
-# in a run that is finished, and what is left then is trained without being killed.
+# Share of the undisturbed run's work that should be done by the last kill; the rest runs without kills.
 _SHARE_UNDER_FIRE = 0.8
 _PATIENCE_S = 3600.0
 
@@ -84,10 +83,12 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="benchmarks.kills", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--kills", type=positive, default=50, help="(%(default)s)")
+    parser.add_argument("--kills", type=positive, default=50, help="number of kills (%(default)s)")
     parser.add_argument("--steps", type=positive, default=48, help="optimizer steps of each stage (%(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the moments of the kills (%(default)s)")
-    parser.add_argument("--folder", type=Path, help="where the runs go, and stay; default: a temporary folder")
+    parser.add_argument("--seed", type=int, default=0, help="seed for the moments of the kills (%(default)s)")
+    parser.add_argument(
+        "--folder", type=Path, help="folder for the runs, kept afterwards; default: a temporary folder"
+    )
     parser.add_argument("--smoke", action="store_true", help="two kills of a shorter run")
     add_output_arguments(parser)
     return parser.parse_args(argv)
@@ -95,12 +96,12 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 @dataclass(kw_only=True)
 class Tally:
-    """What happened to the killed runs.
+    """Counts and findings of the killed runs.
 
     Attributes:
-        phases: what each kill hit.
-        redone: steps that were logged and then trained again, because no checkpoint held them.
-        differences: what is not as in the undisturbed run.
+        phases: number of kills in each phase.
+        redone: steps that were logged but not yet in a checkpoint, and so were trained again.
+        differences: differences from the undisturbed run.
     """
 
     phases: Counter[str] = field(default_factory=Counter)
@@ -113,7 +114,7 @@ class Tally:
 def main(argv: Sequence[str] | None = None) -> None:
     given = arguments(argv)
     where = machine()
-    # So that what was started ends with this process, whose group it has left.
+    # The training processes have their own group, so end them when this process is terminated.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     if given.smoke:
         given.kills, given.steps = 2, 4
@@ -143,7 +144,7 @@ def _report(
     rows += [("steps trained again", tally.redone), ("equal", "NO" if tally.differences else "yes")]
     weights = len(list(whole.folder.glob("final/**/*.safetensors")))
     notes = [
-        f"compared: all files of final ({weights} of weights among them), stages and samples, all checkpoints "
+        f"compared: all files of final (including {weights} weight files), stages and samples, all checkpoints "
         "(states value by value), the configuration, and the log without its timing"
     ]
     missed = [phase for phase in PHASES if not tally.phases[phase]]
@@ -171,7 +172,7 @@ class Training:
     """A run's folder, and the command that trains into it.
 
     Args:
-        folder: of the run; what its processes print is written beside it.
+        folder: the run's folder; the output of its processes is written to a file next to it.
         steps: optimizer steps of each stage.
     """
 
@@ -186,12 +187,12 @@ class Training:
         self._command += [word for setting in settings for word in ("--set", setting)]
 
     def start(self) -> subprocess.Popen[bytes]:
-        """Begin it or go on with it, as a leader of a group of processes. What it prints replaces what was there."""
+        """Start or resume the run in a process group of its own; its output replaces that of the previous process."""
         import videocrafter
 
         source = str(Path(videocrafter.__file__).parents[1])
         paths = os.pathsep.join([source, *filter(None, [os.environ.get("PYTHONPATH")])])
-        # Sums of numbers in another order differ in their last bits, so all processes use as many threads.
+        # The order of sums changes their last bits, so all processes use the same number of threads.
         environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
         self._started = time.time()
         with self._printed.open("wb") as printed:
@@ -200,28 +201,28 @@ class Training:
             )
 
     def move(self, name: str) -> None:
-        """Give the finished run another name; all are trained in the same place, because files tell of it."""
+        """Rename the finished run. All runs train in the same folder, because files contain its path."""
         self.folder = self.folder.rename(self.folder.with_name(name))
 
     @property
     def printed(self) -> str:
-        """What the latest process said."""
+        """Output of the latest process."""
         return self._printed.read_text(encoding="utf-8", errors="replace")
 
     def is_writing(self, pattern: str) -> bool:
-        """Whether the latest process writes one of these, or did when it was killed; what others left is older."""
+        """Whether the latest process is writing a match of the pattern, or was when it was killed."""
         with suppress(FileNotFoundError):
             if any(path.stat().st_mtime >= self._started for path in self.folder.glob(pattern)):
-                # Before its first step a process deletes what others left, which changes it as well.
+                # Before its first step, a process deletes leftovers of others, which also changes their times.
                 return pattern == FINAL or self.has_begun()
         return False
 
     def has_begun(self) -> bool:
-        """Whether the latest process has come to its first step."""
+        """Whether the latest process has reached its first step."""
         return any(sign in self.printed for sign in _BEGUN)
 
     def log(self) -> list[dict[str, Any]]:
-        """The whole lines of the log."""
+        """Entries of the log's complete lines."""
         entries = []
         with suppress(FileNotFoundError), (self.folder / "log.jsonl").open(encoding="utf-8") as file:
             for line in file:
@@ -230,32 +231,32 @@ class Training:
         return entries
 
     def has_half_lines(self) -> bool:
-        """Whether the log holds something else than whole lines, which `log` passes over."""
+        """Whether the log contains incomplete lines, which `log` skips."""
         path = self.folder / "log.jsonl"
         return path.exists() and len(path.read_bytes().splitlines()) != len(self.log())
 
     def saved_step(self, stage: str) -> int:
-        """Step of the newest checkpoint of a stage, 0 without one."""
+        """Step of the newest checkpoint of a stage; 0 if there is none."""
         return max((int(path.name[-8:]) for path in self.checkpoints(stage)), default=0)
 
     def checkpoints(self, stage: str) -> list[Path]:
-        """The checkpoints of a stage that carry their final name and are not being deleted."""
+        """Complete checkpoints of a stage."""
         found = (self.folder / "checkpoints").glob(f"{stage}-step-*")
         return sorted(path for path in found if (path / "training_state" / "manifest.json").exists())
 
 
 def longest_work(kills: int, start_up_s: float, work_s: float) -> float:
-    """How many seconds after start-up the latest kill may come, so that not all is done before the last kill.
+    """Return the latest moment of a kill, in seconds w after start-up, so that work is left until the last kill.
 
-    Moments are uniform from 0 to start-up + w. A life then trains for w² / 2(start-up + w) seconds on average, and
-    all of them together for what they should.
+    Moments are uniform from 0 to start-up + w. A process then trains for w² / 2(start-up + w) seconds on average, and
+    all of them together for the intended share of the work.
     """
     mean = _SHARE_UNDER_FIRE * work_s / kills
     return mean + math.sqrt(mean * mean + 2 * mean * start_up_s)
 
 
 def train_undisturbed(whole: Training) -> tuple[float, float]:
-    """Train without a kill; seconds of start-up, and of all that comes then."""
+    """Train without kills; return the seconds of start-up and of everything after it."""
     print("training undisturbed", file=sys.stderr)
     process, begun, started = whole.start(), None, time.monotonic()
     with _ended_with_us(process):
@@ -271,7 +272,7 @@ def train_undisturbed(whole: Training) -> tuple[float, float]:
 def train_under_fire(
     folder: Path, whole: Training, given: argparse.Namespace, start_up_s: float, work_s: float
 ) -> Tally:
-    """Train, kill at random moments and start again until all kills have happened and the run is finished."""
+    """Train, kill at random moments and resume, until all kills have happened and the run is finished."""
     rng, tally = random.Random(given.seed), Tally()
     training = None
     while training is not None or tally.phases.total() < given.kills:
@@ -303,11 +304,11 @@ def train_under_fire(
 
 @dataclass(frozen=True, kw_only=True)
 class _Moment:
-    """When a process is killed: so long after its start, or after it begins to write something.
+    """Moment of a kill, in seconds after the process starts or after it begins to write something.
 
     Attributes:
-        writes: what is waited for, if anything.
-        kills: whether it is meant to; else it comes to its end by itself long before.
+        writes: pattern to wait for, if any.
+        kills: False to let the process finish; the seconds are then only a time limit.
     """
 
     seconds: float
@@ -327,7 +328,7 @@ def _moment(rng: random.Random, number: int, kills: int, longest_s: float) -> _M
 
 
 def _killed_at(process: subprocess.Popen[bytes], training: Training, moment: _Moment) -> bool:
-    """Whether the process was killed, or ended by itself before."""
+    """Wait for the moment and kill the process; return False if it ended by itself before."""
     deadline = time.monotonic() + _PATIENCE_S
     while moment.writes is not None and not training.is_writing(moment.writes):
         if process.poll() is not None or time.monotonic() > deadline:
@@ -341,7 +342,7 @@ def _killed_at(process: subprocess.Popen[bytes], training: Training, moment: _Mo
 
 
 def find_phase(training: Training) -> str:
-    """What the latest process was at when it was killed, from what it said and left behind."""
+    """Return the phase in which the latest process was killed, from its output and its files."""
     folder, lines = training.folder, training.printed.splitlines()
     if training.is_writing(FINAL):
         return "publishing the final folder"
@@ -349,25 +350,25 @@ def find_phase(training: Training) -> str:
         return "the end" if (folder / "final").is_dir() else "start-up"
     if training.is_writing(STAGE):
         return "publishing a stage"
-    # The latest line that tells of a stage; warnings may stand behind it.
-    told = [line for line in lines if any(sign in line for sign in (*_BEGUN, "is finished:"))]
-    if "is finished:" in told[-1]:
-        if _PUBLISHED.format(training.stages[-1]) not in told[-1]:
+    # Lines about a stage; warnings may follow the last one.
+    stage_lines = [line for line in lines if any(sign in line for sign in (*_BEGUN, "is finished:"))]
+    if "is finished:" in stage_lines[-1]:
+        if _PUBLISHED.format(training.stages[-1]) not in stage_lines[-1]:
             return "change of stage"
         return "the end" if (folder / "final").is_dir() else "publishing the final folder"
     if _is_saving(folder):
         return "saving"
-    return "validation and samples" if _is_looking(folder, training.log()) else "stepping"
+    return "validation and samples" if _is_validating(folder, training.log()) else "stepping"
 
 
 def _is_saving(folder: Path) -> bool:
     checkpoints = [path for path in (folder / "checkpoints").glob("*-step-*") if path.is_dir()]
-    # One without a manifest was being deleted, which belongs to saving another.
+    # A checkpoint without a manifest was being deleted, which is part of saving the next one.
     being_deleted = any(not (path / "training_state" / "manifest.json").exists() for path in checkpoints)
     return being_deleted or any((folder / "checkpoints").glob(".tmp-*"))
 
 
-def _is_looking(folder: Path, log: Sequence[dict[str, Any]]) -> bool:
+def _is_validating(folder: Path, log: Sequence[dict[str, Any]]) -> bool:
     if not log or log[-1]["kind"] == "precision":
         return False
     stage, step = log[-1]["stage"], log[-1]["step"]
@@ -380,7 +381,7 @@ def _is_looking(folder: Path, log: Sequence[dict[str, Any]]) -> bool:
 
 
 def lost_steps(training: Training) -> int:
-    """Steps that the killed process, or one before it, had logged and that the next one trains again."""
+    """Number of logged steps that the next process trains again."""
     log = training.log()
     if not log:
         return 0
@@ -391,17 +392,17 @@ def lost_steps(training: Training) -> int:
 
 
 def differences(whole: Training, killed: Training) -> list[str]:
-    """What is not the same in two finished runs; nothing if they are equal."""
-    # What is missing in both would be equal, too.
-    found = [f"{whole.folder.name}/{part} is not there" for part in _PARTS if not (whole.folder / part).exists()]
+    """Return the differences between two finished runs."""
+    # Parts that are missing in both would count as equal.
+    found = [f"{whole.folder.name}/{part} is missing" for part in _PARTS if not (whole.folder / part).exists()]
     for part in _FOLDERS:
         found += _different_files(whole.folder / part, killed.folder / part)
     for file in _FILES:
         found += _different_files(whole.folder / file, killed.folder / file)
     tops = [{name for name in _names(one.folder, depth=1) if not _is_leftover(name)} for one in (whole, killed)]
-    found += [f"{name} is there only once" for name in sorted(tops[0] ^ tops[1]) if name not in _PARTS]
+    found += [f"{name} exists in one run only" for name in sorted(tops[0] ^ tops[1]) if name not in _PARTS]
     names = [_names(one.folder / "checkpoints", depth=1) for one in (whole, killed)]
-    found += [f"checkpoints/{name} is there only once" for name in sorted(names[0] ^ names[1])]
+    found += [f"checkpoints/{name} exists in one run only" for name in sorted(names[0] ^ names[1])]
     found += _different_files(whole.folder, killed.folder, pattern="checkpoints/*-best.json")
     for name in sorted(names[0] & names[1]):
         if not name.endswith(".json"):
@@ -409,7 +410,9 @@ def differences(whole: Training, killed: Training) -> list[str]:
     found += [f"{killed.folder.name}/{name} was left behind" for name in sorted(_leftovers(killed.folder))]
     if _untimed(whole.log()) != _untimed(killed.log()):
         found.append("log.jsonl differs")
-    found += [f"{one.folder.name}/log.jsonl holds half a line" for one in (whole, killed) if one.has_half_lines()]
+    found += [
+        f"{one.folder.name}/log.jsonl has an incomplete line" for one in (whole, killed) if one.has_half_lines()
+    ]
     return found
 
 
@@ -447,7 +450,7 @@ def _different_checkpoints(one: Path, other: Path) -> list[str]:
     found = [
         difference
         for difference in _different_files(one, other)
-        # The state is compared below, and the manifest holds its checksum.
+        # The state is compared below; the manifest contains its checksum.
         if "/training_state/" not in difference
     ]
     states = [torch.load(path / "training_state" / "state.pt", weights_only=True) for path in (one, other)]
@@ -457,7 +460,7 @@ def _different_checkpoints(one: Path, other: Path) -> list[str]:
 
 
 def different_values(one: Any, other: Any, path: str = "") -> Iterator[str]:
-    """Paths at which two nested values differ; tensors have to be equal bit by bit."""
+    """Yield the paths at which two nested values differ; tensors are compared bit by bit."""
     import torch
 
     if type(one) is not type(other):
@@ -494,14 +497,14 @@ def _work_folder(wanted: Path | None) -> Iterator[Path]:
             yield Path(folder)
         return
     if wanted.exists() and any(wanted.iterdir()):
-        sys.exit(f"benchmarks.kills: error: --folder {wanted} is not empty; name another one")
+        sys.exit(f"benchmarks.kills: error: --folder {wanted} is not empty; choose another one")
     wanted.mkdir(parents=True, exist_ok=True)
     yield wanted
 
 
 @contextmanager
 def _ended_with_us(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Its own group of processes does not hear Ctrl-C, so it is ended with this one."""
+    """Kill the process on exit, because its own process group does not receive Ctrl-C."""
     try:
         yield
     finally:

@@ -1,8 +1,8 @@
-"""The baseline of `training_baseline.py`: a loop as diffusers' examples have it, and nothing that makes it fast.
+"""A training loop as in diffusers' examples, without optimisations, for comparison.
 
-The same data, autoencoder, text encoder, batches, frames and latents as the miniature's stage, around
-`diffusers.UNet3DConditionModel`. fp32, plain layout, torch's AdamW as it comes, no average of the weights; the text
-encoder and the autoencoder run in every pass.
+It trains `diffusers.UNet3DConditionModel` with the data, autoencoder, text encoder, batch size, frames and latents of
+the miniature's stage: fp32, default memory layout, torch's AdamW with default options, no EMA. Text encoder and
+autoencoder run in every pass.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ def num_parameters(network: nn.Module) -> int:
 
 
 def network_like(config: VideoDiffusionTaskConfig) -> UNet3DConditionModel:
-    """diffusers' video network with as many layers and as much attention as the miniature's.
+    """Build diffusers' video network with as many layers and as much attention as the miniature's.
 
-    Its layers hold more parameters, so that the same widths would make it larger. The first level, where most of the
-    work is, has the same width; the second is as wide as it can be without more parameters in all.
+    Its layers have more parameters, so the same widths would make it larger. The first level, which does most of the
+    work, has the same width; the second is as wide as the total number of parameters allows.
     """
     with torch.device("meta"):
         at_most = num_parameters(VideoUNet(**asdict(config.network)))
@@ -47,7 +47,7 @@ def network_like(config: VideoDiffusionTaskConfig) -> UNet3DConditionModel:
             count = num_parameters(_network(config, (width, second)))
         if count <= at_most or second == width:
             return _network(config, (width, second))
-    raise AssertionError("the narrowest network is always taken")
+    raise AssertionError("unreachable: the narrowest network is always accepted")
 
 
 def _network(config: VideoDiffusionTaskConfig, widths: tuple[int, int]) -> UNet3DConditionModel:
@@ -66,10 +66,7 @@ def _network(config: VideoDiffusionTaskConfig, widths: tuple[int, int]) -> UNet3
 
 
 class PlainLoop:
-    """The loop, ready to be trained on.
-
-    Its clips are drawn beforehand and kept as pixels, which spares it what a real loop needs for reading them.
-    """
+    """The loop, ready to train. Its clips are rendered beforehand, so it spends no time on reading data."""
 
     def __init__(self, stage: StageConfig) -> None:
         config = stage.task
@@ -96,7 +93,7 @@ class PlainLoop:
         self._passes = 0
 
     def run(self, steps: int) -> Readings:
-        """Take so many optimizer steps; samples per second."""
+        """Take optimizer steps and return the samples per second."""
         accumulate = self._stage.optimizer.accumulate
         started = time.perf_counter()
         for _ in range(steps):

@@ -1,12 +1,12 @@
-"""What `videocrafter plan` computes, against what training runs really hold: peak memory of two steps, side by side.
+"""Compare the peak memory that `videocrafter plan` computes with that of real training runs of two steps.
 
     python -m benchmarks.plan
     python -m benchmarks.plan --runs "reduced, bf16" "reduced, LoRA" --channels 64
 
-Every run is a real one (as `videocrafter train` does it, on this computer's CPU) in a process of its own. Measured is
-how far its memory grows beyond what Python and the libraries hold after a toy run, but for pages of mapped files
-(which the system takes back). "reduced" is the recipe t2v-256, or lora, with the paper's network, but narrower
-(--channels instead of 320), beside the miniature's autoencoder and text tower. Needs Linux.
+Every run trains on the CPU in its own process. The measured value is the growth of its memory over that of Python and
+the libraries after a toy run, without pages of mapped files, which the system can reclaim. "reduced" is the recipe
+t2v-256 or lora with a narrower version of the paper's network (--channels instead of 320) and the miniature's
+autoencoder and text encoder. Needs Linux.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from benchmarks.report import Report, add_output_arguments, machine, positive, p
 if TYPE_CHECKING:
     from videocrafter.training.config import RecipeConfig
 
-COLUMNS = ("run", "most memory in", "computed, MiB", "measured, MiB", "measured / computed")
+COLUMNS = ("run", "peak during", "computed, MiB", "measured, MiB", "measured / computed")
 QUIET = ("sample_every=0", "validate_every=0", "num_steps=2", "checkpoint_seconds=0", "checkpoint_every=0")
 MINIATURE = ("precision=fp32", "task.image_share=0", "task.num_clips=32", "task.num_images=32", "task.batch_size=8")
 REDUCED = ("task.data.image_share=none", "task.data.image_batch_size=none", "optimizer.accumulate=2")
@@ -54,11 +54,18 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         prog="benchmarks.plan", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--runs", nargs="+", choices=RUNS, default=list(RUNS), metavar="RUN", help="default: all")
-    parser.add_argument("--channels", type=positive, default=64, help="of the reduced network, 320 in the paper's")
-    parser.add_argument("--size", type=positive, default=128, help="height and width of its clips (%(default)s)")
-    parser.add_argument("--frames", type=positive, default=8, help="of its clips (%(default)s)")
-    parser.add_argument("--batch", type=positive, default=1, help="its clips in a pass (%(default)s)")
-    parser.add_argument("--smoke", action="store_true", help="toy sizes: shows that the script runs")
+    parser.add_argument(
+        "--channels",
+        type=positive,
+        default=64,
+        help="channels of the reduced network; 320 in the paper (%(default)s)",
+    )
+    parser.add_argument(
+        "--size", type=positive, default=128, help="height and width of the reduced runs' clips (%(default)s)"
+    )
+    parser.add_argument("--frames", type=positive, default=8, help="frames of the reduced runs' clips (%(default)s)")
+    parser.add_argument("--batch", type=positive, default=1, help="clips per pass of the reduced runs (%(default)s)")
+    parser.add_argument("--smoke", action="store_true", help="toy sizes, to check that the script runs")
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     parser.set_defaults(toy=False)
     parser.add_argument("--worker", choices=RUNS, help=argparse.SUPPRESS)
@@ -100,7 +107,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def prepare(given: argparse.Namespace) -> None:
-    """The clips and the pipeline that the runs need."""
+    """Write the clips and the pipeline for the runs."""
     from videocrafter.checkpoints.official.variants import official_variant
     from videocrafter.cli.quiet_libraries import silence_libraries
     from videocrafter.models.unet import VideoUNet
@@ -121,7 +128,7 @@ def prepare(given: argparse.Namespace) -> None:
 
 
 def configured(name: str, given: argparse.Namespace) -> RecipeConfig:
-    """A run's recipe: one stage, a few steps."""
+    """Return a run's recipe with one stage of a few steps."""
     from dataclasses import replace
 
     from videocrafter.training.recipes.miniature import RECIPES
@@ -147,7 +154,7 @@ def configured(name: str, given: argparse.Namespace) -> RecipeConfig:
 
 
 def planned(name: str, given: argparse.Namespace) -> tuple[str, int]:
-    """The moment of the peak, and its bytes."""
+    """Return the phase of the computed peak, and its bytes."""
     from videocrafter.training.planning.plan import Machine, Planner
 
     plan = Planner().plan(configured(name, given), Machine(kind="cpu", memory=2**40))
@@ -156,21 +163,20 @@ def planned(name: str, given: argparse.Namespace) -> tuple[str, int]:
 
 
 def in_process_of_its_own(name: str, given: argparse.Namespace) -> int:
-    """What `grown_in_training` says in a new process."""
+    """Call `grown_in_training` in a new process."""
     sizes = {"channels": given.channels, "size": given.size, "frames": given.frames, "batch": given.batch}
     command = [sys.executable, "-m", "benchmarks.plan", "--worker", name, "--folder", str(given.folder)]
     command += [part for key, value in sizes.items() for part in (f"--{key}", str(value))]
-    # Freed memory goes back to the system at once, so that what is held is what is used.
+    # Return freed memory to the system at once, so that resident memory is memory in use.
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
     return int(json.loads(done.stdout.strip().splitlines()[-1])["bytes"])
 
 
 def grown_in_training(name: str, given: argparse.Namespace) -> int:
-    """Train, and say how far the memory of this process grew.
+    """Train, and return the growth of this process's memory in bytes.
 
-    A toy run before it loads all libraries and lets them set up what they keep. Of a file of weights that was mapped,
-    pages stay that nobody needs; they are left out.
+    A toy run first loads all libraries and fills their caches. Pages of mapped weight files are not counted.
     """
     from videocrafter.cli.quiet_libraries import silence_libraries
     from videocrafter.training.loop import StageLoop
@@ -192,7 +198,7 @@ def grown_in_training(name: str, given: argparse.Namespace) -> int:
 
 
 def forget_peak() -> int:
-    """Bytes that this process holds, now the most that it ever held (Linux)."""
+    """Reset the peak of this process's resident set and return its present size in bytes (Linux)."""
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
@@ -200,11 +206,11 @@ def forget_peak() -> int:
 
 
 def status(name: str) -> int:
-    """One of the sizes that Linux tells of this process, in bytes."""
+    """Return one of the sizes in /proc/self/status, in bytes."""
     for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
         if line.startswith(f"{name}:"):
             return int(line.split()[1]) * 1024
-    raise ValueError(f"this system does not tell {name}")
+    raise ValueError(f"/proc/self/status has no {name}; this benchmark needs Linux")
 
 
 if __name__ == "__main__":

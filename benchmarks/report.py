@@ -1,4 +1,4 @@
-"""What a benchmark hands over: a Markdown table, and JSON with every single number and the machine it is from."""
+"""Results of a benchmark as a Markdown table, and as JSON with every reading and the machine."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ class Report:
     """The result of one benchmark.
 
     Attributes:
-        name: of the files that it is written to.
+        name: name of the output files.
         title: heading of the table.
-        settings: what the numbers depend on.
+        settings: settings that the results depend on.
         columns, rows: the table.
-        notes: one sentence each, printed below the table.
-        turns: single readings of each variant, in the order of the rounds.
-        machine: where it was measured.
+        notes: sentences to print below the table.
+        turns: readings of each variant, in the order of the rounds.
+        machine: the machine and the software versions.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Report:
     turns: Mapping[str, Sequence[Mapping[str, float]]] | None = None
 
     def markdown(self) -> str:
-        """Heading, machine and settings, table, notes."""
+        """Return heading, machine, settings, table and notes."""
         lines = [f"### {self.title}", "", _in_words(self.machine), "", _in_words(self.settings), ""]
         lines += [_row(self.columns), _row(["---"] + ["---:"] * (len(self.columns) - 1))]
         lines += [_row([_shown(value) for value in row]) for row in self.rows]
@@ -48,7 +48,7 @@ class Report:
         return "\n".join(lines) + "\n"
 
     def as_json(self) -> str:
-        """Everything, with the table's rows by column."""
+        """Return all fields, with the table's rows as objects."""
         values = asdict(self) | {"rows": [dict(zip(self.columns, row, strict=True)) for row in self.rows]}
         del values["columns"]
         return json.dumps(values, indent=1) + "\n"
@@ -56,30 +56,28 @@ class Report:
 
 def add_report_arguments(parser: argparse.ArgumentParser, repeats: int) -> None:
     """Add the options that all benchmarks share."""
-    parser.add_argument("--repeats", type=positive, default=repeats, help="rounds; medians are shown (%(default)s)")
-    parser.add_argument(
-        "--smoke", action="store_true", help="toy sizes: shows that the script runs, measures nothing"
-    )
+    parser.add_argument("--repeats", type=positive, default=repeats, help="number of rounds (%(default)s)")
+    parser.add_argument("--smoke", action="store_true", help="toy sizes, to check that the script runs")
     add_output_arguments(parser)
 
 
 def add_output_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say where the result goes."""
-    parser.add_argument("--json", action="store_true", help="print JSON with every number instead of the table")
+    """Add the options for the output."""
+    parser.add_argument("--json", action="store_true", help="print JSON with every reading instead of the table")
     parser.add_argument(
-        "--output", type=_new_results, metavar="DIR", help="also write the table and the JSON into this folder"
+        "--output", type=_new_results, metavar="DIR", help="also write the table and the JSON to this folder"
     )
 
 
 def positive(text: str) -> int:
-    """A whole number from 1 up, for argparse."""
+    """Parse a whole number from 1, for argparse."""
     if (number := int(text)) < 1:
         raise ValueError(f"{number} is less than 1")
     return number
 
 
 def publish(report: Report, given: argparse.Namespace) -> None:
-    """Print the result, and write it where `--output` says."""
+    """Print the result and write it to the folder of `--output`."""
     print(report.as_json() if given.json else report.markdown(), end="")
     if given.output is not None:
         given.output.mkdir(parents=True, exist_ok=True)
@@ -88,16 +86,14 @@ def publish(report: Report, given: argparse.Namespace) -> None:
 
 
 def machine() -> dict[str, object]:
-    """Processor, cores, load and versions; says on stderr if the machine has other things to do.
+    """Return processor, cores, load and versions; warn on stderr if the machine is busy.
 
-    Call it before measuring: afterwards the load is the benchmark's own.
+    Call it before measuring, because the benchmark itself adds to the load.
     """
     has_load = hasattr(os, "getloadavg")
     load = round(os.getloadavg()[0], 2) if has_load else None
     if load is not None and load > _BUSY_LOAD:
-        print(
-            f"warning: the load is {load}, so other programs compute as well; times will be too long", file=sys.stderr
-        )
+        print(f"warning: the load is {load}, so other programs are running; times will be too long", file=sys.stderr)
     return {
         "processor": _processor(),
         "cores": available_cores(),

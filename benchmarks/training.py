@@ -1,14 +1,15 @@
-"""Samples per second of the miniature's training step (stage "high" of `tiny-t2v`), and what each choice gains.
+"""Measure samples per second of the miniature's training step (stage "high" of `tiny-t2v`) in variants.
 
     python -m benchmarks.training
     python -m benchmarks.training --compile --processes
-    python -m benchmarks.training --variants bf16 bf16+sdpa --steps 4 --repeats 15
+    python -m benchmarks.training --variants plain encode+contiguous+sdpa contiguous+sdpa sdpa bf16
 
-The baseline is the recipe's step in fp32: channels_last, attention as the package chooses (written out on CPUs),
-latents encoded before. A variant changes what its words say: bf16, contiguous, explicit, sdpa, encode (every clip
-is drawn and encoded in the step), compile; "again" changes nothing and shows the noise. All train in turns in one
-process. `--processes` compares whole processes instead, also in turns: one with two threads, the same with settings
-that let the C library keep its memory (glibc), and two with one thread each that share every step through gloo.
+The baseline is the recipe's step in fp32: channels_last, attention as the package chooses it (unfused on CPUs),
+latents encoded beforehand. The words of a variant's name change this: bf16, contiguous, explicit, sdpa, encode
+(render and encode every clip within the step), compile; "again" changes nothing and shows the noise. "plain" is a
+plain loop around diffusers' network. All variants take turns in one process. `--processes` also compares whole
+processes, again in turns: one with two threads, two with one thread each that share every step through gloo, and both
+with settings that let glibc keep freed memory.
 """
 
 from __future__ import annotations
@@ -22,9 +23,13 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmarks.report import Report, add_report_arguments, available_cores, machine, positive, publish
 from benchmarks.turns import COLUMNS, Readings, compare, take_turns, torch_threads
+
+if TYPE_CHECKING:
+    from videocrafter.training.config import StageConfig
 
 ROOT = Path(__file__).parents[1]
 ONE_PROCESS = "one process, two threads"
@@ -40,14 +45,14 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="benchmarks.training", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--variants", nargs="+", metavar="WORDS", help="instead of the usual ones, such as bf16+sdpa")
-    parser.add_argument("--compile", action="store_true", help="also the compiled ones; compiling takes minutes")
+    parser.add_argument("--variants", nargs="+", metavar="WORDS", help="variants to measure, such as bf16+sdpa")
+    parser.add_argument("--compile", action="store_true", help="also measure torch.compile, which takes minutes")
     parser.add_argument("--processes", action="store_true", help="also compare one process with two")
     parser.add_argument("--steps", type=positive, default=2, help="optimizer steps per turn (%(default)s)")
     parser.add_argument("--warm-up", type=positive, default=2, help="steps before the first turn (%(default)s)")
     parser.add_argument("--threads", type=positive, default=available_cores(), help="default: all (%(default)s)")
-    parser.add_argument("--stage", default="high", help="of tiny-t2v (%(default)s)")
-    parser.add_argument("--parts", help="model whose autoencoder and text encoder are used; default: random weights")
+    parser.add_argument("--stage", default="high", help="stage of tiny-t2v (%(default)s)")
+    parser.add_argument("--parts", help="model to take autoencoder and text encoder from; default: random weights")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     add_report_arguments(parser, repeats=7)
     return parser.parse_args(argv)
@@ -66,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         given.parts = given.parts or save_random_parts(Path(folder))
         stage = measured_stage(given.parts, smoke=given.smoke, name=given.stage)
         with torch_threads(given.threads):
-            turns, waits = measure_variants(given, Path(folder))
+            turns, waits = measure_variants(given, stage, Path(folder))
         rows = compare(turns, BASELINE)
         if given.processes:
             together = measure_processes(given)
@@ -89,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             rows=rows,
             notes=[
                 f"ratios are to {BASELINE!r}, of processes to {ONE_PROCESS!r}; higher is faster",
-                in_batches(waits),
+                "waits for batches: " + ", ".join(f"{name} {share:.2%}" for name, share in waits.items()),
             ],
             turns=turns,
         ),
@@ -97,32 +102,31 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
 
 
-def measure_variants(given: argparse.Namespace, folder: Path) -> tuple[dict[str, list[Readings]], dict[str, float]]:
-    """Samples per second of the baseline and of every variant, in turns in this process; shares that data take."""
-    from benchmarks.training_step import BASELINE, TrainingStep, default_variants, measured_stage, variant
+def measure_variants(
+    given: argparse.Namespace, stage: StageConfig, folder: Path
+) -> tuple[dict[str, list[Readings]], dict[str, float]]:
+    """Samples per second of the baseline and every variant in turns, and the share of a step spent on batches."""
+    from benchmarks.plain_loop import PlainLoop
+    from benchmarks.training_step import BASELINE, PLAIN, TrainingStep, default_variants, variant
     from videocrafter.training.parallel.processes import Processes
 
     names = [BASELINE, *(given.variants or default_variants(with_compile=given.compile))]
     try:
-        chosen = {name: variant(name) for name in names}
-        stage = measured_stage(given.parts, smoke=given.smoke, name=given.stage)
-        steps = {name: TrainingStep(stage, one, folder, Processes("cpu")) for name, one in chosen.items()}
+        chosen = {name: variant(name) for name in names if name != PLAIN}
     except ValueError as error:
         sys.exit(f"benchmarks.training: error: {error}")
-    for name, step in steps.items():
+    steps = {name: TrainingStep(stage, one, folder, Processes("cpu")) for name, one in chosen.items()}
+    plain = {PLAIN: PlainLoop(stage).run} if PLAIN in names else {}
+    runs: dict[str, Callable[[int], Readings]] = {**{name: step.run for name, step in steps.items()}, **plain}
+    for name, run in runs.items():
         print(f"warming up: {name}", file=sys.stderr)
-        step.run(given.warm_up)
-    turns = take_turns({name: partial(step.run, given.steps) for name, step in steps.items()}, given.repeats)
+        run(given.warm_up)
+    turns = take_turns({name: partial(run, given.steps) for name, run in runs.items()}, given.repeats)
     return turns, {name: step.data_wait_share for name, step in steps.items()}
 
 
-def in_batches(shares: Mapping[str, float]) -> str:
-    """What part of a step each variant waits for its batches."""
-    return "waits for batches: " + ", ".join(f"{name} {share:.2%}" for name, share in shares.items())
-
-
 def measure_processes(given: argparse.Namespace) -> dict[str, list[Readings]]:
-    """Samples per second of the baseline in processes of their own, started in turns."""
+    """Samples per second of the baseline in separate processes, started in turns."""
     variants: dict[str, Callable[[], Readings]] = {
         ONE_PROCESS: partial(launch, given, [], threads=2, environment={}),
         "one process, two threads, keeps memory": partial(launch, given, [], threads=2, environment=KEEP_MEMORY),
@@ -133,30 +137,19 @@ def measure_processes(given: argparse.Namespace) -> dict[str, list[Readings]]:
 
 
 def launch(
-    given: argparse.Namespace,
-    launcher: Sequence[str],
-    threads: int,
-    environment: Mapping[str, str],
-    *,
-    script: str = "training",
-    variant: str | None = None,
+    given: argparse.Namespace, launcher: Sequence[str], threads: int, environment: Mapping[str, str]
 ) -> Readings:
-    """Run the worker of a script in a new process, or in those that the launcher starts, and read what it prints.
-
-    Args:
-        variant: words; None is the baseline.
-    """
+    """Run the worker in a new process, or in those that the launcher starts, and return the readings it prints."""
     import videocrafter
 
     source = str(Path(videocrafter.__file__).parents[1])
     paths = os.pathsep.join([source, str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    # More steps than in a turn, for a process is expensive to start.
+    # More steps than in a turn, because starting a process is expensive.
     steps = given.steps if given.smoke else 5 * given.steps
     options = ["--worker", "--parts", str(given.parts), "--threads", str(threads), "--steps", str(steps)]
     options += ["--warm-up", str(given.warm_up), "--stage", given.stage] + (["--smoke"] if given.smoke else [])
-    options += [] if variant is None else ["--variants", variant]
     done = subprocess.run(
-        [sys.executable, *launcher, "-m", f"benchmarks.{script}", *options],
+        [sys.executable, *launcher, "-m", "benchmarks.training", *options],
         env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": str(threads), **environment},
         capture_output=True,
         encoding="utf-8",
@@ -169,16 +162,15 @@ def launch(
 
 
 def work(given: argparse.Namespace) -> None:
-    """Train a variant in this process, alone or with others, and print what it reached."""
+    """Train the baseline in this process, alone or with others, and print the readings."""
     from benchmarks.training_step import BASELINE, TrainingStep, measured_stage, variant
     from videocrafter.training.parallel.processes import Processes
 
     silence()
-    (name,) = given.variants or [BASELINE]
     with tempfile.TemporaryDirectory() as folder, torch_threads(given.threads):
         processes = Processes("cpu")
         stage = measured_stage(given.parts, smoke=given.smoke, name=given.stage)
-        step = TrainingStep(stage, variant(name), Path(folder), processes)
+        step = TrainingStep(stage, variant(BASELINE), Path(folder), processes)
         step.run(given.warm_up)
         processes.wait()
         readings = step.run(given.steps)
@@ -187,7 +179,7 @@ def work(given: argparse.Namespace) -> None:
 
 
 def silence() -> None:
-    """Keep other libraries' progress bars away."""
+    """Turn off the progress bars of other libraries."""
     from videocrafter.cli.quiet_libraries import silence_libraries
 
     silence_libraries()

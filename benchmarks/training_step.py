@@ -1,4 +1,4 @@
-"""The training step of a recipe's stage in variants: the real loop and the real task, on parts of random weights."""
+"""Variants of the training step of a recipe's stage: the real loop and task, with random weights."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from videocrafter.training.saving.checkpoint import Checkpoints
 from videocrafter.training.saving.interruption import StopRequest
 from videocrafter.training.saving.state import MetricWindow, TrainingState, trained_parameters
 
-# So many batches of clips are kept by the variants that train from kept latents.
+# Number of batches that variants with cached latents keep.
 _KEPT_BATCHES = 2
 
 _CPU = torch.device("cpu")
@@ -37,14 +37,14 @@ _CPU = torch.device("cpu")
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """One way to compute the same step.
+    """One way to compute the step.
 
     Attributes:
-        precision: of the forward pass.
-        channels_last: layout of the network's weights and of what it is given.
-        attention: written out, by torch's fused function, or as the package chooses.
-        keeps_latents: trains on clips that were encoded before; else every clip is drawn and encoded first.
-        compiles: runs the network through torch.compile.
+        precision: precision of the forward pass.
+        channels_last: memory layout of the network's weights and inputs.
+        attention: unfused, torch's fused function, or as the package chooses.
+        keeps_latents: train on clips encoded beforehand; otherwise render and encode every clip in the step.
+        compiles: run the network through torch.compile.
     """
 
     precision: ChosenPrecision = "fp32"
@@ -55,6 +55,9 @@ class Variant:
 
 
 BASELINE = "baseline"
+PLAIN = "plain"
+"""The plain loop of `plain_loop.py`, which is not a variant of this step."""
+
 CHANGES: dict[str, dict[str, object]] = {
     BASELINE: {},
     "again": {},
@@ -65,29 +68,28 @@ CHANGES: dict[str, dict[str, object]] = {
     "encode": {"keeps_latents": False},
     "compile": {"compiles": True},
 }
-"""What each word in a variant's name changes; "again" changes nothing and so shows the noise of the measurement."""
+"""The changes that each word in a variant's name stands for; "again" has none and shows the noise."""
 
 
 def variant(name: str) -> Variant:
-    """The variant called by words of CHANGES, such as "bf16" or "bf16+sdpa".
+    """Return the variant named by words of CHANGES, such as "bf16" or "bf16+sdpa".
 
     Raises:
-        ValueError: an unknown word.
+        ValueError: a word is unknown.
     """
     chosen = Variant()
     for word in name.split("+"):
         if word not in CHANGES:
-            raise ValueError(f"unknown variant {word!r}; allowed are {', '.join(CHANGES)}, joined by +")
+            raise ValueError(f"unknown variant {word!r}; use {PLAIN}, or words joined by +: {', '.join(CHANGES)}")
         chosen = replace(chosen, **CHANGES[word])  # type: ignore[arg-type]
     return chosen
 
 
 def measured_stage(parts: str, *, smoke: bool, name: str = "high") -> StageConfig:
-    """A stage of `tiny-t2v` (of `smoke`: the same at toy size), with clips only, so that samples are alike.
+    """Return a stage of `tiny-t2v` (or of `smoke`, at toy size), with clips only, so that all samples cost the same.
 
     Args:
         parts: folder or name of a model with `vae/`, `tokenizer/` and `text_encoder/`.
-        name: of the stage.
     """
     stages = RECIPES["smoke" if smoke else "tiny-t2v"]().stages
     stage = next(stage for stage in stages if stage.name == name)
@@ -97,18 +99,18 @@ def measured_stage(parts: str, *, smoke: bool, name: str = "high") -> StageConfi
 
 
 def save_random_parts(folder: Path) -> str:
-    """Write an untrained autoencoder and untrained towers as the recipes build them: as fast as trained ones."""
+    """Write an untrained autoencoder and untrained CLIP encoders of the recipes' sizes; return the folder."""
     AutoencoderTaskConfig(num_validation=4).build(None, 0, 0, _CPU).save_pipeline(folder)
     ContrastiveTaskConfig().build(None, 0, 0, _CPU).save_pipeline(folder)
     return str(folder)
 
 
 class TrainingStep:
-    """A variant, ready to be trained on.
+    """A variant, ready to train.
 
     Args:
-        folder: for the loop's files; nothing is written.
-        processes: that share each step.
+        folder: folder for the loop's files; nothing is written.
+        processes: processes that share each step.
     """
 
     def __init__(self, stage: StageConfig, chosen: Variant, folder: Path, processes: Processes) -> None:
@@ -151,7 +153,7 @@ class TrainingStep:
             task.clips.clips(list(range(task.clips.num_blocks)))
         if not self.variant.channels_last:
             task.unet.to(memory_format=torch.contiguous_format)
-            # The network brings its input into channels_last; after its first layer, layouts follow the input's.
+            # The network converts its input to channels_last; after the first layer, layouts follow the input's.
             task.unet.conv_in.register_forward_pre_hook(lambda _, given: (given[0].contiguous(),))
         if self.variant.compiles:
             task.unet.compile()
@@ -159,36 +161,27 @@ class TrainingStep:
         return task
 
     @property
-    def num_parameters(self) -> int:
-        """Of the network."""
-        return sum(parameter.numel() for parameter in self._loop.task.modules()["unet"].parameters())
-
-    @property
     def data_wait_share(self) -> float:
-        """The share of all steps so far that was spent on getting batches, as in the log of a run."""
+        """Share of the time of all steps so far that was spent waiting for batches, as in the log of a run."""
         return self._loop._data_wait / self._loop.state.seconds
 
     def run(self, steps: int) -> Readings:
-        """Take so many optimizer steps; samples per second over all processes."""
+        """Take optimizer steps and return the samples per second of all processes."""
         state = self._loop.state
         samples, seconds = state.num_samples, state.seconds
         with attention_computed(self.variant.attention):
             for _ in range(steps):
-                # The loop's own step, not a copy of it that could come to differ; the public `run` also saves.
+                # The loop's own step; the public `run` also saves.
                 self._loop._train_step()
         return {"samples/s": (state.num_samples - samples) / (state.seconds - seconds)}
 
 
 @contextmanager
 def attention_computed(how: Literal["as shipped", "explicit", "sdpa"]) -> Iterator[None]:
-    """Inside, attention is computed in this way; attention with relative positions is always written out."""
-    replacements = {"as shipped": attention.attend, "explicit": _explicit, "sdpa": _fused}
+    """Within this context, compute attention in this way; attention with relative positions is always unfused."""
+    replacements = {"as shipped": attention.attend, "explicit": attention.attend_unfused, "sdpa": _fused}
     with mock.patch.object(attention, "attend", replacements[how]):
         yield
-
-
-def _explicit(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    return torch.softmax((q * (q.shape[-1] ** -0.5)) @ k.transpose(-1, -2), dim=-1) @ v
 
 
 def _fused(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -196,6 +189,6 @@ def _fused(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def default_variants(*, with_compile: bool) -> Sequence[str]:
-    """What is measured unless told otherwise."""
-    names = ["again", "bf16", "contiguous", "sdpa", "bf16+sdpa", "encode"]
+    """Return the variants that are measured by default."""
+    names = [PLAIN, "again", "bf16", "contiguous", "sdpa", "bf16+sdpa", "encode"]
     return [*names, "compile", "bf16+compile"] if with_compile else names

@@ -1,4 +1,4 @@
-"""Variants measured in turns, A B A B: whatever else the machine does slows all of them alike."""
+"""Measure variants in turns (A B A B), so that other load on the machine slows all of them equally."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from contextlib import contextmanager
 from statistics import median
 
 Readings = Mapping[str, float]
-"""What one turn of a variant gave: numbers by their unit or by what they measure."""
+"""Results of one turn of a variant: values by their unit or name."""
 
 COLUMNS = ("what", "reading", "median", "lowest", "highest", "ratio")
 
 
 def take_turns(variants: Mapping[str, Callable[[], Readings]], repeats: int) -> dict[str, list[Readings]]:
-    """Measure every variant once per round, always in the same order, and say on stderr how far it is.
+    """Measure every variant once per round, always in the same order, and report progress on stderr.
 
     Args:
-        variants: by name, what to call for one turn. Warm it up beforehand.
-        repeats: rounds, at least 1.
+        variants: a function for one turn of each variant, by name. Warm them up beforehand.
+        repeats: number of rounds, at least 1.
     """
     turns: dict[str, list[Readings]] = {name: [] for name in variants}
     for index in range(repeats):
@@ -29,12 +29,11 @@ def take_turns(variants: Mapping[str, Callable[[], Readings]], repeats: int) -> 
 
 
 def compare(turns: Mapping[str, Sequence[Readings]], baseline: str | None = None) -> list[tuple[object, ...]]:
-    """One row of COLUMNS for each variant and reading.
+    """Return one row of COLUMNS for each variant and reading.
 
     Args:
-        turns: what `take_turns` returned.
-        baseline: the variant that the ratios refer to, reading by reading; None, or a reading that it lacks,
-            gives no ratio.
+        turns: the result of `take_turns`.
+        baseline: the variant that ratios refer to. Without one, and for readings that it lacks, there is no ratio.
     """
     rows: list[tuple[object, ...]] = []
     for name, rounds in turns.items():
@@ -48,13 +47,13 @@ def compare(turns: Mapping[str, Sequence[Readings]], baseline: str | None = None
 
 
 def paired_ratio(values: Sequence[float], references: Sequence[float]) -> float:
-    """Median of the ratios within each round; a slow minute of the machine is in both sides of one of them."""
+    """Return the median of the ratios within each round, so that a slow moment affects both sides of a ratio."""
     return median(value / reference for value, reference in zip(values, references, strict=True))
 
 
 @contextmanager
 def torch_threads(count: int) -> Iterator[None]:
-    """Inside, torch computes with this many threads."""
+    """Within this context, torch computes with this many threads."""
     import torch
 
     before = torch.get_num_threads()

@@ -1,4 +1,4 @@
-"""The benchmark of the cache runs at toy size, and its cached turns decode and encode nothing."""
+"""The benchmark of the clip cache runs at toy size."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ def test_training_is_measured_with_and_without_a_cache(
     assert "`clip_cache.py`" in (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
 
 
-def test_a_clip_that_would_come_again_is_refused(capsys: pytest.CaptureFixture[str]):
+def test_too_few_clips_for_different_samples_are_refused(capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit, match="2"):
         clip_cache.arguments(["--clips", "10", "--samples", "32"])
-    assert "give more --clips" in capsys.readouterr().err
+    assert "pass more --clips" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The benchmark of the loader runs at toy size, and compares like with like."""
+"""The benchmark of the loader runs at toy size, and both sides decode the same frames."""
 
 import random
 from pathlib import Path
@@ -38,7 +38,7 @@ def test_both_decode_the_same_moments(tmp_path: Path):
     assert [Path(path).name for path, _ in work] == [
         key.rpartition("/")[2] for batch in batches for key in batch.keys
     ]
-    # The rates tell how far apart the frames are, and the first frames where a sample begins.
+    # The fps determines the distance between frames, and the first frame the start of a sample.
     fps = [rate for batch in batches for rate in batch.fps.tolist()]
     assert np.allclose([1 / (times[1] - times[0]) for _, times in work], fps)
     firsts = [frames[0] for batch in batches for frames in (batch.pixels.numpy() + 1) / 2 * 255]

@@ -1,4 +1,4 @@
-"""The examples run as they stand, in a few steps, and write what they say."""
+"""The examples run, with one step each, and write the files that their docstrings name."""
 
 import importlib.util
 import re

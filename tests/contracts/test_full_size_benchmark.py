@@ -1,4 +1,4 @@
-"""The benchmark of full-size models trains as the command does; here at toy size."""
+"""The benchmark of full-size models trains like the command, here at toy size."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from tests.tiny_models import save_tiny_pipeline
 
 
 @pytest.mark.parametrize("recipe", full_size.TRAINING)
-def test_a_training_phase_gives_the_seconds_of_a_step_and_leaves_no_run(tmp_path: Path, recipe: str):
+def test_a_training_phase_returns_the_seconds_of_a_step_and_deletes_its_run(tmp_path: Path, recipe: str):
     save_tiny_pipeline(tmp_path / "converted", image=False)
     size = ["--height", "16", "--width", "16", "--frames", "4"]
     given = full_size.arguments(["--folder", str(tmp_path), *size, "--precision", "fp32"])

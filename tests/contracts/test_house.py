@@ -1,4 +1,4 @@
-"""The rules of the house that no linter knows."""
+"""House rules that no linter checks."""
 
 import ast
 import subprocess
@@ -14,7 +14,7 @@ HEAVY = {"torch", "diffusers", "transformers", "accelerate", "peft", "av", "PIL"
 
 
 def modules_after(code: str) -> set[str]:
-    """The top-level modules that a fresh interpreter has loaded after running `code`."""
+    """Top-level modules that a new interpreter has loaded after running `code`."""
     report = "\nimport sys; sys.stderr.write('|' + ' '.join({name.split('.')[0] for name in sys.modules}))"
     done = subprocess.run([sys.executable, "-c", code + report], capture_output=True, text=True, check=True)
     return set(done.stderr.rpartition("|")[2].split())
@@ -24,18 +24,18 @@ def test_there_are_files_to_check():
     assert len(FILES) > 20
 
 
-def test_no_file_holds_more_than_one_idea():
+def test_no_file_is_longer_than_400_lines():
     lengths = {str(path.relative_to(SOURCE)): len(path.read_text(encoding="utf-8").splitlines()) for path in FILES}
     assert {name: length for name, length in lengths.items() if length > 400} == {}
 
 
-def test_every_function_reads_as_its_steps():
+def test_no_function_is_longer_than_60_lines():
     too_long = {}
     for path in FILES:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 continue
-            # The docstring is for the reader; only the code counts.
+            # Docstrings do not count.
             has_docstring = ast.get_docstring(node) is not None
             first = node.body[min(1, len(node.body) - 1)] if has_docstring else node.body[0]
             length = (node.end_lineno or 0) - first.lineno + 1
@@ -44,7 +44,7 @@ def test_every_function_reads_as_its_steps():
     assert too_long == {}
 
 
-def test_every_file_is_named_for_what_it_owns():
+def test_no_file_has_a_banned_name():
     names = [path for path in SOURCE.rglob("*") if path.stem in BANNED and "assets" not in path.parts]
     assert names == []
 

@@ -1,4 +1,4 @@
-"""The benchmark that kills runs: when its kills come, what they hit, and what it would not overlook."""
+"""The benchmark of killed runs: the moments and phases of its kills, and the differences that it finds."""
 
 import os
 import random
@@ -12,34 +12,34 @@ BEGUN = "high (1/1): going on from there\n"
 LAST = kills.Training(Path("run"), 4).stages[-1]
 
 
-def killed_run(folder: Path, said: str = BEGUN) -> kills.Training:
-    """A run whose latest process said something and was killed."""
+def killed_run(folder: Path, printed: str = BEGUN) -> kills.Training:
+    """A run whose latest process printed something and was killed."""
     training = kills.Training(folder / "run", 4)
     training.folder.mkdir()
-    (folder / "run.txt").write_text(said)
+    (folder / "run.txt").write_text(printed)
     return training
 
 
-def test_nothing_is_not_equal_to_nothing(tmp_path: Path):
+def test_missing_parts_are_differences(tmp_path: Path):
     for name in ("whole", "killed"):
         (tmp_path / name).mkdir()
     whole, killed = (kills.Training(tmp_path / name, 4) for name in ("whole", "killed"))
-    missing = {f"whole/{part} is not there" for part in ("final", "stages", "checkpoints", "log.jsonl")}
+    missing = {f"whole/{part} is missing" for part in ("final", "stages", "checkpoints", "log.jsonl")}
     assert missing <= set(kills.differences(whole, killed))
     (killed.folder / "bad_batches.jsonl").touch()
-    assert "bad_batches.jsonl is there only once" in kills.differences(whole, killed)
+    assert "bad_batches.jsonl exists in one run only" in kills.differences(whole, killed)
 
 
 @pytest.mark.parametrize(
     ("log", "expected"), [('{"step": 1}\n{"step": 2}\n', False), ('{"step": 1}\n{"st{"step": 2}\n', True)]
 )
-def test_half_a_line_in_a_log_is_seen(tmp_path: Path, log: str, expected: bool):
+def test_an_incomplete_line_in_a_log_is_found(tmp_path: Path, log: str, expected: bool):
     training = killed_run(tmp_path)
     (training.folder / "log.jsonl").write_text(log)
     assert training.has_half_lines() == expected
 
 
-def test_kills_are_aimed_at_what_is_rare():
+def test_some_kills_wait_for_rare_phases():
     rng = random.Random(0)
     moments = [kills._moment(rng, number, 50, 100.0) for number in range(1, 52)]
     waited_for = [moment.writes for moment in moments if moment.kills]
@@ -49,7 +49,7 @@ def test_kills_are_aimed_at_what_is_rare():
     assert max(moment.seconds for moment in moments if moment.writes is None and moment.kills) > 80
 
 
-def test_what_a_process_before_left_half_written_is_not_waited_for(tmp_path: Path):
+def test_leftovers_of_an_earlier_process_do_not_count_as_writing(tmp_path: Path):
     training = killed_run(tmp_path)
     half = training.folder / "checkpoints" / ".tmp-high-step-00000002"
     half.mkdir(parents=True)
@@ -58,8 +58,8 @@ def test_what_a_process_before_left_half_written_is_not_waited_for(tmp_path: Pat
     assert not training.is_writing(kills.CHECKPOINT)
 
 
-def test_deleting_what_a_process_before_left_is_not_writing(tmp_path: Path):
-    training = killed_run(tmp_path, said="loading\n")
+def test_deleting_leftovers_does_not_count_as_writing(tmp_path: Path):
+    training = killed_run(tmp_path, printed="loading\n")
     (training.folder / "checkpoints" / ".tmp-high-step-00000002").mkdir(parents=True)
     assert not training.is_writing(kills.CHECKPOINT)
     assert kills.find_phase(training) == "start-up"
@@ -77,9 +77,9 @@ PHASES: dict[str, tuple[str, Callable[[Path], object]]] = {
 
 
 @pytest.mark.parametrize("phase", PHASES)
-def test_what_a_kill_hit_is_told_from_what_is_left(tmp_path: Path, phase: str):
-    said, leave = PHASES[phase]
-    training = killed_run(tmp_path, said)
+def test_the_phase_of_a_kill_is_found_from_output_and_files(tmp_path: Path, phase: str):
+    printed, leave = PHASES[phase]
+    training = killed_run(tmp_path, printed)
     leave(training.folder)
     assert phase in kills.PHASES
     assert kills.find_phase(training) == phase

@@ -1,4 +1,4 @@
-"""What is installed is what is needed: assets, licences, and every library that is imported, at a known version."""
+"""The package contains its assets and licences, and declares the libraries that it imports."""
 
 import ast
 import re
@@ -18,18 +18,18 @@ SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PROJECT = SETTINGS["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 DISTRIBUTIONS = {"PIL": "pillow", "yaml": "pyyaml"}
-"""Where the name to import is not the name to install."""
+"""Distributions whose name differs from that of their module."""
 UNSEEN = {"tensorboard": "torch.utils.tensorboard writes for it"}
-"""Libraries that are needed although nothing imports them by name."""
+"""Required libraries that no module of the package imports directly."""
 
 
 def distribution(requirement: str) -> str:
-    """The normal form of a requirement's name, without extras, versions and conditions."""
+    """A requirement's normalised name, without extras, versions and markers."""
     return re.split(r"[\s\[<>=!~;]", requirement, maxsplit=1)[0].lower().replace("_", "-")
 
 
 def imported(folder: Path) -> set[str]:
-    """Distributions outside the standard library that the files below a folder import."""
+    """Distributions outside the standard library that the files in a folder import."""
     found: set[str] = set()
     for path in folder.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -45,15 +45,15 @@ REQUIRED = {distribution(one) for one in PROJECT["dependencies"]}
 OPTIONAL = {distribution(one) for extra in ("train", "eval", "deepspeed", "web") for one in EXTRAS[extra]}
 
 
-# Made for one's GPU, as torch is, and only looked for where a setting names it.
-BROUGHT_BY_USERS = {"bitsandbytes"}
+# Depends on the user's GPU; imported only if a setting names it.
+INSTALLED_BY_USERS = {"bitsandbytes"}
 
 
-def test_everything_that_is_imported_is_asked_for():
-    assert imported(PACKAGE) - REQUIRED - OPTIONAL == BROUGHT_BY_USERS
+def test_every_import_is_a_declared_dependency():
+    assert imported(PACKAGE) - REQUIRED - OPTIONAL == INSTALLED_BY_USERS
 
 
-def test_nothing_is_asked_for_that_is_not_imported():
+def test_every_dependency_is_imported():
     assert REQUIRED - imported(PACKAGE) - set(UNSEEN) == set()
 
 
@@ -65,14 +65,18 @@ def test_every_dependency_has_a_tested_version(extra: str | None):
     assert {distribution(one) for one in wanted} - pinned - {"videocrafter"} == set()
 
 
-def test_every_asset_is_packed():
+def test_every_asset_is_in_the_wheel():
     patterns = SETTINGS["tool"]["setuptools"]["package-data"]["videocrafter"]
     packed = {path for pattern in patterns for path in PACKAGE.glob(pattern)}
     files = {path for path in PACKAGE.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
     assert {str(path.relative_to(PACKAGE)) for path in files - packed} == set()
 
 
-def test_what_others_made_brings_its_licence():
+def test_the_assets_are_at_most_40_mb():
+    assert sum(path.stat().st_size for path in (PACKAGE / "assets").rglob("*") if path.is_file()) <= 40e6
+
+
+def test_assets_of_others_come_with_their_licence():
     folders = [path for path in (PACKAGE / "assets").iterdir() if path.is_dir() and path.name != "__pycache__"]
     assert len(folders) > 1
     own = {"models"}

@@ -1,4 +1,4 @@
-"""The benchmark of plans runs at toy size, and its runs are real recipes and settings."""
+"""The benchmark of plans runs at toy size, and all its runs are valid recipes and settings."""
 
 import argparse
 from pathlib import Path
@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux tells how much memory a process held")
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peak memory is measured on Linux only")
 def test_a_run_is_planned_and_measured(capsys: pytest.CaptureFixture[str]):
     plan.main(["--smoke", "--runs", "reduced, fp32"])
     (row,) = [line.split("|") for line in capsys.readouterr().out.splitlines() if line.startswith("| reduced")]
@@ -27,5 +27,5 @@ def test_every_run_is_a_recipe_with_its_settings(name: str, tmp_path: Path):
     assert stage.precision == ("bf16" if "bf16" in name and "moments" not in name else "fp32")
 
 
-def test_the_readme_names_it():
+def test_the_readme_describes_it():
     assert "`plan.py`" in (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")

@@ -1,6 +1,6 @@
-"""`runs/tiny.sh` tells a whole story: every command it gives is understood, and takes only what was made before.
+"""The commands of `runs/tiny.sh` parse and use only the outputs of earlier commands.
 
-Stand-ins write down what they are called with; the commands themselves have tests of their own.
+Stubs record the calls; the commands themselves are tested elsewhere.
 """
 
 import importlib.util
@@ -22,13 +22,13 @@ END = "end of command"
 
 
 def commands(folder: Path, **environment: str) -> list[list[str]]:
-    """What the story would run into `folder/out` with two processes, command by command."""
+    """The commands that the script runs, with `folder/out` as output and two processes."""
     called = folder / "called"
     (folder / "bin").mkdir(parents=True)
     for name in ("videocrafter", "torchrun", "python"):
-        stand_in = folder / "bin" / name
-        stand_in.write_text(f"#!/bin/sh\nprintf '%s\\n' {name} \"$@\" '{END}' >> '{called}'\n")
-        stand_in.chmod(0o755)
+        stub = folder / "bin" / name
+        stub.write_text(f"#!/bin/sh\nprintf '%s\\n' {name} \"$@\" '{END}' >> '{called}'\n")
+        stub.chmod(0o755)
     settings = {name: value for name, value in os.environ.items() if name not in ("TOY", "ASSETS")}
     settings |= {"PATH": f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}", **environment}
     script = ["bash", str(RUNS / "tiny.sh"), str(folder / "out"), "2"]
@@ -40,20 +40,20 @@ def options(arguments: list[str], name: str) -> list[str]:
     return [value for option, value in itertools.pairwise(arguments) if option == name]
 
 
-def understood(arguments: list[str]) -> dict[str, object]:
-    """What the command line makes of the words after `videocrafter`; an unknown option raises."""
+def parsed(arguments: list[str]) -> dict[str, object]:
+    """Parse the arguments after `videocrafter`; an unknown option raises."""
     name, *rest = arguments
     command = typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]
     return dict(command.make_context(name, rest).params)
 
 
 def trainings(story: list[list[str]]) -> dict[Path, tuple[RecipeConfig, int]]:
-    """Recipe and number of processes of every training, by its folder."""
+    """Recipe and number of processes of every training run, by its folder."""
     found = {}
     for command in story:
         if "train" not in command:
             continue
-        given = understood(command[command.index("train") :])
+        given = parsed(command[command.index("train") :])
         recipe = apply_overrides(RECIPES[str(given["recipe"])](), given["set_"])  # type: ignore[arg-type]
         processes = int(options(command, "--nproc_per_node")[0]) if command[0] == "torchrun" else 1
         found[Path(str(given["output"]))] = (recipe, processes)
@@ -65,7 +65,7 @@ def story(request: pytest.FixtureRequest, tmp_path: Path) -> list[list[str]]:
     return commands(tmp_path, **({"TOY": "1"} if request.param == "toy" else {}))
 
 
-def test_it_trains_every_part_in_an_order_that_works(story: list[list[str]], tmp_path: Path) -> None:
+def test_every_part_is_trained_before_it_is_used(story: list[list[str]], tmp_path: Path) -> None:
     made: set[str] = set()
     for output, (recipe, processes) in trainings(story).items():
         needed = {recipe.init} if recipe.init else set()
@@ -78,7 +78,9 @@ def test_it_trains_every_part_in_an_order_that_works(story: list[list[str]], tmp
     assert all(Path(one).is_relative_to(tmp_path / "out") for one in made)
 
 
-def test_it_ships_what_it_trained_and_examines_what_it_shipped(story: list[list[str]], tmp_path: Path) -> None:
+def test_the_trained_models_are_shipped_and_the_shipped_models_examined(
+    story: list[list[str]], tmp_path: Path
+) -> None:
     (ship,) = [command[1:] for command in story if command[0] == "python"]
     assert Path(ship[0]).resolve() == RUNS / "ship.py"
     spec = importlib.util.spec_from_file_location("ship", RUNS / "ship.py")
@@ -90,13 +92,13 @@ def test_it_ships_what_it_trained_and_examines_what_it_shipped(story: list[list[
     for part in ("t2v", "i2v", "judge"):
         assert getattr(shipped, part) == tmp_path / "out" / part / "final"
     assert story[-1][:2] == ["videocrafter", "evaluate"]
-    exam = understood(story[-1][1:])
+    exam = parsed(story[-1][1:])
     assert (exam["model"], exam["i2v"]) == (f"{shipped.assets}/tiny-t2v", f"{shipped.assets}/tiny-i2v")
     assert exam["judge"] == shipped.assets / "judge"
     assert exam["output"] == tmp_path / "out" / "exam"
 
 
-def test_a_toy_is_short_and_leaves_the_package_alone(tmp_path: Path) -> None:
+def test_a_toy_run_is_short_and_does_not_change_the_package(tmp_path: Path) -> None:
     toy, real = (commands(tmp_path / name, **setting) for name, setting in (("toy", {"TOY": "1"}), ("real", {})))
     assert all(stage.num_steps == 2 for recipe, _ in trainings(toy).values() for stage in recipe.stages)
     assert all(stage.num_steps > 2 for recipe, _ in trainings(real).values() for stage in recipe.stages)

@@ -42,7 +42,9 @@ def test_speed_questions_cross_fps_with_speed_words() -> None:
         m for m in MOTIONS if "left" in m or "right" in m or m in ("up", "down")
     }
     for fps in SPEED_FPS:
-        assert len({one.script.motion for one in questions if one.script.fps == fps}) >= 5, "directions are not tied to an fps"
+        assert len({one.script.motion for one in questions if one.script.fps == fps}) >= 5, (
+            "directions are not tied to an fps"
+        )
 
 
 def test_a_world_without_straight_motions_has_no_speed_questions() -> None:
