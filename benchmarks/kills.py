@@ -5,9 +5,9 @@
 
 It runs `videocrafter train smoke` with more and shorter steps, once undisturbed. Then it starts the same command,
 kills it at a random moment and starts it again, until all kills have happened and the run is finished. A run that
-finishes earlier is compared, and a new one begins. Kills cover the whole life of the process. Some wait for short and
-rare phases: every sixth hits the publication of a stage, every sixth the writing of a checkpoint, and the last one the
-publication of the final folder. Exit status 1 if anything differs.
+finishes earlier is compared, and a new one begins. Kills cover the whole life of the process. Some wait for short
+and rare phases: every sixth hits the publication of a stage, every sixth the writing of a checkpoint, and the last
+the publication of the final folder. Exit status 1 if anything differs.
 """
 
 from __future__ import annotations
@@ -447,6 +447,8 @@ def _different_files(one: Path, other: Path, pattern: str | None = None) -> list
 def _different_checkpoints(one: Path, other: Path) -> list[str]:
     import torch
 
+    from tests.same_state import assert_same
+
     found = [
         difference
         for difference in _different_files(one, other)
@@ -456,32 +458,11 @@ def _different_checkpoints(one: Path, other: Path) -> list[str]:
     states = [torch.load(path / "training_state" / "state.pt", weights_only=True) for path in (one, other)]
     for state in states:
         del state["seconds"]
-    return found + [f"{one.name}, state.{path} differs" for path in different_values(*states)]
-
-
-def different_values(one: Any, other: Any, path: str = "") -> Iterator[str]:
-    """Yield the paths at which two nested values differ; tensors are compared bit by bit."""
-    import torch
-
-    if type(one) is not type(other):
-        yield path
-    elif isinstance(one, torch.Tensor):
-        same_form = one.dtype == other.dtype and one.shape == other.shape
-        if not (same_form and one.contiguous().numpy().tobytes() == other.contiguous().numpy().tobytes()):
-            yield path
-    elif isinstance(one, dict):
-        for key in one.keys() | other.keys():
-            if key in one and key in other:
-                yield from different_values(one[key], other[key], f"{path}.{key}".lstrip("."))
-            else:
-                yield f"{path}.{key}".lstrip(".")
-    elif isinstance(one, list | tuple):
-        if len(one) != len(other):
-            yield path
-        for index, (mine, theirs) in enumerate(zip(one, other, strict=False)):
-            yield from different_values(mine, theirs, f"{path}.{index}")
-    elif one != other:
-        yield path
+    try:
+        assert_same(*states)
+    except AssertionError as error:
+        found.append(f"{one.name}, {error} differs")
+    return found
 
 
 def _untimed(log: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

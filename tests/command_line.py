@@ -1,4 +1,4 @@
-"""The command line, called inside the test's own process; its commands are put together once, not at every call."""
+"""Call the command line within the test's process; the commands are built once."""
 
 import functools
 from collections.abc import Iterable
@@ -19,9 +19,9 @@ def _command() -> Any:
 
 
 def call(arguments: Iterable[object], *, catch_exceptions: bool = False, **settings: Any) -> Result:
-    """What `videocrafter ARGUMENTS` prints and its exit status; `settings` are those of `CliRunner.invoke`.
+    """Run `videocrafter ARGUMENTS` and return its output and exit status.
 
-    A bug's exception comes through, instead of becoming an exit status, unless `catch_exceptions`.
+    Unexpected exceptions propagate unless `catch_exceptions`. `settings` are passed to `CliRunner.invoke`.
     """
     runner = typer.testing.CliRunner()
     with mock.patch.object(typer.testing, "_get_command", return_value=_command()):

@@ -1,4 +1,4 @@
-"""Set-up that all tests share: few threads, settled randomness, patience with slow machines."""
+"""Set-up for all tests: few threads, fixed seeds, no deadlines."""
 
 import gc
 import os
@@ -10,7 +10,7 @@ from hypothesis import settings
 # Must happen before torch is imported. `make test` runs one worker per core, so each gets one thread.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# Nothing that imports make is garbage, and walking through it takes a tenth of the tests' time.
+# Imports create no garbage, and traversing their objects takes a tenth of the tests' time.
 gc.disable()
 
 settings.register_profile("house", deadline=None, max_examples=40, derandomize=True)
@@ -18,26 +18,26 @@ settings.load_profile("house")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let files with slow tests begin, so that at the end no worker is left alone with one."""
+    """Run files with slow tests first, so that none is still running when all other workers are done."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
 
 
 def pytest_collection_finish() -> None:
-    """Collect garbage from here on, and leave out what is there."""
+    """Enable garbage collection for objects created from now on."""
     gc.freeze()
     gc.enable()
 
 
 @pytest.fixture(autouse=True)
-def _cache_of_its_own(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test reads or fills the user's cache of converted models."""
+def _separate_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep tests away from the user's cache of converted models."""
     monkeypatch.setenv("VIDEOCRAFTER_HOME", str(tmp_path_factory.getbasetemp() / "videocrafter-home"))
 
 
 @pytest.fixture(autouse=True)
-def _settled_torch() -> None:
-    """Seed torch on the CPU for tests that use it, without importing it for those that do not."""
+def _seeded_torch() -> None:
+    """Seed torch on the CPU if a test has imported it."""
     torch = sys.modules.get("torch")
     if torch is not None:
         torch.default_generator.manual_seed(0)

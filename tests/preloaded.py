@@ -1,4 +1,4 @@
-"""What the processes of `tests.warm_process` begin with. Nothing that imports make is garbage, so none is sought."""
+"""Imports of the processes of `tests.warm_process`. They create no garbage, so collection is off meanwhile."""
 
 import gc
 import importlib

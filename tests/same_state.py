@@ -1,4 +1,4 @@
-"""Nested states of trainings that have to be equal to the last bit."""
+"""Bit-exact comparison of nested training states."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import torch
 
 
 def assert_same(one: Any, other: Any, path: str = "state") -> None:
-    """Fail at the first place where two nested values differ, in their types, order, or any bit of a tensor."""
+    """Fail with the path of the first difference in types, order, values or bits of tensors."""
     assert type(one) is type(other), path
     if isinstance(one, torch.Tensor):
         assert (one.dtype, one.shape) == (other.dtype, other.shape), path

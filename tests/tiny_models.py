@@ -1,4 +1,4 @@
-"""Complete pipeline folders with random weights, small enough to build and run in a second."""
+"""Pipelines with random weights, small enough to build and run in a second."""
 
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ DEFAULTS: dict[str, Any] = {
 
 
 def tiny_pipeline(image: bool, **config: Any) -> TextToVideoPipeline | ImageToVideoPipeline:
-    """A whole pipeline of random weights, always the same: 4 frames of 16 x 16; sizes are multiples of 8."""
+    """Build a pipeline with fixed random weights: 4 frames of 16 x 16; sizes are multiples of 8."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         words = " ".join(" ".join(words) for words in KNOWLEDGE.values())
@@ -66,7 +66,7 @@ def tiny_pipeline(image: bool, **config: Any) -> TextToVideoPipeline | ImageToVi
 
 
 def save_tiny_pipeline(folder: Path, image: bool, **config: Any) -> Path:
-    """Save `tiny_pipeline` as a folder, as training does, and return the folder."""
+    """Save a `tiny_pipeline` and return the folder."""
     tiny_pipeline(image, **config).save_pretrained(folder)
     return folder
 
@@ -104,7 +104,7 @@ def _tiny_unet(image: bool) -> VideoUNet:
 
 
 def _fill_zeros(module: torch.nn.Module) -> None:
-    """Layers that start at zero would hide whether a condition arrives."""
+    """Randomise zero-initialised layers, which would hide the effect of a condition."""
     for parameter in module.parameters():
         if parameter.ndim > 1 and not parameter.any():
             torch.nn.init.normal_(parameter, std=0.1)

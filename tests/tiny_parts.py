@@ -1,4 +1,4 @@
-"""Random autoencoders and towers as the training recipes write them, and a video task of unit-test size."""
+"""Autoencoders and CLIP encoders with random weights, and a video task of unit-test size."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -49,19 +49,19 @@ WORLD = SpriteWorldConfig(height=16, width=16, num_frames=4)
 
 
 def autoencoder_task(config: AutoencoderTaskConfig = AUTOENCODER, seed: int = 0, **changes: Any) -> AutoencoderTask:
-    """A task with random weights, always the same for one seed."""
+    """Build a task with random weights that depend on the seed alone."""
     return build(replace(config, **changes), None, seed)
 
 
 def towers_task(config: ContrastiveTaskConfig = TOWERS, seed: int = 0, **changes: Any) -> ContrastiveTask:
-    """A task with random weights, always the same for one seed."""
+    """Build a task with random weights that depend on the seed alone."""
     return build(replace(config, **changes), None, seed)
 
 
 def save_parts(
     folder: Path, autoencoder: AutoencoderTaskConfig = AUTOENCODER, towers: ContrastiveTaskConfig = TOWERS
 ) -> Path:
-    """Write `vae/`, `tokenizer/`, `text_encoder/` and `image_encoder/` of random weights; return the folder."""
+    """Write `vae/`, `tokenizer/`, `text_encoder/` and `image_encoder/` with random weights; return the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     autoencoder_task(autoencoder).save_pipeline(folder)
     towers_task(towers).save_pipeline(folder)
@@ -69,7 +69,7 @@ def save_parts(
 
 
 def video_config(parts: Path, **changes: Any) -> VideoDiffusionTaskConfig:
-    """A video task on clips of four frames of 16 x 16, with the parts that `save_parts` wrote."""
+    """Config of a video task on clips of four frames of 16 x 16, with the networks of `save_parts`."""
     small: dict[str, Any] = {
         "network": NETWORK,
         "world": WORLD,
@@ -90,19 +90,19 @@ def video_config(parts: Path, **changes: Any) -> VideoDiffusionTaskConfig:
 def video_task(
     parts: Path, start: Path | None = None, seed: int = 0, stage_index: int = 0, **changes: Any
 ) -> VideoDiffusionTask:
-    """The built task of `video_config`."""
+    """Build the task of `video_config`."""
     return build(video_config(parts, **changes), start, seed, stage_index)
 
 
 def build(config: Any, start: Path | None = None, seed: int = 0, stage_index: int = 0) -> Any:
-    """Build a task as a run does, with the same random weights whatever was drawn before."""
+    """Build a task like a run does, with weights that depend on the seed alone."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return config.build(start, seed, stage_index, CPU)
 
 
 def fill_zeros(module: torch.nn.Module) -> None:
-    """Layers that start at zero would hide whether a condition arrives."""
+    """Randomise zero-initialised layers, which would hide the effect of a condition."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in module.parameters():

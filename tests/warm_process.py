@@ -1,7 +1,7 @@
-"""Processes that start at once: each is forked from one that has imported the package and done nothing else.
+"""Processes that start quickly, forked from a server process that has already imported the package.
 
-Like those of a command line they have arguments and streams of their own, take signals and can be killed. They do not
-show how long imports take, or what is printed meanwhile.
+Like processes of a command line, they have their own arguments and streams, receive signals and can be killed. They
+do not cover import time and output during imports.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ _context.set_forkserver_preload(["tests.preloaded"])
 
 
 class WarmProcess:
-    """Python code that runs in a process of its own; the methods are those of `subprocess.Popen`.
+    """Python code running in its own process; the methods are those of `subprocess.Popen`.
 
     Args:
-        code: runs as `python -c` would run it.
-        arguments: for `sys.argv`.
-        cwd: the folder that it runs in.
-        env: variables to set, beside those of this process when its first such process was started.
+        code: code to run as with `python -c`.
+        arguments: arguments for `sys.argv`.
+        cwd: working directory.
+        env: variables to set in addition to those of the server process.
     """
 
     def __init__(
@@ -41,32 +41,32 @@ class WarmProcess:
 
     @property
     def returncode(self) -> int | None:
-        """Exit status, or the signal's number below zero; None while it runs."""
+        """Exit status, or the negative number of the signal that ended it; None while it runs."""
         return self._process.exitcode
 
     def poll(self) -> int | None:
-        """The same."""
+        """Return `returncode`."""
         return self.returncode
 
     def wait(self, timeout: float = 600) -> int:
-        """The exit status, once there is one."""
+        """Wait for the process to end and return its exit status."""
         self._process.join(timeout)
         if self.returncode is None:
             raise subprocess.TimeoutExpired(str(self._process), timeout)
         return self.returncode
 
     def communicate(self, timeout: float = 600) -> tuple[str, str]:
-        """What it printed and what it said, once it has ended."""
+        """Wait for the process to end and return its standard output and standard error."""
         self.wait(timeout)
         out, err = ((self._streams / name).read_text(encoding="utf-8") for name in ("out", "err"))
         return out, err
 
     def kill(self) -> None:
-        """End it without a chance to save anything."""
+        """Send SIGKILL."""
         self._process.kill()
 
     def send_signal(self, number: int) -> None:
-        """Send it a signal."""
+        """Send a signal."""
         assert self._process.pid is not None
         os.kill(self._process.pid, number)
 

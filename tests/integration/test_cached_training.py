@@ -1,4 +1,4 @@
-"""From clips in files to a model, over a cache that was filled by processes that were killed, on the command line."""
+"""Fill a clip cache with a command that is killed and resumed, and train a model from it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from videocrafter.training.tracking.log import read_log
 
 pytestmark = pytest.mark.slow
 
-# The third cut is the end of this process.
+# Kills the process at the eighth cut, after the first shard was written.
 KILLED = """
 import os, signal
 from videocrafter.training.video.clip_cache import clip_cache as cache
@@ -59,7 +59,7 @@ SETTINGS = {
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A start and some clips, one of which is none."""
+    """A starting model and some clips, one of them damaged."""
     root = tmp_path_factory.mktemp("cached")
     save_tiny_pipeline(root / "start", image=False)
     (root / "clips").mkdir()
@@ -78,20 +78,20 @@ def command(*arguments: str) -> list[str]:
 
 
 def run(folder: Path, *arguments: str, code: str = "", status: int = 0) -> str:
-    """What a command said on standard error."""
+    """Run a command and return its standard error."""
     process = WarmProcess(code + COMMAND_LINE, *command(*arguments), cwd=folder)
-    _, said = process.communicate()
-    assert process.returncode == status, said
-    return said
+    _, errors = process.communicate()
+    assert process.returncode == status, errors
+    return errors
 
 
-def learned(run: Path) -> tuple[list[float], dict[str, torch.Tensor]]:
+def losses_and_weights(run: Path) -> tuple[list[float], dict[str, torch.Tensor]]:
     losses = [entry["loss"] for entry in read_log(run) if "loss" in entry]
     return losses, load_file(run / "final/unet/diffusion_pytorch_model.safetensors")
 
 
 def assert_same(one: Path, other: Path) -> None:
-    (losses, weights), (other_losses, other_weights) = learned(one), learned(other)
+    (losses, weights), (other_losses, other_weights) = losses_and_weights(one), losses_and_weights(other)
     assert losses == other_losses
     assert [name for name in weights if not torch.equal(weights[name], other_weights[name])] == []
 
@@ -102,7 +102,7 @@ def uncached(folder: Path) -> Path:
     return folder / "uncached"
 
 
-def test_a_filling_that_was_killed_goes_on_and_then_no_clip_is_needed(folder: Path, uncached: Path) -> None:
+def test_a_killed_filling_resumes_and_training_then_needs_no_clip_files(folder: Path, uncached: Path) -> None:
     run(folder, "cache", "t2v-256", "--cache", "kept", "--num-workers", "1", code=KILLED, status=-9)
     assert len(list((folder / "kept").glob("*.safetensors"))) == 1
     told = run(folder, "cache", "t2v-256", "--cache", "kept", "--num-workers", "1")
@@ -110,7 +110,7 @@ def test_a_filling_that_was_killed_goes_on_and_then_no_clip_is_needed(folder: Pa
     assert counts is not None, told
     added, found, left_out = map(int, counts.groups())
     assert added + found + left_out == 10
-    assert found > 0, "what was written before the kill is still there"
+    assert found > 0, "cuts written before the kill are kept"
     contents = {clip: clip.read_bytes() for clip in (folder / "clips").glob("*.mp4")}
     try:
         for clip in contents:

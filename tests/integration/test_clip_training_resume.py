@@ -1,4 +1,4 @@
-"""Training on clips that is stopped or killed and started again equals training that was not, to the last bit."""
+"""Training on clips that is stopped or killed and resumed equals uninterrupted training bit by bit."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ STEPS = 4
 
 
 class KilledError(Exception):
-    """The run ends here, without saving anything."""
+    """Ends a run without saving anything."""
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +46,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def lose(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int | None], None]]:
-    """Let the run that follows end at a pass of this number, from 0."""
+def kill_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int | None], None]]:
+    """Return a function that makes the next run fail at the pass with this number, from 0."""
     passes = [0, -1]
     loss = ClipDiffusionTask.loss
 
@@ -67,7 +67,7 @@ def lose(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int | None], Non
 
 @pytest.fixture
 def bf16_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both precisions are tried, and always with the same outcome."""
+    """Measuring the precision always chooses bf16."""
     seconds = precision._seconds_of_pass
 
     def measured(*given: Any) -> float:
@@ -79,7 +79,7 @@ def bf16_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def assert_same_run(one: Path, other: Path) -> None:
-    """Weights, averages, optimizer and data position; the published pipeline; the log."""
+    """Compare weights, EMA, optimizer, data position, the final pipeline and the log."""
     last = f"checkpoints/clips-step-{STEPS:08d}"
     states = [torch.load(root / last / "training_state/state.pt", weights_only=True) for root in (one, other)]
     for state in states:
@@ -88,7 +88,7 @@ def assert_same_run(one: Path, other: Path) -> None:
     names = {path.relative_to(one / "final").as_posix() for path in (one / "final").rglob("*") if path.is_file()}
     assert {name for name in names if name.endswith(".safetensors")}
     for name in [f"{last}/training_state/data.json", *(f"final/{name}" for name in names - {"training.json"})]:
-        if name.endswith(LORA_FILE):  # The library writes the entries of its header in any order.
+        if name.endswith(LORA_FILE):  # The order of the header's entries is arbitrary.
             assert_same(load_file(one / name), load_file(other / name))
         else:
             assert (one / name).read_bytes() == (other / name).read_bytes(), name
@@ -98,29 +98,29 @@ def assert_same_run(one: Path, other: Path) -> None:
     assert logs[0] == logs[1]
 
 
-def test_killed_and_stopped_again_and_again(
-    start: Path, folder: Path, tmp_path: Path, lose: Callable[[int | None], None]
+def test_a_run_killed_and_stopped_several_times(
+    start: Path, folder: Path, tmp_path: Path, kill_at: Callable[[int | None], None]
 ) -> None:
     """Clips of one kind; each step is one pass."""
     recipe = clip_recipe(start, f"folder:{folder}", num_steps=STEPS, checkpoint_every=2, validate_every=3)
     assert train(recipe, tmp_path / "whole", device="cpu").finished
     output = tmp_path / "broken"
-    for killed_at in (1, 3):  # before anything was saved; then between two checkpoints
-        lose(killed_at)
+    for killed_at in (1, 3):  # before the first checkpoint, then between two checkpoints
+        kill_at(killed_at)
         with pytest.raises(KilledError):
             train(recipe, output, device="cpu")
-    lose(None)
+    kill_at(None)
     assert train(recipe, output, device="cpu", stop_after_s=0.0).step == 3, "saved between two checkpoints"
     assert train(recipe, output, device="cpu").finished
     assert_same_run(tmp_path / "whole", output)
 
 
 def test_images_and_clips_workers_and_a_precision_that_is_measured(
-    start: Path, folder: Path, tmp_path: Path, lose: Callable[[int | None], None], bf16_is_faster: None
+    start: Path, folder: Path, tmp_path: Path, kill_at: Callable[[int | None], None], bf16_is_faster: None
 ) -> None:
-    """Two passes per step, killed in the second of a step; here decoded in this process, there by two workers.
+    """Two passes per step, killed in a second pass; decoded in this process in one run, by two workers in the other.
 
-    Batches of three out of folders of five leave samples that wait for their batch.
+    Five clips do not fill batches of three, so samples wait for the next epoch.
     """
     data = {"image_share": 0.5, "batch_size": 3, "image_batch_size": 2, "seed": 2}
     task = {"data": data, "text_dropout": 0.3, "gradient_checkpointing": True}
@@ -137,40 +137,40 @@ def test_images_and_clips_workers_and_a_precision_that_is_measured(
         start, f"folder:{folder}", SPRITE_IMAGES, task={**task, "data": {**data, "num_workers": 2}}, **settings
     )
     output = tmp_path / "broken"
-    lose(4 + 2 * 2 + 1)  # four passes measure the precision
+    kill_at(4 + 2 * 2 + 1)  # four passes measure the precision
     with pytest.raises(KilledError):
         train(with_workers, output, device="cpu")
-    lose(None)
-    assert train(recipe, output, device="cpu").finished, "the number of workers may change in between"
+    kill_at(None)
+    assert train(recipe, output, device="cpu").finished, "the number of workers may change on resume"
     assert_same_run(tmp_path / "whole", output)
     trained = [line for line in read_log(output) if line["kind"] == "train"]
     assert {"loss_images", "loss_clips"} <= {name for line in trained for name in line}
     assert json.loads((output / "choices.json").read_text())["clips"]["precision"] == "bf16"
 
 
-def test_a_lora_with_dropout(start: Path, tmp_path: Path, lose: Callable[[int | None], None]) -> None:
+def test_a_lora_with_dropout(start: Path, tmp_path: Path, kill_at: Callable[[int | None], None]) -> None:
     task = {"lora": LoraTraining(rank=2, dropout=0.3), "data": {"batch_size": 1}}
     recipe = clip_recipe(start, SPRITES, num_steps=STEPS, checkpoint_every=2, task=task)
     assert train(recipe, tmp_path / "whole", device="cpu").finished
-    lose(3)
+    kill_at(3)
     with pytest.raises(KilledError):
         train(recipe, tmp_path / "broken", device="cpu")
-    lose(None)
+    kill_at(None)
     assert train(recipe, tmp_path / "broken", device="cpu").finished
     assert_same_run(tmp_path / "whole", tmp_path / "broken")
 
 
 def plain_order(recipe: RecipeConfig, count: int) -> list[list[str]]:
-    """The samples of each batch in the order of the data, read without any training."""
+    """The samples of each batch in the order of the data, read without training."""
     data = recipe.stages[0].task.data  # type: ignore[attr-defined]
     with VideoLoader(replace(data, seed=derive_seed(recipe.seed, 0, data.seed) % 2**32)) as loader:
         return [list(batch.keys) for _, batch in zip(range(count), loader, strict=False)]
 
 
-def test_after_bad_steps_the_stage_goes_back_and_its_data_go_on(
+def test_after_bad_steps_the_stage_rolls_back_and_its_data_continue(
     start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Steps 2 and 3 of the data are bad; after each the stage goes back to step 2 of the weights."""
+    """Steps 2 and 3 of the data are bad; after each, the stage rolls back to the weights of step 2."""
     bad, killing = {2, 3}, [99]
     drawn: list[tuple[int, list[str]]] = []
     batch_of, loss_of = ClipDiffusionTask.batch, ClipDiffusionTask.loss
@@ -202,13 +202,13 @@ def test_after_bad_steps_the_stage_goes_back_and_its_data_go_on(
     ]
 
     drawn.clear()
-    killing[0] = 5  # behind the bad ones, before the next checkpoint
+    killing[0] = 5  # after the bad steps, before the next checkpoint
     with pytest.raises(KilledError):
         train(recipe, tmp_path / "broken", device="cpu")
     killing[0] = 99
     drawn.clear()
     assert train(recipe, tmp_path / "broken", device="cpu").finished
-    assert [keys for _, keys in drawn] == wanted[8:], "the bad batches are not met again"
+    assert [keys for _, keys in drawn] == wanted[8:], "bad batches do not come again"
     assert_same_run(tmp_path / "whole", tmp_path / "broken")
 
 
@@ -230,10 +230,10 @@ def test_measuring_the_precision_loses_no_batch(
     assert seen == [first] * 4 + [first, *rest]
 
 
-def test_other_data_begin_anew_only_where_that_was_asked_for(
+def test_changed_data_start_again_only_with_accept_changes(
     start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The same command, and meanwhile somebody has added a clip."""
+    """Resume the same command after a clip was added."""
     clips = write_clips(tmp_path / "clips", 3)
     recipe, output = clip_recipe(start, f"folder:{clips}", num_steps=STEPS), tmp_path / "run"
     train(recipe, output, device="cpu", stop_after_s=0.0)
@@ -253,4 +253,4 @@ def test_other_data_begin_anew_only_where_that_was_asked_for(
     assert seen == plain_order(recipe, STEPS - 1)
     assert "num_shards" in caplog.text
     lines = [line["step"] for line in read_log(output) if line["kind"] == "train"]
-    assert lines == [1, 2, 3, 4], "the weights went on"
+    assert lines == [1, 2, 3, 4], "the weights continue"

@@ -1,4 +1,4 @@
-"""Official checkpoints through the command line: converted, loaded, compared with the official code, and back."""
+"""Convert official checkpoints on the command line, compare them with the official code, and convert them back."""
 
 import sys
 from pathlib import Path
@@ -23,7 +23,7 @@ Pipeline = TextToVideoPipeline | ImageToVideoPipeline
 
 
 class Converted:
-    """One golden variant: its checkpoint, and the folder that the command line made of it."""
+    """One golden variant: its checkpoint, and the folder that the command converted it to."""
 
     def __init__(self, variant: str, work: Path) -> None:
         self.numbers = OfficialNumbers(variant)
@@ -41,7 +41,7 @@ def convert(*arguments: object) -> str:
 
 
 def load(folder: Path) -> Pipeline:
-    """The pipeline with a tokenizer that fits the miniature's small vocabulary."""
+    """Load the pipeline with a tokenizer that fits the small vocabulary of the golden models."""
     pipeline = load_pipeline(folder)
     pipeline.register_modules(tokenizer=build_word_tokenizer(["a cat runs fast"], max_length=77))
     pipeline.set_progress_bar_config(disable=True)
@@ -53,7 +53,7 @@ def converted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     return Converted(request.param, tmp_path_factory.mktemp(request.param))
 
 
-def test_there_and_back_changes_no_bit(converted: Converted, tmp_path: Path):
+def test_converting_there_and_back_is_exact(converted: Converted, tmp_path: Path):
     convert(converted.folder, tmp_path / "back.ckpt")
     got = torch.load(tmp_path / "back.ckpt", weights_only=True)["state_dict"]
     assert got.keys() == converted.official.keys()
@@ -62,8 +62,8 @@ def test_there_and_back_changes_no_bit(converted: Converted, tmp_path: Path):
         assert torch.equal(got[key], value), key
 
 
-def test_the_loaded_folder_computes_what_the_official_code_does(converted: Converted):
-    """The denoiser and what feeds it, and for one scaled model and the image model a sampler's run too."""
+def test_the_loaded_folder_computes_the_official_outputs(converted: Converted):
+    """Compares all networks, and for one scaled model and the image model also a sampling run."""
     pipeline = load(converted.folder)
     model = RebuiltModel(
         unet=pipeline.unet,
@@ -111,7 +111,7 @@ def convert(name):
     else:
         convert_to_official(work / name, work / f"{name}_back.ckpt")
 def peak():
-    # Unlike what getrusage says, this does not begin at what the parent process had.
+    # Unlike getrusage, this does not start at the memory of the parent process.
     status = Path("/proc/self/status").read_text()
     return int(re.search(r"VmHWM:\\s+(\\d+) kB", status)[1]) * 1024
 convert("small")
@@ -121,9 +121,9 @@ print(peak() - before)
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the peak memory of a process in this way")
-def test_a_conversion_holds_no_second_model_in_memory(tmp_path: Path):
-    """Pages of the mapped files count too, although the system can drop them: the peak is the file's size at best."""
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak memory from /proc")
+def test_a_conversion_holds_only_one_copy_of_the_model_in_memory(tmp_path: Path):
+    """Pages of mapped files count too, so the peak is at least the file's size."""
     params = small_params()
     save_checkpoint(tmp_path / "small.ckpt", random_checkpoint(official_model_from_config(params)))
     params["unet_config"]["params"] |= {
@@ -136,6 +136,6 @@ def test_a_conversion_holds_no_second_model_in_memory(tmp_path: Path):
     assert size > 100e6
     for direction in ("there", "back"):
         process = WarmProcess(MEASURE, tmp_path, direction)
-        printed, said = process.communicate()
-        assert process.returncode == 0, said
+        printed, errors = process.communicate()
+        assert process.returncode == 0, errors
         assert int(printed) < 1.3 * size, direction

@@ -1,4 +1,4 @@
-"""The recipe of image to video, both phases at toy size, from a finished text-to-video model."""
+"""Both phases of the image-to-video recipe at toy size, from a trained text-to-video model."""
 
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -38,7 +38,7 @@ SMALLER = {
 
 
 def toy_recipe(init: Path, parts: Path) -> RecipeConfig:
-    """`tiny-i2v` up to the first of its second phases, with a toy network and world; all else is as in the recipe."""
+    """`tiny-i2v` up to its first stage of phase 2, with a toy network and world."""
     whole = tiny_i2v()
     first = replace(whole, stages=whole.stages[:3])
     recipe = apply_overrides(first, [f"stages.*.{path}={value}" for path, value in SMALLER.items()])
@@ -78,16 +78,16 @@ def changed(before: Weights, after: Weights) -> set[str]:
     return {name for name in before if not torch.equal(before[name], after[name])}
 
 
-def test_the_first_phase_teaches_the_mapping_and_leaves_the_video_model_alone(folders: dict[str, Path]) -> None:
+def test_phase_1_trains_the_mapping_and_not_the_video_model(folders: dict[str, Path]) -> None:
     before, after = weights(folders["start"], "unet"), weights(folders["mapping"], "unet")
     assert changed(before, after) == set()
     new = set(after) - set(before)
     assert new
     assert all(name.endswith(("to_k_image.weight", "to_v_image.weight")) for name in new)
-    assert all(after[name].any() for name in new), "the values began at zero and have learned"
+    assert all(after[name].any() for name in new), "zero-initialised weights were trained"
 
 
-def test_the_second_phase_teaches_the_video_model_and_leaves_the_mappings_alone(folders: dict[str, Path]) -> None:
+def test_phase_2_trains_the_video_model_and_not_the_mappings(folders: dict[str, Path]) -> None:
     before, after = weights(folders["mapping"], "unet"), weights(folders["video"], "unet")
     kept = set(before) - changed(before, after)
     assert kept == {name for name in before if "cross_attention.to_" in name and ".to_out" not in name} - {
@@ -100,7 +100,7 @@ def test_the_second_phase_teaches_the_video_model_and_leaves_the_mappings_alone(
 def test_the_projector_learned_in_the_first_phase(folders: dict[str, Path]) -> None:
     from videocrafter.training.randomness import seed_global_generators
 
-    # The projector that the stage began with: the same draw as in the run.
+    # The projector at the start of the stage, with the same random initialisation as in the run.
     recipe = toy_recipe(folders["start"], folders["parts"])
     with torch.random.fork_rng():
         seed_global_generators(recipe.seed, "mapping", "build")
@@ -110,7 +110,7 @@ def test_the_projector_learned_in_the_first_phase(folders: dict[str, Path]) -> N
 
 
 @pytest.mark.parametrize("part", ["vae", "text_encoder"])
-def test_autoencoder_and_text_tower_go_through_unchanged(folders: dict[str, Path], part: str) -> None:
+def test_autoencoder_and_text_encoder_are_unchanged(folders: dict[str, Path], part: str) -> None:
     assert changed(weights(folders["start"], part), weights(folders["run"] / "final", part)) == set()
 
 
@@ -128,7 +128,7 @@ def test_every_stage_is_a_pipeline_and_the_last_one_is_final(folders: dict[str, 
     assert not torch.equal(videos[0], videos[1])
 
 
-def test_all_stages_log_their_gauges_and_draw_samples(folders: dict[str, Path]) -> None:
+def test_all_stages_log_their_gauges_and_write_samples(folders: dict[str, Path]) -> None:
     log = [entry for entry in read_log(folders["run"]) if entry["kind"] == "validation"]
     assert [entry["stage"] for entry in log] == ["align", "mapping", "video"]
     assert all("gauge_left_right" in entry for entry in log)

@@ -1,4 +1,4 @@
-"""From nothing to a report on the command line: train, be killed, go on, generate, repeat, evaluate."""
+"""Train on the command line, kill and resume the run, generate, reproduce a video, and evaluate."""
 
 import json
 import signal
@@ -30,7 +30,7 @@ def start(*arguments: object, code: str = COMMAND_LINE) -> WarmProcess:
 
 
 def finish(process: WarmProcess) -> tuple[str, str]:
-    """What a process printed; it must have ended well."""
+    """Wait for a process to succeed and return its output."""
     out, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, err
     return out, err
@@ -38,18 +38,18 @@ def finish(process: WarmProcess) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class Runs:
-    """Folders of an uninterrupted run and of one that was killed and went on, and what the latter printed."""
+    """Folders of an uninterrupted run and of one that was killed and resumed, and what the latter printed."""
 
     whole: Path
     killed: Path
     status_of_killed: int | None
     final_of_killed_was_there: bool
-    printed_on_going_on: str
+    printed_on_resume: str
 
 
 @pytest.fixture(scope="module")
 def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `smoke` takes from the package by default: its network is made for latents and text of these sizes."""
+    """Replacements for the shipped networks that `smoke` uses, with latents and text of the same sizes."""
     towers = ContrastiveTaskConfig(text_layers=1, image_layers=1)
     return save_parts(tmp_path_factory.mktemp("parts"), AutoencoderTaskConfig(num_validation=4), towers)
 
@@ -58,7 +58,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def runs(tmp_path_factory: pytest.TempPathFactory, parts: Path) -> Runs:
     root = tmp_path_factory.mktemp("runs")
     settings = [f"stages.*.task.autoencoder={parts}", f"stages.*.task.towers={parts}", "stages.*.precision=fp32"]
-    # What is only looked at must not change what is learned; leaving most of it out saves time.
+    # Validation and samples must not affect training; skipping most of them saves time.
     settings += [f"stages.{stage}.{what}_every=0" for stage in STAGES[1:] for what in ("validate", "sample")]
     whole = start(*train(root / "whole", settings))
     settings += [f"stages.{STAGES[0]}.{what}_every=0" for what in ("validate", "sample")]
@@ -75,7 +75,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, parts: Path) -> Runs:
         killed=root / "killed",
         status_of_killed=killed.returncode,
         final_of_killed_was_there=was_there,
-        printed_on_going_on=printed,
+        printed_on_resume=printed,
     )
 
 
@@ -93,7 +93,7 @@ def wait_for(path: Path, process: WarmProcess) -> None:
 
 @dataclass(frozen=True)
 class Exam:
-    """The exam, which takes its time beside the tests before its own, and the folder of its report."""
+    """The exam's process, which runs in parallel with the other tests, and the folder of its report."""
 
     process: WarmProcess
     output: Path
@@ -102,7 +102,7 @@ class Exam:
 @pytest.fixture(scope="module")
 def exam(tmp_path_factory: pytest.TempPathFactory, runs: Runs) -> Exam:
     root = tmp_path_factory.mktemp("exam")
-    # A judge of random weights: what counts here is the way, not the marks.
+    # A judge with random weights, because only the format of the report is tested.
     with torch.random.fork_rng():
         torch.manual_seed(0)
         judge = JudgeTaskConfig(widths=(8, 8, 8, 8)).build(None, 0, 0, torch.device("cpu"))
@@ -121,10 +121,10 @@ def weights(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.safetensors")}
 
 
-def test_a_killed_run_goes_on_to_the_same_bytes(runs: Runs) -> None:
+def test_a_killed_and_resumed_run_ends_with_the_same_bytes(runs: Runs) -> None:
     assert runs.status_of_killed == -signal.SIGKILL
     assert not runs.final_of_killed_was_there
-    assert "going on from" in runs.printed_on_going_on
+    assert "going on from" in runs.printed_on_resume
     for folder in ("final", *(f"stages/{stage}" for stage in STAGES)):
         found = weights(runs.whole / folder)
         assert {name.partition("/")[0] for name in found} == {"unet", "vae", "text_encoder"}
@@ -143,7 +143,7 @@ def test_a_run_leaves_its_log_and_sample_sheets(runs: Runs) -> None:
     assert sheets == [Path(f"{STAGES[0]}-step-00000004/samples.png")]
 
 
-def test_its_final_folder_generates_and_a_video_repeats_itself(runs: Runs, exam: Exam, tmp_path: Path) -> None:
+def test_its_final_folder_generates_and_a_video_is_reproducible(runs: Runs, exam: Exam, tmp_path: Path) -> None:
     video, again = tmp_path / "rocket.mp4", tmp_path / "again.mp4"
     final = runs.killed / "final"
     out, _ = finish(start("generate", "a rocket flying up", "--model", final, "--seed", 5, "-o", video))

@@ -1,4 +1,4 @@
-"""Every recipe for clips from files, in miniature through the command line: it trains, and what it leaves is used."""
+"""Train every recipe for clips from files at toy size on the command line, and generate with the result."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def miniature(name: str) -> list[str]:
-    """What makes a recipe small. A recipe that takes the size of its start needs none of its own."""
+    """Settings for toy size. A recipe that takes the video size of its start does not set one."""
     task: Any = RECIPES[name]().stages[0].task
     values = SMALL if getattr(task, "frames_like_start", False) else {**SMALL, **FRAMES}
     if name in PAPER:
