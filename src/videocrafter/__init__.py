@@ -1,6 +1,6 @@
 """VideoCrafter1: text-to-video and image-to-video diffusion (arXiv 2310.19512).
 
-Importing this package loads nothing heavy: the names below are fetched from their rooms on first use.
+Importing this package loads no heavy library: the public names are imported on first use.
 """
 
 from importlib import import_module
@@ -16,9 +16,9 @@ __version__ = "0.1.0"
 
 __all__ = ["ImageProjector", "ImageToVideoPipeline", "TextToVideoPipeline", "VideoUNet", "__version__"]
 
-# diffusers finds the parts of a saved pipeline with `getattr(videocrafter, class_name)`,
-# so every class that stands in a `model_index.json` must be here.
-_ROOM_OF = {
+# diffusers looks up the classes in a `model_index.json` with `getattr(videocrafter, class_name)`, so all of them must
+# be listed here.
+_MODULE_OF = {
     "ImageProjector": "videocrafter.models.image_projector",
     "ImageToVideoPipeline": "videocrafter.pipelines.image_to_video",
     "TextToVideoPipeline": "videocrafter.pipelines.text_to_video",
@@ -27,12 +27,12 @@ _ROOM_OF = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _ROOM_OF:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module 'videocrafter' has no attribute {name!r}")
-    value = getattr(import_module(_ROOM_OF[name]), name)
+    value = getattr(import_module(_MODULE_OF[name]), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_ROOM_OF])
+    return sorted([*globals(), *_MODULE_OF])

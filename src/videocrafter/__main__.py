@@ -1,4 +1,4 @@
-"""`python -m videocrafter`: the command, where the script of that name is not on the path."""
+"""`python -m videocrafter`: the command line without the installed script."""
 
 from videocrafter.cli.main import main
 
