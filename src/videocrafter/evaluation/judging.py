@@ -61,7 +61,7 @@ def load_judge(folder: Path | None = None) -> VideoJudge:
     folder = SHIPPED_JUDGE if folder is None else Path(folder)
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(
-            f"there is no judge in {folder}; pass the folder of a judge, or train one with: videocrafter train tiny-judge"
+            f"there is no judge in {folder}; pass the folder of one, or train one: videocrafter train tiny-judge"
         )
     for weights in folder.glob("*.safetensors"):
         tensor_names(weights)
