@@ -1,1 +1,1 @@
-"""Metrics for generated videos, and the protocols that fix how they are measured."""
+"""Evaluation of generated videos with fixed protocols."""

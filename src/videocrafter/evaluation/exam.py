@@ -1,9 +1,9 @@
-"""The exam for models of the sprite world: `videocrafter evaluate tiny`.
+"""The exam of models trained on the sprite world: `videocrafter evaluate tiny`.
 
-Protocol: prompts name held-out combinations of subject, motion and scene, balanced over motions and subjects, in
-varied wording. The public pipelines generate the videos with the model's default settings and fixed seeds. A judge
-that shares no network with the model and never sees a prompt classifies each video. Its score on real clips of the
-same prompts is the ceiling. `exam_parts.py` defines each score.
+Protocol: prompts describe held-out combinations of subject, motion and scene, balanced over motions and subjects, in
+the world's varied wording. The public pipelines generate videos with the model's recommended settings and fixed
+seeds. An independently trained classifier, the judge, labels each video without seeing the prompt. The judge's score
+on the real clips of the same prompts is the ceiling. `exam_parts.py` defines each score.
 """
 
 from __future__ import annotations
@@ -47,18 +47,19 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, kw_only=True)
 class ExamConfig:
-    """Length and content of an exam.
+    """Size and contents of the exam.
 
     Attributes:
-        num_prompts: prompts for the accuracies.
-        num_speed_prompts: prompts for the speed; 18 cover each combination of fps and speed word once.
-        num_images: conditioning images; each is used twice, with the motion alone as prompt and with a full caption.
-        num_variety_prompts, num_variety_seeds: number of repeated prompts, and seeds for each.
-        fps: motion speed of all videos except those that measure speed.
-        seed: determines prompts, images and the seeds of the videos.
-        batch_size: videos generated at a time; results do not depend on it.
-        num_inference_steps, guidance_scale: None for the model's defaults.
-        world: subjects, motions and scenes to draw from.
+        num_prompts: number of videos from prompts, for the accuracies.
+        num_speed_prompts: number of videos for the speed; 18 cover every fps and speed word once.
+        num_images: number of input images. Each is used twice: with a prompt that names only the motion, and with a
+            full caption.
+        num_variety_prompts, num_variety_seeds: number of repeated prompts, and of videos per prompt.
+        fps: fps condition, except where speed is measured.
+        seed: determines prompts, images and video seeds.
+        batch_size: videos per batch; does not affect the results.
+        num_inference_steps, guidance_scale: None uses the model's recommended values.
+        world: subjects, motions and scenes to examine.
     """
 
     num_prompts: int = 240
@@ -75,21 +76,27 @@ class ExamConfig:
 
     def __post_init__(self) -> None:
         if self.num_prompts < 1:
-            raise ValueError(f"num_prompts is {self.num_prompts}; it must be at least 1")
+            raise ValueError(f"num_prompts is {self.num_prompts}, expected 1 or more")
         if self.seed < 0:
-            raise ValueError(f"seed is {self.seed}; it must be at least 0")
+            raise ValueError(f"seed is {self.seed}, expected 0 or more")
         if min(self.num_speed_prompts, self.num_images, self.num_variety_prompts) < 0:
-            raise ValueError("the numbers of prompts and images must not be negative; 0 skips a part of the exam")
+            raise ValueError(
+                f"num_speed_prompts, num_images and num_variety_prompts are {self.num_speed_prompts}, "
+                f"{self.num_images} and {self.num_variety_prompts}, expected 0 (to skip a part) or more"
+            )
         if self.num_variety_seeds < 2 or self.batch_size < 1:
-            raise ValueError("num_variety_seeds must be at least 2 and batch_size at least 1")
+            raise ValueError(
+                f"num_variety_seeds and batch_size are {self.num_variety_seeds} and {self.batch_size}, "
+                "expected at least 2 and 1"
+            )
 
     @classmethod
     def quick(cls) -> ExamConfig:
-        """Return a config of about a tenth of the full exam."""
+        """Return a config for about a tenth of the full exam."""
         return cls(num_prompts=28, num_speed_prompts=18, num_images=8, num_variety_prompts=2, num_variety_seeds=2)
 
     def num_videos(self, *, t2v: bool, i2v: bool) -> int:
-        """Number of videos in the exam of these kinds of model."""
+        """Return the number of videos to generate for these models."""
         text = self.num_prompts + self.num_speed_prompts + self.num_variety_prompts * self.num_variety_seeds
         return text * t2v + 2 * self.num_images * i2v
 
@@ -108,21 +115,21 @@ def run_exam(
 
     Args:
         output: folder for report.json, report.md, answers.jsonl and the contact sheets.
-        t2v, i2v: the models; None skips the parts for that kind of model.
-        config: length and content of the exam.
-        judge: None for the shipped judge.
-        overwrite: replace a report in ``output``.
+        t2v, i2v: the models; None skips the parts of that model.
+        config: size and contents of the exam.
+        judge: None uses the shipped one.
+        overwrite: replace an existing report in `output`.
         on_progress: called after every batch.
 
     Returns:
-        The content of report.json; scores that were not measured are absent.
+        Contents of report.json, without the scores of skipped parts.
 
     Raises:
-        OutputExistsError: ``output`` contains a report and ``overwrite`` is False.
-        ValueError: neither model was given.
+        OutputExistsError: `output` contains a report.
+        ValueError: no model was given.
     """
     if t2v is None and i2v is None:
-        raise ValueError("no model to examine; pass a text-to-video or an image-to-video pipeline, or both")
+        raise ValueError("t2v and i2v are None, expected at least one pipeline")
     config = config or ExamConfig()
     output = check_report_folder(Path(output), overwrite=overwrite)
     judge = load_judge() if judge is None else judge
@@ -153,7 +160,7 @@ def _answers(
     i2v: ImageToVideoPipeline | None,
     on_progress: Callable[[int], None],
 ) -> tuple[dict[str, Part], dict[str, float]]:
-    """Run all parts; return them by name, and all scores."""
+    """Return all parts by name, and all scores."""
     world, questions = config.world, Questions(config.world, config.seed)
     settings: dict[str, Any] = {
         "batch_size": config.batch_size,
@@ -183,7 +190,7 @@ def _answers(
 
 
 def _reconstruction(pipeline: TextToVideoPipeline) -> Callable[[Tensor], Tensor] | None:
-    """A function that encodes and decodes videos with the pipeline's autoencoder; None if it has none."""
+    """Return a function that encodes and decodes videos with the pipeline's autoencoder, or None."""
     vae = getattr(pipeline, "vae", None)
     if vae is None:
         return None
@@ -197,7 +204,7 @@ def _reconstruction(pipeline: TextToVideoPipeline) -> Callable[[Tensor], Tensor]
 
 
 def _tables(parts: dict[str, Part]) -> dict[str, Any]:
-    """Accuracies per motion, subject, scene and speed, and the judge's confusions."""
+    """Return accuracies per motion, subject, scene and speed, and the confusions."""
     part = parts.get("text") or parts.get("i2v")
     if part is None:
         return {}
@@ -229,7 +236,7 @@ def _tables(parts: dict[str, Part]) -> dict[str, Any]:
 
 
 class _Count:
-    """Counter of generated videos that reports each new total."""
+    """Counts generated videos and reports progress."""
 
     def __init__(self, total: int, on_progress: Progress | None) -> None:
         self.total, self.done, self._on_progress = total, 0, on_progress
@@ -241,7 +248,7 @@ class _Count:
 
 
 def _description(model: Any) -> dict[str, Any]:
-    """A model's fingerprint (SHA-256 over all weights by name), size and default settings."""
+    """Return a model's fingerprint (SHA-256 of all weights by name), size, and recommended settings."""
     networks = {"": model} if isinstance(model, nn.Module) else dict(getattr(model, "components", {}))
     digest, num_parameters = hashlib.sha256(), 0
     for name, network in sorted(networks.items()):

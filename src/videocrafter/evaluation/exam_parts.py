@@ -1,4 +1,4 @@
-"""The four parts of the exam: text, speed, image and variety, each with its videos, verdicts and scores."""
+"""The four parts of the exam: generate videos, label them with the judge, compute scores."""
 
 from __future__ import annotations
 
@@ -27,21 +27,20 @@ from videocrafter.models.judge import VideoJudge
 
 
 class MakeVideos(Protocol):
-    """Generates the videos of questions: float pixels [N, T, 3, H, W] in [-1, 1]."""
+    """Generates the videos for questions: floats [N, T, 3, H, W] in [-1, 1]."""
 
     def __call__(self, questions: Sequence[Question], images: Tensor | None = None) -> Tensor:
-        """``images`` [N, 3, H, W] condition an image-to-video model, one image per question."""
+        """Generate videos; `images` [N, 3, H, W] are the inputs of an image-to-video model, one per question."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """Result of one part.
+    """Outcome of one part.
 
     Attributes:
-        scores: values for the report, by name.
-        questions, videos: N questions and the videos generated for them.
-        verdicts, marks: the judge's N verdicts, and which are right.
-        images: conditioning images [N, 3, H, W] of image to video.
+        scores: scores of the report by name.
+        questions, videos, verdicts, marks: N questions, videos, labels by the judge, and their correctness.
+        images: [N, 3, H, W] input images for image to video.
     """
 
     scores: dict[str, float]
@@ -53,7 +52,7 @@ class Part:
 
 
 def accuracies(marks: Marks, prefix: str = "") -> dict[str, float]:
-    """Return the four accuracies and, as ``<name>_standard_error``, their binomial standard errors."""
+    """Return the four accuracies and, as `<name>_standard_error`, their binomial standard errors."""
     scores: dict[str, float] = {}
     for name in ("subject", "motion", "scene", "all"):
         result = share(getattr(marks, name))
@@ -62,8 +61,8 @@ def accuracies(marks: Marks, prefix: str = "") -> dict[str, float]:
     return scores
 
 
-def real_clips(world: ExamWorld, questions: Sequence[Question], like: Tensor) -> Tensor:
-    """Render the real clips of the questions, with length and size of the videos ``like`` [N, T, 3, H, W]."""
+def true_clips(world: ExamWorld, questions: Sequence[Question], like: Tensor) -> Tensor:
+    """Return the real clips of the questions, with the length and size of the videos `like` [N, T, 3, H, W]."""
     return _renderer(world, like).render([question.script for question in questions])
 
 
@@ -71,16 +70,16 @@ def _renderer(world: ExamWorld, like: Tensor) -> SpriteWorld:
     return world.world(num_frames=like.shape[1], height=like.shape[3], width=like.shape[4])
 
 
-def examine(judge: VideoJudge, questions: Sequence[Question], videos: Tensor) -> tuple[Verdicts, Marks]:
-    """Return the judge's verdicts on the videos, and which are right."""
+def examined(judge: VideoJudge, questions: Sequence[Question], videos: Tensor) -> tuple[Verdicts, Marks]:
+    """Return the judge's labels of videos, and their correctness."""
     verdicts = judge_videos(judge, videos)
     return verdicts, mark(verdicts, [question.script for question in questions])
 
 
 def text_part(judge: VideoJudge, questions: Sequence[Question], make: MakeVideos) -> Part:
-    """Measure the accuracy of subject, motion and scene in videos generated from prompts."""
+    """Measure subject, motion and scene of videos generated from prompts."""
     videos = make(questions)
-    verdicts, marks = examine(judge, questions, videos)
+    verdicts, marks = examined(judge, questions, videos)
     return Part(scores=accuracies(marks), questions=questions, videos=videos, verdicts=verdicts, marks=marks)
 
 
@@ -91,24 +90,24 @@ def ceiling_scores(
     like: Tensor,
     reconstruct: Callable[[Tensor], Tensor] | None,
 ) -> dict[str, float]:
-    """Measure the judge's accuracies on the prompts' real clips, and on the autoencoder's reconstructions of them."""
-    real = real_clips(world, questions, like)
-    scores = accuracies(examine(judge, questions, real)[1], "real_")
+    """Return the judge's accuracies on the real clips and on their reconstructions by the autoencoder."""
+    real = true_clips(world, questions, like)
+    scores = accuracies(examined(judge, questions, real)[1], "real_")
     if reconstruct is not None:
-        scores |= accuracies(examine(judge, questions, reconstruct(real))[1], "reconstructed_")
+        scores |= accuracies(examined(judge, questions, reconstruct(real))[1], "reconstructed_")
     return scores
 
 
 def speed_part(judge: VideoJudge, world: ExamWorld, questions: Sequence[Question], make: MakeVideos) -> Part:
-    """Compare measured with expected displacement per frame of straight motions, over fps and speed words.
+    """Compare measured and expected displacement per frame of straight motions, over fps and speed words.
 
-    ``speed_correlation`` is Pearson's correlation of the measured displacement per frame with the expected one (the
-    path's speed / fps). The measured displacement is the length of the velocity fitted to the judge's centres, in any
-    direction: a wrong direction is an error of motion, not of speed. ``real_speed_…`` scores two ways of measuring
-    speed on the real clips; the judge's centres are the more accurate one.
+    `speed_correlation` is Pearson's correlation of the measured displacement per frame with the expected one (speed
+    of the path / fps). The measured one is the norm of the velocity fitted to the judge's centres. Its direction is
+    ignored: a wrong direction is an error of motion, not of speed. `real_speed_…` compares two trackers on the real
+    clips; the judge's centres are more accurate.
     """
     videos = make(questions)
-    verdicts, marks = examine(judge, questions, videos)
+    verdicts, marks = examined(judge, questions, videos)
     renderer = _renderer(world, videos)
     scripts = [question.script for question in questions]
     expected = velocity(torch.as_tensor(renderer.centers(scripts), dtype=torch.float32)).norm(dim=1)
@@ -138,19 +137,19 @@ def _correlation(measured: Tensor, expected: Tensor) -> float:
 
 
 def given_images(world: ExamWorld, questions: Sequence[Question], like: Tensor) -> Tensor:
-    """Return the conditioning images: the first frames of the real clips, [N, 3, H, W].
+    """Return the input images for image to video: the first frames of the real clips, [N, 3, H, W].
 
-    They hint at the motion: a sprite that moves left starts on the right.
+    A sprite that will move left starts on the right, so these images hint at the motion.
     """
-    return real_clips(world, questions, like)[:, 0]
+    return true_clips(world, questions, like)[:, 0]
 
 
 def image_part(
     judge: VideoJudge, questions: Sequence[Question], images: Tensor, make: MakeVideos, prefix: str
 ) -> Part:
-    """Measure how much of a conditioning image is kept: accuracies, and the first frame's distance to the image."""
+    """Measure how well videos preserve their input images: accuracies, and distances of first frames."""
     videos = make(questions, images)
-    verdicts, marks = examine(judge, questions, videos)
+    verdicts, marks = examined(judge, questions, videos)
     scores = accuracies(marks, prefix) | image_distances(judge, questions, images, videos, verdicts, prefix)
     return Part(scores=scores, questions=questions, videos=videos, verdicts=verdicts, marks=marks, images=images)
 
@@ -163,10 +162,10 @@ def image_distances(
     verdicts: Verdicts,
     prefix: str,
 ) -> dict[str, float]:
-    """Measure distances of first frames to their own images and to images of another subject and scene.
+    """Return distances of first frames to their input images, and to images of another subject and scene.
 
-    ``image_distance`` is the root mean squared difference of pixels in [-1, 1] (0 to 2), ``image_dissimilarity`` is
-    1 - SSIM and ``image_feature_distance`` the cosine distance of the judge's features. ``shuffled_…`` are the same
+    `image_distance` is the root-mean-square difference of pixels in [-1, 1] (0 to 2), `image_dissimilarity` is
+    1 - SSIM, and `image_feature_distance` is the cosine distance of the judge's features. `shuffled_…` are the same
     distances to the other images.
     """
     first = videos[:, 0]
@@ -182,7 +181,7 @@ def image_distances(
 
 
 def other_pictures(questions: Sequence[Question]) -> list[int]:
-    """Return for each question the next one (cyclically) with another subject and scene, if there is one."""
+    """Return for each question the index of the next one, cyclically, with another subject and scene if possible."""
     count = len(questions)
     scripts = [question.script for question in questions]
     order = []
@@ -200,10 +199,10 @@ def other_pictures(questions: Sequence[Question]) -> list[int]:
 def variety_part(
     judge: VideoJudge, world: ExamWorld, questions: Sequence[Question], copies: int, make: MakeVideos
 ) -> Part:
-    """Measure the root mean squared pixel difference between videos of one prompt with different seeds."""
+    """Measure the distance between videos of one prompt with different seeds (root-mean-square pixel difference)."""
     videos = make(questions)
-    verdicts, marks = examine(judge, questions, videos)
-    real = real_clips(world, questions, videos)
+    verdicts, marks = examined(judge, questions, videos)
+    real = true_clips(world, questions, videos)
     distances = [pairwise_distance(group) for group in videos.split(copies)]
     scores = {
         "variety": _mean(distances),
@@ -225,9 +224,10 @@ def video_maker(
     guidance_scale: float | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> MakeVideos:
-    """Return a function that generates videos with a public pipeline, ``batch_size`` at a time.
+    """Return a function that generates videos with a public pipeline, in batches.
 
-    None stands for the model's default. Each question has its own seed, so results do not depend on the batch size.
+    Each question has its own seed, so the batch size does not affect the videos. None means the model's recommended
+    value.
     """
 
     def make(questions: Sequence[Question], images: Tensor | None = None) -> Tensor:

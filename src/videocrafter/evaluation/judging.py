@@ -1,4 +1,4 @@
-"""Load the judge, apply it to videos, and compare its verdicts with the prompts."""
+"""Classification of videos by the judge."""
 
 from __future__ import annotations
 
@@ -14,16 +14,15 @@ from videocrafter.models.judge import VideoJudge
 from videocrafter.pipelines.model_folder import tensor_names
 
 SHIPPED_JUDGE = Path(__file__).parent.parent / "assets" / "models" / "judge"
-_BATCH_SIZE = 32
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdicts:
-    """The judge's verdicts on N videos of T frames.
+    """The judge's labels of N videos of T frames.
 
     Attributes:
         subjects, motions, scenes: N names each.
-        centers: [N, T, 2] position of the sprite, from -1 to 1 within the frame.
+        centers: [N, T, 2] position of the sprite in half-widths of the frame.
         features: [N, T, D] features of each frame.
     """
 
@@ -39,7 +38,7 @@ class Verdicts:
 
 @dataclass(frozen=True, kw_only=True)
 class Marks:
-    """Which of N videos show the subject, motion and scene of their prompt."""
+    """Correctness of the subject, motion and scene of N videos."""
 
     subject: tuple[bool, ...]
     motion: tuple[bool, ...]
@@ -47,21 +46,21 @@ class Marks:
 
     @property
     def all(self) -> tuple[bool, ...]:
-        """Which videos show all three."""
+        """Whether all three are correct."""
         return tuple(map(all, zip(self.subject, self.motion, self.scene, strict=True)))
 
 
 def load_judge(folder: Path | None = None) -> VideoJudge:
-    """Load the judge from a folder, or the shipped one, in float32 and evaluation mode.
+    """Load a judge from a folder, or the shipped one, in float32 and evaluation mode.
 
     Raises:
         FileNotFoundError: the folder contains no judge.
-        ModelFolderError: the judge's weights are damaged.
+        ModelFolderError: the weights are damaged.
     """
     folder = SHIPPED_JUDGE if folder is None else Path(folder)
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(
-            f"there is no judge in {folder}; pass the folder of one, or train one: videocrafter train tiny-judge"
+            f"{folder} contains no judge; pass the folder of one, or train it with videocrafter train tiny-judge"
         )
     for weights in folder.glob("*.safetensors"):
         tensor_names(weights)
@@ -70,10 +69,10 @@ def load_judge(folder: Path | None = None) -> VideoJudge:
 
 
 @torch.no_grad()
-def judge_videos(judge: VideoJudge, videos: Tensor) -> Verdicts:
-    """Return the judge's verdicts on videos [N, T, 3, H, W] in [-1, 1], from their pixels alone."""
+def judge_videos(judge: VideoJudge, videos: Tensor, batch_size: int = 32) -> Verdicts:
+    """Classify videos [N, T, 3, H, W] in [-1, 1]. The judge has no other input."""
     device = next(judge.parameters()).device
-    readings = [judge(part.to(device)) for part in videos.split(_BATCH_SIZE)]
+    readings = [judge(part.to(device)) for part in videos.split(batch_size)]
 
     def names(known: Sequence[str], logits: list[Tensor]) -> tuple[str, ...]:
         return tuple(known[index] for part in logits for index in part.argmax(dim=1).tolist())
@@ -88,9 +87,10 @@ def judge_videos(judge: VideoJudge, videos: Tensor) -> Verdicts:
 
 
 def mark(verdicts: Verdicts, scripts: Sequence[SceneScript]) -> Marks:
-    """Compare the verdicts with the scripts of the videos' prompts."""
+    """Compare labels with the expected scripts."""
+    expected = list(scripts)
     return Marks(
-        subject=tuple(seen == one.subject for seen, one in zip(verdicts.subjects, scripts, strict=True)),
-        motion=tuple(seen == one.motion for seen, one in zip(verdicts.motions, scripts, strict=True)),
-        scene=tuple(seen == one.scene for seen, one in zip(verdicts.scenes, scripts, strict=True)),
+        subject=tuple(seen == script.subject for seen, script in zip(verdicts.subjects, expected, strict=True)),
+        motion=tuple(seen == script.motion for seen, script in zip(verdicts.motions, expected, strict=True)),
+        scene=tuple(seen == script.scene for seen, script in zip(verdicts.scenes, expected, strict=True)),
     )

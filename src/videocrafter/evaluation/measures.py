@@ -1,6 +1,6 @@
 """Metrics of the exam as pure functions, without models or files.
 
-Videos are float tensors [B, T, C, H, W] in [-1, 1]; positions run from -1 to 1 within the frame.
+Videos are float tensors [B, T, C, H, W] in [-1, 1]. Positions are in half-widths of the frame, which is 2 wide.
 """
 
 from __future__ import annotations
@@ -14,18 +14,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-_LEAST_DIFFERENCE = 0.12
-"""Largest difference from the background that counts as none, in pixel values from -1 to 1."""
-_SSIM_SIGMA = 1.5
-
 
 @dataclass(frozen=True, kw_only=True)
 class Share:
-    """A proportion of successes with its uncertainty.
+    """A fraction of successes with its uncertainty.
 
     Attributes:
         value: successes / count, in [0, 1]; NaN if count is 0.
-        standard_error: binomial standard error of ``value``.
+        standard_error: binomial standard error of `value`.
         count: number of trials.
     """
 
@@ -35,7 +31,7 @@ class Share:
 
 
 def share(successes: Sequence[bool]) -> Share:
-    """Return the proportion p of successes with its binomial standard error sqrt(p (1 - p) / n)."""
+    """Return the fraction of successes with its binomial standard error sqrt(p (1 - p) / n)."""
     count = len(successes)
     if count == 0:
         return Share(value=math.nan, standard_error=math.nan, count=0)
@@ -44,7 +40,9 @@ def share(successes: Sequence[bool]) -> Share:
 
 
 def shares_by(groups: Sequence[str], successes: Sequence[bool]) -> dict[str, Share]:
-    """Return one ``share`` per group, in the order in which the groups first appear."""
+    """Return the share of each group, in order of first appearance."""
+    if len(groups) != len(successes):
+        raise ValueError(f"groups has {len(groups)} entries and successes {len(successes)}, expected equally many")
     members: dict[str, list[bool]] = {}
     for group, success in zip(groups, successes, strict=True):
         members.setdefault(group, []).append(success)
@@ -52,15 +50,15 @@ def shares_by(groups: Sequence[str], successes: Sequence[bool]) -> dict[str, Sha
 
 
 def confusions(asked: Sequence[Hashable], seen: Sequence[Hashable]) -> list[tuple[Hashable, Hashable, int]]:
-    """Return (asked, seen, count) for every pair that differs, the most frequent first."""
+    """Return (asked, seen, count) for each pair that differs, the most frequent first."""
     pairs = Counter((a, s) for a, s in zip(asked, seen, strict=True) if a != s)
     return [(a, s, n) for (a, s), n in sorted(pairs.items(), key=lambda item: (-item[1], str(item[0])))]
 
 
 def pearson(x: Sequence[float], y: Sequence[float]) -> float:
-    """Return Pearson's correlation of two equally long series; NaN if either is constant or shorter than 2."""
+    """Return Pearson's correlation of two series; NaN if either is constant or has fewer than 2 values."""
     if len(x) != len(y):
-        raise ValueError(f"the series have {len(x)} and {len(y)} values; their lengths must be equal")
+        raise ValueError(f"x has {len(x)} values and y {len(y)}, expected equally many")
     if len(x) < 2:
         return math.nan
     a = torch.tensor(x, dtype=torch.float64)
@@ -73,25 +71,25 @@ def pearson(x: Sequence[float], y: Sequence[float]) -> float:
 def velocity(centers: Tensor) -> Tensor:
     """Return the displacement per frame [B, 2] of paths [B, T, 2]: the slope of a line fitted to each path.
 
-    The least-squares fit over all frames limits the effect of an error in one frame. T must be at least 2.
+    The fit is least squares over all T >= 2 frames, so that an error in one frame has little weight.
     """
     frames = centers.shape[1]
     if frames < 2:
-        raise ValueError(f"the paths have {frames} frame(s); a velocity needs at least 2")
+        raise ValueError(f"the paths have {frames} frames, expected at least 2")
     time = torch.arange(frames, dtype=centers.dtype, device=centers.device)
     time = time - time.mean()
     return torch.einsum("t,btd->bd", time, centers) / time.square().sum()
 
 
-def moving_centers(videos: Tensor) -> Tensor:
-    """Return centres [B, T, 2] of what moves in front of a static background, found without a model.
+def moving_centers(videos: Tensor, threshold: float = 0.12) -> Tensor:
+    """Return the centres [B, T, 2] of the moving object over a static background, without a model.
 
-    The background is each pixel's median over the frames. It is right only where the sprite covers a pixel in less
-    than half of the frames, so slow sprites are measured poorly; the exam reports the error on real clips. A frame
-    that nowhere differs from the background by more than a threshold gets the middle (0, 0).
+    The background is each pixel's median over the frames. It is correct only if the object covers every pixel in less
+    than half of the frames, so slow objects are tracked badly; the exam reports this error. In a frame that nowhere
+    differs from the background by more than `threshold`, the centre is (0, 0).
     """
     difference = (videos - videos.median(dim=1, keepdim=True).values).abs().mean(dim=2)
-    weights = (difference - _LEAST_DIFFERENCE).clamp(min=0.0)
+    weights = (difference - threshold).clamp(min=0.0)
     total = weights.sum(dim=(2, 3)).clamp(min=1e-8)
     height, width = weights.shape[2:]
     x = ((torch.arange(width, device=videos.device) + 0.5) * (2.0 / width) - 1.0).to(weights.dtype)
@@ -100,23 +98,23 @@ def moving_centers(videos: Tensor) -> Tensor:
 
 
 def rmse(images: Tensor, others: Tensor) -> Tensor:
-    """Return the root mean squared difference [B], from 0 to 2, of images [B, C, H, W] in [-1, 1]."""
+    """Return the root-mean-square difference of images [B, C, H, W] in [-1, 1]: [B], from 0 to 2."""
     return (images - others).square().mean(dim=(1, 2, 3)).sqrt()
 
 
-def ssim(images: Tensor, others: Tensor) -> Tensor:
-    """Return the structural similarity [B] of images [B, C, H, W] in [-1, 1]; 1 if equal (Wang et al. 2004).
+def ssim(images: Tensor, others: Tensor, sigma: float = 1.5) -> Tensor:
+    """Return the structural similarity of images [B, C, H, W] in [-1, 1]: [B], 1 if equal (Wang et al. 2004).
 
-    The Gaussian window has 11 x 11 pixels and a sigma of 1.5 pixels, the constants are 0.01 and 0.03 times the range
-    2, and there is no padding. Averaged over positions and channels. Height and width must be at least 11.
+    Gaussian window of 11x11 pixels with `sigma` in pixels, constants 0.01 and 0.03 of the range 2, no padding,
+    averaged over positions and channels. Height and width must be at least 11.
     """
     if min(images.shape[-2:]) < 11:
-        raise ValueError(f"the images are {tuple(images.shape[-2:])} pixels; SSIM needs at least 11 x 11")
+        raise ValueError(f"the images have {tuple(images.shape[-2:])} pixels, expected at least 11x11 for SSIM")
     offsets = torch.arange(-5, 6, dtype=images.dtype, device=images.device)
-    bell = torch.softmax(-0.5 * (offsets / _SSIM_SIGMA) ** 2, dim=0)
+    bell = torch.softmax(-0.5 * (offsets / sigma) ** 2, dim=0)
 
-    # The formula compares means as brightness, which must not be negative. Variances are small differences of large
-    # numbers, so they are computed in double precision.
+    # The formula treats means as luminance, which must not be negative. Variances are small differences of large
+    # numbers, hence double precision.
     images, others, bell = images.double() + 1.0, others.double() + 1.0, bell.double()
 
     def smooth(x: Tensor) -> Tensor:
@@ -145,5 +143,5 @@ def pairwise_distance(videos: Tensor) -> float:
 
 
 def cosine_distance(features: Tensor, others: Tensor) -> Tensor:
-    """Return 1 - cosine similarity, [B], of feature rows [B, D]."""
+    """Return 1 - cosine similarity of feature rows [B, D]: [B], 0 for equal directions."""
     return 1.0 - functional.cosine_similarity(features, others, dim=1)

@@ -1,7 +1,7 @@
-"""Questions of the exam: held-out clips of the sprite world, balanced, with prompts in the world's wording.
+"""Questions of the exam: a balanced selection of held-out clips of the sprite world, and their captions.
 
-Each question has the full script of a clip, so that the real clip can be rendered as well. Real clips yield the
-judge's own score (the ceiling), the expected speed and the conditioning images.
+Each question contains the script of a clip, so that the real clip can be rendered. It provides the judge's score on
+real clips (the ceiling), the expected speed and the input images.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ _PARTS = ("text", "speed", "image", "variety")
 
 @dataclass(frozen=True, kw_only=True)
 class ExamWorld:
-    """The part of the sprite world that an exam covers; by default all of its drawn scenes.
+    """Part of the sprite world to examine; by default everything except plain scenes.
 
     Attributes:
         subjects, motions, scenes: names that the model was trained on.
-        position_jitter: largest distance of a real clip's path from the middle, in half-widths of the frame.
+        position_jitter: largest offset of the real clips' paths from the centre, in half-widths.
     """
 
     subjects: tuple[str, ...] = SUBJECTS
@@ -44,7 +44,7 @@ class ExamWorld:
     position_jitter: float = 0.12
 
     def world(self, *, num_frames: int, height: int, width: int, seed: int = 0) -> SpriteWorld:
-        """Return the renderer of the real clips at a size in pixels."""
+        """Return the world that renders the real clips, with sizes in pixels."""
         return SpriteWorld(
             SpriteWorldConfig(
                 height=height,
@@ -65,8 +65,8 @@ class Question:
     """One video to generate.
 
     Attributes:
-        script: the real clip that the prompt describes, including its fps.
-        prompt: the model's prompt.
+        script: script of the real clip, including its fps.
+        prompt: the prompt.
         seed: seed of the video.
     """
 
@@ -78,9 +78,9 @@ class Question:
 def balanced_combinations(
     world: ExamWorld, motions: Sequence[str], count: int, rng: np.random.Generator
 ) -> list[tuple[str, str, str]]:
-    """Return ``count`` held-out (subject, motion, scene): motions in turn, then the least used subjects and scenes.
+    """Choose `count` held-out (subject, motion, scene): motions in turn, with the least used subjects and scenes.
 
-    No combination repeats before every held-out combination of its motion was used.
+    A combination is repeated only after all combinations of its motion were used.
 
     Raises:
         ValueError: a motion has no held-out combination with these subjects and scenes.
@@ -92,7 +92,7 @@ def balanced_combinations(
     for motion, combinations in held_out.items():
         if not combinations:
             raise ValueError(
-                f"no combination of {motion!r} with the exam's {len(world.subjects)} subjects and "
+                f"no combination of {motion!r} with these {len(world.subjects)} subjects and "
                 f"{len(world.scenes)} scenes is held out; add subjects or scenes"
             )
     used: Counter[tuple[str, str, str]] = Counter()
@@ -114,14 +114,14 @@ def balanced_combinations(
 
 
 class Questions:
-    """The questions of one exam, determined by the world and the seed."""
+    """The questions of one exam, as pure functions of the world and the seed."""
 
     def __init__(self, world: ExamWorld, seed: int) -> None:
         self.world, self.seed = world, seed
         self._scripts = world.world(num_frames=8, height=16, width=16, seed=seed)
 
     def text(self, count: int, fps: float) -> list[Question]:
-        """Return questions on balanced held-out combinations, at varied speeds and one fps."""
+        """Return balanced held-out combinations, at varied speeds and one fps."""
         rng = self._rng("text")
         combinations = balanced_combinations(self.world, self.world.motions, count, rng)
         return [
@@ -130,9 +130,9 @@ class Questions:
         ]
 
     def speed(self, count: int) -> list[Question]:
-        """Return questions on straight motions that use every fps of ``SPEED_FPS`` and every speed equally often.
+        """Return straight motions, with each fps of `SPEED_FPS` and each speed equally often.
 
-        Empty if the world has no straight motion.
+        The list is empty if the world has no straight motion.
         """
         rng = self._rng("speed")
         motions = [motion for motion in self.world.motions if motion in DIRECTIONS]
@@ -140,7 +140,7 @@ class Questions:
             return []
         cells = [(fps, speed) for fps in SPEED_FPS for speed in SPEEDS]
         combinations = balanced_combinations(self.world, motions, count, rng)
-        # Shuffled, because otherwise each direction would always have the same fps.
+        # Shuffle, so that a direction is not always combined with the same fps.
         order = rng.permutation(len(combinations))
         return [
             self._question(
@@ -154,7 +154,7 @@ class Questions:
         ]
 
     def image(self, count: int, fps: float) -> tuple[list[Question], list[Question]]:
-        """Return two lists of questions on the same clips: prompts with the motion alone, and full captions."""
+        """Return the same clips twice: with prompts that name only the motion, and with full captions."""
         rng = self._rng("image")
         combinations = balanced_combinations(self.world, self.world.motions, count, rng)
         full = [
@@ -165,7 +165,7 @@ class Questions:
         return motion_only, full
 
     def variety(self, count: int, seeds_per_prompt: int, fps: float) -> list[Question]:
-        """Return ``count`` prompts, each ``seeds_per_prompt`` times in a row with different seeds and real clips."""
+        """Return `count` prompts, each `seeds_per_prompt` times in a row with different seeds and real clips."""
         rng = self._rng("variety")
         questions = []
         for number, combination in enumerate(balanced_combinations(self.world, self.world.motions, count, rng)):
@@ -181,7 +181,7 @@ class Questions:
     def _question(
         self, part: str, number: int, combination: tuple[str, str, str], speed: str, fps: float
     ) -> Question:
-        """A question on this combination; all else in its script is random."""
+        """Return a question for a combination, with random draws of its own."""
         index = number * len(_PARTS) + _PARTS.index(part)
         subject, motion, scene = combination
         speed = "medium" if motion == "still" else speed

@@ -72,7 +72,7 @@ def test_wrong_models_and_numbers_are_one_line(cli, exam, t2v_folder, i2v_folder
         ([i2v_folder], "TextToVideoPipeline is needed"),
         ([t2v_folder, "--prompts", "0"], "num_prompts"),
         ([t2v_folder, "--device", "abacus"], "abacus"),
-        ([t2v_folder, "--judge", tmp_path], "there is no judge in"),
+        ([t2v_folder, "--judge", tmp_path], "contains no judge"),
     ):
         result = cli("evaluate", *arguments, "-o", tmp_path / "r")
         assert result.exit_code == 2

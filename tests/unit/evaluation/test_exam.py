@@ -34,7 +34,7 @@ class Defaults:
 
 
 class PerfectModel:
-    """A model that returns the real clip of every question of an exam, or repeats its first frame."""
+    """Returns the real clip of each question of an exam, or its first frame repeated."""
 
     def __init__(self, config: ExamConfig, *, frozen: bool = False) -> None:
         questions = Questions(config.world, config.seed)
@@ -121,9 +121,9 @@ def test_an_old_report_is_only_replaced_on_request(tmp_path) -> None:
     made = len(model.batches)
     with pytest.raises(OutputExistsError, match=r"report\.json"):
         run_exam(tmp_path, model, config=config, judge=judge)
-    assert len(model.batches) == made, "checked before any work"
+    assert len(model.batches) == made, "refused before any work"
     run_exam(tmp_path, model, config=config, judge=judge, overwrite=True)
-    assert not (tmp_path / "speed.png").exists(), "sheets of the earlier exam are deleted"
+    assert not (tmp_path / "speed.png").exists(), "sheets of the previous exam are removed"
 
 
 def test_a_full_disk_leaves_the_old_report(tmp_path, monkeypatch) -> None:
@@ -150,20 +150,20 @@ def test_other_pictures_differ_in_subject_and_scene() -> None:
         assert questions[own].script.scene != questions[other].script.scene
 
 
-def test_bad_arguments_are_named(tmp_path) -> None:
-    with pytest.raises(ValueError, match="no model to examine"):
+def test_invalid_arguments_are_refused(tmp_path) -> None:
+    with pytest.raises(ValueError, match="t2v and i2v are None"):
         run_exam(tmp_path, None, None)
     with pytest.raises(ValueError, match="num_prompts is 0"):
         ExamConfig(num_prompts=0)
-    with pytest.raises(FileNotFoundError, match="no judge in"):
+    with pytest.raises(FileNotFoundError, match="contains no judge"):
         load_judge(tmp_path)
 
 
-shipped = pytest.mark.skipif(not SHIPPED_JUDGE.is_dir(), reason="this checkout has no judge")
+shipped = pytest.mark.skipif(not SHIPPED_JUDGE.is_dir(), reason="the judge is not part of this checkout")
 
 
 @shipped
-def test_the_shipped_judge_tells_real_clips_from_frozen_and_reversed_ones() -> None:
+def test_the_shipped_judge_distinguishes_real_frozen_and_reversed_clips() -> None:
     judge, world = load_judge(), ExamWorld()
     scripts = [one.script for one in Questions(world, 11).text(56, 8.0)]
     clips = world.world(num_frames=8, height=64, width=64).render(scripts)
@@ -172,7 +172,7 @@ def test_the_shipped_judge_tells_real_clips_from_frozen_and_reversed_ones() -> N
     assert sum(marks.motion) >= 53
     assert sum(marks.scene) >= 55
     frozen = judge_videos(judge, clips[:, :1].expand_as(clips)).motions
-    assert frozen.count("still") >= 54, "motion must be classified from movement, not from subject and scene"
+    assert frozen.count("still") >= 54, "the judge must recognise motion by movement, not by subject and scene"
     backwards = judge_videos(judge, clips.flip(1)).motions
     turned = {"left": "right", "up": "down", "growing": "shrinking", "up_left": "down_right"}
     asked = [(turned[one.motion], seen) for one, seen in zip(scripts, backwards, strict=True) if one.motion in turned]
@@ -180,7 +180,7 @@ def test_the_shipped_judge_tells_real_clips_from_frozen_and_reversed_ones() -> N
 
 
 @shipped
-def test_the_exam_sees_that_a_frozen_model_does_not_move(tmp_path) -> None:
+def test_the_exam_detects_a_model_without_motion(tmp_path) -> None:
     moving = run_exam(tmp_path / "moving", PerfectModel(CONFIG), config=CONFIG)
     frozen = run_exam(tmp_path / "frozen", PerfectModel(CONFIG, frozen=True), config=CONFIG)
     assert moving["speed_correlation"] > 0.95

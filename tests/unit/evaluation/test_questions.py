@@ -11,7 +11,7 @@ def counts(names: list[str]) -> list[int]:
     return list(Counter(names).values())
 
 
-def test_prompts_are_held_out_balanced_and_true_to_their_clip() -> None:
+def test_prompts_are_held_out_balanced_and_describe_their_clip() -> None:
     questions = Questions(ExamWorld(), 0).text(240, 8.0)
     scripts = [question.script for question in questions]
     assert all(is_held_out(one.subject, one.motion, one.scene) for one in scripts)
@@ -20,7 +20,7 @@ def test_prompts_are_held_out_balanced_and_true_to_their_clip() -> None:
     assert max(motions) - min(motions) <= 1
     assert len(subjects) == len(SUBJECTS)
     assert max(subjects) - min(subjects) <= 4, "motions are balanced first; held-out subjects differ by motion"
-    assert len({(one.subject, one.motion, one.scene) for one in scripts}) == 240, "no combination repeats"
+    assert len({(one.subject, one.motion, one.scene) for one in scripts}) == 240, "no combination twice"
     assert all(question.script.subject in question.prompt for question in questions)
     assert all(question.prompt == question.script.caption for question in questions)
     assert {one.fps for one in scripts} == {8.0}
@@ -43,7 +43,7 @@ def test_speed_questions_cross_fps_with_speed_words() -> None:
     }
     for fps in SPEED_FPS:
         assert len({one.script.motion for one in questions if one.script.fps == fps}) >= 5, (
-            "directions are not tied to an fps"
+            "directions must not depend on fps"
         )
 
 
@@ -70,5 +70,5 @@ def test_variety_repeats_prompts_with_other_seeds() -> None:
 def test_a_world_without_held_out_combination_is_refused() -> None:
     world = ExamWorld(subjects=("rocket",), scenes=("blue sky",))
     free = [motion for motion in MOTIONS if not is_held_out("rocket", motion, "blue sky")]
-    with pytest.raises(ValueError, match="is held out; add subjects"):
+    with pytest.raises(ValueError, match="is held out; add subjects or scenes"):
         balanced_combinations(world, free[:1], 3, np.random.default_rng(0))
