@@ -147,15 +147,15 @@ def load(given: argparse.Namespace) -> None:
             max_bad_share=1.0, max_left_out_share=1.0, window=10**9, report=str(folder / _NAMED)
         ),
     )
-    samples, deaths, bury = 0, 0, DecodingPool._bury
+    samples, deaths, handle_death = 0, 0, DecodingPool._handle_death
 
     def counted(pool: DecodingPool, worker: Any) -> None:
         nonlocal deaths
         deaths += 1
-        bury(pool, worker)
+        handle_death(pool, worker)
 
     with (
-        mock.patch.object(DecodingPool, "_bury", counted),
+        mock.patch.object(DecodingPool, "_handle_death", counted),
         VideoLoader(config) as loader,
         (folder / _ARRIVED).open("w", encoding="utf-8") as arrived,
     ):

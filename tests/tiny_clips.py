@@ -1,4 +1,4 @@
-"""Small clips and pictures in files, and the task that trains the pipelines of `tiny_models` on them."""
+"""Small clips and images in files, and a task that trains the pipelines of `tiny_models` on them."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -26,7 +26,7 @@ SPRITE_IMAGES = f"sprites:?kind=image&num_clips=9&height={SIZE}&width={SIZE}"
 
 
 def write_clips(folder: Path, count: int = 4, *, num_frames: int = 8, size: int = SIZE, fps: float = 8.0) -> Path:
-    """`0.mp4`, `0.txt` and so on: a bright square on a dark ground that goes right, another one in each clip."""
+    """Write `0.mp4`, `0.txt` and so on. In each clip, a different bright square moves right over a dark background."""
     folder.mkdir(parents=True, exist_ok=True)
     for index in range(count):
         frames = np.full((num_frames, size, size, 3), 32 * index, np.uint8)
@@ -39,7 +39,7 @@ def write_clips(folder: Path, count: int = 4, *, num_frames: int = 8, size: int 
 
 
 def write_pictures(folder: Path, count: int = 4, *, size: int = SIZE) -> Path:
-    """`0.png`, `0.txt` and so on."""
+    """Write `0.png`, `0.txt` and so on."""
     folder.mkdir(parents=True, exist_ok=True)
     for index in range(count):
         picture = np.full((size, size, 3), 40 * index, np.uint8)
@@ -50,7 +50,7 @@ def write_pictures(folder: Path, count: int = 4, *, size: int = SIZE) -> Path:
 
 
 def clip_data(*sources: str, **changes: Any) -> LoaderConfig:
-    """Two clips of four frames of 16 x 16 in each batch, decoded here."""
+    """Return data with batches of two clips of 4 frames of 16x16 pixels, decoded in this process."""
     sampling = ClipSampling(lengths=(FRAMES,))
     small: dict[str, Any] = {
         "sources": sources or (SPRITES,),
@@ -62,7 +62,7 @@ def clip_data(*sources: str, **changes: Any) -> LoaderConfig:
 
 
 def clip_config(*sources: str, data: Mapping[str, Any] | None = None, **changes: Any) -> ClipDiffusionTaskConfig:
-    """A task of full precision, without dropped conditions."""
+    """Return a task in full precision without conditioning dropout."""
     small: dict[str, Any] = {
         "data": clip_data(*sources, **(data or {})),
         "text_dropout": 0.0,
@@ -78,9 +78,9 @@ def clip_config(*sources: str, data: Mapping[str, Any] | None = None, **changes:
 def clip_task(
     start: Path, *sources: str, seed: int = 0, stage_index: int = 0, report: Path | None = None, **changes: Any
 ) -> ClipDiffusionTask:
-    """The task of `clip_config`, built with the same random numbers whatever was drawn before.
+    """Build the task of `clip_config`, independently of the global random state.
 
-    With a folder for its report its data are open.
+    Given a folder for its report, the task opens its data, too.
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -93,9 +93,9 @@ def clip_task(
 def clip_recipe(
     start: Path, *sources: str, num_steps: int = 4, accumulate: int = 1, seed: int = 0, **changes: Any
 ) -> RecipeConfig:
-    """One stage of `clip_config` that learns fast, keeps an average, and saves, measures and shows at its end alone.
+    """Return a recipe with one stage of `clip_config`: high learning rate, EMA, and outputs only at the end.
 
-    Changes are those of the stage, and under "task" those of the task.
+    `changes` apply to the stage, and those under "task" to its task.
     """
     task = clip_config(*sources, **changes.pop("task", {}))
     stage = StageConfig(

@@ -1,1 +1,1 @@
-"""Captioned clips for training and evaluation. This room knows no model."""
+"""Captioned clips for training and evaluation. This package does not depend on any model."""

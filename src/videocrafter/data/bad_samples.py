@@ -1,4 +1,4 @@
-"""Samples that are left out: counted by reason, named in a report, and the end of a run if there are too many."""
+"""Skipped samples: counted by reason, listed in a report, and an error if there are too many."""
 
 from __future__ import annotations
 
@@ -11,23 +11,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from videocrafter.data.errors import UNSUITED, TooManyBadSamplesError
+from videocrafter.data.errors import UNSUITABLE, TooManyBadSamplesError
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class BadSampleRules:
-    """When bad samples stop a run.
+    """Limits on skipped samples.
 
     Attributes:
-        max_bad_share: the share of samples that may be damaged, without caption, or the like. Chance is allowed
-            for: a run stops when there are clearly more, and the earlier the more there are.
-        max_left_out_share: the same for all that are left out, those that are whole but too short or too small
-            included.
-        window: the shares are those of so many samples, the latest ones.
-        report: a JSON Lines file that names every sample that was left out, once for each reason, also over breaks;
-            None writes none.
+        max_bad_share: largest fraction of samples that are damaged, have no caption, or the like. A run stops when
+            the fraction is significantly larger, so it stops sooner the more samples are bad.
+        max_left_out_share: the same for all skipped samples, including intact ones that are too short or too small.
+        window: number of most recent samples to which the fractions refer.
+        report: JSON Lines file that lists each skipped sample once per reason, also across resumes; None writes none.
     """
 
     max_bad_share: float = 0.05
@@ -38,12 +36,12 @@ class BadSampleRules:
     def __post_init__(self) -> None:
         for name in ("max_bad_share", "max_left_out_share"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, expected a share between 0 and 1")
+                raise ValueError(f"{name} is {getattr(self, name)}, expected a fraction from 0 to 1")
         if self.window < 1:
             raise ValueError(f"window is {self.window}, expected 1 or more samples")
 
     def of_process(self, rank: int, world_size: int) -> BadSampleRules:
-        """The same, with a report of the process's own where there are several."""
+        """Return the same rules with a separate report for this process if there are several."""
         if self.report is None or world_size == 1:
             return self
         path = Path(self.report)
@@ -51,7 +49,7 @@ class BadSampleRules:
 
 
 class _Share:
-    """A share of the latest samples in two numbers: a mean that forgets what is older than its window."""
+    """A fraction of recent samples, as a running mean that forgets samples older than its window."""
 
     def __init__(self, window: int) -> None:
         self._window = window
@@ -62,14 +60,14 @@ class _Share:
         self.mean += (hit - self.mean) / self.num
 
     def is_clearly_above(self, share: float) -> bool:
-        """Whether so many would be an accident of less than one in a thousand, were `share` the truth."""
+        """Return whether the fraction is significantly above `share`: p < 0.001 if `share` were the true one."""
         expected = share * self.num
         most = expected + 3 * math.sqrt(expected) + (2 if share > 0 else 0)
         return self.mean * self.num > most + 1e-9
 
 
 class BadSamples:
-    """Counts samples in their order, and raises when too many are bad."""
+    """Counts good and bad samples, and raises an error when too many are bad."""
 
     def __init__(self, rules: BadSampleRules) -> None:
         self.rules = rules
@@ -80,21 +78,21 @@ class BadSamples:
         self._named: set[tuple[str, str, str]] | None = None
 
     def good(self) -> None:
-        """Count a sample that was used."""
+        """Count a used sample."""
         self.num_good += 1
         self._num_in_a_row = 0
         self._bad.add(False)
         self._left_out.add(False)
 
     def bad(self, source: str, key: str, reason: str, message: str) -> None:
-        """Count a sample that was left out, and name it in the report if this is the first time.
+        """Count a skipped sample, and add it to the report the first time.
 
         Raises:
-            TooManyBadSamplesError: that was one too many.
+            TooManyBadSamplesError: more samples were skipped than the rules allow.
         """
         self.counts[reason] += 1
         self._num_in_a_row += 1
-        self._bad.add(reason not in UNSUITED)
+        self._bad.add(reason not in UNSUITABLE)
         self._left_out.add(True)
         if self._named is None:
             self._named = self._read_report()
@@ -110,11 +108,11 @@ class BadSamples:
                 raise self._too_many(share, most, name, message)
         if self._num_in_a_row >= max(rules.window, 2):
             raise TooManyBadSamplesError(
-                f"the last {self._num_in_a_row} samples were all left out{self._why(message)}"
+                f"all of the last {self._num_in_a_row} samples were skipped{self._details(message)}; fix your data"
             )
 
     def state(self) -> dict[str, Any]:
-        """What has to be remembered over a break, as JSON values."""
+        """Return the state to save, as JSON values."""
         return {
             "counts": dict(self.counts),
             "num_good": self.num_good,
@@ -124,7 +122,7 @@ class BadSamples:
         }
 
     def load(self, state: dict[str, Any]) -> None:
-        """Go on from `state`."""
+        """Restore `state`."""
         self.counts, self.num_good = Counter(state["counts"]), state["num_good"]
         self._num_in_a_row = state["in_a_row"]
         self._bad.num, self._bad.mean = state["bad"]
@@ -132,30 +130,30 @@ class BadSamples:
 
     def _too_many(self, share: _Share, most: float, name: str, message: str) -> TooManyBadSamplesError:
         return TooManyBadSamplesError(
-            f"{share.mean:.1%} of the last {share.num} samples had to be left out, and {name} allows {most:.1%}"
-            f"{self._why(message)}, or raise {name}"
+            f"{share.mean:.1%} of the last {share.num} samples were skipped, but {name} allows {most:.1%}"
+            f"{self._details(message)}; fix your data or raise {name}"
         )
 
-    def _why(self, message: str) -> str:
+    def _details(self, message: str) -> str:
         reasons = ", ".join(f"{reason}: {count}" for reason, count in self.counts.most_common())
-        report = f"; {self.rules.report} names them all" if self.rules.report else ""
-        return f" ({reasons}; the latest: {message}){report}; mend the data"
+        report = f"; all are listed in {self.rules.report}" if self.rules.report else ""
+        return f" ({reasons}; the latest: {message}{report})"
 
     def _read_report(self) -> set[tuple[str, str, str]]:
-        """What the report of an earlier start names: source, key and reason. Damaged lines name nothing."""
+        """Return source, key and reason of each entry in the report of an earlier run. Damaged lines are ignored."""
         if self.rules.report is None:
             return set()
         named = set()
         try:
             text = Path(self.rules.report).read_text(encoding="utf-8", errors="replace")
-        except OSError:  # none yet, or none that can be read: then names come twice at worst
+        except OSError:  # missing or unreadable; at worst, entries are duplicated
             return set()
         for line in text.split("\n"):
             with suppress(ValueError, LookupError, TypeError):
                 entry = json.loads(line)
                 named.add((str(entry["source"]), str(entry["key"]), str(entry["reason"])))
         if text and not text.endswith("\n"):
-            self._write_text("\n")  # a line that was cut off must not damage the next one
+            self._write_text("\n")  # keeps a truncated line from corrupting the next one
         return named
 
     def _write(self, line: dict[str, str]) -> None:
@@ -171,5 +169,5 @@ class BadSamples:
             with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(text)
         except OSError as error:
-            # A full disk must not end a run for the sake of a report.
-            _log.warning("cannot write %s (%s); left out: %s", path, error, text.strip())
+            # A full disk must not stop a run because of a report.
+            _log.warning("cannot write %s (%s); skipped sample: %s", path, error, text.strip())

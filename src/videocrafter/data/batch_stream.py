@@ -1,7 +1,7 @@
-"""Batches in their one true order: which samples, in which buckets, and where to go on after a break.
+"""The deterministic sequence of batches, and the position from which it can be resumed.
 
-Nothing here depends on time or on the number of workers. The position behind each batch says all that the next one
-depends on.
+Nothing here depends on time or on the number of workers. The position after a batch contains everything that the next
+batch depends on.
 """
 
 from __future__ import annotations
@@ -9,28 +9,25 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import torch
 
 from videocrafter.data.bad_samples import BadSamples
+from videocrafter.data.cached_cuts import FixedCuts, fixed_cut
 from videocrafter.data.clip import Clip, Kind
-from videocrafter.data.cutting import CutClip, CutName, CuttingConfig, KnownCut
-from videocrafter.data.decoding import Decoding, Task
+from videocrafter.data.cutting import CachedCut, CutClip, CutName, CuttingConfig
+from videocrafter.data.decoding import ClipDecoder, DecodingTask
 from videocrafter.data.errors import BadSampleError, TooManyBadSamplesError
-from videocrafter.data.known_cuts import FixedCuts, fixed_cut
-from videocrafter.data.order import Draw, MixedOrder, Place, Position, Problem
+from videocrafter.data.loader_state import State
+from videocrafter.data.order import Draw, MixedOrder, Position, ShardProblem, SourcePosition
 from videocrafter.data.sample import VideoBatch, pixels_of
 from videocrafter.data.shuffling import fraction_from, seed_from
 from videocrafter.data.source import ClipSource
 
-State = dict[str, Any]
-"""JSON values."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Lane:
-    """One kind of samples: their order and how many make a batch."""
+    """Samples of one kind: their order and batch size."""
 
     kind: Kind
     order: MixedOrder
@@ -38,18 +35,18 @@ class Lane:
 
 
 class BatchStream:
-    """Draws samples, has them decoded, and gathers those of one shape until they make a batch.
+    """Draws samples, submits them for decoding, and collects those of one shape into batches.
 
     Args:
-        sources: by the number that draws refer to.
+        sources: sources by the number that draws refer to.
         lanes: videos, images, or both.
-        image_share: the share of batches that are images. All processes have the same kind at the same batch.
-        seed: decides orders and how each clip is cut.
-        decoding: does the work.
-        bad_samples: counts what is left out.
-        ahead: batches whose samples are decoded before they are asked for.
-        least_ahead: samples that are always under way.
-        cuts: the fixed cuts of clips, and the rules of cutting that they follow from; None cuts anew every epoch.
+        image_share: fraction of batches that are images. A batch has the same kind in all processes.
+        seed: determines the kinds of batches and the cut of each clip.
+        decoder: decodes clips.
+        bad_samples: counts skipped samples.
+        ahead: number of batches to decode in advance.
+        least_ahead: smallest number of samples to keep in flight.
+        cuts: fixed cuts of clips, and the config that determines them; None cuts clips anew in every epoch.
     """
 
     def __init__(
@@ -59,31 +56,32 @@ class BatchStream:
         lanes: Sequence[Lane],
         image_share: float,
         seed: int,
-        decoding: Decoding,
+        decoder: ClipDecoder,
         bad_samples: BadSamples,
         ahead: int,
         least_ahead: int,
         cuts: tuple[FixedCuts, CuttingConfig] | None = None,
     ) -> None:
         self._cuts = cuts
-        self._sources, self._decoding, self._bad_samples = sources, decoding, bad_samples
+        self._sources, self._decoder, self._bad_samples = sources, decoder, bad_samples
         self._image_share, self._seed, self._ahead, self._least_ahead = image_share, seed, ahead, least_ahead
         self._numbers = iter(range(1 << 62))
-        self._flows = {lane.kind: _Flow(lane) for lane in lanes}
+        self._flows = {lane.kind: _LaneState(lane) for lane in lanes}
         self._num_batches = 0
-        self.num_frames, self.decoding_seconds = 0, 0.0
+        self.decoding_seconds = 0.0
 
     def next(self) -> VideoBatch | None:
-        """The next batch; None behind the last epoch, where the last batches of each shape may be smaller.
+        """Return the next batch, or None after the last epoch. The last batches of each shape may be smaller.
 
         Raises:
-            TooManyBadSamplesError, SourceError: the data cannot be used.
+            TooManyBadSamplesError: more samples were skipped than the rules allow.
+            SourceError: a source has no readable sample.
         """
         while open_flows := {kind: flow for kind, flow in self._flows.items() if not flow.is_over}:
             kind = self._kind_of(self._num_batches)
             flow = open_flows.get(kind) or next(iter(open_flows.values()))
             self._look_ahead(flow)
-            if not flow.under_way:
+            if not flow.in_flight:
                 leftover = flow.take_leftover()
                 if leftover is not None:
                     return self._batch(leftover)
@@ -93,12 +91,12 @@ class BatchStream:
                 return self._batch(full)
         for flow in self._flows.values():
             self._report(flow.lane.order.take_problems())
-        if self._num_batches == 0 and self._bad_samples.counts:  # a process may also have got no sample at all
-            raise TooManyBadSamplesError(f"no sample could be used: {dict(self._bad_samples.counts)}; mend the data")
+        if self._num_batches == 0 and self._bad_samples.counts:  # with few shards a process may get no sample at all
+            raise TooManyBadSamplesError(f"no sample can be used: {dict(self._bad_samples.counts)}; fix your data")
         return None
 
     def state(self) -> State:
-        """Where the next batch begins."""
+        """Return the position of the next batch, as JSON values."""
         return {
             "num_batches": self._num_batches,
             "flows": {kind: flow.state() for kind, flow in self._flows.items()},
@@ -106,7 +104,7 @@ class BatchStream:
         }
 
     def load(self, state: State) -> None:
-        """Go on from `state`, before the first batch was asked for."""
+        """Resume from `state`. Call it before the first batch."""
         self._num_batches = state["num_batches"]
         for kind, flow in self._flows.items():
             flow.load(state["flows"][kind])
@@ -115,152 +113,151 @@ class BatchStream:
     def _kind_of(self, number: int) -> Kind:
         return "image" if fraction_from(self._seed, "kind", number) < self._image_share else "video"
 
-    def _look_ahead(self, current: _Flow) -> None:
-        """Have enough samples under way for the batches that come next."""
+    def _look_ahead(self, current: _LaneState) -> None:
+        """Keep enough samples in flight for the next batches."""
         coming = Counter(self._kind_of(self._num_batches + later) for later in range(self._ahead + 1))
         for kind, flow in self._flows.items():
             wanted = coming[kind] * flow.lane.batch_size
             if flow is current:
                 wanted = max(wanted, self._least_ahead)
-            while len(flow.under_way) < wanted and (drawn := flow.draw()) is not None:
+            while len(flow.in_flight) < wanted and (drawn := flow.draw()) is not None:
                 self._submit(flow, drawn)
 
-    def _submit(self, flow: _Flow, drawn: _Drawn) -> None:
+    def _submit(self, flow: _LaneState, drawn: _Drawn) -> None:
         drawn.clip = flow.lane.order.clip(drawn.draw)
         drawn.task = self._task(drawn.draw, drawn.clip, flow.lane.kind)
         drawn.number = next(self._numbers)
-        self._decoding.submit(drawn.number, drawn.task)
-        flow.under_way.append(drawn)
+        self._decoder.submit(drawn.number, drawn.task)
+        flow.in_flight.append(drawn)
 
-    def _task(self, draw: Draw, clip: Clip, kind: Kind) -> Task:
+    def _task(self, draw: Draw, clip: Clip, kind: Kind) -> DecodingTask:
         if self._cuts is None:
             seed = seed_from(self._seed, "cut", draw.source, draw.epoch, draw.shard, draw.item)
-            return Task(clip=clip, kind=kind, seed=seed)
+            return DecodingTask(clip=clip, kind=kind, seed=seed)
         fixed, cutting = self._cuts
         return fixed_cut(self._sources[draw.source].label, clip, kind, draw.epoch % fixed.count(kind), cutting)
 
-    def _receive(self, flow: _Flow) -> list[_Cut] | None:
-        """Take the next sample in order; the batch that it completes, if any."""
-        drawn = flow.under_way.popleft()
-        answer = self._decoding.take(drawn.number)
-        flow.position = drawn.behind
+    def _receive(self, flow: _LaneState) -> list[_Cut] | None:
+        """Take the next sample in order. Return the batch that it completes, or None."""
+        drawn = flow.in_flight.popleft()
+        result = self._decoder.take(drawn.number)
+        flow.position = drawn.position_after
         self._report(drawn.problems)
-        self.decoding_seconds += answer.seconds
+        self.decoding_seconds += result.seconds
         assert drawn.clip is not None
         assert drawn.task is not None
         label = self._sources[drawn.draw.source].label
-        if isinstance(answer.result, BadSampleError):
-            if not drawn.is_again:
-                self._bad_samples.bad(label, drawn.clip.key, answer.result.reason, str(answer.result))
+        if isinstance(result.outcome, BadSampleError):
+            if not drawn.is_redrawn:
+                self._bad_samples.bad(label, drawn.clip.key, result.outcome.reason, str(result.outcome))
             return None
-        if not drawn.is_again:
+        if not drawn.is_redrawn:
             self._bad_samples.good()
-        self.num_frames += answer.result.shape[0]
         key = f"{label}/{drawn.clip.key}"
-        return flow.gather(_Cut(draw=drawn.draw, clip=answer.result, key=key, name=drawn.task.name))
+        return flow.gather(_Cut(draw=drawn.draw, clip=result.outcome, key=key, name=drawn.task.name))
 
-    def _report(self, problems: Sequence[Problem]) -> None:
+    def _report(self, problems: Sequence[ShardProblem]) -> None:
         for problem in problems:
             label = self._sources[problem.source].label
             self._bad_samples.bad(label, f"shard {problem.shard}", "damaged_archive", problem.message)
 
     def _batch(self, cuts: list[_Cut]) -> VideoBatch:
         self._num_batches += 1
-        known = tuple(cut.clip.content if isinstance(cut.clip, KnownCut) else None for cut in cuts)
+        cached = tuple(cut.clip.content if isinstance(cut.clip, CachedCut) else None for cut in cuts)
         return VideoBatch(
             pixels=pixels_of([cut.clip for cut in cuts]),
             captions=tuple(cut.clip.caption for cut in cuts),
             fps=torch.tensor([cut.clip.fps for cut in cuts], dtype=torch.float32),
             keys=tuple(cut.key for cut in cuts),
             cuts=tuple(cut.name for cut in cuts if cut.name is not None),
-            known=known if any(content is not None for content in known) else (),
+            cached=cached if any(content is not None for content in cached) else (),
         )
 
 
 @dataclass(kw_only=True)
 class _Drawn:
-    """A sample under way.
+    """A sample in flight.
 
     Attributes:
-        behind: the position after it.
-        problems: damaged shards that were met on the way to it.
-        is_again: whether it was counted before a break.
+        position_after: position after the sample.
+        problems: damaged shards encountered before it.
+        is_redrawn: whether it was drawn, and counted, before a resume.
     """
 
     draw: Draw
-    behind: Position
-    problems: Sequence[Problem] = ()
-    is_again: bool = False
+    position_after: Position
+    problems: Sequence[ShardProblem] = ()
+    is_redrawn: bool = False
     clip: Clip | None = None
-    task: Task | None = None
+    task: DecodingTask | None = None
     number: int = -1
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Cut:
     draw: Draw
-    clip: CutClip | KnownCut
+    clip: CutClip | CachedCut
     key: str
     name: CutName | None
 
 
-class _Flow:
-    """The state of a lane: drawn up to here, received up to there, gathered by shape in between."""
+class _LaneState:
+    """State of a lane: samples drawn, in flight, and gathered by shape."""
 
     def __init__(self, lane: Lane) -> None:
         self.lane = lane
         self.position = self._drawn_to = lane.order.start()
-        self.under_way: deque[_Drawn] = deque()
-        self._again: deque[Draw] = deque()
+        self.in_flight: deque[_Drawn] = deque()
+        self._pending: deque[Draw] = deque()
         self._gathered: dict[tuple[int, ...], list[_Cut]] = {}
         self._at_end = False
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing comes any more."""
-        return self._at_end and not self.under_way and not self._gathered
+        """Whether the lane has no more samples."""
+        return self._at_end and not self.in_flight and not self._gathered
 
     def draw(self) -> _Drawn | None:
-        """The next sample; None at the end."""
-        if self._again:
-            return _Drawn(draw=self._again.popleft(), behind=self._drawn_to, is_again=True)
+        """Return the next sample, or None at the end."""
+        if self._pending:
+            return _Drawn(draw=self._pending.popleft(), position_after=self._drawn_to, is_redrawn=True)
         found = None if self._at_end else self.lane.order.next(self._drawn_to)
         if found is None:
             self._at_end = True
             return None
         self._drawn_to = found[1]
-        return _Drawn(draw=found[0], behind=found[1], problems=self.lane.order.take_problems())
+        return _Drawn(draw=found[0], position_after=found[1], problems=self.lane.order.take_problems())
 
     def gather(self, cut: _Cut) -> list[_Cut] | None:
-        """Put a sample to those of its shape; all of them once they make a batch."""
+        """Add a sample to those of its shape. Return them once they fill a batch."""
         shape = cut.clip.shape
         gathered = self._gathered.setdefault(shape, [])
         gathered.append(cut)
         return self._gathered.pop(shape) if len(gathered) == self.lane.batch_size else None
 
     def take_leftover(self) -> list[_Cut] | None:
-        """At the end: what never became a whole batch, one shape at a time."""
+        """Return an incomplete batch at the end, one shape per call."""
         if not self._gathered:
             return None
         return self._gathered.pop(next(iter(self._gathered)))
 
     def state(self) -> State:
-        """The position, and the samples in front of it that no batch has yet, in their order within each shape."""
+        """Return the position, and the earlier samples that are in no batch yet, ordered within each shape."""
         gathered = [cut.draw for cuts in self._gathered.values() for cut in cuts]
-        again = [drawn.draw for drawn in self.under_way if drawn.is_again] + list(self._again)
-        pending = [[draw.source, draw.epoch, draw.shard, draw.item] for draw in gathered + again]
+        redrawn = [drawn.draw for drawn in self.in_flight if drawn.is_redrawn] + list(self._pending)
+        pending = [[draw.source, draw.epoch, draw.shard, draw.item] for draw in gathered + redrawn]
         return {"position": asdict(self.position), "pending": pending}
 
     def load(self, state: State) -> None:
-        """Go on from `state`: what was gathered is decoded once more."""
+        """Resume from `state`. Gathered samples are decoded again."""
         position = state["position"]
         self.position = self._drawn_to = Position(
             block=position["block"],
             offset=position["offset"],
             counts=tuple(position["counts"]),
-            places=tuple(Place(**place) for place in position["places"]),
+            places=tuple(SourcePosition(**place) for place in position["places"]),
         )
-        self._again = deque(
+        self._pending = deque(
             Draw(source=source, epoch=epoch, shard=shard, item=item)
             for source, epoch, shard, item in state["pending"]
         )

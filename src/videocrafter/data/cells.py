@@ -1,4 +1,4 @@
-"""Cells of a manifest that hold lists, and times of day as seconds."""
+"""Parsing of manifest cells: lists, numbers and times."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from typing import Any
 
 
 def parse_list(cell: Any) -> Sequence[Any]:
-    """The entries of a cell: of a list, or of text such as "['a', 'b']" or '["a", "b"]'; else the cell alone."""
+    """Return the entries of a cell.
+
+    The cell may be a list, or text such as "['a', 'b']" or '["a", "b"]'. Any other cell is a single entry.
+    """
     if isinstance(cell, list | tuple):
         return cell
     if isinstance(cell, str) and cell.lstrip().startswith("[") and cell.rstrip().endswith("]"):
         try:
-            # Literals only: nothing in a manifest is ever executed. JSON's lists of texts are literals too.
+            # Literals only: nothing in a manifest is ever executed. JSON lists of strings are literals, too.
             found = ast.literal_eval(cell.strip())
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             return (cell,)
@@ -24,7 +27,7 @@ def parse_list(cell: Any) -> Sequence[Any]:
 
 
 def parse_number(cell: Any) -> float | None:
-    """A finite number, from a number or from text; None if it is neither."""
+    """Return a finite number, given as a number or as text, or None."""
     if isinstance(cell, bool):
         return None
     try:
@@ -35,7 +38,7 @@ def parse_number(cell: Any) -> float | None:
 
 
 def parse_seconds(cell: Any) -> float | None:
-    """Seconds from 0 up, from a number or from text such as "75.5" or "0:01:15.5"; None if it is neither."""
+    """Return non-negative seconds, given as a number or as text such as "75.5" or "0:01:15.5", or None."""
     parts = [parse_number(part) for part in cell.split(":")] if isinstance(cell, str) else [parse_number(cell)]
     if len(parts) > 3:
         return None

@@ -1,4 +1,4 @@
-"""A clip before it is decoded: what every source gives, small enough to be sent to another process."""
+"""Clips before decoding: small, picklable descriptions that sources return and workers open."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from videocrafter.media.framing import Framer
 from videocrafter.media.image_file import MAX_PIXELS
 
 Kind = Literal["video", "image"]
-"""What a source holds. Images are one-frame videos; the two are never mixed in a batch."""
+"""Kind of a source. Images are one-frame videos. A batch never mixes the two kinds."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DecodingLimits:
-    """What one sample may cost.
+    """Limits on the decoding of one sample.
 
     Attributes:
-        time_limit_s: seconds from opening to the last frame.
-        max_pixels: pixels of a frame.
+        time_limit_s: largest time from opening to the last frame, in seconds.
+        max_pixels: largest number of pixels per frame.
     """
 
     time_limit_s: float = 30.0
@@ -37,55 +37,47 @@ class DecodingLimits:
 
 
 class LazyVideo(Protocol):
-    """An open clip: its caption and length are known, its frames are decoded when asked for."""
+    """An open clip. Frames are decoded on request."""
 
     @property
     def caption(self) -> str:
-        """What the clip shows; empty if nobody said it."""
+        """The caption; empty if there is none."""
 
     @property
     def fps(self) -> float:
-        """Frames per second of the file; 1 for a still image."""
+        """Frame rate of the file; 1 for a still image."""
 
     @property
     def num_frames(self) -> int:
-        """Frames, as far as the file says; 1 for a still image."""
-
-    @property
-    def duration_s(self) -> float:
-        """Length in seconds."""
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width as shown. May decode a frame."""
+        """Number of frames according to the file; 1 for a still image."""
 
     def frames_at(self, times_s: Sequence[float], framer: Framer | None = None) -> np.ndarray:
-        """The frames on screen at rising times from the clip's start, `[T, H, W, 3]` uint8.
+        """Return the frames shown at increasing times from the clip's start, [T, H, W, 3] uint8.
 
         Raises:
-            BadSampleError: they cannot be decoded.
+            BadSampleError: decoding failed.
         """
 
 
 class Clip(Protocol):
-    """One clip of a source. Picklable, and the same in every process."""
+    """One clip of a source; picklable, and equal in every process."""
 
     @property
     def key(self) -> str:
-        """Its name in its source."""
+        """Name of the clip within its source."""
 
     def open(self, limits: DecodingLimits) -> AbstractContextManager[LazyVideo]:
-        """Open it for decoding; errors are `BadSampleError`."""
+        """Open the clip for decoding. Raises only `BadSampleError`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BrokenClip:
-    """A clip of which the source itself knows that it cannot be used."""
+    """A clip that the source already knows to be unusable."""
 
     key: str
     reason: str
     message: str
 
     def open(self, limits: DecodingLimits) -> NoReturn:
-        """Raise what is wrong with it."""
+        """Raise the reason as `BadSampleError`."""
         raise BadSampleError(self.reason, self.message)

@@ -1,4 +1,4 @@
-"""Which frames of a clip are shown: a stride that follows from a random target rate, and the true rate it gives."""
+"""Selection of the frames of a sample: a stride derived from a random target rate, and the resulting frame rate."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ ShortClips = Literal["skip", "lower_stride"]
 
 @dataclass(frozen=True, kw_only=True)
 class ClipSampling:
-    """How many frames are taken, how far apart, and from where.
+    """Number, spacing and start of the frames of a sample.
 
     Attributes:
-        lengths: frames per sample; a clip gives the longest of these that it has frames for.
-        fps_range: the target rate is drawn from it, uniform in its logarithm; None takes every frame. The paper
-            leaves it open; this is the range that the official demo offers.
-        short_clips: what is done with a clip that is too short for the smallest length at the drawn rate: "skip"
-            leaves it out, "lower_stride" brings its frames closer together, as far as it has them.
-        start: where a sample begins that is shorter than its clip.
-        image_fps: the rate that images are labelled with; None draws it from `fps_range`, so that it says nothing.
+        lengths: frames per sample; a clip uses the largest that it has enough frames for.
+        fps_range: range of target rates, log-uniform; None uses every frame. The paper does not state it; the default
+            is the range of the official demo.
+        short_clips: treatment of a clip that is too short for the smallest length at the drawn rate. "skip" skips it;
+            "lower_stride" uses the largest stride that fits.
+        start: start of a sample that is shorter than its clip.
+        image_fps: fps label of images; None draws it from `fps_range`, so that it carries no information.
     """
 
     lengths: tuple[int, ...] = (16,)
@@ -50,11 +50,11 @@ class ClipSampling:
 
 @dataclass(frozen=True, kw_only=True)
 class FrameTimes:
-    """The frames that a sample shows.
+    """Times of the frames of a sample.
 
     Attributes:
-        times_s: when they are on screen, in seconds from the clip's start, rising.
-        fps: the rate at which they follow each other: the file's own, divided by the stride.
+        times_s: seconds from the clip's start, increasing.
+        fps: frame rate of the sample: that of the file, divided by the stride.
     """
 
     times_s: tuple[float, ...]
@@ -64,8 +64,8 @@ class FrameTimes:
 def choose_times(video: LazyVideo, sampling: ClipSampling, rng: random.Random) -> FrameTimes:
     """Choose the frames of a video.
 
-    Times lie in the middle of frames, so that no rounding of time stamps can miss one. In a video of variable rate
-    they are as far apart as in one of its average rate, so its motion keeps its speed.
+    Times lie in the middle of frame intervals, so that rounded timestamps cannot select a neighbouring frame. In a
+    variable-frame-rate video they are spaced by its average rate, which preserves the speed of motion.
 
     Raises:
         BadSampleError: the video is too short.
@@ -81,7 +81,7 @@ def choose_times(video: LazyVideo, sampling: ClipSampling, rng: random.Random) -
         if sampling.short_clips == "skip" or lowest < 1:
             raise BadSampleError(
                 "too_short",
-                f"{video.num_frames} frames at {video.fps:.4g} fps; {length} frames at every {stride}. were wanted",
+                f"{video.num_frames} frames at {video.fps:.4g} fps, expected enough for {length} at stride {stride}",
             )
         stride = lowest
     room = video.num_frames - 1 - stride * (length - 1)
@@ -91,7 +91,7 @@ def choose_times(video: LazyVideo, sampling: ClipSampling, rng: random.Random) -
 
 
 def choose_image_time(video: LazyVideo, sampling: ClipSampling, rng: random.Random) -> FrameTimes:
-    """Choose one frame of a video, or the only one of an image, and the rate that it is labelled with."""
+    """Choose one frame of a video, or the only frame of an image, and its fps label."""
     drawn = _draw_rate(sampling, rng)
     moment = (int(rng.random() * max(1, video.num_frames)) + 0.5) / video.fps
     fps = sampling.image_fps or drawn or video.fps
@@ -107,7 +107,7 @@ def _draw_rate(sampling: ClipSampling, rng: random.Random) -> float | None:
 
 
 def _stride(fps: float, target: float, sampling: ClipSampling) -> int:
-    """The stride whose rate is nearest to the target, within the range if any stride's is."""
+    """Return the stride whose rate is nearest to the target, within the range if any stride's rate is."""
     assert sampling.fps_range is not None
     low, high = sampling.fps_range
     stride = max(1, round(fps / target))

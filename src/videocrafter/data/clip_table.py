@@ -1,4 +1,4 @@
-"""Millions of clips, held as text and offsets rather than as objects: about as large as their captions and paths."""
+"""A table of millions of clips, stored as text and offsets: about as large as their captions and paths."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from videocrafter.data.clip import BrokenClip, Clip, Kind
 from videocrafter.data.errors import BadSampleError, SourceError
 from videocrafter.data.locations import Location
 from videocrafter.data.media_clip import CaptionFile, MediaClip
-from videocrafter.data.source import Shard
+from videocrafter.data.source import ClipShard
 
 
 class ClipRow(NamedTuple):
-    """A clip of a table.
+    """One clip of a table.
 
     Attributes:
-        key: its name.
-        path: its file, as the source writes it.
-        caption: what it shows; empty if that is missing or in `caption_file`.
-        caption_file: path of a text file with the caption.
-        start_s, end_s: the part of the file that counts.
+        key: name of the clip.
+        path: path of its file as written in the source.
+        caption: the caption; empty if it is missing or in `caption_file`.
+        caption_file: path of a text file with the caption, or empty.
+        start_s, end_s: start and end of the clip within the file, in seconds.
     """
 
     key: str
@@ -34,14 +34,14 @@ class ClipRow(NamedTuple):
 
 
 class ClipTable:
-    """A source that knows all its clips beforehand; every clip is a shard of its own.
+    """A source whose clips are all known in advance. Every clip is a shard.
 
     Args:
-        label: what messages call it.
-        kind: what it holds.
-        clips: all of them.
-        place: where a path of the table is; raises `BadSampleError` for one that must not be read.
-        captions_from: what has to be mended if there is no caption at all, such as "column 'name'".
+        label: name in messages.
+        kind: kind of the clips.
+        clips: all clips.
+        place: resolves a path of the table; raises `BadSampleError` for one that must not be read.
+        captions_from: origin of the captions for the error if all are empty, such as "column 'name'".
 
     Raises:
         SourceError: there are no clips, or none has a caption.
@@ -64,23 +64,23 @@ class ClipTable:
         captioned = False
         for clip in clips:
             captioned |= bool(clip.caption or clip.caption_file)
-            # Names of files may be no UTF-8; what Python makes of them comes back as it was.
+            # File names need not be valid UTF-8; surrogates preserve them.
             text = json.dumps(list(clip), ensure_ascii=False, separators=(",", ":"))
             self._text += text.encode("utf-8", "surrogatepass")
             self._ends.append(len(self._text))
         if not self._ends:
-            raise SourceError(f"{label} holds no clips; give one with at least one")
+            raise SourceError(f"{label} contains no clips, expected at least one")
         if not captioned:
-            raise SourceError(f"{label}: {captions_from} is empty for all {len(self._ends)} clips; give captions")
+            raise SourceError(f"{label}: {captions_from} is empty for all {len(self._ends)} clips; add captions")
 
     @property
     def num_shards(self) -> int:
-        """Clips."""
+        """Number of clips."""
         return len(self._ends)
 
-    def read_shard(self, index: int) -> Shard:
-        """Clip `index`, alone."""
-        return Shard(clips=(self[index],))
+    def read_shard(self, index: int) -> ClipShard:
+        """Return a shard that contains clip `index` only."""
+        return ClipShard(clips=(self[index],))
 
     def __getitem__(self, index: int) -> Clip:
         if not 0 <= index < len(self._ends):

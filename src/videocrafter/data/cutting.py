@@ -1,4 +1,4 @@
-"""From a clip to the pixels of a sample: a pure function of the clip, a seed and the rules, done by a worker."""
+"""Cutting of a sample out of a clip: a pure function of the clip, a seed and the config, run by workers."""
 
 from __future__ import annotations
 
@@ -18,21 +18,20 @@ from videocrafter.media.framing import MAX_ASPECT, Framer, Framing
 
 @dataclass(frozen=True, kw_only=True)
 class CuttingConfig:
-    """How samples are cut out of clips.
+    """Selection, cropping and scaling of frames.
 
     Attributes:
-        sampling: which frames.
+        sampling: selection of frames.
         height, width: size of samples in pixels.
-        max_aspect: None gives all samples this size. Else there are more sizes of about the same area, up to this
-            much longer than wide or wider than long, and a clip takes the one whose shape is nearest to its own.
-        size_step: these sizes are multiples of it. 64 suits the official networks: they halve latents, which are 8
-            times smaller than pixels, three times.
-        crop: which part of a picture stays, where it is longer or wider than its size.
-        flip: whether half of the samples are mirrored. Off, because captions say left and right, and pictures hold
-            writing.
-        max_enlargement: clips that would have to be enlarged more than this are left out; None enlarges all.
-        require_captions: whether clips without a caption are left out; else their caption is empty.
-        limits: what one sample may cost.
+        max_aspect: enables aspect-ratio buckets: sizes of about the same area whose aspect ratio (long side over
+            short side) is at most this. Each clip uses the bucket nearest to its own shape. None disables buckets.
+        size_step: bucket sizes are multiples of this. 64 suits the official networks: latents are 8 times smaller
+            than pixels, and the network halves them three times.
+        crop: part of a frame to keep if its aspect ratio differs from the sample's.
+        flip: mirror half of the samples. Off, because captions mention left and right, and frames contain text.
+        max_enlargement: skip clips that would have to be enlarged by more than this factor; None never skips.
+        require_captions: skip clips without a caption; else their caption is empty.
+        limits: limits on decoding.
     """
 
     sampling: ClipSampling = field(default_factory=ClipSampling)
@@ -56,13 +55,13 @@ class CuttingConfig:
             given = max(self.height, self.width) / min(self.height, self.width)
             if not given <= self.max_aspect <= MAX_ASPECT:
                 raise ValueError(
-                    f"max_aspect is {self.max_aspect}, expected none, or {given:.3g} (as {self.height}x{self.width} "
-                    f"has) to {MAX_ASPECT:g}"
+                    f"max_aspect is {self.max_aspect}, expected none, or {given:.3g} (the aspect ratio of "
+                    f"{self.height}x{self.width}) to {MAX_ASPECT:g}"
                 )
             if self.height % self.size_step or self.width % self.size_step:
                 raise ValueError(
-                    f"height {self.height} and width {self.width} must be multiples of size_step, {self.size_step}, "
-                    "where max_aspect makes more sizes of them"
+                    f"height and width are {self.height} and {self.width}, expected multiples of size_step, "
+                    f"{self.size_step}, if max_aspect is set"
                 )
         if self.crop not in ("center", "random"):
             raise ValueError(f"crop is {self.crop!r}, expected 'center' or 'random'")
@@ -71,7 +70,7 @@ class CuttingConfig:
 
     @property
     def sizes(self) -> tuple[tuple[int, int], ...]:
-        """Heights and widths of samples."""
+        """Heights and widths that samples may have."""
         if self.max_aspect is None:
             return ((self.height, self.width),)
         return _sizes_of_area(self.height, self.width, self.size_step, self.max_aspect)
@@ -79,12 +78,12 @@ class CuttingConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class CutClip:
-    """What a clip gave.
+    """A decoded sample.
 
     Attributes:
-        pixels: uint8 `[T, H, W, 3]`.
-        caption: what it shows.
-        fps: the rate at which the frames follow each other.
+        pixels: [T, H, W, 3] uint8.
+        caption: the caption.
+        fps: frame rate of the pixels.
     """
 
     pixels: np.ndarray
@@ -99,12 +98,12 @@ class CutClip:
 
 @dataclass(frozen=True, kw_only=True)
 class CutName:
-    """One of the fixed cuts of a clip.
+    """Name of one of the fixed cuts of a clip.
 
     Attributes:
-        digest: a hash of all that the cut follows from.
-        key: the clip's name, as in VideoSample.
-        number: which cut of the clip, from 0.
+        digest: hash of everything that determines the cut.
+        key: name of the clip, as in `VideoBatch.keys`.
+        number: number of the cut, from 0.
     """
 
     digest: str
@@ -113,14 +112,14 @@ class CutName:
 
 
 @dataclass(frozen=True, kw_only=True)
-class KnownCut:
-    """A cut that was not decoded, because somebody keeps what was made of it.
+class CachedCut:
+    """A cut found in a cache, so that it need not be decoded.
 
     Attributes:
-        shape: of the pixels that it stands for, [T, H, W, 3].
-        caption: what it shows.
-        fps: the rate at which its frames follow each other.
-        content: what is kept; nothing here looks inside.
+        shape: shape of its pixels, [T, H, W, 3].
+        caption: the caption.
+        fps: frame rate of the pixels.
+        content: the cached value; opaque to this package.
     """
 
     shape: tuple[int, ...]
@@ -130,10 +129,10 @@ class KnownCut:
 
 
 def cut_clip(clip: Clip, kind: Kind, seed: int, config: CuttingConfig) -> CutClip:
-    """Open, choose, decode and frame a clip.
+    """Open a clip, choose frames, decode them, crop and scale them.
 
     Raises:
-        BadSampleError: it cannot be used.
+        BadSampleError: the clip cannot be used.
     """
     rng = random.Random(seed)
     try:
@@ -147,7 +146,7 @@ def cut_clip(clip: Clip, kind: Kind, seed: int, config: CuttingConfig) -> CutCli
     except BadSampleError:
         raise
     except Exception as error:
-        # One odd file among millions must not end a run. If the fault is ours, all samples fail and the run stops.
+        # One odd file among millions must not stop a run. With a bug of ours, every sample fails and the run stops.
         raise BadSampleError("unexpected", f"{clip.key}: {type(error).__name__}: {error}") from error
 
 

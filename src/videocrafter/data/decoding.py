@@ -1,6 +1,7 @@
-"""Decoding as a service: tasks go in under a number, and each answer is taken by its number.
+"""Decoding tasks and results, and decoding in the current process.
 
-So the order of samples never depends on which worker is faster, nor on how many there are.
+Tasks are submitted under a number, and each result is taken by its number. The order of samples therefore depends
+neither on how many workers there are nor on how fast they are.
 """
 
 from __future__ import annotations
@@ -11,16 +12,16 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from videocrafter.data.clip import Clip, Kind
-from videocrafter.data.cutting import CutClip, CutName, CuttingConfig, KnownCut, cut_clip
+from videocrafter.data.cutting import CachedCut, CutClip, CutName, CuttingConfig, cut_clip
 from videocrafter.data.errors import BadSampleError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Task:
-    """One clip to be cut; picklable.
+class DecodingTask:
+    """A clip to cut; picklable.
 
     Attributes:
-        name: of a cut that comes again; None for one that does not.
+        name: name of the cut if it is a fixed one, else None.
     """
 
     clip: Clip
@@ -30,79 +31,84 @@ class Task:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
-    """What came of a task: a clip, what is known of it, or why there is none.
+class DecodingResult:
+    """Outcome of a task.
 
     Attributes:
-        seconds: what the work took.
+        outcome: the cut, its cache entry, or the reason why the clip cannot be used.
+        seconds: time that the task took.
     """
 
-    result: CutClip | KnownCut | BadSampleError
+    outcome: CutClip | CachedCut | BadSampleError
     seconds: float
 
 
-Work = Callable[[Task], CutClip]
-"""Does a task, or raises `BadSampleError`. Has to be picklable, to be sent to workers."""
+DecodeFunction = Callable[[DecodingTask], CutClip]
+"""Does a task, or raises `BadSampleError`. Must be picklable to be sent to workers."""
 
 
-def cut_task(task: Task, config: CuttingConfig) -> CutClip:
-    """The work that a loader asks for."""
+def cut_task(task: DecodingTask, config: CuttingConfig) -> CutClip:
+    """Cut the clip of a task; the `DecodeFunction` of a loader."""
     return cut_clip(task.clip, task.kind, task.seed, config)
 
 
-class Decoding(Protocol):
-    """Where tasks are done."""
+class ClipDecoder(Protocol):
+    """Does decoding tasks."""
 
-    def submit(self, number: int, task: Task) -> None:
-        """Ask for a task to be done; numbers are used once."""
+    def submit(self, number: int, task: DecodingTask) -> None:
+        """Submit a task. Each number may be used once."""
 
-    def take(self, number: int) -> Answer:
-        """Wait for the answer of a task that was submitted."""
+    def take(self, number: int) -> DecodingResult:
+        """Wait for the result of a submitted task.
+
+        Raises:
+            DecodingStoppedError: `stop` was called.
+        """
 
     def stop(self) -> None:
-        """From any thread: let `take` raise `DecodingStoppedError` from now on."""
+        """Make `take` raise `DecodingStoppedError` from now on. May be called from any thread."""
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Release all resources."""
 
 
 class DecodingStoppedError(Exception):
-    """Somebody stopped the decoding that was waited for."""
+    """Decoding was stopped while a result was awaited."""
 
 
-def do(work: Work, task: Task) -> Answer:
-    """Do a task now and time it."""
+def run_task(decode: DecodeFunction, task: DecodingTask) -> DecodingResult:
+    """Do a task and time it."""
     started = time.perf_counter()
-    result: CutClip | BadSampleError
+    outcome: CutClip | BadSampleError
     try:
-        result = work(task)
+        outcome = decode(task)
     except BadSampleError as error:
-        result = error
-    return Answer(result=result, seconds=time.perf_counter() - started)
+        outcome = error
+    return DecodingResult(outcome=outcome, seconds=time.perf_counter() - started)
 
 
-class DecodingHere:
-    """Does each task in this process, when its answer is taken. A decoder that hangs cannot be stopped here."""
+class InProcessDecoder:
+    """Does each task in the current process, when its result is taken. It cannot stop a decoder that hangs."""
 
-    def __init__(self, work: Work) -> None:
-        self._work = work
-        self._tasks: dict[int, Task] = {}
+    def __init__(self, decode: DecodeFunction) -> None:
+        self._decode = decode
+        self._tasks: dict[int, DecodingTask] = {}
         self._stopped = False
 
-    def submit(self, number: int, task: Task) -> None:
-        """Remember a task."""
+    def submit(self, number: int, task: DecodingTask) -> None:
+        """Queue a task."""
         self._tasks[number] = task
 
-    def take(self, number: int) -> Answer:
-        """Do it."""
+    def take(self, number: int) -> DecodingResult:
+        """Do a task."""
         if self._stopped:
             raise DecodingStoppedError
-        return do(self._work, self._tasks.pop(number))
+        return run_task(self._decode, self._tasks.pop(number))
 
     def stop(self) -> None:
         """Do no more tasks."""
         self._stopped = True
 
     def close(self) -> None:
-        """Forget what is left."""
+        """Drop the queued tasks."""
         self._tasks.clear()

@@ -1,32 +1,32 @@
-"""What can be wrong with data: with a sample, which is skipped and counted, or with a source as a whole."""
+"""Errors in data: of one sample, which is skipped and counted, or of a source as a whole."""
 
 from __future__ import annotations
 
 REASONS = {
-    "missing": "the file, or the archive that should hold it, is not there",
-    "unreadable": "no video or image, or damaged where it was read",
-    "truncated": "ends before it says; mostly a download that was cut off",
-    "no_frames": "a video stream out of which no frame comes",
-    "audio_only": "sound without a picture",
-    "absurd_size": "more pixels than allowed, or a shape that only a broken header has",
-    "no_rate": "no frame rate, or one that no camera has",
-    "too_slow": "took longer than the time limit, also a decoder that hung",
-    "crashed": "ended the process that decoded it",
+    "missing": "the file, or the archive that should contain it, does not exist",
+    "unreadable": "not a video or image, or damaged",
+    "truncated": "ends early; usually an incomplete download",
+    "no_frames": "a video stream that yields no frames",
+    "audio_only": "audio without video",
+    "absurd_size": "more pixels than allowed, or dimensions that only a corrupt header has",
+    "no_rate": "no frame rate, or an impossible one",
+    "too_slow": "decoding exceeded the time limit or hung",
+    "crashed": "decoding crashed its worker process",
     "no_caption": "no caption, or an empty one",
-    "outside_folder": "a path that leaves the source's folder",
-    "damaged_archive": "an archive that is damaged or cut off; what stands before the damage is used",
-    "unexpected": "an error that nobody foresaw; the report has its text",
-    "too_short": "too few frames for the shortest length, and the rule is to skip those",
-    "too_small": "would have to be enlarged more than allowed",
+    "outside_folder": "a path that leads out of the source's folder",
+    "damaged_archive": "a damaged or truncated archive; samples before the damage are used",
+    "unexpected": "an unexpected error; see its message in the report",
+    "too_short": "too few frames for the shortest length, and `short_clips` is `skip`",
+    "too_small": "would have to be enlarged by more than `max_enlargement`",
 }
-"""Why a sample may be left out, in the words of the report."""
+"""Reasons for skipping a sample, with the explanations of the data guide."""
 
-UNSUITED = frozenset({"too_short", "too_small"})
-"""Reasons that leave out whole and readable samples, by a rule of one's own."""
+UNSUITABLE = frozenset({"too_short", "too_small"})
+"""Reasons for skipping intact samples because of a configured rule."""
 
 
 class BadSampleError(Exception):
-    """A sample that cannot be used; `reason` is a key of `REASONS`, the message says more in one line."""
+    """A sample cannot be used. `reason` is a key of `REASONS`; the message gives the details in one line."""
 
     def __init__(self, reason: str, message: str) -> None:
         assert reason in REASONS, reason
@@ -35,8 +35,8 @@ class BadSampleError(Exception):
 
 
 class SourceError(ValueError):
-    """A source cannot be used as described; found out before the first sample. One line, with what to do."""
+    """A source cannot be used as described. Raised before the first sample, with a one-line message."""
 
 
 class TooManyBadSamplesError(RuntimeError):
-    """More samples had to be left out than the rules allow. One line, with the reasons and the report."""
+    """More samples were skipped than the rules allow. The one-line message lists the reasons and the report."""

@@ -1,4 +1,4 @@
-"""Which file is a video or an image, by its name."""
+"""Kinds of media files, by file name."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SUFFIXES: dict[Kind, tuple[str, ...]] = {"video": VIDEO_SUFFIXES, "image": IMAGE
 
 
 def kind_of(name: str) -> Kind | None:
-    """What a file name says that the file is."""
+    """Return the kind of a file, or None if it is neither a video nor an image."""
     for kind, suffixes in SUFFIXES.items():
         if name.lower().endswith(suffixes):
             return kind
@@ -20,7 +20,7 @@ def kind_of(name: str) -> Kind | None:
 
 
 def main_kind(names: Iterable[str]) -> Kind | None:
-    """What most of the files are that are either; videos if there are as many of both."""
+    """Return the more frequent kind; "video" for a tie, None if no file is a video or an image."""
     kinds = [kind_of(name) for name in names]
     videos, images = kinds.count("video"), kinds.count("image")
     if not videos and not images:

@@ -1,4 +1,4 @@
-"""Batches for training: drawn, decoded in workers and gathered ahead of time, resumable to the sample.
+"""Data loader for training: decodes in worker processes, prefetches, and resumes at the exact sample.
 
 with VideoLoader(LoaderConfig(sources=("folder:/data/clips",)), rank=0, world_size=1) as loader:
     for batch in loader:
@@ -22,11 +22,11 @@ from typing import TypeAlias
 
 from videocrafter.data.bad_samples import BadSamples
 from videocrafter.data.batch_stream import BatchStream, Lane, State
+from videocrafter.data.cached_cuts import CachedDecoder, CutCache, FixedCuts
 from videocrafter.data.clip import Kind
 from videocrafter.data.cutting import CutClip
-from videocrafter.data.decoding import Decoding, DecodingHere, DecodingStoppedError, Task, cut_task
+from videocrafter.data.decoding import ClipDecoder, DecodingStoppedError, DecodingTask, InProcessDecoder, cut_task
 from videocrafter.data.decoding_pool import DecodingPool
-from videocrafter.data.known_cuts import CutMemory, FixedCuts, RecallingDecoding
 from videocrafter.data.loader_config import LoaderConfig
 from videocrafter.data.loader_state import check_state, fingerprint
 from videocrafter.data.one_clip import OneClip
@@ -38,14 +38,14 @@ from videocrafter.data.sources.specs import open_source, parse_source
 
 @dataclass(frozen=True, kw_only=True)
 class LoaderStats:
-    """How fast batches came since the loader began.
+    """Throughput of a loader since its first batch.
 
     Attributes:
-        batches, samples, frames: delivered.
-        seconds: since the first batch was asked for.
-        wait_s: of these, spent waiting for a batch.
-        decoding_s: spent by all workers together on what was delivered or is ready.
-        left_out: samples that were left out, by reason.
+        batches, samples, frames: numbers delivered.
+        seconds: time since the first batch was requested.
+        wait_s: part of that time spent waiting for a batch.
+        decoding_s: total time of all workers for the batches that are delivered or ready.
+        left_out: number of skipped samples by reason.
     """
 
     batches: int
@@ -63,7 +63,7 @@ class LoaderStats:
 
     @property
     def wait_share(self) -> float:
-        """The share of time spent waiting for data."""
+        """Fraction of time spent waiting for data."""
         return self.wait_s / self.seconds if self.seconds > 0 else 0.0
 
 
@@ -71,7 +71,7 @@ class ImageShareError(ValueError):
     """`image_share` does not fit the kinds of the sources.
 
     Attributes:
-        fitting: a value that does.
+        fitting: a value that fits.
     """
 
     def __init__(self, message: str, fitting: float | None) -> None:
@@ -81,27 +81,28 @@ class ImageShareError(ValueError):
 
 _Ready: TypeAlias = tuple[VideoBatch, State, float]
 _Queue: TypeAlias = "queue.Queue[_Ready | BaseException | None]"
-# What messages propose.
+# Value suggested by error messages.
 _USUAL_SHARE = 0.125
-# How long the thread that fills the queue waits before it looks whether it shall stop.
-_SECONDS_BETWEEN_LOOKS = 0.2
+# Interval at which the prefetching thread checks whether to stop.
+_POLL_SECONDS = 0.2
 
 
 class VideoLoader(Iterator[VideoBatch]):
-    """An iterator of batches for one process of several.
+    """An iterator over the batches of one process.
 
-    Images and videos never share a batch. At the same batch all processes have the same kind. No sample is seen
-    twice in an epoch of its source, by any process.
+    A batch contains either videos or images, the same kind in all processes. Within an epoch of its source, a sample
+    comes only once, in one process.
 
     Args:
-        config: sources, batches, order, workers.
-        rank, world_size: which process of how many.
-        cuts: clips have so many cuts, which come again; None cuts them anew in every epoch.
-        memory: knows what was made of cuts, which then are not decoded; needs `cuts`.
+        config: sources, batches, order and workers.
+        rank, world_size: rank of this process and number of processes.
+        cuts: number of fixed cuts per clip; None cuts clips anew in every epoch.
+        cache: cache of cuts; those found in it are not decoded. Requires `cuts`.
 
     Raises:
         SourceError: a source cannot be used as described.
-        ImageShareError: the configuration does not fit the sources.
+        ImageShareError: `image_share` does not fit the sources.
+        ValueError: another invalid argument.
     """
 
     def __init__(
@@ -111,12 +112,12 @@ class VideoLoader(Iterator[VideoBatch]):
         rank: int = 0,
         world_size: int = 1,
         cuts: FixedCuts | None = None,
-        memory: CutMemory | None = None,
+        cache: CutCache | None = None,
     ) -> None:
-        if memory is not None and cuts is None:
-            raise ValueError("a memory is given, but no fixed cuts that it could know; give cuts, too")
+        if cache is not None and cuts is None:
+            raise ValueError("cache is given without cuts; pass cuts, too, because only fixed cuts can be cached")
         self._cuts = None if cuts is None else (cuts, config.cutting)
-        self._memory = memory
+        self._cache = cache
         if not 0 <= rank < world_size:
             raise ValueError(f"rank is {rank} of world_size {world_size}, expected 0 to {world_size - 1}")
         if not config.sources:
@@ -127,7 +128,7 @@ class VideoLoader(Iterator[VideoBatch]):
         self._weights = [source.weight for source in configs[: len(self.sources)]]
         self._image_share = _image_share(config, [source.kind for source in self.sources])
         self._bad_samples = BadSamples(config.bad_samples.of_process(rank, world_size))
-        self._decoding: Decoding | None = None
+        self._decoder: ClipDecoder | None = None
         self._ready: _Queue = queue.Queue(maxsize=config.prefetch_batches)
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
@@ -141,11 +142,11 @@ class VideoLoader(Iterator[VideoBatch]):
         return self
 
     def __next__(self) -> VideoBatch:
-        """The next batch.
+        """Return the next batch.
 
         Raises:
-            StopIteration: behind the last epoch.
-            TooManyBadSamplesError: more samples had to be left out than the rules allow.
+            StopIteration: after the last epoch.
+            TooManyBadSamplesError: more samples were skipped than the rules allow.
         """
         started = time.perf_counter()
         if self._ended:
@@ -168,28 +169,28 @@ class VideoLoader(Iterator[VideoBatch]):
         return batch
 
     def state_dict(self) -> State:
-        """Where the batch after the last one that was delivered begins, as JSON values. One for each process."""
-        state = self._state if self._state is not None else self._new_stream(DecodingHere(_no_work)).state()
-        # A copy in JSON's own types, so that nothing changes it and saving it changes nothing.
-        copied: State = json.loads(json.dumps(state | {"dealt": self._dealt()}))
+        """Return the position after the last delivered batch, as JSON values. Each process has its own."""
+        state = self._state if self._state is not None else self._new_stream(InProcessDecoder(_refuse)).state()
+        # A copy in plain JSON types, so that later batches cannot change it and saving it loses nothing.
+        copied: State = json.loads(json.dumps(state | {"dealt": self._fingerprint()}))
         return copied
 
     def load_state_dict(self, state: State) -> None:
-        """Go on where a `state_dict` was taken: with the same sources and processes, and any number of workers.
+        """Resume from a `state_dict` of the same sources and number of processes. The number of workers may differ.
 
         Raises:
-            OtherDataError: the state is from other sources, another seed or another number of processes. For the
-                latter see `deal_again`.
-            ValueError: it is no state of a loader.
-            RuntimeError: batches were taken already.
+            DataMismatchError: the sources, the seed or the number of processes differ. For the latter, see
+                `redistribute_states`.
+            ValueError: not the state of a loader.
+            RuntimeError: a batch was already requested.
         """
         if self._thread is not None:
-            raise RuntimeError("load_state_dict comes before the first batch; make a new loader")
-        check_state(state, self._dealt())
+            raise RuntimeError("load_state_dict must be called before the first batch; create a new loader")
+        check_state(state, self._fingerprint())
         self._state = {key: value for key, value in state.items() if key != "dealt"}
 
     def stats(self) -> LoaderStats:
-        """How fast it goes, and what was left out."""
+        """Return throughput and numbers of skipped samples."""
         return LoaderStats(
             batches=self._batches,
             samples=self._samples,
@@ -201,10 +202,10 @@ class VideoLoader(Iterator[VideoBatch]):
         )
 
     def close(self) -> None:
-        """Stop the workers. A closed loader gives no more batches; its state can still be asked for."""
+        """Stop the workers. A closed loader returns no more batches; `state_dict` still works."""
         self._ended = True
-        if self._thread is not None and self._decoding is not None:
-            _let_go(self._stop, self._decoding, self._ready, self._thread)
+        if self._thread is not None and self._decoder is not None:
+            _release(self._stop, self._decoder, self._ready, self._thread)
 
     def __enter__(self) -> VideoLoader:
         return self
@@ -215,22 +216,22 @@ class VideoLoader(Iterator[VideoBatch]):
         self.close()
 
     def _start(self) -> None:
-        decoding: Decoding
-        if self._memory is None:
-            decoding = open_decoding(self.config)
+        decoder: ClipDecoder
+        if self._cache is None:
+            decoder = open_decoder(self.config)
         else:
-            decoding = RecallingDecoding(self._memory, partial(open_decoding, self.config))
-        stream = self._new_stream(decoding)
+            decoder = CachedDecoder(self._cache, partial(open_decoder, self.config))
+        stream = self._new_stream(decoder)
         if self._state is not None:
             stream.load(self._state)
-        self._decoding = decoding
-        # The thread does not know the loader, so that one that is forgotten can be collected and stops it.
-        arguments = (stream, decoding, self._ready, self._stop)
+        self._decoder = decoder
+        # The thread holds no reference to the loader, so that an unused loader is garbage collected and stops it.
+        arguments = (stream, decoder, self._ready, self._stop)
         self._thread = threading.Thread(target=_fill, args=arguments, daemon=True, name="video-loader")
         self._thread.start()
-        weakref.finalize(self, _let_go, self._stop, decoding, self._ready, self._thread)
+        weakref.finalize(self, _release, self._stop, decoder, self._ready, self._thread)
 
-    def _new_stream(self, decoding: Decoding) -> BatchStream:
+    def _new_stream(self, decoder: ClipDecoder) -> BatchStream:
         config = self.config
         sizes: dict[Kind, int] = {"video": config.batch_size, "image": config.image_batch_size or config.batch_size}
         shares: dict[Kind, float] = {"video": 1 - self._image_share, "image": self._image_share}
@@ -242,7 +243,7 @@ class VideoLoader(Iterator[VideoBatch]):
             lanes=lanes,
             image_share=self._image_share,
             seed=config.seed,
-            decoding=decoding,
+            decoder=decoder,
             bad_samples=self._bad_samples,
             ahead=config.prefetch_batches,
             least_ahead=max(1, 3 * config.num_workers),
@@ -262,38 +263,38 @@ class VideoLoader(Iterator[VideoBatch]):
             epochs=config.epochs,
         )
 
-    def _dealt(self) -> State:
+    def _fingerprint(self) -> State:
         return fingerprint(
             self.sources, self._weights, seed=self.config.seed, rank=self._rank, world_size=self._world_size
         )
 
 
 def open_sources(sources: Sequence[str | SourceConfig], *, one_clip: bool = False) -> list[ClipSource]:
-    """The sources of a configuration; with `one_clip` the first clip of the first, as the only one.
+    """Open sources; with `one_clip`, only the first clip of the first source.
 
     Raises:
-        SourceError: one cannot be used as described.
+        SourceError: a source cannot be used as described.
     """
     if one_clip:
         return [OneClip(open_source(sources[0]))]
     return [open_source(source) for source in sources]
 
 
-def open_decoding(config: LoaderConfig) -> Decoding:
-    """What cuts clips as a configuration says, in as many processes as it says."""
-    work = partial(cut_task, config=config.cutting)
+def open_decoder(config: LoaderConfig) -> ClipDecoder:
+    """Start the decoder for a configuration: in this process or in workers."""
+    decode = partial(cut_task, config=config.cutting)
     if config.num_workers == 0:
-        return DecodingHere(work)
+        return InProcessDecoder(decode)
     return DecodingPool(
-        work,
+        decode,
         num_workers=config.num_workers,
         start_method=config.start_method,
         time_limit_s=config.cutting.limits.time_limit_s,
     )
 
 
-def _fill(stream: BatchStream, decoding: Decoding, ready: _Queue, stop: threading.Event) -> None:
-    """Runs in a thread: keeps the queue full."""
+def _fill(stream: BatchStream, decoder: ClipDecoder, ready: _Queue, stop: threading.Event) -> None:
+    """Keep the queue full; runs in a thread."""
     try:
         while not stop.is_set():
             batch = stream.next()
@@ -302,30 +303,30 @@ def _fill(stream: BatchStream, decoding: Decoding, ready: _Queue, stop: threadin
                 return
     except DecodingStoppedError:
         return
-    except BaseException as error:  # noqa: BLE001  raised where the batch is waited for
+    except BaseException as error:  # noqa: BLE001  raised again where the batch is awaited
         _put(error, ready, stop)
     finally:
-        decoding.close()
+        decoder.close()
 
 
 def _put(item: _Ready | BaseException | None, ready: _Queue, stop: threading.Event) -> None:
     while not stop.is_set():
         with suppress(queue.Full):
-            ready.put(item, timeout=_SECONDS_BETWEEN_LOOKS)
+            ready.put(item, timeout=_POLL_SECONDS)
             return
 
 
-def _let_go(stop: threading.Event, decoding: Decoding, ready: _Queue, thread: threading.Thread) -> None:
+def _release(stop: threading.Event, decoder: ClipDecoder, ready: _Queue, thread: threading.Thread) -> None:
     stop.set()
-    decoding.stop()
+    decoder.stop()
     with suppress(queue.Empty):
-        ready.get_nowait()  # a thread that waits for room goes on at once
+        ready.get_nowait()  # wakes a thread that waits for space
     if thread is not threading.current_thread():
         thread.join()
 
 
-def _no_work(task: Task) -> CutClip:
-    raise AssertionError("a stream that is only asked for its state decodes nothing")
+def _refuse(task: DecodingTask) -> CutClip:
+    raise AssertionError("this stream only provides a state and decodes nothing")
 
 
 def _image_share(config: LoaderConfig, kinds: Sequence[Kind]) -> float:
@@ -333,17 +334,19 @@ def _image_share(config: LoaderConfig, kinds: Sequence[Kind]) -> float:
     if set(kinds) == both:
         if share is None:
             raise ImageShareError(
-                "image_share is not set, but there are sources of videos and of images; give a share", _USUAL_SHARE
+                "image_share is not set, but there are both video and image sources; "
+                f"set it, for example to {_USUAL_SHARE}",
+                _USUAL_SHARE,
             )
         if not 0 < share < 1:
             raise ImageShareError(
                 f"image_share is {share}, so the {'image' if share == 0 else 'video'} sources would never be used; "
-                "give a share between 0 and 1, or leave them out",
+                "set it between 0 and 1, or remove these sources",
                 _USUAL_SHARE,
             )
         return share
     only = float(kinds[0] == "image")
     if share not in (None, only):
-        message = f"image_share is {share}, but all sources are of {kinds[0]}s; leave it out or add sources"
+        message = f"image_share is {share}, but all sources contain {kinds[0]}s; remove it, or add other sources"
         raise ImageShareError(message, None)
     return only

@@ -1,4 +1,4 @@
-"""What a loader is made from."""
+"""Configuration of the data loader."""
 
 from __future__ import annotations
 
@@ -14,27 +14,25 @@ from videocrafter.data.source import SourceConfig
 class LoaderConfig:
     """Sources, batches, order and workers.
 
-    Fields marked `harmless` change nothing of what is drawn: training may go on with other values of them.
+    Fields marked `harmless` do not affect the samples, so they may change when a run is resumed.
 
     Attributes:
         sources: configurations, or lines such as "webvid:/data/train.csv?root=/data&weight=2" (see `parse_source`).
             A loader needs at least one.
-        batch_size: videos per batch of this process.
-        image_batch_size: images per batch; None takes as many as videos.
-        image_share: the share of batches that are images. None where all sources are of one kind; where both kinds
-            are there it has to be said.
-        one_clip: take the first clip of the first source, and nothing else.
-        cutting: how samples are cut out of clips.
+        batch_size: videos per batch and process.
+        image_batch_size: images per batch and process; None means `batch_size`.
+        image_share: fraction of batches that are images. Required if there are sources of both kinds, else None.
+        one_clip: use only the first clip of the first source.
+        cutting: selection, cropping and scaling of frames.
         shuffle: whether clips come in random order.
-        seed: decides orders and cuts; at least 0.
-        epochs: how often every source is gone through; None never ends. The last batches may be smaller, and
-            processes may have different numbers of them, so training takes None.
-        num_workers: decoding processes; 0 decodes in the training process, where a decoder that hangs cannot be
-            stopped. Changes nothing of what is drawn.
-        start_method: how workers begin: "spawn" is safe, "fork" starts at once and is not safe once CUDA or threads
-            are in use.
-        prefetch_batches: batches that are ready before they are asked for.
-        bad_samples: what happens with samples that cannot be used.
+        seed: at least 0; determines order and cuts.
+        epochs: passes over every source; None is endless, as training needs. With a number, the last batches may be
+            smaller, and the number of batches may differ between processes.
+        num_workers: decoding processes; 0 decodes in the training process, which cannot stop a decoder that hangs.
+        start_method: start method of workers. "spawn" is safe; "fork" is faster but unsafe once CUDA or threads are
+            in use.
+        prefetch_batches: batches to prepare in advance.
+        bad_samples: treatment of samples that cannot be used.
     """
 
     sources: tuple[str | SourceConfig, ...] = ()
@@ -66,6 +64,6 @@ class LoaderConfig:
             if value is not None and value < least:
                 raise ValueError(f"{name} is {value!r}, expected {least} or more")
         if self.image_share is not None and not 0 <= self.image_share <= 1:
-            raise ValueError(f"image_share is {self.image_share!r}, expected a share between 0 and 1")
+            raise ValueError(f"image_share is {self.image_share!r}, expected a fraction from 0 to 1")
         if self.start_method not in ("spawn", "fork", "forkserver"):
             raise ValueError(f"start_method is {self.start_method!r}, expected 'spawn', 'fork' or 'forkserver'")

@@ -1,4 +1,4 @@
-"""Where bytes are: a local file, an address that fsspec knows, or a part of either. Nothing is ever extracted."""
+"""Locations of bytes: local files, fsspec URLs, or parts of either. Nothing is ever extracted to disk."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ import fsspec
 
 from videocrafter.data.errors import BadSampleError, SourceError
 
-# Large enough that a remote read is worth its round trip, small enough that a seek wastes little.
+# Large enough to amortise a round trip, small enough that a seek wastes little.
 _REMOTE_BLOCK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
 class Location:
-    """Bytes that can be opened from any process.
+    """A range of bytes that any process can open.
 
     Attributes:
-        url: local path or address such as "s3://bucket/key" or "hf://datasets/…".
-        offset, size: the part of it that counts; a size of None means all that follows.
-        member: what messages call that part.
+        url: local path, or URL such as "s3://bucket/key" or "hf://datasets/…".
+        offset, size: range in bytes; None means to the end.
+        member: name of that range in messages.
     """
 
     url: str
@@ -35,39 +35,39 @@ class Location:
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """Name in messages."""
         return f"{self.url}#{self.member}" if self.member else self.url
 
     @property
     def path(self) -> Path | None:
-        """The local file, if this is all of one."""
+        """Path of the local file if this is the whole of one, else None."""
         return None if is_remote(self.url) or self.size is not None or self.offset else Path(self.url)
 
     @contextmanager
     def open(self) -> Iterator[BinaryIO]:
-        """Open for reading and seeking; afterwards every failure to read is an OSError.
+        """Open for reading and seeking. Later read failures raise OSError.
 
         Raises:
-            BadSampleError: it is missing, cannot be opened, or is cut off.
+            BadSampleError: the file is missing, unreadable or truncated.
         """
         with open_url(self.url) as file:
             total = self._total(file)
             size = max(0, total - self.offset) if self.size is None else self.size
             if self.offset + size > total:
-                raise BadSampleError("truncated", f"{self.name} is cut off: {self.url} ends before it")
+                raise BadSampleError("truncated", f"{self.name} is truncated: {self.url} ends after {total} bytes")
             yield cast(BinaryIO, _Window(file, self.offset, size, self.name))
 
     def _total(self, file: BinaryIO) -> int:
         try:
             return file.seek(0, io.SEEK_END)
-        except Exception as error:  # raised by any package behind an address, as in `_Window.read`
+        except Exception as error:  # raised by whatever package serves the URL, as in `_Window.read`
             raise BadSampleError("unreadable", f"{self.name} cannot be read ({error})") from error
 
     def read(self, at_most: int) -> bytes:
-        """All of its bytes.
+        """Return all bytes.
 
         Raises:
-            BadSampleError: as for `open`, or there are more than `at_most`.
+            BadSampleError: as for `open`, or there are more than `at_most` bytes.
         """
         with self.open() as file:
             try:
@@ -75,12 +75,12 @@ class Location:
             except OSError as error:
                 raise BadSampleError("unreadable", f"{self.name} cannot be read ({error})") from error
         if len(data) > at_most:
-            raise BadSampleError("unreadable", f"{self.name} has more than the {at_most} bytes that are read")
+            raise BadSampleError("unreadable", f"{self.name} is too large, expected at most {at_most} bytes")
         return data
 
 
 class _Window(io.RawIOBase):
-    """A part of a file as a file of its own."""
+    """A byte range of a file, as a file of its own."""
 
     def __init__(self, file: BinaryIO, offset: int, size: int, name: str) -> None:
         self._file, self._offset, self._size, self._at = file, offset, size, 0
@@ -98,7 +98,7 @@ class _Window(io.RawIOBase):
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
         if start + offset < 0:
-            raise OSError(f"a seek in {self.name} before its start")
+            raise OSError(f"seek before the start of {self.name}")
         self._at = start + offset
         return self._at
 
@@ -111,7 +111,7 @@ class _Window(io.RawIOBase):
         except OSError:
             raise
         except Exception as error:
-            # What lies behind an address raises what it likes, and callers should not have to know it.
+            # Packages that serve URLs raise errors of their own; callers expect OSError.
             raise OSError(f"{type(error).__name__}: {error}") from error
         self._at += len(data)
         return data
@@ -119,10 +119,10 @@ class _Window(io.RawIOBase):
 
 @contextmanager
 def open_url(url: str) -> Iterator[BinaryIO]:
-    """Open a local file or an address for reading bytes.
+    """Open a local file or URL for reading bytes.
 
     Raises:
-        BadSampleError: it is missing or cannot be opened.
+        BadSampleError: the file is missing or cannot be opened.
     """
     try:
         file = _opened(url)
@@ -130,7 +130,7 @@ def open_url(url: str) -> Iterator[BinaryIO]:
         raise BadSampleError("missing", f"{url} does not exist") from None
     except IsADirectoryError:
         raise BadSampleError("unreadable", f"{url} is a folder, expected a file") from None
-    except Exception as error:  # raised by any package behind an address, or for a bad address
+    except Exception as error:  # raised by whatever package serves the URL, or for an invalid URL
         raise BadSampleError("unreadable", f"{url} cannot be opened ({type(error).__name__}: {error})") from error
     with file:
         yield file
@@ -144,15 +144,15 @@ def _opened(url: str) -> BinaryIO:
 
 
 def is_remote(url: str) -> bool:
-    """Whether fsspec is needed to read it."""
+    """Return whether fsspec is needed to read `url`."""
     return "://" in url
 
 
 def join(root: str, relative: str) -> str:
-    """The place of `relative` below `root`.
+    """Return the path of `relative` below `root`.
 
     Raises:
-        BadSampleError: it is empty, or leads out of `root`.
+        BadSampleError: `relative` is empty or leads out of `root`.
     """
     parts = relative.replace("\\", "/").split("/")
     windows = PureWindowsPath(relative)
@@ -160,29 +160,29 @@ def join(root: str, relative: str) -> str:
     if is_remote(relative) or leaves:
         raise BadSampleError("outside_folder", f"{relative!r} leads out of the folder {root}")
     if not relative.strip("/ "):
-        raise BadSampleError("missing", f"a file without a name in the folder {root}")
+        raise BadSampleError("missing", f"an entry has an empty file name in the folder {root}")
     return f"{root.rstrip('/')}/{relative}" if root else relative
 
 
 def join_or_absolute(root: str, path: str) -> str:
-    """The place of `path`: below `root` if it is relative, else itself.
+    """Return `path` if it is absolute or a URL, else its path below `root`.
 
     Raises:
-        BadSampleError: it is empty, or relative and leads out of `root`.
+        BadSampleError: `path` is empty, or relative and leads out of `root`.
     """
     return path if is_remote(path) or Path(path).is_absolute() else join(root, path)
 
 
 def folder_of(url: str) -> str:
-    """The folder that holds a file."""
+    """Return the folder of a file."""
     return posixpath.dirname(url) if is_remote(url) else str(Path(url).parent)
 
 
 def list_files(root: str) -> list[str]:
-    """All files below a folder, as paths relative to it, sorted; hidden ones are left out.
+    """Return all files below a folder except hidden ones, as sorted relative paths.
 
     Raises:
-        SourceError: there is no such folder.
+        SourceError: the folder does not exist or cannot be listed.
     """
     try:
         if is_remote(root):
@@ -191,24 +191,26 @@ def list_files(root: str) -> list[str]:
             names = [name.removeprefix(base) for name in system.find(path)] if system.isdir(path) else None
         else:
             folder = Path(root)
-            # A link to nowhere is listed, so that its clip is missed by name.
+            # A broken link is listed, so that its clip is reported as missing.
             listed = (
                 item for item in folder.rglob("*") if item.is_file() or (item.is_symlink() and not item.exists())
             )
             found = (item.relative_to(folder) for item in listed)
             names = [item.as_posix() for item in found] if folder.is_dir() else None
-    except Exception as error:  # raised by any package behind an address, or for want of it
+    except Exception as error:  # raised by whatever package serves the URL, or because it is missing
         raise _unreachable(root, error) from error
     if names is None:
-        raise SourceError(f"{root} is no folder; give the folder that holds the files")
+        raise SourceError(f"{root} is not a folder, expected the folder that contains the files")
     return sorted(name for name in names if not any(part.startswith(".") for part in name.split("/")))
 
 
 def list_matches(pattern: str) -> list[str]:
-    """Files that a pattern names: braces such as {000..007}, then * and ?; sorted, without doubles.
+    """Return the files that match a pattern, sorted and without duplicates.
+
+    Braces such as {000..007} are expanded first, then * and ?.
 
     Raises:
-        SourceError: there are none.
+        SourceError: no file matches, or the files cannot be listed.
     """
     found: list[str] = []
     for part in expand_braces(pattern):
@@ -222,15 +224,15 @@ def list_matches(pattern: str) -> list[str]:
             else:
                 anchor = Path(part).anchor or "."
                 found += [str(path) for path in Path(anchor).glob(str(Path(part).relative_to(Path(part).anchor)))]
-        except Exception as error:  # raised by any package behind an address, or for want of it
+        except Exception as error:  # raised by whatever package serves the URL, or because it is missing
             raise _unreachable(part, error) from error
     if not found:
-        raise SourceError(f"no file matches {pattern}; check the path, and that it is there")
+        raise SourceError(f"no file matches {pattern}; check the path")
     return sorted(set(found))
 
 
 def expand_braces(pattern: str) -> list[str]:
-    """`a{00..02}b{x,y}` as the six names that it stands for."""
+    """Expand braces: `a{00..02}b{x,y}` yields six names."""
     start = pattern.find("{")
     end = pattern.find("}", start)
     if start < 0 or end < 0:

@@ -1,4 +1,4 @@
-"""Clips that are files, or parts of files and archives."""
+"""Clips stored as media files, or as parts of files or archives."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from videocrafter.media.framing import MAX_ASPECT, Framer, frame_image
 from videocrafter.media.image_file import TooManyPixelsError, read_image
 from videocrafter.media.video_reader import UnusableMediaError, VideoReader, open_reader
 
-# A megabyte is a book; a caption file of that size is something else.
+# A megabyte holds a whole book, so a larger file is not a caption.
 _MAX_CAPTION_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
 class CaptionFile:
-    """Where a caption stands: the whole of a text file, or one field of a JSON file."""
+    """Location of a caption: a whole text file, or one field of a JSON file."""
 
     location: Location
     field: str | None = None
 
     def read(self) -> str:
-        """The caption, or an empty string if the field is missing or no text.
+        """Return the caption, or an empty string if the field is missing or not a string.
 
         Raises:
             BadSampleError: the file cannot be read.
@@ -41,11 +41,11 @@ class CaptionFile:
         try:
             content = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise BadSampleError("no_caption", f"{self.location.name} is no JSON ({error})") from error
+            raise BadSampleError("no_caption", f"{self.location.name} is not valid JSON ({error})") from error
         return tidy_caption(content.get(self.field) if isinstance(content, dict) else None)
 
-    def is_there(self) -> bool:
-        """Whether a caption can be read and says something."""
+    def is_present(self) -> bool:
+        """Return whether the caption can be read and is not empty."""
         try:
             return bool(self.read())
         except BadSampleError:
@@ -57,11 +57,11 @@ class MediaClip:
     """A video or image in a file.
 
     Attributes:
-        key: its name in its source.
-        kind: which of the two it is.
-        media: where the file is.
-        caption: what it shows, or where that is written.
-        start_s, end_s: the part of the video that counts; an end of None is the file's.
+        key: name within the source.
+        kind: video or image.
+        media: location of the file.
+        caption: the caption or its location.
+        start_s, end_s: start and end of the clip within the video, in seconds; None means the end of the file.
     """
 
     key: str
@@ -73,7 +73,7 @@ class MediaClip:
 
     @contextmanager
     def open(self, limits: DecodingLimits) -> Iterator[LazyVideo]:
-        """Open it for decoding."""
+        """Open the clip for decoding."""
         caption = self.caption.read() if isinstance(self.caption, CaptionFile) else self.caption
         if self.kind == "image":
             yield _StillImage(caption, self.media, limits)
@@ -83,58 +83,43 @@ class MediaClip:
 
 
 class _VideoPart:
-    """Frames of an open video between two times."""
+    """The part of an open video between two times."""
 
     def __init__(self, caption: str, reader: VideoReader, start_s: float, end_s: float | None) -> None:
         self.caption, self._reader, self._start_s = caption, reader, start_s
         self.fps = reader.fps
         whole = start_s <= 0 and end_s is None
         end_s = reader.duration_s if end_s is None else min(end_s, reader.duration_s)
-        self.duration_s = max(0.0, end_s - start_s)
-        self.num_frames = reader.num_frames if whole else int(self.duration_s * self.fps + 0.01)
-
-    @property
-    def size(self) -> tuple[int, int]:
-        return self._reader.size
+        duration_s = max(0.0, end_s - start_s)
+        self.num_frames = reader.num_frames if whole else int(duration_s * self.fps + 0.01)
 
     def frames_at(self, times_s: Sequence[float], framer: Framer | None = None) -> np.ndarray:
         return self._reader.frames_at([self._start_s + time_s for time_s in times_s], framer)
 
 
 class _StillImage:
-    """An image as a video of one frame."""
+    """An image as a one-frame video."""
 
-    fps, num_frames, duration_s = 1.0, 1, 1.0
+    fps, num_frames = 1.0, 1
 
     def __init__(self, caption: str, media: Location, limits: DecodingLimits) -> None:
         self.caption, self._media, self._limits = caption, media, limits
-        self._pixels: np.ndarray | None = None
-
-    @property
-    def size(self) -> tuple[int, int]:
-        height, width, _ = self._decoded().shape
-        return height, width
 
     def frames_at(self, times_s: Sequence[float], framer: Framer | None = None) -> np.ndarray:
-        pixels = self._decoded()
+        pixels = self._decode()
+        height, width, _ = pixels.shape
+        if max(height, width) > MAX_ASPECT * min(height, width):
+            raise BadSampleError("absurd_size", f"{self._media.name} has {width}x{height} pixels")
         if framer is not None:
-            pixels = frame_image(pixels, framer(*self.size))
+            pixels = frame_image(pixels, framer(height, width))
         return np.stack([pixels] * len(times_s))
-
-    def _decoded(self) -> np.ndarray:
-        if self._pixels is None:
-            self._pixels = self._decode()
-            height, width, _ = self._pixels.shape
-            if max(height, width) > MAX_ASPECT * min(height, width):
-                raise BadSampleError("absurd_size", f"{self._media.name} has {width}x{height} pixels")
-        return self._pixels
 
     def _decode(self) -> np.ndarray:
         path, name, most = self._media.path, self._media.name, self._limits.max_pixels
         try:
             if path is not None:
                 if not path.is_file():
-                    raise BadSampleError("missing", f"{name} does not exist or is no file")
+                    raise BadSampleError("missing", f"{name} does not exist or is not a file")
                 return read_image(path, most)
             with self._media.open() as file:
                 return read_image(file, most, name)
@@ -142,7 +127,7 @@ class _StillImage:
             raise BadSampleError("absurd_size", str(error)) from error
         except MediaError as error:
             raise BadSampleError("unreadable", str(error)) from error
-        except OSError as error:  # such as a name longer than the file system has
+        except OSError as error:  # such as a name that is too long for the file system
             raise BadSampleError("unreadable", f"{name} cannot be read ({error})") from error
 
 
@@ -160,14 +145,14 @@ def _reader(media: Location, limits: DecodingLimits) -> Iterator[VideoReader]:
                 yield reader
     except UnusableMediaError as error:
         raise BadSampleError(error.reason, str(error)) from error
-    except OSError as error:  # such as a name longer than the file system has
+    except OSError as error:  # such as a name that is too long for the file system
         raise BadSampleError("unreadable", f"{media.name} cannot be read ({error})") from error
 
 
 def tidy_caption(value: object) -> str:
-    """A caption on one line, of characters that every tokenizer takes; empty if it is no text."""
+    """Return a caption on one line, in characters that every tokenizer accepts; empty if `value` is not a string."""
     if not isinstance(value, str):
         return ""
-    # JSON can hold halves of characters (lone surrogates), which are none.
+    # JSON strings may contain lone surrogates, which are not characters.
     whole = value.encode("utf-8", "replace").decode("utf-8")
     return " ".join(whole.replace("\0", " ").split())

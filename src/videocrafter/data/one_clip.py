@@ -1,9 +1,9 @@
-"""A source cut down to its first clip, to learn that one by heart."""
+"""A source reduced to its first clip, for overfitting a single clip."""
 
 from __future__ import annotations
 
 from videocrafter.data.clip import Kind
-from videocrafter.data.source import ClipSource, Shard
+from videocrafter.data.source import ClipShard, ClipSource
 
 
 class OneClip:
@@ -16,8 +16,9 @@ class OneClip:
         self.label: str = source.label
         self.kind: Kind = source.kind
 
-    def read_shard(self, index: int) -> Shard:
-        """The one shard: the first clip, and the problem of the shard that it is in."""
+    def read_shard(self, index: int) -> ClipShard:
+        """Return the first clip, with the problem of its shard."""
         shards = (self._source.read_shard(number) for number in range(self._source.num_shards))
-        found = next((shard for shard in shards if shard.clips), Shard(clips=(), problem="it holds no clip"))
-        return Shard(clips=found.clips[:1], problem=found.problem)
+        empty = ClipShard(clips=(), problem="the source has no clips")
+        found = next((shard for shard in shards if shard.clips), empty)
+        return ClipShard(clips=found.clips[:1], problem=found.problem)

@@ -1,8 +1,8 @@
-"""Which sample comes next: shuffled, mixed by weight, and dealt to processes so that none is seen twice in an epoch.
+"""Order of samples: shuffled, mixed by weight, and distributed so that no sample comes twice in an epoch.
 
-Everything follows from the seed and a position of a few integers. The shards of a source (single clips of a
-manifest, or archives) form an endless row: epoch after epoch, each in its own order. Of W processes, process r
-takes shards r, r + W, r + 2W, … of that row, so no shard of an epoch is taken twice, however many there are.
+The order depends only on the seed and a position of a few integers. The shards of a source (single clips of a
+manifest, or archives) form an endless sequence, epoch after epoch, each in its own order. Of W processes, process r
+takes shards r, r + W, r + 2W, … of that sequence, so no shard of an epoch is taken twice, whatever their number.
 """
 
 from __future__ import annotations
@@ -18,14 +18,17 @@ from videocrafter.data.shuffling import seed_from, shuffled_index
 from videocrafter.data.source import ClipSource
 
 _BLOCK = 256
-"""Within so many draws every source gets its share, to within one draw."""
+"""Number of draws in which every source gets its share, to within one draw."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
-    """Where in a source a process stands: `unit` counts the shards that it took, `offset` the clips of the window.
+class SourcePosition:
+    """Position of a process within a source.
 
-    first: how many shards of the endless row all processes together had taken before they began to count.
+    Attributes:
+        first: shards of the sequence that all processes together had consumed when they began to count.
+        unit: shards that this process has taken since.
+        offset: clips that it has taken from the current window of shards.
     """
 
     first: int = 0
@@ -35,23 +38,23 @@ class Place:
 
 @dataclass(frozen=True, kw_only=True)
 class Position:
-    """Where in a mixture a process stands.
+    """Position of a process within a mixture.
 
     Attributes:
-        block, offset: draws are counted in blocks.
-        counts: draws of each source before this block.
-        places: where each source is.
+        block, offset: number of the block of draws, and of the draw within it.
+        counts: draws from each source before this block.
+        places: position within each source.
     """
 
     block: int = 0
     offset: int = 0
     counts: tuple[int, ...]
-    places: tuple[Place, ...]
+    places: tuple[SourcePosition, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Draw:
-    """One sample of a mixture: `item` of a shard of a source, in an epoch of that source."""
+    """One sample of a mixture: clip number `item` of a shard, in an epoch of its source."""
 
     source: int
     epoch: int
@@ -60,8 +63,8 @@ class Draw:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Problem:
-    """A shard that is damaged; its clips before the damage follow."""
+class ShardProblem:
+    """A damaged shard."""
 
     source: int
     shard: int
@@ -69,7 +72,7 @@ class Problem:
 
 
 class SourceOrder:
-    """The endless row of one source's clips, as one process sees it."""
+    """The endless sequence of one source's clips for one process."""
 
     def __init__(
         self,
@@ -84,17 +87,17 @@ class SourceOrder:
     ) -> None:
         self._source, self._number, self._seed, self._shuffle = source, number, seed, shuffle
         self._rank, self._world_size, self._epochs = rank, world_size, epochs
-        # Draws that were made before a break are looked up again after it, several of them in one archive.
+        # After a resume, samples drawn before are looked up again, several of them per archive.
         self._read_shard = lru_cache(maxsize=source.shards_together + 4)(source.read_shard)
         self._window: _Window | None = None
         self._num_empty = 0
-        self.problems: list[Problem] = []
+        self.problems: list[ShardProblem] = []
 
-    def next(self, place: Place) -> tuple[Draw, Place] | None:
-        """The clip at a place and the place behind it; None behind the last epoch.
+    def next(self, place: SourcePosition) -> tuple[Draw, SourcePosition] | None:
+        """Return the draw at a position and the position after it; None after the last epoch.
 
         Raises:
-            SourceError: no shard of a whole epoch holds a clip that can be read.
+            SourceError: no shard of a whole epoch has a readable clip.
         """
         while True:
             window = self._window_at(place)
@@ -109,22 +112,24 @@ class SourceOrder:
                 shard, item = window.items[chosen]
                 draw = Draw(source=self._number, epoch=window.epoch, shard=shard, item=item)
                 if place.offset + 1 < len(window.items):
-                    return draw, Place(first=place.first, unit=place.unit, offset=place.offset + 1)
-                return draw, Place(first=place.first, unit=window.next_unit)
+                    return draw, SourcePosition(first=place.first, unit=place.unit, offset=place.offset + 1)
+                return draw, SourcePosition(first=place.first, unit=window.next_unit)
             self._num_empty += window.next_unit - window.unit
             if self._num_empty > self._source.num_shards:
-                raise SourceError(f"{self._source.label}: no shard holds a sample that can be read; check the files")
-            place = Place(first=place.first, unit=window.next_unit)
+                raise SourceError(f"{self._source.label}: no shard has a readable sample; check the files")
+            place = SourcePosition(first=place.first, unit=window.next_unit)
 
     def clip(self, shard: int, item: int) -> Clip:
-        """One clip."""
+        """Return clip number `item` of a shard."""
         clips = self._read_shard(shard).clips
         if item >= len(clips):
-            return BrokenClip(key=f"shard {shard}, sample {item}", reason="missing", message="the shard has shrunk")
+            return BrokenClip(
+                key=f"shard {shard}, sample {item}", reason="missing", message="the shard has fewer clips than before"
+            )
         return clips[item]
 
-    def _window_at(self, place: Place) -> _Window | None:
-        """The shards that are shuffled into each other at a place: several in a row, of one epoch."""
+    def _window_at(self, place: SourcePosition) -> _Window | None:
+        """Return the shards that are shuffled together at a position: consecutive ones of one epoch."""
         if self._window is not None and (self._window.first, self._window.unit) == (place.first, place.unit):
             return self._window
         epoch, _ = self._shard_at(place.first, place.unit)
@@ -138,14 +143,14 @@ class SourceOrder:
                 break
             content = self._read_shard(shard)
             sizes[shard] = len(content.clips)
-            if content.problem is not None and place.offset == 0:  # else it was told before a break
-                self.problems.append(Problem(source=self._number, shard=shard, message=content.problem))
+            if content.problem is not None and place.offset == 0:  # else it was reported before the resume
+                self.problems.append(ShardProblem(source=self._number, shard=shard, message=content.problem))
             unit += 1
         self._window = _Window(first=place.first, unit=place.unit, next_unit=unit, epoch=epoch, sizes=sizes)
         return self._window
 
     def _shard_at(self, first: int, unit: int) -> tuple[int, int]:
-        """Epoch and shard that this process takes as its unit-th."""
+        """Return epoch and index of the shard that this process takes as its unit-th."""
         epoch, position = divmod(first + self._rank + unit * self._world_size, self._source.num_shards)
         if not self._shuffle:
             return epoch, position
@@ -159,15 +164,15 @@ class _Window:
 
 
 class MixedOrder:
-    """Several sources drawn from by weight, as one process sees them.
+    """A weighted mixture of sources for one process.
 
     Args:
-        sources: by their number, which the draws refer to.
-        weights: relative; above 0.
-        seed: decides every order.
-        shuffle: whether there is any; without, sources are still mixed.
-        rank, world_size: which process of how many.
-        epochs: how often each source is gone through; None never ends.
+        sources: sources by the number that draws refer to.
+        weights: relative weights above 0.
+        seed: determines all orders.
+        shuffle: shuffle each source. Sources are mixed in either case.
+        rank, world_size: rank of this process and number of processes.
+        epochs: passes over each source; None is endless.
     """
 
     def __init__(
@@ -193,11 +198,11 @@ class MixedOrder:
         self._block: tuple[int, tuple[int, ...], list[int]] | None = None
 
     def start(self) -> Position:
-        """Where every process begins."""
-        return Position(counts=(0,) * len(self._numbers), places=(Place(),) * len(self._numbers))
+        """Return the position at which every process starts."""
+        return Position(counts=(0,) * len(self._numbers), places=(SourcePosition(),) * len(self._numbers))
 
     def next(self, position: Position) -> tuple[Draw, Position] | None:
-        """The sample at a position and the position behind it; None where every source is at its end."""
+        """Return the draw at a position and the position after it; None if every source has ended."""
         ended: set[int] = set()
         while len(ended) < len(self._numbers):
             block, offset, counts = position.block, position.offset, position.counts
@@ -217,18 +222,18 @@ class MixedOrder:
         return None
 
     def clip(self, draw: Draw) -> Clip:
-        """The clip that was drawn."""
+        """Return the clip of a draw."""
         return self._orders[draw.source].clip(draw.shard, draw.item)
 
-    def take_problems(self) -> list[Problem]:
-        """Damaged shards that were met since the last call."""
+    def take_problems(self) -> list[ShardProblem]:
+        """Return the damaged shards encountered since the last call."""
         found = [problem for order in self._orders.values() for problem in order.problems]
         for order in self._orders.values():
             order.problems.clear()
         return found
 
     def _choices(self, block: int, counts: tuple[int, ...]) -> list[int]:
-        """Which source each draw of a block takes: shares as exact as they can be, in random order."""
+        """Return the source of each draw of a block: shares as exact as possible, in random order."""
         if self._block is not None and self._block[:2] == (block, counts):
             return self._block[2]
         owed = [share * (block + 1) * _BLOCK - count for share, count in zip(self._shares, counts, strict=True)]

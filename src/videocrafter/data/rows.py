@@ -1,4 +1,4 @@
-"""Rows of a manifest: CSV, TSV, JSON Lines, JSON or Parquet, local or remote, one file or many."""
+"""Reading of manifest rows: CSV, TSV, JSON Lines, JSON or Parquet, local or remote, in one or more files."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from videocrafter.data.locations import list_matches, open_url
 
 Row = Mapping[str, Any]
 
-# JSON lines may leave out a field here and there, so a few are looked at before a column counts as missing.
-_ROWS_LOOKED_AT = 100
+# JSON lines may omit fields, so a column counts as missing only if it is missing from the first rows.
+_ROWS_INSPECTED = 100
 
 
 def read_rows(pattern: str, columns: Sequence[str] | None = None) -> Iterator[Row]:
-    """All rows of all files that `pattern` names, in their order, as dictionaries.
+    """Yield the rows of all files that match `pattern`, in order, as dictionaries.
 
     Args:
-        pattern: a path or address, in which braces and * may stand.
-        columns: the ones that are needed; Parquet then reads no others.
+        pattern: path or URL, with optional braces and *.
+        columns: columns to read; Parquet then reads only these.
 
     Raises:
-        SourceError: no file, an unknown kind of file, or one that cannot be read.
+        SourceError: no file matches, its format is unknown, or it cannot be read.
     """
     for url in list_matches(pattern):
         yield from _rows_of(url, columns)
 
 
 def column_names(pattern: str) -> list[str]:
-    """The columns of the first file.
+    """Return the columns of the first file.
 
     Raises:
         SourceError: as for `read_rows`, or the file has no rows.
@@ -44,18 +44,18 @@ def column_names(pattern: str) -> list[str]:
     names: dict[str, None] = {}
     for number, row in enumerate(_rows_of(url, None)):
         names.update(dict.fromkeys(row))
-        if number == _ROWS_LOOKED_AT:
+        if number == _ROWS_INSPECTED:
             break
     if not names:
-        raise SourceError(f"{url} holds no rows; give a manifest with one row per clip")
+        raise SourceError(f"{url} has no rows, expected one row per clip")
     return list(names)
 
 
 def find_column(pattern: str, columns: Sequence[str], role: str, wanted: str | None, known: Sequence[str]) -> str:
-    """The column that plays a role: the one that was named, else the first of the usual names that is there.
+    """Return the column for a role: the `wanted` one, else the first `known` name that exists.
 
     Raises:
-        SourceError: there is none; names the column and the nearest one.
+        SourceError: the column does not exist; the message suggests the closest one.
     """
     candidates = [wanted] if wanted is not None else list(known)
     for name in candidates:
@@ -64,9 +64,9 @@ def find_column(pattern: str, columns: Sequence[str], role: str, wanted: str | N
     lower = {name.lower(): name for name in reversed(columns)}
     near = [lower[match] for name in candidates for match in difflib.get_close_matches(name.lower(), lower, 1, 0.6)]
     missing = " or ".join(repr(name) for name in candidates)
-    hint = f"the nearest is {near[0]!r}; " if near else ""
+    hint = f"did you mean {near[0]!r}? " if near else ""
     raise SourceError(
-        f"{pattern} has no column {missing} for the {role}; {hint}it has {', '.join(map(repr, columns))}: "
+        f"{pattern} has no column {missing} for the {role}; {hint}its columns are {', '.join(map(repr, columns))}; "
         "name the right one"
     )
 
@@ -75,14 +75,14 @@ def _rows_of(url: str, columns: Sequence[str] | None) -> Iterator[Row]:
     name = url.lower().removesuffix(".gz")
     suffix = name[name.rfind(".") :]
     if suffix not in _READERS:
-        raise SourceError(f"{url} is no manifest that can be read; give one of {', '.join(_READERS)}")
+        raise SourceError(f"{url} is not a supported manifest, expected one of {', '.join(_READERS)}")
     try:
         with open_url(url) as file, _unzipped(file, url) as plain:
             yield from _READERS[suffix](plain, url, columns)
     except BadSampleError as error:
         raise SourceError(f"{error}; check the path of the manifest") from error
     except (OSError, EOFError, UnicodeError) as error:
-        raise SourceError(f"{url} cannot be read ({error}); it may be damaged or cut off") from error
+        raise SourceError(f"{url} cannot be read ({error}); it may be damaged or truncated") from error
 
 
 @contextmanager
@@ -102,7 +102,7 @@ def _csv_rows(file: BinaryIO, url: str, columns: Sequence[str] | None, delimiter
             row.pop(None, None)  # cells beyond the last column
             yield row
     except csv.Error as error:
-        raise SourceError(f"{url}, after line {reader.line_num}: {error}; mend the line or its quotes") from error
+        raise SourceError(f"{url}, after line {reader.line_num}: {error}; fix the line or its quotes") from error
     finally:
         text.detach()
 
@@ -120,7 +120,7 @@ def _json_lines(file: BinaryIO, url: str, columns: Sequence[str] | None) -> Iter
 def _json_list(file: BinaryIO, url: str, columns: Sequence[str] | None) -> Iterator[Row]:
     rows = _json_value(file.read(), url)
     if not isinstance(rows, list):
-        raise SourceError(f"{url} holds no list; give a list of objects, one per clip, or JSON Lines")
+        raise SourceError(f"{url} is not a JSON list, expected a list of objects, one per clip, or JSON Lines")
     for number, row in enumerate(rows):
         yield _checked_object(row, f"{url}, entry {number}")
 
@@ -133,12 +133,12 @@ def _json_value(text: bytes, where: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise SourceError(f"{where} is no JSON ({error}); mend or remove it") from error
+        raise SourceError(f"{where} is not valid JSON ({error}); fix or remove it") from error
 
 
 def _checked_object(value: object, where: str) -> Row:
     if not isinstance(value, dict):
-        raise SourceError(f'{where} is no object with named fields; write one such as {{"video": …, "caption": …}}')
+        raise SourceError(f'{where} is not a JSON object, expected one such as {{"video": …, "caption": …}}')
     return value
 
 
@@ -147,15 +147,17 @@ def _parquet_rows(file: BinaryIO, url: str, columns: Sequence[str] | None) -> It
         import pyarrow as pa
         from pyarrow import parquet
     except ImportError as error:
-        raise SourceError(f"{url} needs pyarrow to be read; pip install 'videocrafter[train]'") from error
+        raise SourceError(f"reading {url} needs pyarrow; run pip install 'videocrafter[train]'") from error
     try:
         table = parquet.ParquetFile(file)
         known = None if columns is None else [name for name in columns if name in table.schema_arrow.names]
-        for batch in table.iter_batches(_ROWS_LOOKED_AT if known is None else 4096, columns=known):
+        for batch in table.iter_batches(_ROWS_INSPECTED if known is None else 4096, columns=known):
             yield from batch.to_pylist()
     except pa.ArrowException as error:
         first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise SourceError(f"{url} cannot be read as Parquet ({first_line}); it may be damaged or cut off") from error
+        raise SourceError(
+            f"{url} is not readable as Parquet ({first_line}); it may be damaged or truncated"
+        ) from error
 
 
 _READERS: Mapping[str, Callable[[BinaryIO, str, Sequence[str] | None], Iterable[Row]]] = {

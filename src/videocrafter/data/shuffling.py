@@ -1,4 +1,4 @@
-"""Random numbers and orders as pure functions: nothing random has to be remembered from one sample to the next."""
+"""Random numbers and permutations as pure functions of a seed, so that no random state has to be saved."""
 
 from __future__ import annotations
 
@@ -6,30 +6,33 @@ import hashlib
 from functools import lru_cache
 
 _NUM_ROUNDS = 6
-# Rounds over few bits mix badly, and short orders are made faster than computed.
+# Feistel rounds on few bits mix badly, and short permutations are faster to build than to compute.
 _FEW = 256
 _MASK = (1 << 64) - 1
 
 
 def seed_from(*parts: int | str) -> int:
-    """A number in [0, 2^63) that depends on all of `parts` and on their order."""
+    """Return a number in [0, 2^63) that depends on all of `parts` and on their order."""
     digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
 
 
 def fraction_from(*parts: int | str) -> float:
-    """A number in [0, 1) that depends on all of `parts` and on their order."""
+    """Return a number in [0, 1) that depends on all of `parts` and on their order."""
     return seed_from(*parts) / 2**63
 
 
 def shuffled_index(position: int, size: int, seed: int) -> int:
-    """Entry `position` of a shuffled range(size); a long one is not made for it.
+    """Return entry `position` of a shuffled range(size), in constant memory.
 
-    A Feistel network permutes the numbers of an even number of bits; one that falls outside the range is permuted
-    again until it falls inside (Black and Rogaway, "Ciphers with Arbitrary Finite Domains", 2002).
+    A Feistel network permutes the numbers with an even number of bits. A result outside the range is permuted again
+    until it lies inside (Black and Rogaway, "Ciphers with Arbitrary Finite Domains", 2002).
+
+    Raises:
+        IndexError: `position` is outside the range.
     """
     if not 0 <= position < size:
-        raise IndexError(f"position {position} of an order of {size}")
+        raise IndexError(f"position is {position}, expected 0 to {size - 1}")
     if size <= _FEW:
         return _short_order(size, seed)[position]
     half = ((size - 1).bit_length() + 1) // 2
@@ -56,7 +59,7 @@ def _round_keys(seed: int) -> tuple[int, ...]:
 
 
 def _mixed(number: int) -> int:
-    """Spread every bit over all 64 (the last step of SplitMix64)."""
+    """Mix every input bit into all 64 output bits (the finalizer of SplitMix64)."""
     number &= _MASK
     number = (number ^ number >> 30) * 0xBF58476D1CE4E5B9 & _MASK
     number = (number ^ number >> 27) * 0x94D049BB133111EB & _MASK

@@ -1,4 +1,4 @@
-"""What every data source looks like from outside, and how one is configured."""
+"""The interface of data sources, and the base class of their configurations."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from videocrafter.data.clip import Clip, Kind
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shard:
+class ClipShard:
     """Clips that are read together.
 
     Attributes:
-        clips: in the order of the file; always the same ones.
-        problem: what is wrong with the shard as a whole, in one line; the clips before the damage are there.
+        clips: in the order of the file; the same in every read.
+        problem: one line on what is wrong with the shard, or None. `clips` then holds those before the damage.
     """
 
     clips: Sequence[Clip]
@@ -26,35 +26,36 @@ class Shard:
 class ClipSource(Protocol):
     """An open source: captioned clips of one kind, in shards.
 
-    A shard is what one process gets as a whole. A manifest has as many shards as clips; of archives each is one.
+    Shards are the unit in which clips are distributed over processes. Every clip of a manifest is a shard; every
+    archive is one.
     """
 
     @property
     def label(self) -> str:
-        """What messages and reports call it."""
+        """Name in messages and reports."""
 
     @property
     def kind(self) -> Kind:
-        """What it holds."""
+        """Kind of the clips."""
 
     @property
     def num_shards(self) -> int:
-        """At least 1."""
+        """Number of shards; at least 1."""
 
     @property
     def shards_together(self) -> int:
-        """How many shards are read at once and shuffled into each other."""
+        """Number of shards that are read at once and shuffled together."""
 
-    def read_shard(self, index: int) -> Shard:
+    def read_shard(self, index: int) -> ClipShard:
         """Read shard `index`, from 0. Damage is reported in the shard, not raised."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SourceConfig(ABC):
-    """What a source is made from.
+    """Configuration of a source.
 
     Attributes:
-        weight: how often it is drawn from, relative to the other sources of its kind.
+        weight: sampling weight relative to the other sources of the same kind.
     """
 
     weight: float = 1.0
@@ -65,18 +66,18 @@ class SourceConfig(ABC):
 
     @abstractmethod
     def open(self) -> ClipSource:
-        """Look at the source; everything that is wrong with it as a whole is found here.
+        """Open the source and check it as a whole.
 
         Raises:
-            SourceError: it cannot be used as described.
+            SourceError: the source cannot be used as described.
         """
 
 
 def check_kind(kind: Kind | None) -> None:
-    """Refuse what is neither of the kinds of clips, nor None.
+    """Check the kind of a source.
 
     Raises:
-        ValueError: it is something else.
+        ValueError: the kind is neither "video" nor "image" nor None.
     """
     if kind not in ("video", "image", None):
         raise ValueError(f"kind is {kind!r}, expected 'video' or 'image'")

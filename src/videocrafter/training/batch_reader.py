@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from videocrafter.data.loader import LoaderStats, VideoLoader
-from videocrafter.data.loader_state import deal_again
+from videocrafter.data.loader_state import redistribute_states
 from videocrafter.data.sample import VideoBatch
 from videocrafter.training.saving.checkpoint import write_text
 
@@ -59,11 +59,11 @@ class BatchReader:
         """Go on where `state` was taken in every process of a run, also in another number of processes.
 
         Raises:
-            OtherDataError: they are of other data; the loader stays at its first batch.
+            DataMismatchError: they are of other data; the loader stays at its first batch.
             ValueError: they are no positions of a run.
         """
         same = len(states) == self._world_size
-        dealt = list(states) if same else deal_again(states, self._world_size)
+        dealt = list(states) if same else redistribute_states(states, self._world_size)
         self._loader.load_state_dict(dealt[self._rank])
         self._state = self._loader.state_dict()
 

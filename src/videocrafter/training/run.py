@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from videocrafter.data.loader_state import OtherDataError
+from videocrafter.data.loader_state import DataMismatchError
 from videocrafter.pipelines.model_folder import ModelFolderError
 from videocrafter.training.batch_reader import read_data_states
 from videocrafter.training.config import ParallelConfig, RecipeConfig, SettingsError, StageConfig
@@ -322,7 +322,7 @@ class _Run:
     def _resume_data(self, task: ReadsInOrder, checkpoint: Path) -> None:
         try:
             task.load_data_states(read_data_states(checkpoint / STATE_FOLDER))
-        except OtherDataError as error:
+        except DataMismatchError as error:
             if not self._begins_changed_data_anew:
                 raise SettingsError(
                     f"the data are not those that {checkpoint} was saved with: {error.difference}; give the same, or "

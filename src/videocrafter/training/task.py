@@ -84,7 +84,7 @@ class ReadsInOrder(Protocol):
         """Go on where these were taken: one of each process, of any number of them. Before the first batch.
 
         Raises:
-            OtherDataError: they are of other data; the first batch is the next then.
+            DataMismatchError: they are of other data; the first batch is the next then.
             ValueError: they are no positions of a run.
         """
 

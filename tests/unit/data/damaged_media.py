@@ -1,4 +1,4 @@
-"""Damaged and odd media files and archives, each made from its number alone."""
+"""Damaged media files and archives, each a pure function of its number."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ IMAGES = ("png", "jpg", "webp", "bmp", "tiff")
 
 
 def whole_files(folder: Path) -> tuple[dict[str, bytes], dict[str, bytes]]:
-    """Small videos and images, whole, by suffix."""
+    """Return small intact videos and images by suffix."""
     folder.mkdir(parents=True)
     frames = moving_disc(12, 32, 48)
     videos = {
@@ -46,7 +46,7 @@ def whole_files(folder: Path) -> tuple[dict[str, bytes], dict[str, bytes]]:
 
 
 def damaged(data: bytes, rng: random.Random) -> bytes:
-    """Flip, cut, repeat, overwrite or replace bytes; most damage lies in the headers, where it does most harm."""
+    """Flip, cut, repeat, overwrite or replace bytes, mostly in the headers, where damage does most harm."""
     content = bytearray(data)
 
     def somewhere() -> int:
@@ -73,7 +73,7 @@ def damaged(data: bytes, rng: random.Random) -> bytes:
 
 
 def write_damaged_folder(folder: Path, whole: dict[str, bytes], count: int, seed: int) -> list[str]:
-    """`count` damaged files, each with a caption; returns their names."""
+    """Write `count` damaged files, each with a caption. Return their names."""
     folder.mkdir(parents=True)
     names = []
     for number in range(count):
@@ -88,7 +88,7 @@ def write_damaged_folder(folder: Path, whole: dict[str, bytes], count: int, seed
 
 
 def write_damaged_archives(folder: Path, whole: dict[str, bytes], count: int, seed: int) -> None:
-    """`count` tar archives with odd names and links, each of them damaged, and one that is whole."""
+    """Write `count` tar archives with odd names and links, most of them damaged, and one that is intact."""
     folder.mkdir(parents=True)
     for number in range(count):
         rng = random.Random(seed * 1_000_003 + number)
@@ -116,5 +116,5 @@ def _archive(whole: dict[str, bytes], rng: random.Random, *, odd: bool = True) -
 
 
 def shown(pixels: np.ndarray) -> bool:
-    """Whether an array can be pixels of a sample."""
+    """Return whether an array can be the pixels of a sample."""
     return pixels.min() >= -1 and pixels.max() <= 1 and not np.isnan(pixels).any()

@@ -1,7 +1,7 @@
-"""Media files as they come: whole ones of every kind, odd ones, damaged ones, and what only calls itself one.
+"""Media files for stress tests: intact, odd and damaged ones, and files of other types with a media suffix.
 
-Each file has a fate: `whole` ones have to be delivered, `bad` ones have to be left out and named, and of damaged
-ones (`either`) nobody can say beforehand, but one of the two has to happen.
+Each file has an expected fate: `whole` files must be loaded, `bad` ones must be skipped and reported. For damaged
+ones (`either`), one of the two must happen.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Fate = Literal["whole", "bad", "either"]
 
 
 class OddFile(NamedTuple):
-    """A media file: what it is, its ending, its bytes, and what has to become of it."""
+    """A media file: description, suffix, contents and expected fate."""
 
     what: str
     suffix: str
@@ -35,10 +35,10 @@ class OddFile(NamedTuple):
 
 
 def odd_videos(folder: Path) -> Iterator[OddFile]:
-    """One of each kind, damaged ones left out.
+    """Yield one video of each kind, without damaged ones.
 
     Args:
-        folder: an empty one to encode in.
+        folder: empty folder to encode in.
     """
     videos, _ = whole_files(folder / "whole")
     for suffix, content in videos.items():
@@ -86,10 +86,10 @@ def odd_videos(folder: Path) -> Iterator[OddFile]:
 
 
 def odd_images(folder: Path) -> Iterator[OddFile]:
-    """One of each kind, damaged ones left out.
+    """Yield one image of each kind, without damaged ones.
 
     Args:
-        folder: an empty one to work in.
+        folder: empty folder to work in.
     """
     _, images = whole_files(folder / "whole")
     for suffix, content in images.items():
@@ -97,7 +97,7 @@ def odd_images(folder: Path) -> Iterator[OddFile]:
     pixels = moving_disc(4, 32, 48)
     plain = Image.fromarray(pixels[0])
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned by a quarter
+    exif[0x0112] = 6  # rotate by 90 degrees
     yield OddFile("turned", ".jpg", _saved(plain, "JPEG", exif=exif), "whole")
     yield OddFile("progressive", ".jpg", _saved(plain, "JPEG", progressive=True), "whole")
     yield OddFile("four inks", ".jpg", _saved(plain.convert("CMYK"), "JPEG"), "whole")
@@ -126,7 +126,7 @@ def odd_images(folder: Path) -> Iterator[OddFile]:
 
 
 def damaged_files(whole: list[OddFile], seed: int) -> Iterator[OddFile]:
-    """Without end: the whole ones damaged in every way, in turn."""
+    """Yield endlessly: the intact files, damaged in every way in turn."""
     number = 0
     while True:
         for file in whole:
@@ -178,7 +178,7 @@ _DAMAGE = (
 
 
 def _foreign(suffix: str) -> Iterator[OddFile]:
-    """What only calls itself a video or an image."""
+    """Yield files that have a media suffix but are not media."""
     yield OddFile("empty", suffix, b"", "bad")
     yield OddFile("zeros", suffix, bytes(5000), "bad")
     yield OddFile("text", suffix, b"This is no such file.\n" * 40, "bad")
@@ -203,7 +203,7 @@ def _png(width: int, height: int, packed: bytes) -> bytes:
 
 
 def _bomb() -> bytes:
-    """Three gigabytes of black in three megabytes; the first of them are enough to see what becomes of it."""
+    """Return a small PNG whose header claims three gigabytes of pixels, with the first 8 MB of them."""
     return _png(32_000, 32_000, zlib.compress(bytes(8 << 20), 9))
 
 

@@ -1,4 +1,4 @@
-"""Sources full of odd and damaged files, and a list of what has to become of each of them."""
+"""Sources with odd and damaged files, and the expected fate of each of them."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ _PAST_EVERY_LIMIT = 1 << 50
 
 
 class Expected(NamedTuple):
-    """One sample, or a whole archive, and what has to become of it.
+    """One sample, or a whole archive, and its expected fate.
 
     Attributes:
-        what: what is odd about it.
+        what: description of what is odd about it.
         source: label of its source.
-        key: its name there.
-        archive: the archive that it lies in, or is; where that is named as damaged, its samples need not be.
+        key: key within the source; empty for an archive.
+        archive: the archive that contains it, or that it is. If the archive is reported as damaged, its samples need
+            not be reported.
     """
 
     what: str
@@ -37,24 +38,24 @@ class Expected(NamedTuple):
 
     @property
     def is_archive(self) -> bool:
-        """Whether it is an archive itself."""
+        """Whether this is an archive."""
         return bool(self.archive) and not self.key
 
 
 class Sources(NamedTuple):
-    """Lines that open the sources, and everything in them."""
+    """Specs of sources, and their expected contents."""
 
     lines: tuple[str, ...]
     expected: list[Expected]
 
 
 def make_sources(folder: Path, count: int, seed: int) -> Sources:
-    """At least `count` odd or damaged media files and archives, and good ones among them.
+    """Write at least `count` odd or damaged media files and archives, and good ones among them.
 
     Args:
-        folder: an empty one.
-        count: how many; the kinds alone are about 300.
-        seed: decides the damage.
+        folder: empty folder.
+        count: number of files; there are about 300 kinds.
+        seed: determines the damage.
     """
     work = folder / "work"
     videos, images = list(odd_videos(work / "videos")), list(odd_images(work / "images"))
@@ -120,7 +121,7 @@ def tar(
     form: int = tarfile.GNU_FORMAT,
     mode: Literal["w", "w:gz"] = "w",
 ) -> bytes:
-    """An archive of files, and of whatever else a `TarInfo` says."""
+    """Return a tar archive of files and of other members."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode=mode, format=form) as archive:
         for member in members:
@@ -134,7 +135,7 @@ def tar(
 
 
 def header(name: str, size: int, kind: bytes = tarfile.REGTYPE) -> bytes:
-    """A tar header that declares any size, also one that no honest writer would write."""
+    """Return a tar header that claims any size, including impossible ones."""
     block = bytearray(tarfile.TarInfo(name).tobuf(tarfile.GNU_FORMAT))
     block[124:136] = (b"\xff" if size < 0 else b"\x80") + (size % (1 << 88)).to_bytes(11, "big")
     block[156:157] = kind
@@ -144,7 +145,7 @@ def header(name: str, size: int, kind: bytes = tarfile.REGTYPE) -> bytes:
 
 
 class _Archive(NamedTuple):
-    """An archive: what is odd about it, its bytes, its fate as a whole, and its samples by key."""
+    """An archive: description, contents, fate as a whole, and fates of its samples by key."""
 
     what: str
     content: bytes
@@ -248,7 +249,7 @@ def _no_archives(picture: bytes) -> Iterator[_Archive]:
 
 
 def _damaged_archives(whole: list[_Archive], seed: int) -> Iterator[_Archive]:
-    """Without end: each archive truncated, with flipped bits, with holes of zeros …"""
+    """Yield endlessly: each archive truncated, with flipped bits, with holes of zeros, and so on."""
     kinds = [archive for archive in whole if archive.content]
     damages = damaged_files([OddFile("", "", archive.content, "whole") for archive in kinds], seed)
     for number, damage in enumerate(damages):
@@ -259,10 +260,10 @@ def _damaged_archives(whole: list[_Archive], seed: int) -> Iterator[_Archive]:
 
 
 def _is_shorter_and_whole(content: bytes, damage: OddFile) -> bool:
-    """Whether the damage may have left an archive in which nothing is wrong, so that nobody can see what is lost."""
+    """Return whether the damage may have left a valid archive, so that the loss cannot be detected."""
     if damage.what == "beginning lost":
         return (len(content) - len(damage.content)) % tarfile.BLOCKSIZE == 0
-    # An archive ends in zeros, and these may cover the last members.
+    # An archive ends in zeros, so zeros over the last members look like its end.
     return damage.what == "holes of zeros" and len(damage.content.rstrip(b"\0")) < len(content.rstrip(b"\0"))
 
 
@@ -293,7 +294,7 @@ def _write_json_captions(folder: Path, images: list[OddFile]) -> tuple[str, list
 
 
 def _write_odd_pairs(folder: Path, images: list[OddFile]) -> tuple[str, list[Expected]]:
-    """Odd names and odd captions in a folder of pairs."""
+    """Write a folder of pairs with odd names and odd captions."""
     folder.mkdir(parents=True)
     picture, label, expected = images[0].content, f"folder:{folder}", []
 

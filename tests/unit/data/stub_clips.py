@@ -1,4 +1,4 @@
-"""Clips and sources that decode nothing: each does what its name says, and shows its number."""
+"""Stub clips and sources without media files. Pixels encode the numbers of the clip and the frame."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ from videocrafter.data.clip import DecodingLimits, Kind
 from videocrafter.data.clip_sampling import ClipSampling
 from videocrafter.data.cutting import CuttingConfig
 from videocrafter.data.errors import BadSampleError
-from videocrafter.data.source import Shard
+from videocrafter.data.source import ClipShard
 from videocrafter.media.framing import Framer, frame_image
 
 CUTTING = CuttingConfig(
@@ -29,17 +29,13 @@ CUTTING = CuttingConfig(
 
 @dataclass(frozen=True, kw_only=True)
 class StubVideo:
-    """Red is the number of the clip, green that of the frame; blue is in the left half only."""
+    """Red is the number of the clip, green that of the frame; only the left half is blue."""
 
     number: int
     caption: str
     fps: float = 8.0
     num_frames: int = 32
     size: tuple[int, int] = (12, 16)
-
-    @property
-    def duration_s(self) -> float:
-        return self.num_frames / self.fps
 
     def frames_at(self, times_s: Sequence[float], framer: Framer | None = None) -> np.ndarray:
         frames = np.zeros((len(times_s), *self.size, 3), np.uint8)
@@ -55,7 +51,7 @@ class StubVideo:
 
 @dataclass(frozen=True, kw_only=True)
 class StubClip:
-    """A clip that is good, or "bad", "unforeseen", "hangs", "dies"."""
+    """A clip that is "good" or "bad", raises an "unforeseen" error, "hangs" or "dies"."""
 
     number: int
     does: str = "good"
@@ -83,7 +79,7 @@ class StubClip:
 
 
 class StubSource:
-    """Shards of clips."""
+    """A source of given shards."""
 
     def __init__(
         self,
@@ -97,9 +93,9 @@ class StubSource:
         self.shards, self.kind, self.label, self.shards_together = shards, kind, label, shards_together
         self.num_shards, self._damaged = len(shards), damaged
 
-    def read_shard(self, index: int) -> Shard:
+    def read_shard(self, index: int) -> ClipShard:
         problem = f"shard {index} is damaged" if index in self._damaged else None
-        return Shard(clips=self.shards[index], problem=problem)
+        return ClipShard(clips=self.shards[index], problem=problem)
 
 
 def table(count: int, first: int = 0, **kwargs) -> StubSource:
@@ -108,6 +104,6 @@ def table(count: int, first: int = 0, **kwargs) -> StubSource:
 
 
 def archives(sizes: Sequence[int], first: int = 0, **kwargs) -> StubSource:
-    """A source of archives of these sizes, clips numbered through from `first`."""
+    """A source of archives of these sizes, with clips numbered from `first`."""
     numbers = iter(range(first, first + sum(sizes)))
     return StubSource([[StubClip(number=next(numbers)) for _ in range(size)] for size in sizes], **kwargs)

@@ -1,4 +1,4 @@
-"""A source of stub clips that can be configured, so that loaders can be made from it."""
+"""A configurable source of stub clips, for loaders."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from videocrafter.data.source import SourceConfig
 
 @dataclass(frozen=True, kw_only=True)
 class StubConfig(SourceConfig):
-    """As many clips as told, every `bad_every`-th of which does something bad."""
+    """`count` clips, every `bad_every`-th of which fails as `does` says."""
 
     count: int = 20
     kind: Kind = "video"

@@ -1,4 +1,4 @@
-"""Bad samples are counted and named; too many of them stop a run, a few by accident do not."""
+"""Bad samples are counted and reported. Too many of them stop a run; a few do not."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from videocrafter.data.bad_samples import BadSampleRules, BadSamples
-from videocrafter.data.errors import REASONS, TooManyBadSamplesError
+from videocrafter.data.errors import TooManyBadSamplesError
 
 
 def feed(rules: BadSampleRules, bad_share: float, count: int, seed: int = 0, reason: str = "unreadable") -> int:
-    """How many samples went through before it was too many; `count` if it never was."""
+    """Return the number of samples before there were too many bad ones; `count` if there never were."""
     samples, rng = BadSamples(rules), random.Random(seed)
     for index in range(count):
         try:
@@ -21,7 +21,7 @@ def feed(rules: BadSampleRules, bad_share: float, count: int, seed: int = 0, rea
                 samples.bad("source", f"clip {index}", reason, "damaged")
             else:
                 samples.good()
-        except TooManyBadSamplesError:  # noqa: PERF203  the loop ends there
+        except TooManyBadSamplesError:  # noqa: PERF203  ends the loop
             return index
     return count
 
@@ -37,7 +37,7 @@ def test_a_run_goes_on_below_its_share_and_stops_above_it() -> None:
     assert all(feed(rules, 0.15, 3000, seed) < 1000 for seed in range(5))
 
 
-def test_where_all_is_bad_it_stops_at_once() -> None:
+def test_a_run_stops_at_once_if_everything_is_bad() -> None:
     assert feed(BadSampleRules(), 1.0, 100) < 5
 
 
@@ -46,7 +46,7 @@ def test_a_share_of_zero_allows_none() -> None:
     assert feed(BadSampleRules(max_bad_share=0.0), 0.0, 100) == 100
 
 
-def test_where_everything_is_allowed_an_endless_search_still_ends() -> None:
+def test_an_endless_search_ends_even_without_limits() -> None:
     rules = BadSampleRules(max_bad_share=1.0, max_left_out_share=1.0, window=50)
     assert feed(rules, 1.0, 500) == 49
     assert feed(rules, 0.5, 500) == 500
@@ -60,7 +60,7 @@ def test_a_fault_that_begins_late_is_noticed() -> None:
         fail(samples, 60)
 
 
-def test_clips_that_do_not_suit_have_a_share_of_their_own() -> None:
+def test_unsuitable_clips_have_a_separate_limit() -> None:
     assert feed(BadSampleRules(max_bad_share=0.01), 0.3, 3000, reason="too_short") == 3000
     assert feed(BadSampleRules(max_left_out_share=0.2), 0.5, 3000, reason="too_short") < 300
 
@@ -76,7 +76,7 @@ def test_the_error_is_one_line_with_reasons_report_and_advice(tmp_path: Path) ->
     assert "truncated: 4" in text
     assert "3.mp4 ends early" in text
     assert str(report) in text
-    assert "raise max_bad_share" in text
+    assert "fix your data or raise max_bad_share" in text
     lines = [json.loads(line) for line in report.read_text(encoding="utf-8").splitlines()]
     assert lines[0] == {
         "source": "webvid:a.csv",
@@ -151,7 +151,3 @@ def test_counting_goes_on_after_a_break() -> None:
 def test_wrong_rules_are_refused_when_they_are_made(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=f"{next(iter(wrong))} is"):
         BadSampleRules(**wrong)  # type: ignore[arg-type]
-
-
-def test_reasons_are_explained() -> None:
-    assert all(meaning and "\n" not in meaning for meaning in REASONS.values())

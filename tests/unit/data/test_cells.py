@@ -1,4 +1,4 @@
-"""Cells that hold lists, numbers and times; nothing in them is ever executed."""
+"""Cells with lists, numbers and times. Their contents are never executed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Strides follow from rates, the true rate is told, and short clips go by the rule."""
+"""Strides follow from the rates, fps is the true rate, and short clips follow the rule."""
 
 from __future__ import annotations
 
@@ -35,8 +35,7 @@ def test_frames_are_evenly_spaced_and_the_rate_is_the_true_one(
     assert len(strides) == 1
     stride = strides.pop()
     assert chosen.fps == pytest.approx(fps / stride)
-    # The target was drawn from the range; where a stride gives a rate within it, and the clip is long enough,
-    # the true rate is within it.
+    # If some stride yields a rate within the range, and the clip is long enough, the true rate is within it.
     possible = [s for s in range(1, 100) if low <= fps / s <= low * ratio and 15 * s < num_frames]
     if possible and 15 * max(s for s in range(1, 500) if s == 1 or fps / s >= low) < num_frames:
         assert low * (1 - 1e-9) <= chosen.fps <= low * ratio * (1 + 1e-9)
@@ -80,8 +79,8 @@ def test_the_longest_length_that_fits_is_taken() -> None:
 def test_a_short_clip_is_skipped_or_taken_at_a_lower_stride() -> None:
     fast = {"lengths": (16,), "fps_range": (6.0, 6.0)}
     chosen = choose_times(video(24.0, 40), ClipSampling(short_clips="lower_stride", **fast), random.Random(0))
-    assert chosen.fps == 12.0  # the stride 2 is the largest that fits; 4 was wanted
-    with pytest.raises(BadSampleError, match=r"40 frames at 24 fps; 16 frames at every 4\. were wanted") as caught:
+    assert chosen.fps == 12.0  # stride 2 is the largest that fits; stride 4 was drawn
+    with pytest.raises(BadSampleError, match="40 frames at 24 fps, expected enough for 16 at stride 4") as caught:
         choose_times(video(24.0, 40), ClipSampling(short_clips="skip", **fast), random.Random(0))
     assert caught.value.reason == "too_short"
 

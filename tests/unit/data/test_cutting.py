@@ -1,4 +1,4 @@
-"""Samples fill their frame, take the shape nearest to their clip's, and follow from their seed."""
+"""Samples fill the frame, have the shape nearest to their clip's, and depend only on their seed."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_flips_happen_only_if_asked_for() -> None:
     assert bright_sides(flip=True) == {True, False}
 
 
-def test_a_clip_that_would_be_blown_up_is_left_out() -> None:
+def test_a_clip_that_would_be_enlarged_too_much_is_skipped() -> None:
     with pytest.raises(BadSampleError, match="16x12 pixels are too few for 64x64") as caught:
         cut_clip(StubClip(number=0), "video", 0, config(height=64, width=64, max_enlargement=2.0))
     assert caught.value.reason == "too_small"
@@ -92,7 +92,7 @@ def test_what_nobody_foresaw_is_a_bad_sample_with_its_text() -> None:
         ({"height": 0}, "expected 1 or more"),
         ({"crop": "left"}, "'center' or 'random'"),
         ({"max_aspect": 0.5}, r"max_aspect is 0\.5, expected none, or 1"),
-        ({"height": 40, "width": 40, "max_aspect": 2.0}, "multiples of size_step, 64"),
+        ({"height": 40, "width": 40, "max_aspect": 2.0}, "expected multiples of size_step, 64"),
         ({"max_enlargement": 0.0}, "above 0"),
     ],
 )

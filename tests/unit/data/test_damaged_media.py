@@ -1,8 +1,8 @@
-"""Whatever is done to media files and archives: no crash, no hang, and each file is either shown or named.
+"""Damaged media files and archives cause no crash and no hang, and each is either loaded or reported.
 
     VIDEOCRAFTER_FUZZ=500 python -m pytest tests/unit/data/test_damaged_media.py
 
-makes as many damaged files of each kind as it says; otherwise there are a few.
+creates 500 damaged files of each kind; the default is a few.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, bytes], d
 
 
 def load_all(source: str, report: Path) -> tuple[set[str], dict[str, str]]:
-    """Go once through a source: keys of samples that came, and reasons of those that did not."""
+    """Load a source once. Return the keys of loaded samples, and the reasons of skipped ones."""
     config = LoaderConfig(
         sources=(source,),
         cutting=CUTTING,
@@ -55,7 +55,7 @@ def load_all(source: str, report: Path) -> tuple[set[str], dict[str, str]]:
             arrived |= {key.rpartition("/")[2] for key in batch.keys}
     lines = [json.loads(line) for line in report.read_text(encoding="utf-8").splitlines()]
     assert all(line["reason"] in REASONS and "\n" not in line["message"] for line in lines)
-    # Everything that is wrong with a file is foreseen, and no decoder takes its process with it.
+    # All kinds of damage are expected, and no decoder crashes its process.
     assert [line for line in lines if line["reason"] in ("unexpected", "crashed", "too_slow")] == []
     return arrived, {line["key"]: line["reason"] for line in lines}
 
@@ -68,7 +68,7 @@ def test_every_damaged_file_is_shown_or_named(
     arrived, left_out = load_all(f"folder:{tmp_path}/clips?kind={kind}", tmp_path / "bad.jsonl")
     assert arrived | set(left_out) == set(names)
     assert arrived & set(left_out) == set()
-    assert len(left_out) > COUNT // 4  # else the damage is too small to show anything
+    assert len(left_out) > COUNT // 4  # else the damage is too small to prove anything
 
 
 def test_no_damaged_archive_stops_the_others_or_leaves_a_file(

@@ -1,4 +1,4 @@
-"""Workers that hang or die cost one sample; all others are answered, each under its number."""
+"""If a worker hangs or dies, only its sample is lost. All results arrive under their numbers."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ import pytest
 from tests.unit.data.stub_clips import StubClip
 from videocrafter.data.clip_sampling import ClipSampling
 from videocrafter.data.cutting import CutClip, CuttingConfig
-from videocrafter.data.decoding import DecodingHere, DecodingStoppedError, Task, cut_task
+from videocrafter.data.decoding import DecodingStoppedError, DecodingTask, InProcessDecoder, cut_task
 from videocrafter.data.decoding_pool import DecodingPool
 from videocrafter.data.errors import BadSampleError
 
 ROOT = Path(__file__).parents[3]
-WORK = partial(cut_task, config=CuttingConfig(sampling=ClipSampling(lengths=(4,)), height=200, width=300))
+DECODE = partial(cut_task, config=CuttingConfig(sampling=ClipSampling(lengths=(4,)), height=200, width=300))
 
 
 def pool(**changes) -> DecodingPool:
-    return DecodingPool(WORK, **{"num_workers": 2, "start_method": "fork", "time_limit_s": 60.0, **changes})
+    return DecodingPool(DECODE, **{"num_workers": 2, "start_method": "fork", "time_limit_s": 60.0, **changes})
 
 
 @pytest.fixture
@@ -37,39 +37,39 @@ def forked() -> Iterator[DecodingPool]:
     workers.close()
 
 
-def task(number: int, does: str = "good") -> Task:
-    return Task(clip=StubClip(number=number, does=does), kind="video", seed=number)
+def task(number: int, does: str = "good") -> DecodingTask:
+    return DecodingTask(clip=StubClip(number=number, does=does), kind="video", seed=number)
 
 
-def reds(answers: list[object]) -> list[int | str]:
-    """The number that each clip shows, or why there is none."""
+def reds(outcomes: list[object]) -> list[int | str]:
+    """Return the number encoded in each clip, or the reason why it failed."""
     return [
-        answer.reason if isinstance(answer, BadSampleError) else int(answer.pixels[0, 0, 0, 0])  # type: ignore[attr-defined]
-        for answer in answers
+        outcome.reason if isinstance(outcome, BadSampleError) else int(outcome.pixels[0, 0, 0, 0])  # type: ignore[attr-defined]
+        for outcome in outcomes
     ]
 
 
 def test_answers_are_those_of_decoding_here_in_whatever_order_they_are_taken(forked: DecodingPool) -> None:
-    here = DecodingHere(WORK)
+    here = InProcessDecoder(DECODE)
     for number in range(12):
-        for decoding in (forked, here):
-            decoding.submit(number, task(number, "bad" if number == 5 else "good"))
+        for decoder in (forked, here):
+            decoder.submit(number, task(number, "bad" if number == 5 else "good"))
     for number in (11, 0, 5, 7, 3, 1, 2, 4, 6, 8, 9, 10):
         found, expected = forked.take(number), here.take(number)
         assert found.seconds > 0
-        if isinstance(expected.result, CutClip):
-            assert isinstance(found.result, CutClip)
-            np.testing.assert_array_equal(found.result.pixels, expected.result.pixels)
-            assert (found.result.caption, found.result.fps) == (expected.result.caption, expected.result.fps)
+        if isinstance(expected.outcome, CutClip):
+            assert isinstance(found.outcome, CutClip)
+            np.testing.assert_array_equal(found.outcome.pixels, expected.outcome.pixels)
+            assert (found.outcome.caption, found.outcome.fps) == (expected.outcome.caption, expected.outcome.fps)
         else:
-            assert isinstance(found.result, BadSampleError)
-            assert (found.result.reason, str(found.result)) == ("unreadable", "clip 5 is bad")
+            assert isinstance(found.outcome, BadSampleError)
+            assert (found.outcome.reason, str(found.outcome)) == ("unreadable", "clip 5 is bad")
 
 
 def test_spawned_workers_do_the_same() -> None:
     workers = pool(start_method="spawn", num_workers=1)
     workers.submit(0, task(7))
-    assert reds([workers.take(0).result]) == [7]
+    assert reds([workers.take(0).outcome]) == [7]
     workers.close()
 
 
@@ -78,7 +78,7 @@ def test_a_decoder_that_hangs_costs_its_sample_only() -> None:
     doings = ["good", "hangs", "good", "good", "hangs", "good", "good"]
     for number, does in enumerate(doings):
         workers.submit(number, task(number, does))
-    assert reds([workers.take(number).result for number in range(7)]) == [0, "too_slow", 2, 3, "too_slow", 5, 6]
+    assert reds([workers.take(number).outcome for number in range(7)]) == [0, "too_slow", 2, 3, "too_slow", 5, 6]
     workers.close()
 
 
@@ -86,7 +86,7 @@ def test_a_decoder_that_dies_costs_its_sample_only(forked: DecodingPool) -> None
     doings = ["good", "dies", "good", "dies", "dies", "good", "good", "good"]
     for number, does in enumerate(doings):
         forked.submit(number, task(number, does))
-    found = [forked.take(number).result for number in range(8)]
+    found = [forked.take(number).outcome for number in range(8)]
     assert reds(found) == [0, "crashed", 2, "crashed", "crashed", 5, 6, 7]
     assert f"exit status -{int(signal.SIGKILL)}" in str(found[1])
 
@@ -99,22 +99,22 @@ def test_a_worker_that_is_killed_while_idle_is_replaced(forked: DecodingPool) ->
         worker.process.join()
     for number in range(1, 5):
         forked.submit(number, task(number))
-    assert reds([forked.take(number).result for number in range(1, 5)]) == [1, 2, 3, 4]
+    assert reds([forked.take(number).outcome for number in range(1, 5)]) == [1, 2, 3, 4]
 
 
 def test_a_signal_to_the_whole_group_of_processes_costs_nothing(forked: DecodingPool) -> None:
     for number in range(30):
         forked.submit(number, task(number))
-    found = [forked.take(number).result for number in range(5)]
+    found = [forked.take(number).outcome for number in range(5)]
     for worker in forked._workers:
         os.kill(worker.process.pid or 0, signal.SIGTERM)
         os.kill(worker.process.pid or 0, signal.SIGINT)
-    found += [forked.take(number).result for number in range(5, 30)]
+    found += [forked.take(number).outcome for number in range(5, 30)]
     assert reds(found) == list(range(30))
     for worker in list(forked._workers):
-        worker.process.join(10)  # they leave when there is nothing to do, and are replaced without blame
+        worker.process.join(10)  # they exit when they are idle, and are replaced
     forked.submit(30, task(30))
-    assert reds([forked.take(30).result]) == [30]
+    assert reds([forked.take(30).outcome]) == [30]
 
 
 def test_a_program_that_forgets_its_pool_ends_though_a_decoder_hangs() -> None:
@@ -164,7 +164,7 @@ def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
 
 
 def is_running(pid: int) -> bool:
-    """Whether a process exists and is more than an entry that nobody has collected yet."""
+    """Return whether a process exists and is not a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
     except OSError:
@@ -172,12 +172,12 @@ def is_running(pid: int) -> bool:
 
 
 class EndsWhenReceived:
-    """Work that ends the process it is sent to, before it is ready."""
+    """A decode function that ends a worker while it is unpickled, before the worker is ready."""
 
     def __init__(self, how: str) -> None:
         self.how = how
 
-    def __call__(self, task: Task) -> CutClip:
+    def __call__(self, task: DecodingTask) -> CutClip:
         raise AssertionError
 
     def __reduce__(self):
@@ -199,7 +199,7 @@ def test_workers_that_cannot_start_are_an_error_with_advice(
     )
     workers = DecodingPool(EndsWhenReceived(how), num_workers=1, start_method="spawn", time_limit_s=5.0)
     workers.submit(0, task(0))
-    with pytest.raises(RuntimeError, match=rf"ended before it was ready \(exit status {status}\)"):
+    with pytest.raises(RuntimeError, match=rf"exited before it was ready \(exit status {status}\)"):
         workers.take(0)
     assert len(started) == num_started
     workers.close()
@@ -211,7 +211,7 @@ def test_a_worker_that_is_killed_before_it_is_ready_is_replaced() -> None:
         os.kill(worker.process.pid or 0, signal.SIGTERM)
     for number in range(3):
         workers.submit(number, task(number))
-    assert reds([workers.take(number).result for number in range(3)]) == [0, 1, 2]
+    assert reds([workers.take(number).outcome for number in range(3)]) == [0, 1, 2]
     workers.close()
 
 
@@ -220,6 +220,6 @@ def test_a_worker_of_a_fork_server_stays_though_there_is_nothing_to_do() -> None
     workers.submit(0, task(0))
     workers.take(0)
     worker = workers._workers[0]
-    worker.process.join(1.5)  # it looks once a second whether it shall leave
+    worker.process.join(1.5)  # it checks once per second whether to exit
     assert worker.process.exitcode is None
     workers.close()

@@ -1,4 +1,4 @@
-"""Files are told apart by their names."""
+"""Kinds of files follow from their names."""
 
 from __future__ import annotations
 

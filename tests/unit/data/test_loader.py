@@ -1,4 +1,4 @@
-"""Loaders give the same batches whatever the workers, go on exactly where they were, and let nothing run on."""
+"""Batches do not depend on the workers, a loader resumes exactly, and nothing runs after it is closed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from videocrafter.data.cutting import CuttingConfig
 from videocrafter.data.errors import SourceError, TooManyBadSamplesError
 from videocrafter.data.loader import VideoLoader
 from videocrafter.data.loader_config import LoaderConfig
-from videocrafter.data.loader_state import deal_again
+from videocrafter.data.loader_state import redistribute_states
 from videocrafter.data.sample import VideoBatch
 
 CUTTING = CuttingConfig(
@@ -97,7 +97,7 @@ def test_a_process_that_gets_no_sample_just_ends() -> None:
     assert sorted(batches) == [0, 1, 1]
 
 
-def test_speed_waiting_and_what_was_left_out_are_told() -> None:
+def test_stats() -> None:
     with VideoLoader(config(num_workers=1)) as loader:
         before = loader.stats()
         assert (before.frames_per_s, before.wait_share) == (0, 0)
@@ -138,7 +138,7 @@ def test_decoders_that_hang_or_die_are_named_and_the_rest_arrives(tmp_path: Path
     assert captions == {f"clip {number}" for number in (0, 2, 3, 4, 10, 12, 13, 14)}
 
 
-def test_too_many_bad_samples_are_raised_where_the_batch_is_waited_for() -> None:
+def test_too_many_bad_samples_are_raised_by_next() -> None:
     bad = StubConfig(count=30, bad_every=2)
     with VideoLoader(config(sources=(bad,), image_share=None, bad_samples=BadSampleRules())) as loader:
         with pytest.raises(TooManyBadSamplesError, match=r"max_bad_share allows 5\.0%"):
@@ -160,7 +160,7 @@ def test_each_process_writes_a_report_of_its_own(tmp_path: Path) -> None:
 
 
 def test_closing_does_not_wait_until_a_full_queue_is_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loader_module, "_SECONDS_BETWEEN_LOOKS", 3600.0)
+    monkeypatch.setattr(loader_module, "_POLL_SECONDS", 3600.0)
     loader = VideoLoader(config(prefetch_batches=1))
     next(loader)
     while not loader._ready.full():
@@ -195,14 +195,14 @@ def test_processes_can_become_more_or_fewer_and_still_see_no_sample_twice() -> N
         with VideoLoader(rules, rank=rank, world_size=3) as loader:
             seen += [key for batch in itertools.islice(loader, count) for key in batch.keys]
             states.append(loader.state_dict())
-    dealt = deal_again(states[::-1], 2)
+    redistributed = redistribute_states(states[::-1], 2)
     for rank in range(2):
         with VideoLoader(rules, rank=rank, world_size=2) as loader:
-            loader.load_state_dict(dealt[rank])
+            loader.load_state_dict(redistributed[rank])
             seen += [key for batch in itertools.islice(loader, 20) for key in batch.keys]
     assert len(seen) == len(set(seen)) == 32 + 80
-    with pytest.raises(ValueError, match=r"processes \[0, 2\] were given"):
-        deal_again([states[0], states[2]], 2)
+    with pytest.raises(ValueError, match=r"states are from ranks \[0, 2\]"):
+        redistribute_states([states[0], states[2]], 2)
 
 
 @pytest.mark.parametrize(
@@ -229,7 +229,7 @@ def test_a_position_is_loaded_before_the_first_batch_or_not_at_all() -> None:
         next(loader)
         with pytest.raises(RuntimeError, match="before the first batch"):
             loader.load_state_dict(state)
-    with pytest.raises(ValueError, match="no state of a loader"):
+    with pytest.raises(ValueError, match="not the state of a loader"):
         VideoLoader(config()).load_state_dict({"step": 3})
 
 
@@ -239,12 +239,12 @@ def test_a_position_is_loaded_before_the_first_batch_or_not_at_all() -> None:
         ({"image_share": None}, "image_share is not set"),
         ({"image_share": 0.0}, "the image sources would never be used"),
         ({"image_share": 1.0}, "the video sources would never be used"),
-        ({"sources": (StubConfig(),), "image_share": 0.5}, "all sources are of videos"),
+        ({"sources": (StubConfig(),), "image_share": 0.5}, "all sources contain videos"),
         ({"sources": ()}, "expected at least one"),
         ({"sources": "folder:/data"}, "expected a tuple"),
         ({"batch_size": 0}, "batch_size is 0"),
         ({"num_workers": -1}, "num_workers is -1"),
-        ({"image_share": 1.5}, "between 0 and 1"),
+        ({"image_share": 1.5}, "from 0 to 1"),
         ({"start_method": "thread"}, "'spawn', 'fork' or 'forkserver'"),
     ],
 )

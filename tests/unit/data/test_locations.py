@@ -1,4 +1,4 @@
-"""Places of files: none leaves its folder, parts of files read like files, patterns name what is there."""
+"""No path leaves its folder, byte ranges read like files, and patterns match existing files."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_a_part_of_a_file_reads_like_a_file(
 
 def test_a_part_that_is_cut_off_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.tar").write_bytes(b"x" * 100)
-    with pytest.raises(BadSampleError, match=r"a\.tar#0001\.mp4 is cut off") as caught:
+    with pytest.raises(BadSampleError, match=r"a\.tar#0001\.mp4 is truncated") as caught:
         Location(url=str(tmp_path / "a.tar"), offset=90, size=20, member="0001.mp4").read(100)
     assert caught.value.reason == "truncated"
 
@@ -153,7 +153,7 @@ def test_files_are_listed_below_a_folder_without_hidden_ones(tmp_path: Path) -> 
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"")
     assert list_files(str(tmp_path)) == ["a.mp4", "b/2.mp4"]
-    with pytest.raises(SourceError, match="is no folder"):
+    with pytest.raises(SourceError, match="is not a folder"):
         list_files(str(tmp_path / "no"))
 
 

@@ -1,4 +1,4 @@
-"""Of a source that is cut down to one clip nothing else comes."""
+"""A source reduced to one clip yields nothing else."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def test_the_first_clip_is_found_behind_empty_shards() -> None:
 
 def test_a_source_without_clips_says_so() -> None:
     shard = OneClip(StubSource([[], []])).read_shard(0)
-    assert (list(shard.clips), shard.problem) == ([], "it holds no clip")
+    assert (list(shard.clips), shard.problem) == ([], "the source has no clips")
 
 
 def test_a_loader_gives_the_first_clip_of_the_first_source_to_every_process() -> None:

@@ -1,4 +1,4 @@
-"""No sample twice in an epoch, over any number of processes; shares as exact as can be; positions say it all."""
+"""In an epoch no sample comes twice in any process, shares are exact, and a position determines the rest."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_mixtures_are_random_and_differ_between_processes() -> None:
     choices = [[draw.source for draw in first(mixed(sources, rank=rank, world_size=2), 64)] for rank in range(2)]
     assert choices[0] != choices[1]
     runs = [len(list(group)) for _, group in itertools.groupby(choices[0])]
-    assert max(runs) > 2  # no plain alternation
+    assert max(runs) > 2  # not a plain alternation
 
 
 def test_epochs_have_different_orders_and_seeds_too() -> None:

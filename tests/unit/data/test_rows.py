@@ -1,4 +1,4 @@
-"""Manifests of every format give the same rows; what is wrong is named with the file and the line."""
+"""Manifests of all formats have the same rows, and errors name the file and the line."""
 
 from __future__ import annotations
 
@@ -72,16 +72,16 @@ def test_a_byte_order_mark_and_odd_bytes_do_no_harm(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("m.csv", b"", "holds no rows"),
-        ("m.csv", b"video,caption\n", "holds no rows"),
+        ("m.csv", b"", "has no rows"),
+        ("m.csv", b"video,caption\n", "has no rows"),
         ("m.csv", b'video,caption\n"' + b"x" * 200_000, "after line 1: field larger"),
-        ("m.jsonl", b'{"a": 1}\n{"a": \n', "line 2 is no JSON"),
-        ("m.jsonl", b"[1]\n", "line 1 is no object"),
-        ("m.jsonl", b"[" * 100_000, "line 1 is no JSON"),
-        ("m.json", b'{"a": 1}', "holds no list"),
-        ("m.parquet", b"PAR1 is not enough", "cannot be read as Parquet"),
+        ("m.jsonl", b'{"a": 1}\n{"a": \n', "line 2 is not valid JSON"),
+        ("m.jsonl", b"[1]\n", "line 1 is not a JSON object"),
+        ("m.jsonl", b"[" * 100_000, "line 1 is not valid JSON"),
+        ("m.json", b'{"a": 1}', "is not a JSON list"),
+        ("m.parquet", b"PAR1 is not enough", "is not readable as Parquet"),
         ("m.csv.gz", b"\x1f\x8bnot really", "cannot be read"),
-        ("m.xlsx", b"", "is no manifest that can be read"),
+        ("m.xlsx", b"", "is not a supported manifest"),
     ],
 )
 def test_what_is_wrong_is_named_in_one_line(tmp_path: Path, name: str, content: bytes, message: str) -> None:
@@ -100,9 +100,11 @@ def test_a_manifest_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_a_missing_column_is_named_with_the_nearest_one() -> None:
     columns = ["video", "Captions", "fps"]
     assert find_column("m.csv", columns, "file", None, ("path", "video")) == "video"
-    with pytest.raises(SourceError, match="no column 'caption' or 'text' for the caption; the nearest is 'Captions'"):
+    with pytest.raises(SourceError, match="no column 'caption' or 'text' for the caption; did you mean 'Captions'"):
         find_column("m.csv", columns, "caption", None, ("caption", "text"))
-    with pytest.raises(SourceError, match="no column 'zzz' for the caption; it has 'video', 'Captions', 'fps'"):
+    with pytest.raises(
+        SourceError, match="no column 'zzz' for the caption; its columns are 'video', 'Captions', 'fps'"
+    ):
         find_column("m.csv", columns, "caption", "zzz", ("fps",))
 
 

@@ -1,4 +1,4 @@
-"""Orders are permutations, follow from their seeds alone, and look random."""
+"""Orders are permutations, depend only on their seeds, and appear random."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ def test_every_entry_is_equally_likely_at_every_position(size: int) -> None:
     firsts = np.bincount(
         [shuffled_index(size // 2, size, seed_from(seed)) for seed in range(20 * size)], minlength=size
     )
-    # Chi squared has mean and variance of about size and 2 size; five deviations off is no accident.
+    # Chi-squared has mean size and variance 2 size, approximately; allow five standard deviations.
     assert ((firsts - 20) ** 2 / 20).sum() < size + 5 * np.sqrt(2 * size)
 
 
-def test_neighbours_are_torn_apart() -> None:
+def test_neighbours_are_separated() -> None:
     order = np.array([shuffled_index(position, 1000, 3) for position in range(1000)])
     assert abs(np.corrcoef(order[:-1], order[1:])[0, 1]) < 0.1
     assert abs(np.corrcoef(order, np.arange(1000))[0, 1]) < 0.1
@@ -49,5 +49,5 @@ def test_seeds_depend_on_all_parts_and_their_order() -> None:
 
 
 def test_a_position_outside_is_refused() -> None:
-    with pytest.raises(IndexError, match="position 3 of an order of 3"):
+    with pytest.raises(IndexError, match="position is 3, expected 0 to 2"):
         shuffled_index(3, 3, 0)

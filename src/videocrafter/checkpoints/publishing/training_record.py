@@ -210,6 +210,9 @@ def _sources(value: Any, is_source: bool = False) -> Iterator[str]:
         if word is not None or kind == "SpriteWorldConfig":
             yield _source(word or "sprites", str(value.get("path", "")))
             return
+        if is_source:
+            yield _source(None, str(value.get("path", "")))
+            return
         for key, one in value.items():
             if key not in _NOT_LEARNED_FROM:
                 yield from _sources(one, key in ("source", "sources"))

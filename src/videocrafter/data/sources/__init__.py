@@ -1,1 +1,1 @@
-"""Where clips come from: one file per format."""
+"""Data sources, one file per format."""

@@ -1,6 +1,6 @@
-"""A manifest of one's own: CSV, JSON Lines, JSON or Parquet, with a column for the file and one for the caption.
+"""Custom manifests: CSV, JSON Lines, JSON or Parquet, with a column for the file and one for the caption.
 
-A cell that holds a list stands for as many clips: a list of captions for one file, with lists of starts and ends.
+Cells may contain lists for several clips of one file: captions, with lists of start and end times.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ class ManifestConfig(SourceConfig):
     """A table of files and captions.
 
     Attributes:
-        path: the manifest; braces and * name several.
-        kind: what the files are.
-        root: the folder that the files' paths begin from, and which none may leave. None means the folder of the
-            manifest; paths may then also be absolute, or addresses.
-        file, caption: the columns; None looks for the usual names.
-        start, end: columns with the part of the file that counts, in seconds or as hh:mm:ss.
+        path: path of the manifest; braces and * match several.
+        kind: kind of the files.
+        root: folder that paths are relative to and must not leave. None means the manifest's folder; paths may then
+            also be absolute, or URLs.
+        file, caption: names of the columns; None tries common names.
+        start, end: columns with the start and end of the clip, in seconds or as hh:mm:ss.
     """
 
     path: str
@@ -79,7 +79,7 @@ class ManifestConfig(SourceConfig):
 
 
 def clips_of_row(path: str, captions: Sequence[Any], starts: Sequence[Any], ends: Sequence[Any]) -> Iterator[ClipRow]:
-    """The clips of one file: as many as the longest list has; what is missing in another is empty there."""
+    """Yield the clips of one file, one per entry of the longest list. Missing entries of other lists are empty."""
     count = max(1, len(captions), len(starts), len(ends))
     for index in range(count):
         yield ClipRow(

@@ -1,6 +1,7 @@
-"""A folder with `metadata.csv`, `.jsonl` or `.parquet` as Hugging Face's VideoFolder and ImageFolder have it.
+"""Folders in the format of Hugging Face's VideoFolder and ImageFolder.
 
-Each row has `file_name`, a path below the folder, and a caption.
+The folder contains `metadata.csv`, `.jsonl` or `.parquet`. Each row has a `file_name`, a path below the folder, and a
+caption.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ _CAPTION_COLUMNS = ("caption", "text", "prompt", "description")
 
 @dataclass(frozen=True, kw_only=True)
 class MetadataFolderConfig(SourceConfig):
-    """A folder that says in one file what all others show.
+    """A folder with one metadata file that contains the captions.
 
     Attributes:
-        path: the folder; exactly one metadata file stands directly in it.
-        kind: what the files are; None asks their names.
-        caption: its column; None looks for the usual names.
+        path: the folder; contains exactly one metadata file.
+        kind: kind of the files; None derives it from their names.
+        caption: name of the caption column; None tries common names.
     """
 
     path: str
@@ -45,8 +46,8 @@ class MetadataFolderConfig(SourceConfig):
         names = list_files(self.path)
         found = [name for name in METADATA_NAMES if name in names]
         if len(found) != 1:
-            given = "holds " + " and ".join(found) if found else "holds none"
-            raise SourceError(f"{self.path} needs exactly one of {', '.join(METADATA_NAMES)}, but {given}")
+            given = " and ".join(found) or "none"
+            raise SourceError(f"{self.path} contains {given}, expected exactly one of {', '.join(METADATA_NAMES)}")
         manifest = join(self.path, found[0])
         columns = column_names(manifest)
         file = find_column(manifest, columns, "file name", None, ("file_name", "video_file_name", "image_file_name"))
@@ -54,7 +55,7 @@ class MetadataFolderConfig(SourceConfig):
         kind = self.kind or main_kind(str(row.get(file) or "") for row in read_rows(manifest, (file,)))
         if kind is None:
             raise SourceError(
-                f"{manifest} names no videos and no images in column {file!r}; give paths with suffixes"
+                f"{manifest} lists no videos or images in column {file!r}, expected paths with suffixes"
             )
         return ClipTable(
             label=f"metadata:{self.path}",

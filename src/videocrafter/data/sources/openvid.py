@@ -1,4 +1,4 @@
-"""OpenVid-1M: a CSV with `video, caption` and scores, and the unpacked videos in one folder."""
+"""OpenVid-1M: a CSV with `video, caption` and scores, and a folder of the extracted videos."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class OpenVidConfig(SourceConfig):
     """OpenVid-1M or OpenVidHD.
 
     Attributes:
-        path: the CSV.
-        root: the folder of the videos.
-        min_aesthetic, min_motion: clips with lower scores, or without one, are left out; None keeps all.
+        path: path of the CSV.
+        root: folder of the videos.
+        min_aesthetic, min_motion: smallest scores; clips without a score are dropped, too. None keeps all.
     """
 
     path: str

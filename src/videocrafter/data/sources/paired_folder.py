@@ -1,4 +1,4 @@
-"""A folder of `a.mp4` beside `a.txt`, or of `a.jpg` beside `a.txt`; subfolders count too."""
+"""Folders of pairs such as `a.mp4` and `a.txt`, or `a.jpg` and `a.txt`, including subfolders."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from videocrafter.data.locations import Location, join, list_files
 from videocrafter.data.media_clip import CaptionFile
 from videocrafter.data.source import SourceConfig, check_kind
 
-# Caption files are read with their clips. At the start only so many are looked at, to see that there are any words.
-_CAPTIONS_LOOKED_AT = 100
+# Caption files are read with their clips. Opening the source checks only this many for a caption.
+_CAPTIONS_CHECKED = 100
 
 
 @dataclass(frozen=True, kw_only=True)
 class PairedFolderConfig(SourceConfig):
-    """Videos, or images, each with a text file of the same name that holds its caption.
+    """Videos or images, each with a text file of the same name that contains its caption.
 
-    Also what img2dataset and video2dataset write with `output_format=files`, and Panda-70M's own downloader.
+    img2dataset and video2dataset (with `output_format=files`) and Panda-70M's downloader write this format.
 
     Attributes:
         path: the folder.
-        kind: what is taken from it; None takes what there is most of.
-        caption_suffix: of the caption files.
+        kind: kind to use; None uses the more frequent one.
+        caption_suffix: suffix of the caption files.
     """
 
     path: str
@@ -46,34 +46,32 @@ class PairedFolderConfig(SourceConfig):
         names = list_files(self.path)
         kind = self.kind or main_kind(names)
         if kind is None:
-            raise SourceError(f"{self.path} holds no videos and no images; give a folder of a.mp4 and a.txt")
+            raise SourceError(f"{self.path} contains no videos or images, expected pairs such as a.mp4 and a.txt")
         wanted = [name for name in names if name.lower().endswith(SUFFIXES[kind])]
         captions = {name for name in names if name.endswith(self.caption_suffix)}
         pairs = {name: str(PurePosixPath(name).with_suffix(self.caption_suffix)) for name in wanted}
         found = {name: caption for name, caption in pairs.items() if caption in captions}
-        self._look_at_captions(list(found.values()), len(wanted), kind)
+        self._check_captions(list(found.values()), len(wanted), kind)
         return ClipTable(
             label=f"folder:{self.path}",
             kind=kind,
             clips=self._clips(wanted, found),
             place=partial(join, self.path),
-            captions_from=f"a {self.caption_suffix} file beside each {kind}",
+            captions_from=f"the {self.caption_suffix} file of each {kind}",
         )
 
     def _clips(self, names: list[str], captions: dict[str, str]) -> Iterator[ClipRow]:
         for name in names:
             yield ClipRow(key=name, path=name, caption_file=captions.get(name, ""))
 
-    def _look_at_captions(self, captions: list[str], num_clips: int, kind: Kind) -> None:
+    def _check_captions(self, captions: list[str], num_clips: int, kind: Kind) -> None:
         if not num_clips:
-            raise SourceError(f"{self.path} holds no {kind}s; check the folder, or the kind")
-        looked_at = (
-            CaptionFile(location=Location(url=join(self.path, name))) for name in captions[:_CAPTIONS_LOOKED_AT]
-        )
-        if any(caption.is_there() for caption in looked_at):
+            raise SourceError(f"{self.path} contains no {kind}s; check the folder and the kind")
+        checked = (CaptionFile(location=Location(url=join(self.path, name))) for name in captions[:_CAPTIONS_CHECKED])
+        if any(caption.is_present() for caption in checked):
             return
-        what = f"all of the first {_CAPTIONS_LOOKED_AT} are" if len(captions) > _CAPTIONS_LOOKED_AT else "all are"
-        missing = f"{what} empty" if captions else "there is none"
+        which = f"the first {_CAPTIONS_CHECKED} are" if len(captions) > _CAPTIONS_CHECKED else "all are"
+        given = f"{which} empty" if captions else "there is none"
         raise SourceError(
-            f"{self.path} needs a {self.caption_suffix} file with a caption beside each {kind}, but {missing}"
+            f"{self.path} needs a {self.caption_suffix} file with a caption for each {kind}, but {given}"
         )

@@ -1,9 +1,9 @@
-"""Panda-70M: a CSV with one row per source video, whose cells hold lists: one entry for each clip.
+"""Panda-70M: a CSV with one row per source video, whose cells are lists with one entry per clip.
 
     url, timestamp, caption, matching_score, desirable_filtering, shot_boundary_detection
 
-The files are source videos named by their YouTube id, `{root}/{id}.mp4`; each clip is a part of one. For clips that
-are cut already, and lie beside their captions, take the folder of pairs instead.
+Each clip is a part of a source video, which is named by its YouTube id: `{root}/{id}.mp4`. For clips that are already
+cut and stored with their captions, use `paired_folder` instead.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ class Panda70MConfig(SourceConfig):
     """Panda-70M with downloaded source videos.
 
     Attributes:
-        path: the CSV; braces and * name several.
-        root: the folder of the videos.
-        desirable_only: leave out clips that the data set itself calls undesirable (a fifth).
+        path: path of the CSV; braces and * match several.
+        root: folder of the videos.
+        desirable_only: drop clips that the data set marks as undesirable (a fifth).
     """
 
     path: str
@@ -69,7 +69,7 @@ class Panda70MConfig(SourceConfig):
 
 
 def _spans(row: Row) -> Sequence[Any]:
-    """Lists of start and end; a single clip may stand there without the outer list."""
+    """Return pairs of start and end. A single clip may lack the outer list."""
     cells = parse_list(row.get("timestamp"))
     single = len(cells) == 2 and all(isinstance(cell, str) and not cell.startswith("[") for cell in cells)
     return [list(cells)] if single else cells

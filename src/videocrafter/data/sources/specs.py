@@ -1,4 +1,4 @@
-"""Sources by a line of text, for recipes and the command line.
+"""Data sources specified by one line of text, for recipes and the command line.
 
 webvid:/data/webvid/train.csv?root=/data/webvid&weight=2
 webdataset:/data/laion-coco/*.tar?caption=top_caption
@@ -38,28 +38,28 @@ FORMATS: Mapping[str, type[SourceConfig]] = {
     "webdataset": WebDatasetConfig,
     "sprites": SpriteClipsConfig,
 }
-"""Configurations of sources by the word that stands before the colon."""
+"""Registry of formats: the word before the colon, and the configuration that it selects."""
 
 
 def open_source(spec: str | SourceConfig) -> ClipSource:
     """Open a source.
 
     Args:
-        spec: its configuration, or one line of text: see `parse_source`.
+        spec: a configuration, or one line of text (see `parse_source`).
 
     Raises:
-        SourceError: the text is wrong, or the source cannot be used as described.
+        SourceError: the text is invalid, or the source cannot be used as described.
     """
     return (parse_source(spec) if isinstance(spec, str) else spec).open()
 
 
 def parse_source(spec: str) -> SourceConfig:
-    """The configuration that a line `FORMAT:PATH?NAME=VALUE&NAME=VALUE` stands for.
+    """Return the configuration for a line `FORMAT:PATH?NAME=VALUE&NAME=VALUE`.
 
-    The format may be left out for a folder and for files whose names tell it. In values, %26 is "&".
+    The format may be omitted for folders, and for files whose suffix determines it. In values, write %26 for "&".
 
     Raises:
-        SourceError: an unknown format or option, or a value that does not fit; names what is allowed.
+        SourceError: unknown format, unknown option or invalid value; the message lists what is allowed.
     """
     location, options = _split_options(spec)
     word, colon, path = location.partition(":")
@@ -68,7 +68,7 @@ def parse_source(spec: str) -> SourceConfig:
     if word not in FORMATS:
         near = difflib.get_close_matches(word, FORMATS, 1)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        raise SourceError(f"{spec!r}: unknown format {word!r}; {hint}known are {', '.join(FORMATS)}")
+        raise SourceError(f"{spec!r}: unknown format {word!r}; {hint}formats are {', '.join(FORMATS)}")
     config = FORMATS[word]
     types_ = typing.get_type_hints(config)
     values: dict[str, Any] = {"path": path} if "path" in types_ else {}
@@ -77,7 +77,7 @@ def parse_source(spec: str) -> SourceConfig:
             near = difflib.get_close_matches(name, [key for key in types_ if key != "path"], 1)
             hint = f"did you mean {near[0]!r}? " if near else ""
             allowed = ", ".join(sorted(set(types_) - {"path"}))
-            raise SourceError(f"{spec!r}: {word} has no option {name!r}; {hint}it has {allowed}")
+            raise SourceError(f"{spec!r}: {word} has no option {name!r}; {hint}options are {allowed}")
         values[name] = _parsed(spec, name, text, types_[name])
     missing = [
         field.name
@@ -95,12 +95,12 @@ def parse_source(spec: str) -> SourceConfig:
 def _split_options(spec: str) -> tuple[str, dict[str, str]]:
     location, mark, text = spec.rpartition("?")
     if not mark or "=" not in text.split("&")[0] or "/" in text.split("=")[0]:
-        return spec, {}  # that question mark belongs to a pattern
+        return spec, {}  # the question mark belongs to a pattern
     options = {}
     for part in text.split("&"):
         name, equals, value = part.partition("=")
         if not equals or not name:
-            raise SourceError(f"{spec!r}: {part!r} is no option; write NAME=VALUE, with & between them")
+            raise SourceError(f"{spec!r}: {part!r} is not an option; write NAME=VALUE, separated by &")
         options[name] = unquote(value)
     return location, options
 
@@ -113,7 +113,7 @@ def _guess_format(location: str) -> str:
         return "manifest"
     if not is_remote(location) and not Path(location).is_dir():
         formats = ", ".join(FORMATS)
-        raise SourceError(f"{location!r} is no folder and begins with no known format ({formats}); check the path")
+        raise SourceError(f"{location!r} is not a folder and has no known format ({formats}); check the path")
     names = list_files(location)
     if any(name in METADATA_NAMES for name in names):
         return "metadata"
@@ -133,7 +133,7 @@ def _parsed(spec: str, name: str, text: str, type_: Any) -> Any:
         except ValueError:
             expected = "a whole number" if type_ is int else "a number"
             raise SourceError(f"{spec!r}: {name} is {text!r}, expected {expected}") from None
-    return text  # text, or one of a few words, which the configuration checks
+    return text  # text, or one of a few words; the configuration checks it
 
 
 def _example(word: str, missing: str) -> str:

@@ -1,4 +1,4 @@
-"""The sprite world as a source like any other: videos of a known rate, rendered instead of decoded."""
+"""The sprite world as a data source: videos are rendered instead of decoded."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from functools import lru_cache
 import numpy as np
 
 from videocrafter.data.clip import DecodingLimits, Kind, LazyVideo
-from videocrafter.data.source import Shard, SourceConfig, check_kind
+from videocrafter.data.source import ClipShard, SourceConfig, check_kind
 from videocrafter.data.sprite_world.world import Split, SpriteWorld, SpriteWorldConfig
 from videocrafter.media.framing import Framer, frame_image
 
 
 @dataclass(frozen=True, kw_only=True)
 class SpriteClipsConfig(SourceConfig):
-    """Clips, or images, of the sprite world.
+    """Clips or images of the sprite world.
 
     Attributes:
         kind: clips or images.
-        num_clips: how many there are in an epoch.
+        num_clips: number of clips per epoch.
         height, width, num_frames, plain_scenes, split, seed: as in `SpriteWorldConfig`.
     """
 
@@ -42,7 +42,7 @@ class SpriteClipsConfig(SourceConfig):
         self.world()
 
     def world(self) -> SpriteWorldConfig:
-        """The world that the clips are from."""
+        """Return the configuration of the world."""
         return SpriteWorldConfig(
             height=self.height,
             width=self.width,
@@ -53,7 +53,7 @@ class SpriteClipsConfig(SourceConfig):
         )
 
     def open(self) -> SpriteClips:
-        """Nothing has to be looked at."""
+        """Open the world."""
         return SpriteClips(self)
 
 
@@ -66,9 +66,9 @@ class SpriteClips:
         self.label, self.kind = f"sprites:{config.seed}/{config.kind}", config.kind
         self.num_shards, self._world = config.num_clips, config.world()
 
-    def read_shard(self, index: int) -> Shard:
-        """Clip `index`, alone."""
-        return Shard(clips=(SpriteClip(world=self._world, kind=self.kind, index=index),))
+    def read_shard(self, index: int) -> ClipShard:
+        """Return a shard that contains clip `index` only."""
+        return ClipShard(clips=(SpriteClip(world=self._world, kind=self.kind, index=index),))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +85,7 @@ class SpriteClip:
 
     @contextmanager
     def open(self, limits: DecodingLimits) -> Iterator[LazyVideo]:
-        """Decide what happens in it; it is drawn when its frames are asked for."""
+        """Create the script. Frames are rendered on request."""
         yield _SpriteVideo(_world(self.world), self.kind, self.index)
 
 
@@ -95,8 +95,6 @@ class _SpriteVideo:
         self._script = world.image_script(index) if kind == "image" else world.script(index)
         self.caption, self.fps = self._script.caption, self._script.fps
         self.num_frames = 1 if kind == "image" else world.config.num_frames
-        self.duration_s = self.num_frames / self.fps
-        self.size = (world.config.height, world.config.width)
 
     def frames_at(self, times_s: Sequence[float], framer: Framer | None = None) -> np.ndarray:
         pixels = ((self._world.render([self._script])[0] + 1) * 127.5).round().byte()
@@ -104,7 +102,7 @@ class _SpriteVideo:
         chosen = frames[[min(int(time_s * self.fps), len(frames) - 1) for time_s in times_s]]
         if framer is None:
             return chosen
-        framing = framer(*self.size)
+        framing = framer(self._world.config.height, self._world.config.width)
         return np.stack([frame_image(frame, framing) for frame in chosen])
 
 

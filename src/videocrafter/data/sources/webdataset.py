@@ -1,7 +1,7 @@
-"""Tar shards as img2dataset and video2dataset write them: `key.jpg` or `key.mp4` with `key.txt` and `key.json`.
+"""Tar shards in the format of img2dataset and video2dataset: `key.jpg` or `key.mp4`, with `key.txt` and `key.json`.
 
-Shards are read where they are: headers first, then the members that are needed. Nothing is unpacked, so the
-names of members lead nowhere.
+Shards are read in place: headers first, then the members that are needed. Nothing is extracted, so member names
+cannot lead out of a folder.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from videocrafter.data.errors import BadSampleError, SourceError
 from videocrafter.data.file_kinds import SUFFIXES, main_kind
 from videocrafter.data.locations import Location, list_files, list_matches, open_url
 from videocrafter.data.media_clip import CaptionFile, MediaClip
-from videocrafter.data.source import Shard, SourceConfig, check_kind
+from videocrafter.data.source import ClipShard, SourceConfig, check_kind
 
-# So many captions are looked at before the source counts as uncaptioned.
-_CAPTIONS_LOOKED_AT = 100
-# Long names and records of times take less than a hundredth of it; no header is worth gigabytes of memory.
+# Number of captions to check before the source counts as uncaptioned.
+_CAPTIONS_CHECKED = 100
+# A hundred times what long names and timestamp records need. A corrupt header may claim gigabytes.
 _LARGEST_HEADER = 1 << 20
-# A record is 10 kB by default; tapes have larger ones.
+# Tar records are 10 kB by default, but may be larger.
 _LONGEST_END = 1 << 20
 _TEXT_SUFFIX, _JSON_SUFFIX = ".txt", ".json"
 
@@ -34,12 +34,12 @@ class WebDatasetConfig(SourceConfig):
     """Tar shards.
 
     Attributes:
-        path: shards, by a pattern such as `/data/{00000..00099}.tar` or `/data/*.tar`, or a folder of them.
-        kind: what is taken from them; None takes what there is most of in the first shard.
-        caption: field of the `.json` members that is the caption, such as "top_caption" of LAION-COCO; None takes
+        path: pattern such as `/data/{00000..00099}.tar` or `/data/*.tar`, or a folder of shards.
+        kind: kind to use; None uses the more frequent one of the first shard.
+        caption: field of the `.json` members to use as the caption, such as "top_caption" of LAION-COCO; None uses
             the `.txt` members.
-        shards_together: how many shards are shuffled into each other. Their contents are listed at once, so more
-            mix better and start later.
+        shards_together: number of shards to shuffle together. They are listed at once, so a larger number mixes
+            better but starts later.
     """
 
     path: str
@@ -54,7 +54,7 @@ class WebDatasetConfig(SourceConfig):
             raise ValueError(f"shards_together is {self.shards_together}, expected 1 or more")
 
     def open(self) -> TarShards:
-        """Find the shards and look into the first that can be read."""
+        """Find the shards and inspect the first readable one."""
         folder = not any(part in self.path for part in ("*", "?", "{")) and not self.path.lower().endswith(".tar")
         if folder:
             names = [f"{self.path.rstrip('/')}/{name}" for name in list_files(self.path)]
@@ -63,10 +63,8 @@ class WebDatasetConfig(SourceConfig):
             urls = list_matches(self.path)
         wrong = [url for url in urls if not url.lower().endswith(".tar")]
         if wrong or not urls:
-            given = f"{wrong[0]} is none" if wrong else "there is none"
-            raise SourceError(
-                f"{self.path} should name uncompressed .tar shards, but {given}; unpack compressed ones"
-            )
+            given = f"matches {wrong[0]}" if wrong else "contains no .tar file"
+            raise SourceError(f"{self.path} {given}, expected uncompressed .tar shards; decompress compressed ones")
         return TarShards(urls, self)
 
 
@@ -78,14 +76,14 @@ class TarShards:
         self.shards_together = config.shards_together
         self._urls, self._caption = urls, config.caption
         self.kind: Kind = config.kind or self._kind_of_first()
-        self._look_at_captions()
+        self._check_captions()
 
     @property
     def num_shards(self) -> int:
-        """Tar files."""
+        """Number of tar files."""
         return len(self._urls)
 
-    def read_shard(self, index: int) -> Shard:
+    def read_shard(self, index: int) -> ClipShard:
         """List the samples of one tar file."""
         url = self._urls[index]
         listing = _list_members(url)
@@ -93,27 +91,27 @@ class TarShards:
         seen: Counter[str] = Counter()
         for member in listing.members:
             key, suffix = _split(member.member)
-            # A name that comes again belongs to another sample of that name.
+            # A repeated name belongs to another sample with the same key.
             seen[member.member] += 1
             key = key if seen[member.member] == 1 else f"{key} ({seen[member.member]})"
             samples.setdefault(key, {})[suffix] = member
         found = [self._clip(f"{url}#{key}", parts) for key, parts in samples.items()]
         odd = [
             BrokenClip(
-                key=f"{url}#{name}", reason="unreadable", message=f"{url}#{name} is {what}; it is not followed"
+                key=f"{url}#{name}", reason="unreadable", message=f"{url}#{name} is {what}, expected a regular file"
             )
             for name, what in listing.odd
             if name.lower().endswith(SUFFIXES[self.kind])
         ]
-        return Shard(clips=[*(clip for clip in found if clip is not None), *odd], problem=listing.problem)
+        return ClipShard(clips=[*(clip for clip in found if clip is not None), *odd], problem=listing.problem)
 
     def _clip(self, key: str, parts: dict[str, Location]) -> Clip | None:
         media = next((parts[suffix] for suffix in SUFFIXES[self.kind] if suffix in parts), None)
         if media is None:
-            return None  # such as the record of a download that failed
+            return None  # such as the record of a failed download
         suffix = _TEXT_SUFFIX if self._caption is None else _JSON_SUFFIX
         if suffix not in parts:
-            return BrokenClip(key=key, reason="no_caption", message=f"{key} has no {suffix}")
+            return BrokenClip(key=key, reason="no_caption", message=f"{key} has no {suffix} member")
         caption = CaptionFile(location=parts[suffix], field=self._caption)
         return MediaClip(key=key, kind=self.kind, media=media, caption=caption)
 
@@ -121,22 +119,22 @@ class TarShards:
         for url in self._urls:
             if kind := main_kind(member.member for member in _list_members(url).members):
                 return kind
-        raise SourceError(f"{self.label}: no shard holds videos or images that can be read; check the files")
+        raise SourceError(f"{self.label}: no shard contains readable videos or images; check the files")
 
-    def _look_at_captions(self) -> None:
-        looked_at = 0
+    def _check_captions(self) -> None:
+        num_checked = 0
         for clip in self._first_clips():
             if _has_caption(clip):
                 return
-            looked_at += 1
-            if looked_at == _CAPTIONS_LOOKED_AT:
+            num_checked += 1
+            if num_checked == _CAPTIONS_CHECKED:
                 break
-        if not looked_at:
-            raise SourceError(f"{self.label}: no shard holds a {self.kind} that can be read; check the files")
+        if not num_checked:
+            raise SourceError(f"{self.label}: no shard contains a readable {self.kind}; check the files")
         given = f"field {self._caption!r} of the .json members" if self._caption else "the .txt member"
         raise SourceError(
-            f"{self.label}: {given} is missing or empty for all of the first {looked_at} samples; "
-            "name the field that holds the caption, such as caption=top_caption"
+            f"{self.label}: {given} is missing or empty for all of the first {num_checked} samples; "
+            "name the field that contains the caption, such as caption=top_caption"
         )
 
     def _first_clips(self) -> Iterator[Clip]:
@@ -145,17 +143,17 @@ class TarShards:
 
 
 def _has_caption(clip: Clip) -> bool:
-    return isinstance(clip, MediaClip) and isinstance(clip.caption, CaptionFile) and clip.caption.is_there()
+    return isinstance(clip, MediaClip) and isinstance(clip.caption, CaptionFile) and clip.caption.is_present()
 
 
 @dataclass(kw_only=True)
 class _Listing:
-    """What is in a tar, in its order.
+    """Contents of a tar file, in order.
 
     Attributes:
-        members: its regular files.
-        odd: names of links, devices and the like, and what they are.
-        problem: what is wrong with it.
+        members: regular files.
+        odd: names and descriptions of links, devices and the like.
+        problem: one line on damage, or None.
     """
 
     members: list[Location] = field(default_factory=list)
@@ -164,15 +162,15 @@ class _Listing:
 
 
 def _list_members(url: str) -> _Listing:
-    """Read the headers of a tar up to its end, or to where it is damaged."""
+    """Read the headers of a tar file up to its end or to the first damage."""
     found = _Listing()
     try:
         with open_url(url) as file, tarfile.open(fileobj=_Headers(file), mode="r:") as archive:  # type: ignore[call-overload]
-            behind = -1
+            last = -1
             while (member := archive.next()) is not None:
-                if archive.offset <= behind:
-                    raise tarfile.ReadError("a header leads back")
-                behind = archive.offset
+                if archive.offset <= last:
+                    raise tarfile.ReadError("a header points backwards")
+                last = archive.offset
                 if what := _oddity(member):
                     found.odd.append((member.name, what))
                 else:
@@ -184,42 +182,43 @@ def _list_members(url: str) -> _Listing:
         found.problem = str(error)
         return found
     except (tarfile.TarError, OSError, EOFError, ValueError, ArithmeticError, LookupError, RecursionError) as error:
-        found.problem = f"{url} is damaged or cut off ({error})"
+        found.problem = f"{url} is damaged or truncated ({error})"
         return found
-    # The reader takes anything that is no header for the end. A real end is marked by zeros, which fill up the last
-    # record and no more; where a download left a hole, and between archives that were joined, there are zeros too.
+    # The reader mistakes anything that is not a header for the end. The real end consists of zeros that fill the last
+    # record. Zeros also occur in holes left by a download and between concatenated archives, but are longer or
+    # followed by data.
     if not tarfile.BLOCKSIZE <= len(end) <= _LONGEST_END or end.count(0) < len(end):
-        found.problem = f"{url} is damaged or cut off; samples before the damage are used"
+        found.problem = f"{url} is damaged or truncated; samples before the damage are used"
     elif not found.members and not found.odd:
         found.problem = f"{url} is empty"
     return found
 
 
 class _Headers:
-    """A tar as its reader sees it, who asks for as much as a header says that the next one is long."""
+    """A tar file with a limit on the header sizes that its reader requests."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file, self.tell, self.seek = file, file.tell, file.seek
 
     def read(self, size: int) -> bytes:
         if not 0 <= size <= _LARGEST_HEADER:
-            raise tarfile.ReadError(f"a header of {size} bytes")
+            raise tarfile.ReadError(f"a header claims {size} bytes")
         return self._file.read(size)
 
 
 def _oddity(member: tarfile.TarInfo) -> str | None:
-    """What a member is that is no file whose bytes stand behind its header; folders are of no account."""
+    """Describe a member that is not a regular file, or return None for a regular one."""
     if member.issym() or member.islnk():
         return "a link"
     if member.issparse():
-        return "a file with holes"
+        return "a sparse file"
     if member.isreg():
-        return None if min(member.size, member.offset_data) >= 0 else "a file of a negative size"
-    return "a folder" if member.isdir() else "no file"
+        return None if min(member.size, member.offset_data) >= 0 else "a file of negative size"
+    return "a folder" if member.isdir() else "a special file"
 
 
 def _split(name: str) -> tuple[str, str]:
-    """Key and suffix: all behind the first dot of the file name, as webdataset has it."""
+    """Split a name into key and suffix at the first dot of the file name, as webdataset does."""
     folder, file = posixpath.split(name)
     stem, dot, suffix = file.partition(".")
     return posixpath.join(folder, stem), f"{dot}{suffix}".lower()

@@ -1,4 +1,4 @@
-"""WebVid: a CSV with `videoid, page_dir, name`, and videos at `videos/{page_dir}/{videoid}.mp4` below a root."""
+"""WebVid: a CSV with `videoid, page_dir, name`, and videos at `{root}/videos/{page_dir}/{videoid}.mp4`."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from videocrafter.data.source import SourceConfig
 
 @dataclass(frozen=True, kw_only=True)
 class WebVidConfig(SourceConfig):
-    """WebVid-2M or WebVid-10M, or anything laid out like it.
+    """WebVid-2M or WebVid-10M, or data in the same layout.
 
     Attributes:
-        path: the CSV; braces and * name several.
-        root: the folder that holds `videos/`.
+        path: path of the CSV; braces and * match several.
+        root: folder that contains `videos/`.
     """
 
     path: str

@@ -1,1 +1,1 @@
-"""The sprite world: an endless source of captioned videos, rendered on demand."""
+"""The sprite world: an endless supply of captioned videos, rendered on demand."""

@@ -1,6 +1,6 @@
-"""Draws the sprite world: sprites with soft edges over scenes, many frames at once.
+"""Batched rendering of antialiased sprites over scenes.
 
-Shapes: N frames, S side of a sprite's picture in pixels, H and W the frame's size.
+Shapes: N frames, S side of a sprite image in pixels, H and W size of a frame.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from torch.nn import functional
 
 from videocrafter.data.sprite_world.scenes import NUM_VARIANTS, draw_scene
 
-# A picture's side is larger than what it shows by this factor (the margin around every sprite).
+# Side of a sprite image per diameter of the sprite: the margin around it.
 SIDE_PER_DIAMETER = 1.08
-# Each smaller version has this fraction of the side of the one before. Sprites are taken from the smallest
-# version that is no smaller than they are on the frame, so that bilinear sampling never skips pixels.
+# Ratio between the sides of successive pyramid levels. A sprite is sampled from the smallest level that is at least
+# as large as the sprite in the frame, so that bilinear sampling never skips pixels.
 _LEVEL_RATIO = 2**-0.25
 _SMALLEST_SIDE = 4
 
 
 @functools.cache
 def load_sprite(subject: str) -> Tensor:
-    """Return a packaged sprite as premultiplied RGBA [4, S, S] in [0, 1]; the same tensor each time: copy to change.
+    """Return a packaged sprite as premultiplied RGBA [4, S, S] in [0, 1]. The tensor is cached; do not modify it.
 
     Raises:
-        ValueError: the package has no picture of that name.
+        ValueError: unknown subject.
     """
     folder = files("videocrafter") / "assets" / "sprites"
     path = folder / f"{subject}.png"
     if not path.is_file():
         known = sorted(entry.name[:-4] for entry in folder.iterdir() if entry.name.endswith(".png"))
-        raise ValueError(f"unknown subject {subject!r}; there are pictures of {', '.join(known)}")
+        raise ValueError(f"unknown subject {subject!r}, expected one of {', '.join(known)}")
     with path.open("rb") as stream, Image.open(stream) as image:
         pixels = np.asarray(image.convert("RGBA"), dtype=np.float32) / 255.0
     pixels[..., :3] *= pixels[..., 3:]
@@ -45,7 +45,7 @@ def load_sprite(subject: str) -> Tensor:
 
 
 class SpriteRenderer:
-    """Renders frames of one size. Pictures are scaled and scenes drawn once, when first needed."""
+    """Renders frames of one size. Sprites are scaled and scenes drawn once, on first use."""
 
     def __init__(self, *, height: int, width: int, subjects: Sequence[str], scenes: Sequence[str]) -> None:
         self.height, self.width = height, width
@@ -67,7 +67,7 @@ class SpriteRenderer:
         return self._backgrounds[number]
 
     def _level(self, index: int) -> Tensor:
-        """Return all sprites at a prepared size, [subjects, 4, S, S]: colour in [-1, 1] times alpha."""
+        """Return all sprites at one pyramid level, [subjects, 4, S, S]: colour in [-1, 1] times alpha, then alpha."""
         if index not in self._levels:
             side = int(self._sides[index])
             scaled = self._sprites
@@ -79,9 +79,9 @@ class SpriteRenderer:
         return self._levels[index]
 
     def _grid(self, centers: Tensor, sides: Tensor, angles: Tensor) -> Tensor:
-        """Return, for each frame's pixels, where in the sprite's picture they look: [N, H, W, 2]."""
-        # A pixel at p (in half-widths) shows the point R(-angle) (p - center) / side of the sprite's picture,
-        # which spans -1 ... 1. affine_grid gives y in half-heights, hence the aspect.
+        """Return the sampling grid: position in the sprite image for each pixel of each frame, [N, H, W, 2]."""
+        # The pixel at p (in half-widths) samples the sprite image, which spans [-1, 1], at
+        # R(-angle) (p - center) / side. affine_grid returns y in half-heights, hence the aspect.
         aspect = self.height / self.width
         cosine, sine = torch.cos(angles) / sides, torch.sin(angles) / sides
         x, y = centers.unbind(-1)
@@ -106,7 +106,7 @@ class SpriteRenderer:
         """Render N frames.
 
         Args:
-            subjects: [N] places in the list of subjects.
+            subjects: [N] indices into the renderer's subjects.
             backgrounds: [N] numbers as in `background`.
             centers: [N, 2] in half-widths from the middle.
             diameters: [N] in widths.

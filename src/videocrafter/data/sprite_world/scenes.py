@@ -1,7 +1,9 @@
-"""The sprite world's scenes, drawn by arithmetic.
+"""Scenes of the sprite world, drawn procedurally.
 
-A scene is a function of the position on the canvas and a random generator; the same variant of a scene looks
-the same at every size, because lengths are in units of the canvas's width or height.
+A painter is a function of the canvas coordinates and a random generator. Lengths are in widths or heights of the
+canvas, so a variant of a scene is the same at every resolution.
+
+To add a scene, write a painter and add an entry to `SCENE_TABLE`.
 """
 
 from __future__ import annotations
@@ -16,17 +18,17 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float32]
 Colour = tuple[float, float, float]
 
-# How many versions of each scene there are (hue, brightness, horizon and details differ).
+# Variants of each scene; hue, brightness, horizon and details differ.
 NUM_VARIANTS = 16
-# Scenes are drawn at least this wide and then averaged down, which smooths their edges.
+# Scenes are drawn at least this wide and then downsampled, which smooths their edges.
 _DRAWING_WIDTH = 192
-# Below it, exp gives a number that float32 rounds to 0.
+# Below this exponent, exp underflows to 0 in float32.
 _LOWEST_EXPONENT = -104
 
 
 @dataclass(frozen=True, kw_only=True)
 class Canvas:
-    """Coordinates of the pixel centres: x in [0, 1] over the width, y in widths too, v in [0, 1] down."""
+    """Coordinates of the pixel centres: x in [0, 1] across; y down, in widths; v in [0, 1] down."""
 
     x: FloatArray  # [H, W]
     y: FloatArray  # [H, W]
@@ -36,12 +38,27 @@ class Canvas:
 Painter = Callable[[Canvas, np.random.Generator], FloatArray]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Scene:
+    """A background.
+
+    Attributes:
+        phrases: synonyms for captions, each with its preposition.
+        painter: draws it as [H, W, 3] in [0, 1]; None for a plain one.
+        colour: red, green and blue from 0 to 255 of a plain one.
+    """
+
+    phrases: tuple[str, ...]
+    painter: Painter | None = None
+    colour: Colour = (0, 0, 0)
+
+
 def _colour(red: float, green: float, blue: float) -> FloatArray:
     return np.array([red, green, blue], dtype=np.float32) / 255.0
 
 
 def _mix(below: FloatArray, above: FloatArray, weight: FloatArray) -> FloatArray:
-    """Return below where weight is 0 and above where it is 1; colours [3] or pictures [H, W, 3]."""
+    """Blend from `below` at weight 0 to `above` at weight 1; colours [3] or images [H, W, 3]."""
     return below + (above - below) * weight[..., None]
 
 
@@ -50,9 +67,9 @@ def _gradient(canvas: Canvas, top: Colour, bottom: Colour) -> FloatArray:
 
 
 def _blob(canvas: Canvas, x: float, y: float, width: float, height: float) -> FloatArray:
-    """Return a soft ellipse: 1 in its middle, about 0.5 at the half axes, 0 outside."""
+    """Return a soft ellipse: 1 at its centre, about 0.5 at the semi-axes, 0 far outside."""
     exponent = -0.7 * (((canvas.x[:1] - x) / width) ** 2 + ((canvas.y[:, :1] - y) / height) ** 2)
-    # Of small blobs most pixels are exactly 0 in float32, and numbers just above it take longest.
+    # For small blobs most pixels are exactly 0 in float32. Skip them: exp is slowest near underflow.
     seen = exponent > _LOWEST_EXPONENT
     return np.exp(exponent, out=np.zeros_like(exponent), where=seen).astype(np.float32)
 
@@ -199,36 +216,60 @@ def _outer_space(canvas: Canvas, rng: np.random.Generator) -> FloatArray:
     return _mix(picture, _colour(222, 120, 70), planet)
 
 
-_PAINTERS: dict[str, Painter] = {
-    "blue sky": _blue_sky,
-    "sunset": _sunset,
-    "night sky": _night_sky,
-    "green meadow": _green_meadow,
-    "sandy beach": _sandy_beach,
-    "ocean": _ocean,
-    "snowy field": _snowy_field,
-    "brick wall": _brick_wall,
-    "forest": _forest,
-    "desert": _desert,
-    "city": _city,
-    "checkered floor": _checkered_floor,
-    "pink wall": _pink_wall,
-    "outer space": _outer_space,
+SCENE_TABLE: dict[str, Scene] = {
+    "blue sky": Scene(
+        painter=_blue_sky,
+        phrases=("over a blue sky", "in a blue sky", "in front of a blue sky", "against a blue sky"),
+    ),
+    "sunset": Scene(painter=_sunset, phrases=("in front of a sunset", "against a sunset", "at sunset")),
+    "night sky": Scene(painter=_night_sky, phrases=("in a night sky", "over a night sky", "against a night sky")),
+    "green meadow": Scene(
+        painter=_green_meadow, phrases=("on a green meadow", "over a green meadow", "in a green meadow")
+    ),
+    "sandy beach": Scene(
+        painter=_sandy_beach, phrases=("on a sandy beach", "over a sandy beach", "at a sandy beach")
+    ),
+    "ocean": Scene(painter=_ocean, phrases=("over the ocean", "on the ocean", "in front of the ocean")),
+    "snowy field": Scene(
+        painter=_snowy_field, phrases=("on a snowy field", "over a snowy field", "in a snowy field")
+    ),
+    "brick wall": Scene(
+        painter=_brick_wall, phrases=("in front of a brick wall", "against a brick wall", "on a brick wall")
+    ),
+    "forest": Scene(painter=_forest, phrases=("in a forest", "in front of a forest", "in the forest")),
+    "desert": Scene(painter=_desert, phrases=("in a desert", "over a desert", "in the desert")),
+    "city": Scene(painter=_city, phrases=("in a city", "over a city", "in front of a city")),
+    "checkered floor": Scene(
+        painter=_checkered_floor,
+        phrases=("on a checkered floor", "over a checkered floor", "above a checkered floor"),
+    ),
+    "pink wall": Scene(
+        painter=_pink_wall, phrases=("in front of a pink wall", "against a pink wall", "on a pink wall")
+    ),
+    "outer space": Scene(
+        painter=_outer_space, phrases=("in outer space", "through outer space", "somewhere in outer space")
+    ),
+    **{
+        name: Scene(
+            colour=colour,
+            phrases=(f"on a {name}", f"over a {name}", f"in front of a {name}", f"against a {name}"),
+        )
+        for name, colour in {
+            "red background": (168, 36, 44),
+            "yellow background": (250, 236, 140),
+            "green background": (60, 138, 70),
+            "teal background": (30, 140, 146),
+            "blue background": (58, 92, 200),
+            "purple background": (112, 64, 150),
+            "pink background": (240, 130, 180),
+            "gray background": (140, 140, 140),
+            "white background": (246, 246, 246),
+            "black background": (14, 14, 16),
+        }.items()
+    },
 }
-_PLAIN_COLOURS: dict[str, Colour] = {
-    "red background": (168, 36, 44),
-    "yellow background": (250, 236, 140),
-    "green background": (60, 138, 70),
-    "teal background": (30, 140, 146),
-    "blue background": (58, 92, 200),
-    "purple background": (112, 64, 150),
-    "pink background": (240, 130, 180),
-    "gray background": (140, 140, 140),
-    "white background": (246, 246, 246),
-    "black background": (14, 14, 16),
-}
-SCENES: tuple[str, ...] = tuple(_PAINTERS)
-PLAIN_SCENES: tuple[str, ...] = tuple(_PLAIN_COLOURS)
+SCENES: tuple[str, ...] = tuple(name for name, scene in SCENE_TABLE.items() if scene.painter is not None)
+PLAIN_SCENES: tuple[str, ...] = tuple(name for name in SCENE_TABLE if name not in SCENES)
 
 
 def _block_mean(picture: FloatArray, factor: int) -> FloatArray:
@@ -241,21 +282,22 @@ def draw_scene(name: str, variant: int, height: int, width: int) -> FloatArray:
     """Return one variant of a scene as [H, W, 3] in [0, 1].
 
     Raises:
-        ValueError: the name is none of SCENES and PLAIN_SCENES.
+        ValueError: unknown name.
     """
-    if name not in _PAINTERS and name not in _PLAIN_COLOURS:
-        raise ValueError(f"unknown scene {name!r}; allowed are {', '.join(SCENES + PLAIN_SCENES)}")
-    # A checksum of the name, not its place in a list: adding a scene must not change the others.
+    scene = SCENE_TABLE.get(name)
+    if scene is None:
+        raise ValueError(f"unknown scene {name!r}, expected one of {', '.join(SCENE_TABLE)}")
+    # Seed by a checksum of the name, not by its index, so that adding a scene does not change the others.
     rng = np.random.default_rng([crc32(name.encode()), variant])
     brightness = rng.uniform(0.90, 1.06)
     tint = rng.uniform(0.96, 1.04, size=3).astype(np.float32)
-    if name in _PLAIN_COLOURS:
-        picture = np.broadcast_to(_colour(*_PLAIN_COLOURS[name]), (height, width, 3))
+    if scene.painter is None:
+        picture = np.broadcast_to(_colour(*scene.colour), (height, width, 3))
     else:
         factor = max(2, -(-_DRAWING_WIDTH // width))
         down, across = np.indices((height * factor, width * factor), dtype=np.float32)
         x: FloatArray = ((across + np.float32(0.5)) / np.float32(width * factor)).astype(np.float32)
         y: FloatArray = ((down + np.float32(0.5)) / np.float32(width * factor)).astype(np.float32)
         v: FloatArray = (y * np.float32(width / height)).astype(np.float32)
-        picture = _block_mean(_PAINTERS[name](Canvas(x=x, y=y, v=v), rng), factor)
+        picture = _block_mean(scene.painter(Canvas(x=x, y=y, v=v), rng), factor)
     return np.clip(picture * tint * np.float32(brightness), 0.0, 1.0).astype(np.float32)

@@ -1,4 +1,4 @@
-"""What happens in one clip of the sprite world, which combinations are held out, and captions made wrong."""
+"""Scripts of sprite-world clips, held-out combinations, and counterfactual captions."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ _HELD_OUT_PERCENT = 10
 
 @cache
 def is_held_out(subject: str, motion: str, scene: str) -> bool:
-    """Whether training never sees this combination (about one in ten).
+    """Return whether a combination is held out of training (about one in ten).
 
-    Decided by a hash of the three names, so that no attribute can be told from the other two, and so that a
-    new subject, motion or scene leaves the others' combinations as they are.
+    A hash of the three names decides, so that no attribute can be predicted from the other two, and adding a subject,
+    motion or scene does not change existing combinations.
     """
     digest = sha256(f"{subject}|{motion}|{scene}".encode()).digest()
     return int.from_bytes(digest[:8], "big") % 100 < _HELD_OUT_PERCENT
 
 
 def held_out_combinations() -> Iterator[tuple[str, str, str]]:
-    """Yield every (subject, motion, scene) that is held out, as listed in assets/sprites/held_out.txt."""
+    """Yield every held-out (subject, motion, scene), in the order of assets/sprites/held_out.txt."""
     for subject in SUBJECTS:
         for motion in MOTIONS:
             for scene in SCENES + PLAIN_SCENES:
@@ -44,18 +44,18 @@ def held_out_combinations() -> Iterator[tuple[str, str, str]]:
 
 @dataclass(frozen=True, kw_only=True)
 class SceneScript:
-    """Everything there is to know of one clip, or of one image out of a clip.
+    """Complete description of one clip, or of an image taken from a clip.
 
     Attributes:
-        subject, motion, scene, speed: names; "still" has the speed "medium".
+        subject, motion, scene, speed: names; the speed of "still" is "medium".
         fps: frames per second.
-        middle_x, middle_y: the point about which the path is centred, in half-widths.
-        diameter: the sprite's diameter in widths, half-way through the clip.
-        angle: the sprite's angle at the first frame, in radians, clockwise.
-        variant: which version of the scene.
-        wording: which of the synonyms the caption uses.
-        caption: what is said of it.
-        image_frame: for an image, the frame of its clip that it shows (may lie between two); None for a clip.
+        middle_x, middle_y: centre of the path, in half-widths.
+        diameter: diameter of the sprite in widths, half-way through the clip.
+        angle: angle of the sprite in the first frame, in radians, clockwise.
+        variant: variant of the scene, from 0.
+        wording: choices of synonyms for the caption.
+        caption: the caption.
+        image_frame: index of the frame that an image shows, possibly fractional; None for a clip.
     """
 
     subject: str
@@ -73,44 +73,48 @@ class SceneScript:
     image_frame: float | None = None
 
 
-def counterfactual(
+def counterfactual_caption(
     script: SceneScript,
     attribute: Attribute,
     rng: np.random.Generator,
     *,
-    subjects: Sequence[str] = SUBJECTS,
-    motions: Sequence[str] = MOTIONS,
-    scenes: Sequence[str] = SCENES,
+    subjects: Sequence[str],
+    motions: Sequence[str],
+    scenes: Sequence[str],
 ) -> str | None:
-    """Return the script's caption with one attribute wrong and every other word the same.
+    """Return the script's caption with one attribute replaced and every other word the same.
 
-    A model that has learned an attribute predicts worse from such a caption; by how much is the gauge of its
-    training.
+    A model that has learned an attribute has a higher loss with such a caption. The difference measures how well it
+    learned the attribute.
 
     Args:
-        script: a clip, or an image (for "subject" and "scene").
-        attribute: "subject", "motion" and "scene" put in another name from the lists; "opposite" puts in the
-            opposite direction or change of size.
+        script: a clip, or an image (for "subject" and "scene" only).
+        attribute: what to replace. "subject", "motion" and "scene" use another name from the lists; "opposite" uses
+            the opposite motion.
         rng: draws the other name.
+        subjects, motions, scenes: names to draw from.
 
     Returns:
-        The wrong caption, or None if there is none: the motion has no opposite, the list has no other name,
-        or an image's caption says nothing of motion.
+        The wrong caption, or None if there is none: the motion has no opposite, the list has no other name, or the
+        caption is that of an image and does not mention motion.
+
+    Raises:
+        ValueError: unknown attribute.
     """
     subject, motion, scene = script.subject, script.motion, script.scene
     is_image = script.image_frame is not None
     if attribute == "opposite":
         choices = [OPPOSITES[motion]] if motion in OPPOSITES else []
     elif attribute == "motion":
-        # Standing still has no pace, so it cannot take the place of a motion that has one.
-        paced = script.speed != "medium"
-        choices = [name for name in motions if name != motion and not (paced and name == "still")]
+        # "still" has no speed, so it cannot replace a motion whose caption mentions one.
+        has_speed = script.speed != "medium"
+        choices = [name for name in motions if name != motion and not (has_speed and name == "still")]
     elif attribute == "subject":
         choices = [name for name in subjects if name != subject]
     elif attribute == "scene":
         choices = [name for name in scenes if name != scene]
     else:
-        raise ValueError(f"unknown attribute {attribute!r}; allowed are subject, motion, opposite and scene")
+        raise ValueError(f"unknown attribute {attribute!r}, expected subject, motion, opposite or scene")
     if not choices or (is_image and attribute in ("motion", "opposite")):
         return None
     choice = choices[int(rng.integers(len(choices)))]

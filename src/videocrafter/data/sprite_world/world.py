@@ -1,9 +1,8 @@
-"""The miniature world: an endless, seeded source of captioned videos of sprites that move over scenes.
+"""The sprite world: an endless, seeded supply of captioned videos in which sprites move over scenes.
 
-Everything about a clip follows from the world's seed and the clip's index; displacement per frame is the
-motion's speed divided by fps, as in real footage, so a model can learn what fps means (paper section 3.1.2).
-Some combinations of subject, motion and scene are held out of training, to measure whether a model combines
-what it knows.
+A clip is a pure function of the world's seed and the clip's index. Displacement per frame is the motion's speed
+divided by fps, as in real footage, so a model can learn what fps means (paper section 3.1.2). Some combinations of
+subject, motion and scene are held out of training, to measure generalisation to new combinations.
 """
 
 from __future__ import annotations
@@ -22,8 +21,6 @@ from videocrafter.data.sample import VideoBatch
 from videocrafter.data.sprite_world.captions import (
     SUBJECTS,
     Attribute,
-    caption,
-    image_caption,
     motion_caption,
     vocabulary,
     worded_caption,
@@ -41,7 +38,7 @@ from videocrafter.data.sprite_world.renderer import SpriteRenderer
 from videocrafter.data.sprite_world.scenes import NUM_VARIANTS, PLAIN_SCENES, SCENES
 from videocrafter.data.sprite_world.scripts import (
     SceneScript,
-    counterfactual,
+    counterfactual_caption,
     held_out_combinations,
     is_held_out,
 )
@@ -56,10 +53,7 @@ __all__ = [
     "SceneScript",
     "SpriteWorld",
     "SpriteWorldConfig",
-    "caption",
-    "counterfactual",
     "held_out_combinations",
-    "image_caption",
     "is_held_out",
     "motion_caption",
     "vocabulary",
@@ -67,10 +61,10 @@ __all__ = [
 
 Split = Literal["train", "held_out", "all"]
 
-# Diameters differ by this fraction from clip to clip, and starting angles by this many radians.
+# Largest deviation of diameters, as a fraction, and of starting angles, in radians.
 _SIZE_JITTER = 0.08
 _ANGLE_JITTER = math.radians(10)
-# Numbers drawn per script; more than are used now, so that a new one does not change the old ones.
+# Random numbers per script: more than are used, so that a later addition does not change existing scripts.
 _NUM_DRAWS = 24
 # Clips and images draw from different streams.
 _CLIP_STREAM, _IMAGE_STREAM = 0, 1
@@ -78,26 +72,26 @@ _CLIP_STREAM, _IMAGE_STREAM = 0, 1
 
 def _check_names(what: str, given: Sequence[str], known: Sequence[str]) -> None:
     if not given:
-        raise ValueError(f"a sprite world needs at least one of its {what}, got none")
+        raise ValueError(f"{what} is empty, expected at least one of {', '.join(known)}")
     unknown = [name for name in given if name not in known]
     if unknown:
-        raise ValueError(f"unknown {what} {', '.join(map(repr, unknown))}; allowed are {', '.join(known)}")
+        raise ValueError(f"unknown {what} {', '.join(map(repr, unknown))}, expected some of {', '.join(known)}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class SpriteWorldConfig:
-    """Which part of the world is shown, and how.
+    """Content and format of the clips.
 
     Attributes:
         height, width: frame size in pixels.
         num_frames: frames per clip.
-        fps_range: clips have a whole number of frames per second between these two, uniform in log(fps).
-        subjects, motions: the names that occur.
-        scenes: the scenes that occur; None for all of SCENES, or all of PLAIN_SCENES if `plain_scenes`.
-        plain_scenes: plain colours instead of drawn scenes (easier to learn).
-        position_jitter: largest distance of a path's middle from the frame's, in half-widths, in x and in y.
-        split: "train" never shows a held-out combination, "held_out" shows only those, "all" shows both.
-        seed: worlds of different seeds show different clips; at least 0.
+        fps_range: lowest and highest frames per second of clips; whole numbers, log-uniform.
+        subjects, motions: names to use.
+        scenes: names of scenes to use; None for all of SCENES, or all of PLAIN_SCENES if `plain_scenes`.
+        plain_scenes: use plain colours instead of drawn scenes, which are harder to learn.
+        position_jitter: largest offset of a path's centre from the frame's centre in x and in y, in half-widths.
+        split: "train" excludes held-out combinations, "held_out" contains only those, "all" contains both.
+        seed: at least 0; each seed yields different clips.
     """
 
     height: int = 64
@@ -118,29 +112,29 @@ class SpriteWorldConfig:
         _check_names("scenes", self.scene_names, PLAIN_SCENES if self.plain_scenes else SCENES + PLAIN_SCENES)
         if min(self.height, self.width, self.num_frames) < 1:
             raise ValueError(
-                "height, width and num_frames must be at least 1, "
-                f"not {self.height}, {self.width} and {self.num_frames}"
+                f"height, width and num_frames are {self.height}, {self.width} and {self.num_frames}, "
+                "expected 1 or more"
             )
         low, high = self.fps_range
         if not 1 <= low <= high:
-            raise ValueError(f"fps_range must be (low, high) with 1 <= low <= high, not {self.fps_range}")
+            raise ValueError(f"fps_range is {self.fps_range}, expected (low, high) with 1 <= low <= high")
         if self.position_jitter < 0:
-            raise ValueError(f"position_jitter must be at least 0, not {self.position_jitter}")
+            raise ValueError(f"position_jitter is {self.position_jitter}, expected 0 or more")
         if self.split not in ("train", "held_out", "all"):
-            raise ValueError(f"unknown split {self.split!r}; allowed are 'train', 'held_out' and 'all'")
+            raise ValueError(f"split is {self.split!r}, expected 'train', 'held_out' or 'all'")
         if self.seed < 0:
-            raise ValueError(f"seed must be at least 0, not {self.seed}")
+            raise ValueError(f"seed is {self.seed}, expected 0 or more")
 
     @property
     def scene_names(self) -> tuple[str, ...]:
-        """The scenes that occur."""
+        """Names of the scenes that are used."""
         if self.scenes is not None:
             return self.scenes
         return PLAIN_SCENES if self.plain_scenes else SCENES
 
 
 class SpriteWorld:
-    """An endless source of captioned clips and images: `script(i)` says what clip i is, `render` shows it."""
+    """An endless supply of captioned clips and images: `script(i)` describes clip i, `render` draws it."""
 
     def __init__(self, config: SpriteWorldConfig | None = None) -> None:
         self.config = config = config or SpriteWorldConfig()
@@ -155,17 +149,16 @@ class SpriteWorld:
         ]
         if not self._combinations:
             raise ValueError(
-                f"no combination of these subjects, motions and scenes is in the split {config.split!r}; "
-                "allow more of them"
+                f"split {config.split!r} has no combination of these subjects, motions and scenes; add more of them"
             )
         self._renderer = SpriteRenderer(
             height=config.height, width=config.width, subjects=self.subjects, scenes=self.scenes
         )
 
     def _draw(self, index: int, stream: int) -> list[float]:
-        """Return the uniform numbers in [0, 1) from which script `index` is made."""
+        """Return the uniform random numbers in [0, 1) that script `index` is made from."""
         if index < 0:
-            raise ValueError(f"a script's index must be at least 0, not {index}")
+            raise ValueError(f"index is {index}, expected 0 or more")
         bits = np.random.Philox(key=np.array([self.config.seed, index], np.uint64), counter=[0, 0, 0, stream])
         numbers: list[float] = np.random.Generator(bits).random(_NUM_DRAWS).tolist()
         return numbers
@@ -204,28 +197,28 @@ class SpriteWorld:
         return replace(script, caption=worded_caption(subject, motion, scene, script.speed, script.wording))
 
     def script(self, index: int) -> SceneScript:
-        """Return what happens in clip `index`: a pure function of the config and the index (at least 0)."""
+        """Return the script of clip `index` (at least 0), a pure function of the config and the index."""
         return self._script(index, _CLIP_STREAM)
 
     def image_script(self, index: int) -> SceneScript:
-        """Return an image: one moment of a clip, with a caption that says nothing of motion."""
+        """Return the script of image `index`: one moment of a clip, with a caption that does not mention motion."""
         return self._script(index, _IMAGE_STREAM)
 
     def _trajectories(self, scripts: Sequence[SceneScript], num_frames: int | None) -> Trajectories:
-        """Return where the sprites are. Images have one frame; a path is as long as its clip."""
+        """Return the sprites' trajectories. The path of an image is that of its clip, sampled at one moment."""
         images = {script.image_frame is not None for script in scripts}
         if len(images) != 1:
-            raise ValueError("render either clips or images, and at least one; images have one frame")
+            raise ValueError("scripts are empty or mix clips and images, expected one or more of one kind")
         fps = np.array([script.fps for script in scripts])
         if images == {True}:
             if num_frames not in (None, 1):
-                raise ValueError(f"an image has 1 frame, not {num_frames}")
+                raise ValueError(f"num_frames is {num_frames}, expected 1 for images")
             frames = np.array([[script.image_frame] for script in scripts], dtype=np.float64)
             clip_frames = self.config.num_frames
         else:
             clip_frames = self.config.num_frames if num_frames is None else num_frames
             if clip_frames < 1:
-                raise ValueError(f"num_frames must be at least 1, not {clip_frames}")
+                raise ValueError(f"num_frames is {clip_frames}, expected 1 or more")
             frames = np.broadcast_to(np.arange(clip_frames), (len(scripts), clip_frames))
         return trajectories(
             [script.motion for script in scripts],
@@ -238,7 +231,7 @@ class SpriteWorld:
         )
 
     def centers(self, scripts: Sequence[SceneScript], num_frames: int | None = None) -> NDArray[np.float64]:
-        """Return the sprites' centres [B, T, 2] in half-widths: (0, 0) is the middle, x right, y down."""
+        """Return the sprites' centres [B, T, 2] in half-widths; (0, 0) is the middle, x points right, y down."""
         return self._trajectories(scripts, num_frames).centers
 
     def sizes(self, scripts: Sequence[SceneScript], num_frames: int | None = None) -> NDArray[np.float64]:
@@ -246,10 +239,10 @@ class SpriteWorld:
         return self._trajectories(scripts, num_frames).sizes
 
     def render(self, scripts: Sequence[SceneScript], num_frames: int | None = None) -> Tensor:
-        """Render clips, or images (all of one kind), as floats [B, T, 3, H, W] in [-1, 1].
+        """Render either clips or images as floats [B, T, 3, H, W] in [-1, 1].
 
         Raises:
-            ValueError: clips and images are mixed, a script's names are not in this world, or num_frames < 1.
+            ValueError: clips and images are mixed, a name is not part of this world, or num_frames < 1.
         """
         paths = self._trajectories(scripts, num_frames)
         for script in scripts:
@@ -270,7 +263,7 @@ class SpriteWorld:
         return rendered.unflatten(0, (batch, frames))
 
     def batch(self, indices: Sequence[int], *, images: bool = False) -> VideoBatch:
-        """Return the clips of these indices, or the images, as a batch."""
+        """Return the clips, or images, with these indices as a batch."""
         scripts = [self.image_script(index) if images else self.script(index) for index in indices]
         kind = "image" if images else "clip"
         return VideoBatch(
@@ -281,7 +274,10 @@ class SpriteWorld:
         )
 
     def counterfactual(self, script: SceneScript, attribute: Attribute, rng: np.random.Generator) -> str | None:
-        """Return the caption with one attribute wrong, from this world's names; see `counterfactual`."""
-        return counterfactual(
+        """Return the caption with one attribute replaced by another name of this world, or None.
+
+        See `scripts.counterfactual_caption`.
+        """
+        return counterfactual_caption(
             script, attribute, rng, subjects=self.subjects, motions=self.motions, scenes=self.scenes
         )

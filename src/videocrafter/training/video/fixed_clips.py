@@ -6,8 +6,8 @@ import itertools
 import logging
 from dataclasses import dataclass, replace
 
+from videocrafter.data.cached_cuts import CutCache, FixedCuts
 from videocrafter.data.errors import TooManyBadSamplesError
-from videocrafter.data.known_cuts import CutMemory, FixedCuts
 from videocrafter.data.loader import VideoLoader
 from videocrafter.data.loader_config import LoaderConfig
 from videocrafter.training.video.clip_encoding import EncodedClips, EncodesClips
@@ -44,7 +44,7 @@ def fixed_clips(
     encoder: EncodesClips,
     *,
     cuts: FixedCuts | None = None,
-    memory: CutMemory | None = None,
+    cache: CutCache | None = None,
 ) -> list[EncodedClips]:
     """The first clips of each of the validation's sources, one in each, encoded.
 
@@ -52,7 +52,7 @@ def fixed_clips(
 
     Args:
         data: how training cuts its samples.
-        cuts, memory: as for a loader.
+        cuts, cache: as for a loader.
 
     Raises:
         SourceError: a source cannot be used as described.
@@ -80,7 +80,7 @@ def fixed_clips(
     each, more = divmod(validation.num_clips, len(sources))
     found: list[EncodedClips] = []
     for index, source in enumerate(sources[: validation.num_clips]):
-        with VideoLoader(replace(fixed, sources=(source,)), cuts=cuts, memory=memory) as loader:
+        with VideoLoader(replace(fixed, sources=(source,)), cuts=cuts, cache=cache) as loader:
             try:
                 found += [encoder.encode(batch) for batch in itertools.islice(loader, each + (index < more))]
             except TooManyBadSamplesError as error:

@@ -59,7 +59,7 @@ def test_training_may_name_the_same_folder(start: str, tmp_path: Path) -> None:
         ),
         (
             ["cache", "t2v-256", "--data", "nowhere", "--init", "{start}", "--cache", "{kept}"],
-            "'nowhere' is no folder",
+            "'nowhere' is not a folder",
         ),
         (["cache", "t2v-256", *CLIPS, "--init", "{start}", "--cache", "{file}"], "is a file; give a folder"),
         (["cache", "t2v-256", *CLIPS, "--init", "{start}", "--cache", "{start}"], "holds no cache"),

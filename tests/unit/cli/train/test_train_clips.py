@@ -105,9 +105,9 @@ def test_without_data(train: Run, t2v_folder: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "wanted"),
     [
-        ("{tmp}/nowhere", "is no folder and begins with no known format"),
+        ("{tmp}/nowhere", "is not a folder and has no known format"),
         ("webvit:{tmp}", "unknown format 'webvit'; did you mean 'webvid'?"),
-        ("folder:{tmp}", "holds no videos and no images"),
+        ("folder:{tmp}", "contains no videos or images"),
         ("webvid:{tmp}/train.csv?root={tmp}", "train.csv has no column 'page_dir'"),
         ("webvid:{tmp}/train.csv", "webvid needs 'root'"),
         ("sprites:?num_clip=3", "sprites has no option 'num_clip'; did you mean 'num_clips'?"),

@@ -21,7 +21,7 @@ from videocrafter.data.sources.paired_folder import PairedFolderConfig
 
 
 def captions(source: ClipSource) -> dict[str, str]:
-    """Caption of each clip by its key; of a bad one the reason in brackets."""
+    """Return the caption of each clip by its key; for a bad one, the reason in brackets."""
     found = {}
     for index in range(source.num_shards):
         (clip,) = source.read_shard(index).clips
@@ -55,7 +55,7 @@ def test_images_with_captions(tmp_path: Path) -> None:
     assert captions(source) == {"a.jpg": "one", "b.PNG": ""}
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are text")
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems allow only Unicode names")
 def test_names_that_are_no_utf8_are_read(tmp_path: Path) -> None:
     picture, video = tmp_path / "a.png", encode_video(tmp_path / "a.mp4")
     Image.new("RGB", (8, 8)).save(picture)
@@ -70,11 +70,11 @@ def test_names_that_are_no_utf8_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "options", "message"),
     [
-        ({}, {}, "holds no videos and no images"),
-        ({"a.txt": "x"}, {}, "holds no videos and no images"),
-        ({"a.mp4": ""}, {}, "needs a .txt file with a caption beside each video, but there is none"),
+        ({}, {}, "contains no videos or images"),
+        ({"a.txt": "x"}, {}, "contains no videos or images"),
+        ({"a.mp4": ""}, {}, "needs a .txt file with a caption for each video, but there is none"),
         ({"a.mp4": "", "a.txt": " \n"}, {}, "but all are empty"),
-        ({"a.mp4": "", "a.txt": "x"}, {"kind": "image"}, "holds no images"),
+        ({"a.mp4": "", "a.txt": "x"}, {"kind": "image"}, "contains no images"),
     ],
 )
 def test_a_folder_that_cannot_be_used_says_why(
@@ -118,14 +118,14 @@ def test_a_folder_with_metadata(tmp_path: Path, name: str) -> None:
 
 
 def test_metadata_has_to_be_there_once_and_with_its_columns(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"needs exactly one of metadata\.csv, .* but holds none"):
+    with pytest.raises(SourceError, match=r"contains none, expected exactly one of metadata\.csv, "):
         MetadataFolderConfig(path=str(tmp_path)).open()
     (tmp_path / "metadata.jsonl").write_text('{"file_name": "a.jpg", "txt": "x"}\n')
-    with pytest.raises(SourceError, match=r"no column 'caption' or 'text' .* nearest is 'txt'"):
+    with pytest.raises(SourceError, match=r"no column 'caption' or 'text' .* did you mean 'txt'"):
         MetadataFolderConfig(path=str(tmp_path)).open()
     assert MetadataFolderConfig(path=str(tmp_path), caption="txt").open().kind == "image"
     (tmp_path / "metadata.csv").write_text("file_name,text\na,b\n")
-    with pytest.raises(SourceError, match=r"but holds metadata\.csv and metadata\.jsonl"):
+    with pytest.raises(SourceError, match=r"contains metadata\.csv and metadata\.jsonl, expected"):
         MetadataFolderConfig(path=str(tmp_path)).open()
 
 
@@ -134,5 +134,5 @@ def test_metadata_without_captions_or_media_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"column 'text' of metadata\.csv is empty for all 2"):
         MetadataFolderConfig(path=str(tmp_path)).open()
     (tmp_path / "metadata.csv").write_text("file_name,text\na,b\n")
-    with pytest.raises(SourceError, match="names no videos and no images in column 'file_name'"):
+    with pytest.raises(SourceError, match="lists no videos or images in column 'file_name'"):
         MetadataFolderConfig(path=str(tmp_path)).open()

@@ -1,4 +1,4 @@
-"""WebVid, manifests of one's own, Panda-70M and OpenVid-1M: rows become clips, and clips find their files."""
+"""WebVid, custom manifests, Panda-70M and OpenVid-1M: rows become clips with the right files."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def clips_of(source: ClipSource) -> list[Clip]:
 
 
 def described(source: ClipSource) -> list[tuple[object, ...]]:
-    """(file, caption, start, end) of each clip, or the reason why it is broken."""
+    """Return (file, caption, start, end) of each clip, or the reason why it is broken."""
     found: list[tuple[object, ...]] = []
     for clip in clips_of(source):
         if isinstance(clip, BrokenClip):
@@ -63,7 +63,8 @@ def test_webvid_finds_its_files_by_folder_and_id(tmp_path: Path) -> None:
         (f"{root}/videos/000_049/19.mp4", "", 0.0, None),
     ]
     with clips_of(source)[0].open(DecodingLimits()) as video:
-        assert (video.caption, video.num_frames, video.size) == ("A cat", 16, (48, 64))
+        assert (video.caption, video.num_frames) == ("A cat", 16)
+        assert video.frames_at([0.0]).shape == (1, 48, 64, 3)
 
 
 def test_a_manifest_finds_its_columns_by_their_usual_names(tmp_path: Path) -> None:
@@ -171,12 +172,12 @@ def test_openvid_takes_its_columns_and_its_scores(tmp_path: Path) -> None:
         (
             WebVidConfig(path="", root="r"),
             {"video_id": 1, "page_dir": "a", "name": "b"},
-            "'videoid' .* nearest is 'video_id'",
+            "'videoid' .* did you mean 'video_id'",
         ),
         (
             WebVidConfig(path="", root="r"),
             {"videoid": 1, "page_dir": "a", "names": "b"},
-            "'name' .* nearest is 'names'",
+            "'name' .* did you mean 'names'",
         ),
         (
             WebVidConfig(path="", root="r"),
@@ -187,7 +188,7 @@ def test_openvid_takes_its_columns_and_its_scores(tmp_path: Path) -> None:
         (
             ManifestConfig(path="", caption="captoin"),
             {"video": "a", "caption": "b"},
-            "'captoin' .* nearest is 'caption'",
+            "'captoin' .* did you mean 'caption'",
         ),
         (ManifestConfig(path="", start="begin"), {"video": "a", "caption": "b", "begins": 1}, "'begin' .* 'begins'"),
         (Panda70MConfig(path="", root="r"), {"url": "a", "timestamp": "b", "caption": "c"}, "desirable_only=false"),

@@ -1,4 +1,4 @@
-"""Tar shards are read where they are; damage and odd members are told, and nothing ever leaves the archive."""
+"""Tar shards are read in place, damage and odd members are reported, and nothing is extracted."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def jpeg(value: int) -> bytes:
 
 
 def image_members(count: int, first: int = 0) -> list[tuple[str, bytes]]:
-    """As img2dataset writes them: a picture, its alt text, and a record with other captions."""
+    """Return members as img2dataset writes them: an image, its alt text, and a record with other captions."""
     members = []
     for number in range(first, first + count):
         key = f"{number:09d}"
@@ -44,7 +44,7 @@ def image_members(count: int, first: int = 0) -> list[tuple[str, bytes]]:
 
 
 def clips_of(source: ClipSource, shard: int = 0) -> dict[str, tuple[str, int]]:
-    """Caption and grey value of every clip of a shard by the last part of its key; of a bad one the reason and -1."""
+    """Return caption and grey value of each clip by the last part of its key; for a bad one, reason and -1."""
     found = {}
     for clip in source.read_shard(shard).clips:
         key = clip.key.rpartition("#")[2]
@@ -149,25 +149,25 @@ def test_a_shard_that_is_cut_off_gives_what_stands_before(tmp_path: Path) -> Non
     for size, count in ((len(whole) // 2, 2), (within, 3), (sizes["000000001.json"] // 512 * 512 + 512, 2)):
         (tmp_path / "a.tar").write_bytes(whole[:size])
         shard = WebDatasetConfig(path=str(tmp_path)).open().read_shard(0)
-        assert "a.tar is damaged or cut off" in str(shard.problem)
+        assert "a.tar is damaged or truncated" in str(shard.problem)
         assert "\n" not in str(shard.problem)
         assert abs(len(shard.clips) - count) <= 1
 
 
-def test_damage_within_a_shard_is_told(tmp_path: Path) -> None:
+def test_damage_within_a_shard_is_reported(tmp_path: Path) -> None:
     damaged = bytearray(tar(image_members(4)))
     header = damaged.index(b"000000002.jpg")
     damaged[header + 100 : header + 160] = b"\xff" * 60
     (tmp_path / "a.tar").write_bytes(damaged)
     source = WebDatasetConfig(path=str(tmp_path)).open()
     assert list(clips_of(source)) == ["000000000", "000000001"]
-    assert "damaged or cut off" in str(source.read_shard(0).problem)
+    assert "damaged or truncated" in str(source.read_shard(0).problem)
 
 
 @pytest.mark.parametrize(
     "damage",
     [
-        header("b.jpg", -512),  # leads back to itself, for ever
+        header("b.jpg", -512),  # points back to itself: an endless loop
         header("b.jpg", -1024),
         header("b.jpg", 1 << 80),
         *(
@@ -183,18 +183,18 @@ def test_a_header_of_any_size_costs_no_time_and_no_memory(tmp_path: Path, damage
     (tmp_path / "a.tar").write_bytes(start + damage + bytes(1024))
     shard = WebDatasetConfig(path=str(tmp_path)).open().read_shard(0)
     assert [clip.key.rpartition("#")[2] for clip in shard.clips][:1] == ["a"]
-    assert "a.tar is damaged or cut off" in str(shard.problem)
+    assert "a.tar is damaged or truncated" in str(shard.problem)
 
 
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
         (bytes(10240), "is empty"),
-        (tar(image_members(1)) + tar(image_members(1)), "damaged or cut off"),  # joined
-        (tar(image_members(1)) + bytes(1 << 21), "damaged or cut off"),  # a hole up to the end
+        (tar(image_members(1)) + tar(image_members(1)), "damaged or truncated"),  # concatenated
+        (tar(image_members(1)) + bytes(1 << 21), "damaged or truncated"),  # a hole at the end
     ],
 )
-def test_zeros_where_samples_should_be_are_told(tmp_path: Path, content: bytes, problem: str) -> None:
+def test_zeros_where_samples_should_be_are_reported(tmp_path: Path, content: bytes, problem: str) -> None:
     (tmp_path / "0.tar").write_bytes(tar(image_members(1)))
     (tmp_path / "1.tar").write_bytes(content)
     source = WebDatasetConfig(path=str(tmp_path)).open()
@@ -237,12 +237,12 @@ def test_no_damage_is_too_odd(
 @pytest.mark.parametrize(
     ("files", "options", "message"),
     [
-        ({}, {}, "should name uncompressed .tar shards, but there is none"),
-        ({"a.tar.gz": b""}, {}, "there is none; unpack compressed ones"),
-        ({"a.tar": b""}, {}, "no shard holds videos or images that can be read"),
-        ({"a.tar": b"PK\x03\x04 a zip"}, {}, "no shard holds videos or images"),
-        ({"a.tar": tar([("readme.txt", b"x")])}, {}, "no shard holds videos or images"),
-        ({"a.tar": tar(image_members(2))}, {"kind": "video"}, "no shard holds a video"),
+        ({}, {}, "contains no .tar file, expected uncompressed .tar shards"),
+        ({"a.tar.gz": b""}, {}, "contains no .tar file, .*; decompress compressed ones"),
+        ({"a.tar": b""}, {}, "no shard contains readable videos or images"),
+        ({"a.tar": b"PK\x03\x04 a zip"}, {}, "no shard contains readable videos or images"),
+        ({"a.tar": tar([("readme.txt", b"x")])}, {}, "no shard contains readable videos or images"),
+        ({"a.tar": tar(image_members(2))}, {"kind": "video"}, "no shard contains a readable video"),
         (
             {"a.tar": tar(image_members(2))},
             {"caption": "captoin"},
@@ -267,9 +267,9 @@ def test_shards_that_cannot_be_used_say_why(
 
 def test_compressed_shards_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.tar").write_bytes(tar(image_members(1), mode="w:gz"))
-    with pytest.raises(SourceError, match="no shard holds"):
+    with pytest.raises(SourceError, match="no shard contains"):
         WebDatasetConfig(path=str(tmp_path)).open()
-    with pytest.raises(SourceError, match=r"a\.tgz is none"):
+    with pytest.raises(SourceError, match=r"matches .*a\.tgz, expected"):
         WebDatasetConfig(path=f"{tmp_path}/{{a.tar,a.tgz}}").open()
 
 

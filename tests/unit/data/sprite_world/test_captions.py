@@ -1,4 +1,4 @@
-"""Sentences are grammatical, name what they should, and stay within the vocabulary."""
+"""Captions are grammatical, name what they should, and stay within the vocabulary."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from videocrafter.data.sprite_world.captions import (
     SPEED_PHRASES,
     SUBJECTS,
     TEMPLATES,
-    caption,
-    image_caption,
+    draw_wording,
     motion_caption,
     vocabulary,
     worded_caption,
+    worded_image_caption,
 )
 from videocrafter.data.sprite_world.motions import MOTIONS, OPPOSITES, SPEEDS
 from videocrafter.data.sprite_world.scenes import PLAIN_SCENES, SCENES
@@ -47,7 +47,7 @@ def test_the_readme_examples_are_captions() -> None:
 
 def test_every_caption_is_in_the_vocabulary() -> None:
     words = set(vocabulary())
-    said = set()
+    used = set()
     rng = np.random.default_rng(0)
     for subject, scene, motion in zip(
         itertools.islice(itertools.cycle(SUBJECTS), 500),
@@ -57,18 +57,18 @@ def test_every_caption_is_in_the_vocabulary() -> None:
     ):
         for speed in SPEEDS:
             for text in (
-                caption(subject, motion, scene, speed, rng),
-                image_caption(subject, scene, rng),
+                worded_caption(subject, motion, scene, speed, draw_wording(rng)),
+                worded_image_caption(subject, scene, draw_wording(rng)),
                 motion_caption(motion, speed, rng),
             ):
-                said.update(text.split())
-    assert said == words
+                used.update(text.split())
+    assert used == words
     assert len(words) < 200
     assert all(re.fullmatch("[a-z]+", word) for word in words)
 
 
 def test_no_word_has_two_meanings() -> None:
-    """A word of one attribute's names must not turn up in another's, nor in a template."""
+    """A word used for one attribute must not occur in the names of another, or in a template."""
     motion_words = {word for phrases in MOTION_PHRASES.values() for text in phrases for word in text.split()}
     scene_words = {word for phrases in SCENE_PHRASES.values() for text in phrases for word in text.split()}
     template_words = {word for text in TEMPLATES + IMAGE_TEMPLATES for word in text.split()}
@@ -79,8 +79,8 @@ def test_no_word_has_two_meanings() -> None:
     for motion, phrases in MOTION_PHRASES.items():
         expected = set(motion.split("_")) & DIRECTION_WORDS
         for phrase in phrases:
-            said = set(phrase.split()) & DIRECTION_WORDS
-            assert said == expected or phrase in ("rising", "falling"), phrase
+            used = set(phrase.split()) & DIRECTION_WORDS
+            assert used == expected or phrase in ("rising", "falling"), phrase
 
 
 def test_phrases_name_one_motion_and_scene() -> None:
@@ -90,7 +90,7 @@ def test_phrases_name_one_motion_and_scene() -> None:
 
 
 @pytest.mark.parametrize("motion", sorted(OPPOSITES))
-def test_opposites_are_said_with_the_same_words_but_one_or_two(motion: str) -> None:
+def test_captions_of_opposites_differ_in_one_or_two_words(motion: str) -> None:
     for ours, theirs in zip(MOTION_PHRASES[motion], MOTION_PHRASES[OPPOSITES[motion]], strict=True):
         differing = [a != b for a, b in zip(ours.split(), theirs.split(), strict=True)]
         assert sum(differing) == (2 if "_" in motion else 1)
@@ -103,7 +103,7 @@ def test_articles(subject: str) -> None:
         assert subject in text.split()
 
 
-def test_standing_still_has_no_pace() -> None:
+def test_standing_still_has_no_speed() -> None:
     paces = {"slowly", "slow", "quickly", "fast", "rapidly"}
     for speed in SPEEDS:
         for text in all_captions("cat", "still", "city", speed):
@@ -121,7 +121,7 @@ def test_motion_captions_name_no_subject_and_no_scene() -> None:
 
 def test_images_have_no_motion_words() -> None:
     rng = np.random.default_rng(0)
-    texts = {image_caption("cat", "green meadow", rng) for _ in range(300)}
+    texts = {worded_image_caption("cat", "green meadow", draw_wording(rng)) for _ in range(300)}
     assert "a cat on a green meadow" in texts
     assert len(texts) > 15
     assert not any(word.endswith("ing") for text in texts for word in text.split())

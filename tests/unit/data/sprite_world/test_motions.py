@@ -43,7 +43,7 @@ def test_straight_motion_is_speed_over_fps(motion: str, speed: str, fps: float) 
     widths_per_second = LINEAR_SPEED[SPEEDS.index(speed)]
     np.testing.assert_allclose(np.linalg.norm(steps, axis=1), 2 * widths_per_second / fps)
     assert (np.sign(steps.round(9)) == np.sign(DIRECTIONS[motion])).all()
-    np.testing.assert_allclose(path[4], 0, atol=1e-12)  # the path's middle is the frame's
+    np.testing.assert_allclose(path[4], 0, atol=1e-12)  # the path is centred in the frame
 
 
 @pytest.mark.parametrize("motion", sorted(OPPOSITES))

@@ -1,4 +1,4 @@
-"""Sprites are drawn where, how large and how far turned they should be, with soft edges."""
+"""Sprites have the right position, size and angle, and antialiased edges."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def alpha_of(
     height: int = 64,
     width: int = 64,
 ) -> torch.Tensor:
-    """Return the sprite's coverage [H, W], found by drawing it over black and over white."""
+    """Return the sprite's coverage [H, W], computed from renderings over black and over white."""
     renderer = SpriteRenderer(
         height=height, width=width, subjects=(subject,), scenes=("black background", "white background")
     )
@@ -37,7 +37,7 @@ def alpha_of(
 
 
 def centroid(coverage: torch.Tensor) -> np.ndarray:
-    """Return the middle of the coverage's bounding box, in half-widths of the frame."""
+    """Return the centre of the coverage's bounding box, in half-widths of the frame."""
     height, width = coverage.shape
     rows = torch.nonzero(coverage.amax(1) > 0.5)[[0, -1], 0].float().mean() + 0.5
     columns = torch.nonzero(coverage.amax(0) > 0.5)[[0, -1], 0].float().mean() + 0.5
@@ -87,7 +87,7 @@ def test_edges_are_soft_at_every_size() -> None:
 
 
 def test_small_sprites_keep_their_average_colour() -> None:
-    """Sampling a large picture sparsely would flicker; averaged versions keep the sprite's mean."""
+    """Sparse sampling of a large image would flicker; the pyramid preserves the sprite's mean."""
     large = alpha_of("butterfly", center=(0.0, 0.0), diameter=0.9).sum() / 0.9**2
     small = alpha_of("butterfly", center=(0.0, 0.0), diameter=0.15).sum() / 0.15**2
     assert small.item() == pytest.approx(large.item(), rel=0.05)

@@ -1,4 +1,4 @@
-"""Scenes differ from each other, and are the same at every size."""
+"""Scenes differ from each other and are the same at every resolution."""
 
 from __future__ import annotations
 

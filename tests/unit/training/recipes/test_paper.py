@@ -139,7 +139,7 @@ def test_recipes_name_no_start_and_no_data(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "setting", "said"),
     [
-        ("t2v-256", "stages.*.task.data.image_share=2", "image_share is 2.0, expected a share between 0 and 1"),
+        ("t2v-256", "stages.*.task.data.image_share=2", "image_share is 2.0, expected a fraction from 0 to 1"),
         ("t2v-256", "stages.*.task.data.epochs=1", "data.epochs is 1"),
         ("t2v-256", "stages.*.task.data.cutting.sampling.lengths=1", "each 2 or more"),
         ("t2v-256", "stages.*.task.signal_scale=3", "signal_scale is 3.0"),

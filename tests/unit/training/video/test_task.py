@@ -572,7 +572,7 @@ def test_too_many_bad_samples_end_training(tiny_t2v: Path, tmp_path: Path) -> No
     for path in clips.glob("*.mp4"):
         path.write_bytes(b"no video")
     task = clip_task(tiny_t2v, f"folder:{clips}", report=tmp_path)
-    with pytest.raises(TooManyBadSamplesError, match=rf"{tmp_path / 'left_out.jsonl'} names them all"):
+    with pytest.raises(TooManyBadSamplesError, match=rf"all are listed in {tmp_path / 'left_out.jsonl'}"):
         task.batch(0, 0)
     task.close_data()
 
@@ -580,8 +580,8 @@ def test_too_many_bad_samples_end_training(tiny_t2v: Path, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("sources", "share", "said"),
     [
-        ((SPRITES,), 0.125, r"all sources are of videos.*\(--set 'stages\.\*\.task\.data\.image_share=none'\)"),
-        ((SPRITE_IMAGES,), 0.125, r"all sources are of images.*image_share=none'\)"),
+        ((SPRITES,), 0.125, r"all sources contain videos.*\(--set 'stages\.\*\.task\.data\.image_share=none'\)"),
+        ((SPRITE_IMAGES,), 0.125, r"all sources contain images.*image_share=none'\)"),
         ((SPRITES, SPRITE_IMAGES), None, r"image_share is not set.*image_share=0\.125'\)"),
         ((SPRITES, SPRITE_IMAGES), 0.0, r"image sources would never be used.*image_share=0\.125'\)"),
     ],

@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from videocrafter.data.cutting import CutName, KnownCut
-from videocrafter.data.decoding import Task
+from videocrafter.data.cutting import CachedCut, CutName
+from videocrafter.data.decoding import DecodingTask
 from videocrafter.data.errors import BadSampleError
 from videocrafter.training.video.clip_cache.config import CacheConfig, CacheError
 from videocrafter.training.video.clip_cache.description import CacheDescription, claim_folder
@@ -60,7 +60,7 @@ class ClipCache:
         """Whether a cut is kept, or known to be left out, as far as can be told without reading it."""
         return name.digest in self._store
 
-    def find(self, name: CutName) -> KnownCut | BadSampleError | None:
+    def find(self, name: CutName) -> CachedCut | BadSampleError | None:
         """What is kept of a cut; its content is an `EncodedCut`."""
         bad: BadSampleError | None = None
         for entry in self._store.read(name.digest):
@@ -73,12 +73,12 @@ class ClipCache:
                 continue
             tensors = entry.tensors
             content = EncodedCut(mean=tensors[_MEAN], std=tensors[_STD], text=text, image=tensors.get(_IMAGE))
-            return KnownCut(
+            return CachedCut(
                 shape=tuple(record["shape"]), caption=record["caption"], fps=record["fps"], content=content
             )
         return bad
 
-    def keep(self, name: CutName, known: KnownCut) -> KnownCut:
+    def keep(self, name: CutName, known: CachedCut) -> CachedCut:
         """Keep a cut that was encoded; what later will be read of it."""
         content = known.content
         assert isinstance(content, EncodedCut)
@@ -91,7 +91,7 @@ class ClipCache:
         record = {**_named(name), "caption": known.caption, "fps": known.fps, "shape": list(known.shape)}
         tensors = {_MEAN: kept.mean, _STD: kept.std, **({} if kept.image is None else {_IMAGE: kept.image})}
         self._put(name.digest, record, tensors)
-        return KnownCut(shape=known.shape, caption=known.caption, fps=known.fps, content=kept)
+        return CachedCut(shape=known.shape, caption=known.caption, fps=known.fps, content=kept)
 
     def keep_bad(self, name: CutName, error: BadSampleError) -> None:
         """Keep that a cut is left out, and why."""
@@ -158,12 +158,12 @@ class CacheMemory:
     def __init__(self, cache: ClipCache, *, decodes: bool) -> None:
         self._cache, self._decodes = cache, decodes
 
-    def knows(self, task: Task) -> bool:
+    def knows(self, task: DecodingTask) -> bool:
         """Whether a cut is kept, or was left out; what may not be decoded, `recall` has to know."""
         assert task.name is not None
         return task.name in self._cache or not self._decodes
 
-    def recall(self, task: Task) -> KnownCut | BadSampleError | None:
+    def recall(self, task: DecodingTask) -> CachedCut | BadSampleError | None:
         """What is kept of a cut; None if it is damaged, or the tokens of its caption are.
 
         Raises:
@@ -175,7 +175,7 @@ class CacheMemory:
             raise self._cache.missing(task.name)
         return found
 
-    def note_bad(self, task: Task, error: BadSampleError) -> None:
+    def note_bad(self, task: DecodingTask, error: BadSampleError) -> None:
         """Keep that a cut is left out, and why."""
         assert task.name is not None
         self._cache.keep_bad(task.name, error)

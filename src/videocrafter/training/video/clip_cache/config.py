@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from videocrafter.data.known_cuts import FixedCuts
+from videocrafter.data.cached_cuts import FixedCuts
 from videocrafter.training.config import SettingsError, harmless
 
 StoredPrecision = Literal["bf16", "fp16", "fp32"]

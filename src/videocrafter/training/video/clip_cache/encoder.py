@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from videocrafter.data.cutting import CutName, KnownCut
+from videocrafter.data.cutting import CachedCut, CutName
 from videocrafter.data.sample import VideoBatch
 from videocrafter.models.autoencoder import Posterior
 from videocrafter.training.video.clip_cache.clip_cache import ClipCache, EncodedCut
@@ -52,7 +52,7 @@ class CutEncoder:
         """The clips of a batch, known or encoded."""
         self._num_idle += 1
         fresh = iter(batch.pixels.split(1))
-        known = batch.known or (None,) * len(batch)
+        known = batch.cached or (None,) * len(batch)
         cuts: list[EncodedCut] = []
         for index, content in enumerate(known):
             if content is None:
@@ -94,7 +94,7 @@ class CutEncoder:
         if self._cache is not None:
             # Kept since the loader asked: batches are gathered ahead.
             found = self._cache.find(name)
-            if isinstance(found, KnownCut):
+            if isinstance(found, CachedCut):
                 assert isinstance(found.content, EncodedCut)
                 return found.content
         caption = batch.captions[index]
@@ -115,7 +115,7 @@ class CutEncoder:
         assert self._cache is not None
         num_frames, _, height, width = clip.pixels.shape[1:]
         shape, fps = (num_frames, height, width, 3), clip.fps.item()
-        kept = self._cache.keep(name, KnownCut(shape=shape, caption=clip.captions[0], fps=fps, content=cut))
+        kept = self._cache.keep(name, CachedCut(shape=shape, caption=clip.captions[0], fps=fps, content=cut))
         assert isinstance(kept.content, EncodedCut)
         return kept.content
 

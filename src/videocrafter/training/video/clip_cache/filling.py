@@ -15,12 +15,12 @@ from pathlib import Path
 import torch
 
 from videocrafter.data.bad_samples import BadSamples
+from videocrafter.data.cached_cuts import fixed_cut
 from videocrafter.data.clip import Kind
 from videocrafter.data.cutting import CutClip
-from videocrafter.data.decoding import Decoding, Task
+from videocrafter.data.decoding import ClipDecoder, DecodingTask
 from videocrafter.data.errors import BadSampleError
-from videocrafter.data.known_cuts import fixed_cut
-from videocrafter.data.loader import open_decoding, open_sources
+from videocrafter.data.loader import open_decoder, open_sources
 from videocrafter.data.sample import VideoBatch, pixels_of
 from videocrafter.data.source import ClipSource
 from videocrafter.pipelines.model_folder import read_model_index
@@ -204,7 +204,7 @@ def fill_cache(
 class _UnderWay:
     """A cut that is being decoded; without a task, the end of a shard."""
 
-    task: Task | None = None
+    task: DecodingTask | None = None
     number: int = -1
     label: str = ""
 
@@ -223,7 +223,7 @@ class _Filling:
             rules = replace(rules, report=str(self._cache.folder / _LEFT_OUT))
         self._bad_samples = BadSamples(rules.of_process(self._rank, self._world_size))
         self._sources = open_sources(config.data.sources, one_clip=config.data.one_clip)
-        self._decoding: Decoding | None = None
+        self._decoding: ClipDecoder | None = None
         self._numbers = itertools.count()
         self._under_way: deque[_UnderWay] = deque()
         self._most_under_way = max(1, 3 * config.data.num_workers)
@@ -267,7 +267,7 @@ class _Filling:
             return range(source.num_shards)
         return range(self._rank, source.num_shards, self._world_size)
 
-    def _all_missing(self) -> Iterator[tuple[Task | None, str]]:
+    def _all_missing(self) -> Iterator[tuple[DecodingTask | None, str]]:
         """What has to be done, and the label of its source; None at the end of each shard."""
         for source in self._sources:
             for shard in self._shards_of(source):
@@ -275,7 +275,7 @@ class _Filling:
                     yield task, source.label
                 yield None, source.label
 
-    def _missing(self, source: ClipSource, index: int) -> Iterator[Task]:
+    def _missing(self, source: ClipSource, index: int) -> Iterator[DecodingTask]:
         """The cuts of a shard that have to be encoded by this process."""
         content = source.read_shard(index)
         if content.problem is not None:
@@ -291,7 +291,7 @@ class _Filling:
                 else:
                     yield task
 
-    def _is_there(self, task: Task) -> bool:
+    def _is_there(self, task: DecodingTask) -> bool:
         assert task.name is not None
         if task.name not in self._cache or self._thoroughness == Thoroughness():
             return task.name in self._cache
@@ -299,9 +299,9 @@ class _Filling:
         is_bad = isinstance(found, BadSampleError)
         return found is not None and not (is_bad and self._thoroughness.retry)
 
-    def _submitted(self, task: Task, label: str) -> _UnderWay:
+    def _submitted(self, task: DecodingTask, label: str) -> _UnderWay:
         if self._decoding is None:
-            self._decoding = open_decoding(self._config.data)
+            self._decoding = open_decoder(self._config.data)
         number = next(self._numbers)
         self._decoding.submit(number, task)
         return _UnderWay(task=task, number=number, label=label)
@@ -316,10 +316,10 @@ class _Filling:
             else:
                 self._encode(first, first.task)
 
-    def _encode(self, first: _UnderWay, task: Task) -> None:
+    def _encode(self, first: _UnderWay, task: DecodingTask) -> None:
         assert self._decoding is not None
         assert task.name is not None
-        cut = self._decoding.take(first.number).result
+        cut = self._decoding.take(first.number).outcome
         if isinstance(cut, BadSampleError):
             self._left_out += 1
             self._cache.keep_bad(task.name, cut)

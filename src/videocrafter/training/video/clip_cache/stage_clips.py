@@ -70,12 +70,12 @@ class StageClips:
         memory = None
         if self.cache is not None:
             memory = CacheMemory(self.cache, decodes=self._config.cache.fill != "never")
-        return VideoLoader(data, rank=rank, world_size=world_size, cuts=self.cuts, memory=memory)
+        return VideoLoader(data, rank=rank, world_size=world_size, cuts=self.cuts, cache=memory)
 
     def fixed(self) -> list[EncodedClips]:
         """The clips that are always the same; what no cache keeps of them is encoded."""
         memory = None if self.cache is None else CacheMemory(self.cache, decodes=True)
-        return fixed_clips(self._config.data, self._config.validation, self.encoder, cuts=self.cuts, memory=memory)
+        return fixed_clips(self._config.data, self._config.validation, self.encoder, cuts=self.cuts, cache=memory)
 
     def close(self) -> None:
         """Write what is not written yet."""

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from tests.unit.training.video.clip_cache.toy_clips import CUTTING
-from videocrafter.data.cutting import CutName, KnownCut
-from videocrafter.data.decoding import Task
+from videocrafter.data.cached_cuts import fixed_cut
+from videocrafter.data.cutting import CachedCut, CutName
+from videocrafter.data.decoding import DecodingTask
 from videocrafter.data.errors import BadSampleError
-from videocrafter.data.known_cuts import fixed_cut
 from videocrafter.data.sources.sprite_clips import SpriteClipsConfig
 from videocrafter.training.video.clip_cache.clip_cache import CacheMemory, ClipCache, EncodedCut
 from videocrafter.training.video.clip_cache.config import CacheConfig, CacheError
@@ -33,7 +33,7 @@ def cache(folder: Path, description: CacheDescription = DESCRIPTION, **settings:
     return ClipCache(CacheConfig(folder=str(folder), dtype=description.dtype, **settings), description)  # type: ignore[arg-type]
 
 
-def task(number: int = 0) -> Task:
+def task(number: int = 0) -> DecodingTask:
     clip = SpriteClipsConfig().open().read_shard(7).clips[0]
     return fixed_cut("sprites:0/video", clip, "video", number, CUTTING)
 
@@ -44,24 +44,24 @@ def name(number: int = 0) -> CutName:
     return found
 
 
-def cut(caption: str = "a cat", *, image: bool = True) -> KnownCut:
+def cut(caption: str = "a cat", *, image: bool = True) -> CachedCut:
     content = EncodedCut(
         mean=torch.randn(4, 2, 3, 3),
         std=torch.rand(4, 2, 3, 3),
         text=torch.randn(5, 8),
         image=torch.randn(3, 8) if image else None,
     )
-    return KnownCut(shape=(2, 24, 24, 3), caption=caption, fps=7.25, content=content)
+    return CachedCut(shape=(2, 24, 24, 3), caption=caption, fps=7.25, content=content)
 
 
 def content(known: object) -> EncodedCut:
-    assert isinstance(known, KnownCut)
+    assert isinstance(known, CachedCut)
     assert isinstance(known.content, EncodedCut)
     return known.content
 
 
-def assert_same(found: object, expected: KnownCut) -> None:
-    assert isinstance(found, KnownCut)
+def assert_same(found: object, expected: CachedCut) -> None:
+    assert isinstance(found, CachedCut)
     assert (found.shape, found.caption, found.fps) == (expected.shape, expected.caption, expected.fps)
     for part in ("mean", "std", "text", "image"):
         one, other = getattr(content(found), part), getattr(content(expected), part)
@@ -113,7 +113,7 @@ def test_what_was_left_out_is_left_out_for_the_same_reason_until_it_is_mended(tm
     assert (found.reason, str(found)) == ("too_slow", "it took 30 s")
     again.keep(name(), cut())
     again.close()
-    assert isinstance(cache(tmp_path).find(name()), KnownCut)
+    assert isinstance(cache(tmp_path).find(name()), CachedCut)
 
 
 def test_a_cut_whose_caption_was_lost_is_not_known(tmp_path: Path) -> None:

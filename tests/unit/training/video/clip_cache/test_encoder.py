@@ -182,7 +182,7 @@ def test_a_batch_may_be_known_in_part(t2v_start: Path, tmp_path: Path, monkeypat
         fps=whole.fps,
         keys=whole.keys,
         cuts=whole.cuts,
-        known=(None, known.content, None),  # type: ignore[union-attr]
+        cached=(None, known.content, None),  # type: ignore[union-attr]
     )
     assert_same(stage.encoder.encode(mixed), expected)
 

@@ -22,9 +22,9 @@ from tests.unit.training.video.clip_cache.toy_clips import (
     sources_of,
     task_config,
 )
-from videocrafter.data.cutting import KnownCut
+from videocrafter.data.cached_cuts import fixed_cut
+from videocrafter.data.cutting import CachedCut
 from videocrafter.data.errors import TooManyBadSamplesError
-from videocrafter.data.known_cuts import fixed_cut
 from videocrafter.data.sources.specs import open_source
 from videocrafter.media.video_file import write_video
 from videocrafter.training.recipes.miniature import RECIPES
@@ -132,7 +132,7 @@ def test_what_is_there_is_not_computed_again(
     task = task_config(CacheConfig(folder=str(tmp_path), variants=2))
     fill(task, t2v_start)
     files = sorted(tmp_path.glob("*.safetensors"))
-    monkeypatch.setattr(filling, "open_decoding", lambda *_: pytest.fail("something is decoded"))
+    monkeypatch.setattr(filling, "open_decoder", lambda *_: pytest.fail("something is decoded"))
     assert fill(task, t2v_start) == Filled(added=0, found=14, left_out=0)
     assert sorted(tmp_path.glob("*.safetensors")) == files
 
@@ -237,7 +237,7 @@ def kept(task: ClipDiffusionTaskConfig, start: Path) -> list[EncodedCut | None]:
         name = fixed_cut(source.label, clip, source.kind, number, task.data.cutting).name
         assert name is not None
         known = cache.find(name)
-        found.append(known.content if isinstance(known, KnownCut) else None)  # type: ignore[arg-type]
+        found.append(known.content if isinstance(known, CachedCut) else None)  # type: ignore[arg-type]
     return found
 
 

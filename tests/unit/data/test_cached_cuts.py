@@ -1,4 +1,4 @@
-"""What is known of a cut is not decoded again, and nothing else changes: order, batches, bad samples, positions."""
+"""Cached cuts are not decoded again; order, batches, bad samples and positions stay the same."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from tests.unit.data.stub_clips import CUTTING, StubClip
 from tests.unit.data.stub_sources import StubConfig
 from videocrafter.data.bad_samples import BadSampleRules
+from videocrafter.data.cached_cuts import CachedDecoder, FixedCuts, fixed_cut
 from videocrafter.data.clip import BrokenClip, DecodingLimits
-from videocrafter.data.cutting import KnownCut
-from videocrafter.data.decoding import DecodingHere, DecodingStoppedError, Task, cut_task
+from videocrafter.data.cutting import CachedCut
+from videocrafter.data.decoding import DecodingStoppedError, DecodingTask, InProcessDecoder, cut_task
 from videocrafter.data.errors import BadSampleError
-from videocrafter.data.known_cuts import FixedCuts, RecallingDecoding, fixed_cut
 from videocrafter.data.loader import VideoLoader
 from videocrafter.data.loader_config import LoaderConfig
 from videocrafter.data.locations import Location
@@ -46,47 +46,49 @@ def config(**changes: object) -> LoaderConfig:
     return LoaderConfig(**{**defaults, **changes})
 
 
-class Memory:
-    """Keeps the pixels themselves; the cuts in `lost` are said to be known and then are not."""
+class PixelCache:
+    """Caches sums of pixels. It reports the cuts in `lost` as known, but cannot return them."""
 
     def __init__(self) -> None:
-        self.kept: dict[str, KnownCut | BadSampleError] = {}
+        self.kept: dict[str, CachedCut | BadSampleError] = {}
         self.lost: set[str] = set()
         self.asked: list[str] = []
 
     def keep(self, batch: VideoBatch) -> None:
-        """Keep the cuts that were decoded; of a second epoch some are known when the loader gets to them."""
+        """Store the decoded cuts. In a second epoch some are already cached when the loader reaches them."""
         fresh = iter(batch.pixels)
-        for index, (name, known) in enumerate(zip(batch.cuts, batch.known or [None] * len(batch.cuts), strict=True)):
-            if known is not None:
+        for index, (name, cached) in enumerate(
+            zip(batch.cuts, batch.cached or [None] * len(batch.cuts), strict=True)
+        ):
+            if cached is not None:
                 continue
             pixels = next(fresh)
             shape = (pixels.shape[0], *pixels.shape[2:], 3)
             fps = batch.fps[index].item()
-            self.kept[name.digest] = KnownCut(
+            self.kept[name.digest] = CachedCut(
                 shape=shape, caption=batch.captions[index], fps=fps, content=pixels.sum().item()
             )
 
-    def knows(self, task: Task) -> bool:
+    def knows(self, task: DecodingTask) -> bool:
         assert task.name is not None
         return task.name.digest in self.kept or task.name.digest in self.lost
 
-    def recall(self, task: Task) -> KnownCut | BadSampleError | None:
+    def recall(self, task: DecodingTask) -> CachedCut | BadSampleError | None:
         assert task.name is not None
         self.asked.append(task.name.digest)
         return self.kept.get(task.name.digest)
 
-    def note_bad(self, task: Task, error: BadSampleError) -> None:
+    def note_bad(self, task: DecodingTask, error: BadSampleError) -> None:
         assert task.name is not None
         self.kept[task.name.digest] = error
 
 
 def identities(batch: VideoBatch) -> tuple[object, ...]:
-    """What tells a batch apart, whether its pixels are there or known."""
+    """Return the identity of a batch, whether its pixels are decoded or cached."""
     fresh = iter(batch.pixels)
     sums = [
         next(fresh).sum().item() if content is None else content
-        for content in batch.known or [None] * len(batch.keys)
+        for content in batch.cached or [None] * len(batch.keys)
     ]
     return batch.keys, batch.captions, tuple(batch.fps.tolist()), batch.pixels.shape[1:], tuple(sums), batch.cuts
 
@@ -94,9 +96,11 @@ def identities(batch: VideoBatch) -> tuple[object, ...]:
 Run = list[tuple[tuple[object, ...], dict[str, object]]]
 
 
-def run(count: int, rules: LoaderConfig, memory: Memory | None = None, state: object = None, **changes: int) -> Run:
-    """Batches, and the position behind each."""
-    with VideoLoader(rules, cuts=CUTS, memory=memory, **changes) as loader:
+def run(
+    count: int, rules: LoaderConfig, cache: PixelCache | None = None, state: object = None, **changes: int
+) -> Run:
+    """Return batches, and the position after each."""
+    with VideoLoader(rules, cuts=CUTS, cache=cache, **changes) as loader:
         if state is not None:
             loader.load_state_dict(json.loads(json.dumps(state)))
         return [(identities(batch), loader.state_dict()) for batch in itertools.islice(loader, count)]
@@ -104,24 +108,24 @@ def run(count: int, rules: LoaderConfig, memory: Memory | None = None, state: ob
 
 @pytest.fixture(scope="module")
 def whole() -> Run:
-    """Some epochs, decoded."""
+    """Batches of several epochs, decoded."""
     return run(30, config())
 
 
 @pytest.fixture(scope="module")
-def kept() -> dict[str, KnownCut | BadSampleError]:
-    """All cuts there are."""
-    memory = Memory()
-    with VideoLoader(config(epochs=2), cuts=CUTS, memory=memory) as loader:
+def kept() -> dict[str, CachedCut | BadSampleError]:
+    """All cuts."""
+    cache = PixelCache()
+    with VideoLoader(config(epochs=2), cuts=CUTS, cache=cache) as loader:
         for batch in loader:
-            memory.keep(batch)
-    return memory.kept
+            cache.keep(batch)
+    return cache.kept
 
 
-def remembering(kept: dict[str, KnownCut | BadSampleError]) -> Memory:
-    memory = Memory()
-    memory.kept = dict(kept)
-    return memory
+def filled(kept: dict[str, CachedCut | BadSampleError]) -> PixelCache:
+    cache = PixelCache()
+    cache.kept = dict(kept)
+    return cache
 
 
 def test_a_cut_comes_again_after_as_many_epochs_as_there_are_cuts() -> None:
@@ -129,7 +133,7 @@ def test_a_cut_comes_again_after_as_many_epochs_as_there_are_cuts() -> None:
     found = [batch for batch, _ in run(12, rules)]
     assert found[:6] == found[6:]
     by_epoch = [[(batch[2], batch[4]) for batch in found[first : first + 3]] for first in (0, 3)]
-    assert by_epoch[0] != by_epoch[1], "the second epoch cuts otherwise than the first"
+    assert by_epoch[0] != by_epoch[1], "cuts differ between the epochs"
 
 
 def test_an_image_has_one_cut_unless_told_otherwise() -> None:
@@ -165,7 +169,7 @@ CLIP = MediaClip(key="a.mp4", kind="video", media=Location(url="/data/a.mp4"), c
         {"clip": replace(CLIP, caption=CaptionFile(location=Location(url="/data/a.txt")))},
         {"clip": replace(CLIP, start_s=1.5)},
         {"clip": replace(CLIP, end_s=1.5)},
-        {"clip": BrokenClip(key="a.mp4", reason="missing", message="it is not there")},
+        {"clip": BrokenClip(key="a.mp4", reason="missing", message="it does not exist")},
         {"clip": SpriteClipsConfig().open().read_shard(0).clips[0]},
         {"cutting": replace(CUTTING, height=16, width=16)},
         {"cutting": replace(CUTTING, crop="center")},
@@ -193,85 +197,85 @@ def test_a_clip_that_cannot_be_described_has_no_fixed_cuts() -> None:
         def open(self, limits: DecodingLimits) -> None:
             """Never called."""
 
-    with pytest.raises(TypeError, match="Odd is no dataclass"):
+    with pytest.raises(TypeError, match="Odd is not a dataclass"):
         fixed_cut("label", Odd(), "video", 0, CUTTING)  # type: ignore[arg-type]
 
 
-def test_with_everything_known_nothing_is_opened_and_no_worker_starts(
-    whole: Run, kept: dict[str, KnownCut | BadSampleError], monkeypatch: pytest.MonkeyPatch
+def test_with_everything_cached_nothing_is_opened_and_no_worker_starts(
+    whole: Run, kept: dict[str, CachedCut | BadSampleError], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> None:
         raise AssertionError("a clip is decoded, or a worker started")
 
     monkeypatch.setattr(StubClip, "open", refuse)
-    monkeypatch.setattr("videocrafter.data.loader.open_decoding", refuse)
-    memory = remembering(kept)
-    assert run(30, config(num_workers=3), memory) == whole
-    assert sum(isinstance(memory.kept[name], BadSampleError) for name in memory.asked) > 3
+    monkeypatch.setattr("videocrafter.data.loader.open_decoder", refuse)
+    cache = filled(kept)
+    assert run(30, config(num_workers=3), cache) == whole
+    assert sum(isinstance(cache.kept[name], BadSampleError) for name in cache.asked) > 3
 
 
 @given(data=st.data())
-def test_whatever_is_known_or_lost_the_batches_and_positions_are_the_same(
-    data: st.DataObject, whole: Run, kept: dict[str, KnownCut | BadSampleError]
+def test_whatever_is_cached_or_lost_the_batches_and_positions_are_the_same(
+    data: st.DataObject, whole: Run, kept: dict[str, CachedCut | BadSampleError]
 ) -> None:
     names = sorted(kept)
-    memory = Memory()
-    memory.kept = {name: kept[name] for name in data.draw(st.lists(st.sampled_from(names), unique=True))}
-    memory.lost = set(data.draw(st.lists(st.sampled_from(names), unique=True)))
+    cache = PixelCache()
+    cache.kept = {name: kept[name] for name in data.draw(st.lists(st.sampled_from(names), unique=True))}
+    cache.lost = set(data.draw(st.lists(st.sampled_from(names), unique=True)))
     stop = data.draw(st.integers(0, 15))
     prefetch = data.draw(st.integers(1, 3))
-    first = run(stop, config(prefetch_batches=prefetch), memory)
+    first = run(stop, config(prefetch_batches=prefetch), cache)
     state = first[-1][1] if first else None
-    assert first + run(15 - stop, config(), memory, state) == whole[:15]
+    assert first + run(15 - stop, config(), cache, state) == whole[:15]
 
 
-def test_what_was_left_out_is_left_out_again_and_named_alike(
-    tmp_path: Path, kept: dict[str, KnownCut | BadSampleError]
+def test_skipped_cuts_are_skipped_and_reported_again(
+    tmp_path: Path, kept: dict[str, CachedCut | BadSampleError]
 ) -> None:
     reports = []
-    for name, memory in (("decoded", None), ("known", remembering(kept))):
+    for name, cache in (("decoded", None), ("cached", filled(kept))):
         rules = BadSampleRules(max_bad_share=1.0, max_left_out_share=1.0, report=str(tmp_path / name))
-        run(20, config(bad_samples=rules), memory)
+        run(20, config(bad_samples=rules), cache)
         reports.append((tmp_path / name).read_text(encoding="utf-8"))
     assert reports[0] == reports[1]
     assert {json.loads(line)["reason"] for line in reports[0].splitlines()} == {"unreadable"}
 
 
-def test_a_batch_of_known_cuts_only_holds_no_pixels_and_knows_its_shape(
-    kept: dict[str, KnownCut | BadSampleError],
+def test_a_batch_of_cached_cuts_has_no_pixels_but_a_shape(
+    kept: dict[str, CachedCut | BadSampleError],
 ) -> None:
-    with VideoLoader(config(), cuts=CUTS, memory=remembering(kept)) as loader:
+    with VideoLoader(config(), cuts=CUTS, cache=filled(kept)) as loader:
         batch = next(loader)
     assert batch.pixels.shape[0] == 0
     assert batch.pixels.shape[2] == 3
-    assert len(batch) == len(batch.known) == len(batch.cuts)
+    assert len(batch) == len(batch.cached) == len(batch.cuts)
     assert batch.num_frames == batch.pixels.shape[1]
     with VideoLoader(config(), cuts=CUTS) as loader:
         batch = next(loader)
-    assert (len(batch.pixels), batch.known) == (3, ())
+    assert (len(batch.pixels), batch.cached) == (3, ())
 
 
-def test_a_stopped_memory_answers_no_more(kept: dict[str, KnownCut | BadSampleError]) -> None:
-    made: list[DecodingHere] = []
+def test_a_stopped_decoder_raises(kept: dict[str, CachedCut | BadSampleError]) -> None:
+    made: list[InProcessDecoder] = []
 
-    def decode(task: Task) -> object:
+    def decode(task: DecodingTask) -> object:
         return cut_task(task, CUTTING)
 
-    def make() -> DecodingHere:
-        made.append(DecodingHere(decode))  # type: ignore[arg-type]
+    def make() -> InProcessDecoder:
+        made.append(InProcessDecoder(decode))  # type: ignore[arg-type]
         return made[-1]
 
-    decoding = RecallingDecoding(Memory(), make)
-    decoding.submit(0, fixed_cut("label", StubClip(number=1), "video", 0, CUTTING))
-    assert not isinstance(decoding.take(0).result, BadSampleError)
-    decoding.submit(1, fixed_cut("label", StubClip(number=2), "video", 0, CUTTING))
-    decoding.stop()
-    for stopped in (decoding, made[0]):
+    decoder = CachedDecoder(PixelCache(), make)
+    decoder.submit(0, fixed_cut("label", StubClip(number=1), "video", 0, CUTTING))
+    assert not isinstance(decoder.take(0).outcome, BadSampleError)
+    decoder.submit(1, fixed_cut("label", StubClip(number=2), "video", 0, CUTTING))
+    decoder.stop()
+    for stopped in (decoder, made[0]):
         with pytest.raises(DecodingStoppedError):
             stopped.take(1)
-    decoding.close()
+    decoder.close()
     assert len(made) == 1
-    RecallingDecoding(Memory(), make).close()
+    CachedDecoder(PixelCache(), make).close()
 
 
 @pytest.mark.parametrize(("per_video", "per_image"), [(0, 1), (1, 0)])
@@ -280,6 +284,6 @@ def test_a_clip_has_at_least_one_cut(per_video: int, per_image: int) -> None:
         FixedCuts(per_video=per_video, per_image=per_image)
 
 
-def test_a_memory_without_fixed_cuts_is_refused() -> None:
-    with pytest.raises(ValueError, match="give cuts, too"):
-        VideoLoader(config(), memory=Memory())
+def test_a_cache_without_fixed_cuts_is_refused() -> None:
+    with pytest.raises(ValueError, match="pass cuts, too"):
+        VideoLoader(config(), cache=PixelCache())
