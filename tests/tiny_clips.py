@@ -26,7 +26,7 @@ SPRITE_IMAGES = f"sprites:?kind=image&num_clips=9&height={SIZE}&width={SIZE}"
 
 
 def write_clips(folder: Path, count: int = 4, *, num_frames: int = 8, size: int = SIZE, fps: float = 8.0) -> Path:
-    """Write `0.mp4`, `0.txt` and so on. In each clip, a different bright square moves right over a dark background."""
+    """Write `0.mp4`, `0.txt` and so on. In each clip, another bright square moves right over a dark background."""
     folder.mkdir(parents=True, exist_ok=True)
     for index in range(count):
         frames = np.full((num_frames, size, size, 3), 32 * index, np.uint8)

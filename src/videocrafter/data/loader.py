@@ -21,14 +21,14 @@ from types import TracebackType
 from typing import TypeAlias
 
 from videocrafter.data.bad_samples import BadSamples
-from videocrafter.data.batch_stream import BatchStream, Lane, State
+from videocrafter.data.batch_stream import BatchStream, Lane
 from videocrafter.data.cached_cuts import CachedDecoder, CutCache, FixedCuts
 from videocrafter.data.clip import Kind
 from videocrafter.data.cutting import CutClip
 from videocrafter.data.decoding import ClipDecoder, DecodingStoppedError, DecodingTask, InProcessDecoder, cut_task
 from videocrafter.data.decoding_pool import DecodingPool
 from videocrafter.data.loader_config import LoaderConfig
-from videocrafter.data.loader_state import check_state, fingerprint
+from videocrafter.data.loader_state import State, check_state, fingerprint
 from videocrafter.data.one_clip import OneClip
 from videocrafter.data.order import MixedOrder
 from videocrafter.data.sample import VideoBatch

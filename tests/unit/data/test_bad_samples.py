@@ -31,7 +31,7 @@ def fail(samples: BadSamples, count: int) -> None:
         samples.bad("webvid:a.csv", f"clip {index}", "truncated", f"{index}.mp4 ends early")
 
 
-def test_a_run_goes_on_below_its_share_and_stops_above_it() -> None:
+def test_a_run_continues_below_its_limit_and_stops_above_it() -> None:
     rules = BadSampleRules(max_bad_share=0.05)
     assert [feed(rules, 0.04, 3000, seed) for seed in range(5)] == [3000] * 5
     assert all(feed(rules, 0.15, 3000, seed) < 1000 for seed in range(5))
@@ -96,7 +96,7 @@ def test_a_sample_is_named_once_and_counted_every_time(tmp_path: Path) -> None:
     assert len(report.read_text(encoding="utf-8").splitlines()) == 1
 
 
-def test_over_a_break_a_sample_is_still_named_once_for_each_reason(tmp_path: Path) -> None:
+def test_across_resumes_a_sample_is_reported_once_per_reason(tmp_path: Path) -> None:
     rules = BadSampleRules(report=str(tmp_path / "bad.jsonl"), max_bad_share=1.0)
     keys = ["a.mp4", "odd \udcff name", "line\u2028end", "umlaut ü"]
     for _ in range(3):
@@ -112,7 +112,7 @@ def test_over_a_break_a_sample_is_still_named_once_for_each_reason(tmp_path: Pat
     ]
 
 
-def test_after_a_line_that_was_cut_off_the_report_goes_on_in_a_new_one(tmp_path: Path) -> None:
+def test_the_report_continues_after_a_truncated_line(tmp_path: Path) -> None:
     report = tmp_path / "bad.jsonl"
     whole = '{"source": "s", "key": "1", "reason": "missing", "message": ""}\n'
     report.write_text(whole + '[]\n{"source": "s", "key": "2", "rea')
@@ -132,7 +132,7 @@ def test_a_report_that_cannot_be_written_does_not_end_a_run(tmp_path: Path, capl
     assert "clip 7" in caplog.text
 
 
-def test_counting_goes_on_after_a_break() -> None:
+def test_counting_continues_after_a_resume() -> None:
     whole, first, second = (BadSamples(BadSampleRules(window=50)) for _ in range(3))
     rng = random.Random(1)
     events = [rng.random() < 0.03 for _ in range(200)]

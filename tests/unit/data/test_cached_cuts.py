@@ -52,7 +52,7 @@ class PixelCache:
     def __init__(self) -> None:
         self.kept: dict[str, CachedCut | BadSampleError] = {}
         self.lost: set[str] = set()
-        self.asked: list[str] = []
+        self.recalled: list[str] = []
 
     def keep(self, batch: VideoBatch) -> None:
         """Store the decoded cuts. In a second epoch some are already cached when the loader reaches them."""
@@ -75,7 +75,7 @@ class PixelCache:
 
     def recall(self, task: DecodingTask) -> CachedCut | BadSampleError | None:
         assert task.name is not None
-        self.asked.append(task.name.digest)
+        self.recalled.append(task.name.digest)
         return self.kept.get(task.name.digest)
 
     def note_bad(self, task: DecodingTask, error: BadSampleError) -> None:
@@ -136,7 +136,7 @@ def test_a_cut_comes_again_after_as_many_epochs_as_there_are_cuts() -> None:
     assert by_epoch[0] != by_epoch[1], "cuts differ between the epochs"
 
 
-def test_an_image_has_one_cut_unless_told_otherwise() -> None:
+def test_an_image_has_one_cut_by_default() -> None:
     rules = config(sources=(SOURCES[2],), image_share=None, batch_size=5, shuffle=False)
     first, second = (batch for batch, _ in run(2, rules))
     assert first == second
@@ -211,11 +211,11 @@ def test_with_everything_cached_nothing_is_opened_and_no_worker_starts(
     monkeypatch.setattr("videocrafter.data.loader.open_decoder", refuse)
     cache = filled(kept)
     assert run(30, config(num_workers=3), cache) == whole
-    assert sum(isinstance(cache.kept[name], BadSampleError) for name in cache.asked) > 3
+    assert sum(isinstance(cache.kept[name], BadSampleError) for name in cache.recalled) > 3
 
 
 @given(data=st.data())
-def test_whatever_is_cached_or_lost_the_batches_and_positions_are_the_same(
+def test_batches_and_positions_do_not_depend_on_the_cache(
     data: st.DataObject, whole: Run, kept: dict[str, CachedCut | BadSampleError]
 ) -> None:
     names = sorted(kept)

@@ -54,7 +54,7 @@ def test_without_a_range_every_frame_is_taken() -> None:
 
 
 @pytest.mark.parametrize(("start", "first"), [("first", 0), ("center", 12)])
-def test_a_sample_starts_where_it_is_told(start: str, first: int) -> None:
+def test_start_of_a_sample(start: str, first: int) -> None:
     sampling = ClipSampling(fps_range=None, start=start)  # type: ignore[arg-type]
     assert int(choose_times(video(num_frames=40), sampling, random.Random(5)).times_s[0] * 24) == first
 

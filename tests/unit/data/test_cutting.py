@@ -80,7 +80,7 @@ def test_a_clip_that_would_be_enlarged_too_much_is_skipped() -> None:
     assert caught.value.reason == "too_small"
 
 
-def test_what_nobody_foresaw_is_a_bad_sample_with_its_text() -> None:
+def test_an_unexpected_error_is_a_bad_sample_with_its_message() -> None:
     with pytest.raises(BadSampleError, match="clip 3: ZeroDivisionError: nobody thought of this") as caught:
         cut_clip(StubClip(number=3, does="unforeseen"), "video", 0, config())
     assert caught.value.reason == "unexpected"

@@ -49,7 +49,7 @@ def reds(outcomes: list[object]) -> list[int | str]:
     ]
 
 
-def test_answers_are_those_of_decoding_here_in_whatever_order_they_are_taken(forked: DecodingPool) -> None:
+def test_results_equal_those_of_the_in_process_decoder_in_any_order(forked: DecodingPool) -> None:
     here = InProcessDecoder(DECODE)
     for number in range(12):
         for decoder in (forked, here):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from videocrafter.data.file_kinds import kind_of, main_kind
 
 
-def test_names_tell_what_files_are() -> None:
+def test_kind_of_a_name() -> None:
     assert [kind_of(name) for name in ("a.mp4", "b.WEBM", "c.jpeg", "d.PNG", "e.txt", "mp4")] == [
         "video",
         "video",

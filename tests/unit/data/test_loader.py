@@ -63,7 +63,7 @@ def test_batches_are_the_same_for_any_number_of_workers_and_any_way_to_start_the
     assert found[1:] == found[:1] * 3
 
 
-def test_a_run_that_was_interrupted_goes_on_exactly_with_other_workers() -> None:
+def test_an_interrupted_run_resumes_exactly_with_other_workers() -> None:
     with VideoLoader(config()) as loader:
         whole = take(loader, 14)
         end = loader.state_dict()

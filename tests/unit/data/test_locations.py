@@ -101,7 +101,7 @@ def test_a_part_that_is_cut_off_is_named(tmp_path: Path) -> None:
     assert caught.value.reason == "truncated"
 
 
-def test_what_is_not_there_or_too_long_is_named(tmp_path: Path) -> None:
+def test_missing_and_oversized_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "long.txt").write_bytes(b"x" * 100)
     for url, reason in (
         (tmp_path / "no", "missing"),
@@ -141,7 +141,7 @@ def test_a_remote_that_fails_in_its_own_way_gives_an_os_error() -> None:
             file.read(3)
 
 
-def test_an_unknown_protocol_says_what_to_do() -> None:
+def test_an_unknown_protocol_is_refused() -> None:
     with pytest.raises(SourceError, match="nonsense"):
         list_files("nonsense://bucket")
     with pytest.raises(BadSampleError, match="nonsense"):
@@ -164,7 +164,7 @@ def test_a_link_to_nowhere_is_listed(tmp_path: Path) -> None:
     assert list_files(str(tmp_path)) == ["b.mp4"]
 
 
-def test_patterns_name_what_is_there(tmp_path: Path) -> None:
+def test_patterns_match_existing_files(tmp_path: Path) -> None:
     for number in range(3):
         (tmp_path / f"{number:05d}.tar").write_bytes(b"")
     assert [Path(path).name for path in list_matches(f"{tmp_path}/*.tar")] == ["00000.tar", "00001.tar", "00002.tar"]
@@ -173,7 +173,7 @@ def test_patterns_name_what_is_there(tmp_path: Path) -> None:
         list_matches(f"{tmp_path}/*.csv")
 
 
-def test_braces_stand_for_names() -> None:
+def test_braces_are_expanded() -> None:
     assert expand_braces("a{08..11}.tar") == ["a08.tar", "a09.tar", "a10.tar", "a11.tar"]
     assert expand_braces("{a,b}{0..1}") == ["a0", "a1", "b0", "b1"]
     assert expand_braces("plain") == ["plain"]

@@ -110,7 +110,7 @@ def test_a_caption_is_text_that_can_be_written_down(tmp_path: Path) -> None:
     assert read.encode("utf-8").decode("utf-8") == read == "half ? of a smile"
 
 
-def test_what_is_wrong_with_a_file_is_its_reason(tmp_path: Path) -> None:
+def test_reasons_of_bad_files(tmp_path: Path) -> None:
     video = encode_video(tmp_path / "a.mp4")
     Image.new("RGB", (900, 100)).save(tmp_path / "strip.png")
     Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
@@ -138,7 +138,7 @@ def place(path: str) -> str:
     return f"/videos/{path}"
 
 
-def test_a_table_gives_back_what_it_was_given() -> None:
+def test_a_table_preserves_its_rows() -> None:
     rows = [
         ClipRow("a", "a.mp4", "ä “caption”"),
         ClipRow("b", "b.mp4", "", "b.txt"),

@@ -132,7 +132,7 @@ def test_epochs_have_different_orders_and_seeds_too() -> None:
     assert sorted(orders[0][:20]) == sorted(orders[0][20:]) == list(range(20))
 
 
-def test_without_shuffling_clips_come_as_they_stand() -> None:
+def test_without_shuffling_clips_come_in_order() -> None:
     draws = first(mixed([archives([2, 3], shards_together=2)], shuffle=False), 7)
     assert [(draw.epoch, draw.shard, draw.item) for draw in draws[:5]] == [
         (0, 0, 0),
@@ -149,7 +149,7 @@ def test_archives_that_are_read_together_are_shuffled_into_each_other() -> None:
     assert len({draw.shard for draw in draws[:10]}) > 2
 
 
-def test_damage_is_told_once_and_not_again_after_a_break() -> None:
+def test_damage_is_reported_once_and_not_again_after_a_resume() -> None:
     def anew() -> MixedOrder:
         return mixed([archives([2, 0, 3], damaged=[1, 2])], shuffle=False)
 
@@ -163,10 +163,10 @@ def test_damage_is_told_once_and_not_again_after_a_break() -> None:
 
 
 def test_a_source_without_any_sample_is_an_error_not_an_endless_search() -> None:
-    with pytest.raises(SourceError, match="stub: no shard holds a sample"):
+    with pytest.raises(SourceError, match="stub: no shard has a readable sample"):
         mixed([archives([0, 0, 0])]).next(mixed([table(1)]).start())
 
 
-def test_a_rare_source_is_gone_through_after_the_others_ended() -> None:
+def test_a_rare_source_continues_after_the_others_ended() -> None:
     draws = [draw for draw, _ in walk(mixed([table(3), table(20)], [1.0, 0.001], epochs=1))]
     assert Counter(draw.source for draw in draws) == {0: 3, 1: 20}

@@ -84,7 +84,7 @@ def test_a_byte_order_mark_and_odd_bytes_do_no_harm(tmp_path: Path) -> None:
         ("m.xlsx", b"", "is not a supported manifest"),
     ],
 )
-def test_what_is_wrong_is_named_in_one_line(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+def test_errors_are_one_line(tmp_path: Path, name: str, content: bytes, message: str) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(SourceError, match=message) as caught:
         read_all(tmp_path / name)

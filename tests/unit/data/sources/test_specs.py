@@ -43,11 +43,11 @@ from videocrafter.data.sources.webvid import WebVidConfig
         ("/d/*.tar", WebDatasetConfig(path="/d/*.tar")),
     ],
 )
-def test_a_line_stands_for_a_configuration(spec: str, config: SourceConfig) -> None:
+def test_a_line_is_parsed_to_a_configuration(spec: str, config: SourceConfig) -> None:
     assert parse_source(spec) == config
 
 
-def test_a_folder_tells_its_format_by_what_it_holds(tmp_path: Path) -> None:
+def test_the_format_of_a_folder_follows_from_its_contents(tmp_path: Path) -> None:
     assert parse_source(str(tmp_path)) == PairedFolderConfig(path=str(tmp_path))
     (tmp_path / "a.tar").write_bytes(b"")
     assert parse_source(str(tmp_path)) == WebDatasetConfig(path=str(tmp_path))

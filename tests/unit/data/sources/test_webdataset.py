@@ -139,7 +139,7 @@ def test_long_and_odd_names_in_every_form_of_tar(tmp_path: Path, form: int) -> N
     assert clips_of(WebDatasetConfig(path=str(tmp_path)).open()) == {long: ("long", 3)}
 
 
-def test_a_shard_that_is_cut_off_gives_what_stands_before(tmp_path: Path) -> None:
+def test_a_truncated_shard_yields_the_samples_before_the_damage(tmp_path: Path) -> None:
     whole = tar(image_members(4))
     (tmp_path / "a.tar").write_bytes(whole)
     assert WebDatasetConfig(path=str(tmp_path)).open().read_shard(0).problem is None

@@ -40,7 +40,7 @@ def mean_colour(name: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("names", [SCENES, PLAIN_SCENES], ids=["drawn", "plain"])
-def test_scenes_are_told_apart_even_at_8_pixels(names: tuple[str, ...]) -> None:
+def test_scenes_differ_even_at_8_pixels(names: tuple[str, ...]) -> None:
     pictures = {name: mean_colour(name) for name in names}
     for first, second in itertools.combinations(names, 2):
         assert np.abs(pictures[first] - pictures[second]).mean() > 0.05, (first, second)

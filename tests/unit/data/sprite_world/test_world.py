@@ -83,7 +83,7 @@ def test_the_list_of_what_is_held_out_is_up_to_date() -> None:
     assert 0.08 < share < 0.12
 
 
-def test_held_out_motions_cannot_be_told_from_subject_and_scene() -> None:
+def test_held_out_motions_cannot_be_predicted_from_subject_and_scene() -> None:
     """For no subject or scene is a motion always or never held out."""
     for names, of in ((SUBJECTS, 0), (SCENES + PLAIN_SCENES, 2)):
         counts = Counter((combination[of], combination[1]) for combination in held_out_combinations())
