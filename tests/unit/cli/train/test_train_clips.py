@@ -143,7 +143,7 @@ def test_an_image_share_says_what_to_type_and_that_helps(
         ({"phase": "image_mapping", "image_tower": "nowhere"}, "task.image_tower is 'nowhere', which holds no image"),
         ({"phase": "image_to_video"}, "train phase 'image_mapping' first"),
         ({"signal_scale": 0.7}, "signal_scale is 0.7, but the start's schedule is not the paper's"),
-        ({"validation__sources": "nowhere"}, "'nowhere' is no folder"),
+        ({"validation__sources": "nowhere"}, "'nowhere' is not a folder"),
     ],
 )
 def test_what_does_not_fit_the_start_or_the_data_is_found_before_the_first_step(
@@ -178,7 +178,7 @@ def test_too_many_bad_samples_end_the_run_and_their_report_is_named(
         path.write_bytes(b"no video")
     said = only_error(train("--init", t2v_folder, "--data", clips))
     report = tmp_path / "run" / "left_out.jsonl"
-    assert "had to be left out, and max_bad_share allows 5.0%" in said
+    assert "were skipped, but max_bad_share allows 5.0%" in said
     assert str(report) in said
     named = [json.loads(line)["key"] for line in report.read_text().splitlines()]
     assert 1 < len(named) == len(set(named)) <= 5
@@ -204,4 +204,4 @@ def test_data_that_vanish_under_way_end_the_run_with_one_line(
 
     monkeypatch.setattr(ClipDiffusionTask, "open_data", open_and_lose)
     said = only_error(train("--init", t2v_folder, "--data", f"webdataset:{shard}"))
-    assert "no shard holds a sample that can be read; check the files" in said or "had to be left out" in said
+    assert "no shard has a readable sample; check the files" in said or "samples were skipped" in said
