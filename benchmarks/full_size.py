@@ -101,7 +101,7 @@ def _write(given: argparse.Namespace) -> dict[str, float]:
     keys = json.loads(gzip.decompress(listed.read_bytes()))[given.variant]
     started = time.perf_counter()
     torch.manual_seed(0)
-    from videocrafter.checkpoints.official.model import SIGNAL_SCALE_KEY, official_model_from_shapes
+    from videocrafter.checkpoints.official.official_model import SIGNAL_SCALE_KEY, official_model_from_shapes
     from videocrafter.checkpoints.official.schedule_buffers import schedule_buffers
 
     shapes = {key: tuple(shape) for key, (shape, _) in keys.items()}

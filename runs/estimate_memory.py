@@ -24,8 +24,8 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from torch._subclasses import FakeTensorMode
 
-from videocrafter.checkpoints.official.model import OfficialModel, official_model_from_shapes
-from videocrafter.checkpoints.official.networks import build_networks
+from videocrafter.checkpoints.official.meta_networks import build_networks
+from videocrafter.checkpoints.official.official_model import OfficialModel, official_model_from_shapes
 from videocrafter.diffusion.schedule import signal_scale
 from videocrafter.models.autoencoder import decode_video
 from videocrafter.models.unet import VideoUNet

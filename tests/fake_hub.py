@@ -1,4 +1,4 @@
-"""A model hub on this computer, for downloads and uploads: the real client talks to it, and no network is asked."""
+"""A local fake of the model hub, for downloads and uploads with the real client and without network access."""
 
 import base64
 import functools
@@ -19,21 +19,21 @@ from huggingface_hub import constants
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 REFUSALS = {"GatedRepo": 403, "RepoNotFound": 401, "EntryNotFound": 404, "Unauthorized": 401, "Overloaded": 503}
 REFUSALS |= {"Forbidden": 403, "TooMany": 429}
-"""What a repository may answer instead of what was asked for: the hub's error code and its status."""
+"""Error responses: the hub's error code and its HTTP status."""
 
 
 @dataclass
 class FakeHub:
-    """What the hub has, and what it was asked.
+    """The state of the hub and a log of requests.
 
     Attributes:
         files: contents by "owner/name/file".
-        repositories: whether each is private, by "owner/name"; only uploads ask for it.
-        refusal: key of `REFUSALS`, for all requests.
-        refuses_writing: key of `REFUSALS`, for requests that change something.
-        card_error: what the hub finds wrong with every model card.
-        cut_after: bytes of a file after which the connection breaks.
-        requests: "METHOD path" of each request, and the token that came with it.
+        repositories: whether each repository is private, by "owner/name"; used only by uploads.
+        refusal: key of `REFUSALS` for all requests.
+        refuses_writing: key of `REFUSALS` for requests that change something.
+        card_error: validation error for every model card.
+        cut_after: number of bytes of a file after which the connection breaks.
+        requests: "METHOD path" of each request, and its token.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
@@ -46,13 +46,13 @@ class FakeHub:
     url: str = ""
 
     def names(self, repository: str) -> set[str]:
-        """Files of a repository."""
+        """Return the names of a repository's files."""
         return {name.split("/", 2)[2] for name in self.files if name.startswith(f"{repository}/")}
 
 
 @contextmanager
 def running_hub(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
-    """Start a hub and point the client at it, with an empty cache of its own."""
+    """Start a hub and point the client to it, with an empty cache."""
     hub = FakeHub()
     server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(hub))
     hub.url = f"http://127.0.0.1:{server.server_port}"
@@ -60,7 +60,7 @@ def running_hub(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHu
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True, raising=False)
-    monkeypatch.setattr(time, "sleep", lambda _: None)  # before the client tries again
+    monkeypatch.setattr(time, "sleep", lambda _: None)  # the client waits between retries
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", functools.partial(real, endpoint=hub.url))
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
@@ -73,7 +73,7 @@ def running_hub(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHu
 
 @contextmanager
 def uploading_hub(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
-    """Start a hub for a user who is logged in and wants to upload; downloads would not find it."""
+    """Start a hub for uploads by a logged-in user."""
     with running_hub(cache, monkeypatch) as hub:
         monkeypatch.setattr(constants, "ENDPOINT", hub.url)
         monkeypatch.setenv("HF_TOKEN", "hf_secret")
@@ -83,7 +83,7 @@ def uploading_hub(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fake
 def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Print nothing."""
 
         def do_HEAD(self) -> None:
             self._answer(with_content=False)

@@ -1,4 +1,4 @@
-"""Checkpoints in the official format with random weights, of any size, for tests of conversion."""
+"""Random checkpoints in the official format, of any size, for tests of conversion."""
 
 from pathlib import Path
 from typing import Any
@@ -7,17 +7,17 @@ import torch
 import yaml
 from torch import Tensor
 
-from videocrafter.checkpoints.official.layout import rules, unheld_shapes
-from videocrafter.checkpoints.official.model import OfficialModel, official_model_from_config
-from videocrafter.checkpoints.official.networks import build_networks
+from videocrafter.checkpoints.official.checkpoint_keys import rules_by_part, unused_shapes
+from videocrafter.checkpoints.official.meta_networks import build_networks
+from videocrafter.checkpoints.official.official_model import OfficialModel, official_model_from_config
 from videocrafter.checkpoints.official.schedule_buffers import schedule_buffers
 
 
 def official_shapes(model: OfficialModel) -> dict[str, tuple[int, ...]]:
-    """Every key of a checkpoint of this model with its shape."""
-    shapes = dict(unheld_shapes(model))
+    """Return the shape of every tensor of a checkpoint of this model, by key."""
+    shapes = dict(unused_shapes(model))
     networks = build_networks(model)
-    for part, part_rules in rules(model).items():
+    for part, part_rules in rules_by_part(model).items():
         own = networks[part].state_dict()
         for rule in part_rules:
             shapes |= {key: tuple(value.shape) for key, value in rule.to_official(own).items()}
@@ -25,7 +25,7 @@ def official_shapes(model: OfficialModel) -> dict[str, tuple[int, ...]]:
 
 
 def random_checkpoint(model: OfficialModel, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
-    """A state dict of this model: the right noise schedule, and everything else drawn."""
+    """Return a state dict of this model with random weights and the correct noise schedule."""
     generator = torch.Generator().manual_seed(0)
     schedule = schedule_buffers(model)
     return {
@@ -35,13 +35,13 @@ def random_checkpoint(model: OfficialModel, dtype: torch.dtype = torch.float32) 
 
 
 def write_config(path: Path, params: dict[str, Any]) -> Path:
-    """An official yaml with these `model.params`."""
+    """Write an official yaml file with these `model.params`."""
     path.write_text(yaml.safe_dump({"model": {"target": "lvdm.models.ddpm3d.LatentDiffusion", "params": params}}))
     return path
 
 
 def small_params(*, image: bool = False, scale: float | None = 0.7, **unet: Any) -> dict[str, Any]:
-    """`model.params` of the smallest network that the format allows; every size can be read from its shapes."""
+    """Return `model.params` of a minimal network whose sizes can all be read from its shapes."""
     towers = {
         "text_cfg": {"width": 64, "heads": 1, "layers": 2, "vocab_size": 600},
         "vision_cfg": {"width": 64, "head_width": 64, "layers": 1, "patch_size": 56},
@@ -91,7 +91,7 @@ def small_params(*, image: bool = False, scale: float | None = 0.7, **unet: Any)
 
 
 def small_checkpoint(*, image: bool = False, scale: float | None = 0.7, **unet: Any) -> dict[str, Tensor]:
-    """The state dict of `small_params`."""
+    """Return a random state dict of the model of `small_params`."""
     return random_checkpoint(official_model_from_config(small_params(image=image, scale=scale, **unet)))
 
 

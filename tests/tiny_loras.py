@@ -1,4 +1,4 @@
-"""Random LoRAs for the networks of `tests/tiny_sd.py`, in every layout that files come in, and what they shall do."""
+"""Random LoRAs for the networks of `tests/tiny_sd.py`, in every file format, and a reference merge."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,7 +14,7 @@ Layers = Mapping[str, LoraLayer]
 def random_lora(
     network: nn.Module, wanted: Callable[[str], bool] = lambda _: True, seed: int = 0, strength: float = 0.3
 ) -> dict[str, LoraLayer]:
-    """A LoRA of all wanted linear layers and convolutions, with ranks and alphas that differ from layer to layer."""
+    """Return a LoRA of all wanted linear layers and convolutions, with different ranks and alphas."""
     generator = torch.Generator().manual_seed(seed)
     layers = {}
     for index, (name, module) in enumerate(network.named_modules()):
@@ -28,13 +28,13 @@ def random_lora(
 
 
 def with_alpha_as_rank(layers: Layers) -> dict[str, LoraLayer]:
-    """The same, for layouts that have no place for alpha."""
+    """Return the LoRA with alpha equal to the rank, for formats that do not store alpha."""
     return {name: LoraLayer(down=one.down, up=one.up, alpha=float(one.rank)) for name, one in layers.items()}
 
 
 @torch.no_grad()
 def merge(network: nn.Module, layers: Layers, weight: float = 1.0) -> None:
-    """Add a LoRA to a network's weights by the definition: what every way of loading it has to compute."""
+    """Add a LoRA to a network's weights by definition, as a reference for every loader."""
     for name, layer in layers.items():
         target = network.get_submodule(name).weight
         change = (layer.up.flatten(1) @ layer.down.flatten(1)).reshape(target.shape)
@@ -42,7 +42,7 @@ def merge(network: nn.Module, layers: Layers, weight: float = 1.0) -> None:
 
 
 def as_kohya(layers: Layers, prefix: str = "lora_unet_") -> dict[str, Tensor]:
-    """Names with underscores, alpha as a tensor of its own."""
+    """Return kohya's format: names with underscores, alpha as a tensor."""
     state: dict[str, Tensor] = {}
     for name, layer in layers.items():
         key = prefix + name.replace(".", "_")
@@ -52,17 +52,17 @@ def as_kohya(layers: Layers, prefix: str = "lora_unet_") -> dict[str, Tensor]:
 
 
 def as_peft(layers: Layers, prefix: str = "unet.", adapter: str = "") -> dict[str, Tensor]:
-    """The layout that diffusers writes today."""
+    """Return the format that diffusers writes today."""
     return _pairs(layers, prefix, f".lora_A{adapter}.weight", f".lora_B{adapter}.weight")
 
 
 def as_lora_down(layers: Layers, prefix: str = "unet.") -> dict[str, Tensor]:
-    """The layout that diffusers wrote for a while."""
+    """Return an earlier format of diffusers."""
     return _pairs(layers, prefix, ".lora.down.weight", ".lora.up.weight")
 
 
 def as_processors(layers: Layers, prefix: str = "unet.") -> dict[str, Tensor]:
-    """The oldest layout of diffusers, of attention only."""
+    """Return the oldest format of diffusers, for attention layers only."""
     renamed = {}
     for name, layer in layers.items():
         attention, _, projection = name.rpartition(".to_")
@@ -71,13 +71,13 @@ def as_processors(layers: Layers, prefix: str = "unet.") -> dict[str, Tensor]:
 
 
 def as_text_layers(layers: Layers) -> dict[str, Tensor]:
-    """The older layout of diffusers for the text encoder."""
+    """Return an earlier format of diffusers for the text encoder."""
     prefix = "text_encoder.text_model."
     return _pairs(layers, prefix, ".lora_linear_layer.down.weight", ".lora_linear_layer.up.weight")
 
 
 def adapter_config(layers: Layers, network: str = "unet") -> dict[str, Any]:
-    """What diffusers keeps in a file's header, with one alpha for all but a few layers."""
+    """Return diffusers' header, with one alpha for most layers and a pattern for the others."""
     common = next(iter(layers.values()))
     others = {name: one.alpha for name, one in layers.items() if one.alpha != common.alpha}
     return {f"{network}.r": common.rank, f"{network}.lora_alpha": common.alpha, f"{network}.alpha_pattern": others}

@@ -1,4 +1,4 @@
-"""Stable Diffusion 2.1 in miniature: a random network of its shape, and a whole folder as diffusers stores it."""
+"""Stable Diffusion 2.1 in miniature: a random network, and a complete folder in diffusers' format."""
 
 import json
 from pathlib import Path
@@ -30,11 +30,11 @@ VIDEO_NETWORK: dict[str, Any] = {
     "context_dim": TEXT_WIDTH,
     "norm_groups": 4,
 }
-"""What `NETWORK` is as arguments of VideoUNet."""
+"""`NETWORK` as arguments of VideoUNet."""
 
 
 def tiny_sd_unet(**changes: Any) -> UNet2DConditionModel:
-    """A network of Stable Diffusion's shape in which nothing is zero."""
+    """Return a network with Stable Diffusion's architecture and no zero parameters."""
     with torch.random.fork_rng():
         torch.manual_seed(1)
         network = UNet2DConditionModel(**{**NETWORK, **changes}).eval()
@@ -45,7 +45,7 @@ def tiny_sd_unet(**changes: Any) -> UNet2DConditionModel:
 
 
 def tiny_text_encoder(**changes: Any) -> CLIPTextModel:
-    """A text tower for the byte-pair tokenizer of `save_tiny_sd`."""
+    """Return a text tower for the byte-pair tokenizer of `save_tiny_sd`."""
     settings = {"vocab_size": 514, "hidden_size": TEXT_WIDTH, "intermediate_size": 32, "num_hidden_layers": 2}
     settings |= {"num_attention_heads": 2, "max_position_embeddings": TEXT_LENGTH, "hidden_act": "gelu"}
     settings |= {"projection_dim": TEXT_WIDTH, "bos_token_id": 512, "eos_token_id": 513, "pad_token_id": 1}
@@ -73,7 +73,7 @@ def save_tiny_sd(folder: Path, prediction_type: str = "epsilon", variant: str | 
 
 
 def _save_tokenizer(folder: Path) -> None:
-    """CLIP's byte-pair encoding without merges: every byte is a token, and its own kind at the end of a word."""
+    """Save CLIP's byte-pair encoding without merges: every byte is a token, with a variant at the end of a word."""
     printable = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     letters = [chr(byte) for byte in printable] + [chr(256 + n) for n in range(256 - len(printable))]
     start, end = "<|startoftext|>", "<|endoftext|>"

@@ -1,7 +1,7 @@
-"""Every model that is known by name: where its weights are, what it needs and how it is best used.
+"""All models known by name: where their weights are, what they need, and their recommended settings.
 
-Reading a preset imports nothing heavy, so that `videocrafter models` answers at once. A variant is written as
-a `replace()` of another preset and says only what differs.
+Importing this module is cheap, so `videocrafter models` responds instantly. Write a variant as a `replace()` of
+another preset with only the differences.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ Task = Literal["t2v", "i2v"]
 TASK_NAMES: Mapping[str, str] = MappingProxyType({"t2v": "text to video", "i2v": "image to video"})
 DEFAULT_MODEL = "tiny"
 MODEL_INDEX = "model_index.json"
-"""The file that makes a folder a pipeline folder."""
+"""File that marks a folder as a pipeline folder."""
 LORA_FILE = "pytorch_lora_weights.safetensors"
-"""The name that diffusers gives a LoRA inside its folder."""
+"""File name of a LoRA in a folder saved by diffusers."""
 CHECKPOINT_SUFFIXES = (".ckpt", ".pt", ".pth", ".bin", ".safetensors")
-"""Of files that may hold a whole model in the official format."""
+"""Suffixes of files that may hold a whole model in the official format."""
 
 _RUN_FOLDERS = ("final", "stages", "checkpoints")
 _ASSETS = Path(__file__).parent / "assets" / "models"
@@ -31,27 +31,28 @@ _ASSETS = Path(__file__).parent / "assets" / "models"
 
 @dataclass(frozen=True, kw_only=True)
 class ModelPreset:
-    """One known model.
+    """A known model.
 
     Attributes:
-        name: what `--model` takes.
-        task: "t2v" (a prompt) or "i2v" (an image and a prompt).
+        name: value of `--model`.
+        task: "t2v" (takes a prompt) or "i2v" (takes an image and a prompt).
         description: one line for listings.
-        weights_licence: the licence of the weights, which need not be that of the code.
-        asset: name of the folder inside the package that holds the weights, or None.
-        hub_id: repository on the Hugging Face hub from which the weights are downloaded, or None.
+        weights_licence: licence of the weights, which may differ from the licence of the code.
+        asset: folder inside the package that holds the weights; None for a model that does not ship.
+        hub_id: repository on the Hugging Face hub that holds the weights, or None.
         hub_file: the checkpoint in that repository, in the official format.
-        download_bytes: size of that file, as the hub lists it; None without one.
-        source: for weights that neither ship nor can be downloaded: where a user gets them. One phrase.
-        num_parameters: of all networks of the pipeline together; None for models that ship.
-        memory_bytes: what one video of the default size takes at its peak, weights included, in bfloat16, both
-            branches of the guidance together; None for models that ship. Computed, not measured
-            (`runs/estimate_memory.py`); what the framework itself takes comes on top.
-        signal_scale: b of the schedule: the clean latent is scaled by a factor that falls from 1 to b during the
-            first 400 steps and stays b. None if there is no such factor.
-        has_fps_condition: whether the network is told the speed of the motion; if not, `fps` changes nothing.
-        defaults: recommended settings, as in `GenerationDefaults`. `fps_range` is missing where the speeds seen
-            in training were never published, which is true of all official models.
+        download_bytes: size of that file as listed on the hub; None without a `hub_id`.
+        source: where to get weights that neither ship nor can be downloaded. One phrase.
+        num_parameters: total over all networks of the pipeline; None for models that ship.
+        memory_bytes: peak memory for one video of the default size, in bfloat16, with both guidance branches in one
+            batch and weights included; None for models that ship. Computed (`runs/estimate_memory.py`), not measured,
+            and without the framework's own memory.
+        unet: `unet_config.params` of the official config file; None for models that ship.
+        signal_scale: b of a signal-scaled schedule: the clean latent is multiplied by a factor that falls linearly
+            from 1 to b over the first 400 steps, then stays at b. None for a schedule without signal scale.
+        signal_scale_length: entries of `scale_arr` in the released checkpoint; None without a signal scale.
+        defaults: recommended settings, as in `GenerationDefaults`. Official models have no `fps_range`, because the
+            frame rates of their training data were not published.
     """
 
     name: str
@@ -65,30 +66,36 @@ class ModelPreset:
     source: str = ""
     num_parameters: int | None = None
     memory_bytes: int | None = None
+    unet: Mapping[str, Any] | None = None
     signal_scale: float | None = None
-    has_fps_condition: bool = True
+    signal_scale_length: int | None = None
     defaults: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
     def folder(self) -> Path | None:
-        """Where the pipeline folder is or would be; None for weights that do not ship."""
+        """Path of the pipeline folder, whether it exists or not; None for a model that does not ship."""
         return _ASSETS / self.asset if self.asset else None
 
     @property
     def is_installed(self) -> bool:
-        """Whether the package brings the model, so that it can be used now."""
+        """Whether this installation contains the weights."""
         return self.folder is not None and (self.folder / MODEL_INDEX).is_file()
 
     @property
     def hub_url(self) -> str | None:
-        """The page of the weights, with their licence."""
+        """Page of the weights on the hub, with their licence."""
         return f"https://huggingface.co/{self.hub_id}" if self.hub_id else None
+
+    @property
+    def has_fps_condition(self) -> bool:
+        """Whether the network takes the fps; if not, `fps` has no effect."""
+        return self.unet is None or bool(self.unet["fps_cond"])
 
 
 _TINY_T2V = ModelPreset(
     name="tiny-t2v",
     task="t2v",
-    description="the paper's text-to-video system in miniature, trained by this package: moving emoji",
+    description="the paper's text-to-video system in miniature, trained with this package: moving emoji",
     weights_licence="Apache-2.0",
     asset="tiny-t2v",
 )
@@ -96,13 +103,35 @@ _TINY_I2V = replace(
     _TINY_T2V,
     name="tiny-i2v",
     task="i2v",
-    description="the miniature with the image branch: keeps what a given picture shows and lets it move",
+    description="the miniature with an image branch: animates the content of an image",
     asset="tiny-i2v",
 )
 
-_NO_CARD = "not stated on the hub page (read it); the authors' code is for research and non-commercial use only"
+_NO_CARD = "not stated on the hub page; the authors' code is for research and non-commercial use only"
 
-# fps 28 and 8, 50 steps, guidance 12 and eta 1 are those of the authors' scripts.
+_UNET: Mapping[str, Any] = MappingProxyType(
+    {
+        "in_channels": 4,
+        "out_channels": 4,
+        "model_channels": 320,
+        "attention_resolutions": (4, 2, 1),
+        "num_res_blocks": 2,
+        "channel_mult": (1, 2, 4, 4),
+        "num_head_channels": 64,
+        "transformer_depth": 1,
+        "context_dim": 1024,
+        "use_linear": True,
+        "temporal_length": 16,
+        "addition_attention": True,
+        "use_relative_position": True,
+        "fps_cond": False,
+    }
+)
+_UNET_WITH_TEMPORAL_CONVOLUTION: Mapping[str, Any] = MappingProxyType(
+    {**_UNET, "use_relative_position": False, "temporal_conv": True, "fps_cond": True}
+)
+
+# fps 28 and 8, 50 steps, guidance 12 and eta 1 come from the authors' scripts.
 _T2V_512 = ModelPreset(
     name="t2v-512",
     task="t2v",
@@ -112,8 +141,8 @@ _T2V_512 = ModelPreset(
     download_bytes=6_330_000_000,
     num_parameters=1_568_527_659,
     memory_bytes=5_151_304_278,
-    has_fps_condition=False,
-    # The network is not told the fps. 10 is the rate at which the authors' script saves videos.
+    unet=_UNET,
+    # The network takes no fps. The authors' script saves videos at 10 fps.
     defaults=MappingProxyType(
         {"num_frames": 16, "height": 320, "width": 512, "fps": 10.0, "num_inference_steps": 50}
         | {"guidance_scale": 12.0, "eta": 1.0}
@@ -128,18 +157,20 @@ _VC2_T2V_512 = replace(
     download_bytes=7_400_000_000,
     num_parameters=1_837_326_123,
     memory_bytes=5_688_901_206,
+    unet=_UNET_WITH_TEMPORAL_CONVOLUTION,
     signal_scale=0.7,
-    has_fps_condition=True,
+    signal_scale_length=1000,
     defaults=MappingProxyType({**_T2V_512.defaults, "fps": 28.0}),
 )
 _T2V_512_EARLY = replace(
     _VC2_T2V_512,
     name="t2v-512-early",
     description="VideoCrafter1 text to video, 512x320, 16 frames, as published before December 2023",
-    weights_licence="not known for that file; the authors' code is for research and non-commercial use only",
+    weights_licence="not known for this file; the authors' code is for research and non-commercial use only",
     hub_id=None,
     download_bytes=None,
-    source="the hub no longer lists that file; if you have a copy, give its path (it is recognised)",
+    source="the hub no longer lists this file; if you have a copy, pass its path: it is detected automatically",
+    signal_scale_length=1400,
 )
 _T2V_1024 = replace(
     _T2V_512,
@@ -149,8 +180,9 @@ _T2V_1024 = replace(
     download_bytes=6_340_000_000,
     num_parameters=1_570_578_219,
     memory_bytes=10_392_452_694,
+    unet=MappingProxyType({**_UNET, "fps_cond": True}),
     signal_scale=0.3,
-    has_fps_condition=True,
+    signal_scale_length=1000,
     defaults=MappingProxyType({**_T2V_512.defaults, "fps": 28.0, "height": 576, "width": 1024}),
 )
 _I2V_512 = replace(
@@ -163,16 +195,19 @@ _I2V_512 = replace(
     download_bytes=5_220_000_000,
     num_parameters=2_542_192_939,
     memory_bytes=7_098_634_838,
+    unet=MappingProxyType({**_UNET_WITH_TEMPORAL_CONVOLUTION, "use_image_attention": True}),
+    signal_scale_length=1400,
     defaults=MappingProxyType({**_T2V_512.defaults, "fps": 8.0}),
 )
 _T2V_256 = replace(
     _T2V_512_EARLY,
     name="t2v-256",
-    description="the paper's first stage, text to video, 256x256, 16 frames: the size to train",
-    weights_licence="yours: you train them (Stable Diffusion 2.1, if you start from it, has a licence of its own)",
-    source="start it from Stable Diffusion 2.1 (videocrafter init), train it, and give its folder",
+    description="the paper's first stage, text to video, 256x256, 16 frames: the model to train",
+    weights_licence="yours, because you train them (Stable Diffusion 2.1, if you start from it, has its own licence)",
+    source="initialise it from Stable Diffusion 2.1 (videocrafter init), train it, and pass its folder",
     memory_bytes=4_480_351_830,
     signal_scale=None,
+    signal_scale_length=None,
     defaults=MappingProxyType({**_T2V_512.defaults, "fps": 8.0, "height": 256, "width": 256}),
 )
 
@@ -195,14 +230,14 @@ PRESETS: Mapping[str, ModelPreset] = MappingProxyType(
 FAMILIES: Mapping[str, Mapping[Task, str]] = MappingProxyType(
     {"tiny": MappingProxyType({"t2v": "tiny-t2v", "i2v": "tiny-i2v"})}
 )
-"""Names that stand for one model per task; which one is meant follows from whether an image is given."""
+"""Names that stand for one model per task; passing an image selects the image-to-video model."""
 
 
 def preset_for(name: str, task: Task) -> ModelPreset | None:
-    """The preset that a name means for a task, or None if it is no known name.
+    """Return the preset that a name stands for in a task, or None for an unknown name.
 
     Raises:
-        ValueError: the preset is for the other task. One line that says what to do.
+        ValueError: the preset is for the other task; one line that says what to do.
     """
     name = FAMILIES[name][task] if name in FAMILIES else name
     preset = PRESETS.get(name)
@@ -214,18 +249,18 @@ def preset_for(name: str, task: Task) -> ModelPreset | None:
 
 
 def resolve_model(name_or_path: str | os.PathLike[str], task: Task) -> Path:
-    """Return the pipeline folder that a model name or a path means, of those that are there. Downloads nothing.
+    """Return the local pipeline folder of a model name or a path. Downloads nothing.
 
-    `checkpoints.obtain.obtain_model` also fetches and converts what is not.
+    `checkpoints.hub.obtain.obtain_model` also downloads and converts models that are missing.
 
     Args:
-        name_or_path: a preset ("tiny-t2v"), a family ("tiny") or the path of a pipeline folder, or of a finished
-            training run, whose `final` is meant.
-        task: what the model is wanted for; chooses within a family, and a preset of another task is an error.
+        name_or_path: a preset ("tiny-t2v"), a family ("tiny"), the path of a pipeline folder, or the path of a
+            finished training run, which stands for its `final` folder.
+        task: selects the model of a family; a preset for the other task is an error.
 
     Raises:
-        ValueError: an unknown name, a model that is not installed or is for the other task, or a path that is
-            no pipeline folder. The message is one line and says what to do.
+        ValueError: an unknown name, a model that is not installed or is for the other task, or a path that is not a
+            pipeline folder; one line that says what to do.
     """
     given = str(name_or_path)
     preset = preset_for(given, task)
@@ -236,33 +271,33 @@ def resolve_model(name_or_path: str | os.PathLike[str], task: Task) -> Path:
         return _pipeline_folder(path)
     if path.exists():
         raise ValueError(
-            f"{path} is a file, but a model is a pipeline folder (with {MODEL_INDEX}); convert a checkpoint with:"
+            f"{path} is a file; expected a pipeline folder (with {MODEL_INDEX}). Convert a checkpoint first:"
             f" videocrafter convert {path} FOLDER"
         )
     raise ValueError(f"unknown model {given!r}; {_allowed(given)}")
 
 
 def is_run_folder(path: Path) -> bool:
-    """Whether a folder is that of a training run: its configuration lies beside what it has saved."""
+    """Return whether a folder is a training run: it holds a configuration next to saved weights."""
     return (path / "config.json").is_file() and any((path / name).is_dir() for name in _RUN_FOLDERS)
 
 
 def _pipeline_folder(path: Path) -> Path:
-    """A folder that is a pipeline, or the result of the run in it."""
+    """Return the folder itself if it is a pipeline, or the result of the run in it."""
     result = path / "final" if is_run_folder(path) else path
     if (result / MODEL_INDEX).is_file():
         return result
     if (result / LORA_FILE).is_file():
         raise ValueError(
-            f"{result} holds a LoRA, which goes on top of a model: give the model that it was trained on with"
-            f" --model, and the LoRA with --lora {result}"
+            f"{result} holds a LoRA, not a whole model; pass the model that it was trained on with --model and the"
+            f" LoRA with --lora {result}"
         )
     if result.is_dir():
-        raise ValueError(f"{result} is no pipeline folder: it has no {MODEL_INDEX}; {_allowed(str(path))}")
+        raise ValueError(f"{result} is not a pipeline folder: it has no {MODEL_INDEX}; {_allowed(str(path))}")
     saved = [file.parent for name in (MODEL_INDEX, LORA_FILE) for file in path.glob(f"checkpoints/*/{name}")]
     newest = max(saved, key=lambda folder: folder.stat().st_mtime, default=None)
-    hint = f"its newest checkpoint is {newest}" if newest else "it has not saved a model yet"
-    raise ValueError(f"{path} is a training run that is not finished: there is no {result}; {hint}")
+    hint = f"use its newest checkpoint, {newest}" if newest else "it has not saved a checkpoint yet"
+    raise ValueError(f"the training run {path} is not finished: {result} does not exist; {hint}")
 
 
 def _installed_folder(preset: ModelPreset) -> Path:
@@ -270,15 +305,15 @@ def _installed_folder(preset: ModelPreset) -> Path:
         return preset.folder
     if preset.folder is not None:
         raise ValueError(
-            f"model {preset.name!r} is missing from this installation (expected in {preset.folder});"
-            " reinstall the package, or train it with runs/tiny.sh and give its folder"
+            f"model {preset.name!r} is missing from this installation (expected in {preset.folder}); reinstall the"
+            " package, or train the model with runs/tiny.sh and pass its folder"
         )
-    where = preset.source or f"its weights are on {preset.hub_url}, and a command that names it downloads them"
-    raise ValueError(f"model {preset.name!r} is not part of the package: {where}")
+    where = preset.source or f"its weights are on {preset.hub_url}, and the first command that uses it downloads them"
+    raise ValueError(f"model {preset.name!r} does not ship with the package: {where}")
 
 
 def _allowed(given: str) -> str:
     names = [*FAMILIES, *PRESETS]
     close = difflib.get_close_matches(given.lower(), names, n=1, cutoff=0.5)
     hint = f"did you mean {close[0]!r}? " if close else ""
-    return f"{hint}known models are {', '.join(names)}, or give the path of a pipeline folder or a checkpoint file"
+    return f"{hint}known models are {', '.join(names)}; or pass the path of a pipeline folder or a checkpoint file"

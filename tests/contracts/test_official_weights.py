@@ -10,8 +10,8 @@ from runs.estimate_memory import VARIANTS, estimate, model_of, peak_bytes
 from torch import nn
 from typer.main import get_command
 
-from videocrafter.checkpoints.official.networks import build_networks
-from videocrafter.checkpoints.official.recognise import released_preset
+from videocrafter.checkpoints.official.meta_networks import build_networks
+from videocrafter.checkpoints.official.variants import matching_preset
 from videocrafter.cli.main import app
 from videocrafter.presets import PRESETS
 
@@ -44,7 +44,7 @@ def test_parameters_are_those_of_the_networks(name: str):
     model = model_of(OFFICIAL[name])
     counted = sum(part.numel() for network in build_networks(model).values() for part in network.parameters())
     assert OFFICIAL[name].num_parameters == counted
-    assert released_preset(model) == name
+    assert matching_preset(model) == name
     assert model.unet["fps_condition"] == OFFICIAL[name].has_fps_condition
 
 

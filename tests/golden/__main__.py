@@ -1,7 +1,7 @@
-"""`python -m tests.golden FOLDER`: every stored output of the official code against ours, as a table.
+"""`python -m tests.golden FOLDER`: compare our outputs with stored outputs of the official code, as a table.
 
-Prints the largest error of each output of each variant, in units of that output's standard deviation. Compares
-the token ids of the prompts in `tokens.json` too, if it is there. Exits 1 if an error is above the limit, 2 if
+Prints the largest error of each output of each variant, in units of that output's standard deviation. Also compares
+the token ids of the prompts in `tokens.json`, if present. Exits with 1 if an error exceeds the limit, and with 2 if
 there is nothing to compare.
 """
 
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def table(errors: dict[str, dict[str, float]]) -> str:
-    """A line for every output, a column for every variant."""
+    """Return a table with a row per output and a column per variant."""
     names = list(dict.fromkeys(name for found in errors.values() for name in found))
     width = max(map(len, names))
     columns = {variant: max(len(variant), 8) for variant in errors}

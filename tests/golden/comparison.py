@@ -1,7 +1,7 @@
-"""Every stored output of the official code against what our parts and our sampler compute from the same inputs.
+"""Compare every stored output of the official code with the output of our networks and sampler for the same inputs.
 
-Nothing that the official code computed is fed back: the text tokens that the denoiser sees come from our text
-encoder, the decoded video from our latents.
+No output of the official code is used as an input: the denoiser gets the text tokens of our text encoder, and the
+decoder gets our latents.
 """
 
 import json
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from tests.golden.official_numbers import OfficialNumbers
 from tests.golden.rebuilt_model import RebuiltModel, rebuild
-from videocrafter.checkpoints.official.model import official_model_from_config
+from videocrafter.checkpoints.official.official_model import official_model_from_config
 from videocrafter.diffusion.ddim import OfficialDDIMScheduler
 from videocrafter.diffusion.objective import add_noise
 from videocrafter.diffusion.schedule import (
@@ -33,14 +33,14 @@ from videocrafter.models.text_encoder import tokenize
 from videocrafter.pipelines.denoising import Conditions, denoise
 
 LIMIT = 1e-4
-"""The largest error that passes, in units of the standard deviation of the official output (float32)."""
+"""Largest accepted error, in units of the standard deviation of the official output (float32)."""
 
 _INPUTS = ("text.tokens", "text.null_tokens", "image.pixels")
 _INPUT_ENDINGS = (".timestep", ".fps")
 
 
 def compare(numbers: OfficialNumbers) -> dict[str, float]:
-    """The error of every stored output; raises ValueError if one is not compared."""
+    """Return the error of every stored output. Raises ValueError if an output has no counterpart."""
     official = numbers.state_dict()
     model = rebuild(official_model_from_config(numbers.config, numbers.shapes), official)
     with torch.no_grad():
@@ -51,12 +51,12 @@ def compare(numbers: OfficialNumbers) -> dict[str, float]:
         }
     outputs_stored = {name for name in numbers.expected if name not in _INPUTS and not name.endswith(_INPUT_ENDINGS)}
     if left := sorted(outputs_stored - errors.keys()):
-        raise ValueError(f"{numbers.variant} stores outputs that nothing was compared with: {', '.join(left)}")
+        raise ValueError(f"{numbers.variant} stores outputs that were not compared: {', '.join(left)}")
     return errors
 
 
 def wrongly_tokenized(path: Path) -> tuple[list[str], int]:
-    """The prompts of a `tokens.json` to which our tokenizer gives other ids, and the number of all prompts."""
+    """Return the prompts of a `tokens.json` with different ids from our tokenizer, and the number of prompts."""
     stored = json.loads(path.read_text(encoding="utf-8"))
     config = SimpleNamespace(max_position_embeddings=77, pad_token_id=0)
     tokens, _ = tokenize(
@@ -67,9 +67,9 @@ def wrongly_tokenized(path: Path) -> tuple[list[str], int]:
 
 
 def relative_error(got: Tensor, wanted: Tensor) -> float:
-    """The largest difference in units of the standard deviation of what is wanted; infinite if shapes differ.
+    """Return the largest difference in units of the standard deviation of `wanted`; infinite if shapes differ.
 
-    Where the wanted values are stored in half precision, only what its rounding does not explain counts.
+    If `wanted` is stored in half precision, its rounding error is subtracted.
     """
     if got.shape != wanted.shape:
         return math.inf
@@ -77,7 +77,7 @@ def relative_error(got: Tensor, wanted: Tensor) -> float:
     difference = (got.double() - exact).abs()
     if wanted.dtype == torch.float16:
         _, exponent = torch.frexp(exact)
-        # Eleven significant bits, of which a rounded number is at most half of the last away.
+        # Half precision has eleven significant bits; rounding changes a value by at most half of the last bit.
         rounding = torch.ldexp(torch.full_like(exact, 0.5), exponent.clamp(min=-13) - 11)
         difference = (difference - rounding).clamp(min=0)
     if not bool(difference.any()):
@@ -87,7 +87,7 @@ def relative_error(got: Tensor, wanted: Tensor) -> float:
 
 
 def outputs(numbers: OfficialNumbers, model: RebuiltModel) -> Iterator[tuple[str, Tensor]]:
-    """Our output for each name under which the official code's is stored."""
+    """Yield our output for each name of a stored output."""
     conditions: dict[str, Tensor | None] = {}
     for name, tensor in (*_text(numbers, model), *_image(numbers, model)):
         conditions[name] = tensor
@@ -157,7 +157,7 @@ def _noising(numbers: OfficialNumbers, change: ChangeOfVariables) -> Iterator[tu
 
 
 class GivenNoise(OfficialDDIMScheduler):
-    """The official sampler with the noise of each step given instead of drawn."""
+    """The official sampler with given noise for each step."""
 
     noises: list[Tensor]
 

@@ -1,8 +1,8 @@
-"""Numbers of the official implementation at miniature size, and the rule behind its weights and inputs.
+"""Outputs of the official implementation at miniature size, and the generator of its weights and inputs.
 
-A variant is two files: `VARIANT.json` (config, keys with shapes, sizes, seed, sampler runs) and
-`VARIANT.safetensors` (what the official code gave). Weights and most inputs are draws that follow from the seed
-and a name, so the files hold numbers only.
+A variant has two files: `VARIANT.json` (config, keys with shapes, sizes, seed, sampler runs) and
+`VARIANT.safetensors` (outputs of the official code). Weights and most inputs are random draws determined by the seed
+and a name, so they are not stored.
 """
 
 import json
@@ -19,16 +19,16 @@ from torch import Tensor
 
 DATA = Path(__file__).parent / "data"
 VARIANTS = ("t2v_512_v1", "t2v_512_v1_early", "t2v_1024_v1", "t2v_512_v2", "i2v_512_v1")
-"""`_early` is what the name t2v_512_v1 meant at first; `t2v_512_v2` is VideoCrafter2."""
+"""`t2v_512_v1_early` was first published as t2v_512_v1; `t2v_512_v2` is VideoCrafter2."""
 
 
 def variants_in(folder: Path) -> list[str]:
-    """Names of the variants that lie in a folder."""
+    """Return the names of the variants in a folder."""
     return sorted(path.stem for path in folder.glob("*.json") if path.with_suffix(".safetensors").is_file())
 
 
 class OfficialNumbers:
-    """The config, the weights, the inputs and the expected outputs of one variant."""
+    """Config, weights, inputs and expected outputs of one variant."""
 
     def __init__(self, variant: str, folder: Path = DATA) -> None:
         self.variant = variant
@@ -42,7 +42,7 @@ class OfficialNumbers:
 
     @property
     def config(self) -> dict[str, Any]:
-        """The official config, and the widths of attention heads, which neither it nor any shape tells."""
+        """The official config with the widths of attention heads, which it does not contain."""
         clip, config = self.dims["clip"], self._official_config
         arch = {"text_cfg": {"heads": clip["t_heads"]}, "vision_cfg": {"head_width": clip["v_head"]}}
         text = config["cond_stage_config"]
@@ -54,7 +54,7 @@ class OfficialNumbers:
 
     @property
     def scale(self) -> float:
-        """The signal scale; the official code takes 0.3 when a config names none."""
+        """The signal scale; 0.3 is the official default."""
         return self._official_config.get("scale_b", 0.3) if self._official_config["use_scale"] else 1.0
 
     def draw(self, name: str, shape: Sequence[int]) -> Tensor:
@@ -62,7 +62,7 @@ class OfficialNumbers:
         return torch.from_numpy(np.asarray(state.standard_normal(tuple(shape)), dtype=np.float32))
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The official checkpoint, every key of it."""
+        """Return the official checkpoint with all its keys."""
         buffers = schedule_buffers(self.scale)
         return {
             key: self._weight(key, shape) if "." in key else buffers[key][: shape[0]]
@@ -79,7 +79,7 @@ class OfficialNumbers:
 
 
 def schedule_buffers(scale: float) -> dict[str, Tensor]:
-    """The noise schedule as the official model stores it, written out step by step; `scale_arr` at its longest."""
+    """Return the noise schedule's buffers, computed step by step; `scale_arr` has its maximum length."""
     betas = [(math.sqrt(0.00085) + (math.sqrt(0.012) - math.sqrt(0.00085)) * step / 999) ** 2 for step in range(1000)]
     buffers: dict[str, list[float]] = {}
     product = 1.0

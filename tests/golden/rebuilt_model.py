@@ -1,4 +1,4 @@
-"""A checkpoint in the official format as our parts: through the same rules as every conversion."""
+"""Load an official checkpoint into our networks, with the rules of the conversion."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,15 +7,15 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModel
 
-from videocrafter.checkpoints.official.layout import rules
-from videocrafter.checkpoints.official.model import OfficialModel
+from videocrafter.checkpoints.official.checkpoint_keys import rules_by_part
+from videocrafter.checkpoints.official.official_model import OfficialModel
 from videocrafter.models.image_projector import ImageProjector
 from videocrafter.models.unet import VideoUNet
 
 
 @dataclass(frozen=True, kw_only=True)
 class RebuiltModel:
-    """All parts of one model, with weights."""
+    """All networks of a model, with weights."""
 
     unet: VideoUNet
     vae: AutoencoderKL
@@ -26,7 +26,7 @@ class RebuiltModel:
 
 
 def empty_parts(model: OfficialModel) -> dict[str, nn.Module]:
-    """Every part with whatever weights it starts with, on the default device."""
+    """Return every network with its initial weights, on the default device."""
     parts: dict[str, nn.Module] = {
         "unet": VideoUNet(**model.unet),
         "vae": AutoencoderKL(**model.vae),
@@ -40,9 +40,9 @@ def empty_parts(model: OfficialModel) -> dict[str, nn.Module]:
 
 
 def load_parts(model: OfficialModel, official: Mapping[str, Tensor]) -> dict[str, nn.Module]:
-    """Every part filled from an official state dict; raises unless each of its tensors is filled."""
+    """Return every network with the weights of an official state dict. Raises if a parameter has no weight."""
     parts = empty_parts(model)
-    for name, part_rules in rules(model).items():
+    for name, part_rules in rules_by_part(model).items():
         own = {key: tensor for rule in part_rules for key, tensor in rule.to_own(official).items()}
         parts[name].load_state_dict(own, strict=True, assign=True)
         parts[name].eval().requires_grad_(False)
@@ -50,6 +50,6 @@ def load_parts(model: OfficialModel, official: Mapping[str, Tensor]) -> dict[str
 
 
 def rebuild(model: OfficialModel, official: Mapping[str, Tensor]) -> RebuiltModel:
-    """The model of an official state dict, ready to compute."""
+    """Return the model of an official state dict."""
     parts = {"image_encoder": None, "image_projector": None, **load_parts(model, official)}
     return RebuiltModel(signal_scale=model.signal_scale, **parts)

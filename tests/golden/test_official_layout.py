@@ -1,4 +1,4 @@
-"""The layout against every key that the five released checkpoints hold, at their full size, on the meta device."""
+"""Key rules on all keys of the five released checkpoints, at full size on the meta device."""
 
 import gzip
 import json
@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from tests.golden.official_numbers import DATA, VARIANTS, OfficialNumbers, schedule_buffers
-from videocrafter.checkpoints.official.layout import dropped, rules, unheld_shapes
-from videocrafter.checkpoints.official.model import (
+from videocrafter.checkpoints.official.checkpoint_keys import rules_by_part, unused_keys, unused_shapes
+from videocrafter.checkpoints.official.meta_networks import build_networks
+from videocrafter.checkpoints.official.official_model import (
     OfficialModel,
     official_model_from_config,
     official_model_from_shapes,
 )
-from videocrafter.checkpoints.official.networks import build_networks
 from videocrafter.checkpoints.official.schedule_buffers import schedule_buffers as our_schedule_buffers
 
 FULL_SIZE = json.loads(gzip.decompress((DATA / "official_keys.json.gz").read_bytes()))
@@ -37,7 +37,7 @@ def shapes_of(variant: str) -> dict[str, tuple[int, ...]]:
 
 
 def detected(variant: str) -> OfficialModel:
-    """The model as keys, shapes and the signal scale tell it, and nothing else."""
+    """Return the model read from keys, shapes and the signal scale alone."""
     shapes, scale = shapes_of(variant), SCALES[variant]
     buffer = None if scale is None else schedule_buffers(scale)["scale_arr"][: shapes["scale_arr"][0]]
     return official_model_from_shapes(shapes, buffer)
@@ -51,13 +51,13 @@ def test_the_list_holds_every_key_of_all_five():
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_key_is_mapped_once_or_dropped_for_a_reason(variant: str):
     model, shapes = detected(variant), shapes_of(variant)
-    mapped = [rule.official for part in rules(model).values() for rule in part]
-    reasons = dropped(model, shapes)
+    mapped = [rule.official for part in rules_by_part(model).values() for rule in part]
+    reasons = unused_keys(model, shapes)
     assert len(mapped) == len(set(mapped))
     assert set(mapped).isdisjoint(reasons)
     assert {*mapped, *reasons} == set(shapes)
     assert all(reasons.values())
-    assert {key: shapes[key] for key in reasons} == unheld_shapes(model)
+    assert {key: shapes[key] for key in reasons} == unused_shapes(model)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -66,14 +66,14 @@ def test_every_tensor_of_ours_is_filled_and_goes_back_in_shape(variant: str):
     checkpoint = {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
     back: dict[str, Tensor] = {}
     networks = build_networks(model)
-    assert set(networks) == set(rules(model))
-    for name, part_rules in rules(model).items():
+    assert set(networks) == set(rules_by_part(model))
+    for name, part_rules in rules_by_part(model).items():
         own = {key: tensor for rule in part_rules for key, tensor in rule.to_own(checkpoint).items()}
         assert sum(len(rule.own) for rule in part_rules) == len(own)
         networks[name].load_state_dict(own, strict=True, assign=True)
         state = networks[name].state_dict()
         back |= {key: tensor for rule in part_rules for key, tensor in rule.to_official(state).items()}
-    reasons = dropped(model, shapes)
+    reasons = unused_keys(model, shapes)
     assert {key: tuple(tensor.shape) for key, tensor in back.items()} == {
         key: shape for key, shape in shapes.items() if key not in reasons
     }
@@ -115,13 +115,13 @@ def test_there_and_back_changes_no_bit(variant: str):
     numbers = OfficialNumbers(variant)
     official = numbers.state_dict()
     model = official_model_from_config(numbers.config, numbers.shapes)
-    back: dict[str, Tensor] = {key: official[key] for key in dropped(model, official)}
-    for part_rules in rules(model).values():
+    back: dict[str, Tensor] = {key: official[key] for key in unused_keys(model, official)}
+    for part_rules in rules_by_part(model).values():
         own = {key: tensor for rule in part_rules for key, tensor in rule.to_own(official).items()}
         back |= {key: tensor for rule in part_rules for key, tensor in rule.to_official(own).items()}
     assert back.keys() == official.keys()
     assert all(torch.equal(back[key], official[key]) for key in official)
-    assert {key: tuple(official[key].shape) for key in dropped(model, official)} == unheld_shapes(model)
+    assert {key: tuple(official[key].shape) for key in unused_keys(model, official)} == unused_shapes(model)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

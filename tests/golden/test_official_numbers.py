@@ -1,4 +1,4 @@
-"""Every stored output of every variant, through the whole product; and that the comparison can fail."""
+"""Compare every stored output of every variant; check that the comparison can fail."""
 
 import json
 import math
@@ -12,7 +12,7 @@ from tests.golden.__main__ import main
 from tests.golden.comparison import LIMIT, compare, relative_error
 from tests.golden.official_numbers import DATA, VARIANTS, OfficialNumbers, variants_in
 from tests.golden.rebuilt_model import load_parts
-from videocrafter.checkpoints.official.model import official_model_from_config
+from videocrafter.checkpoints.official.official_model import official_model_from_config
 
 
 def test_the_data_hold_every_variant():
@@ -29,7 +29,7 @@ def test_every_output(variant: str):
 @pytest.mark.parametrize("variant", ["t2v_512_v1", "i2v_512_v1"])
 @pytest.mark.parametrize("case", [0, 1, 2])
 def test_the_denoiser_in_training(variant: str, case: int):
-    """With gradients switched on, attention on a CPU takes another way."""
+    """With gradients enabled, attention on a CPU uses another implementation."""
     numbers = OfficialNumbers(variant)
     expected = numbers.expected
     unet = load_parts(official_model_from_config(numbers.config, numbers.shapes), numbers.state_dict())["unet"]

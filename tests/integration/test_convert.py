@@ -13,7 +13,7 @@ from tests.golden.official_numbers import VARIANTS, OfficialNumbers
 from tests.golden.rebuilt_model import RebuiltModel
 from tests.official_checkpoints import random_checkpoint, save_checkpoint, small_params, write_config
 from tests.warm_process import WarmProcess
-from videocrafter.checkpoints.official.model import official_model_from_config
+from videocrafter.checkpoints.official.official_model import official_model_from_config
 from videocrafter.models.tokenizer import build_word_tokenizer
 from videocrafter.pipelines.image_to_video import ImageToVideoPipeline
 from videocrafter.pipelines.loading import load_pipeline

@@ -1,1 +1,1 @@
-"""Checkpoints of other formats: which key is which parameter, and what a config of theirs means here."""
+"""Checkpoints: known formats, conversion, download, LoRA files and publishing."""

@@ -1,4 +1,4 @@
-"""How the command line says no: one line on standard error and exit status 2, without a traceback."""
+"""Errors of the command line: one line on standard error and exit status 2, without a traceback."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ BAD_INPUT_STATUS = 2
 
 
 def fail(message: str) -> NoReturn:
-    """Print one line that begins with "Error:" and end the program with status 2."""
+    """Print one line that begins with "Error:" and exit with status 2."""
     typer.echo(f"Error: {' '.join(message.split())}", err=True)
     raise typer.Exit(BAD_INPUT_STATUS)
 
 
 @contextmanager
 def bad_input(*expected: type[Exception]) -> Iterator[None]:
-    """Turn what wrong input raises into one line: OSError and, if nothing is `expected`, every ValueError.
+    """Report errors caused by bad input in one line: OSError and the `expected` errors, by default ValueError.
 
-    Put it around code whose errors are the user's to mend: reading options, files and models, writing
-    results. Computation stays outside, or names the errors that it expects, so that a bug shows its traceback.
+    Use it around code whose errors the user can fix: reading options, files and models, and writing results. Keep
+    computation outside, or name the errors that it raises, so that bugs still show a traceback.
     """
     named = expected or (ValueError,)
     try:
@@ -35,9 +35,9 @@ def bad_input(*expected: type[Exception]) -> Iterator[None]:
 
 
 def describe_os_error(error: OSError) -> str:
-    """The file and the reason, without Python's error numbers."""
+    """Return the file and the reason, without Python's error number."""
     if error.errno == errno.ENOSPC:
-        return f"no space left on the disk while writing {error.filename or 'a file'}; free some and run again"
+        return f"no space left on the disk while writing {error.filename or 'a file'}; free some space"
     if error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return str(error)

@@ -1,9 +1,7 @@
-"""`videocrafter evaluate`: put a model through the exam and write its report."""
+"""`videocrafter evaluate`: evaluate a model on held-out prompts and write a report."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +10,7 @@ import typer
 
 from videocrafter.cli.errors import bad_input
 from videocrafter.cli.model_choice import model_folder
+from videocrafter.cli.progress_bar import progress_bar
 from videocrafter.pipelines.model_folder import check_model_folder
 from videocrafter.presets import FAMILIES, PRESETS
 
@@ -28,28 +27,36 @@ def register(app: typer.Typer) -> None:
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(help="A model (tiny) or the folder of a text-to-video pipeline.")],
+    model: Annotated[str, typer.Argument(help="Name (such as tiny) or folder of a text-to-video model.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the report and the contact sheets.")],
     i2v: Annotated[
-        str | None, typer.Option("--i2v", help="Image-to-video model to examine too; for tiny: tiny-i2v.")
+        str | None,
+        typer.Option(
+            "--i2v", help="Image-to-video model to evaluate as well. [default: tiny-i2v for tiny, else none]"
+        ),
     ] = None,
     judge: Annotated[
-        Path | None, typer.Option("--judge", help="Folder of a judge, such as RUN/final; default: the package's.")
+        Path | None,
+        typer.Option(
+            "--judge", help="Folder of the judge (a classifier), such as RUN/final. [default: the shipped judge]"
+        ),
     ] = None,
     num_prompts: Annotated[
-        int | None, typer.Option("--prompts", help="Held-out prompts for the accuracies; default: 240.")
+        int | None, typer.Option("--prompts", help="Number of held-out prompts. [default: 240; 28 with --quick]")
     ] = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="A tenth of the questions: a first impression, with large errors.")
+        bool, typer.Option("--quick", help="Use a tenth of the prompts: a quick estimate with large errors.")
     ] = False,
     seed: Annotated[int, typer.Option("--seed", help="Seed of prompts, images and videos.")] = 0,
-    batch_size: Annotated[int, typer.Option("--batch-size", help="Videos made together.")] = 8,
-    steps: Annotated[int | None, typer.Option("--steps", help="Denoising steps; default: the model's.")] = None,
-    guidance: Annotated[float | None, typer.Option("--guidance", help="Default: the model's.")] = None,
+    batch_size: Annotated[int, typer.Option("--batch-size", help="Videos per batch.")] = 8,
+    steps: Annotated[int | None, typer.Option("--steps", help="Sampling steps. [default: the model's]")] = None,
+    guidance: Annotated[
+        float | None, typer.Option("--guidance", help="Guidance scale. [default: the model's]")
+    ] = None,
     device: Annotated[str, typer.Option("--device", help="cpu, cuda, mps or auto.")] = "auto",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a report that is there.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing report.")] = False,
 ) -> None:
-    """Examine a model on held-out prompts; prints a table and writes DIR/report.json and contact sheets."""
+    """Evaluate a model on held-out prompts: print a table, write report.json and contact sheets."""
     with bad_input():
         t2v_folder = model_folder(model, "t2v")
         i2v_folder = _image_model(model, i2v)
@@ -78,19 +85,19 @@ def evaluate(
         where = choose_device(device)
         examiner = load_judge(judge)
         check_report_folder(output, overwrite=overwrite)
-        text, picture = _load_examined(t2v_folder, i2v_folder, where)
-    with _progress_bar() as on_progress, bad_input(MediaError):
+        text, image = _load_pipelines(t2v_folder, i2v_folder, where)
+    with progress_bar("videos") as on_progress, bad_input(MediaError):
         report = run_exam(
-            output, text, picture, config=config, judge=examiner, overwrite=overwrite, on_progress=on_progress
+            output, text, image, config=config, judge=examiner, overwrite=overwrite, on_progress=on_progress
         )
     summary, *_details = markdown(report).split("\n## ")
-    typer.echo(f"{summary}\n{output / 'report.json'}: every number, with tables in report.md")
+    typer.echo(f"{summary}\nAll results: {output / 'report.json'}; tables: {output / 'report.md'}")
 
 
-def _load_examined(
+def _load_pipelines(
     t2v_folder: Path, i2v_folder: Path | None, device: torch.device
 ) -> tuple[TextToVideoPipeline, ImageToVideoPipeline | None]:
-    """The pipelines to examine, without progress bars of their own."""
+    """Load the pipelines with their own progress bars disabled."""
     from videocrafter.pipelines.image_to_video import ImageToVideoPipeline
     from videocrafter.pipelines.loading import load_pipeline
     from videocrafter.pipelines.text_to_video import TextToVideoPipeline
@@ -99,26 +106,13 @@ def _load_examined(
     text.set_progress_bar_config(disable=True)
     if i2v_folder is None:
         return text, None
-    picture = load_pipeline(i2v_folder, device=device, expect=ImageToVideoPipeline)
-    picture.set_progress_bar_config(disable=True)
-    return text, picture
-
-
-@contextmanager
-def _progress_bar() -> Iterator[Callable[[int, int], None]]:
-    """A bar on a terminal's standard error; what it gives is told how many videos of how many are done."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
-        bar = progress.add_task("videos", total=None)
-        yield lambda done, total: progress.update(bar, completed=done, total=total)
+    image = load_pipeline(i2v_folder, device=device, expect=ImageToVideoPipeline)
+    image.set_progress_bar_config(disable=True)
+    return text, image
 
 
 def _image_model(model: str, i2v: str | None) -> Path | None:
-    """The image-to-video model to examine: the one asked for, or the family's if it is installed."""
+    """Return the folder of the given image-to-video model, or of the family's if it is installed."""
     if i2v is not None:
         return model_folder(i2v, "i2v")
     if model in FAMILIES and PRESETS[FAMILIES[model]["i2v"]].is_installed:

@@ -1,4 +1,4 @@
-"""Devices and precisions by the names that the command line takes."""
+"""Devices and dtypes by their names on the command line."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torc
 
 
 def choose_device(name: str) -> torch.device:
-    """The device called `name`; "auto" takes an accelerator if there is one.
+    """Return the device with this name; "auto" selects an accelerator if one is available.
 
-    Raises ValueError for a device that is not there.
+    Raises ValueError for an unavailable device.
     """
     if name == "auto":
         if torch.cuda.is_available():
@@ -20,14 +20,14 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ValueError(f"the device {name!r} is not available here; use cpu, or leave --device out") from error
+        raise ValueError(f"the device {name!r} is not available; use --device cpu, or omit --device") from error
     return device
 
 
 def choose_dtype(name: str | None) -> torch.dtype:
-    """The precision called `name`; None means float32. Raises ValueError for an unknown one."""
+    """Return the dtype with this name; None means float32. Raises ValueError for an unknown name."""
     if name is None:
         return torch.float32
     if name not in _DTYPES:
-        raise ValueError(f"unknown dtype {name!r}; allowed are {', '.join(_DTYPES)}")
+        raise ValueError(f"unknown dtype {name!r}; expected one of {', '.join(_DTYPES)}")
     return _DTYPES[name]

@@ -1,4 +1,4 @@
-"""The `videocrafter` command. Imports nothing heavy: commands load what they need when they run."""
+"""The `videocrafter` command. Heavy libraries are imported by the commands when they run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from videocrafter.cli.weights import convert, init, models, publish
 
 app = typer.Typer(
     name="videocrafter",
-    help="Make videos from prompts and images, train such models, and measure them.",
+    help="Generate videos from prompts and images, train video models, and evaluate them.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -34,10 +34,10 @@ def _show_version(wanted: bool) -> None:
 def _root(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit."),
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit."),
     ] = False,
 ) -> None:
-    """Make videos from prompts and images, train such models, and measure them."""
+    """Generate videos from prompts and images, train video models, and evaluate them."""
 
 
 for _command in (generate, models, convert, train, plan, cache, evaluate, runs, publish, init):
@@ -57,6 +57,6 @@ def main() -> None:
         end_process(ended.code if isinstance(ended.code, int) else int(ended.code is not None))
 
 
-# `python -m videocrafter.cli.main` is for launchers of several processes, such as torchrun.
+# Multi-process launchers such as torchrun start `python -m videocrafter.cli.main`.
 if __name__ == "__main__":
     main()

@@ -1,4 +1,4 @@
-"""Keep progress bars and log lines of diffusers and transformers out of our own output."""
+"""Keep progress bars and log messages of diffusers and transformers out of the command line's output."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 
 
 def silence_libraries() -> None:
-    """From now on these libraries report errors only."""
+    """Disable the libraries' progress bars and all their log messages except errors."""
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
 

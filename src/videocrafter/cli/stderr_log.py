@@ -1,4 +1,4 @@
-"""The package's log on standard error, as it is."""
+"""Write the package's log to standard error."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from contextlib import suppress
 
 
 class StderrHandler(logging.Handler):
-    """Writes to whatever stderr is at the time, so that lines appear above the moving view."""
+    """A handler that looks up `sys.stderr` for every line, so that lines appear above a live progress view."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one line."""
-        # A terminal that was closed ends no run.
+        # A closed terminal must not stop the run.
         with suppress(OSError):
             sys.stderr.write(self.format(record) + "\n")
             sys.stderr.flush()
 
 
 def log_to_stderr() -> None:
-    """Show the package's log."""
+    """Write the package's log to standard error; only warnings on other ranks than 0."""
     logger = logging.getLogger("videocrafter")
     if not logger.handlers:
         logger.addHandler(StderrHandler())
@@ -28,5 +28,5 @@ def log_to_stderr() -> None:
 
 
 def is_main_process() -> bool:
-    """Whether this one speaks for all that train together."""
+    """Return whether this process has rank 0."""
     return os.environ.get("RANK", "0") == "0"

@@ -1,4 +1,4 @@
-"""What tests of conversion share."""
+"""Fixtures for tests of conversion."""
 
 import pytest
 from transformers import PreTrainedTokenizerBase
@@ -13,5 +13,5 @@ def built_tokenizer() -> PreTrainedTokenizerBase:
 
 @pytest.fixture
 def one_tokenizer(monkeypatch: pytest.MonkeyPatch, built_tokenizer: PreTrainedTokenizerBase) -> None:
-    """CLIP's tokenizer is built once for all conversions, which is half of their time at this size."""
+    """Build CLIP's tokenizer once for all conversions; building it takes half of their time."""
     monkeypatch.setattr("videocrafter.checkpoints.official.to_folder.clip_tokenizer", lambda: built_tokenizer)

@@ -8,7 +8,7 @@ from videocrafter.media.errors import MediaError
 
 @pytest.fixture
 def exam(monkeypatch):
-    """A stand-in for the exam, which takes minutes; returns what it was called with."""
+    """Replace the exam, which takes minutes, and record its arguments."""
     calls = []
 
     def run_exam(output, t2v, i2v, *, config, judge, overwrite, on_progress):

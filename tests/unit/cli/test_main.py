@@ -1,4 +1,4 @@
-"""The command line as a process of its own: what it imports, what it prints, how it ends."""
+"""The command line as a separate process: imports, output and exit status."""
 
 import subprocess
 import sys
@@ -25,7 +25,7 @@ def test_version():
 
 @pytest.mark.parametrize("module", ["videocrafter", "videocrafter.cli.main"])
 def test_it_runs_as_a_module_too(module):
-    """Launchers of several processes start a module."""
+    """Multi-process launchers start a module."""
     command = [sys.executable, "-m", module]
     done = subprocess.run([*command, "--version"], capture_output=True, text=True, timeout=120)
     assert done.stdout.strip() == f"videocrafter {videocrafter.__version__}"

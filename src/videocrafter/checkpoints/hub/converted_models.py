@@ -1,7 +1,7 @@
-"""Official checkpoint files, each converted once into a pipeline folder and kept.
+"""Cache of converted checkpoint files: each official checkpoint is converted once to a pipeline folder.
 
-A file is known by its fingerprint, so that moving or renaming it converts nothing again. Two processes that ask for
-the same file convert it once: the second waits.
+Files are identified by a fingerprint, so a moved or renamed file is not converted again. If two processes need the
+same file at once, the second waits for the first.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from videocrafter.presets import MODEL_INDEX, ModelPreset
 
 _EDGE_BYTES = 2**20
 _NUM_SAMPLES, _SAMPLE_BYTES = 512, 2**12
-# Part of every fingerprint: raise it when converting the same file would give another folder.
+# Part of every fingerprint. Increase it when the conversion of the same file changes.
 _CONVERSION = "1"
 
 
 def cache_home() -> Path:
-    """The folder of everything that is kept: `VIDEOCRAFTER_HOME`, or `~/.cache/videocrafter`."""
+    """Return the cache folder: `VIDEOCRAFTER_HOME`, or `~/.cache/videocrafter`."""
     given = os.environ.get("VIDEOCRAFTER_HOME")
     if given:
         return Path(given).expanduser()
@@ -36,21 +36,21 @@ def cache_home() -> Path:
 def converted_folder(
     source: Path, *, name: str | None = None, notify: Notify | None = None, on_progress: OnProgress | None = None
 ) -> Path:
-    """Return the pipeline folder of a checkpoint file, converted now if it never was.
+    """Return the pipeline folder of a checkpoint file; convert the file first if it is not in the cache.
 
-    The networks keep the precision of the file. Tensors that no network uses are left out.
+    The networks keep the precision of the file. Tensors that no network uses are omitted.
 
     Args:
         source: `.ckpt` or `.safetensors` in the official format.
-        name: what to call it in the cache; by default the file's own name.
-        notify: told before the conversion begins, and what the file turned out to be.
-        on_progress: told how far the conversion is.
+        name: name in the cache; defaults to the name of the file.
+        notify: called before a conversion begins, and with the detected model when it is done.
+        on_progress: progress callback of the conversion.
 
     Raises:
-        ValueError: the file is damaged, unsafe, or no such checkpoint. One line.
-        OSError: a file cannot be read or written, or the disk has no room.
+        ValueError: the file is damaged, unsafe, or not an official checkpoint; one line.
+        OSError: a file cannot be read or written, or the disk is full.
     """
-    tell = notify or (lambda _: None)
+    notify = notify or (lambda _: None)
     mark = fingerprint_file(source)
     models = cache_home() / "models"
     folder = models / f"{name or _file_name(source.stem)}-{mark}"
@@ -58,34 +58,36 @@ def converted_folder(
     if found is not None:
         return found
     models.mkdir(parents=True, exist_ok=True)
-    with _alone(models / f".{mark}.lock", lambda: tell(f"another process is converting {source}; waiting for it")):
+    with _exclusive(
+        models / f".{mark}.lock", lambda: notify(f"another process is converting {source}; waiting for it")
+    ):
         found = _newest(f"*-{mark}")
         if found is not None:
             return found
-        _convert(source, folder, models / f".{mark}.part", tell, on_progress)
+        _convert(source, folder, models / f".{mark}.part", notify, on_progress)
     return folder
 
 
 def find_converted(source: Path) -> Path | None:
-    """The folder that a checkpoint file was converted to earlier, or None."""
+    """Return the cached folder of a checkpoint file, or None."""
     return _newest(f"*-{fingerprint_file(source)}")
 
 
 def find_converted_preset(preset: ModelPreset) -> Path | None:
-    """The folder that a preset's download was converted to earlier, or None; the download need not be there."""
+    """Return the cached folder of a preset, or None. The download itself may be gone."""
     return _newest(f"{hub_name(preset)}-{'[0-9a-f]' * 16}")
 
 
 def hub_name(preset: ModelPreset) -> str:
-    """What a preset's download is called in the cache, where no other name holds an @."""
+    """Return the name of a preset's download in the cache; other names contain no @."""
     return f"hub@{preset.name}"
 
 
 def fingerprint_file(path: Path) -> str:
-    """16 hex digits that tell a large file from others, from its size and about 4 MB of its content.
+    """Return 16 hex digits that identify a large file, from its size and about 4 MB of its content.
 
-    A `.ckpt` is a zip archive, whose end, which is read whole, holds a checksum of each tensor: any change shows.
-    Other files have none, and there the time of the last change counts too.
+    A `.ckpt` is a zip archive; its end, which is read completely, holds a checksum of every tensor, so any change is
+    noticed. Other formats have no checksums, so their modification time is included.
     """
     state = path.stat()
     digest = hashlib.sha256(f"{_CONVERSION}\0{state.st_size}\0".encode())
@@ -101,27 +103,27 @@ def fingerprint_file(path: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def _convert(source: Path, folder: Path, work: Path, tell: Notify, on_progress: OnProgress | None) -> None:
-    """Convert inside `work`, which the lock makes ours, and move the result: `folder` is whole or not there."""
+def _convert(source: Path, folder: Path, work: Path, notify: Notify, on_progress: OnProgress | None) -> None:
+    """Convert inside `work`, which the lock protects, then rename the result to `folder`."""
     from videocrafter.checkpoints.official.to_folder import convert_to_folder
 
-    tell(f"converting {source} ({source.stat().st_size / 1e9:.1f} GB), this once, into {folder}")
-    # A run that was killed may have left something.
+    notify(f"converting {source} ({source.stat().st_size / 1e9:.1f} GB) to {folder}; this happens only once")
+    # A killed process may have left files.
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
     try:
         done = convert_to_folder(source, work / "model", drop_unused=True, on_progress=on_progress)
-        # What has this name is damaged, or it would have been found.
+        # A folder with this name is incomplete; a complete one would have been found.
         shutil.rmtree(folder, ignore_errors=True)
         (work / "model").rename(folder)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    tell(f"it is {done.description}")
+    notify(f"detected {done.description}")
 
 
 @contextmanager
-def _alone(path: Path, when_waiting: Callable[[], None]) -> Iterator[None]:
-    """Hold a lock that ends with the process, however it ends."""
+def _exclusive(path: Path, when_waiting: Callable[[], None]) -> Iterator[None]:
+    """Hold a file lock, which the system releases even if the process is killed."""
     from filelock import FileLock, Timeout
 
     lock = FileLock(path)

@@ -1,4 +1,4 @@
-"""From whatever a user calls a model to its pipeline folder: what is missing is downloaded and converted, once."""
+"""Resolve a model name, file or folder to a pipeline folder; download and convert the model if needed."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ def obtain_model(
     notify: Notify | None = None,
     on_progress: OnProgress | None = None,
 ) -> Path:
-    """Return the pipeline folder of a model; download and convert it first if that was never done.
+    """Return the pipeline folder of a model; download and convert the model first if needed.
 
-    Nothing is fetched but the checkpoint of the very preset that is named.
+    Only the checkpoint of a preset that is named explicitly is downloaded.
 
     Args:
         name_or_path: a preset ("t2v-512"), a family ("tiny"), a pipeline folder, or a checkpoint file in the
             official format.
-        task: as for `resolve_model`. The task of a checkpoint file shows only after its conversion.
-        notify: told in one line each what is downloaded (size, place, licence) and converted.
-        on_progress: told how many bytes of how many are converted.
+        task: as for `resolve_model`. The task of a checkpoint file is known only after its conversion.
+        notify: called with one line before each download (size, folder, licence) and each conversion.
+        on_progress: called with the bytes converted so far and the total.
 
     Raises:
-        ValueError: an unknown name, a model that cannot be fetched, a file that is no such checkpoint. One line.
-        OSError: a file cannot be read or written, or the disk has no room.
+        ValueError: an unknown name, a failed download, or a file that is not an official checkpoint; one line.
+        OSError: a file cannot be read or written, or the disk is full.
     """
     given = str(name_or_path)
     preset = preset_for(given, task)
@@ -48,11 +48,11 @@ def obtain_model(
 
 
 def model_status(preset: ModelPreset) -> str:
-    """Whether a model can be used now, and what using it would take; one phrase for listings."""
+    """Return a phrase for listings: whether a model is available, or what it needs first."""
     if preset.is_installed:
         return "installed"
     if preset.asset is not None:
-        return "not in this installation"
+        return "missing from this installation"
     if preset.hub_id is None:
         return "no public weights"
     if find_converted_preset(preset) is not None:

@@ -1,1 +1,1 @@
-"""LoRA files: read every common layout, and find the layers that each entry changes."""
+"""LoRA files: read every common format and find the layers that each entry changes."""

@@ -1,7 +1,7 @@
-"""Which layers of our networks a LoRA changes: one made for VideoUNet, or one made for Stable Diffusion 2.
+"""Match the layers of a LoRA, made for VideoUNet or for Stable Diffusion 2, with layers of our networks.
 
-The names under which files know a layer are written out from the key map (`sd_keys.py`), so nothing is guessed: a
-layer of the file is in the table and has the right shape, or it is left out and listed.
+All names of a layer in LoRA files are generated from the key map (`stable_diffusion/keys.py`). A layer of the file
+matches by name and shape, or it is skipped and reported.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from videocrafter.checkpoints.stable_diffusion.config import model_by_text_width
 from videocrafter.checkpoints.stable_diffusion.keys import sd_keys
 
 NETWORKS = ("unet", "text_encoder")
-"""The networks of a pipeline that a LoRA may change, by the names that diffusers puts before their layers."""
+"""Networks of a pipeline that a LoRA may change; diffusers prefixes layer names with these."""
 
 Shapes = Mapping[str, tuple[int, ...]]
-"""Shape of the weight of every linear layer and convolution of a network, by its name."""
+"""Weight shape of every linear layer and convolution of a network, by name."""
 
 _READS_TEXT = re.compile(r".*(?:attn2|cross_attention)(?:\.processor)?[._]to_[kv]")
 _IN_TEXT_TOWER = re.compile(r"(?:text_encoder\.|lora_te_).*(?:self_attn)[._](?:[qkv]_proj|to_[qkv])")
@@ -38,12 +38,12 @@ _FOREIGN = (
 
 @dataclass(frozen=True, kw_only=True)
 class FittedLora:
-    """A LoRA in terms of our networks.
+    """A LoRA matched to our networks.
 
     Attributes:
-        layers: by network ("unet", "text_encoder"), then by the layer's name there; networks that it does not
-            change are absent. Matrices have the axes that the layer's weight has.
-        left_out: names, as the file has them, of layers that fit nothing.
+        layers: by network ("unet", "text_encoder"), then by our name of the layer; unchanged networks are absent.
+            Matrices have as many axes as the layer's weight.
+        left_out: names in the file of layers that match nothing.
     """
 
     layers: Mapping[str, Mapping[str, LoraLayer]]
@@ -51,30 +51,31 @@ class FittedLora:
 
     @property
     def note(self) -> str | None:
-        """One line about what was left out; None if all of it fits."""
+        """One line about skipped layers; None if all layers match."""
         if not self.left_out:
             return None
         total = len(self.left_out) + sum(len(layers) for layers in self.layers.values())
         return (
-            f"{len(self.left_out)} of the LoRA's {total} layers do not fit and are left out ({_first(self.left_out)})"
+            f"{len(self.left_out)} of the LoRA's {total} layers do not match this model and are skipped"
+            f" ({_first(self.left_out)})"
         )
 
 
 def fit_lora(lora: LoraFile, config: Mapping[str, Any], shapes: Mapping[str, Shapes]) -> FittedLora:
-    """Find the layers of our networks that a LoRA changes.
+    """Match a LoRA with our networks.
 
     Args:
+        lora: the content of the LoRA file.
         config: `VideoUNet.config`.
-        shapes: of each network in `NETWORKS`.
+        shapes: weight shapes of each network in `NETWORKS`.
 
     Raises:
-        ValueError: the LoRA is for a model that reads other text, or nothing of it fits; one line that says what
-            it seems to be.
+        ValueError: the LoRA needs another text width, or no layer matches; one line that names the likely model.
     """
     _check_text_widths(lora, config["context_dim"], shapes["text_encoder"])
     names = dict(_names(config, shapes))
     fitted: dict[str, dict[str, LoraLayer]] = {}
-    left_out = list(lora.others)
+    left_out = list(lora.unsupported)
     for name, layer in lora.layers.items():
         network, own = names.get(name, ("", ""))
         shaped = _shaped(layer, shapes[network][own]) if network else None
@@ -85,7 +86,7 @@ def fit_lora(lora: LoraFile, config: Mapping[str, Any], shapes: Mapping[str, Sha
     if not fitted:
         seems = next((kind for mark, kind in _FOREIGN if any(mark in name for name in left_out)), None)
         raise ValueError(
-            f"none of the {len(left_out)} layers of {lora.name} fits this model ({_first(left_out)});"
+            f"none of the {len(left_out)} layers of {lora.name} matches this model ({_first(left_out)});"
             f" {f'it seems to be {seems}' if seems else 'it is for another model'}; use a LoRA for Stable Diffusion"
             " 2.x or for this model"
         )
@@ -95,20 +96,20 @@ def fit_lora(lora: LoraFile, config: Mapping[str, Any], shapes: Mapping[str, Sha
 def _check_text_widths(lora: LoraFile, context_dim: int, text_shapes: Shapes) -> None:
     own_widths = {shape[1] for name, shape in text_shapes.items() if name.endswith("q_proj")}
     for pattern, allowed, what in (
-        (_READS_TEXT, {context_dim}, "its cross-attention reads text of width"),
-        (_IN_TEXT_TOWER, own_widths, "it changes a text encoder of width"),
+        (_READS_TEXT, {context_dim}, "its cross-attention has text width"),
+        (_IN_TEXT_TOWER, own_widths, "its text encoder has width"),
     ):
         widths = {layer.down.shape[1] for name, layer in lora.layers.items() if pattern.fullmatch(name)}
         if widths and not widths & allowed:
             width = min(widths)
             raise ValueError(
                 f"{lora.name} seems to be a LoRA for {model_by_text_width(width)} ({what} {width}), but this model"
-                f" has {min(allowed, default=0)}; use one for Stable Diffusion 2.x or for this model"
+                f" has width {min(allowed, default=0)}; use one for Stable Diffusion 2.x or for this model"
             )
 
 
 def _names(config: Mapping[str, Any], shapes: Mapping[str, Shapes]) -> Iterator[tuple[str, tuple[str, str]]]:
-    """Every name under which a file may know a layer, with its network and its name there."""
+    """Yield every name that a file may use for a layer, with the network and our name of the layer."""
     own_layers, text_layers = shapes["unet"], shapes["text_encoder"]
     for own in own_layers:
         yield from _spellings(own, "unet", own)
@@ -118,7 +119,7 @@ def _names(config: Mapping[str, Any], shapes: Mapping[str, Shapes]) -> Iterator[
             continue
         sd = pair.sd.removesuffix(".weight")
         yield from _spellings(sd, "unet", own)
-        # Attention processors, before diffusers used peft: attn1.processor.to_out instead of attn1.to_out.0.
+        # Before diffusers used peft, the name of attn1.to_out.0 was attn1.processor.to_out.
         attention, separator, projection = sd.rpartition(".to_")
         if separator:
             yield from _spellings(f"{attention}.processor.to_{projection.removesuffix('.0')}", "unet", own)
@@ -136,12 +137,12 @@ def _spellings(name: str, network: str, own: str) -> Iterator[tuple[str, tuple[s
     yield f"{network}.{name}", (network, own)
     yield f"{kohya}{name.replace('.', '_')}", (network, own)
     if network == "unet":
-        # Saved from the network alone.
+        # LoRAs saved from the network alone have no prefix.
         yield name, (network, own)
 
 
 def _shaped(layer: LoraLayer, weight: tuple[int, ...]) -> LoraLayer | None:
-    """The layer with the axes of a weight `[out, in, ...]`; None if it does not fit."""
+    """Return the layer with the axes of a weight `[out, in, ...]`; None if its shape does not match."""
     down = _with_axes(layer.down, len(weight))
     up = _with_axes(layer.up, len(weight))
     ones = (1,) * (len(weight) - 2)
@@ -151,7 +152,7 @@ def _shaped(layer: LoraLayer, weight: tuple[int, ...]) -> LoraLayer | None:
 
 
 def _with_axes(matrix: Tensor, num_axes: int) -> Tensor | None:
-    """Axes of size 1 added or taken away at the end, as 1x1 convolutions and linear layers are interchangeable."""
+    """Add or remove trailing axes of size 1, because 1x1 convolutions and linear layers are interchangeable."""
     if any(size != 1 for size in matrix.shape[num_axes:]):
         return None
     return matrix.reshape(*matrix.shape[:num_axes], *[1] * (num_axes - matrix.ndim))

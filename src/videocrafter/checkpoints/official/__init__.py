@@ -1,1 +1,1 @@
-"""Checkpoints in the official format: detect, map keys, convert in both directions."""
+"""Checkpoints in the official format: detect the model, map its keys, convert in both directions."""

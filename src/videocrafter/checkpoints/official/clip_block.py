@@ -1,12 +1,12 @@
-"""One transformer block of an OpenCLIP tower, which is the same in the text and in the image tower."""
+"""The transformer block of an OpenCLIP tower, shared by the text and the image tower."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from videocrafter.checkpoints.official.key_rules import Rule, module_rules
 from videocrafter.checkpoints.official.key_shapes import Shapes, num_modules, shape_at
-from videocrafter.checkpoints.official.rule import Rule, module_rules
 
 # Modules with a weight and a bias, as (official, own).
 _MODULES = (
@@ -20,7 +20,7 @@ _PROJECTIONS = ("q_proj", "k_proj", "v_proj")
 
 
 def block_rules(num_blocks: int) -> Iterator[Rule]:
-    """The rules of the first blocks of a tower, below the tower's prefixes."""
+    """Yield the rules of a tower's first `num_blocks` blocks, below the tower's prefixes."""
     for index in range(num_blocks):
         official, own = f"transformer.resblocks.{index}.", f"encoder.layers.{index}."
         yield from module_rules(official, own, _MODULES)
@@ -32,7 +32,7 @@ def block_rules(num_blocks: int) -> Iterator[Rule]:
 
 
 def block_shapes(index: int, width: int, mlp_width: int) -> dict[str, tuple[int, ...]]:
-    """The tensors of one block, below the tower's prefix."""
+    """Return the key and shape of every tensor of one block, below the tower's prefix."""
     shapes: dict[str, tuple[int, ...]] = {
         "attn.in_proj_weight": (3 * width, width),
         "attn.in_proj_bias": (3 * width,),
@@ -48,7 +48,7 @@ def block_shapes(index: int, width: int, mlp_width: int) -> dict[str, tuple[int,
 
 
 def block_sizes(shapes: Shapes, prefix: str, width: int) -> dict[str, Any]:
-    """Number of blocks and width of their MLP, in the words of OpenCLIP's model configs.
+    """Return the number of blocks and their MLP ratio, named as in OpenCLIP's model configs.
 
     Raises ValueError if there is no block below the prefix.
     """
@@ -58,22 +58,22 @@ def block_sizes(shapes: Shapes, prefix: str, width: int) -> dict[str, Any]:
 
 
 def num_heads(width: int, head_width: int) -> int:
-    """How many attention heads of one width a tower has.
+    """Return the number of attention heads of a tower.
 
-    Raises ValueError if they do not fill the tower's width.
+    Raises ValueError if the head width does not divide the tower's width.
     """
     if width % head_width:
         raise ValueError(
-            f"a tower of width {width} has no whole number of attention heads of width {head_width}; name its heads"
-            " in the config (cond_stage_config.params.arch as a mapping: text_cfg.heads, vision_cfg.head_width)"
+            f"a tower of width {width} cannot be split into attention heads of width {head_width}; set its heads in"
+            " the config (cond_stage_config.params.arch as a mapping: text_cfg.heads, vision_cfg.head_width)"
         )
     return width // head_width
 
 
 def block_config(sizes: Mapping[str, Any], num_heads: int) -> dict[str, Any]:
-    """What the configs of both towers in transformers have in common.
+    """Return the entries that the configs of both towers share in transformers.
 
-    Raises ValueError if the heads do not share the tower's width equally, or the MLP has no width.
+    Raises ValueError if the number of heads does not divide the width, or the MLP ratio is not positive.
     """
     width = sizes["width"]
     if width % num_heads:
@@ -86,6 +86,6 @@ def block_config(sizes: Mapping[str, Any], num_heads: int) -> dict[str, Any]:
         "projection_dim": sizes["embed_dim"],
         "num_hidden_layers": sizes["layers"],
         "num_attention_heads": num_heads,
-        # OpenCLIP's ViT-H computes the exact GELU, CLIP's configs in transformers an approximation by default.
+        # OpenCLIP's ViT-H uses the exact GELU; CLIP configs in transformers default to an approximation.
         "hidden_act": "gelu",
     }

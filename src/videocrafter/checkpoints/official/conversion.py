@@ -1,4 +1,4 @@
-"""What a conversion did, in numbers and notes; the same for both directions."""
+"""The result of a conversion in either direction."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 OnProgress = Callable[[int, int], None]
-"""Called with the bytes that are written and the bytes that will be."""
+"""Progress callback: called with the bytes written so far and the total."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,20 +15,19 @@ class Conversion:
     """A finished conversion.
 
     Attributes:
-        path: what was written.
-        description: what the model is, one phrase.
-        preset: name in `PRESETS` if it is one of the released models, else None.
+        path: the folder or file that was written.
+        description: one phrase that says what the model is.
+        preset: name in `PRESETS`, or None for an unreleased model.
         parts: number of parameters of each network.
-        num_kept_aside: tensors that no network holds and that are kept for the way back; on the way back, those
-            that came from there.
-        num_bytes: of tensors written.
-        notes: what the user should know, one line each.
+        num_extras: number of tensors that no network uses and that the folder keeps for converting back.
+        num_bytes: total size of the written tensors.
+        notes: messages for the user, one line each.
     """
 
     path: Path
     description: str
     preset: str | None
     parts: Mapping[str, int]
-    num_kept_aside: int
+    num_extras: int
     num_bytes: int
     notes: tuple[str, ...] = ()

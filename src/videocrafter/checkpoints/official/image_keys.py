@@ -1,7 +1,7 @@
-"""The image tower of an official checkpoint: its sizes, and its keys as transformers' CLIPVisionModel has them.
+"""The image tower of an official checkpoint: sizes, config and key rules for transformers' CLIPVisionModel.
 
-A checkpoint does not tell the width of an attention head; OpenCLIP has one for each width of a tower, unless a
-config says otherwise.
+Shapes do not determine the width of an attention head. OpenCLIP's width for the tower's size is assumed unless a
+config overrides it.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from types import MappingProxyType
 from typing import Any
 
 from videocrafter.checkpoints.official.clip_block import block_config, block_rules, block_sizes, num_heads
+from videocrafter.checkpoints.official.key_rules import Rule, module_rules, tensor_rules, with_prefix
 from videocrafter.checkpoints.official.key_shapes import Shapes, shape_at
-from videocrafter.checkpoints.official.rule import Rule, module_rules, tensor_rules, with_prefix
 
 IMAGE_PREFIX = "embedder.model.visual."
-"""What the image tower's keys start with in an official checkpoint."""
+"""Prefix of the image tower's keys in an official checkpoint."""
 
 VIT_H_14_IMAGE: Mapping[str, Any] = MappingProxyType(
     {"embed_dim": 1024, "image_size": 224, "patch_size": 14, "width": 1280, "layers": 32, "mlp_ratio": 4.0}
 )
-"""Sizes of the image tower of the released model, in the words of OpenCLIP's model configs."""
+"""Sizes of the released image tower, named as in OpenCLIP's model configs."""
 
-# Head widths of OpenCLIP's larger towers (H, g, bigG) by the width of the tower; smaller ones have 64.
+# Head widths of OpenCLIP's larger towers (H, g, bigG) by tower width; smaller towers use 64.
 _HEAD_WIDTHS: Mapping[int, int] = MappingProxyType({1280: 80, 1408: 88, 1664: 104})
 _HEAD_WIDTH = 64
-# As (official, own); the spelling of the second is transformers'.
+# As (official, own). The spelling "layrnorm" below is transformers'.
 _TENSORS = (
     ("class_embedding", "embeddings.class_embedding"),
     ("conv1.weight", "embeddings.patch_embedding.weight"),
@@ -36,15 +36,17 @@ _MODULES = (("ln_pre", "pre_layrnorm"), ("ln_post", "post_layernorm"))
 
 
 def image_sizes_from_shapes(shapes: Shapes) -> dict[str, Any]:
-    """Sizes of the image tower of a checkpoint, named as in `VIT_H_14_IMAGE`.
+    """Return the sizes of a checkpoint's image tower, named as in `VIT_H_14_IMAGE`.
 
-    Raises ValueError if a tensor that tells a size is missing, or the positions do not form a square.
+    Raises ValueError if a tensor that determines a size is missing, or the positions do not form a square.
     """
     width, _, patch, _ = shape_at(shapes, f"{IMAGE_PREFIX}conv1.weight", 4)
     num_positions = shape_at(shapes, f"{IMAGE_PREFIX}positional_embedding", 2)[0]
     side = math.isqrt(num_positions - 1)
     if side**2 != num_positions - 1:
-        raise ValueError(f"the image tower has {num_positions} positions; expected a square and the class token")
+        raise ValueError(
+            f"the image tower has {num_positions} positions; expected a square number plus the class token"
+        )
     return {
         "embed_dim": shape_at(shapes, f"{IMAGE_PREFIX}proj", 2)[1],
         "image_size": side * patch,
@@ -58,10 +60,10 @@ def image_config(sizes: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments of `CLIPVisionConfig`.
 
     Args:
-        sizes: named as in `VIT_H_14_IMAGE`; `head_width` may be added.
+        sizes: named as in `VIT_H_14_IMAGE`; `head_width` is optional.
 
     Raises:
-        ValueError: the width is no multiple of the head width.
+        ValueError: the width is not a multiple of the head width.
     """
     width = sizes["width"]
     head_width = sizes.get("head_width", _HEAD_WIDTHS.get(width, _HEAD_WIDTH))

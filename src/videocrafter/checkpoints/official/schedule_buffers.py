@@ -1,21 +1,21 @@
-"""The buffers of the noise schedule that an official checkpoint stores, computed as the official model does."""
+"""Compute the noise schedule's buffers of an official checkpoint."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from videocrafter.checkpoints.official.model import NUM_TRAIN_TIMESTEPS, SIGNAL_SCALE_KEY, OfficialModel
+from videocrafter.checkpoints.official.official_model import NUM_TRAIN_TIMESTEPS, SIGNAL_SCALE_KEY, OfficialModel
 from videocrafter.diffusion.schedule import alphas_cumprod, linear_betas, signal_scale
 
-# Below the smallest variance, that of the first step, which is 0.
+# Lower bound for the variance of the first step, which is 0.
 _SMALLEST_VARIANCE = 1e-20
 
 
 def schedule_buffers(model: OfficialModel) -> dict[str, Tensor]:
-    """Return every buffer by its key, float32: what `layout.dropped` calls the noise schedule.
+    """Return every buffer of the noise schedule by key, in float32.
 
-    Computed in double precision and rounded once, so they equal a checkpoint's up to the last bit of float32.
+    They are computed in double precision and rounded once, so they match a checkpoint up to the last bit of float32.
     """
     betas = linear_betas(NUM_TRAIN_TIMESTEPS)
     alphas = 1 - betas

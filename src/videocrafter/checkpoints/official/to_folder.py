@@ -1,70 +1,68 @@
-"""From an official checkpoint to a diffusers-style pipeline folder.
+"""Convert an official checkpoint to a diffusers-style pipeline folder.
 
-First everything is planned and checked: what the checkpoint is, that every tensor has its place and shape, that
-there is room. Then tensor after tensor goes from the mapped file into the folder, so that memory holds one of
-them at a time. The folder appears when it is complete.
+The conversion is planned and checked first: the model, the keys and shapes of all tensors, and the free disk space.
+Then tensors are copied one by one from the memory-mapped file, so memory holds one tensor at a time. The folder
+appears only when it is complete.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerBase
 
-from videocrafter.checkpoints.official.checkpoint_file import (
+from videocrafter.checkpoints.checkpoint_file import (
     ORDINARY_WRAPPING,
+    CheckpointFile,
     CheckpointFileError,
-    OfficialFile,
-    is_averaged,
     open_checkpoint_file,
-    with_averaged_weights,
 )
+from videocrafter.checkpoints.official.checkpoint_keys import rules_by_part
 from videocrafter.checkpoints.official.config_file import defaults_from_config, read_official_config
 from videocrafter.checkpoints.official.conversion import Conversion, OnProgress
-from videocrafter.checkpoints.official.layout import rules
-from videocrafter.checkpoints.official.model import OfficialModel
-from videocrafter.checkpoints.official.networks import build_networks, check_fits, weights_stem, write_config
-from videocrafter.checkpoints.official.recognise import Recognised, recognise
-from videocrafter.checkpoints.official.rule import Rule
+from videocrafter.checkpoints.official.detect import DetectedModel, detect_model
+from videocrafter.checkpoints.official.ema_weights import is_ema_key, with_ema_weights
+from videocrafter.checkpoints.official.key_rules import Rule
+from videocrafter.checkpoints.official.meta_networks import build_networks, check_fits, weights_stem, write_config
+from videocrafter.checkpoints.official.official_model import OfficialModel
+from videocrafter.checkpoints.official.text_keys import VIT_H_14_TEXT
+from videocrafter.checkpoints.pipeline_index import write_index
 from videocrafter.checkpoints.tensor_file import PlannedTensor, write_part, write_tensors
 from videocrafter.checkpoints.whole_output import check_space, check_target, whole_folder
 from videocrafter.diffusion.ddim import OfficialDDIMScheduler
 from videocrafter.models.clip_tokenizer import clip_tokenizer
-from videocrafter.presets import MODEL_INDEX, PRESETS
+from videocrafter.presets import PRESETS
 
 EXTRAS_FILE = "official_extras.safetensors"
-"""Tensors that no network holds, kept so that the way back gives the same checkpoint."""
+"""File with the tensors that no network uses, kept so that converting back restores the same checkpoint."""
 EXTRAS_ARE_COMPLETE = "all_unused_tensors"
-"""Key in that file's metadata; "no" if some were left out, so that the way back fills them."""
+"""Key in that file's metadata; "no" if tensors were omitted, so that converting back fills them in."""
 
-CLIP_VOCABULARY = 49408
+_CLIP_VOCABULARY = VIT_H_14_TEXT["vocab_size"]
 _DEFAULT_SCHEDULER = "ddim-official"
 
 
 @dataclass(frozen=True, kw_only=True)
 class FolderPlan:
-    """A checkpoint that was looked at and found to fit, and what its folder will hold.
+    """A checked checkpoint and the content of the folder to be written.
 
     Attributes:
         source: the opened checkpoint.
-        recognised: what it is.
-        networks: each part on the meta device, for its config.
-        parts: the tensors of each part.
-        extras: the tensors kept aside.
-        extras_are_complete: whether these are all that no part holds.
+        detected: the model in it.
+        networks: each network on the meta device, for its config.
+        parts: the tensors of each network.
+        extras: the tensors that no network uses and that are kept.
+        extras_are_complete: whether `extras` are all tensors that no network uses.
         defaults: recommended settings.
-        notes: what the user should know.
+        notes: messages for the user.
     """
 
-    source: OfficialFile
-    recognised: Recognised
+    source: CheckpointFile
+    detected: DetectedModel
     networks: Mapping[str, nn.Module]
     parts: Mapping[str, tuple[PlannedTensor, ...]]
     extras: tuple[PlannedTensor, ...]
@@ -74,12 +72,12 @@ class FolderPlan:
 
     @property
     def num_bytes(self) -> int:
-        """Of all tensors that will be written."""
+        """Total size of the tensors to be written."""
         return sum(one.num_bytes for one in (*self.extras, *(one for part in self.parts.values() for one in part)))
 
     @property
     def num_parameters(self) -> dict[str, int]:
-        """Of each part."""
+        """Number of parameters of each network."""
         return {part: sum(one.num_elements for one in tensors) for part, tensors in self.parts.items()}
 
 
@@ -91,74 +89,71 @@ def convert_to_folder(
     config: Path | None = None,
     overwrite: bool = False,
     drop_unused: bool = False,
-    averaged: bool = False,
+    ema: bool = False,
     on_progress: OnProgress | None = None,
 ) -> Conversion:
-    """Convert an official checkpoint; `plan_folder` and `write_folder` in one.
-
-    Raises ValueError and OSError as those two do.
-    """
+    """Convert an official checkpoint: `plan_pipeline_folder`, then `write_pipeline_folder`, with their errors."""
     check_target(folder, folder=True, overwrite=overwrite)
-    plan = plan_folder(source, dtype=dtype, config=config, drop_unused=drop_unused, averaged=averaged)
-    return write_folder(plan, folder, overwrite=overwrite, on_progress=on_progress)
+    plan = plan_pipeline_folder(source, dtype=dtype, config=config, drop_unused=drop_unused, ema=ema)
+    return write_pipeline_folder(plan, folder, overwrite=overwrite, on_progress=on_progress)
 
 
-def plan_folder(
+def plan_pipeline_folder(
     source: Path,
     *,
     dtype: torch.dtype | None = None,
     config: Path | None = None,
     drop_unused: bool = False,
-    averaged: bool = False,
+    ema: bool = False,
 ) -> FolderPlan:
-    """Open a checkpoint, recognise it, and plan its folder. Writes nothing.
+    """Open a checkpoint, detect its model and plan its folder. Writes nothing.
 
     Args:
         source: `.ckpt`, `.pt`, `.safetensors`, or a DeepSpeed folder.
-        dtype: of the networks in the folder; None keeps each tensor's own.
-        config: official yaml, for a model of another size than the released ones.
-        drop_unused: leave out the tensors that no network holds, except the noise schedule's, which are tiny.
-        averaged: take the trainer's averaged weights (`model_ema`) for the denoiser.
+        dtype: dtype of the networks in the folder; None keeps the dtype of each tensor.
+        config: official yaml file, for models whose sizes cannot be read from shapes alone.
+        drop_unused: omit the tensors that no network uses, except the small buffers of the noise schedule.
+        ema: use the trainer's EMA weights (`model_ema`) for the denoiser.
 
     Raises:
-        ValueError: the source is damaged, unsafe, something else, or does not fit; one line.
-        OSError: it cannot be read.
+        ValueError: the source is damaged, unsafe, of another format, or does not match the config; one line.
+        OSError: the source cannot be read.
     """
     opened = open_checkpoint_file(source)
     tree = read_official_config(config) if config is not None else None
     try:
-        tensors = with_averaged_weights(opened.tensors) if averaged else dict(opened.tensors)
-        recognised = recognise(tensors, tree)
-        networks = build_networks(recognised.model)
+        tensors = with_ema_weights(opened.tensors) if ema else dict(opened.tensors)
+        detected = detect_model(tensors, tree)
+        networks = build_networks(detected.model)
         parts = {
             part: _plan_part(part, part_rules, tensors, networks[part], dtype)
-            for part, part_rules in rules(recognised.model).items()
+            for part, part_rules in rules_by_part(detected.model).items()
         }
     except ValueError as error:
         raise CheckpointFileError(f"{source} cannot be converted: {error}") from error
-    kept = [key for key in recognised.unused if key in tensors and not (drop_unused and "." in key)]
+    kept = [key for key in detected.unused if key in tensors and not (drop_unused and "." in key)]
     extras = tuple(_plan_tensor(key, tensors[key], dtype) for key in kept)
     plan = FolderPlan(
         source=opened,
-        recognised=recognised,
+        detected=detected,
         networks=networks,
         parts=parts,
         extras=extras,
-        extras_are_complete=len(extras) == len(recognised.unused),
-        defaults=_defaults(recognised, tree),
+        extras_are_complete=len(extras) == len(detected.unused),
+        defaults=_defaults(detected, tree),
         notes=(),
     )
-    return replace(plan, notes=tuple(_notes(plan, averaged, dtype)))
+    return replace(plan, notes=tuple(_notes(plan, ema, dtype)))
 
 
-def write_folder(
+def write_pipeline_folder(
     plan: FolderPlan, folder: Path, *, overwrite: bool = False, on_progress: OnProgress | None = None
 ) -> Conversion:
-    """Write the folder of a plan: whole, or not at all.
+    """Write the folder of a plan atomically.
 
     Raises:
-        ValueError: the target is taken, or a value does not fit the wanted precision.
-        OSError: the disk has no room, or cannot be written.
+        ValueError: the target exists and may not be replaced, or a value overflows the dtype.
+        OSError: the disk is full or cannot be written.
     """
     check_target(folder, folder=True, overwrite=overwrite)
     _check_apart(plan.source.path, folder)
@@ -180,47 +175,22 @@ def write_folder(
         complete = {EXTRAS_ARE_COMPLETE: "yes" if plan.extras_are_complete else "no"}
         write_tensors(hidden / EXTRAS_FILE, plan.extras, metadata=complete, on_bytes=on_bytes)
         tokenizer.save_pretrained(hidden / "tokenizer")
-        scheduler_of(plan.recognised.model).save_pretrained(hidden / "scheduler")
-        write_index(hidden, plan.networks, tokenizer, plan.defaults, plan.recognised.model.signal_scale)
+        scheduler_of(plan.detected.model).save_pretrained(hidden / "scheduler")
+        write_index(hidden, plan.networks, tokenizer, plan.defaults, plan.detected.model.signal_scale)
     return Conversion(
         path=folder,
-        description=plan.recognised.description,
-        preset=plan.recognised.preset,
+        description=plan.detected.description,
+        preset=plan.detected.preset,
         parts=plan.num_parameters,
-        num_kept_aside=len(plan.extras),
+        num_extras=len(plan.extras),
         num_bytes=total,
         notes=plan.notes,
     )
 
 
 def scheduler_of(model: OfficialModel) -> OfficialDDIMScheduler:
-    """The official sampler in the variables of the model's signal scale."""
+    """Return the official DDIM scheduler with the model's signal scale."""
     return OfficialDDIMScheduler(signal_scale=1.0 if model.signal_scale is None else model.signal_scale)
-
-
-def write_index(
-    folder: Path,
-    networks: Mapping[str, nn.Module],
-    tokenizer: PreTrainedTokenizerBase,
-    defaults: Mapping[str, Any],
-    signal_scale: float | None,
-) -> None:
-    """Write the `model_index.json` that makes a folder a pipeline folder."""
-    index: dict[str, Any] = {
-        "_class_name": "ImageToVideoPipeline" if "image_encoder" in networks else "TextToVideoPipeline",
-        "_diffusers_version": diffusers.__version__,
-        "defaults": dict(defaults),
-        "knowledge": None,
-        "scheduler": [OfficialDDIMScheduler.__module__, OfficialDDIMScheduler.__name__],
-        "signal_scale": signal_scale,
-        "tokenizer": ["transformers", type(tokenizer).__name__],
-    }
-    for part, network in networks.items():
-        module = type(network).__module__
-        library = module.split(".")[0]
-        index[part] = [module if library == "videocrafter" else library, type(network).__name__]
-    text = json.dumps(dict(sorted(index.items())), indent=2) + "\n"
-    (folder / MODEL_INDEX).write_text(text, encoding="utf-8")
 
 
 def _plan_part(
@@ -230,7 +200,7 @@ def _plan_part(
     network: nn.Module,
     dtype: torch.dtype | None,
 ) -> tuple[PlannedTensor, ...]:
-    """The tensors of a part, checked against what its network expects."""
+    """Return the tensors of a part after checking them against its network."""
     planned = tuple(one for rule in part_rules for one in _plan_rule(rule, tensors, dtype))
     check_fits(part, network, {one.name: one.shape for one in planned}, "the checkpoint")
     return planned
@@ -252,7 +222,7 @@ def _plan_rule(rule: Rule, tensors: Mapping[str, Tensor], dtype: torch.dtype | N
 
 
 def _plan_tensor(key: str, tensor: Tensor, dtype: torch.dtype | None) -> PlannedTensor:
-    # The noise schedule is needed in full precision; its keys have no dot.
+    # The noise schedule stays in full precision; its keys have no dot.
     wanted = dtype if "." in key else None
     return PlannedTensor(
         name=key, shape=tuple(tensor.shape), dtype=_target_dtype(tensor, wanted), load=lambda: tensor
@@ -263,40 +233,44 @@ def _target_dtype(tensor: Tensor, dtype: torch.dtype | None) -> torch.dtype:
     return dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
 
 
-def _defaults(recognised: Recognised, tree: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Recommended settings: the preset's, or what the config says of sizes, with the official sampling."""
-    preset = PRESETS.get(recognised.preset or "")
-    settings = dict(preset.defaults) if preset is not None else defaults_from_config(recognised.model, tree)
+def _defaults(detected: DetectedModel, tree: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the preset's settings, or those of the config, with the official scheduler."""
+    preset = PRESETS.get(detected.preset or "")
+    settings = dict(preset.defaults) if preset is not None else defaults_from_config(detected.model, tree)
     return {**settings, "scheduler": _DEFAULT_SCHEDULER}
 
 
 def _check_apart(source: Path, folder: Path) -> None:
     if folder.exists() and source.resolve().is_relative_to(folder.resolve()):
-        raise ValueError(f"{folder} holds the checkpoint that is to be converted; choose another name")
+        raise ValueError(f"{folder} holds the source checkpoint and cannot be replaced; choose another output folder")
 
 
-def _notes(plan: FolderPlan, averaged: bool, dtype: torch.dtype | None) -> list[str]:
-    notes, opened, recognised = [], plan.source, plan.recognised
+def _notes(plan: FolderPlan, ema: bool, dtype: torch.dtype | None) -> list[str]:
+    notes, opened, detected = [], plan.source, plan.detected
     if set(opened.wrapping) - {ORDINARY_WRAPPING}:
-        notes.append(f"taken off: {', '.join(opened.wrapping)}")
+        notes.append(f"unwrapped: {', '.join(opened.wrapping)}")
     if opened.num_ignored:
-        notes.append(f"{opened.num_ignored} entries that are no tensors were ignored")
-    if averaged:
-        notes.append("the denoiser is the trainer's average; its plain weights are left out, so the way back differs")
-    elif any(is_averaged(key) for key in recognised.unused):
-        notes.append("the file also holds averaged weights of the denoiser; take them with --ema")
+        notes.append(f"ignored {opened.num_ignored} entries that are not tensors")
+    if ema:
+        notes.append(
+            "the denoiser has the EMA weights and its plain weights are omitted, so converting back does not restore"
+            " the same checkpoint"
+        )
+    elif any(is_ema_key(key) for key in detected.unused):
+        notes.append("the file also holds EMA weights of the denoiser; use them with --ema")
     if any(_target_dtype(tensor, dtype) != tensor.dtype for key, tensor in opened.tensors.items() if "." in key):
         notes.append(
-            f"converted to {str(dtype).removeprefix('torch.')}, so the way back is not identical to the checkpoint"
+            f"converted to {str(dtype).removeprefix('torch.')}, so converting back does not restore the same"
+            " checkpoint"
         )
     if not plan.extras_are_complete:
         notes.append(
-            "unused tensors were left out; the way back fills them, so it is not identical to the checkpoint"
+            "unused tensors were omitted; converting back fills them in, so it does not restore the same checkpoint"
         )
-    vocabulary = recognised.model.text_encoder["vocab_size"]
-    if vocabulary != CLIP_VOCABULARY:
+    vocabulary = detected.model.text_encoder["vocab_size"]
+    if vocabulary != _CLIP_VOCABULARY:
         notes.append(
-            f"the text encoder knows {vocabulary} tokens, but tokenizer/ holds CLIP's {CLIP_VOCABULARY}; replace it"
-            " by the one that the model was trained with"
+            f"the text encoder has {vocabulary} tokens, but tokenizer/ holds CLIP's {_CLIP_VOCABULARY}; replace it"
+            " with the tokenizer that the model was trained with"
         )
     return notes

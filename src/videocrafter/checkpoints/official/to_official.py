@@ -1,8 +1,8 @@
-"""From a pipeline folder back to a checkpoint in the official format.
+"""Convert a pipeline folder to a checkpoint in the official format.
 
-A folder that was converted from one keeps the tensors that no network holds, and gives back the same checkpoint,
-tensor by tensor. A model that was trained here has no such tensors; they are filled, because the official code
-loads strictly, and it reads none of them.
+A folder that was converted from an official checkpoint keeps the tensors that no network uses, so converting back
+restores the same checkpoint, tensor by tensor. For a model trained with this package they are filled in: the official
+code loads strictly but never uses them.
 """
 
 from __future__ import annotations
@@ -19,16 +19,17 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from videocrafter.checkpoints.folder_model import read_folder_model, read_json
-from videocrafter.checkpoints.official.checkpoint_file import CheckpointFileError
+from videocrafter.checkpoints.checkpoint_file import CheckpointFileError
+from videocrafter.checkpoints.official.checkpoint_keys import rules_by_part, unused_shapes
 from videocrafter.checkpoints.official.conversion import Conversion, OnProgress
-from videocrafter.checkpoints.official.layout import rules, unheld_shapes
-from videocrafter.checkpoints.official.model import SIGNAL_SCALE_KEY, OfficialModel
-from videocrafter.checkpoints.official.networks import build_networks, check_fits, weights_stem, without_tower
-from videocrafter.checkpoints.official.recognise import describe_model, released_preset
-from videocrafter.checkpoints.official.rule import Rule
+from videocrafter.checkpoints.official.detect import describe_model
+from videocrafter.checkpoints.official.folder_configs import read_folder_configs, read_json
+from videocrafter.checkpoints.official.key_rules import Rule
+from videocrafter.checkpoints.official.meta_networks import build_networks, check_fits, weights_stem, without_tower
+from videocrafter.checkpoints.official.official_model import SIGNAL_SCALE_KEY, OfficialModel
 from videocrafter.checkpoints.official.schedule_buffers import schedule_buffers
 from videocrafter.checkpoints.official.to_folder import EXTRAS_ARE_COMPLETE, EXTRAS_FILE
+from videocrafter.checkpoints.official.variants import matching_preset
 from videocrafter.checkpoints.tensor_file import OnBytes, PlannedTensor, write_tensors
 from videocrafter.checkpoints.whole_output import check_space, check_target, whole_file
 
@@ -37,44 +38,44 @@ _PICKLED, _SAFETENSORS = (".ckpt", ".pt", ".pth"), ".safetensors"
 
 @dataclass(frozen=True, kw_only=True)
 class OfficialPlan:
-    """A pipeline folder that was found to have a counterpart in the official format.
+    """A checked pipeline folder and the content of the checkpoint to be written.
 
     Attributes:
-        description: what the model is.
+        description: one phrase that says what the model is.
         preset: name in `PRESETS`, or None.
-        parts: the tensors of each network under official keys.
-        beside: the tensors that no network holds.
-        num_kept_aside: how many of those the folder had kept; the others are filled.
-        notes: what the user should know.
+        parts: the tensors of each network, under official keys.
+        unused: the tensors that no network uses.
+        num_extras: how many of those were kept in the folder; the others are filled in.
+        notes: messages for the user.
     """
 
     description: str
     preset: str | None
     parts: Mapping[str, tuple[PlannedTensor, ...]]
-    beside: tuple[PlannedTensor, ...]
-    num_kept_aside: int
+    unused: tuple[PlannedTensor, ...]
+    num_extras: int
     notes: tuple[str, ...]
 
     @property
     def tensors(self) -> tuple[PlannedTensor, ...]:
-        """The whole checkpoint."""
-        return (*(one for part in self.parts.values() for one in part), *self.beside)
+        """All tensors of the checkpoint."""
+        return (*(one for part in self.parts.values() for one in part), *self.unused)
 
     @property
     def num_bytes(self) -> int:
-        """Of all tensors."""
+        """Total size of all tensors."""
         return sum(one.num_bytes for one in self.tensors)
 
     @property
     def num_parameters(self) -> dict[str, int]:
-        """Of each network."""
+        """Number of parameters of each network."""
         return {part: sum(one.num_elements for one in planned) for part, planned in self.parts.items()}
 
 
 def convert_to_official(
     folder: Path, target: Path, *, overwrite: bool = False, on_progress: OnProgress | None = None
 ) -> Conversion:
-    """Write a pipeline folder as a checkpoint; `plan_official` and `write_official` in one, with their errors."""
+    """Convert a pipeline folder: `plan_official`, then `write_official`, with their errors."""
     _check_target(target, overwrite)
     return write_official(plan_official(folder), target, overwrite=overwrite, on_progress=on_progress)
 
@@ -82,18 +83,18 @@ def convert_to_official(
 def plan_official(folder: Path) -> OfficialPlan:
     """Read the configs of a pipeline folder and plan its checkpoint. Writes nothing.
 
-    Raises ValueError, one line, if it is damaged or holds a model that the official format cannot express.
+    Raises ValueError, one line, if the folder is damaged or the official format cannot express the model.
     """
     try:
         extras, complete = _read_extras(folder)
-        model, notes = read_folder_model(folder, _length(extras.get(SIGNAL_SCALE_KEY)))
+        model, notes = read_folder_configs(folder, _length(extras.get(SIGNAL_SCALE_KEY)))
         parts = {
             part: _plan_part(folder / part, part, network, model) for part, network in build_networks(model).items()
         }
     except ValueError as error:
         raise CheckpointFileError(f"{folder} cannot be converted: {error}") from error
     except (LookupError, TypeError, AttributeError, StrictDataclassError) as error:
-        # What the networks' libraries raise for entries that are missing or of another type.
+        # Errors of the networks' libraries for missing entries and wrong types.
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:160]
         raise CheckpointFileError(
             f"{folder} cannot be converted: a config in it is damaged ({reason}); convert or save the model again"
@@ -102,16 +103,16 @@ def plan_official(folder: Path) -> OfficialPlan:
     filled = {} if complete else _fill(model, held | extras.keys(), parts["text_encoder"][0].dtype)
     if filled:
         notes.append(
-            f"{len(filled)} tensors that the official code loads but never uses were not there: filled with zeros,"
-            " norms with ones, the noise schedule with its values"
+            f"filled in {len(filled)} missing tensors that the official code loads but never uses: norms with ones,"
+            " the noise schedule with its values, all others with zeros"
         )
-    preset = released_preset(model)
+    preset = matching_preset(model)
     return OfficialPlan(
         description=describe_model(preset, model),
         preset=preset,
         parts=parts,
-        beside=tuple(_as_planned(key, value) for key, value in {**extras, **filled}.items()),
-        num_kept_aside=len(extras),
+        unused=tuple(_as_planned(key, value) for key, value in {**extras, **filled}.items()),
+        num_extras=len(extras),
         notes=tuple(notes),
     )
 
@@ -119,17 +120,17 @@ def plan_official(folder: Path) -> OfficialPlan:
 def write_official(
     plan: OfficialPlan, target: Path, *, overwrite: bool = False, on_progress: OnProgress | None = None
 ) -> Conversion:
-    """Write the checkpoint of a plan: whole, or not at all.
+    """Write the checkpoint of a plan atomically.
 
     Args:
-        plan: of `plan_official`.
+        plan: returned by `plan_official`.
         target: `.ckpt` (or `.pt`, `.pth`), which the official code reads, or `.safetensors`.
-        overwrite: whether a file there may be replaced.
-        on_progress: for a progress bar.
+        overwrite: whether an existing file may be replaced.
+        on_progress: progress callback.
 
     Raises:
-        ValueError: the target has another ending or is taken.
-        OSError: the disk has no room, or cannot be written.
+        ValueError: the target has another suffix, or exists and may not be replaced.
+        OSError: the disk is full or cannot be written.
     """
     _check_target(target, overwrite)
     check_space(target, plan.num_bytes)
@@ -141,7 +142,7 @@ def write_official(
         description=plan.description,
         preset=plan.preset,
         parts=plan.num_parameters,
-        num_kept_aside=plan.num_kept_aside,
+        num_extras=plan.num_extras,
         num_bytes=plan.num_bytes,
         notes=plan.notes,
     )
@@ -150,14 +151,14 @@ def write_official(
 def _check_target(target: Path, overwrite: bool) -> None:
     if target.suffix not in (*_PICKLED, _SAFETENSORS):
         raise ValueError(
-            f"a pipeline folder becomes a checkpoint file, so {target} must end in .ckpt, for the official code, or"
-            " .safetensors"
+            f"a pipeline folder is converted to a checkpoint file, so {target} must end in .ckpt (for the official"
+            " code) or .safetensors"
         )
     check_target(target, folder=False, overwrite=overwrite)
 
 
 def _read_extras(folder: Path) -> tuple[dict[str, Tensor], bool]:
-    """The tensors that were kept aside, and whether they are all that no network holds."""
+    """Return the tensors that the folder kept, and whether they are all tensors that no network uses."""
     path = folder / EXTRAS_FILE
     if not path.is_file():
         return {}, False
@@ -167,10 +168,10 @@ def _read_extras(folder: Path) -> tuple[dict[str, Tensor], bool]:
 
 
 def _plan_part(folder: Path, part: str, network: nn.Module, model: OfficialModel) -> tuple[PlannedTensor, ...]:
-    """The tensors of a part under official keys, checked against what its config says."""
+    """Return the tensors of a part under official keys, after checking them against its config."""
     own = _read_weights(folder, weights_stem(part))
     check_fits(part, network, {name: tuple(value.shape) for name, value in own.items()}, str(folder))
-    return tuple(_plan_rule(rule, own) for rule in rules(model)[part])
+    return tuple(_plan_rule(rule, own) for rule in rules_by_part(model)[part])
 
 
 def _plan_rule(rule: Rule, own: Mapping[str, Tensor]) -> PlannedTensor:
@@ -187,7 +188,7 @@ def _as_planned(key: str, tensor: Tensor) -> PlannedTensor:
 
 
 def _read_weights(folder: Path, stem: str) -> dict[str, Tensor]:
-    """The weights of a part, as views into its files, without the tower's name."""
+    """Return the weights of a part as views into its files, without the tower's prefix."""
     single, index = folder / f"{stem}.safetensors", folder / f"{stem}.safetensors.index.json"
     if single.is_file():
         files = [single]
@@ -195,7 +196,7 @@ def _read_weights(folder: Path, stem: str) -> dict[str, Tensor]:
         names = sorted(set(read_json(index).get("weight_map", {}).values()))
         files = [folder / name for name in names if Path(str(name)).name == name]
     else:
-        raise ValueError(f"it is incomplete: {single} is missing (only safetensors are read)")
+        raise ValueError(f"it is incomplete: {single} is missing (only safetensors files are read)")
     return {without_tower(name): value for path in files for name, value in _load(path).items()}
 
 
@@ -209,10 +210,10 @@ def _load(path: Path) -> dict[str, Tensor]:
 
 
 def _fill(model: OfficialModel, present: Set[str], dtype: torch.dtype) -> dict[str, Tensor]:
-    """What the official code wants to load beyond the networks, and never uses."""
+    """Return the missing tensors that the official code loads but never uses."""
     filled = {}
     schedule = schedule_buffers(model)
-    for key, shape in unheld_shapes(model).items():
+    for key, shape in unused_shapes(model).items():
         if key in present:
             continue
         is_norm = key.endswith(".weight") and ".ln_" in key
@@ -222,7 +223,7 @@ def _fill(model: OfficialModel, present: Set[str], dtype: torch.dtype) -> dict[s
 
 
 def _write_pickled(path: Path, tensors: Sequence[PlannedTensor], *, on_bytes: OnBytes) -> None:
-    # Views into the folder's files, except for the few matrices that are put together: no second model in memory.
+    # Most tensors are views into the folder's files, so the model is not copied into memory.
     state = {one.name: one.load() for one in tensors}
     with path.open("xb") as file:
         torch.save({"state_dict": state}, cast(BinaryIO, _CountingFile(file, on_bytes)))
@@ -231,7 +232,7 @@ def _write_pickled(path: Path, tensors: Sequence[PlannedTensor], *, on_bytes: On
 
 
 class _CountingFile:
-    """Passes on what is written, and tells how much."""
+    """A file that reports the number of bytes written."""
 
     def __init__(self, file: BinaryIO, on_bytes: OnBytes) -> None:
         self._file = file
@@ -251,7 +252,7 @@ def _counter(total: int, on_progress: OnProgress | None) -> OnBytes:
 
     def on_bytes(num_bytes: int) -> None:
         nonlocal written
-        # An archive has a directory beside the tensors.
+        # The archive also holds a directory, which is not part of the total.
         written = min(written + num_bytes, total)
         if on_progress is not None:
             on_progress(written, total)

@@ -1,4 +1,4 @@
-"""What the `unet_config.params` of an official config file mean for VideoUNet."""
+"""Translate the `unet_config.params` of an official config file into arguments of VideoUNet."""
 
 import difflib
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,7 @@ from typing import Any
 
 from videocrafter.checkpoints.official.config_values import check_whole, check_whole_list, number_of
 
-# Official name -> ours, where a value means the same on both sides.
+# Official name -> ours, for options with the same values on both sides.
 _SAME: Mapping[str, str] = MappingProxyType(
     {
         "in_channels": "in_channels",
@@ -38,7 +38,7 @@ _WHOLE = (
 )
 _TRANSLATED = frozenset({"attention_resolutions", "channel_mult", "addition_attention"})
 
-# Options of which VideoUNet knows one value: that of every released checkpoint.
+# Options for which VideoUNet supports only the value of the released checkpoints.
 _FIXED: Mapping[str, Any] = MappingProxyType(
     {
         "use_linear": True,
@@ -52,7 +52,7 @@ _FIXED: Mapping[str, Any] = MappingProxyType(
     }
 )
 
-# What the official network does when the config does not say.
+# Defaults of the official network.
 _OFFICIAL_DEFAULTS: Mapping[str, Any] = MappingProxyType(
     {
         "channel_mult": (1, 2, 4, 8),
@@ -70,11 +70,11 @@ _OFFICIAL_DEFAULTS: Mapping[str, Any] = MappingProxyType(
     }
 )
 
-# How the network is run changes no number, and the number of heads follows from their width.
+# The first two do not change the result, and the number of heads follows from their width.
 _IGNORED = frozenset({"use_checkpoint", "use_fp16", "num_heads"})
 
-# What the official code fixes or does not have, written out so that a converted model does not depend on
-# VideoUNet's defaults.
+# Arguments that the official code fixes or lacks, written out so that converted models do not depend on VideoUNet's
+# defaults.
 _CONSTANTS: Mapping[str, Any] = MappingProxyType(
     {
         "norm_groups": 32,
@@ -85,15 +85,14 @@ _CONSTANTS: Mapping[str, Any] = MappingProxyType(
     }
 )
 HEADS_AFTER_INPUT = 8
-"""Heads of the temporal transformer after the input convolution (`init_attn`), a constant of the format."""
+"""Number of heads of the temporal transformer after the input convolution (`init_attn`), fixed in the format."""
 
 
 def unet_config_from_official(params: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments of `VideoUNet` for the `params` of an official `unet_config`.
 
     Raises:
-        ValueError: an unknown or a missing option, or a value that no released checkpoint has and VideoUNet
-            does not support. The message names it and what is allowed.
+        ValueError: an option is unknown or missing, or has a value that VideoUNet does not support.
     """
     _check_names(params)
     options = {**_OFFICIAL_DEFAULTS, **params}
@@ -108,12 +107,12 @@ def unet_config_from_official(params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _levels(resolutions: Sequence[int], num_levels: int) -> tuple[int, ...]:
-    """Official `attention_resolutions` are downsampling factors: 1 is level 0, 2 level 1, 4 level 2."""
+    """Translate `attention_resolutions`, which are downsampling factors: 1 is level 0, 2 level 1, 4 level 2, ..."""
     factors = [2**level for level in range(num_levels)]
     unknown = sorted(set(resolutions) - set(factors))
     if unknown:
         raise ValueError(
-            f"attention_resolutions names {unknown}, but a network of {num_levels} levels has only {factors}"
+            f"attention_resolutions contains {unknown}; a network of {num_levels} levels supports only {factors}"
         )
     return tuple(level for level, factor in enumerate(factors) if factor in resolutions)
 
@@ -123,7 +122,7 @@ def _check_names(params: Mapping[str, Any]) -> None:
     for name in params:
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(sorted(known))}"
+            hint = f"did you mean {close[0]!r}?" if close else f"expected some of {', '.join(sorted(known))}"
             raise ValueError(f"unknown option {name!r} in unet_config.params; {hint}")
     missing = sorted({*_SAME, *_TRANSLATED} - {*_OFFICIAL_DEFAULTS, *params})
     if missing:
@@ -136,8 +135,7 @@ def _check_values(options: Mapping[str, Any]) -> None:
             raise ValueError(f"{name} is {options[name]!r}; VideoUNet supports only {supported!r}")
     if options["num_head_channels"] == -1:
         raise ValueError(
-            f"num_head_channels is {options['num_head_channels']}; VideoUNet needs the width of a head"
-            " (a fixed number of heads is not supported)"
+            "num_head_channels is -1; set it to the width of a head (a fixed number of heads is not supported)"
         )
     number_of(options, "dropout", 0.0, "unet_config.params.")
     check_whole(options, _WHOLE, "unet_config.params")

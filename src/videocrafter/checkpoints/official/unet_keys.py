@@ -1,17 +1,17 @@
-"""Which key of an official checkpoint is which parameter of VideoUNet: one table, read in both directions.
+"""Key rules of the denoiser, between an official checkpoint and VideoUNet.
 
-The official network is three lists of modules (`input_blocks`, `middle_block`, `output_blocks`) in which the
-place of a module follows from the config; VideoUNet has named stages. `unet_keys` walks both in step and
-returns a rule for every tensor, so nothing is matched by pattern, and a key is either in the table or unknown.
+The official network consists of three lists of modules (`input_blocks`, `middle_block`, `output_blocks`), in which
+the index of a module follows from the config; VideoUNet has named stages. `unet_keys` walks both in parallel and
+returns one rule per tensor. Nothing is matched by pattern: a key either has a rule or is unknown.
 """
 
 from collections.abc import Generator, Iterator, Mapping
 from typing import Any
 
-from videocrafter.checkpoints.official.rule import Rule, module_rules, tensor_rules, with_prefix
+from videocrafter.checkpoints.official.key_rules import Rule, module_rules, tensor_rules, with_prefix
 
 OFFICIAL_PREFIX = "model.diffusion_model."
-"""What the denoiser's keys start with in an official checkpoint."""
+"""Prefix of the denoiser's keys in an official checkpoint."""
 
 # Modules with a weight and a bias, as (official, own).
 _EMBEDDING = (("0", "linear_1"), ("2", "linear_2"))
@@ -22,7 +22,7 @@ _RESIDUAL = (
     ("out_layers.0", "norm2"),
     ("out_layers.3", "conv2"),
 )
-# [sic]. A dropout before the convolution of all but the first shifts its index by one.
+# The spelling "temopral" is official. A dropout shifts the index of every convolution but the first by one.
 _TEMPORAL_CONVOLUTION_NORMS = tuple((f"temopral_conv.conv{n + 1}.0", f"temporal.norms.{n}") for n in range(4))
 _TEMPORAL_CONVOLUTIONS = tuple(
     (f"temopral_conv.conv{n + 1}.{2 if n == 0 else 3}", f"temporal.convs.{n}") for n in range(4)
@@ -61,16 +61,16 @@ def unet_keys(config: Mapping[str, Any]) -> tuple[Rule, ...]:
         config: `VideoUNet.config`, or the full set of arguments that it is built from.
 
     Raises:
-        ValueError: the config switches on a part that the official network does not have.
+        ValueError: the config enables a part that the official network does not have.
     """
     for option in ("frame_text_condition", "place_condition"):
         if config[option]:
-            raise ValueError(f"a VideoUNet with {option} has no counterpart in the official format; set it to False")
+            raise ValueError(f"{option} is on, but the official format does not support it; use a model without it")
     return with_prefix(OFFICIAL_PREFIX, _Walk(config).rules())
 
 
 class _Walk:
-    """Goes through both networks in step; every method yields the rules of one part."""
+    """A parallel walk through both networks; every method yields the rules of one part."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self.config = config
@@ -91,7 +91,7 @@ class _Walk:
         yield from module_rules("out.", "", (("0", "norm_out"), ("2", "conv_out")))
 
     def down(self) -> Generator[Rule, None, list[int]]:
-        """Also returns the widths that are handed over to the way up."""
+        """Yield the rules of the way down; return the widths of the skip connections."""
         channels = self.config["model_channels"]
         skips, block = [channels], 0
         for level, width in enumerate(self.widths):
@@ -120,7 +120,7 @@ class _Walk:
                 channels = width
                 block += 1
             if level > 0:
-                # The last block of a level carries the upsampler behind whatever else it holds.
+                # The upsampler is the last module of the level's last block.
                 place = 3 if has_transformers else 1
                 official = f"output_blocks.{block - 1}.{place}."
                 yield from module_rules(official, f"{stage}resample.", (("conv", "conv"),))

@@ -1,4 +1,4 @@
-"""The options of an official denoiser read from the shapes of its tensors."""
+"""Read the options of an official denoiser from the shapes of its tensors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from videocrafter.checkpoints.official.unet_config import HEADS_AFTER_INPUT
 from videocrafter.checkpoints.official.unet_keys import OFFICIAL_PREFIX
 
 _HEAD_WIDTH = 64
-# Frames that every released model is trained for; only tables of relative positions tell another number.
+# Number of frames of every released model; only tables of relative positions determine another number.
 _TEMPORAL_LENGTH = 16
 
 _DOWN = f"{OFFICIAL_PREFIX}input_blocks."
@@ -23,18 +23,17 @@ _POSITION_TABLE = f"{_TEMPORAL_BLOCK}attn1.relative_position_k.embeddings_table"
 def unet_params_from_shapes(shapes: Shapes) -> dict[str, Any]:
     """Return the `unet_config.params` that describe the denoiser in a checkpoint of these shapes.
 
-    The width of an attention head is read where a table of relative positions or the temporal transformer after
-    the input tells it, and is 64 otherwise. Nothing is promised about the rest of the network: that every tensor
-    is there is for the rules to say.
+    The width of an attention head follows from a table of relative positions or from the temporal transformer after
+    the input; without both, 64 is assumed. The presence of all other tensors is not checked here.
 
     Raises:
-        ValueError: a tensor that tells an option is missing, or the network is not built in levels.
+        ValueError: a tensor that determines an option is missing, or the network does not consist of regular levels.
     """
     model_channels, in_channels = shape_at(shapes, f"{_DOWN}0.0.weight", 4)[:2]
     first_blocks, num_res_blocks = _levels(shapes)
     widths = [shape_at(shapes, f"{_DOWN}{block}.0.out_layers.3.weight", 4)[0] for block in first_blocks]
     if any(width % model_channels for width in widths):
-        raise ValueError(f"the denoiser's levels are {widths} channels wide; expected multiples of {model_channels}")
+        raise ValueError(f"the denoiser's levels have widths {widths}; expected multiples of {model_channels}")
     has_transformers = [has_module(shapes, f"{_DOWN}{block}.1.transformer_blocks.") for block in first_blocks]
     context = shape_at(shapes, f"{_SPATIAL}transformer_blocks.0.attn2.to_k.weight", 2)
     embedded = shape_at(shapes, f"{_FIRST_RESIDUAL}emb_layers.1.weight", 2)[0]
@@ -61,15 +60,15 @@ def unet_params_from_shapes(shapes: Shapes) -> dict[str, Any]:
 
 
 def _levels(shapes: Shapes) -> tuple[range, int]:
-    """The first block of every level, and the number of residual blocks in each."""
+    """Return the first block of every level and the number of residual blocks per level."""
     num_blocks = num_modules(shapes, _DOWN)
     steps_down = [block for block in range(1, num_blocks) if f"{_DOWN}{block}.0.op.weight" in shapes]
     num_res_blocks = (steps_down[0] if steps_down else num_blocks) - 1
     stride = num_res_blocks + 1
-    # One block before all levels, one that leads down after each but the last.
+    # One block precedes all levels, and a downsampling block follows each level but the last.
     if num_res_blocks < 1 or steps_down != list(range(stride, num_blocks, stride)):
         raise ValueError(
-            f"the denoiser's {num_blocks} input blocks do not form levels of equal depth: those that lead down are"
+            f"the denoiser's {num_blocks} input blocks do not form levels of equal depth: its downsampling blocks are"
             f" {steps_down}"
         )
     return range(1, num_blocks, stride), num_res_blocks

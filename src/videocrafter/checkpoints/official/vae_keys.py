@@ -1,8 +1,8 @@
-"""The autoencoder of an official checkpoint: its config, its sizes read from shapes, and its keys.
+"""The autoencoder of an official checkpoint: config, sizes and key rules.
 
-The official network is latent diffusion's AutoencoderKL; ours is diffusers' class of that name, which computes
-the same under other names: levels on the way up are counted from the smallest, and the attention in the middle
-is made of linear layers where the official one has convolutions over single places.
+The official network is latent diffusion's AutoencoderKL; ours is diffusers' class of the same name. Both compute the
+same, but diffusers numbers the decoder's levels from the smallest resolution and uses linear layers in the middle
+attention, where the official network has 1x1 convolutions.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from types import MappingProxyType
 from typing import Any
 
 from videocrafter.checkpoints.official.config_values import check_whole, check_whole_list
+from videocrafter.checkpoints.official.key_rules import Rule, module_rules, with_prefix
 from videocrafter.checkpoints.official.key_shapes import Shapes, has_module, num_modules, shape_at
-from videocrafter.checkpoints.official.rule import Rule, module_rules, with_prefix
 
 VAE_PREFIX = "first_stage_model."
-"""What the autoencoder's keys start with in an official checkpoint."""
+"""Prefix of the autoencoder's keys in an official checkpoint."""
 LATENT_SCALE = 0.18215
-"""What latents are multiplied by in every released model; a checkpoint does not say it."""
+"""Factor applied to the latents in every released model; a checkpoint does not contain it."""
 
-# Options of the official network of which AutoencoderKL knows one value: that of every released checkpoint.
+# Options for which AutoencoderKL supports only the value of the released checkpoints.
 _FIXED: Mapping[str, Any] = MappingProxyType(
     {"double_z": True, "dropout": 0.0, "resamp_with_conv": True, "attn_type": "vanilla", "use_linear_attn": False}
     | {"tanh_out": False, "give_pre_end": False}
@@ -28,7 +28,7 @@ _FIXED: Mapping[str, Any] = MappingProxyType(
 _SIZES = frozenset({"z_channels", "in_channels", "out_ch", "ch", "ch_mult", "num_res_blocks"})
 _OTHER = frozenset({"resolution", "attn_resolutions"})
 
-# The side of the images that the released autoencoder was trained on. It only sets the size of tiles.
+# Training resolution of the released autoencoder. It only determines the tile size.
 _RESOLUTION = 512
 _NORM_GROUPS = 32
 
@@ -42,17 +42,16 @@ def vae_config_from_official(params: Mapping[str, Any], latent_scale: float = LA
     """Return the arguments of `AutoencoderKL` for the `params` of an official `first_stage_config`.
 
     Raises:
-        ValueError: a missing or unknown option, or a value that no released checkpoint has and AutoencoderKL
-            does not support.
+        ValueError: an option is missing or unknown, or has a value that AutoencoderKL does not support.
     """
     options = params.get("ddconfig")
     if not isinstance(options, Mapping):
-        raise ValueError("first_stage_config.params lacks ddconfig, the sizes of the autoencoder")
+        raise ValueError("first_stage_config.params lacks ddconfig; expected a mapping with the autoencoder's sizes")
     _check_options(options)
     channels = options["z_channels"]
     if params.get("embed_dim", channels) != channels:
         raise ValueError(
-            f"embed_dim is {params['embed_dim']} and z_channels {channels}; AutoencoderKL supports only equal ones"
+            f"embed_dim is {params['embed_dim']} and z_channels is {channels}; AutoencoderKL needs equal values"
         )
     widths = tuple(options["ch"] * mult for mult in options["ch_mult"])
     return {
@@ -74,17 +73,17 @@ def vae_config_from_shapes(shapes: Shapes) -> dict[str, Any]:
     """Return the arguments of `AutoencoderKL` for the autoencoder in a checkpoint of these shapes.
 
     Raises:
-        ValueError: a tensor that tells a size is missing, or the network has parts that AutoencoderKL does not
+        ValueError: a tensor that determines a size is missing, or the network has parts that AutoencoderKL does not
             support.
     """
     encoder, decoder = f"{VAE_PREFIX}encoder.", f"{VAE_PREFIX}decoder."
     num_levels = num_modules(shapes, f"{encoder}down.")
     if any(has_module(shapes, f"{encoder}down.{level}.attn.") for level in range(num_levels)):
-        raise ValueError("the autoencoder has attention outside of its middle; only that in the middle is supported")
+        raise ValueError("the autoencoder has attention outside its middle block, which is not supported")
     ch, in_channels = shape_at(shapes, f"{encoder}conv_in.weight", 4)[:2]
     widths = [shape_at(shapes, f"{encoder}down.{level}.block.0.conv1.weight", 4)[0] for level in range(num_levels)]
     if any(width % ch for width in widths):
-        raise ValueError(f"the autoencoder's levels are {widths} channels wide; expected multiples of {ch}")
+        raise ValueError(f"the autoencoder's levels have widths {widths}; expected multiples of {ch}")
     sizes = {
         "z_channels": shape_at(shapes, f"{decoder}conv_in.weight", 4)[1],
         "in_channels": in_channels,
@@ -153,11 +152,9 @@ def _check_options(options: Mapping[str, Any]) -> None:
     check_whole(options, ("z_channels", "in_channels", "out_ch", "ch", "num_res_blocks", "resolution"), where)
     check_whole_list(options, "ch_mult", where)
     if options["ch_mult"][0] != 1:
-        raise ValueError(
-            f"{where}.ch_mult is {list(options['ch_mult'])}; AutoencoderKL's first level is as wide as ch"
-        )
+        raise ValueError(f"{where}.ch_mult is {list(options['ch_mult'])}; expected a list that begins with 1")
     if options.get("attn_resolutions"):
         raise ValueError(
-            f"ddconfig.attn_resolutions is {options['attn_resolutions']!r}; only attention in the middle of the"
-            " autoencoder is supported, so it must be empty"
+            f"ddconfig.attn_resolutions is {options['attn_resolutions']!r}; expected an empty list, because only"
+            " attention in the middle block is supported"
         )

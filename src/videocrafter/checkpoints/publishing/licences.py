@@ -1,4 +1,4 @@
-"""The licence of a model as the Hugging Face hub writes it down: an identifier of its list, or a name."""
+"""Licences of models as the Hugging Face hub stores them: an identifier from its list, or a name."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import difflib
 import re
 from dataclasses import dataclass
 
-# https://huggingface.co/docs/hub/repositories-licenses; the hub refuses a card with any other.
+# https://huggingface.co/docs/hub/repositories-licenses; the hub rejects other identifiers.
 _LISTED = """
     afl-3.0 agpl-3.0 apache-2.0 apple-amlr apple-ascl artistic-2.0 bigcode-openrail-m bigscience-bloom-rail-1.0
     bigscience-openrail-m bsd bsd-2-clause bsd-3-clause bsd-3-clause-clear bsl-1.0 c-uda cc cc-by-2.0 cc-by-2.5
@@ -19,7 +19,7 @@ _LISTED = """
     pddl postgresql unknown unlicense wtfpl zlib
 """
 HUB_LICENCES = frozenset(_LISTED.split())
-"""Identifiers that stand for a licence on the hub."""
+"""Licence identifiers that the hub accepts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +27,8 @@ class Licence:
     """A licence.
 
     Attributes:
-        identifier: of the hub's list; "other" for one that is not in it.
-        name: of a licence that is not in the list; None otherwise.
+        identifier: identifier from the hub's list; "other" for a licence that is not listed.
+        name: name of a licence that is not listed; None otherwise.
     """
 
     identifier: str
@@ -39,17 +39,17 @@ class Licence:
 
     @property
     def hub_name(self) -> str | None:
-        """The name as the hub takes it: small letters, digits, dots and dashes."""
+        """The name in the form that the hub accepts: lower-case letters, digits, dots and dashes."""
         return None if self.name is None else re.sub(r"[^a-z0-9.]+", "-", self.name.lower()).strip("-") or "other"
 
 
 def parse_licence(text: str) -> Licence:
-    """The licence that a text means: an identifier of the hub's list, in any case, or the name of another licence.
+    """Parse a licence: an identifier from the hub's list, in any case, or the name of another licence.
 
-    `other:NAME` is a name, however near it is to an identifier.
+    `other:NAME` is always a name, even if it resembles an identifier.
 
     Raises:
-        ValueError: no name, or one so near to an identifier that it is rather a slip of the pen.
+        ValueError: the text is empty, or so similar to an identifier that it is probably a typo.
     """
     known = "-".join(text.lower().split())
     if known in HUB_LICENCES:
@@ -58,11 +58,11 @@ def parse_licence(text: str) -> Licence:
     is_other = colon and prefix.strip().lower() == "other"
     name = " ".join((rest if is_other else text).split())
     if name.lower() in ("", "other", "none"):
-        raise ValueError(f"--licence {text!r} names no licence; give an identifier such as apache-2.0, or its name")
+        raise ValueError(f"--licence {text!r} is not a licence; pass an identifier such as apache-2.0, or a name")
     near = difflib.get_close_matches(known, sorted(HUB_LICENCES), n=1, cutoff=0.7)
     if near and not is_other:
         raise ValueError(
-            f"--licence {text!r} is not in the hub's list; did you mean {near[0]}? A licence that is not there is"
-            f" written other:{name}"
+            f"--licence {text!r} is not in the hub's list; did you mean {near[0]}? To use an unlisted licence, pass"
+            f" other:{name}"
         )
     return Licence(identifier="other", name=name)

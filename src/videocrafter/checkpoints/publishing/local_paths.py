@@ -1,7 +1,7 @@
-"""Keeps what is private to a computer out of what leaves it: absolute paths become the last name in them.
+"""Remove local paths from published text: an absolute path is reduced to its last component.
 
-A recipe says where its data lay, and libraries note in a config where it was loaded from. Both tell strangers the
-names of users, disks and projects, and nothing that they can use.
+Recipes contain the paths of their data, and libraries store in a config where it was loaded from. Such paths reveal
+the names of users, disks and projects, and are useless to others.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 from urllib.parse import urlsplit
 
-# A path begins at the start, or behind one of these; "http:" and its like are not followed by a path.
+# A path begins at the start of the text or after one of these characters, but not after "http:" and the like.
 _BEFORE = r"""(?:^|(?<=[\s"'`=,;(\[{<&?|:]))"""
 _ROOT = r"(?:file:/+|~[^\s/\\]*(?:[/\\]|$)|[A-Za-z]:[/\\]|\\\\|(?<!:)//+|/)(?!\s)"
 _PATH = re.compile(rf"""{_BEFORE}{_ROOT}(?P<rest>[^"'`?&,;|<>)\]}}]*)""")
 _ADDRESS = re.compile(r"""(?P<scheme>[a-z][a-z0-9+.-]+)://(?P<rest>[^\s"'`,;|<>)\]}]*)""", re.IGNORECASE)
 _HOMES = ("home", "Users", "users")
-# Where diffusers and transformers note from where a part was loaded.
+# Entries in which diffusers and transformers store where a part was loaded from.
 _NOTES_OF_ORIGIN = ("_name_or_path", "name_or_path")
 
 
 def without_local_paths(text: str) -> str:
-    """The text with every absolute path in it cut down to its last name.
+    """Return the text with every absolute path reduced to its last component.
 
-    Addresses (`https://…`, `hf://…`) stay, without user names, passwords and what follows a question mark, which may
-    be a key. Of a home folder itself nothing stays.
+    URLs (`https://…`, `hf://…`) are kept without user names, passwords and query strings, which may contain keys. The
+    path of a home folder is removed completely.
     """
     addresses: list[str] = []
 
@@ -42,7 +42,7 @@ def without_local_paths(text: str) -> str:
 
 
 def recipe_without_paths(value: Any) -> Any:
-    """JSON data with `without_local_paths` applied to all texts in it, keys included."""
+    """Apply `without_local_paths` to all strings in JSON data, including keys."""
     if isinstance(value, Mapping):
         return {without_local_paths(str(key)): recipe_without_paths(one) for key, one in value.items()}
     if isinstance(value, list):
@@ -51,9 +51,9 @@ def recipe_without_paths(value: Any) -> Any:
 
 
 def config_without_paths(value: Any) -> Any:
-    """A network's or tokenizer's config without notes of where it was loaded from, and without absolute paths.
+    """Return the config of a network or tokenizer without absolute paths and the place it was loaded from.
 
-    A text counts as a path only as a whole, because configs also hold patterns and special tokens with slashes.
+    Only a string that is a path as a whole is changed, because configs also hold patterns and tokens with slashes.
     """
     if isinstance(value, Mapping):
         return {key: config_without_paths(one) for key, one in value.items() if key not in _NOTES_OF_ORIGIN}
@@ -68,7 +68,7 @@ def _is_absolute(text: str) -> bool:
 
 
 def _last_name(path: str) -> str:
-    """The last name of a path, or nothing if it is that of a user's home folder."""
+    """Return the last component of a path; empty for a user's home folder."""
     is_windows = "\\" in path or re.match(r"[A-Za-z]:", path)
     pure = PureWindowsPath(path.strip()) if is_windows else PurePosixPath(path.strip())
     names = [part for part in pure.parts if part not in (pure.anchor, "file:", "~")]

@@ -1,6 +1,6 @@
-"""The model card of published weights: what they are, how to use them, data, recipe, licence, limits.
+"""Write the model card of published weights: description, usage, data, recipe, licence and limitations.
 
-It says what the files say and what its author adds. What is not known is called not known.
+The card states only what the files contain and what the author adds. Unknown facts are stated as unknown.
 """
 
 from __future__ import annotations
@@ -25,30 +25,30 @@ _LINK = re.compile(r"\]\(\s*<?([^)\s>]+)|<(?:img|video|source)\b[^>]*\bsrc=[\"']
 
 @dataclass(frozen=True, kw_only=True)
 class LoraFacts:
-    """What a LoRA file says of itself: the rank of each layer that it changes."""
+    """Facts about a LoRA: the rank of each layer that it changes."""
 
     ranks: tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class CardFacts:
-    """All that a card states.
+    """The content of a model card.
 
     Attributes:
-        name: its title.
-        repo_id: `USER/NAME` on the hub, or None for a folder that is not meant for it yet.
-        licence: of the weights.
-        task: what the model makes; None where a LoRA does not say.
-        lora: facts of a LoRA; None for a whole pipeline.
-        data: what its author says it was trained on; "" if nothing.
-        base_model: a preset's name or `USER/NAME` that the author named; None takes what the record knows.
-        record: how it was trained; None if not known.
-        settings: recommended ones, as in `GenerationDefaults`.
-        knowledge: the words of a closed world, by kind.
-        num_parameters: of each network.
-        has_samples: whether `SAMPLES_FILE` lies beside the card.
-        licence_file: the licence's text beside the card, or None.
-        version: of the package that publishes it.
+        name: title of the card.
+        repo_id: `USER/NAME` on the hub; None for a folder without a repository.
+        licence: licence of the weights.
+        task: task of the model; None for a LoRA whose base model is unknown.
+        lora: facts about a LoRA; None for a whole pipeline.
+        data: the author's description of the training data; may be empty.
+        base_model: a preset's name or `USER/NAME` given by the author; None takes it from the record.
+        record: how the weights were trained; None if unknown.
+        settings: recommended settings, as in `GenerationDefaults`.
+        knowledge: the vocabulary of a closed world, by kind.
+        num_parameters: number of parameters of each network.
+        has_samples: whether `SAMPLES_FILE` is next to the card.
+        licence_file: name of the licence text next to the card, or None.
+        version: version of the package that publishes the weights.
     """
 
     name: str
@@ -68,7 +68,7 @@ class CardFacts:
 
     @property
     def base_preset(self) -> ModelPreset | None:
-        """The known model that the weights started from, or that the LoRA goes on."""
+        """Preset of the model that the weights were trained from or that the LoRA adapts; None if unknown."""
         if self.base_model is not None:
             named = (preset for preset in PRESETS.values() if self.base_model in (preset.name, preset.hub_id))
             return next(named, None)
@@ -76,32 +76,32 @@ class CardFacts:
 
     @property
     def base_id(self) -> str | None:
-        """The base model's name on the hub; None if it is not known or not there."""
+        """Name of the base model on the hub; None if it is unknown or not on the hub."""
         if self.base_preset is not None:
             return self.base_preset.hub_id
         return self.base_model
 
 
 def make_card(facts: CardFacts) -> str:
-    """The text of `README.md`: front matter as the hub reads it, then the card."""
+    """Return the text of `README.md`: front matter for the hub, then the card."""
     sections = (
-        ("What it is", _what_it_is(facts)),
-        ("How to use it", _usage(facts)),
-        ("Data", _data(facts)),
-        ("Recipe", _recipe(facts)),
+        ("Description", _description(facts)),
+        ("Usage", _usage(facts)),
+        ("Training data", _data(facts)),
+        ("Training recipe", _recipe(facts)),
         ("Licence", _licence(facts)),
-        ("Limits", _limits(facts)),
+        ("Limitations", _limitations(facts)),
     )
-    samples = f"![Samples that were made during training]({SAMPLES_FILE})\n\n" if facts.has_samples else ""
+    samples = f"![Samples generated during training]({SAMPLES_FILE})\n\n" if facts.has_samples else ""
     body = "\n\n".join(f"## {title}\n\n{text}" for title, text in sections)
     return f"---\n{_front_matter(facts)}\n---\n\n# {_plain(facts.name)}\n\n{samples}{body}\n"
 
 
 def card_licence(path: Path) -> str:
-    """The licence that an existing card states.
+    """Return the licence in the front matter of an existing card.
 
     Raises:
-        ValueError: its front matter cannot be read, or states none.
+        ValueError: the front matter cannot be read, or has no licence.
     """
     from huggingface_hub import ModelCard
 
@@ -111,15 +111,15 @@ def card_licence(path: Path) -> str:
     except Exception as error:  # noqa: BLE001 (the hub's parser raises YAML's errors, ValueError and others)
         reason = " ".join(str(error).split())[:160]
         raise ValueError(
-            f"the front matter of {path} cannot be read ({reason}); mend it, or move the card away"
+            f"the front matter of {path} cannot be read ({reason}); fix it, or remove the card"
         ) from None
     if not isinstance(licence, str | list) or not licence:
-        raise ValueError(f"{path} states no licence; add a line such as `license: apache-2.0` to its front matter")
+        raise ValueError(f"{path} has no licence; add a line such as `license: apache-2.0` to its front matter")
     return licence if isinstance(licence, str) else ", ".join(map(str, licence))
 
 
 def linked_files(card: str) -> tuple[str, ...]:
-    """Files beside a card that it shows or links to: relative paths, without addresses and anchors."""
+    """Return the relative paths that a card shows or links to, without URLs and anchors."""
     links = (unquote(first or second) for first, second in _LINK.findall(card))
     paths = (link.split("#")[0].split("?")[0].removeprefix("./") for link in links if "://" not in link)
     return tuple(dict.fromkeys(path for path in paths if path and not path.startswith(("/", "#", "mailto:"))))
@@ -149,11 +149,11 @@ def _task_tag(facts: CardFacts) -> str | None:
     return TASK_NAMES[facts.task].replace(" ", "-") if facts.task is not None else None
 
 
-def _what_it_is(facts: CardFacts) -> str:
+def _description(facts: CardFacts) -> str:
     kind = _task_tag(facts) or "video"
     trained = facts.record.name if facts.record is not None else None
-    by_recipe = f", trained by the recipe {_code(trained)}" if trained else ""
-    system = "in the manner of VideoCrafter1 ([arXiv 2310.19512](https://arxiv.org/abs/2310.19512))"
+    by_recipe = f", trained with the recipe {_code(trained)}" if trained else ""
+    system = "based on VideoCrafter1 ([arXiv 2310.19512](https://arxiv.org/abs/2310.19512))"
     if facts.lora is None:
         article = "An" if facts.task == "i2v" else "A"
         lines = [f"{article} {kind} diffusion model {system}, for the Python package `videocrafter`{by_recipe}."]
@@ -173,17 +173,17 @@ def _what_it_is(facts: CardFacts) -> str:
 
 def _base(facts: CardFacts) -> str:
     start = facts.record.start if facts.record is not None else None
-    verb = "It goes on top of" if facts.lora is not None else "It started from"
+    verb = "It adapts" if facts.lora is not None else "It was initialised from"
     if facts.base_id is not None:
         return f"{verb} [{_plain(facts.base_id)}](https://huggingface.co/{facts.base_id})."
     if facts.base_preset is not None:
         return f"{verb} {_code(facts.base_preset.name)}, {facts.base_preset.description}."
     before = facts.record.before.name if facts.record is not None and facts.record.before is not None else None
     if before is not None:
-        return f"{verb} weights that the recipe {_code(before)} had trained."
+        return f"{verb} the weights of the recipe {_code(before)}."
     if start is not None:
-        return f"{verb} other weights, {_code(start)}, of which this card knows no more."
-    return "It goes on top of a model that this card does not know." if facts.lora is not None else ""
+        return f"{verb} the weights {_code(start)}, about which nothing more is known."
+    return "Its base model is unknown." if facts.lora is not None else ""
 
 
 def _usage(facts: CardFacts) -> str:
@@ -196,14 +196,14 @@ def _usage(facts: CardFacts) -> str:
 def _shell_lines(facts: CardFacts) -> str:
     folder = shlex.quote(_folder_name(facts))
     model = f"--model {folder}" if facts.lora is None else f"--model {_base_to_load(facts)} --lora {folder}"
-    image = " --image picture.png" if facts.task == "i2v" else ""
+    image = " --image image.png" if facts.task == "i2v" else ""
     fetch = [f"hf download {facts.repo_id} --local-dir {folder}"] if facts.repo_id else []
     return "\n".join([*fetch, f'videocrafter generate "{_example_prompt(facts)}"{image} {model} -o video.mp4'])
 
 
 def _python_lines(facts: CardFacts) -> str:
     place = f"snapshot_download({json.dumps(facts.repo_id)})" if facts.repo_id else json.dumps(_folder_name(facts))
-    image = 'read_image("picture.png"), ' if facts.task == "i2v" else ""
+    image = 'read_image("image.png"), ' if facts.task == "i2v" else ""
     lines = ["from huggingface_hub import snapshot_download"] if facts.repo_id else []
     lines += ["from videocrafter.media.image_file import read_image"] if image else []
     lines += ["from videocrafter.media.video_file import write_video"]
@@ -227,26 +227,26 @@ def _base_to_load(facts: CardFacts) -> str:
 
 
 def _data(facts: CardFacts) -> str:
-    said = [facts.data.strip()] if facts.data.strip() else []
+    paragraphs = [facts.data.strip()] if facts.data.strip() else []
     record = facts.record
     if record is not None and record.sources:
         listed = "\n".join(f"- {_plain(source)}" for source in record.sources)
-        said.append(f"The sources that its recipe names:\n\n{listed}")
+        paragraphs.append(f"Data sources in the recipe:\n\n{listed}")
     if record is not None and record.before is not None and record.before.sources:
         listed = "\n".join(f"- {_plain(source)}" for source in record.before.sources)
-        said.append(f"The weights that it started from had learned from:\n\n{listed}")
+        paragraphs.append(f"Data sources of the weights that it was initialised from:\n\n{listed}")
     elif facts.base_preset is not None or (record is not None and record.start is not None):
-        said.append("What the model that it started from was trained on comes on top; see there.")
+        paragraphs.append("The training data of its base model comes in addition; see the base model.")
     if not facts.data.strip() and not (record is not None and record.sources):
-        said.insert(0, "What it was trained on is not known: its recipe names no data, and its author did not say.")
-    return "\n\n".join(said)
+        paragraphs.insert(0, "Unknown: the recipe names no data, and the author gave no description.")
+    return "\n\n".join(paragraphs)
 
 
 def _recipe(facts: CardFacts) -> str:
     record = facts.record
     published = f"Published with videocrafter {facts.version}."
     if record is None:
-        return f"How it was trained is not known: no record lay beside the weights. {published}"
+        return f"Unknown: the weights came without a training record. {published}"
     lines = []
     if record.stages:
         lines.append(_stage_table(record.stages))
@@ -254,15 +254,15 @@ def _recipe(facts: CardFacts) -> str:
     seed = record.recipe.get("seed")
     known += f"Seed: {seed}. " if isinstance(seed, int) else ""
     used = ", ".join(f"{_plain(name)} {_plain(version)}" for name, version in record.versions.items())
-    with_what = f"Trained with {used}. " if used else "With which version it was trained was not written down. "
-    lines.append(f"{known}{with_what}{published} The whole configuration is in `{RECORD_FILE}`.")
+    trained = f"Trained with {used}. " if used else "The version used for training is unknown. "
+    lines.append(f"{known}{trained}{published} The full configuration is in `{RECORD_FILE}`.")
     return "\n\n".join(lines)
 
 
 def _stage_table(stages: Sequence[StageRecord]) -> str:
     rows = ["| stage | steps | batch | learning rate | resolution |", "|---|---:|---|---|---|"]
     for stage in stages:
-        steps = "not known" if stage.steps is None else f"{stage.steps:,}"
+        steps = "unknown" if stage.steps is None else f"{stage.steps:,}"
         if not stage.is_finished:
             steps += f" of {stage.planned_steps:,}"
         cells = (_code(stage.name), steps, _batch(stage), _learning_rate(stage), _resolution(stage))
@@ -273,7 +273,7 @@ def _stage_table(stages: Sequence[StageRecord]) -> str:
 def _batch(stage: StageRecord) -> str:
     size, images, passes = (stage.number(name) for name in ("batch_size", "image_batch_size", "accumulate"))
     if size is None:
-        return "not known"
+        return "unknown"
     text = _several(size, "clip")
     if images is not None and stage.number("image_share") != 0:
         text += f" or {_several(images, 'image')}"
@@ -284,7 +284,7 @@ def _learning_rate(stage: StageRecord) -> str:
     rate = stage.number("lr")
     optimizer = stage.settings.get("optimizer")
     optimizer = optimizer if isinstance(optimizer, Mapping) else {}
-    words = [f"{rate:g}" if rate is not None else "not known"]
+    words = [f"{rate:g}" if rate is not None else "unknown"]
     words += [_plain(str(optimizer[name])) for name in ("name", "decay") if isinstance(optimizer.get(name), str)]
     return ", ".join(words)
 
@@ -292,9 +292,9 @@ def _learning_rate(stage: StageRecord) -> str:
 def _resolution(stage: StageRecord) -> str:
     height, width, frames = (stage.number(name) for name in ("height", "width", "num_frames"))
     if stage.find("frames_like_start"):
-        return "as the model that it started from"
+        return "same as the base model"
     if height is None or width is None:
-        return "not known"
+        return "unknown"
     lengths = [frames] if frames is not None else stage.find("lengths")
     known = lengths if isinstance(lengths, list) and lengths and all(map(_number, lengths)) else []
     return f"{width} × {height}" + (f", {' or '.join(map(str, known))} frames" if known else "")
@@ -302,36 +302,36 @@ def _resolution(stage: StageRecord) -> str:
 
 def _licence(facts: CardFacts) -> str:
     where = f" ([text]({facts.licence_file}))" if facts.licence_file is not None else ""
-    lines = [f"The weights: **{_plain(str(facts.licence))}**{where}, as their publisher states."]
+    lines = [f"Licence of the weights, as stated by their publisher: **{_plain(str(facts.licence))}**{where}."]
     base = facts.base_preset
     if base is not None:
-        lines.append(f"They build on {_code(base.name)}, whose weights have this licence: {base.weights_licence}.")
+        lines.append(f"Licence of the base model {_code(base.name)}: {base.weights_licence}.")
     elif facts.base_id is not None:
-        lines.append("The licence of the model that they build on holds as well.")
+        lines.append("The licence of the base model also applies.")
     return "\n\n".join(lines)
 
 
-def _limits(facts: CardFacts) -> str:
+def _limitations(facts: CardFacts) -> str:
     points = []
     record = facts.record
     if record is not None and record.stages and not record.stages[-1].is_finished:
         last = record.stages[-1]
         points.append(
-            f"An intermediate checkpoint: stage {_code(last.name)} was at step {last.steps:,} of"
+            f"This is an intermediate checkpoint: stage {_code(last.name)} was at step {last.steps:,} of"
             f" {last.planned_steps:,}."
         )
     if facts.lora is not None:
-        points.append("It does nothing alone, and the limits of the model that it goes on remain.")
+        points.append("It only works together with its base model, whose limitations remain.")
     elif facts.settings:
         points.append(
-            "It was made for the recommended size, length and speeds; others are outside of what it learned."
+            "It was trained for the recommended size, number of frames and fps; other values may give worse results."
         )
     for kind, words in facts.knowledge.items():
         if words:
-            points.append(f"It knows only these {_plain(str(kind))}: {_plain(', '.join(map(str, words)))}.")
-    points.append("This card was made from the files of the model; it states no measured quality.")
+            points.append(f"It supports only these {_plain(str(kind))}: {_plain(', '.join(map(str, words)))}.")
+    points.append("This card was generated from the files of the model; it contains no measured quality.")
     points.append(
-        "Nothing here filters prompts or videos. What its data show and leave out, it shows and leaves out."
+        "Prompts and videos are not filtered. The model reproduces the content and the biases of its training data."
     )
     return "\n".join(f"- {point}" for point in points)
 
@@ -352,12 +352,12 @@ def _settings(settings: Mapping[str, Any]) -> str:
         f"{width} × {height} pixels" if width and height else "",
         f"{frames} frames" if frames else "",
         f"fps {fps}" if fps else "",
-        f"{steps} steps" if steps else "",
-        f"guidance {guidance}" if guidance else "",
+        f"{steps} sampling steps" if steps else "",
+        f"guidance scale {guidance}" if guidance else "",
     ]
     speeds = settings.get("fps_range")
     if isinstance(speeds, list | tuple) and len(speeds) == 2:
-        known.append(f"trained on fps {_number(speeds[0])} to {_number(speeds[1])}")
+        known.append(f"trained with fps {_number(speeds[0])} to {_number(speeds[1])}")
     return ", ".join(part for part in known if part)
 
 
@@ -374,11 +374,11 @@ def _amount(count: int) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text that means itself in Markdown, on one line and inside a table."""
+    """Escape text for Markdown, on one line and inside a table."""
     return re.sub(r"([\\`*_\[\]<>|#~])", r"\\\1", " ".join(text.split()))
 
 
 def _code(text: str) -> str:
-    """A name as code, on one line and inside a table."""
+    """Format a name as code, on one line and inside a table."""
     inner = " ".join(text.split()).replace("`", "'").replace("|", "\\|")
     return f"`{inner or ' '}`"

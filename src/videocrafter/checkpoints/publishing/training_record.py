@@ -1,7 +1,7 @@
-"""How a folder of weights was trained, as the JSON files of its run tell it; for model cards.
+"""Read how a folder of weights was trained from the JSON files of its run, for model cards.
 
-A run's `config.json` is the recipe, `training.json` in a folder of weights the stage that made them. Both are read
-as data: recipes change, and a folder may come from another version, so what is missing or odd is just not known.
+`config.json` of a run is the recipe; `training.json` in a folder of weights describes the stage that produced them.
+Both are read leniently, because they may come from another version: missing and malformed entries count as unknown.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 import re
 from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,7 @@ from videocrafter.presets import MODEL_INDEX, PRESETS, ModelPreset, is_run_folde
 
 RECORD_FILE = "training.json"
 _CHECKPOINT = re.compile(r"(?P<stage>.+)-step-(?P<step>\d{8,})")
-_SPRITES = (
-    "videocrafter's sprite world: synthetic clips of pictures (Noto Emoji, Apache-2.0) that move over drawn scenes"
-)
+_SPRITES = "videocrafter's sprite world: synthetic clips of images (Noto Emoji, Apache-2.0) moving over drawn scenes"
 DATA_FORMATS: Mapping[str, tuple[str, str]] = {
     "webvid": ("WebVidConfig", "WebVid"),
     "openvid": ("OpenVidConfig", "OpenVid-1M"),
@@ -32,19 +30,20 @@ DATA_FORMATS: Mapping[str, tuple[str, str]] = {
     "webdataset": ("WebDatasetConfig", "captioned files in the shards"),
     "sprites": ("SpriteClipsConfig", _SPRITES),
 }
-"""Sources of data by the word that a recipe's text begins with: the config's type, and how people call it."""
+"""Data formats by the prefix of a source in a recipe: the config's type, and a readable name."""
 _HUB_DATASET = re.compile(r"\bhf://datasets/([\w.-]+/[\w.-]+)")
-_NOT_LEARNED_FROM = ("validation", "samples")
+_NOT_TRAINED_ON = ("validation", "samples")
 _LONGEST_CHAIN = 8
 
 
 @dataclass(frozen=True, kw_only=True)
 class StageRecord:
-    """One stage that the weights went through.
+    """A training stage of the weights.
 
     Attributes:
-        steps: that were done.
-        planned_steps: that the recipe asked for.
+        name: name of the stage.
+        steps: number of completed steps.
+        planned_steps: number of steps in the recipe.
         settings: the stage's part of the recipe.
     """
 
@@ -55,39 +54,39 @@ class StageRecord:
 
     @property
     def is_finished(self) -> bool:
-        """Whether the stage was trained to its end, as far as is known."""
+        """Whether the stage completed all planned steps; True if unknown."""
         return self.steps is None or self.planned_steps is None or self.steps >= self.planned_steps
 
     def find(self, name: str) -> Any:
-        """The first value of this name anywhere in the settings, outermost first; None if there is none."""
+        """Return the first value of this name in the settings, searched breadth-first; None if there is none."""
         waiting: deque[Any] = deque([self.settings])
         while waiting:
             value = waiting.popleft()
             if isinstance(value, Mapping):
                 if value.get(name) is not None:
                     return value[name]
-                waiting.extend(one for key, one in value.items() if key not in _NOT_LEARNED_FROM)
+                waiting.extend(one for key, one in value.items() if key not in _NOT_TRAINED_ON)
             elif isinstance(value, list):
                 waiting.extend(value)
         return None
 
     def number(self, name: str) -> int | float | None:
-        """The same, if it is a number."""
+        """Return the value that `find` returns if it is a number, else None."""
         found = self.find(name)
         return found if isinstance(found, int | float) and not isinstance(found, bool) else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingRecord:
-    """What is known of a training.
+    """What is known about the training of some weights.
 
     Attributes:
-        recipe: its configuration as JSON data, without local paths; empty if not known.
-        start: what `init` named, without local paths; None for a start from nothing, or if not known.
-        stages: those that the weights went through, in order.
-        start_class: the pipeline in the folder that `init` named, where that is at hand.
-        versions: of this package and its libraries while it trained; empty if not known.
-        before: the training of the weights that this one started from, where its folder is at hand.
+        recipe: the configuration as JSON data, without local paths; empty if unknown.
+        start: the recipe's `init`, without local paths; None for training from scratch, or if unknown.
+        start_class: class of the pipeline in the `init` folder; None if the folder is not available.
+        stages: the stages of the training, in order.
+        versions: versions of this package and its libraries during training; empty if unknown.
+        before: training of the weights in the `init` folder; None if the folder is not available.
     """
 
     recipe: Mapping[str, Any] = field(default_factory=dict)
@@ -105,24 +104,24 @@ class TrainingRecord:
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """What the stages learned from, one phrase per source, without local paths."""
+        """The training data, one phrase per source, without local paths."""
         return tuple(dict.fromkeys(text for stage in self.stages for text in _sources(stage.settings)))
 
     @property
     def hub_datasets(self) -> tuple[str, ...]:
-        """Data sets on the Hugging Face hub (`OWNER/NAME`) that the stages read."""
+        """Datasets on the Hugging Face hub (`OWNER/NAME`) that the stages read."""
         found = (name for stage in self.stages for name in _HUB_DATASET.findall(json.dumps(stage.settings)))
         return tuple(dict.fromkeys(found))
 
     @property
     def base(self) -> ModelPreset | None:
-        """The known model that it all started from."""
+        """The preset at the start of the chain of trainings; None if there is none."""
         if self.start is not None and self.start in PRESETS:
             return PRESETS[self.start]
         return self.before.base if self.before is not None else None
 
     def to_json(self) -> str:
-        """The `training.json` of a folder that leaves this computer; `read_training_record` understands it."""
+        """Return the `training.json` of a published folder; `read_training_record` can read it."""
         last = self.stages[-1] if self.stages else None
         data = {
             "num_steps": last.steps if last else None,
@@ -134,7 +133,7 @@ class TrainingRecord:
 
 
 def run_of(folder: Path) -> Path | None:
-    """The run that a folder of weights lies in (`RUN/final`, `RUN/stages/NAME`, `RUN/checkpoints/NAME`), or None."""
+    """Return the run of a folder of weights (`RUN/final`, `RUN/stages/NAME`, `RUN/checkpoints/NAME`), or None."""
     path = folder.resolve()
     if path.name == "final" and is_run_folder(path.parent):
         return path.parent
@@ -144,10 +143,10 @@ def run_of(folder: Path) -> Path | None:
 
 
 def read_training_record(folder: Path, *, longest_chain: int = _LONGEST_CHAIN) -> TrainingRecord | None:
-    """What the files of a folder of weights, and of the run that it lies in, say of its training; None if nothing.
+    """Read the training record of a folder of weights and of the run that contains it; None if there is none.
 
     Raises:
-        ValueError: one of the files is no JSON object.
+        ValueError: one of the files is not a JSON object.
     """
     own, run = _read(folder / RECORD_FILE), run_of(folder)
     recipe = _object(own.get("recipe")) or (_read(run / "config.json") if run else {})
@@ -175,7 +174,7 @@ def read_training_record(folder: Path, *, longest_chain: int = _LONGEST_CHAIN) -
 
 
 def _stages(recipe: dict[str, Any], last: dict[str, Any], name: Any, steps: Any) -> tuple[StageRecord, ...]:
-    """The recipe's stages up to the one that made the weights; that one alone where the recipe is not known."""
+    """Return the recipe's stages up to the one that produced the weights; only that one if the recipe is unknown."""
     planned = recipe.get("stages")
     stages = [_object(one) for one in planned] if isinstance(planned, list) else []
     names = [stage.get("name") for stage in stages]
@@ -190,15 +189,12 @@ def _stages(recipe: dict[str, Any], last: dict[str, Any], name: Any, steps: Any)
         for stage in stages
     ]
     if records and _whole(steps) is not None:
-        end = records[-1]
-        records[-1] = StageRecord(
-            name=end.name, steps=_whole(steps), planned_steps=end.planned_steps, settings=end.settings
-        )
+        records[-1] = replace(records[-1], steps=_whole(steps))
     return tuple(records)
 
 
 def _sources(value: Any, is_source: bool = False) -> Iterator[str]:
-    """Phrases for the sources anywhere in a stage's settings; a text is one only where a source is expected."""
+    """Yield a phrase for every data source in a stage's settings; a string counts only where a source is expected."""
     if isinstance(value, str) and is_source:
         yield _source_of_text(value)
     elif isinstance(value, list):
@@ -214,12 +210,12 @@ def _sources(value: Any, is_source: bool = False) -> Iterator[str]:
             yield _source(None, str(value.get("path", "")))
             return
         for key, one in value.items():
-            if key not in _NOT_LEARNED_FROM:
+            if key not in _NOT_TRAINED_ON:
                 yield from _sources(one, key in ("source", "sources"))
 
 
 def _source_of_text(text: str) -> str:
-    """A source that is written as `FORMAT:PATH?OPTIONS`."""
+    """Return the phrase for a source written as `FORMAT:PATH?OPTIONS`."""
     place = text if "://" in text else text.partition("?")[0]
     word, colon, path = place.partition(":")
     return _source(word, path) if colon and word in DATA_FORMATS else _source(None, place)

@@ -1,7 +1,7 @@
-"""Folders onto the Hugging Face hub: what is there already, the upload, and errors that say what to do.
+"""Upload folders to the Hugging Face hub.
 
-Who uploads, and where to, is the hub library's business: it honours `HF_TOKEN`, the token of `hf auth login` and
-`HF_ENDPOINT`.
+The hub library decides which account and which server are used: it honours `HF_TOKEN`, the token of `hf auth login`
+and `HF_ENDPOINT`.
 """
 
 from __future__ import annotations
@@ -15,25 +15,24 @@ from pathlib import Path
 
 from videocrafter.checkpoints.hub.download import broken_connections, without_warnings
 
-# What the hub puts into a new repository by itself.
+# The hub adds this file to every new repository.
 _GIT_ATTRIBUTES = ".gitattributes"
-
-
+_NO_TOKEN = "uploading needs a token of the hub; log in with `hf auth login`, or set HF_TOKEN"
 _NAME = re.compile(r"\w([\w.-]{0,94}\w)?", re.ASCII)
 
 
 class UploadError(ValueError):
-    """The hub does not take an upload; the message says why and what to do."""
+    """An upload to the hub failed; the message says why and what to do."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class HubRepository:
-    """A repository as it is now.
+    """The current state of a repository.
 
     Attributes:
-        exists: whether it is there, as far as this user may know.
-        is_private: who may see it; None if it does not exist.
-        files: what it holds.
+        exists: whether it exists and this user can see it.
+        is_private: whether it is private; None if it does not exist.
+        files: names of its files.
     """
 
     exists: bool
@@ -42,28 +41,28 @@ class HubRepository:
 
 
 def check_repo_id(repo_id: str) -> None:
-    """Raise UploadError unless a text can be the name of a repository: `USER/NAME`."""
+    """Raise UploadError unless the text is a valid repository name: `USER/NAME`."""
     halves = repo_id.split("/")
     is_odd = "--" in repo_id or ".." in repo_id or repo_id.endswith(".git")
     if len(halves) != 2 or is_odd or not all(_NAME.fullmatch(half) for half in halves):
         raise UploadError(
-            f"{repo_id!r} cannot be the name of a repository; write USER/NAME with letters, digits, and single - _ ."
+            f"{repo_id!r} is not a valid repository name; write USER/NAME with letters, digits, and single - _ ."
         )
 
 
-def look_at_repository(repo_id: str) -> HubRepository:
-    """Ask the hub for a repository.
+def read_repository(repo_id: str) -> HubRepository:
+    """Return the state of a repository on the hub.
 
     Raises:
-        UploadError: no token, no network, or another answer than yes or no.
+        UploadError: there is no token or no network, or the hub returned an error.
     """
     from huggingface_hub import HfApi, constants, errors, get_token
 
     if constants.HF_HUB_OFFLINE:
-        raise UploadError("HF_HUB_OFFLINE forbids to upload; unset it, or write the folder with --output DIR")
+        raise UploadError("HF_HUB_OFFLINE is set; unset it to upload, or write the folder with --output DIR")
     if get_token() is None:
-        raise UploadError("the hub needs to know who uploads; log in with `hf auth login`, or set HF_TOKEN")
-    with _explained(repo_id):
+        raise UploadError(_NO_TOKEN)
+    with _upload_errors(repo_id):
         try:
             info = HfApi().model_info(repo_id)
         except errors.GatedRepoError:
@@ -78,41 +77,42 @@ def look_at_repository(repo_id: str) -> HubRepository:
         )
 
 
-def upload_folder(folder: Path, repo_id: str, there: HubRepository, *, private: bool) -> str:
-    """Make the repository if it is not there, and commit a folder to it; return the address of its page.
+def upload_folder(folder: Path, repo_id: str, repository: HubRepository, *, private: bool) -> str:
+    """Commit a folder to a repository, created first if it does not exist; return the URL of its page.
 
-    What the repository holds and the folder does not is deleted in the same commit; its history keeps it.
+    Files of the repository that are not in the folder are deleted in the same commit; its history keeps them.
 
     Args:
-        folder: with its model card.
-        there: what `look_at_repository` found; a repository that came to be since then is not touched.
-        private: who may see a new repository; one that is there stays as it is.
+        folder: the files to upload, with the model card.
+        repo_id: name of the repository.
+        repository: what `read_repository` returned; if the repository was created since then, the upload fails.
+        private: whether a new repository is private; an existing one keeps its visibility.
 
     Raises:
-        UploadError: the hub refused, or could not be reached. A repository that was made stays.
+        UploadError: the hub refused the upload or cannot be reached. A repository that was created remains.
     """
     from huggingface_hub import HfApi
 
     api = HfApi()
-    with _explained(repo_id):
-        made = api.create_repo(repo_id, repo_type="model", private=private, exist_ok=there.exists)
+    with _upload_errors(repo_id):
+        made = api.create_repo(repo_id, repo_type="model", private=private, exist_ok=repository.exists)
     try:
-        with _explained(repo_id):
+        with _upload_errors(repo_id):
             api.upload_folder(
                 repo_id=made.repo_id,
                 repo_type="model",
                 folder_path=folder,
                 commit_message="Upload with videocrafter",
-                delete_patterns="*" if there.files else None,
+                delete_patterns="*" if repository.files else None,
             )
     except UploadError as error:
-        raise UploadError(f"{error} The upload did not end; the repository {made} is there.") from error
+        raise UploadError(f"{error} The upload is incomplete; the repository {made} exists.") from error
     return str(made)
 
 
 @contextmanager
-def _explained(repo_id: str) -> Iterator[None]:
-    """Turn what the hub's client raises into one line."""
+def _upload_errors(repo_id: str) -> Iterator[None]:
+    """Turn errors of the hub client into an UploadError of one line."""
     from huggingface_hub import constants, errors
 
     try:
@@ -121,35 +121,35 @@ def _explained(repo_id: str) -> Iterator[None]:
     except errors.HfHubHTTPError as error:
         raise UploadError(_refusal(repo_id, error)) from error
     except errors.LocalTokenNotFoundError as error:
-        raise UploadError(
-            "the hub needs to know who uploads; log in with `hf auth login`, or set HF_TOKEN"
-        ) from error
+        raise UploadError(_NO_TOKEN) from error
     except errors.OfflineModeIsEnabled as error:
-        raise UploadError("HF_HUB_OFFLINE forbids to upload; unset it") from error
+        raise UploadError("HF_HUB_OFFLINE is set; unset it to upload") from error
     except broken_connections() as error:
         raise UploadError(
-            f"{constants.ENDPOINT} cannot be reached, or the connection broke ({type(error).__name__}); check the"
-            " network and run the same again."
+            f"{constants.ENDPOINT} cannot be reached, or the connection was interrupted ({type(error).__name__});"
+            " check the network and run the command again."
         ) from error
     except json.JSONDecodeError as error:
-        raise UploadError(f"{constants.ENDPOINT} answers unlike a hub; check the network and HF_ENDPOINT") from error
+        raise UploadError(
+            f"{constants.ENDPOINT} is not a Hugging Face hub; check the network and HF_ENDPOINT"
+        ) from error
     except ValueError as error:
-        # The hub has read the card, and names what is wrong with its front matter.
-        raise UploadError(f"the hub did not take the model card: {' '.join(str(error).split())}.") from error
+        # The hub validates the front matter of the card.
+        raise UploadError(f"the hub rejected the model card: {' '.join(str(error).split())}.") from error
 
 
 def _refusal(repo_id: str, error: Exception) -> str:
     status = getattr(getattr(error, "response", None), "status_code", None)
-    said = " ".join(str(getattr(error, "server_message", None) or "").split())
-    said = f" It said: {said}" if said else ""
+    message = " ".join(str(getattr(error, "server_message", None) or "").split())
+    message = f" The hub says: {message}" if message else ""
     owner = repo_id.partition("/")[0]
-    what_to_do = {
-        401: "the token is wrong or has expired; log in again with `hf auth login`, or set HF_TOKEN",
-        403: f"the token may not write to {owner!r}; take one with the right to write, or a name of your own",
-        404: f"{owner!r} is not there, or your token may not see it; check the name",
-        409: "somebody changed the repository at the same time; run the same again",
-        413: "it is too large; split the weights into smaller files",
-        429: "too many requests; wait some minutes and run the same again",
+    advice = {
+        401: "your token is wrong or has expired; log in again with `hf auth login`, or set HF_TOKEN",
+        403: f"your token may not write to {owner!r}; use a token with write access, or a repository of your own",
+        404: f"{owner!r} does not exist, or your token may not see it; check the name",
+        409: "the repository was changed at the same time; run the command again",
+        413: "a file is too large; split the weights into smaller files",
+        429: "too many requests; wait a few minutes and run the command again",
     }
-    hint = what_to_do.get(status or 0, "try again later" if (status or 0) >= 500 else "see what it says")
-    return f"{repo_id}: the hub refused (status {status}): {hint}.{said}"
+    hint = advice.get(status or 0, "try again later" if (status or 0) >= 500 else "correct what the hub reports")
+    return f"{repo_id}: the hub refused the request (status {status}): {hint}.{message}"

@@ -1,4 +1,4 @@
-"""What the config of a Stable Diffusion 2 network means for VideoUNet, and what any other network seems to be."""
+"""Translate the config of a Stable Diffusion 2 network into arguments of VideoUNet; identify other models."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ _MODEL_BY_TEXT_WIDTH = MappingProxyType(
 )
 _MODEL_BY_CHANNELS = MappingProxyType({5: "a depth model", 7: "an upscaler", 8: "an editing model", 9: "inpainting"})
 
-# Options of diffusers' UNet2DConditionModel that VideoUNet has in one value only. Where a config does not name
-# one, diffusers takes this value, except for `use_linear_projection`.
+# Options of diffusers' UNet2DConditionModel for which VideoUNet supports one value only. It is also diffusers'
+# default, except for `use_linear_projection`.
 _FIXED: Mapping[str, Any] = MappingProxyType(
     {
         "use_linear_projection": True,
@@ -56,19 +56,18 @@ _NEEDED = frozenset(
 
 
 def model_by_text_width(width: int) -> str:
-    """The model whose cross-attention reads text of this width, in words for people."""
+    """Return the name of the model whose cross-attention reads text of this width."""
     return _MODEL_BY_TEXT_WIDTH.get(width, f"another model (text of width {width})")
 
 
 def spatial_config_from_sd(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of `VideoUNet` that describe its image part, for the config of an SD 2 network.
+    """Return the arguments of `VideoUNet` for its spatial layers, from the config of an SD 2 network.
 
     Args:
-        config: `UNet2DConditionModel.config`, or its `config.json`.
+        config: `UNet2DConditionModel.config`, or the content of its `config.json`.
 
     Raises:
-        ValueError: the network is another than Stable Diffusion 2's, apart from its size; the message says what
-            it seems to be.
+        ValueError: the network is not Stable Diffusion 2's at any size; the message names the likely model.
     """
     options = {**_DEFAULTS, **config}
     _check_model(options)
@@ -76,8 +75,8 @@ def spatial_config_from_sd(config: Mapping[str, Any]) -> dict[str, Any]:
     head_dims = {width // heads for width, heads in zip(widths, _heads(options, len(widths)), strict=True)}
     if len(head_dims) != 1 or any(width % widths[0] for width in widths):
         raise ValueError(
-            f"its attention heads are {sorted(head_dims)} wide in levels of {widths} channels; VideoUNet has one"
-            " width for all heads, and levels that are multiples of the first"
+            f"its attention heads have widths {sorted(head_dims)} in levels of widths {widths}; VideoUNet needs one"
+            " head width, and levels that are multiples of the first"
         )
     return {
         "in_channels": options["in_channels"],
@@ -106,11 +105,11 @@ def _check_model(options: Mapping[str, Any]) -> None:
     if channels != options["out_channels"]:
         seems = _MODEL_BY_CHANNELS.get(channels, "another model")
         raise ValueError(
-            f"it seems to be {seems} (its unet takes {channels} channels, not {options['out_channels']})"
+            f"it seems to be {seems} (its unet has {channels} input channels, not {options['out_channels']})"
         )
     for name, supported in _FIXED.items():
         if options[name] != supported:
-            raise ValueError(f"its unet has {name} {options[name]!r}; Stable Diffusion 2.1 has {supported!r}")
+            raise ValueError(f"its unet has {name}={options[name]!r}; Stable Diffusion 2.1 has {supported!r}")
 
 
 def _heads(options: Mapping[str, Any], num_levels: int) -> list[int]:
@@ -123,7 +122,7 @@ def _one_value(options: Mapping[str, Any], name: str) -> int:
     given = options[name]
     values = {given} if isinstance(given, int) else set(given)
     if len(values) != 1:
-        raise ValueError(f"its unet has {name} {given!r}; VideoUNet has one value for all levels")
+        raise ValueError(f"its unet has {name}={given!r}; VideoUNet needs one value for all levels")
     return values.pop()
 
 
@@ -131,5 +130,5 @@ def _attention_levels(options: Mapping[str, Any]) -> tuple[int, ...]:
     down, up = options["down_block_types"], options["up_block_types"]
     expected = {"CrossAttnDownBlock2D": "CrossAttnUpBlock2D", "DownBlock2D": "UpBlock2D"}
     if [expected.get(name) for name in down] != list(reversed(up)):
-        raise ValueError(f"its unet goes down by {list(down)} and up by {list(up)}, which is not Stable Diffusion's")
+        raise ValueError(f"its unet has blocks {list(down)} and {list(up)}, which are not Stable Diffusion's")
     return tuple(level for level, name in enumerate(down) if name == "CrossAttnDownBlock2D")

@@ -1,7 +1,7 @@
-"""A video model that has learned nothing about time yet: Stable Diffusion 2.1, frame by frame (paper §3.1, §4.1).
+"""Initialise a video model from Stable Diffusion 2.1 (paper §3.1, §4.1).
 
-All weights of the image model land in their place. Every new part ends in a layer of zeros, so that the first
-step of a training sees exactly what Stable Diffusion makes of each frame.
+All weights of the image model are copied. Every new part ends in a zero-initialised layer, so before training the
+video model computes for each frame exactly what Stable Diffusion computes.
 """
 
 from __future__ import annotations
@@ -9,53 +9,33 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from videocrafter.checkpoints.official.to_folder import write_index
-from videocrafter.checkpoints.stable_diffusion.folder import blaming, read_sd_folder
+from videocrafter.checkpoints.official.variants import official_variant
+from videocrafter.checkpoints.pipeline_index import write_index
+from videocrafter.checkpoints.stable_diffusion.folder import naming_errors, read_sd_folder
 from videocrafter.checkpoints.stable_diffusion.keys import new_parts, sd_keys
 from videocrafter.checkpoints.whole_output import check_space, check_target, whole_folder
 from videocrafter.diffusion.ddim import OfficialDDIMScheduler
 from videocrafter.models.unet import VideoUNet
 from videocrafter.presets import PRESETS
 
-STARTING_POINTS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
-    {
-        # The layout of the released models with temporal convolutions, except that images train image layers only.
-        "t2v-256": MappingProxyType(
-            {
-                "temporal_length": 16,
-                "relative_position": False,
-                "temporal_convolution": True,
-                "initial_temporal_heads": 8,
-                "fps_condition": True,
-                "image_cross_attention": False,
-                "dropout": 0.0,
-                "temporal_dropout": 0.1,
-                "scale_shift": False,
-                "frame_text_condition": False,
-                "place_condition": False,
-                "temporal_layers_on_images": False,
-            }
-        )
-    }
-)
-"""By preset: the arguments of `VideoUNet` for all that the image model does not have."""
+STARTING_POINTS = ("t2v-256",)
+"""Presets that can be initialised from Stable Diffusion."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SdInit:
-    """What `init_from_sd` wrote.
+    """The result of `init_from_sd`.
 
     Attributes:
-        folder: the pipeline folder.
-        num_filled: numbers of the video network that come from Stable Diffusion.
-        num_new: numbers in its new parts.
-        notes: what the user should know, one line each.
+        folder: the pipeline folder that was written.
+        num_filled: number of the video network's parameters copied from Stable Diffusion.
+        num_new: number of parameters in its new parts.
+        notes: messages for the user, one line each.
     """
 
     folder: Path
@@ -72,39 +52,40 @@ def init_from_sd(
     overwrite: bool = False,
     on_step: Callable[[str], None] | None = None,
 ) -> SdInit:
-    """Write a text-to-video pipeline folder that computes, frame by frame, what Stable Diffusion 2.1 does.
+    """Write a text-to-video pipeline folder that computes for each frame what Stable Diffusion 2.1 computes.
 
     Args:
-        source: Stable Diffusion 2.1 as diffusers stores it: `unet/`, `vae/`, `text_encoder/`, `tokenizer/`.
-        folder: what is written, in float32; appears whole or not at all.
-        preset: key of `STARTING_POINTS`.
+        source: Stable Diffusion 2.1 in diffusers' format: `unet/`, `vae/`, `text_encoder/`, `tokenizer/`.
+        folder: the folder to write, in float32; written atomically.
+        preset: one of `STARTING_POINTS`.
         overwrite: whether a model in `folder` may be replaced.
-        on_step: told, in words, what is done next.
+        on_step: called with a short description of the next step.
 
     Raises:
-        ValueError: an unknown preset, a source that is something else, or a target that is taken.
+        ValueError: an unknown preset, a source of another kind, or a target that exists.
         OSError: the target cannot be written.
     """
-    if preset not in STARTING_POINTS:
-        raise ValueError(f"no model is started as {preset!r}; allowed are {', '.join(STARTING_POINTS)}")
-    tell = on_step or (lambda _: None)
+    variant = official_variant(preset)
+    if preset not in STARTING_POINTS or variant is None:
+        raise ValueError(f"preset {preset!r} cannot be initialised; expected {' or '.join(STARTING_POINTS)}")
+    report = on_step or (lambda _: None)
     sd = read_sd_folder(source)
     if source.resolve().is_relative_to(folder.resolve()):
-        raise ValueError(f"{folder} holds Stable Diffusion itself; choose another name for the video model")
+        raise ValueError(f"{folder} holds Stable Diffusion itself; choose another output folder")
     check_target(folder, folder=True, overwrite=overwrite)
-    tell("reading the text encoder and the autoencoder")
+    report("reading the text encoder and the autoencoder")
     parts: dict[str, Any] = {
         "vae": sd.load_vae(),
         "text_encoder": sd.load_text_encoder(),
         "tokenizer": sd.load_tokenizer(),
         "scheduler": OfficialDDIMScheduler(prediction_type=sd.prediction_type),
     }
-    tell("filling the video network")
-    with blaming(source):
-        parts["unet"] = video_unet_from_sd(sd.unet_weights(), {**sd.spatial, **STARTING_POINTS[preset]})
+    report("initialising the video network")
+    with naming_errors(source):
+        parts["unet"] = video_unet_from_sd(sd.unet_weights(), {**variant.unet, **sd.spatial})
     networks = {name: part for name, part in parts.items() if isinstance(part, nn.Module)}
     check_space(folder, sum(4 * _size(network) for network in networks.values()))
-    tell("writing")
+    report("writing")
     with whole_folder(folder) as hidden:
         for name, part in parts.items():
             part.save_pretrained(hidden / name)
@@ -115,42 +96,44 @@ def init_from_sd(
 
 
 def video_unet_from_sd(weights: Mapping[str, Tensor], config: Mapping[str, Any], *, seed: int = 0) -> VideoUNet:
-    """A float32 VideoUNet that computes of every frame what Stable Diffusion's network with `weights` computes.
+    """Return a float32 VideoUNet that computes for each frame what Stable Diffusion's network computes.
 
     Args:
         weights: state dict of diffusers' `UNet2DConditionModel`; every entry is used once.
         config: arguments of `VideoUNet`.
-        seed: of the new parts, whose inner layers start at random.
+        seed: seed for the new parts, whose inner layers are initialised randomly.
 
     Raises:
-        ValueError: keys or shapes that do not fit, or a new part in `config` that cannot start silently.
+        ValueError: keys or shapes do not match, or `config` enables a new part that cannot start as a no-op.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = VideoUNet(**config)
     pairs, parts, own = sd_keys(network.config), new_parts(network.config), network.state_dict()
-    loud = [part.prefix.rstrip(".") for part in parts if not part.silent]
-    if loud:
-        raise ValueError(f"{loud[0]} has no layer whose zeros would silence it, so the model would not start as SD's")
+    always_active = [part.prefix.rstrip(".") for part in parts if not part.zero_layer]
+    if always_active:
+        raise ValueError(
+            f"{always_active[0]} has no zero-initialised layer, so the model would not start as Stable Diffusion"
+        )
     _check_every_key_once({pair.sd for pair in pairs}, set(weights))
     new = tuple(part.prefix for part in parts)
     unfilled = [name for name in own.keys() - {pair.own for pair in pairs} if not name.startswith(new)]
     if unfilled:
-        raise ValueError(f"nothing fills {len(unfilled)} parameters of the video network, such as {min(unfilled)}")
+        raise ValueError(f"{len(unfilled)} parameters of the video network have no weights, such as {min(unfilled)}")
     with torch.no_grad():
         for pair in pairs:
             given, wanted = weights[pair.sd], own[pair.own]
             if given.shape != wanted.shape:
-                raise ValueError(f"{pair.sd} has shape {tuple(given.shape)}; its config says {tuple(wanted.shape)}")
+                raise ValueError(f"{pair.sd} has shape {tuple(given.shape)}; expected {tuple(wanted.shape)}")
             wanted.copy_(given)
         for part in parts:
-            for parameter in network.get_submodule(part.prefix + part.silent).parameters():
+            for parameter in network.get_submodule(part.prefix + part.zero_layer).parameters():
                 parameter.zero_()
     return network.eval()
 
 
 def _check_every_key_once(expected: set[str], present: set[str]) -> None:
-    for problem, keys in (("lacks", expected - present), ("has unknown", present - expected)):
+    for problem, keys in (("lacks", expected - present), ("has unexpected", present - expected)):
         if keys:
             first = ", ".join(sorted(keys)[:3])
             raise ValueError(f"its unet {problem} {len(keys)} weights ({first}{', ...' if len(keys) > 3 else ''})")

@@ -1,8 +1,8 @@
-"""Which parameter of Stable Diffusion 2's network is which of VideoUNet, and what VideoUNet has beyond it.
+"""Key map between Stable Diffusion 2's network and VideoUNet, and the parts that only VideoUNet has.
 
-VideoUNet is Stable Diffusion 2's image network with parts for time put in between (paper §3.1). diffusers'
-`UNet2DConditionModel` and VideoUNet are walked in step, so nothing is matched by pattern: a parameter of ours
-is either in the table or belongs to a part that is named as new.
+VideoUNet is Stable Diffusion 2's image network with added temporal layers (paper §3.1). diffusers'
+`UNet2DConditionModel` and VideoUNet are walked in parallel, so nothing is matched by pattern: each of our parameters
+has a counterpart or belongs to a new part.
 """
 
 from collections.abc import Generator, Iterator, Mapping
@@ -12,7 +12,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class SdKey:
-    """One parameter under its two names; shape and meaning are the same on both sides.
+    """A parameter that both networks share, with the same shape and meaning.
 
     Attributes:
         sd: key in `UNet2DConditionModel.state_dict()`.
@@ -28,12 +28,12 @@ class NewPart:
     """A part of VideoUNet that Stable Diffusion does not have.
 
     Attributes:
-        prefix: what the names of its parameters begin with, up to and with a dot.
-        silent: its layer, below `prefix`, that must be zero for the part to change nothing; empty if there is none.
+        prefix: prefix of its parameters' names, ending in a dot.
+        zero_layer: its layer, below `prefix`, that makes the part a no-op if it is zero; empty if there is none.
     """
 
     prefix: str
-    silent: str
+    zero_layer: str
 
 
 # Modules with a weight and a bias, as (Stable Diffusion's, own).
@@ -55,7 +55,7 @@ _ATTENTIONS = (("attn1", "self_attention"), ("attn2", "cross_attention"))
 
 
 def sd_keys(config: Mapping[str, Any]) -> tuple[SdKey, ...]:
-    """Return a pair for every parameter that a VideoUNet and Stable Diffusion's network of its size share.
+    """Return every parameter that a VideoUNet shares with Stable Diffusion's network of the same size.
 
     Args:
         config: `VideoUNet.config`, or the full set of arguments that it is built from.
@@ -64,7 +64,7 @@ def sd_keys(config: Mapping[str, Any]) -> tuple[SdKey, ...]:
 
 
 def new_parts(config: Mapping[str, Any]) -> tuple[NewPart, ...]:
-    """Return all that a VideoUNet has beyond Stable Diffusion's network; see `sd_keys`."""
+    """Return the parts of a VideoUNet that Stable Diffusion's network lacks; `config` as for `sd_keys`."""
     return tuple(item for item in _Walk(config).items() if isinstance(item, NewPart))
 
 
@@ -72,7 +72,7 @@ _Item = SdKey | NewPart
 
 
 class _Walk:
-    """Goes through both networks in step; every method yields one part."""
+    """A parallel walk through both networks; every method yields the keys of one part."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self.config = config
@@ -99,7 +99,7 @@ class _Walk:
         yield from _modules("", "", (("conv_norm_out", "norm_out"), ("conv_out", "conv_out")))
 
     def down(self) -> Generator[_Item, None, list[int]]:
-        """Also returns the widths that are handed over to the way up."""
+        """Yield the keys of the way down; return the widths of the skip connections."""
         channels = self.config["model_channels"]
         skips = [channels]
         for level, width in enumerate(self.widths):

@@ -1,19 +1,20 @@
-"""`videocrafter convert`: official checkpoints to pipeline folders, and back."""
+"""`videocrafter convert`: convert official checkpoints to pipeline folders, and back."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from videocrafter.cli.byte_size import format_bytes
 from videocrafter.cli.errors import bad_input
+from videocrafter.cli.progress_bar import progress_bar
 from videocrafter.presets import CHECKPOINT_SUFFIXES, MODEL_INDEX, PRESETS, is_run_folder, resolve_model
 
 if TYPE_CHECKING:
-    from videocrafter.checkpoints.official.conversion import Conversion, OnProgress
+    from videocrafter.checkpoints.official.conversion import Conversion
 
 
 def register(app: typer.Typer) -> None:
@@ -25,30 +26,34 @@ def convert(
     source: Annotated[
         Path,
         typer.Argument(
-            help="An official checkpoint (.ckpt, .safetensors, a DeepSpeed folder), or a pipeline folder or run."
+            help="Official checkpoint (.ckpt, .safetensors or a DeepSpeed folder), pipeline folder or training run."
         ),
     ],
     out: Annotated[
-        Path, typer.Argument(metavar="OUT", help="The folder to write; for a pipeline folder, the .ckpt to write.")
+        Path,
+        typer.Argument(
+            metavar="OUT",
+            help="Folder to write; if SOURCE is a pipeline folder or run, the .ckpt or .safetensors file to write.",
+        ),
     ],
     dtype: Annotated[
         str | None,
-        typer.Option("--dtype", help="float16, bfloat16 or float32; default: as in the checkpoint.", metavar="TYPE"),
+        typer.Option("--dtype", help="float16, bfloat16 or float32. [default: as in the checkpoint]", metavar="TYPE"),
     ] = None,
     config: Annotated[
         Path | None,
-        typer.Option("--config", help="The official yaml of the checkpoint, for a model that was never released."),
+        typer.Option("--config", help="Official yaml file of the checkpoint, needed for some unreleased models."),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a model that is there.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing model.")] = False,
     drop_unused: Annotated[
         bool,
-        typer.Option("--drop-unused", help="Leave out what no network uses; the way back then fills it."),
+        typer.Option("--drop-unused", help="Omit tensors that no network uses; converting back fills them in."),
     ] = False,
-    ema: Annotated[bool, typer.Option("--ema", help="Take the trainer's averaged weights of the denoiser.")] = False,
+    ema: Annotated[bool, typer.Option("--ema", help="Use the EMA weights of the denoiser.")] = False,
 ) -> None:
-    """Convert an official checkpoint to a pipeline folder, or a pipeline folder back to a checkpoint.
+    """Convert an official checkpoint to a pipeline folder, or a pipeline folder to an official checkpoint.
 
-    Which way follows from SOURCE. What the checkpoint is, is recognised from its content.
+    SOURCE determines the direction. The model in a checkpoint is detected from its content.
     """
     if is_run_folder(source):
         with bad_input():
@@ -67,8 +72,10 @@ def _to_folder(
 ) -> Conversion:
     with bad_input():
         if out.suffix in CHECKPOINT_SUFFIXES:
-            raise ValueError(f"{out} is to be a folder, because {source} is a checkpoint; leave out {out.suffix!r}")
-        from videocrafter.checkpoints.official.to_folder import plan_folder, write_folder
+            raise ValueError(
+                f"OUT is {out}, but a checkpoint is converted to a folder; remove the suffix {out.suffix!r}"
+            )
+        from videocrafter.checkpoints.official.to_folder import plan_pipeline_folder, write_pipeline_folder
         from videocrafter.checkpoints.whole_output import check_target
         from videocrafter.cli.hardware import choose_dtype
         from videocrafter.cli.quiet_libraries import silence_libraries
@@ -76,10 +83,10 @@ def _to_folder(
         silence_libraries()
         precision = choose_dtype(dtype) if dtype is not None else None
         check_target(out, folder=True, overwrite=overwrite)
-        plan = plan_folder(source, dtype=precision, config=config, drop_unused=drop_unused, averaged=ema)
-        _say_found(source, plan.recognised.description, plan.num_parameters, plan.notes)
-        with _progress_bar(out) as on_progress:
-            return write_folder(plan, out, overwrite=overwrite, on_progress=on_progress)
+        plan = plan_pipeline_folder(source, dtype=precision, config=config, drop_unused=drop_unused, ema=ema)
+        _print_found(source, plan.detected.description, plan.num_parameters, plan.notes)
+        with progress_bar(f"writing {out.name}", in_bytes=True) as on_progress:
+            return write_pipeline_folder(plan, out, overwrite=overwrite, on_progress=on_progress)
 
 
 def _to_official(source: Path, out: Path, overwrite: bool) -> Conversion:
@@ -89,8 +96,8 @@ def _to_official(source: Path, out: Path, overwrite: bool) -> Conversion:
 
         silence_libraries()
         plan = plan_official(source)
-        _say_found(source, plan.description, plan.num_parameters, plan.notes)
-        with _progress_bar(out) as on_progress:
+        _print_found(source, plan.description, plan.num_parameters, plan.notes)
+        with progress_bar(f"writing {out.name}", in_bytes=True) as on_progress:
             return write_official(plan, out, overwrite=overwrite, on_progress=on_progress)
 
 
@@ -99,12 +106,11 @@ def _refuse_options(dtype: str | None, config: Path | None, drop_unused: bool, e
     wrong = [name for name, value in given.items() if value]
     if wrong:
         raise ValueError(
-            f"{' and '.join(wrong)}: only for a checkpoint, but SOURCE is a pipeline folder, which goes back as it"
-            " is; leave the option out"
+            f"{' and '.join(wrong)} applies only to checkpoints, but SOURCE is a pipeline folder; omit it"
         )
 
 
-def _say_found(source: Path, description: str, parts: Mapping[str, int], notes: Sequence[str]) -> None:
+def _print_found(source: Path, description: str, parts: Mapping[str, int], notes: Sequence[str]) -> None:
     typer.echo(f"{source}: {description}")
     for part, count in parts.items():
         typer.echo(f"  {part}: {_amount(count)} parameters")
@@ -113,35 +119,18 @@ def _say_found(source: Path, description: str, parts: Mapping[str, int], notes: 
 
 
 def _report(conversion: Conversion) -> None:
-    kept = conversion.num_kept_aside
-    aside = f", {kept} tensors beside the networks" if kept else ""
-    typer.echo(f"Wrote {conversion.path} ({_size(conversion.num_bytes)} of weights{aside})")
-    licence = "that of the checkpoint you gave"
+    kept = conversion.num_extras
+    extras = f", including {kept} tensors that no network uses" if kept else ""
+    typer.echo(f"Wrote {conversion.path} ({format_bytes(conversion.num_bytes)} of weights{extras})")
+    licence = "that of the source checkpoint"
     if conversion.preset is not None and conversion.preset in PRESETS:
         licence = PRESETS[conversion.preset].weights_licence
-    typer.echo(f"Licence of the weights: {licence}. Converting does not change it.")
-
-
-@contextmanager
-def _progress_bar(out: Path) -> Iterator[OnProgress]:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
-        bar = progress.add_task(f"writing {escape(out.name)}", total=None)
-        yield lambda written, total: progress.update(bar, completed=written, total=total)
+    typer.echo(f"Licence of the weights: {licence}. The conversion does not change it.")
 
 
 def _amount(count: int) -> str:
-    """1859972 as "1.86 M"."""
+    """Format a count with a unit: "1.86 M" for 1859972."""
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if count >= size:
             return f"{count / size:.3g} {unit}"
     return str(count)
-
-
-def _size(num_bytes: int) -> str:
-    return f"{num_bytes / 1e9:.2f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.1f} MB"

@@ -1,4 +1,4 @@
-"""`videocrafter models`: which models are known, which are there, what each needs and knows."""
+"""`videocrafter models`: list known models with their status, requirements and vocabulary."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import typer
 
 from videocrafter.checkpoints.hub.converted_models import find_converted, find_converted_preset
 from videocrafter.checkpoints.hub.obtain import model_status
+from videocrafter.cli.byte_size import format_bytes
 from videocrafter.cli.errors import bad_input
 from videocrafter.presets import CHECKPOINT_SUFFIXES, FAMILIES, PRESETS, TASK_NAMES, ModelPreset, resolve_model
 
@@ -28,10 +29,12 @@ def register(app: typer.Typer) -> None:
 def models(
     name: Annotated[
         str | None,
-        typer.Argument(metavar="[NAME|FOLDER|FILE]", help="Show all that one model knows.", show_default=False),
+        typer.Argument(
+            metavar="[NAME|FOLDER|FILE]", help="Show one model with its full vocabulary.", show_default=False
+        ),
     ] = None,
 ) -> None:
-    """List known models: which are there, what the others need, and what each knows. Downloads nothing."""
+    """List known models: which are available, what the others need, and their vocabulary. Downloads nothing."""
     from rich.console import Console
 
     console = Console(highlight=False)
@@ -42,14 +45,14 @@ def models(
     for preset in PRESETS.values():
         _show_preset(console, preset)
     families = "; ".join(
-        f"{family} means {', '.join(f'{name} ({TASK_NAMES[task]})' for task, name in by_task.items())}"
+        f"{family} selects {', '.join(f'{name} ({TASK_NAMES[task]})' for task, name in by_task.items())}"
         for family, by_task in FAMILIES.items()
     )
     console.print(
-        f"\n--model takes a name, or the path of a pipeline folder or of an official checkpoint. {families}.",
+        f"\n--model takes a name, or the path of a pipeline folder or an official checkpoint. {families}.",
         markup=False,
     )
-    console.print("All words that a model knows: videocrafter models NAME", markup=False)
+    console.print("Show the full vocabulary of a model: videocrafter models NAME", markup=False)
 
 
 def _show_preset(console: Console, preset: ModelPreset) -> None:
@@ -67,14 +70,14 @@ def _show_preset(console: Console, preset: ModelPreset) -> None:
 
 
 def _folder_of(preset: ModelPreset) -> Path | None:
-    """Where a model is, in the package or in the cache; None if it is not there."""
+    """Return the folder of a model in the package or in the cache, or None."""
     if preset.hub_id is not None:
         return find_converted_preset(preset)
     return preset.folder if preset.is_installed else None
 
 
 def _show_needs(console: Console, preset: ModelPreset) -> None:
-    """What a model that is not there will need, and how it is best used."""
+    """Print the requirements and recommended settings of a model that is not available."""
     if preset.hub_url is not None:
         _print_indented(console, f"weights: {preset.hub_url}")
     elif preset.source:
@@ -82,16 +85,16 @@ def _show_needs(console: Console, preset: ModelPreset) -> None:
     if preset.memory_bytes is not None and preset.num_parameters is not None:
         _print_indented(
             console,
-            f"{preset.num_parameters / 1e9:.2f} billion parameters; one video in bfloat16 takes about"
-            f" {preset.memory_bytes / 2**30:.0f} GiB of memory (computed)",
+            f"{preset.num_parameters / 1e9:.2f} billion parameters; peak memory for one video in bfloat16:"
+            f" about {preset.memory_bytes / 2**30:.0f} GiB (computed)",
         )
     if preset.defaults:
-        deaf = "" if preset.has_fps_condition else " (the network is not told the fps)"
-        _print_indented(console, f"recommended: {_settings(preset.defaults)}{deaf}")
+        fps = "" if preset.has_fps_condition else " (the network takes no fps)"
+        _print_indented(console, f"recommended: {_settings(preset.defaults)}{fps}")
 
 
 def _show_one(console: Console, name: str) -> None:
-    """Everything about a preset, about each model of a family, or about a folder."""
+    """Print all details of a preset, of each model of a family, or of a folder."""
     presets = [PRESETS[one] for one in FAMILIES[name].values()] if name in FAMILIES else []
     presets += [PRESETS[name]] if name in PRESETS else []
     from rich.text import Text
@@ -110,15 +113,15 @@ def _show_one(console: Console, name: str) -> None:
 
 
 def _folder_at(name: str) -> Path:
-    """The pipeline folder at a path; of a checkpoint file, the one that it was converted to."""
+    """Return the pipeline folder at a path; for a checkpoint file, its converted folder."""
     path = Path(name)
     if not (path.is_file() and path.suffix.lower() in CHECKPOINT_SUFFIXES):
         return resolve_model(name, "t2v")
     folder = find_converted(path)
     if folder is None:
         raise ValueError(
-            f"{path} is a checkpoint that was not converted yet; --model {path} converts it on first use, and"
-            f" `videocrafter convert {path} FOLDER` says what it is"
+            f"{path} is a checkpoint that has not been converted; --model {path} converts it on first use, and"
+            f" `videocrafter convert {path} FOLDER` shows what it is"
         )
     return folder
 
@@ -134,17 +137,17 @@ def _show_folder(console: Console, folder: Path, all_words: bool) -> None:
     index = read_model_index(folder)
     defaults: dict[str, Any] = index.get("defaults") or {}
     task = TASK_NAMES[PIPELINE_TASKS[index["_class_name"]]]
-    megabytes = size_in_bytes(folder) / 1e6
+    size = format_bytes(size_in_bytes(folder))
     if all_words:
-        _print_indented(console, f"{task}; {megabytes:.1f} MB; content {fingerprint(folder)}; in {folder}")
+        _print_indented(console, f"{task}; {size}; fingerprint {fingerprint(folder)}; in {folder}")
     else:
-        _print_indented(console, f"{megabytes:.1f} MB in {folder}")
+        _print_indented(console, f"{size} in {folder}")
     if _settings(defaults):
         _print_indented(console, f"recommended: {_settings(defaults)}")
     for kind, words in (index.get("knowledge") or {}).items():
         shown = words if all_words else words[:6]
-        more = "" if len(shown) == len(words) else f", … ({len(words)} in all)"
-        _print_indented(console, f"knows {kind}: {', '.join(shown)}{more}")
+        more = "" if len(shown) == len(words) else f", … ({len(words)} in total)"
+        _print_indented(console, f"{kind}: {', '.join(shown)}{more}")
 
 
 def _settings(defaults: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""What `videocrafter publish` gives away: the weights, their card and record, and a picture."""
+"""The content of a publication: weights, model card, training record and sample images."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ _LICENCE_TEXTS = ("LICENSE", "LICENCE")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wishes:
-    """What the user says of the weights.
+class AuthorInput:
+    """The author's input for the model card.
 
     Attributes:
-        repo_id: the repository that they are for, or None.
-        name: the card's title where there is no repository; None takes the name of the run or of the folder.
-        licence: None if nothing was said.
-        data: what they were trained on.
-        base_model: what they started from, or go on top of: a preset, or `USER/NAME`.
+        repo_id: repository to upload to, or None.
+        name: title of the card without a repository; None takes the name of the run or folder.
+        licence: licence of the weights, or None.
+        data: description of the training data, or None.
+        base_model: base model, as a preset's name or `USER/NAME`, or None.
     """
 
     repo_id: str | None = None
@@ -52,14 +52,14 @@ class Wishes:
 
 @dataclass(frozen=True, kw_only=True)
 class Publication:
-    """What is given away.
+    """The files to publish.
 
     Attributes:
-        folder: of the weights.
-        description: one line: what it is.
-        files: by name.
-        licence: of the weights.
-        notes: what its author should know, one line each.
+        folder: folder of the weights.
+        description: one line that describes the weights.
+        files: files by name.
+        licence: licence of the weights.
+        notes: messages for the author, one line each.
     """
 
     folder: Path
@@ -70,7 +70,7 @@ class Publication:
 
     @property
     def num_bytes(self) -> int:
-        """Of all files."""
+        """Total size of all files."""
         return sum(file.num_bytes for file in self.files.values())
 
     @property
@@ -80,29 +80,31 @@ class Publication:
 
 
 def find_weights(source: Path, checkpoint: str | None) -> Path:
-    """The folder of weights that a path means: itself, or of a run its result or one of its checkpoints.
+    """Return the folder of weights at a path: the path itself, or a run's result or checkpoint.
 
     Raises:
-        ValueError: there are no such weights.
+        ValueError: the weights do not exist.
     """
     if not source.is_dir():
         what = "is a file" if source.exists() else "does not exist"
-        raise ValueError(f"{source} {what}; give the folder of a run, of a pipeline or of a LoRA")
+        raise ValueError(f"{source} {what}; pass the folder of a run, of a pipeline or of a LoRA")
     if not is_run_folder(source):
         if checkpoint is not None:
-            raise ValueError(f"--checkpoint {checkpoint}: {source} is no training run, so it has no checkpoints")
+            raise ValueError(
+                f"--checkpoint {checkpoint} needs a training run, but {source} is not one; omit --checkpoint"
+            )
         return source
     from videocrafter.training.saving.saved_weights import choose_weights
 
     return choose_weights(source, checkpoint)
 
 
-def plan_publication(folder: Path, wishes: Wishes) -> Publication:
-    """Gather the files and write the card. A folder that has a card of its own keeps it.
+def plan_publication(folder: Path, author: AuthorInput) -> Publication:
+    """Collect the files and write the model card. An existing card is kept.
 
     Raises:
-        ValueError: the folder is damaged or no model, no licence is known, or something would tell of this computer
-            what should stay on it.
+        ValueError: the folder is damaged or not a model, the licence is unknown, or a file contains the path of the
+            home folder.
     """
     export = plan_export(folder)
     record = read_training_record(folder)
@@ -110,13 +112,13 @@ def plan_publication(folder: Path, wishes: Wishes) -> Publication:
     if record is not None:
         files[RECORD_FILE] = ExportedFile(head=record.to_json().encode())
     if (folder / CARD_FILE).is_file():
-        licence = _keep_card(folder, wishes, files)
-        notes.append(f"the folder's own {CARD_FILE} goes along as it is")
+        licence = _keep_card(folder, author, files)
+        notes.append(f"the existing {CARD_FILE} is published unchanged")
     else:
         samples = _find_samples(folder, record)
         if samples is not None:
             files[SAMPLES_FILE] = ExportedFile(source=samples)
-        facts = _facts(export, record, wishes, files)
+        facts = _facts(export, record, author, files)
         licence = str(facts.licence)
         files[CARD_FILE] = ExportedFile(head=make_card(facts).encode())
         notes += _missing(facts)
@@ -132,15 +134,15 @@ def plan_publication(folder: Path, wishes: Wishes) -> Publication:
     )
 
 
-def _keep_card(folder: Path, wishes: Wishes, files: dict[str, ExportedFile]) -> str:
-    """Add the folder's own card, and the files that it shows; return the licence in it."""
-    options = {"--licence": wishes.licence, "--data": wishes.data, "--base-model": wishes.base_model}
+def _keep_card(folder: Path, author: AuthorInput, files: dict[str, ExportedFile]) -> str:
+    """Add the existing card and the files that it links to; return its licence."""
+    options = {"--licence": author.licence, "--data": author.data, "--base-model": author.base_model}
     given = [name for name, value in options.items() if value is not None]
     path = folder / CARD_FILE
     if given:
         raise ValueError(
-            f"{' and '.join(given)}: {path} is a card already, and goes along as it is; say it there, or move that"
-            " file away to have a new card made"
+            f"{' and '.join(given)} cannot be used, because {path} exists and is published unchanged; edit that file,"
+            " or remove it to generate a new card"
         )
     files[CARD_FILE] = ExportedFile(source=path)
     home = folder.resolve()
@@ -153,24 +155,23 @@ def _keep_card(folder: Path, wishes: Wishes, files: dict[str, ExportedFile]) -> 
 
 
 def _facts(
-    export: Export, record: TrainingRecord | None, wishes: Wishes, files: Mapping[str, ExportedFile]
+    export: Export, record: TrainingRecord | None, author: AuthorInput, files: Mapping[str, ExportedFile]
 ) -> CardFacts:
-    if wishes.licence is None:
+    if author.licence is None:
         raise ValueError(
-            "the licence of the weights is not known, and is not guessed: say it with --licence, such as apache-2.0,"
-            " mit or cc-by-nc-4.0"
+            "the licence of the weights is unknown; pass it with --licence, such as apache-2.0, mit or cc-by-nc-4.0"
         )
-    if wishes.base_model is not None and wishes.base_model not in PRESETS:
-        check_repo_id(wishes.base_model)
+    if author.base_model is not None and author.base_model not in PRESETS:
+        check_repo_id(author.base_model)
     ranks = tuple(lora_layers(export).values()) if export.is_lora else ()
     facts = CardFacts(
-        name=wishes.repo_id.rpartition("/")[2] if wishes.repo_id else wishes.name or _name(export.folder),
-        repo_id=wishes.repo_id,
-        licence=parse_licence(wishes.licence),
+        name=author.repo_id.rpartition("/")[2] if author.repo_id else author.name or _name(export.folder),
+        repo_id=author.repo_id,
+        licence=parse_licence(author.licence),
         task=export.task,
         lora=LoraFacts(ranks=ranks) if export.is_lora else None,
-        data=wishes.data or "",
-        base_model=wishes.base_model,
+        data=author.data or "",
+        base_model=author.base_model,
         record=record,
         settings=_mapping(export.index.get("defaults")),
         knowledge=_mapping(export.index.get("knowledge")),
@@ -183,21 +184,21 @@ def _facts(
 
 
 def _missing(facts: CardFacts) -> list[str]:
-    """What the card cannot state, and how to change that."""
+    """Return notes about facts missing from the card, and how to add them."""
     notes = []
     if not facts.data and not (facts.record is not None and facts.record.sources):
-        notes.append("the card says that nobody knows what it was trained on; --data tells")
+        notes.append("the card gives no training data; describe it with --data")
     if facts.lora is not None and facts.base_id is None and facts.base_preset is None:
-        notes.append("the card does not say which model the LoRA goes on top of; --base-model tells")
+        notes.append("the card does not name the base model of the LoRA; pass it with --base-model")
     if facts.licence.name is not None and facts.licence_file is None:
         notes.append(
-            f"{facts.licence.name!r} is not in the hub's list of licences; put its text into the folder as LICENSE"
+            f"{facts.licence.name!r} is not in the hub's list of licences; add its text to the folder as LICENSE"
         )
     return notes
 
 
 def _with_task_of_base(facts: CardFacts) -> CardFacts:
-    """A LoRA is for the task of the model that it goes on top of; that of a folder is known while it is at hand."""
+    """Set the task of a LoRA to that of its base model; None if the base model is unknown."""
     if facts.base_preset is not None:
         return replace(facts, task=facts.base_preset.task)
     start = facts.record.start_class if facts.record is not None and facts.base_model is None else None
@@ -205,7 +206,7 @@ def _with_task_of_base(facts: CardFacts) -> CardFacts:
 
 
 def _find_samples(folder: Path, record: TrainingRecord | None) -> Path | None:
-    """The newest sample sheet of the stage that made the weights, not newer than they are."""
+    """Return the newest sample sheet of the weights' stage that is not newer than the weights."""
     run = run_of(folder)
     if run is None or record is None or not record.stages:
         return None
@@ -226,7 +227,9 @@ def _check_private(files: Mapping[str, ExportedFile]) -> None:
     home = str(Path.home())
     found = naming(home, files) if len(home) > 1 else []
     if found:
-        raise ValueError(f"{' and '.join(found)} would tell the path of your home folder ({home}); take it out there")
+        raise ValueError(
+            f"{' and '.join(found)} contains the path of your home folder ({home}); remove it from there"
+        )
 
 
 def _name(folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""`videocrafter publish`: weights with a model card, as a folder or onto the Hugging Face hub."""
+"""`videocrafter publish`: write weights with a model card to a folder, or upload them to the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from videocrafter.cli.byte_size import format_bytes
 from videocrafter.cli.errors import bad_input, fail
 
 if TYPE_CHECKING:
@@ -17,56 +18,59 @@ if TYPE_CHECKING:
 
 
 def register(app: typer.Typer) -> None:
-    """Add the command to an app."""
+    """Add the command to the app."""
     app.command("publish")(publish)
 
 
 def publish(
     source: Annotated[
-        Path, typer.Argument(metavar="RUN|FOLDER", help="The folder of a run, a checkpoint, a pipeline or a LoRA.")
+        Path, typer.Argument(metavar="RUN|FOLDER", help="Folder of a run, a checkpoint, a pipeline or a LoRA.")
     ],
     to: Annotated[
-        str | None, typer.Option("--to", metavar="USER/NAME", help="The repository on the Hugging Face hub.")
+        str | None, typer.Option("--to", metavar="USER/NAME", help="Repository on the Hugging Face hub to upload to.")
     ] = None,
     checkpoint: Annotated[
         str | None,
         typer.Option(
             "--checkpoint",
             metavar="latest|best|STEP",
-            help="Of a run, take a checkpoint instead of its result; a name of one will do, too.",
+            help="Publish a checkpoint of the run, also by name, instead of its result.",
         ),
     ] = None,
     licence: Annotated[
         str | None,
-        typer.Option("--licence", "--license", metavar="ID", help="Of the weights, such as apache-2.0."),
+        typer.Option("--licence", "--license", metavar="ID", help="Licence of the weights, such as apache-2.0."),
     ] = None,
     data: Annotated[
-        str | None, typer.Option("--data", metavar="TEXT", help="What it was trained on, in your words.")
+        str | None,
+        typer.Option("--data", metavar="TEXT", help="Description of the training data for the model card."),
     ] = None,
     base_model: Annotated[
         str | None,
-        typer.Option("--base-model", metavar="NAME", help="What it started from: a model's name, or USER/NAME."),
+        typer.Option("--base-model", metavar="NAME", help="Base model: a preset's name or USER/NAME."),
     ] = None,
-    private: Annotated[bool, typer.Option("--private", help="A new repository is for your eyes only.")] = False,
+    private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write the folder here and upload nothing.")
+        Path | None, typer.Option("--output", "-o", help="Write this folder instead of uploading.")
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show the files and the card, and upload nothing.")
+        bool, typer.Option("--dry-run", help="Print the files and the model card; write and upload nothing.")
     ] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace what the repository, or the output folder, holds.")
+        bool, typer.Option("--overwrite", help="Replace the content of the repository or of the output folder.")
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Upload without asking.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Upload without confirmation.")] = False,
 ) -> None:
-    """Give weights away: as a clean pipeline folder (--output), or uploaded to the Hugging Face hub (--to).
+    """Publish weights as a clean folder (--output), or upload them to the Hugging Face hub (--to).
 
-    The state of the training and the paths of this computer stay behind. A model card says what the weights are, what
-    they were trained on and how, and under which licence they come.
+    Optimizer state and local paths are removed. A model card describes the weights, their training data and recipe,
+    and their licence.
     """
     with bad_input():
         if to is None and output is None and not dry_run:
-            raise ValueError("say where to: --to USER/NAME uploads, --output DIR writes a folder, --dry-run shows")
+            raise ValueError(
+                "no destination; pass --to USER/NAME to upload, --output DIR to write a folder, or --dry-run"
+            )
         publication = _plan(source, checkpoint, to, output, licence=licence, data=data, base_model=base_model)
     _show(publication)
     if output is not None:
@@ -74,7 +78,7 @@ def publish(
             _write(publication, output, overwrite)
         typer.echo(f"Wrote {output}. Nothing was uploaded.")
     elif dry_run or to is None:
-        typer.echo(f"\n{publication.card}\nNothing was written, and nothing uploaded.")
+        typer.echo(f"\n{publication.card}\nNothing was written, and nothing was uploaded.")
     else:
         _upload(publication, to, private=private, overwrite=overwrite, yes=yes)
 
@@ -90,18 +94,18 @@ def _plan(
     base_model: str | None,
 ) -> Publication:
     from videocrafter.checkpoints.publishing.upload import check_repo_id
-    from videocrafter.cli.weights.publication import Wishes, find_weights, plan_publication
+    from videocrafter.cli.weights.publication import AuthorInput, find_weights, plan_publication
 
     if to is not None:
         check_repo_id(to)
-    wishes = Wishes(
+    author = AuthorInput(
         repo_id=to,
         name=output.name if output is not None else None,
         licence=licence,
         data=data,
         base_model=base_model,
     )
-    return plan_publication(find_weights(source, checkpoint), wishes)
+    return plan_publication(find_weights(source, checkpoint), author)
 
 
 def _show(publication: Publication) -> None:
@@ -110,12 +114,12 @@ def _show(publication: Publication) -> None:
     typer.echo(publication.description)
     width = max(len(name) for name in publication.files)
     for name, file in publication.files.items():
-        typer.echo(f"  {name:<{width}}  {_size(file.num_bytes):>9}")
-    count, size = len(publication.files), _size(publication.num_bytes)
+        typer.echo(f"  {name:<{width}}  {format_bytes(file.num_bytes):>9}")
+    count, size = len(publication.files), format_bytes(publication.num_bytes)
     typer.echo(f"{count} files, {size}; licence of the weights: {publication.licence}")
-    stays = left_out(publication.folder, publication.files)
-    if stays:
-        typer.echo(f"Stays here: {', '.join(stays)}")
+    omitted = left_out(publication.folder, publication.files)
+    if omitted:
+        typer.echo(f"Not published: {', '.join(omitted)}")
     for note in publication.notes:
         typer.echo(f"Note: {note}")
 
@@ -134,50 +138,46 @@ def _write(publication: Publication, output: Path, overwrite: bool) -> None:
 
 
 def _upload(publication: Publication, repo_id: str, *, private: bool, overwrite: bool, yes: bool) -> None:
-    from videocrafter.checkpoints.publishing.upload import look_at_repository, upload_folder
+    from videocrafter.checkpoints.publishing.upload import read_repository, upload_folder
     from videocrafter.pipelines.export import write_export
 
     if not yes and not _is_terminal():
         visibility = "private" if private else "public"
-        fail(f"upload to {repo_id}, {visibility} if it is new? There is no terminal to ask on; --yes says yes")
+        fail(
+            f"cannot ask for confirmation without a terminal; pass --yes to upload to {repo_id} ({visibility} if new)"
+        )
     with bad_input():
-        there = look_at_repository(repo_id)
-        _check_repository(repo_id, there, private=private, overwrite=overwrite)
-    typer.echo(_target(repo_id, there, private))
+        repository = read_repository(repo_id)
+        _check_repository(repo_id, repository, private=private, overwrite=overwrite)
+    typer.echo(_target(repo_id, repository, private))
     if not yes and not typer.confirm("Upload?"):
         typer.echo("Nothing was uploaded.")
         raise typer.Exit(1)
     with bad_input(), tempfile.TemporaryDirectory(prefix="videocrafter-publish-") as folder:
         write_export(publication.files, Path(folder), link=True)
-        address = upload_folder(Path(folder), repo_id, there, private=private)
+        address = upload_folder(Path(folder), repo_id, repository, private=private)
     typer.echo(f"Uploaded: {address}")
 
 
-def _check_repository(repo_id: str, there: HubRepository, *, private: bool, overwrite: bool) -> None:
-    if there.files and not overwrite:
+def _check_repository(repo_id: str, repository: HubRepository, *, private: bool, overwrite: bool) -> None:
+    if repository.files and not overwrite:
         raise ValueError(
-            f"{repo_id} is there and holds {len(there.files)} files; choose another name, or allow --overwrite to"
+            f"{repo_id} already holds {len(repository.files)} files; choose another name, or pass --overwrite to"
             " replace them (its history keeps them)"
         )
-    if private and there.exists and not there.is_private:
+    if private and repository.exists and not repository.is_private:
         raise ValueError(
-            f"{repo_id} is there and public; make it private in its settings first, or leave out --private"
+            f"{repo_id} already exists and is public; make it private in its settings first, or omit --private"
         )
 
 
-def _target(repo_id: str, there: HubRepository, private: bool) -> str:
-    if not there.exists:
-        return f"To {repo_id}, a new {'private' if private else 'public'} repository."
-    replaces = f", in place of its {len(there.files)} files" if there.files else ""
-    return f"To {repo_id}, which is there and {'private' if there.is_private else 'public'}{replaces}."
+def _target(repo_id: str, repository: HubRepository, private: bool) -> str:
+    if not repository.exists:
+        return f"Destination: {repo_id}, a new {'private' if private else 'public'} repository."
+    replaces = f"; its {len(repository.files)} files will be replaced" if repository.files else ""
+    visibility = "private" if repository.is_private else "public"
+    return f"Destination: {repo_id}, an existing {visibility} repository{replaces}."
 
 
 def _is_terminal() -> bool:
     return sys.stdin.isatty()
-
-
-def _size(num_bytes: int) -> str:
-    for size, unit in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
-        if num_bytes >= size:
-            return f"{num_bytes / size:.1f} {unit}"
-    return f"{num_bytes} B"

@@ -13,7 +13,7 @@ from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModel
 
 from videocrafter.checkpoints.official.image_keys import VIT_H_14_IMAGE, image_config
-from videocrafter.checkpoints.official.model import OfficialModel
+from videocrafter.checkpoints.official.official_model import OfficialModel
 from videocrafter.checkpoints.official.variants import official_variant
 from videocrafter.models.image_projector import ImageProjector
 from videocrafter.models.unet import VideoUNet

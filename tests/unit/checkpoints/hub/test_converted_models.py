@@ -28,7 +28,7 @@ def home(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture
 def conversions(monkeypatch) -> list[Path]:
-    """Every conversion that was begun; converting writes an index only."""
+    """The conversions that were started; a conversion only writes an index."""
     begun: list[Path] = []
 
     def convert(source, folder, *, drop_unused, on_progress):
@@ -37,9 +37,7 @@ def conversions(monkeypatch) -> list[Path]:
         (folder / "model_index.json").write_text("{}")
         if on_progress is not None:
             on_progress(1, 2)
-        return Conversion(
-            path=folder, description="a tiny model", preset=None, parts={}, num_kept_aside=0, num_bytes=0
-        )
+        return Conversion(path=folder, description="a tiny model", preset=None, parts={}, num_extras=0, num_bytes=0)
 
     monkeypatch.setattr(to_folder, "convert_to_folder", convert)
     return begun
@@ -71,7 +69,7 @@ def test_a_file_is_converted_once_whatever_it_is_called(conversions, tmp_path, h
     assert (folder / "model_index.json").is_file()
     assert "converting" in said[0]
     assert str(folder) in said[0]
-    assert said[1] == "it is a tiny model"
+    assert said[1] == "detected a tiny model"
     assert progress == [(1, 2)]
 
     moved = first.rename(tmp_path / "other.ckpt")
@@ -81,7 +79,7 @@ def test_a_file_is_converted_once_whatever_it_is_called(conversions, tmp_path, h
 
 
 def test_another_content_is_another_folder(conversions, tmp_path):
-    # One tensor differs, in a file of equal size.
+    # The files have the same size and differ in one tensor.
     first, second = checkpoint(tmp_path / "a.ckpt", 1.0), checkpoint(tmp_path / "b.ckpt", 2.0)
     assert first.stat().st_size == second.stat().st_size
     assert converted_folder(first) != converted_folder(second)
@@ -89,7 +87,7 @@ def test_another_content_is_another_folder(conversions, tmp_path):
 
 
 def test_the_checksums_of_an_archive_show_a_change_anywhere(tmp_path, monkeypatch):
-    # Hardly anything of the content itself is read.
+    # Almost none of the tensors' bytes are read.
     monkeypatch.setattr(cache, "_NUM_SAMPLES", 1)
     monkeypatch.setattr(cache, "_EDGE_BYTES", 8000)
     marks = {fingerprint_file(checkpoint(tmp_path / f"{value}.ckpt", value)) for value in (1.0, 2.0, 3.0)}
@@ -176,5 +174,5 @@ def test_a_presets_download_is_found_without_the_download(conversions, tmp_path)
     converted_folder(checkpoint(tmp_path / f"{hub_name(early)}.ckpt", 5.0))
     path.unlink()
     assert find_converted_preset(preset) == folder
-    # A file of that name is not the download.
+    # A file with the same name is not the download.
     assert find_converted_preset(early) is None

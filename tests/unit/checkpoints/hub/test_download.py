@@ -55,8 +55,8 @@ def test_a_token_is_sent(hub, monkeypatch):
     ("refusal", "said"),
     [
         ("GatedRepo", "accept them there, log in with `hf auth login` \\(or set HF_TOKEN\\)"),
-        ("RepoNotFound", "was not found: it is gone, or needs a token"),
-        ("EntryNotFound", "holds no model.ckpt any more; or download model.ckpt by other means and give its path"),
+        ("RepoNotFound", "was not found: it was removed, or needs a token"),
+        ("EntryNotFound", "no longer holds model.ckpt; pass the path of a copy"),
         ("Unauthorized", "(token is wrong or has expired|needs a token)"),
     ],
 )
@@ -73,9 +73,9 @@ def test_a_hub_that_does_not_answer(hub, monkeypatch, capfd, is_there):
     if is_there:
         hub.refusal = "Overloaded"
     else:
-        # A port that nobody listens on.
+        # A port without a server.
         monkeypatch.setattr(huggingface_hub, "hf_hub_download", _with_endpoint("http://127.0.0.1:9"))
-    with pytest.raises(ModelUnavailableError, match=r"did not give it; check the network") as caught:
+    with pytest.raises(ModelUnavailableError, match=r"cannot be reached; check the network") as caught:
         download(PRESET)
     assert capfd.readouterr() == ("", "")
     assert "\n" not in str(caught.value)
@@ -83,7 +83,7 @@ def test_a_hub_that_does_not_answer(hub, monkeypatch, capfd, is_there):
 
 def test_offline_mode_asks_nothing_and_uses_what_is_there(hub, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(ModelUnavailableError, match="HF_HUB_OFFLINE forbids to download it; unset"):
+    with pytest.raises(ModelUnavailableError, match="HF_HUB_OFFLINE is set; unset"):
         download(PRESET)
     assert hub.requests == []
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
@@ -94,7 +94,7 @@ def test_offline_mode_asks_nothing_and_uses_what_is_there(hub, monkeypatch):
 
 def test_a_broken_connection_leaves_no_file_and_the_next_try_succeeds(hub):
     hub.cut_after = 100
-    with pytest.raises(ModelUnavailableError, match=r"broke off .*; run the same again, and it goes on"):
+    with pytest.raises(ModelUnavailableError, match=r"was interrupted .*; run the command again to resume"):
         download(PRESET)
     assert downloaded_file(PRESET) is None
     hub.cut_after = None
@@ -104,13 +104,13 @@ def test_a_broken_connection_leaves_no_file_and_the_next_try_succeeds(hub):
 def test_too_small_a_disk_is_found_before_the_download(tmp_path, monkeypatch):
     with running_hub(tmp_path / "hub", monkeypatch) as hub:
         huge = replace(PRESET, download_bytes=10**18)
-        with pytest.raises(OSError, match=r"GB free, but vc2-t2v-512 is a download of .*set HF_HOME"):
+        with pytest.raises(OSError, match=r"GB free, but the download of vc2-t2v-512 needs .*set HF_HOME"):
             download(huge)
         assert hub.requests == []
 
 
 def test_a_model_without_a_repository_says_where_to_get_it():
-    with pytest.raises(ModelUnavailableError, match="give its path"):
+    with pytest.raises(ModelUnavailableError, match="pass its path"):
         download(PRESETS["t2v-512-early"])
 
 

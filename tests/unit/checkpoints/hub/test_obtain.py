@@ -11,7 +11,7 @@ from tests.official_checkpoints import random_checkpoint
 from tests.unit.checkpoints.official.official_shapes import mini_config
 from videocrafter.checkpoints.hub import download as hub_module
 from videocrafter.checkpoints.hub.obtain import model_status, obtain_model
-from videocrafter.checkpoints.official.model import official_model_from_config
+from videocrafter.checkpoints.official.official_model import official_model_from_config
 from videocrafter.checkpoints.official.to_folder import EXTRAS_FILE
 from videocrafter.pipelines.image_to_video import ImageToVideoPipeline
 from videocrafter.pipelines.loading import load_pipeline
@@ -28,7 +28,7 @@ def home(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory) -> Path:
-    """An image-to-video checkpoint in the official format, small."""
+    """A small image-to-video checkpoint in the official format."""
     path = tmp_path_factory.mktemp("official") / "mini.ckpt"
     model = official_model_from_config({"params": mini_config()})
     torch.save({"state_dict": random_checkpoint(model)}, path)
@@ -48,12 +48,12 @@ def test_a_preset_is_downloaded_converted_and_then_there(hub, home, tmp_path):
     said: list[str] = []
     folder = obtain_model("i2v-512", "i2v", notify=said.append)
     assert folder.is_relative_to(home)
-    assert [text.split()[0] for text in said] == ["downloading", "converting", "it"]
+    assert [text.split()[0] for text in said] == ["downloading", "converting", "detected"]
     assert isinstance(load_pipeline(folder), ImageToVideoPipeline)
 
     asked = len(hub.requests)
     assert model_status(PRESET) == "cached"
-    # Not even the download has to stay.
+    # The download itself is no longer needed.
     next((tmp_path / "hub").rglob("model.ckpt")).unlink()
     assert obtain_model("i2v-512", "i2v", notify=said.append) == folder
     assert (len(hub.requests), len(said)) == (asked, 3)
@@ -84,7 +84,7 @@ def test_a_checkpoint_file_becomes_a_pipeline(checkpoint):
     pipeline = load_pipeline(checkpoint, expect=ImageToVideoPipeline, notify=said.append)
     assert said == []
     assert pipeline.unet.config["image_cross_attention"]
-    # Nobody goes back from the cache, so no weights are kept that no network holds.
+    # Cached folders are never converted back, so they keep no unused weights.
     with safe_open(folder / EXTRAS_FILE, "pt") as extras:
         assert [key for key in extras.keys() if "." in key] == []  # noqa: SIM118  (no mapping)
 
@@ -94,7 +94,7 @@ def test_what_is_no_checkpoint_is_one_line(tmp_path, home):
     picture.write_bytes(b"\x89PNG")
     broken = tmp_path / "broken.ckpt"
     broken.write_bytes(b"not a checkpoint")
-    for path, said in ((picture, "is a file, but a model is a pipeline folder"), (broken, "broken.ckpt")):
+    for path, said in ((picture, "is a file; expected a pipeline folder"), (broken, "broken.ckpt")):
         with pytest.raises(ValueError, match=said) as caught:
             obtain_model(path, "t2v")
         assert "\n" not in str(caught.value)
@@ -102,6 +102,6 @@ def test_what_is_no_checkpoint_is_one_line(tmp_path, home):
 
 
 def test_missing_weights_of_the_package_are_told_from_weights_elsewhere():
-    assert model_status(replace(PRESETS["tiny-t2v"], asset="nowhere")) == "not in this installation"
+    assert model_status(replace(PRESETS["tiny-t2v"], asset="nowhere")) == "missing from this installation"
     assert model_status(PRESETS["tiny-t2v"]) == "installed"
     assert model_status(PRESETS["t2v-256"]) == "no public weights"

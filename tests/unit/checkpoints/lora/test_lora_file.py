@@ -36,7 +36,7 @@ LAYERS = {"a.attn1.to_q": layer(), "a.attn1.to_out.0": layer(3, 0.5), "a.proj_in
 def test_every_layout_gives_the_same_layers(state: dict[str, torch.Tensor], names: list[str]) -> None:
     lora = parse_lora(state, name="x")
     assert list(lora.layers) == names
-    assert lora.others == ()
+    assert lora.unsupported == ()
     for found, given_layer in zip(lora.layers.values(), LAYERS.values(), strict=False):
         assert found.down is given_layer.down
         assert found.up is given_layer.up
@@ -79,7 +79,7 @@ def test_layers_that_are_half_there_or_of_another_kind_are_set_apart() -> None:
     lora = parse_lora(state, name="x")
     assert list(lora.layers) == ["unet.good"]
     set_apart = ["bias", "dora", "half", "norm", "ranks", "tucker"]
-    assert lora.others == tuple(f"unet.{name}" for name in set_apart)
+    assert lora.unsupported == tuple(f"unet.{name}" for name in set_apart)
 
 
 @pytest.mark.parametrize(
@@ -98,24 +98,28 @@ def test_what_is_no_lora_is_named(state: dict[str, torch.Tensor], complaint: str
 
 
 def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="there is no LoRA at"):
+    with pytest.raises(ValueError, match="nothing does not exist; pass a LoRA"):
         read_lora(tmp_path / "nothing")
-    with pytest.raises(ValueError, match=r"holds no pytorch_lora_weights.safetensors and not one .* but 0 \(none\)"):
+    with pytest.raises(
+        ValueError, match=r"holds 0 .safetensors files \(none\) and no pytorch_lora_weights.safetensors"
+    ):
         read_lora(tmp_path)
     for name in ("one", "two"):
         save_file(as_peft(LAYERS), tmp_path / f"{name}.safetensors")
-    with pytest.raises(ValueError, match=r"but 2 \(one.safetensors, two.safetensors\); give the file itself"):
+    with pytest.raises(
+        ValueError, match=r"holds 2 .* \(one.safetensors, two.safetensors\) .*; pass the LoRA file itself"
+    ):
         read_lora(str(tmp_path))
     content = (tmp_path / "one.safetensors").read_bytes()
     (tmp_path / "one.safetensors").write_bytes(content[:-10])
     with pytest.raises(ValueError, match="truncated or damaged"):
         read_lora(tmp_path / "one.safetensors")
     save_file(as_peft(LAYERS), tmp_path / "two.safetensors", metadata={ADAPTER_METADATA: "{"})
-    with pytest.raises(ValueError, match="its header's lora_adapter_metadata is no JSON"):
+    with pytest.raises(ValueError, match="lora_adapter_metadata in its header is not JSON"):
         read_lora(tmp_path / "two.safetensors")
     strange = {ADAPTER_METADATA: json.dumps({"unet.lora_alpha": {"a": 1}})}
     save_file(as_peft(LAYERS), tmp_path / "two.safetensors", metadata=strange)
-    with pytest.raises(ValueError, match="no alpha can be read for unet"):
+    with pytest.raises(ValueError, match=r"alpha of unet.* is unreadable"):
         read_lora(tmp_path / "two.safetensors")
 
 
@@ -123,5 +127,5 @@ def test_pickled_loras_are_read_without_running_anything(tmp_path: Path) -> None
     torch.save(as_kohya(LAYERS), tmp_path / "lora.pt")
     assert len(read_lora(tmp_path / "lora.pt").layers) == 3
     torch.save({"x": print}, tmp_path / "evil.pt")
-    with pytest.raises(ValueError, match="wants to run code"):
+    with pytest.raises(ValueError, match="would run code"):
         read_lora(tmp_path / "evil.pt")

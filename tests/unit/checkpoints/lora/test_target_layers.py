@@ -52,7 +52,7 @@ def test_attention_processors_are_found() -> None:
 
 @pytest.mark.parametrize("layout", [as_kohya, as_peft], ids=lambda layout: layout.__name__)
 def test_every_layer_of_our_own_network_is_found(layout: Any) -> None:
-    """Temporal layers and the image branch included."""
+    """Including temporal layers and the image branch."""
     fitted = fit(layout(random_lora(VIDEO_UNET)))
     assert fitted.layers["unet"].keys() == SHAPES["unet"].keys()
 
@@ -107,8 +107,8 @@ def test_what_does_not_fit_is_listed_in_one_line() -> None:
     fitted = fit(state)
     assert list(fitted.layers["unet"]) == [OWN["down_blocks.0.attentions.0.proj_in"]]
     assert fitted.note == (
-        "5 of the LoRA's 6 layers do not fit and are left out (unet.down_blocks.0.attentions.0.proj_in_again,"
-        " unet.down_blocks.0.attentions.0.proj_out, unet.down_blocks.0.attentions.1.proj_in, ...)"
+        "5 of the LoRA's 6 layers do not match this model and are skipped"
+        " (unet.down_blocks.0.attentions.0.proj_in_again, unet.down_blocks.0.attentions.0.proj_out, unet.down_blocks.0.attentions.1.proj_in, ...)"
     )
 
 
@@ -122,13 +122,13 @@ def test_a_lora_that_reads_other_text_is_refused(width: int, seems: str, layout:
         ValueError, match=f"it seems to be a LoRA for {seems} .*{width}.*, but this model has"
     ) as caught:
         fit(layout(foreign))
-    assert f"has {TEXT_WIDTH}; use one for Stable Diffusion 2.x" in str(caught.value)
+    assert f"has width {TEXT_WIDTH}; use one for Stable Diffusion 2.x" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_a_lora_for_another_text_encoder_is_refused() -> None:
     foreign = random_lora(tiny_text_encoder(hidden_size=768))
-    with pytest.raises(ValueError, match=r"Stable Diffusion 1.x .it changes a text encoder of width 768"):
+    with pytest.raises(ValueError, match=r"Stable Diffusion 1.x .its text encoder has width 768"):
         fit(as_peft(foreign, "text_encoder."))
 
 
@@ -143,5 +143,5 @@ def test_a_lora_for_another_text_encoder_is_refused() -> None:
 )
 def test_a_lora_of_which_nothing_fits_is_refused(name: str, seems: str) -> None:
     layer = LoraLayer(down=torch.ones(2, 5), up=torch.ones(5, 2), alpha=1)
-    with pytest.raises(ValueError, match=rf"none of the 1 layers of it fits this model \({name}\); .*{seems}"):
+    with pytest.raises(ValueError, match=rf"none of the 1 layers of it matches this model \({name}\); .*{seems}"):
         fit(as_peft({name: layer}, ""))

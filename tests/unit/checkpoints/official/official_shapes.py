@@ -1,15 +1,15 @@
-"""A model of the official format at miniature size: its config, and the keys and shapes of its checkpoint."""
+"""A miniature model in the official format: its config, and the keys and shapes of its checkpoint."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
-from videocrafter.checkpoints.official.rule import Rule
+from videocrafter.checkpoints.official.key_rules import Rule
 
 
 def mini_config() -> dict[str, Any]:
-    """Image to video, of sizes that detection can tell: towers and projector have heads of width 64."""
+    """An image-to-video model whose sizes can be detected: towers and projector have heads of width 64."""
     clip = {"embed_dim": 24, "text_cfg": {"width": 64, "layers": 2, "vocab_size": 40}}
     clip["vision_cfg"] = {"width": 128, "layers": 1, "patch_size": 56}
     unet = {"in_channels": 4, "out_channels": 4, "model_channels": 32, "attention_resolutions": [2, 1]}
@@ -44,7 +44,7 @@ def mini_config() -> dict[str, Any]:
 
 
 def to_official(own: Mapping[str, Tensor], part_rules: Iterable[Rule]) -> dict[str, Tensor]:
-    """A part's state dict under official keys; fails unless every tensor has exactly one rule and key."""
+    """Return a part's state dict under official keys; fail unless every tensor has exactly one rule and key."""
     part_rules = tuple(part_rules)
     assert sorted(name for rule in part_rules for name in rule.own) == sorted(own)
     official = {key: tensor for rule in part_rules for key, tensor in rule.to_official(own).items()}
@@ -53,5 +53,5 @@ def to_official(own: Mapping[str, Tensor], part_rules: Iterable[Rule]) -> dict[s
 
 
 def part_shapes(network: nn.Module, part_rules: Iterable[Rule]) -> dict[str, tuple[int, ...]]:
-    """Of one part, by official keys; fails unless every tensor of the network has exactly one rule and key."""
+    """Return the shapes of a part by official key; fail unless every tensor has exactly one rule and key."""
     return {key: tuple(tensor.shape) for key, tensor in to_official(network.state_dict(), part_rules).items()}

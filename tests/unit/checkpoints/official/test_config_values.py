@@ -8,13 +8,13 @@ from videocrafter.checkpoints.official.config_values import check_whole, check_w
 @pytest.mark.parametrize("value", [0, -1, 1.0, True, "3", None, [1]])
 def test_what_is_no_whole_number_is_named(value: Any):
     check_whole({"a": 3, "b": value}, ("a", "missing"), "here")
-    with pytest.raises(ValueError, match=r"^here\.b is .*; expected a whole number above 0$"):
+    with pytest.raises(ValueError, match=r"^here\.b is .*; expected a positive integer$"):
         check_whole({"a": 3, "b": value}, ("a", "b"), "here")
 
 
 @pytest.mark.parametrize("value", [3, "12", [1, 0], [1, "2"], [True], None])
 def test_what_is_no_list_of_whole_numbers_is_named(value: Any):
-    with pytest.raises(ValueError, match=r"^here\.b is .*; expected a list of whole numbers above 0"):
+    with pytest.raises(ValueError, match=r"^here\.b is .*; expected a list of positive integers"):
         check_whole_list({"b": value}, "b", "here", may_be_empty=True)
 
 
@@ -31,7 +31,7 @@ def test_lists():
 def test_what_is_no_number_is_named(value: Any):
     assert number_of({"a": 3}, "a", 1.0) == 3.0
     assert number_of({}, "a", 1.0) == 1.0
-    with pytest.raises(ValueError, match=r"^here\.a is .*; expected a number$"):
+    with pytest.raises(ValueError, match=r"^here\.a is .*; expected a finite number$"):
         number_of({"a": value}, "a", 1.0, "here.")
 
 

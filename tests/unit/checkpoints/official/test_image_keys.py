@@ -36,11 +36,11 @@ def test_head_widths_of_known_towers(width: int, heads: int):
 
 def test_a_head_width_can_be_named_and_must_fill_the_width():
     assert image_config({**SMALL, "width": 48, "head_width": 16})["num_attention_heads"] == 3
-    with pytest.raises(ValueError, match="width 48 has no whole number of attention heads of width 64"):
+    with pytest.raises(ValueError, match="width 48 cannot be split into attention heads of width 64"):
         image_config({**SMALL, "width": 48})
 
 
 def test_positions_must_form_a_square():
     shapes = {**shapes_of(SMALL), f"{IMAGE_PREFIX}positional_embedding": (24, 128)}
-    with pytest.raises(ValueError, match="24 positions; expected a square and the class token"):
+    with pytest.raises(ValueError, match="24 positions; expected a square number plus the class token"):
         image_sizes_from_shapes(shapes)

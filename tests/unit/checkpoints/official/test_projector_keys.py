@@ -42,7 +42,7 @@ def test_names_are_the_official_ones():
 def test_another_width_of_heads_has_to_be_named():
     shapes = shapes_of({**SMALL, "dim_head": 16})
     assert projector_config_from_shapes(shapes, 16) == {**SMALL, "dim_head": 16}
-    with pytest.raises(ValueError, match=r"attention of width 48 .* multiples of 64 and 32 .*params\.dim_head"):
+    with pytest.raises(ValueError, match=r"attention has width 48 .* multiples of 64 and 32 .*params\.dim_head"):
         projector_config_from_shapes(shapes)
 
 

@@ -1,8 +1,8 @@
 import torch
 
 from tests.unit.checkpoints.official.official_shapes import mini_config
-from videocrafter.checkpoints.official.layout import SCHEDULE_KEYS
-from videocrafter.checkpoints.official.model import official_model_from_config
+from videocrafter.checkpoints.official.checkpoint_keys import SCHEDULE_KEYS
+from videocrafter.checkpoints.official.official_model import official_model_from_config
 from videocrafter.checkpoints.official.schedule_buffers import schedule_buffers
 
 

@@ -18,7 +18,7 @@ SMALL = {"embed_dim": 24, "context_length": 11, "vocab_size": 40, "width": 128, 
 
 
 def shapes_of(sizes: dict[str, Any]) -> dict[str, tuple[int, ...]]:
-    """The whole official tower: what ours has, its last block, and the way into the joint space."""
+    """The complete official tower: our parameters, its last block, and the projection into the joint space."""
     config = text_config(sizes, penultimate=True)
     with torch.device("meta"):
         network = CLIPTextModel(CLIPTextConfig(**config))
@@ -61,14 +61,12 @@ def test_heads_can_be_named_and_must_fill_the_width():
     assert text_config({**SMALL, "heads": 4}, penultimate=True)["num_attention_heads"] == 4
     with pytest.raises(ValueError, match="width 128 cannot have 3 attention heads"):
         text_config({**SMALL, "heads": 3}, penultimate=True)
-    with pytest.raises(
-        ValueError, match=r"width 96 has no whole number .* of width 64; name its heads in the config"
-    ):
+    with pytest.raises(ValueError, match=r"width 96 cannot be split .* of width 64; set its heads in the config"):
         text_config({**SMALL, "width": 96}, penultimate=True)
 
 
 def test_one_block_has_no_penultimate_layer():
-    with pytest.raises(ValueError, match="1 blocks has no penultimate layer"):
+    with pytest.raises(ValueError, match="layers=1 has no penultimate layer"):
         text_config({**SMALL, "layers": 1}, penultimate=True)
 
 

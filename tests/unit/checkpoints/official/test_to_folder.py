@@ -1,4 +1,4 @@
-"""From a checkpoint to a pipeline folder."""
+"""Convert checkpoints to pipeline folders."""
 
 import json
 from collections import namedtuple
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tests.official_checkpoints import save_checkpoint, small_checkpoint, small_params, write_config
 from videocrafter.checkpoints import tensor_file
-from videocrafter.checkpoints.official.to_folder import EXTRAS_FILE, convert_to_folder, plan_folder
+from videocrafter.checkpoints.official.to_folder import EXTRAS_FILE, convert_to_folder, plan_pipeline_folder
 from videocrafter.diffusion.ddim import OfficialDDIMScheduler
 
 pytestmark = pytest.mark.usefixtures("one_tokenizer")
@@ -54,7 +54,7 @@ def test_the_folder_holds_every_part(source: Path, tmp_path: Path):
     assert scheduler.config.signal_scale == 0.7
     assert scheduler.config.trained_betas == OfficialDDIMScheduler(signal_scale=0.7).config.trained_betas
     with safe_open(done.path / EXTRAS_FILE, framework="pt") as file:
-        assert len(file.keys()) == done.num_kept_aside
+        assert len(file.keys()) == done.num_extras
     stored_bytes = sum(value.nbytes for value in [*stored.values(), *load_file(done.path / EXTRAS_FILE).values()])
     assert done.num_bytes == stored_bytes
 
@@ -102,7 +102,7 @@ def test_precision_is_converted_and_said(source: Path, tmp_path: Path):
 def test_unused_tensors_can_be_left_out(source: Path, tmp_path: Path):
     done = convert_to_folder(source, tmp_path / "model", drop_unused=True)
     assert all("." not in key for key in load_file(done.path / EXTRAS_FILE)), "only the tiny schedule stays"
-    assert any("left out" in note for note in done.notes)
+    assert any("omitted" in note for note in done.notes)
 
 
 def test_averaged_weights_on_demand(tmp_path: Path, t2v: dict[str, Tensor]):
@@ -113,7 +113,7 @@ def test_averaged_weights_on_demand(tmp_path: Path, t2v: dict[str, Tensor]):
     assert torch.equal(weights(plain.path)["unet/conv_out.weight"], t2v[key])
     assert average in load_file(plain.path / EXTRAS_FILE)
     assert any("--ema" in note for note in plain.notes)
-    smooth = convert_to_folder(source, tmp_path / "smooth", averaged=True)
+    smooth = convert_to_folder(source, tmp_path / "smooth", ema=True)
     assert torch.equal(weights(smooth.path)["unet/conv_out.weight"], averaged)
 
 
@@ -147,28 +147,28 @@ def test_wrapped_checkpoints_and_safetensors(tmp_path: Path, t2v: dict[str, Tens
         assert any("DeepSpeed" in note for note in done.notes) == (name == "b.pt")
 
 
-# Refused, or stopped: nothing is left behind
+# Failures leave nothing behind
 
 
 def test_bad_sources_name_the_file(tmp_path: Path, t2v: dict[str, Tensor]):
     missing = {key: value for key, value in t2v.items() if key != "model.diffusion_model.out.0.bias"}
     source = save_checkpoint(tmp_path / "missing.ckpt", missing)
     with pytest.raises(ValueError, match=r"missing\.ckpt cannot be converted: .*lacks 1 key \(denoiser 1: model\."):
-        plan_folder(source)
+        plan_pipeline_folder(source)
 
 
 def test_shapes_that_do_not_fit(tmp_path: Path, t2v: dict[str, Tensor]):
     source = save_checkpoint(tmp_path / "odd.ckpt", {**t2v, "model.diffusion_model.out.0.bias": torch.ones(7)})
     with pytest.raises(
-        ValueError, match=r"its unet does not fit: norm_out\.bias is of shape \(7,\) in the checkpoint"
+        ValueError, match=r"its unet does not match its config: norm_out\.bias has shape \(7,\) in the checkpoint"
     ):
-        plan_folder(source)
+        plan_pipeline_folder(source)
 
 
 def test_a_config_that_does_not_fit(source: Path, tmp_path: Path):
     config = write_config(tmp_path / "other.yaml", small_params(temporal_conv=False))
-    with pytest.raises(ValueError, match=r"keys that fit nothing .*temopral_conv.*--config"):
-        plan_folder(source, config=config)
+    with pytest.raises(ValueError, match=r"keys that belong to no network .*temopral_conv.*--config"):
+        plan_pipeline_folder(source, config=config)
 
 
 def test_values_that_leave_the_range_stop_the_conversion(tmp_path: Path, t2v: dict[str, Tensor]):
@@ -190,7 +190,7 @@ def test_nothing_is_overwritten_unasked(source: Path, tmp_path: Path):
 def test_the_source_inside_of_the_target_is_not_destroyed(source: Path, tmp_path: Path):
     folder = convert_to_folder(source, tmp_path / "model").path
     inside = source.rename(folder / "model.ckpt")
-    with pytest.raises(ValueError, match="holds the checkpoint that is to be converted"):
+    with pytest.raises(ValueError, match="holds the source checkpoint"):
         convert_to_folder(inside, folder, overwrite=True)
     assert inside.is_file()
 

@@ -1,4 +1,4 @@
-"""From a pipeline folder back to a checkpoint."""
+"""Convert pipeline folders to checkpoints."""
 
 import json
 from pathlib import Path
@@ -20,6 +20,7 @@ VARIANTS = {
     "scaled": {},
     "unscaled": {"scale": None, "fps_cond": False, "temporal_conv": False, "use_relative_position": True},
     "image": {"image": True},
+    "five levels": {"channel_mult": [1, 2, 1, 2, 1], "attention_resolutions": [1, 16]},
 }
 
 
@@ -88,7 +89,7 @@ def test_what_is_missing_is_filled_so_that_the_official_code_loads_it(tmp_path: 
     got = read(tmp_path / "back.ckpt")
     assert got.keys() == tensors.keys()
     assert {key: value.shape for key, value in got.items()} == {key: value.shape for key, value in tensors.items()}
-    assert any("never uses were not there: filled" in note for note in done.notes)
+    assert any("that the official code loads but never uses" in note for note in done.notes)
     last_block = "cond_stage_model.model.transformer.resblocks.1."
     assert bool((got[f"{last_block}ln_1.weight"] == 1).all())
     assert bool((got[f"{last_block}attn.in_proj_weight"] == 0).all())
@@ -149,7 +150,7 @@ def test_damaged_configs(tmp_path: Path, part: str, entries: dict[str, Any]):
 @pytest.mark.parametrize("image", [False, True])
 def test_models_with_no_counterpart(tmp_path: Path, image: bool):
     folder = save_tiny_pipeline(tmp_path / "tiny", image)
-    with pytest.raises(ValueError, match=r"tiny cannot be converted: unet: .*; this model has no counterpart there"):
+    with pytest.raises(ValueError, match=r"tiny cannot be converted: unet: .*; this model cannot be converted to it"):
         plan_official(folder)
 
 
@@ -161,7 +162,7 @@ def test_damaged_folders(tmp_path: Path):
     with pytest.raises(ValueError, match=r"diffusion_pytorch_model\.safetensors is truncated or damaged"):
         plan_official(folder)
     vae.write_bytes(unet.read_bytes())
-    with pytest.raises(ValueError, match="its vae does not fit: "):
+    with pytest.raises(ValueError, match="its vae does not match its config: "):
         plan_official(folder)
     vae.unlink()
     with pytest.raises(ValueError, match=r"it is incomplete: .* is missing"):

@@ -44,6 +44,7 @@ def shapes_of(params: dict[str, Any]) -> dict[str, tuple[int, ...]]:
         {},
         {"channel_mult": [2, 1, 3], "attention_resolutions": [1, 4], "num_res_blocks": 3},
         {"channel_mult": [1], "attention_resolutions": []},
+        {"channel_mult": [1, 2, 3, 4, 4], "attention_resolutions": [1, 16]},
         {"use_relative_position": True, "temporal_length": 5, "addition_attention": False},
         {"temporal_conv": True, "fps_cond": True, "use_image_attention": True, "in_channels": 8, "out_channels": 3},
         {"transformer_depth": 2, "temporal_transformer_depth": 2, "use_scale_shift_norm": True},
@@ -67,7 +68,7 @@ def test_shapes_give_every_option_back(changes: dict[str, Any]):
         ("input_blocks.0.0.weight", (32, 4, 3, 3, 3), "expected 4 axes"),
         ("input_blocks.3.0.op.weight", (64, 64, 3, 3), r"do not form levels of equal depth: .* \[2, 3\]"),
         ("input_blocks.1.0.op.weight", (64, 64, 3, 3), r"do not form levels of equal depth: .* \[1, 2\]"),
-        ("input_blocks.3.0.out_layers.3.weight", (50, 50, 3, 3), r"levels are \[32, 50\] channels wide"),
+        ("input_blocks.3.0.out_layers.3.weight", (50, 50, 3, 3), r"levels have widths \[32, 50\]"),
     ],
 )
 def test_what_is_no_such_network_is_named(key: str, shape: tuple[int, ...] | None, message: str):

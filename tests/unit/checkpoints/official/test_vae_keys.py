@@ -73,16 +73,16 @@ def test_attention_in_the_middle_is_linear_here_and_a_convolution_there():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"attn_resolutions": [32]}, r"attn_resolutions is \[32\]; only attention in the middle"),
+        ({"attn_resolutions": [32]}, r"attn_resolutions is \[32\]; expected an empty list"),
         ({"double_z": False}, "double_z is False; AutoencoderKL supports only True"),
         ({"attn_type": "linear"}, "attn_type is 'linear'"),
         ({"dims": 3}, "unknown options dims in first_stage_config"),
-        ({"ch": "128"}, "ddconfig.ch is '128'; expected a whole number above 0"),
+        ({"ch": "128"}, "ddconfig.ch is '128'; expected a positive integer"),
         ({"num_res_blocks": 0}, "num_res_blocks is 0"),
-        ({"ch_mult": 4}, r"ch_mult is 4; expected a list of whole numbers"),
+        ({"ch_mult": 4}, r"ch_mult is 4; expected a list of positive integers"),
         ({"ch_mult": []}, r"ch_mult is \[\]"),
-        ({"ch_mult": [2, 4]}, r"ch_mult is \[2, 4\]; AutoencoderKL's first level is as wide as ch"),
-        ({"z_channels": 8}, "embed_dim is 4 and z_channels 8"),
+        ({"ch_mult": [2, 4]}, r"ch_mult is \[2, 4\]; expected a list that begins with 1"),
+        ({"z_channels": 8}, "embed_dim is 4 and z_channels is 8"),
     ],
 )
 def test_what_cannot_be_translated_is_named(changes: dict[str, object], message: str):
@@ -100,10 +100,10 @@ def test_missing_sizes_are_named():
 @pytest.mark.parametrize(
     ("key", "shape", "message"),
     [
-        ("encoder.down.1.attn.0.q.weight", (64, 64, 1, 1), "attention outside of its middle"),
-        ("encoder.down.1.block.0.conv1.weight", (50, 32, 3, 3), r"levels are \[32, 50\] channels wide"),
+        ("encoder.down.1.attn.0.q.weight", (64, 64, 1, 1), "attention outside its middle block"),
+        ("encoder.down.1.block.0.conv1.weight", (50, 32, 3, 3), r"levels have widths \[32, 50\]"),
         ("encoder.conv_in.weight", None, "lacks 'first_stage_model.encoder.conv_in.weight'"),
-        ("post_quant_conv.weight", (4, 3, 1, 1), "embed_dim is 3 and z_channels 4"),
+        ("post_quant_conv.weight", (4, 3, 1, 1), "embed_dim is 3 and z_channels is 4"),
     ],
 )
 def test_shapes_of_another_autoencoder_are_refused(key: str, shape: tuple[int, ...] | None, message: str):

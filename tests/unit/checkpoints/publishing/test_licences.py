@@ -31,9 +31,9 @@ def test_other_licences_go_by_their_name(text: str, name: str):
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("", "names no licence"),
-        ("other", "names no licence"),
-        ("other:", "names no licence"),
+        ("", "is not a licence"),
+        ("other", "is not a licence"),
+        ("other:", "is not a licence"),
         ("apache2.0", "did you mean apache-2.0"),
         ("CC-BY-NC", "did you mean cc-by-nc-4.0|did you mean cc-by-nc-"),
     ],

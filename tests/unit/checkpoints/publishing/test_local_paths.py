@@ -1,4 +1,4 @@
-"""What tells of a computer does not leave it; what tells of the data does."""
+"""Local paths are removed; names of the data are kept."""
 
 import json
 import re
@@ -28,17 +28,17 @@ from videocrafter.checkpoints.publishing.local_paths import (
         ("d:/films/x.csv", "x.csv"),
         (r"\\server\share\films\x", "x"),
         ('{"base": "/models/sd"}', '{"base": "sd"}'),
-        # A home folder's own name is that of a person.
+        # The name of a home folder is a user name.
         ("/home/bob", ""),
         ("/Users/bob/", ""),
         (r"C:\Users\bob", ""),
         ("~bob", ""),
         ("file:///home/bob", ""),
-        # Addresses stay, without what gives access.
+        # URLs are kept without credentials.
         ("https://ann:secret@example.org/a/b.tar?X-Signature=key", "https://example.org/a/b.tar"),
         ("webdataset:https://example.org/a.tar", "webdataset:https://example.org/a.tar"),
         ("hf://datasets/ann/films/x.tar", "hf://datasets/ann/films/x.tar"),
-        # No paths of this computer.
+        # Not local paths.
         ("outputs/vae/final", "outputs/vae/final"),
         ("tiny-t2v", "tiny-t2v"),
         ("1 / 2 and/or 50/50", "1 / 2 and/or 50/50"),

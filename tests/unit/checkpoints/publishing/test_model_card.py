@@ -1,4 +1,4 @@
-"""The model card: readable by the hub, complete, and silent about what nobody said."""
+"""Model cards: valid for the hub, complete, and without unsupported claims."""
 
 import re
 from dataclasses import replace
@@ -65,18 +65,23 @@ def test_the_front_matter_is_what_the_hub_reads():
 
 def test_every_fact_is_in_its_section():
     card = make_card(FACTS)
-    assert "# films\n\n![Samples that were made during training](samples.png)\n" in card
+    assert "# films\n\n![Samples generated during training](samples.png)\n" in card
     stated = {
-        "What it is": [
+        "Description": [
             "text-to-video",
             "`films`",
             "`unet` 1.86 million",
             "48 × 32 pixels, 8 frames, fps 12",
             "2310.19512",
         ],
-        "How to use it": ["hf download ann/films --local-dir films", '"an owl"', 'snapshot_download("ann/films")'],
-        "Data": ["Clips of my own garden.", "- WebVid train.csv", "hf://datasets/ann/clips/a.tar", "comes on top"],
-        "Recipe": [
+        "Usage": ["hf download ann/films --local-dir films", '"an owl"', 'snapshot_download("ann/films")'],
+        "Training data": [
+            "Clips of my own garden.",
+            "- WebVid train.csv",
+            "hf://datasets/ann/clips/a.tar",
+            "comes in addition",
+        ],
+        "Training recipe": [
             "| `gate` | 100 | 2 × (16 clips or 32 images) | 0.0003, muon, cosine | 48 × 32, 8 frames |",
             "| `low` | 1,200 of 5,000 |",
             "Seed: 7.",
@@ -84,7 +89,11 @@ def test_every_fact_is_in_its_section():
             "Published with videocrafter 1.2.3.",
         ],
         "Licence": ["**apache-2.0**", "`vc2-t2v-512`", "research and non-commercial use only"],
-        "Limits": ["stage `low` was at step 1,200 of 5,000", "only these subjects: owl, cat", "no measured quality"],
+        "Limitations": [
+            "stage `low` was at step 1,200 of 5,000",
+            "only these subjects: owl, cat",
+            "no measured quality",
+        ],
     }
     for title, facts in stated.items():
         assert [fact for fact in facts if fact not in section(card, title)] == [], title
@@ -96,22 +105,22 @@ def test_sizes_as_recipes_on_clips_have_them():
     settings = {"task": {"validation": {"num_frames": 3}, "samples": {"height": 9}, "data": {"cutting": cutting}}}
     for task, shown in (
         ({}, "512 × 320, 16 or 8 frames"),
-        ({"frames_like_start": True}, "as the model that it started"),
+        ({"frames_like_start": True}, "same as the base model"),
     ):
         stage = replace(STAGE, settings={"task": {**settings["task"], **task}})
-        assert shown in section(make_card(replace(FACTS, record=replace(RECORD, stages=(stage,)))), "Recipe")
+        assert shown in section(make_card(replace(FACTS, record=replace(RECORD, stages=(stage,)))), "Training recipe")
 
 
 def test_what_is_not_known_is_called_not_known():
     card = make_card(BARE)
-    assert "What it was trained on is not known" in section(card, "Data")
-    assert "How it was trained is not known" in section(card, "Recipe")
+    assert "Unknown: the recipe names no data" in section(card, "Training data")
+    assert "Unknown: the weights came without a training record" in section(card, "Training recipe")
     assert "snapshot_download" not in card
     assert "samples.png" not in card
     assert {"base_model", "datasets"}.isdisjoint(ModelCard(card).data.to_dict())
     unversioned = make_card(replace(FACTS, record=replace(RECORD, versions={}), data=""))
-    assert "With which version it was trained was not written down." in section(unversioned, "Recipe")
-    assert "is not known" not in section(unversioned, "Data")
+    assert "The version used for training is unknown." in section(unversioned, "Training recipe")
+    assert "Unknown" not in section(unversioned, "Training data")
 
 
 def test_a_licence_of_ones_own():
@@ -127,32 +136,32 @@ def test_a_lora():
     data = ModelCard(card).data.to_dict()
     assert data["tags"] == ["videocrafter", "text-to-video", "lora"]
     assert (data["base_model"], data["base_model_relation"]) == ("VideoCrafter/VideoCrafter2", "adapter")
-    assert "It changes 3 layers, with rank 4 to 8." in section(card, "What it is")
-    assert "--model vc2-t2v-512 --lora films" in section(card, "How to use it")
-    assert 'load_lora_weights(snapshot_download("ann/films"))' in section(card, "How to use it")
+    assert "It changes 3 layers, with rank 4 to 8." in section(card, "Description")
+    assert "--model vc2-t2v-512 --lora films" in section(card, "Usage")
+    assert 'load_lora_weights(snapshot_download("ann/films"))' in section(card, "Usage")
 
 
 def test_the_author_names_the_base_model():
     lora = replace(BARE, lora=LoraFacts(ranks=(4,)), task=None)
-    assert "a model that this card does not know" in section(make_card(lora), "What it is")
+    assert "Its base model is unknown." in section(make_card(lora), "Description")
     assert "pipeline_tag" not in ModelCard(make_card(lora)).data.to_dict()
     named = make_card(replace(lora, base_model="ann/base"))
     assert ModelCard(named).data.to_dict()["base_model"] == "ann/base"
-    assert "path/to/the/base-model" in section(named, "How to use it")
+    assert "path/to/the/base-model" in section(named, "Usage")
     by_preset = make_card(replace(lora, base_model="VideoCrafter/Image2Video-512"))
-    assert "--model i2v-512" in section(by_preset, "How to use it")
+    assert "--model i2v-512" in section(by_preset, "Usage")
     shipped = make_card(replace(lora, base_model="tiny-t2v"))
     assert "base_model" not in ModelCard(shipped).data.to_dict()
-    assert "It goes on top of `tiny-t2v`" in section(shipped, "What it is")
+    assert "It adapts `tiny-t2v`" in section(shipped, "Description")
 
 
 def test_weights_of_other_runs():
     before = TrainingRecord(recipe={"name": "first"}, stages=(STAGE,))
     known = make_card(replace(FACTS, record=replace(RECORD, start="first/final", before=before)))
-    assert "the recipe `first` had trained" in section(known, "What it is")
-    assert "had learned from:\n\n- WebVid train.csv" in section(known, "Data")
+    assert "the weights of the recipe `first`" in section(known, "Description")
+    assert "initialised from:\n\n- WebVid train.csv" in section(known, "Training data")
     unknown = make_card(replace(FACTS, record=replace(RECORD, start="first/final")))
-    assert "`first/final`, of which this card knows no more" in section(unknown, "What it is")
+    assert "`first/final`, about which nothing more is known" in section(unknown, "Description")
 
 
 WORDS = st.text(max_size=40)
@@ -170,9 +179,9 @@ def test_odd_words_break_nothing(name: str, data: str, recipe: str, word: str, l
     read = ModelCard(card)
     assert read.data.to_dict()["license"] == chosen.identifier
     assert data.strip().replace("\r\n", "\n") in card.replace("\r\n", "\n")
-    (row,) = [line for line in section(card, "Recipe").splitlines() if line.startswith("| `")]
+    (row,) = [line for line in section(card, "Training recipe").splitlines() if line.startswith("| `")]
     assert len(re.findall(r"(?<!\\)\|", row)) == 6
-    for title in ("How to use it", "Data", "Recipe", "Licence", "Limits"):
+    for title in ("Usage", "Training data", "Training recipe", "Licence", "Limitations"):
         assert section(card, title)
 
 
@@ -187,8 +196,8 @@ def test_the_licence_of_a_card_that_is_there(tmp_path: Path, front: str, licence
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ("# Films\n", "states no licence"),
-        ("---\ntags: [a]\n---\n", "states no licence"),
+        ("# Films\n", "has no licence"),
+        ("---\ntags: [a]\n---\n", "has no licence"),
         ("---\nlicense: [\n---\n", "cannot be read"),
         ("---\n- a\n---\n", "cannot be read"),
     ],

@@ -1,4 +1,4 @@
-"""What a run's files say of how its weights were trained."""
+"""Read the training record from the files of a run."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ def stage(name: str, steps: int = 100, **task: Any) -> dict[str, Any]:
 
 
 def make_run(root: Path, *stages: dict[str, Any], **recipe: Any) -> Path:
-    """A run's folder with its recipe, every checkpoint and stage there could be, and a result."""
+    """Write a run folder with a recipe, a checkpoint and a folder of each stage, and a result."""
     data = {"type": "RecipeConfig", "name": "films", "seed": 7, "init": None, "stages": list(stages), **recipe}
     for one in stages:
         finished = root / "stages" / one["name"]

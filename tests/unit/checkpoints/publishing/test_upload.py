@@ -1,4 +1,4 @@
-"""Uploads with the hub's own client, to a hub on this computer."""
+"""Upload with the real hub client to a local fake hub."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +12,7 @@ from videocrafter.checkpoints.publishing.upload import (
     HubRepository,
     UploadError,
     check_repo_id,
-    look_at_repository,
+    read_repository,
     upload_folder,
 )
 
@@ -28,7 +28,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder as `write_export(link=True)` makes it."""
+    """A folder as written by `write_export(link=True)`."""
     folder = tmp_path / "model"
     (folder / "unet").mkdir(parents=True)
     (folder / "README.md").write_text("---\nlicense: mit\n---\n# Films\n")
@@ -46,14 +46,14 @@ def refused(call: Callable[[], object]) -> str:
 
 @pytest.mark.parametrize("private", [False, True])
 def test_a_new_repository_is_made_and_holds_the_folder(hub: FakeHub, folder: Path, private: bool):
-    assert look_at_repository(NAME) == NEW
+    assert read_repository(NAME) == NEW
     assert upload_folder(folder, NAME, NEW, private=private) == f"{hub.url}/{NAME}"
     assert hub.repositories == {NAME: private}
     assert hub.files == {
         f"{NAME}/README.md": (folder / "README.md").read_bytes(),
         f"{NAME}/unet/weights.safetensors": b"weights" * 1000,
     }
-    there = look_at_repository(NAME)
+    there = read_repository(NAME)
     assert (there.exists, there.is_private) == (True, private)
     assert sorted(there.files) == ["README.md", "unet/weights.safetensors"]
     writing = {token for request, token in hub.requests if request.startswith("POST /api/models")}
@@ -63,14 +63,14 @@ def test_a_new_repository_is_made_and_holds_the_folder(hub: FakeHub, folder: Pat
 def test_what_was_there_is_replaced(hub: FakeHub, folder: Path):
     hub.repositories[NAME] = True
     hub.files = {f"{NAME}/old.safetensors": b"old", f"{NAME}/README.md": b"old"}
-    upload_folder(folder, NAME, look_at_repository(NAME), private=False)
+    upload_folder(folder, NAME, read_repository(NAME), private=False)
     assert hub.names(NAME) == {"README.md", "unet/weights.safetensors"}
     assert hub.files[f"{NAME}/README.md"] != b"old"
     assert hub.repositories == {NAME: True}
 
 
 def test_what_came_to_be_meanwhile_is_not_touched(hub: FakeHub, folder: Path):
-    there = look_at_repository(NAME)
+    there = read_repository(NAME)
     hub.repositories[NAME] = False
     hub.files = {f"{NAME}/README.md": b"old"}
     assert "status 409" in refused(lambda: upload_folder(folder, NAME, there, private=True))
@@ -80,47 +80,47 @@ def test_what_came_to_be_meanwhile_is_not_touched(hub: FakeHub, folder: Path):
 @pytest.mark.parametrize(
     ("refusal", "said"),
     [
-        ("Unauthorized", "status 401.*the token is wrong or has expired; log in again"),
-        ("Forbidden", "status 403.*the token may not write to 'ann'"),
-        ("TooMany", "status 429.*wait some minutes"),
+        ("Unauthorized", "status 401.*your token is wrong or has expired; log in again"),
+        ("Forbidden", "status 403.*your token may not write to 'ann'"),
+        ("TooMany", "status 429.*wait a few minutes"),
         ("Overloaded", "status 503.*try again later"),
     ],
 )
 def test_refusals_say_what_to_do(hub: FakeHub, folder: Path, refusal: str, said: str):
     hub.refuses_writing = refusal
-    assert look_at_repository(NAME) == NEW
+    assert read_repository(NAME) == NEW
     with pytest.raises(UploadError, match=said):
         upload_folder(folder, NAME, NEW, private=False)
     hub.refuses_writing, hub.refusal = None, refusal
     with pytest.raises(UploadError, match=said):
-        look_at_repository(NAME)
+        read_repository(NAME)
     assert (hub.files, hub.repositories) == ({}, {})
 
 
 def test_a_card_that_the_hub_does_not_like(hub: FakeHub, folder: Path):
     hub.card_error = '"license" must be one of [apache-2.0, mit]'
     said = refused(lambda: upload_folder(folder, NAME, NEW, private=True))
-    assert "the hub did not take the model card: Invalid metadata in README.md" in said
+    assert "the hub rejected the model card: Invalid metadata in README.md" in said
     assert hub.card_error in said
-    assert f"The upload did not end; the repository {hub.url}/{NAME} is there." in said
+    assert f"The upload is incomplete; the repository {hub.url}/{NAME} exists." in said
     assert (hub.repositories, hub.files) == ({NAME: True}, {})
 
 
 def test_without_a_token_nothing_is_asked(hub: FakeHub, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(huggingface_hub, "get_token", lambda: None)
-    assert "`hf auth login`, or set HF_TOKEN" in refused(lambda: look_at_repository(NAME))
+    assert "`hf auth login`, or set HF_TOKEN" in refused(lambda: read_repository(NAME))
     assert hub.requests == []
 
 
 def test_offline_nothing_is_asked(hub: FakeHub, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    assert "HF_HUB_OFFLINE forbids to upload" in refused(lambda: look_at_repository(NAME))
+    assert "HF_HUB_OFFLINE is set; unset it to upload" in refused(lambda: read_repository(NAME))
     assert hub.requests == []
 
 
 def test_a_hub_that_does_not_answer(hub: FakeHub, folder: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # a port that nobody listens on
-    assert "cannot be reached" in refused(lambda: look_at_repository(NAME))
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # a port without a server
+    assert "cannot be reached" in refused(lambda: read_repository(NAME))
     assert "cannot be reached" in refused(lambda: upload_folder(folder, NAME, NEW, private=False))
 
 

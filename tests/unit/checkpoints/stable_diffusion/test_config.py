@@ -5,7 +5,7 @@ import pytest
 from tests.tiny_sd import VIDEO_NETWORK, tiny_sd_unet
 from videocrafter.checkpoints.stable_diffusion.config import spatial_config_from_sd
 
-# What the published configs say, as far as they differ from each other.
+# The published configs, with the entries in which they differ.
 SD_1_5: dict[str, Any] = {
     "_class_name": "UNet2DConditionModel",
     "in_channels": 4,
@@ -48,11 +48,11 @@ def test_the_config_that_diffusers_writes_is_read() -> None:
         ({"cross_attention_dim": [1024, 1024]}, "seems to be another model"),
         ({"in_channels": 9}, "seems to be inpainting"),
         ({"in_channels": 5}, "seems to be a depth model"),
-        ({"use_linear_projection": False}, "use_linear_projection False; Stable Diffusion 2.1 has True"),
-        ({"addition_embed_type": "text_time"}, "addition_embed_type 'text_time'"),
-        ({"attention_head_dim": 8}, r"attention heads are \[40, 80, 160\] wide"),
+        ({"use_linear_projection": False}, "use_linear_projection=False; Stable Diffusion 2.1 has True"),
+        ({"addition_embed_type": "text_time"}, "addition_embed_type='text_time'"),
+        ({"attention_head_dim": 8}, r"attention heads have widths \[40, 80, 160\]"),
         ({"layers_per_block": [2, 2, 2, 1]}, "layers_per_block"),
-        ({"up_block_types": ["UpBlock2D"] * 4}, "goes down by"),
+        ({"up_block_types": ["UpBlock2D"] * 4}, "has blocks"),
         ({"_class_name": "UNet3DConditionModel"}, "its unet is 'UNet3DConditionModel'"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",

@@ -28,24 +28,27 @@ def change(path: str, before: str, after: str) -> Callable[[Path], object]:
 
 
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
-    "no unet": (lambda folder: shutil.rmtree(folder / "unet"), "it has no unet/config.json"),
-    "no vae": (lambda folder: shutil.rmtree(folder / "vae"), "it has no vae/config.json"),
-    "no scheduler": (lambda folder: shutil.rmtree(folder / "scheduler"), "no scheduler/scheduler_config.json"),
+    "no unet": (lambda folder: shutil.rmtree(folder / "unet"), "unet/config.json is missing"),
+    "no vae": (lambda folder: shutil.rmtree(folder / "vae"), "vae/config.json is missing"),
+    "no scheduler": (
+        lambda folder: shutil.rmtree(folder / "scheduler"),
+        "scheduler/scheduler_config.json is missing",
+    ),
     "a broken config": (
         lambda folder: (folder / "unet" / "config.json").write_text("{"),
         "cannot be used: Expecting",
     ),
-    "a list as config": (lambda folder: (folder / "unet" / "config.json").write_text("[]"), "is no JSON object"),
+    "a list as config": (lambda folder: (folder / "unet" / "config.json").write_text("[]"), "is not a JSON object"),
     "pickled weights": (
         lambda folder: (folder / "vae" / "diffusion_pytorch_model.safetensors").rename(folder / "vae" / "x.bin"),
-        r"vae/ holds no diffusion_pytorch_model.safetensors \(pickled weights",
+        r"vae/ holds no diffusion_pytorch_model.safetensors \(pickled",
     ),
     "SD 1.5": (
         change("unet/config.json", '"cross_attention_dim": 24', '"cross_attention_dim": 768'),
         "Diffusion 1.x",
     ),
     "SDXL": (change("unet/config.json", '"cross_attention_dim": 24', '"cross_attention_dim": 2048'), "Diffusion XL"),
-    "a video model": (change("unet/config.json", "UNet2DConditionModel", "VideoUNet"), "a video model already"),
+    "a video model": (change("unet/config.json", "UNet2DConditionModel", "VideoUNet"), "already holds a video model"),
     "predicts x0": (change("scheduler/scheduler_config.json", '"epsilon"', '"sample"'), "prediction_type 'sample'"),
 }
 
@@ -58,7 +61,7 @@ def test_what_is_wrong_is_said_before_anything_is_loaded(copy: Path, damage: str
         read_sd_folder(copy)
     message = str(caught.value)
     assert message.startswith(f"{copy} cannot be used: ")
-    assert message.endswith("give a folder of Stable Diffusion 2.1-base in diffusers' layout")
+    assert message.endswith("pass a folder with Stable Diffusion 2.1-base in diffusers' format")
     assert "\n" not in message
 
 
@@ -75,7 +78,7 @@ def test_what_is_wrong_is_said_before_anything_is_loaded(copy: Path, damage: str
             '"cross_attention_dim": 24',
             '"cross_attention_dim": 32',
             "load_text_encoder",
-            "24 wide",
+            "has width 24",
         ),
     ],
 )
@@ -98,7 +101,7 @@ def test_truncated_weights_are_named(copy: Path) -> None:
 
 def test_a_single_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "sd.safetensors").write_bytes(b"x")
-    with pytest.raises(ValueError, match="is a single file; give a folder"):
+    with pytest.raises(ValueError, match="is a single file; pass a folder"):
         read_sd_folder(tmp_path / "sd.safetensors")
-    with pytest.raises(ValueError, match="there is no such folder"):
+    with pytest.raises(ValueError, match="the folder does not exist"):
         read_sd_folder(tmp_path / "nowhere")

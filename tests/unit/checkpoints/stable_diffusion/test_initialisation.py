@@ -14,14 +14,16 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from tests.tiny_parts import save_parts, video_task
 from tests.tiny_sd import TEXT_WIDTH, VIDEO_NETWORK, save_tiny_sd, tiny_sd_unet
+from videocrafter.checkpoints.official.variants import official_variant
 from videocrafter.checkpoints.stable_diffusion.folder import read_sd_folder, without_last_block
-from videocrafter.checkpoints.stable_diffusion.initialisation import STARTING_POINTS, init_from_sd, video_unet_from_sd
+from videocrafter.checkpoints.stable_diffusion.initialisation import init_from_sd, video_unet_from_sd
 from videocrafter.models.autoencoder import decode_video
 from videocrafter.models.text_encoder import encode_text
 from videocrafter.models.unet import VideoUNet
 from videocrafter.pipelines.text_to_video import TextToVideoPipeline
 
 LARGEST_DIFFERENCE = 1e-5
+VIDEO_OPTIONS = official_variant("t2v-256").unet
 
 
 @pytest.fixture(scope="session")
@@ -31,7 +33,7 @@ def sd_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def started(sd_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> TextToVideoPipeline:
-    """The pipeline that comes out, loaded from its folder."""
+    """The initialised pipeline, loaded from its folder."""
     folder = tmp_path_factory.mktemp("started") / "model"
     made = init_from_sd(sd_folder, folder)
     assert made.notes == ()
@@ -57,7 +59,7 @@ def image_by_image(network: UNet2DConditionModel, clips: Tensor, timesteps: Tens
 def both_networks(temporal_layers_on_images: bool) -> tuple[UNet2DConditionModel, VideoUNet]:
     image_network = tiny_sd_unet()
     switch = {"temporal_layers_on_images": temporal_layers_on_images}
-    config = {**VIDEO_NETWORK, **STARTING_POINTS["t2v-256"], **switch}
+    config = {**VIDEO_OPTIONS, **VIDEO_NETWORK, **switch}
     return image_network, video_unet_from_sd(image_network.state_dict(), config)
 
 
@@ -94,9 +96,9 @@ def test_the_new_model_is_stable_diffusion_frame_by_frame(
 
 
 def test_the_test_above_would_notice_a_part_that_is_not_silent() -> None:
-    """Every new part reaches the output as soon as its silent layer is no longer zero."""
+    """Every new part affects the output once its zero-initialised layer is no longer zero."""
     image_network = tiny_sd_unet()
-    config = {**VIDEO_NETWORK, **STARTING_POINTS["t2v-256"]}
+    config = {**VIDEO_OPTIONS, **VIDEO_NETWORK}
     clips, text = torch.randn(1, 4, 3, 4, 4), torch.randn(1, 5, TEXT_WIDTH)
     timesteps = torch.tensor([500])
     with torch.no_grad():
@@ -118,7 +120,7 @@ def test_all_parts_of_the_folder_are_stable_diffusions(sd_folder: Path, started:
         got = started.unet(clips, timesteps, text, torch.tensor([4.0, 30.0]))
         torch.testing.assert_close(got, expected, rtol=0, atol=LARGEST_DIFFERENCE)
 
-        # Two exclamation marks are two tokens of the prompt, and the rest is filled with zeros.
+        # The prompt's two exclamation marks are two tokens; the padding is 0.
         ids = torch.tensor([[512, 320, 0, 256, 513, 0, 0, 0, 0]])
         got = encode_text(started.tokenizer, started.text_encoder, ["A !!"])
         torch.testing.assert_close(got, reference(input_ids=ids).last_hidden_state)
@@ -147,7 +149,7 @@ def test_training_starts_from_it(sd_folder: Path, tmp_path: Path) -> None:
 
 def test_new_parts_are_the_same_every_time_and_the_global_randomness_is_left_alone() -> None:
     weights = tiny_sd_unet().state_dict()
-    config = {**VIDEO_NETWORK, **STARTING_POINTS["t2v-256"]}
+    config = {**VIDEO_OPTIONS, **VIDEO_NETWORK}
     before = torch.random.get_rng_state()
     first = video_unet_from_sd(weights, config).state_dict()
     assert torch.equal(torch.random.get_rng_state(), before)
@@ -158,7 +160,7 @@ def test_new_parts_are_the_same_every_time_and_the_global_randomness_is_left_alo
 
 
 def test_files_as_they_were_published_are_read(sd_folder: Path, started: TextToVideoPipeline, tmp_path: Path) -> None:
-    """Sharded, in half precision, and with the text tower's old names."""
+    """Sharded, in half precision, and with old names of the text tower."""
     source = tmp_path / "sd"
     shutil.copytree(sd_folder, source)
     unet = UNet2DConditionModel.from_pretrained(sd_folder / "unet").half()
@@ -208,21 +210,21 @@ def test_another_noise_schedule_is_mentioned(tmp_path: Path) -> None:
 
 
 def test_weights_that_do_not_fit_their_config_are_refused() -> None:
-    weights, config = tiny_sd_unet().state_dict(), {**VIDEO_NETWORK, **STARTING_POINTS["t2v-256"]}
+    weights, config = tiny_sd_unet().state_dict(), {**VIDEO_OPTIONS, **VIDEO_NETWORK}
     for change, complaint in (
         ({"conv_in.weight": None}, "lacks 1 weights"),
-        ({"surprise": torch.zeros(1)}, "has unknown 1 weights .surprise"),
+        ({"surprise": torch.zeros(1)}, "has unexpected 1 weights .surprise"),
         ({"conv_in.weight": torch.zeros(16, 9, 3, 3)}, "conv_in.weight has shape"),
     ):
         changed = {name: value for name, value in {**weights, **change}.items() if value is not None}
         with pytest.raises(ValueError, match=complaint):
             video_unet_from_sd(changed, config)
-    with pytest.raises(ValueError, match="place_embedding has no layer whose zeros would silence it"):
+    with pytest.raises(ValueError, match="place_embedding has no zero-initialised layer"):
         video_unet_from_sd(weights, {**config, "place_condition": True})
 
 
 def test_an_unknown_preset_and_a_taken_target_are_refused(sd_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no model is started as 't2v-257'; allowed are t2v-256"):
+    with pytest.raises(ValueError, match="preset 't2v-257' cannot be initialised; expected t2v-256"):
         init_from_sd(sd_folder, tmp_path / "model", preset="t2v-257")
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "diary.txt").write_text("dear")

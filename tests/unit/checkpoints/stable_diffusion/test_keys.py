@@ -5,11 +5,12 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from tests.tiny_sd import NETWORK, VIDEO_NETWORK
-from videocrafter.checkpoints.stable_diffusion.initialisation import STARTING_POINTS
+from videocrafter.checkpoints.official.variants import official_variant
 from videocrafter.checkpoints.stable_diffusion.keys import new_parts, sd_keys
 from videocrafter.models.unet import VideoUNet
 
-# Stable Diffusion 2.1's own, from its published config.
+VIDEO_OPTIONS = official_variant("t2v-256").unet
+# From the published config of Stable Diffusion 2.1.
 SD_2_1: dict[str, Any] = {
     "block_out_channels": (320, 640, 1280, 1280),
     "attention_head_dim": (5, 10, 20, 20),
@@ -29,7 +30,7 @@ def check_both_sides(image_network: torch.nn.Module, video_network: VideoUNet) -
     assert sorted(pair.sd for pair in pairs) == sorted(theirs)
     assert {pair.own: theirs[pair.sd] for pair in pairs} == {pair.own: ours[pair.own] for pair in pairs}
     new = [name for name in ours if name not in {pair.own for pair in pairs}]
-    # Each of the rest belongs to exactly one part that is named as new, and each such part is there.
+    # Each remaining parameter belongs to exactly one new part, and every new part exists.
     assert [name for name in new if sum(name.startswith(part.prefix) for part in parts) != 1] == []
     assert [part for part in parts if not any(name.startswith(part.prefix) for name in new)] == []
 
@@ -37,7 +38,7 @@ def check_both_sides(image_network: torch.nn.Module, video_network: VideoUNet) -
 def test_all_of_stable_diffusion_2_1_has_its_place_in_the_full_size_network() -> None:
     with torch.device("meta"):
         image_network = UNet2DConditionModel(**SD_2_1)
-        video_network = VideoUNet(**STARTING_POINTS["t2v-256"])
+        video_network = VideoUNet(**VIDEO_OPTIONS)
     assert sum(parameter.numel() for parameter in image_network.parameters()) == SD_2_1_PARAMETERS
     check_both_sides(image_network, video_network)
 
@@ -68,7 +69,7 @@ def test_every_parameter_has_one_place_whatever_is_switched_on(image: dict[str, 
 
 def test_the_layers_that_silence_new_parts_are_there() -> None:
     network = VideoUNet(**VIDEO_NETWORK, temporal_convolution=True, frame_text_condition=True)
-    silent = [part for part in new_parts(network.config) if part.silent]
-    assert len(silent) > 20
-    for part in silent:
-        assert network.get_submodule(part.prefix + part.silent).weight is not None
+    parts = [part for part in new_parts(network.config) if part.zero_layer]
+    assert len(parts) > 20
+    for part in parts:
+        assert network.get_submodule(part.prefix + part.zero_layer).weight is not None

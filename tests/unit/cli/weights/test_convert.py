@@ -1,4 +1,4 @@
-"""`videocrafter convert`: what it says and what it refuses."""
+"""`videocrafter convert`: output and errors."""
 
 import os
 import shutil
@@ -39,11 +39,11 @@ def test_there_and_back(cli: Run, source: Path, tmp_path: Path, t2v: dict[str, T
     said = cli("convert", source, folder)
     assert said.exit_code == 0
     assert said.stderr == ""
-    assert "a VideoCrafter1-format checkpoint of another size (text to video" in said.stdout
+    assert "an unreleased model in the VideoCrafter1 format (text to video" in said.stdout
     count = sum(value.numel() for key, value in t2v.items() if key.startswith("model.diffusion_model."))
     assert f"unet: {count / 1e3:.3g} k parameters" in said.stdout
-    assert f"Wrote {folder} (4.6 MB of weights, 27 tensors beside the networks)" in said.stdout
-    assert "Licence of the weights: that of the checkpoint you gave." in said.stdout
+    assert f"Wrote {folder} (4.6 MB of weights, including 27 tensors that no network uses)" in said.stdout
+    assert "Licence of the weights: that of the source checkpoint." in said.stdout
     assert cli("convert", folder, back).exit_code == 0
     got = torch.load(back, weights_only=True)["state_dict"]
     assert got.keys() == t2v.keys()
@@ -68,33 +68,36 @@ def test_a_run_and_its_checkpoints_become_checkpoint_files(
     assert got.keys() == t2v.keys()
     assert all(torch.equal(got[key], value) for key, value in t2v.items())
     shutil.rmtree(run / "final")
-    assert f"its newest checkpoint is {checkpoint}" in refused(cli("convert", run, tmp_path / "more.ckpt"))
+    assert f"use its newest checkpoint, {checkpoint}" in refused(cli("convert", run, tmp_path / "more.ckpt"))
 
 
 def test_options_arrive(cli: Run, source: Path, tmp_path: Path):
     config = write_config(tmp_path / "model.yaml", small_params())
     said = cli("convert", source, tmp_path / "a", "--dtype", "float16", "--config", config, "--drop-unused")
     assert "Note: converted to float16" in said.stdout
-    assert "Note: unused tensors were left out" in said.stdout
+    assert "Note: unused tensors were omitted" in said.stdout
     again = cli("convert", source, tmp_path / "a", "--overwrite")
     assert again.exit_code == 0
     assert "Note: converted" not in again.stdout
-    assert "holds no averaged weights" in refused(cli("convert", source, tmp_path / "b", "--ema"))
+    assert "has no EMA weights" in refused(cli("convert", source, tmp_path / "b", "--ema"))
 
 
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
         (["nowhere.ckpt", "out"], "nowhere.ckpt does not exist"),
-        (["model.ckpt", "out.ckpt"], "out.ckpt is to be a folder"),
+        (["model.ckpt", "out.ckpt"], "OUT is out.ckpt, but a checkpoint is converted to a folder"),
         (["model.ckpt", "taken"], "taken exists already"),
         (["model.ckpt", "holiday", "--overwrite"], "holds something else than a model"),
-        (["model.ckpt", "out", "--dtype", "int8"], "unknown dtype 'int8'; allowed are float32, bfloat16, float16"),
+        (
+            ["model.ckpt", "out", "--dtype", "int8"],
+            "unknown dtype 'int8'; expected one of float32, bfloat16, float16",
+        ),
         (["model.ckpt", "out", "--config", "nowhere.yaml"], "nowhere.yaml does not exist"),
         (["model.ckpt", "model.ckpt/out"], "is a file, not a folder"),
-        (["holiday", "out"], "neither a pipeline folder"),
+        (["holiday", "out"], "is neither a pipeline folder"),
         (["taken", "out"], "taken cannot be converted: it is incomplete"),
-        (["taken", "out.ckpt", "--dtype", "float16", "--ema"], "--dtype and --ema: only for a checkpoint"),
+        (["taken", "out.ckpt", "--dtype", "float16", "--ema"], "--dtype and --ema applies only to checkpoints"),
     ],
 )
 def test_bad_input(
@@ -117,8 +120,8 @@ class RunsCode:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ({"state_dict": {"model.x": RunsCode()}}, "wants to run code"),
-        ({"lora_unet_a.lora_down.weight": torch.ones(1)}, "seems to be a LoRA; it goes on top of a model"),
+        ({"state_dict": {"model.x": RunsCode()}}, "would run code"),
+        ({"lora_unet_a.lora_down.weight": torch.ones(1)}, "seems to be a LoRA; load it on top of a model"),
         ({"first_stage_model.quant_conv.weight": torch.ones(1)}, "seems to be a VAE alone"),
         ({"epoch": 3}, "holds no tensors"),
     ],
@@ -130,4 +133,4 @@ def test_files_that_are_no_model(cli: Run, tmp_path: Path, content: Any, reason:
 
 
 def test_a_model_that_has_no_official_form(cli: Run, t2v_folder: Path, tmp_path: Path):
-    assert "no counterpart" in refused(cli("convert", t2v_folder, tmp_path / "model.ckpt"))
+    assert "cannot be converted" in refused(cli("convert", t2v_folder, tmp_path / "model.ckpt"))

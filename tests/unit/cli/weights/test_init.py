@@ -52,7 +52,7 @@ def test_a_v_prediction_model_gets_a_note(cli: Run, tmp_path: Path) -> None:
     [
         ({"cross_attention_dim": 768}, "it seems to be Stable Diffusion 1.x"),
         ({"cross_attention_dim": 2048}, "it seems to be Stable Diffusion XL"),
-        ({"use_linear_projection": False}, "use_linear_projection False"),
+        ({"use_linear_projection": False}, "use_linear_projection=False"),
     ],
 )
 def test_another_model_is_one_line(cli: Run, tmp_path: Path, changes: dict[str, object], complaint: str) -> None:

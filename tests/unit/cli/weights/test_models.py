@@ -11,7 +11,7 @@ from videocrafter.presets import PRESETS
 
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch) -> Path:
-    """A user without any download."""
+    """A user without downloads."""
     monkeypatch.setenv("VIDEOCRAFTER_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     return tmp_path / "home"
@@ -19,7 +19,7 @@ def home(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture
 def installed(monkeypatch, t2v_folder):
-    """An installation that holds the tiny text-to-video model only."""
+    """An installation with only the tiny text-to-video model."""
     folder = t2v_folder.parent / "tiny-t2v"
     if not folder.exists():
         folder.symlink_to(t2v_folder, target_is_directory=True)
@@ -31,13 +31,13 @@ def test_list_tells_installed_from_known_and_what_each_knows(cli, installed):
     assert result.exit_code == 0
     text = " ".join(result.stdout.split())
     assert "tiny-t2v: text to video, installed" in text
-    assert "tiny-i2v: image to video, not in this installation" in text
+    assert "tiny-i2v: image to video, missing from this installation" in text
     assert "t2v-1024: text to video, needs a download of 6.3 GB" in text
     assert "weights: https://huggingface.co/VideoCrafter/Text2Video-1024" in text
-    assert "1.57 billion parameters; one video in bfloat16 takes about 10 GiB of memory (computed)" in text
+    assert "1.57 billion parameters; peak memory for one video in bfloat16: about 10 GiB (computed)" in text
     assert "t2v-512-early: text to video, no public weights" in text
     assert text.count("licence of the weights:") == len(PRESETS)
-    assert "knows subjects: rocket, red car, soccer ball, cat" in text
+    assert "subjects: rocket, red car, soccer ball, cat" in text
     assert "fps_range 4 to 24" in text
 
 
@@ -47,7 +47,7 @@ def test_one_model_by_name_family_or_folder(cli, installed, t2v_folder):
     by_folder = cli("models", t2v_folder)
     assert "soccer ball" in by_folder.stdout
     assert "needs" in cli("models", "vc2-t2v-512").stdout
-    assert "the network is not told the fps" in " ".join(cli("models", "t2v-512").stdout.split())
+    assert "the network takes no fps" in " ".join(cli("models", "t2v-512").stdout.split())
 
 
 def test_a_converted_download_is_shown_with_what_it_holds(cli, installed, home, t2v_folder):
@@ -65,7 +65,7 @@ def test_a_checkpoint_file_is_shown_once_it_is_converted(cli, home, t2v_folder, 
     torch.save({"state_dict": {}}, path)
     result = cli("models", path)
     assert result.exit_code == 2
-    assert "was not converted yet; --model" in result.stderr
+    assert "has not been converted; --model" in result.stderr
     assert result.stderr.count("\n") == 1
     (home / "models").mkdir(parents=True)
     (home / "models" / f"model-{fingerprint_file(path)}").symlink_to(t2v_folder, target_is_directory=True)

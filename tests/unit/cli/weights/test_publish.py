@@ -1,4 +1,4 @@
-"""`videocrafter publish`: what is written, what is uploaded, what is refused."""
+"""`videocrafter publish`: folders, uploads and errors."""
 
 import json
 import re
@@ -126,7 +126,7 @@ def test_a_checkpoint_of_a_run(cli: Run, run: Path, tmp_path: Path, chosen: str,
     done = cli("publish", run, "--checkpoint", chosen, "--licence", "mit", "-o", tmp_path / "away")
     assert done.exit_code == 0, done.output
     assert f"high-step-{step:08d}: a pipeline, text to video" in done.stdout
-    assert "Stays here: training_state/" in done.stdout
+    assert "Not published: training_state/" in done.stdout
     files = files_of(tmp_path / "away")
     assert not any("training_state" in name for name in files)
     assert f"| `high` | {step} of 100 |" in files["README.md"].decode()
@@ -157,7 +157,7 @@ def test_a_lora_alone_needs_its_base_named(cli: Run, lora: Path, tmp_path: Path)
     shutil.copytree(lora / "final", tmp_path / "alone")
     (tmp_path / "alone" / "training.json").unlink()
     shown = cli("publish", tmp_path / "alone", "--licence", "mit", "--dry-run")
-    assert "Note: the card does not say which model the LoRA goes on top of; --base-model tells" in shown.stdout
+    assert "Note: the card does not name the base model of the LoRA; pass it with --base-model" in shown.stdout
     named = cli("publish", tmp_path / "alone", "--licence", "mit", "--dry-run", "--base-model", "ann/base")
     assert "base_model: ann/base" in named.stdout
     assert "--base-model" not in named.stdout
@@ -172,7 +172,7 @@ def test_a_lora_on_a_model_of_ones_own(cli: Run, lora: Path, i2v_folder: Path):
     shown = cli("publish", lora, "--licence", "mit", "--dry-run").stdout
     assert "pipeline_tag: image-to-video" in shown
     assert "base_model" not in shown.partition("# style")[0].partition("library_name")[2]
-    assert "Note: the card does not say which model" in shown
+    assert "Note: the card does not name the base model" in shown
     assert str(i2v_folder.parent) not in shown
 
 
@@ -214,15 +214,17 @@ def test_a_card_that_is_there_is_kept(cli: Run, run: Path, tmp_path: Path):
     done = cli("publish", run, "-o", tmp_path / "away")
     assert done.exit_code == 0, done.output
     assert "licence of the weights: mit" in done.stdout
-    assert "Note: the folder's own README.md goes along as it is" in done.stdout
-    assert "Stays here: pictures/cat.png" in done.stdout
+    assert "Note: the existing README.md is published unchanged" in done.stdout
+    assert "Not published: pictures/cat.png" in done.stdout
     files = files_of(tmp_path / "away")
     assert files["README.md"].decode() == card
     assert files["pictures/owl.png"] == b"owl"
     assert not any("config.json" in name and "/" not in name for name in files)
-    assert "--licence and --data: " in refused(cli("publish", run, "--licence", "mit", "--data", "x", "--dry-run"))
+    assert "--licence and --data cannot be used" in refused(
+        cli("publish", run, "--licence", "mit", "--data", "x", "--dry-run")
+    )
     (final / "README.md").write_text("# Mine\n")
-    assert "states no licence" in refused(cli("publish", run, "--dry-run"))
+    assert "has no licence" in refused(cli("publish", run, "--dry-run"))
 
 
 def test_what_was_written_can_be_published_again(cli: Run, run: Path, tmp_path: Path):
@@ -234,15 +236,15 @@ def test_what_was_written_can_be_published_again(cli: Run, run: Path, tmp_path: 
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["films"], "say where to: --to USER/NAME"),
-        (["films", "--to", "ann/films", "--yes"], "the licence of the weights is not known, and is not guessed"),
+        (["films"], "no destination; pass --to USER/NAME"),
+        (["films", "--to", "ann/films", "--yes"], "the licence of the weights is unknown"),
         (["films", "--dry-run", "--licence", "apache2"], "did you mean apache-2.0"),
         (["films", "--to", "films", "--licence", "mit"], "write USER/NAME"),
         (["films", "--dry-run", "--licence", "mit", "--checkpoint", "7"], "no checkpoint '7'; there is high-step-"),
-        (["films/final", "--dry-run", "--licence", "mit", "--checkpoint", "latest"], "is no training run"),
+        (["films/final", "--dry-run", "--licence", "mit", "--checkpoint", "latest"], "needs a training run"),
         (["films/samples", "--dry-run", "--licence", "mit"], "neither a pipeline"),
-        (["nowhere", "--dry-run", "--licence", "mit"], "nowhere does not exist; give the folder"),
-        (["films/config.json", "--dry-run", "--licence", "mit"], "config.json is a file; give the folder"),
+        (["nowhere", "--dry-run", "--licence", "mit"], "nowhere does not exist; pass the folder"),
+        (["films/config.json", "--dry-run", "--licence", "mit"], "config.json is a file; pass the folder"),
         (["films", "-o", "films/final", "--overwrite", "--licence", "mit"], "overlap; choose another folder"),
         (["films", "-o", "films/final/away", "--licence", "mit"], "overlap; choose another folder"),
         (["films", "-o", "films", "--overwrite", "--licence", "mit"], "overlap; choose another folder"),
@@ -270,13 +272,13 @@ def test_the_home_folder_is_not_told(cli: Run, run: Path, tmp_path: Path, monkey
     monkeypatch.setenv("HOME", str(tmp_path / "ann"))
     monkeypatch.setenv("USERPROFILE", str(tmp_path / "ann"))
     said = refused(cli("publish", run, "--licence", "mit", "--data", f"all of {tmp_path / 'ann'}/films", "--dry-run"))
-    assert f"README.md would tell the path of your home folder ({tmp_path / 'ann'})" in said
+    assert f"README.md contains the path of your home folder ({tmp_path / 'ann'})" in said
 
 
 def test_an_upload(cli: Run, run: Path, hub: FakeHub, tmp_path: Path):
     done = cli("publish", run, "--to", "ann/films", "--licence", "mit", "--private", "--yes")
     assert done.exit_code == 0, done.output
-    assert "To ann/films, a new private repository." in done.stdout
+    assert "Destination: ann/films, a new private repository." in done.stdout
     assert f"Uploaded: {hub.url}/ann/films" in done.stdout
     assert hub.repositories == {"ann/films": True}
     cli("publish", run, "--to", "ann/films", "--licence", "mit", "-o", tmp_path / "films-on-hub")
@@ -287,21 +289,21 @@ def test_an_upload(cli: Run, run: Path, hub: FakeHub, tmp_path: Path):
 def test_a_repository_with_content_is_replaced_only_if_allowed(cli: Run, run: Path, hub: FakeHub):
     hub.repositories["ann/films"] = False
     arguments = ("publish", run, "--to", "ann/films", "--licence", "mit", "--yes")
-    assert cli(*arguments).exit_code == 0  # there, but empty
+    assert cli(*arguments).exit_code == 0  # exists, but empty
     hub.files["ann/films/old.safetensors"] = b"old"
     asked = len(hub.requests)
-    assert "holds 14 files; choose another name, or allow --overwrite" in refused(cli(*arguments))
-    assert "is there and public" in refused(cli(*arguments, "--overwrite", "--private"))
+    assert "already holds 14 files; choose another name, or pass --overwrite" in refused(cli(*arguments))
+    assert "already exists and is public" in refused(cli(*arguments, "--overwrite", "--private"))
     assert not any(request.startswith("POST") for request, _ in hub.requests[asked:])
     done = cli(*arguments, "--overwrite")
     assert done.exit_code == 0, done.output
-    assert "which is there and public, in place of its 14 files" in done.stdout
+    assert "an existing public repository; its 14 files will be replaced" in done.stdout
     assert "ann/films/old.safetensors" not in hub.files
 
 
 def test_nobody_to_ask(cli: Run, run: Path, hub: FakeHub):
     said = cli("publish", run, "--to", "ann/films", "--licence", "mit")
-    assert "--yes says yes" in refused(said)
+    assert "pass --yes to upload" in refused(said)
     assert "unet/config.json" in said.stdout
     assert hub.requests == []
 
@@ -313,7 +315,7 @@ def test_somebody_is_asked(run: Path, hub: FakeHub, monkeypatch: pytest.MonkeyPa
     done = call(arguments, catch_exceptions=True, input=answer)
     assert done.exit_code == status, done.output
     asked = done.stdout.index("Upload?")
-    for said in ("unet/config.json", "To ann/films, a new public repository."):
+    for said in ("unet/config.json", "Destination: ann/films, a new public repository."):
         assert done.stdout.index(said) < asked
     assert bool(hub.files) == (status == 0)
 

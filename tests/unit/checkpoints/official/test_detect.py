@@ -1,4 +1,4 @@
-"""Which model a checkpoint is; every key accounted for."""
+"""Detect the model in a checkpoint and check every key."""
 
 import gzip
 import json
@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tests.official_checkpoints import small_checkpoint, small_params
-from videocrafter.checkpoints.official.layout import rules
-from videocrafter.checkpoints.official.networks import build_networks, check_fits
-from videocrafter.checkpoints.official.recognise import list_keys, recognise
+from videocrafter.checkpoints.official.checkpoint_keys import rules_by_part
+from videocrafter.checkpoints.official.detect import detect_model, list_keys
+from videocrafter.checkpoints.official.meta_networks import build_networks, check_fits
 from videocrafter.diffusion.schedule import alphas_cumprod, linear_betas, signal_scale
 from videocrafter.presets import PRESETS
 
@@ -31,7 +31,7 @@ NAMES = {
 
 
 def full_size(variant: str, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
-    """The released checkpoint without its weights: only the noise schedule has values."""
+    """A released checkpoint on the meta device; only the noise schedule has values."""
     shapes = {key: shape for key, (shape, _) in OFFICIAL[variant].items()}
     tensors = {key: torch.empty(shape, dtype=dtype, device="meta") for key, shape in shapes.items()}
     tensors["alphas_cumprod"] = alphas_cumprod(linear_betas()).to(dtype)
@@ -43,7 +43,7 @@ def full_size(variant: str, dtype: torch.dtype = torch.float32) -> dict[str, Ten
 
 def refusal(tensors: dict[str, Tensor], config: Any = None) -> str:
     with pytest.raises(ValueError) as caught:
-        recognise(tensors, config)
+        detect_model(tensors, config)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -51,7 +51,7 @@ def refusal(tensors: dict[str, Tensor], config: Any = None) -> str:
 DAMAGEABLE = {
     key: value if "." not in key else value.to("meta") for key, value in small_checkpoint(image=True).items()
 }
-"""The values of all but the noise schedule are of no interest."""
+"""Only the noise schedule has values."""
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def t2v() -> dict[str, Tensor]:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 @pytest.mark.parametrize("variant", OFFICIAL)
 def test_released_checkpoints_are_recognised(variant: str, dtype: torch.dtype):
-    found = recognise(full_size(variant, dtype))
+    found = detect_model(full_size(variant, dtype))
     assert found.preset == NAMES[variant]
     preset = PRESETS[found.preset]
     assert found.description == f"{preset.description} ({preset.name})"
@@ -77,15 +77,15 @@ def test_released_checkpoints_are_recognised(variant: str, dtype: torch.dtype):
 def test_a_network_trained_here_from_stable_diffusion_is_the_first_stage():
     tensors = full_size("t2v_512_v2")
     del tensors["scale_arr"]
-    assert recognise(tensors).preset == "t2v-256"
+    assert detect_model(tensors).preset == "t2v-256"
 
 
 def test_a_released_network_with_another_scale_is_none_of_the_releases():
     tensors = full_size("t2v_512_v2") | {"scale_arr": signal_scale(0.5).float()}
-    found = recognise(tensors)
+    found = detect_model(tensors)
     assert found.preset is None
-    assert "with other options than any release" in found.description
-    assert "signal scale 0.5" in found.description
+    assert found.description.startswith("an unreleased model in the VideoCrafter1 format (text to video, width 320, ")
+    assert "4 levels, signal scale 0.5" in found.description
 
 
 # Other sizes
@@ -94,26 +94,26 @@ def test_a_released_network_with_another_scale_is_none_of_the_releases():
 @pytest.mark.parametrize("image", [False, True])
 def test_another_size_is_described_and_its_config_gives_the_same_model(image: bool):
     tensors = small_checkpoint(image=image)
-    found = recognise(tensors)
+    found = detect_model(tensors)
     assert found.preset is None
-    assert "of another size" in found.description
+    assert "width 32, 1 level" in found.description
     assert ("image to video" in found.description) == image
-    assert recognise(tensors, {"params": small_params(image=image)}) == found
+    assert detect_model(tensors, {"params": small_params(image=image)}) == found
 
 
 def test_the_unused_keys_have_reasons(t2v: dict[str, Tensor]):
-    unused = recognise(t2v).unused
+    unused = detect_model(t2v).unused
     assert {"betas", "scale_arr", "cond_stage_model.model.logit_scale"} <= unused.keys()
     assert all(unused.values())
 
 
 def test_averaged_weights_are_accounted_for(t2v: dict[str, Tensor]):
     averaged = {"model_ema.diffusion_modelout2weight": torch.ones(1), "model_ema.decay": torch.ones(())}
-    unused = recognise({**t2v, **averaged}).unused
+    unused = detect_model({**t2v, **averaged}).unused
     assert averaged.keys() <= unused.keys()
 
 
-# What is refused
+# Rejected checkpoints
 
 
 @settings(max_examples=40, deadline=None)
@@ -136,9 +136,9 @@ def test_whatever_is_wrong_with_shapes_is_one_line(changes: list[tuple[int, str]
         if change != "gone":
             tensors[key] = torch.empty(new.get(change, [*shape[:-1], 10**6]), device="meta")
     try:
-        found = recognise(tensors)
+        found = detect_model(tensors)
         networks = build_networks(found.model)
-        for part, part_rules in rules(found.model).items():
+        for part, part_rules in rules_by_part(found.model).items():
             own = {name: value for rule in part_rules for name, value in rule.to_own(tensors).items()}
             check_fits(
                 part, networks[part], {name: tuple(value.shape) for name, value in own.items()}, "the checkpoint"
@@ -146,7 +146,7 @@ def test_whatever_is_wrong_with_shapes_is_one_line(changes: list[tuple[int, str]
     except ValueError as error:
         assert "\n" not in str(error)  # noqa: PT017  (that nothing else is raised is the test)
     else:
-        held = {rule.official for part_rules in rules(found.model).values() for rule in part_rules}
+        held = {rule.official for part_rules in rules_by_part(found.model).values() for rule in part_rules}
         assert tensors.keys() == held | found.unused.keys()
 
 
@@ -176,34 +176,35 @@ def test_missing_and_surplus_keys_are_listed_by_module(t2v: dict[str, Tensor]):
     message = refusal(tensors)
     assert "lacks 15 keys (autoencoder 1: first_stage_model.encoder.conv_in.bias; denoiser 14: model." in message
     assert message.count("temopral_conv") == 9, "ten keys are shown in all"
-    assert "2 keys that fit nothing (adapter 1: adapter.body.0.weight; denoiser 1: model.diffusion_model.extra)" in (
-        message
+    assert (
+        "2 keys that belong to no network (adapter 1: adapter.body.0.weight; denoiser 1: model.diffusion_model.extra)"
+        in (message)
     )
 
 
 def test_a_checkpoint_without_its_schedule_needs_a_config(t2v: dict[str, Tensor]):
     pruned = {key: value for key, value in t2v.items() if "." in key}
     assert "--config" in refusal(pruned)
-    model = recognise(pruned, {"params": small_params()}).model
+    model = detect_model(pruned, {"params": small_params()}).model
     assert model.signal_scale == 0.7
 
 
 @pytest.mark.parametrize(("given", "promised"), [(0.7, None), (0.7, 0.3)])
 def test_a_config_of_another_checkpoint_is_noticed(given: float, promised: float | None):
     message = refusal(small_checkpoint(scale=given), {"params": small_params(scale=promised)})
-    assert "its scale_arr ends at 0.7, but the config says" in message
+    assert "its scale_arr ends at 0.7, but the config specifies" in message
 
 
 def test_an_empty_signal_scale_is_noticed_beside_a_config(t2v: dict[str, Tensor]):
     message = refusal({**t2v, "scale_arr": torch.empty(0)}, {"params": small_params()})
-    assert "its scale_arr is empty, but the config says a signal scale of 0.7" in message
+    assert "its scale_arr is empty, but the config specifies a signal scale of 0.7" in message
 
 
 def test_another_noise_schedule_is_refused(t2v: dict[str, Tensor]):
     zero_terminal = t2v["alphas_cumprod"] - t2v["alphas_cumprod"][-1]
-    assert "another noise schedule" in refusal({**t2v, "alphas_cumprod": zero_terminal})
-    assert "another noise schedule" in refusal({**t2v, "alphas_cumprod": torch.ones(3)})
-    assert "another noise schedule" in refusal({**t2v, "alphas_cumprod": torch.ones(())})
+    assert "a noise schedule other than VideoCrafter's" in refusal({**t2v, "alphas_cumprod": zero_terminal})
+    assert "a noise schedule other than VideoCrafter's" in refusal({**t2v, "alphas_cumprod": torch.ones(3)})
+    assert "a noise schedule other than VideoCrafter's" in refusal({**t2v, "alphas_cumprod": torch.ones(())})
 
 
 def test_a_list_of_keys_is_short_and_exact():

@@ -1,4 +1,4 @@
-"""Every key has a rule or a reason; that the rules are the right ones is proven in tests/golden."""
+"""Every key has a rule or a reason; tests/golden shows that the rules are correct."""
 
 from dataclasses import replace
 
@@ -6,8 +6,8 @@ import pytest
 
 from tests.official_checkpoints import official_shapes
 from tests.unit.checkpoints.official.official_shapes import mini_config
-from videocrafter.checkpoints.official.layout import PARTS, dropped, rules, unheld_shapes
-from videocrafter.checkpoints.official.model import OfficialModel, official_model_from_config
+from videocrafter.checkpoints.official.checkpoint_keys import PARTS, rules_by_part, unused_keys, unused_shapes
+from videocrafter.checkpoints.official.official_model import OfficialModel, official_model_from_config
 
 
 @pytest.fixture(scope="module")
@@ -23,17 +23,17 @@ def text_model(model: OfficialModel) -> OfficialModel:
 
 
 def test_the_parts_are_those_of_the_model(model: OfficialModel, text_model: OfficialModel):
-    assert tuple(rules(model)) == PARTS
-    assert tuple(rules(text_model)) == PARTS[:3]
+    assert tuple(rules_by_part(model)) == PARTS
+    assert tuple(rules_by_part(text_model)) == PARTS[:3]
 
 
 def test_every_key_has_one_rule_or_a_reason(model: OfficialModel):
-    ruled = [rule.official for part in rules(model).values() for rule in part]
-    reasons = dropped(model, official_shapes(model))
+    ruled = [rule.official for part in rules_by_part(model).values() for rule in part]
+    reasons = unused_keys(model, official_shapes(model))
     assert len(ruled) == len(set(ruled))
     assert not set(ruled) & set(reasons)
     assert {*ruled, *reasons} == set(official_shapes(model))
-    assert set(reasons) == set(unheld_shapes(model))
+    assert set(reasons) == set(unused_shapes(model))
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_every_key_has_one_rule_or_a_reason(model: OfficialModel):
     ],
 )
 def test_reasons(model: OfficialModel, key: str, reason: str):
-    assert reason in dropped(model, [key])[key]
+    assert reason in unused_keys(model, [key])[key]
 
 
 @pytest.mark.parametrize(
@@ -67,15 +67,15 @@ def test_reasons(model: OfficialModel, key: str, reason: str):
     ],
 )
 def test_a_key_with_a_rule_and_an_unknown_one_have_no_reason(model: OfficialModel, key: str):
-    assert dropped(model, [key]) == {}
+    assert unused_keys(model, [key]) == {}
 
 
 def test_a_text_to_video_model_has_no_place_for_an_image_embedder(text_model: OfficialModel):
-    assert dropped(text_model, ["embedder.model.visual.proj", "embedder.model.logit_scale"]) == {}
-    assert not any(key.startswith("embedder.") for key in unheld_shapes(text_model))
+    assert unused_keys(text_model, ["embedder.model.visual.proj", "embedder.model.logit_scale"]) == {}
+    assert not any(key.startswith("embedder.") for key in unused_shapes(text_model))
 
 
 def test_a_tower_that_is_used_to_its_end_loses_no_block(model: OfficialModel):
     whole = replace(model, text_encoder={**model.text_encoder, "num_hidden_layers": 2})
-    assert dropped(whole, ["cond_stage_model.model.transformer.resblocks.1.ln_1.weight"]) == {}
-    assert not any("resblocks" in key for key in unheld_shapes(whole))
+    assert unused_keys(whole, ["cond_stage_model.model.transformer.resblocks.1.ln_1.weight"]) == {}
+    assert not any("resblocks" in key for key in unused_shapes(whole))

@@ -1,9 +1,8 @@
-"""What a checkpoint in the official format is: the arguments of each of our parts, and its signal scale.
+"""A model in the official format, as arguments of our networks and its signal scale.
 
-It is known from the official config file, or detected from keys, shapes and the signal scale's buffer alone.
-Detection is right for every released model. Three numbers are no part of any shape, the widths of the attention
-heads of both towers and of the image projector; detection takes OpenCLIP's and the released projector's, and a
-config can name others.
+It is read from an official config file, or from the keys, shapes and signal-scale buffer of a checkpoint. Shapes
+determine everything about the released models except the widths of the attention heads of both CLIP towers and of the
+image projector. OpenCLIP's widths and the released projector's are assumed unless a config overrides them.
 """
 
 from __future__ import annotations
@@ -31,15 +30,15 @@ from videocrafter.checkpoints.official.vae_keys import vae_config_from_official,
 from videocrafter.diffusion.schedule import PAPER_BETA_END, PAPER_BETA_START, SIGNAL_SCALE_RAMP, signal_scale
 
 SIGNAL_SCALE_KEY = "scale_arr"
-"""The buffer of a signal-scaled checkpoint."""
+"""Key of the signal-scale buffer."""
 NUM_TRAIN_TIMESTEPS = 1000
 
-# The buffer of the first releases is longer than the schedule by the length of the ramp; the rest is never read.
+# In the first releases the buffer is longer than the schedule by the length of the ramp; the excess is never read.
 _BUFFER_LENGTHS = (NUM_TRAIN_TIMESTEPS, NUM_TRAIN_TIMESTEPS + SIGNAL_SCALE_RAMP)
-# What half precision leaves of numbers up to 1.
+# Rounding error of half precision for values up to 1.
 _BUFFER_TOLERANCE = 5e-3
 
-# Options of the official model that must have this value, and what it takes when the config does not say.
+# Options of the official model: the only supported value, and the official default.
 _FIXED: Mapping[str, tuple[Any, Any]] = MappingProxyType(
     {
         "linear_start": (PAPER_BETA_START, 1e-4),
@@ -60,17 +59,17 @@ _LAYERS = ("penultimate", "last")
 
 @dataclass(frozen=True, kw_only=True)
 class OfficialModel:
-    """A model in the official format, as the arguments of our parts.
+    """A model in the official format, as arguments of our networks.
 
     Attributes:
-        unet: of `VideoUNet`.
-        text_encoder: of transformers' `CLIPTextConfig`.
-        vae: of diffusers' `AutoencoderKL`.
-        image_encoder: of transformers' `CLIPVisionConfig`; None for text to video.
-        image_projector: of `ImageProjector`; None for text to video.
-        text_blocks: blocks of the official text tower, of which ours may have one fewer.
-        signal_scale: b of a signal-scaled model; None for one without the buffer `scale_arr`.
-        signal_scale_length: entries of that buffer.
+        unet: arguments of `VideoUNet`.
+        text_encoder: arguments of transformers' `CLIPTextConfig`.
+        vae: arguments of diffusers' `AutoencoderKL`.
+        image_encoder: arguments of transformers' `CLIPVisionConfig`; None for text to video.
+        image_projector: arguments of `ImageProjector`; None for text to video.
+        text_blocks: number of blocks of the official text tower; ours may have one fewer.
+        signal_scale: b of a signal-scaled model; None for a model without the buffer `scale_arr`.
+        signal_scale_length: number of entries of that buffer.
     """
 
     unet: dict[str, Any]
@@ -83,12 +82,12 @@ class OfficialModel:
     signal_scale_length: int | None = None
 
     def __post_init__(self) -> None:
-        """Raise ValueError unless the parts fit together."""
+        """Raise ValueError unless the networks fit together."""
         has_image_branch = bool(self.unet["image_cross_attention"])
         if not has_image_branch == (self.image_encoder is not None) == (self.image_projector is not None):
             raise ValueError(
-                "image attention in the denoiser, an image encoder and an image projector belong together, but only"
-                " some of them are there"
+                "image attention in the denoiser, an image encoder and an image projector are needed together, but"
+                " only some of them are present"
             )
         context = ("the denoiser's context", self.unet["context_dim"])
         pairs = [(context, ("the text encoder", self.text_encoder["hidden_size"]))]
@@ -99,21 +98,21 @@ class OfficialModel:
             pairs += [(tower, ("the image projector's input", self.image_projector["embedding_dim"]))]
         for (one, width), (other, other_width) in pairs:
             if width != other_width:
-                raise ValueError(f"{one} is {width} wide, but {other} {other_width}; they must be equal")
+                raise ValueError(f"{one} has width {width}, but {other} has width {other_width}; they must be equal")
         if self.signal_scale is not None and not 0 < self.signal_scale <= 1:
-            raise ValueError(f"the signal scale must lie above 0 and at most 1, but is {self.signal_scale:g}")
+            raise ValueError(f"the signal scale is {self.signal_scale:g}; expected a value above 0 and at most 1")
 
 
 def official_model_from_shapes(shapes: Shapes, scale_arr: Tensor | None = None) -> OfficialModel:
-    """Detect the model that a checkpoint holds.
+    """Read the model from a checkpoint's shapes.
 
     Args:
-        shapes: every key of the state dict, without wrappers, with its shape.
+        shapes: the shape of every tensor by key, without wrapper prefixes.
         scale_arr: the values of `SIGNAL_SCALE_KEY`; None only if the checkpoint has no such key.
 
     Raises:
-        ValueError: a tensor that tells a size is missing, a part is one that is not supported, or the signal
-            scale is not one of this format.
+        ValueError: a tensor that determines a size is missing, a network is not supported, or the signal scale is not
+            valid in this format.
     """
     scale, length = _read_signal_scale(shapes, scale_arr)
     text_sizes = text_sizes_from_shapes(shapes)
@@ -131,18 +130,18 @@ def official_model_from_shapes(shapes: Shapes, scale_arr: Tensor | None = None) 
 
 
 def official_model_from_config(config: Mapping[str, Any], shapes: Shapes | None = None) -> OfficialModel:
-    """Read the `model` tree of an official config file.
+    """Read the model from the `model` tree of an official config file.
 
     Args:
-        config: the tree (`target` and `params`), or its `params` alone. Two additions to the official format
+        config: the tree (`target` and `params`), or its `params` alone. Two extensions of the official format
             describe models of other sizes: `cond_stage_config.params.arch` may be a mapping in the format of
             OpenCLIP's model configs (`text_cfg`, `vision_cfg`, `embed_dim`) instead of a name, and
-            `image_proj_stage_config.params` may name arguments of `ImageProjector`.
-        shapes: those of the checkpoint, from which the sizes of the towers and the projector are read, which
-            the official format does not hold; None for those of the released models.
+            `image_proj_stage_config.params` may set arguments of `ImageProjector`.
+        shapes: shapes of the checkpoint, for the sizes of the towers and the projector, which official configs do
+            not contain; None assumes the released sizes.
 
     Raises:
-        ValueError: an option is missing, unknown, or has a value that is not supported.
+        ValueError: an option is missing, unknown, or has an unsupported value.
     """
     params = section_of(config, "params", "model.") if "params" in config else config
     unet_params = _params(params, "unet_config", "UNetModel")
@@ -152,7 +151,7 @@ def official_model_from_config(config: Mapping[str, Any], shapes: Shapes | None 
     arch = _architecture(text_params.get("arch", "ViT-H-14"), sizes_are_known=shapes is not None)
     layer = text_params.get("layer", "last")
     if layer not in _LAYERS:
-        raise ValueError(f"cond_stage_config.params.layer is {layer!r}; supported are {' and '.join(_LAYERS)}")
+        raise ValueError(f"cond_stage_config.params.layer is {layer!r}; expected {' or '.join(_LAYERS)}")
     text_sizes = {
         **(VIT_H_14_TEXT if shapes is None else text_sizes_from_shapes(shapes)),
         **arch["text_cfg"],
@@ -173,10 +172,10 @@ def official_model_from_config(config: Mapping[str, Any], shapes: Shapes | None 
 
 
 def _read_signal_scale(shapes: Shapes, scale_arr: Tensor | None) -> tuple[float | None, int | None]:
-    """The signal scale and the length of the buffer that holds it, both None without a buffer."""
+    """Return the signal scale and the length of its buffer; both None without a buffer."""
     if scale_arr is None:
         if SIGNAL_SCALE_KEY in shapes:
-            raise ValueError(f"the checkpoint has {SIGNAL_SCALE_KEY}; its values are needed to detect the model")
+            raise ValueError(f"the checkpoint has {SIGNAL_SCALE_KEY}; its values are needed, pass them as scale_arr")
         return None, None
     if scale_arr.ndim != 1 or len(scale_arr) not in _BUFFER_LENGTHS:
         raise ValueError(
@@ -188,14 +187,14 @@ def _read_signal_scale(shapes: Shapes, scale_arr: Tensor | None) -> tuple[float 
         scale_arr.double(), signal_scale(last, length), rtol=0, atol=_BUFFER_TOLERANCE
     ):
         raise ValueError(
-            f"{SIGNAL_SCALE_KEY} goes from {float(scale_arr[0]):.4g} to {float(scale_arr[-1]):.4g}, but not as in"
-            f" this format: linearly from 1 to a value above 0 in {SIGNAL_SCALE_RAMP} steps, then constant"
+            f"{SIGNAL_SCALE_KEY} runs from {float(scale_arr[0]):.4g} to {float(scale_arr[-1]):.4g} and is not valid;"
+            f" expected a linear ramp from 1 to a value above 0 over {SIGNAL_SCALE_RAMP} steps, then a constant"
         )
     return last, length
 
 
 def _shortest_decimal(value: Tensor) -> float:
-    """The shortest decimal number that this precision rounds to the value: 0.7, not 0.699999988."""
+    """Return the shortest decimal that rounds to the value in its precision: 0.7, not 0.699999988."""
     exact = float(value)
     candidates = (round(exact, digits) for digits in range(1, 9))
     return next((one for one in candidates if torch.tensor(one, dtype=value.dtype) == value), exact)
@@ -204,13 +203,13 @@ def _shortest_decimal(value: Tensor) -> float:
 def _image_branch(
     params: Mapping[str, Any], arch: Mapping[str, Mapping[str, Any]], unet: Mapping[str, Any], shapes: Shapes | None
 ) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
-    """Arguments of the image tower and the projector; both None for text to video."""
+    """Return the arguments of the image tower and the projector; both None for text to video."""
     if "cond_img_config" not in params:
         return None, None
     _params(params, "cond_img_config", "FrozenOpenCLIPImageEmbedderV2")
     if not params.get("finegrained", False):
         raise ValueError(
-            "finegrained is off; only the projector of the released model, which it switches on, is known"
+            "finegrained is off; only the projector of the released model, which finegrained enables, is supported"
         )
     known: Mapping[str, Any] = VIT_H_14_IMAGE if shapes is None else image_sizes_from_shapes(shapes)
     sizes = {**known, **arch["vision_cfg"]}
@@ -219,7 +218,7 @@ def _image_branch(
     unknown = sorted(set(given) - set(RELEASED_PROJECTOR))
     if unknown:
         raise ValueError(
-            f"unknown options {', '.join(unknown)} in image_proj_stage_config.params; known are"
+            f"unknown options {', '.join(unknown)} in image_proj_stage_config.params; expected some of"
             f" {', '.join(RELEASED_PROJECTOR)}"
         )
     check_whole(given, tuple(RELEASED_PROJECTOR), "image_proj_stage_config.params")
@@ -231,10 +230,10 @@ def _image_branch(
 
 
 def _architecture(arch: Any, *, sizes_are_known: bool) -> dict[str, dict[str, Any]]:
-    """Sizes of both towers as far as a config names them."""
+    """Return the sizes of both towers that a config sets."""
     if isinstance(arch, str):
         if arch != "ViT-H-14" and not sizes_are_known:
-            raise ValueError(f"arch is {arch!r}; known is ViT-H-14, or give a mapping with text_cfg and vision_cfg")
+            raise ValueError(f"arch is {arch!r}; expected ViT-H-14 or a mapping with text_cfg and vision_cfg")
         return {"text_cfg": {}, "vision_cfg": {}}
     if not isinstance(arch, Mapping):
         raise ValueError(f"arch is {arch!r}; expected a name or a mapping with text_cfg and vision_cfg")
@@ -245,7 +244,7 @@ def _architecture(arch: Any, *, sizes_are_known: bool) -> dict[str, dict[str, An
         unknown = sorted(set(given[name]) - known)
         if unknown:
             raise ValueError(
-                f"unknown sizes {', '.join(unknown)} in arch.{name}; known are {', '.join(sorted(known))}"
+                f"unknown sizes {', '.join(unknown)} in arch.{name}; expected some of {', '.join(sorted(known))}"
             )
         check_whole({**shared, **given[name]}, tuple(known - {"mlp_ratio"}), f"arch.{name}")
         number_of(given[name], "mlp_ratio", 4.0, f"arch.{name}.")
@@ -253,13 +252,13 @@ def _architecture(arch: Any, *, sizes_are_known: bool) -> dict[str, dict[str, An
 
 
 def _params(params: Mapping[str, Any], name: str, class_name: str) -> Mapping[str, Any]:
-    """The `params` of one part, whose class must be the one that is known."""
+    """Return the `params` of one part after checking its class."""
     section = section_of(params, name, "")
     if not section:
         raise ValueError(f"the config lacks {name}; expected the model tree of an official config")
     target = str(section.get("target", class_name)).rpartition(".")[2]
     if target != class_name:
-        raise ValueError(f"{name}.target is {section['target']!r}; supported is {class_name}")
+        raise ValueError(f"{name}.target is {section['target']!r}; expected {class_name}")
     return section_of(section, "params", f"{name}.")
 
 
@@ -267,4 +266,4 @@ def _check_fixed(params: Mapping[str, Any]) -> None:
     for name, (supported, default) in _FIXED.items():
         value = params.get(name, default)
         if value != supported:
-            raise ValueError(f"{name} is {value!r}; only {supported!r} is supported, as in every released model")
+            raise ValueError(f"{name} is {value!r}; only {supported!r}, as in every released model, is supported")

@@ -1,4 +1,4 @@
-"""What a file of tensors seems to be when it is no VideoCrafter checkpoint, and what would work with it."""
+"""Identify checkpoints of other formats by their keys, and say what to do with them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from videocrafter.checkpoints.official.key_shapes import Shapes
 
 _DENOISER = "model.diffusion_model."
 _FIRST_CONVOLUTION = f"{_DENOISER}input_blocks.0.0.weight"
-# The middle has transformers at every size; without a temporal one a residual block stands in this place.
+# The middle block always has transformers; in an image model a residual block takes the place of the temporal one.
 _TEMPORAL = f"{_DENOISER}middle_block.2.transformer_blocks."
 _LORA_ENDING = re.compile(
     r"(lora[_.](up|down|[AB])|lora_linear_layer\.(up|down)|hada_w1_a|lokr_w1)(\.[\w-]+)?(\.weight)?$"
@@ -18,40 +18,40 @@ _LORA_ENDING = re.compile(
 
 
 @dataclass(frozen=True)
-class Kind:
-    """A kind of file that is not ours.
+class OtherFormat:
+    """A checkpoint format that cannot be converted.
 
     Attributes:
-        name: what it is, with its article.
-        advice: what to do with it.
-        is_it: whether a state dict of these shapes is one.
+        name: with its article.
+        advice: what to do with such a file.
+        matches: whether a state dict of these shapes has this format.
     """
 
     name: str
     advice: str
-    is_it: Callable[[Shapes], bool]
+    matches: Callable[[Shapes], bool]
 
 
 def is_videocrafter(shapes: Shapes) -> bool:
-    """Whether the denoiser is a VideoCrafter1 network of some size: 2D convolutions, temporal transformers."""
+    """Return whether the denoiser is a VideoCrafter1 network of any size: 2D convolutions, temporal transformers."""
     first = shapes.get(_FIRST_CONVOLUTION, ())
     return len(first) == 4 and first[1] == 4 and _any_starts(shapes, _TEMPORAL)
 
 
-def foreign_kind(shapes: Shapes) -> Kind | None:
-    """The kind of a state dict that is not ours; None if nothing known fits."""
-    return next((kind for kind in _KINDS if kind.is_it(shapes)), None)
+def other_format(shapes: Shapes) -> OtherFormat | None:
+    """Return the first other format that matches a state dict, or None."""
+    return next((one for one in _FORMATS if one.matches(shapes)), None)
 
 
-def describe_foreign(shapes: Shapes) -> str:
-    """One phrase for an error message: "seems to be …; …"."""
-    kind = foreign_kind(shapes)
-    if kind is not None:
-        return f"seems to be {kind.name}; {kind.advice}"
+def describe_other_format(shapes: Shapes) -> str:
+    """Return a phrase for an error message: "seems to be …; …"."""
+    found = other_format(shapes)
+    if found is not None:
+        return f"seems to be {found.name}; {found.advice}"
     names = ", ".join(repr(key) for key in sorted(shapes)[:3])
     return (
-        f"is no VideoCrafter checkpoint: of its {len(shapes)} tensors ({names}, ...) none belongs to the denoiser"
-        f" ({_DENOISER}*); give the model.ckpt of a VideoCrafter1 or VideoCrafter2 release"
+        f"is not a VideoCrafter checkpoint: none of its {len(shapes)} tensors ({names}, ...) belongs to a denoiser"
+        f" ({_DENOISER}*); pass the model.ckpt of a VideoCrafter1 or VideoCrafter2 release"
     )
 
 
@@ -68,7 +68,7 @@ def _any_holds(shapes: Shapes, part: str) -> bool:
 
 
 def _context_width(shapes: Shapes) -> int:
-    """Width of the text tokens that an image or video denoiser in the `ldm` layout attends to; 0 if it is none."""
+    """Return the text width of a denoiser's cross-attention in the `ldm` layout; 0 without a denoiser."""
     ending = "transformer_blocks.0.attn2.to_k.weight"
     widths = [shape[-1] for key, shape in shapes.items() if key.startswith(_DENOISER) and key.endswith(ending)]
     return widths[0] if widths else 0
@@ -79,7 +79,7 @@ def _is_image_denoiser(shapes: Shapes) -> bool:
 
 
 def _is_dynamicrafter(shapes: Shapes) -> bool:
-    """Its denoiser sees a picture's latent beside the noisy one: eight channels, and tokens for every frame."""
+    """Return whether the denoiser takes an image latent next to the noisy latent: eight input channels."""
     first = shapes.get(_FIRST_CONVOLUTION, ())
     return len(first) == 4 and first[1] == 8 and _any_starts(shapes, _TEMPORAL)
 
@@ -88,93 +88,93 @@ def _is_lora(shapes: Shapes) -> bool:
     return any(_LORA_ENDING.search(key) for key in shapes)
 
 
-_SD_START = "to begin the training of a video model from it: videocrafter init --help"
-_GIVE_VIDEOCRAFTER = "this package runs VideoCrafter1 and VideoCrafter2 checkpoints"
+_SD_START = "to train a video model from it, see videocrafter init --help"
+_SUPPORTED = "this package supports VideoCrafter1 and VideoCrafter2 checkpoints"
 
-# The first that fits counts, so the particular stands before the general.
-_KINDS = (
-    Kind(
+# The first match is used, so specific formats precede general ones.
+_FORMATS = (
+    OtherFormat(
         "a LoRA",
-        "it goes on top of a model: videocrafter generate --lora FILE, or pipeline.load_lora_weights(FILE)",
+        "load it on top of a model: videocrafter generate --lora FILE, or pipeline.load_lora_weights(FILE)",
         _is_lora,
     ),
-    Kind(
-        "a DynamiCrafter checkpoint (8 input channels, image tokens for every frame)",
-        f"it runs in DynamiCrafter's own code or ComfyUI; {_GIVE_VIDEOCRAFTER}",
+    OtherFormat(
+        "a DynamiCrafter checkpoint (8 input channels, image tokens per frame)",
+        f"use it with DynamiCrafter's own code or ComfyUI; {_SUPPORTED}",
         _is_dynamicrafter,
     ),
-    Kind(
+    OtherFormat(
         "Stable Video Diffusion",
-        f"it runs in diffusers' StableVideoDiffusionPipeline; {_GIVE_VIDEOCRAFTER}",
+        f"use it with diffusers' StableVideoDiffusionPipeline; {_SUPPORTED}",
         lambda shapes: _any_holds(shapes, ".time_stack.") or _any_holds(shapes, ".temporal_transformer_blocks."),
     ),
-    Kind(
+    OtherFormat(
         "an AnimateDiff motion module",
-        f"it runs in diffusers' AnimateDiffPipeline; {_GIVE_VIDEOCRAFTER}",
+        f"use it with diffusers' AnimateDiffPipeline; {_SUPPORTED}",
         lambda shapes: _any_holds(shapes, "motion_modules."),
     ),
-    Kind(
+    OtherFormat(
         "a ControlNet",
-        f"it steers Stable Diffusion in diffusers' StableDiffusionControlNetPipeline; {_GIVE_VIDEOCRAFTER}",
+        f"use it with diffusers' StableDiffusionControlNetPipeline; {_SUPPORTED}",
         lambda shapes: _any_starts(shapes, "control_model.", "controlnet_cond_embedding."),
     ),
-    Kind(
+    OtherFormat(
         "Stable Diffusion XL",
-        f"it runs in diffusers' StableDiffusionXLPipeline; {_GIVE_VIDEOCRAFTER}",
+        f"use it with diffusers' StableDiffusionXLPipeline; {_SUPPORTED}",
         lambda shapes: _any_starts(shapes, "conditioner.embedders.") or _context_width(shapes) == 2048,
     ),
-    Kind(
+    OtherFormat(
         "a video model with 3D convolutions (LVDM, or VideoCrafter before October 2023)",
-        "its layout is another one; take a VideoCrafter1 or VideoCrafter2 checkpoint",
+        "this format is not supported; use a VideoCrafter1 or VideoCrafter2 checkpoint",
         lambda shapes: len(shapes.get(_FIRST_CONVOLUTION, ())) == 5,
     ),
-    Kind(
+    OtherFormat(
         "Stable Diffusion 1 (an image model with a text width of 768)",
-        f"it makes images: load it with diffusers' StableDiffusionPipeline.from_single_file; {_GIVE_VIDEOCRAFTER}",
+        f"load it with diffusers' StableDiffusionPipeline.from_single_file to make images; {_SUPPORTED}",
         lambda shapes: _is_image_denoiser(shapes) and _context_width(shapes) == 768,
     ),
-    Kind(
+    OtherFormat(
         "Stable Diffusion 2 (an image model with a text width of 1024)",
-        f"it makes images: load it with diffusers' StableDiffusionPipeline.from_single_file, or, {_SD_START}",
+        f"load it with diffusers' StableDiffusionPipeline.from_single_file to make images; {_SD_START}",
         lambda shapes: _is_image_denoiser(shapes) and _context_width(shapes) == 1024,
     ),
-    Kind(
-        "an image model in the layout of Stable Diffusion",
-        f"it has no temporal layers; {_GIVE_VIDEOCRAFTER}",
+    OtherFormat(
+        "an image model in Stable Diffusion's format",
+        f"it has no temporal layers; {_SUPPORTED}",
         _is_image_denoiser,
     ),
-    Kind(
+    OtherFormat(
         "the denoiser of a converted VideoCrafter model",
-        "it is part of a pipeline folder; give the folder that holds model_index.json",
+        "it is one part of a pipeline folder; pass the folder that holds model_index.json",
         lambda shapes: _any_starts(shapes, "down_stages.") and _any_starts(shapes, "timestep_embedding."),
     ),
-    Kind(
-        "a denoiser in the layout of diffusers",
-        "give the original single-file checkpoint (.ckpt), not the folder made from it",
+    OtherFormat(
+        "a denoiser in diffusers' format",
+        "pass the original single-file checkpoint (.ckpt) instead",
         lambda shapes: _any_starts(shapes, "down_blocks.") and _any_starts(shapes, "time_embedding."),
     ),
-    Kind(
-        "a VAE in the layout of diffusers",
-        "it is only one part of a model; put it into the vae/ folder of a converted model",
+    OtherFormat(
+        "a VAE in diffusers' format",
+        "it is only one part of a model; copy it into the vae/ folder of a converted model",
         lambda shapes: _any_starts(shapes, "encoder.down_blocks.", "decoder.up_blocks."),
     ),
-    Kind(
+    OtherFormat(
         "a VAE alone",
-        "it is only one part of a model; convert the checkpoint that it belongs to",
+        "it is only one part of a model; convert the whole checkpoint",
         lambda shapes: (
             _any_starts(shapes, "decoder.up.", "encoder.down.") or _all_start(shapes, "first_stage_model.")
         ),
     ),
-    Kind(
+    OtherFormat(
         "a text or image tower alone",
-        "it is only one part of a model; convert the checkpoint that it belongs to",
+        "it is only one part of a model; convert the whole checkpoint",
         lambda shapes: _any_starts(
             shapes, "text_model.", "vision_model.", "transformer.resblocks.", "visual.transformer.", "encoder.layers."
         ),
     ),
-    Kind(
-        "a denoiser without the prefix of its keys",
-        f"expected keys that begin with {_DENOISER!r}; give the whole model.ckpt",
+    OtherFormat(
+        "a denoiser without its key prefix",
+        f"expected keys that begin with {_DENOISER!r}; pass the whole model.ckpt",
         lambda shapes: _any_starts(shapes, "input_blocks.", "diffusion_model.input_blocks."),
     ),
 )

@@ -1,4 +1,4 @@
-"""What a pipeline folder is in the official format: its configs read, and refused where they have no place there."""
+"""Read the configs of a pipeline folder as an official model; reject what the official format cannot express."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL
 
-from videocrafter.checkpoints.official.model import NUM_TRAIN_TIMESTEPS, OfficialModel
-from videocrafter.checkpoints.official.networks import OFFICIAL_BLOCKS
+from videocrafter.checkpoints.official.meta_networks import OFFICIAL_BLOCKS
+from videocrafter.checkpoints.official.official_model import NUM_TRAIN_TIMESTEPS, OfficialModel
 from videocrafter.checkpoints.official.unet_config import HEADS_AFTER_INPUT
 from videocrafter.checkpoints.official.vae_keys import LATENT_SCALE
 from videocrafter.diffusion.ddim import OfficialDDIMScheduler
@@ -23,7 +23,7 @@ from videocrafter.presets import MODEL_INDEX
 
 _NORM_GROUPS = 32
 _LARGEST_JSON = 64 * 2**20
-# What the official network computes, whatever its config says; by part.
+# Config values that are fixed in the official format, by part.
 _CONSTANTS: Mapping[str, Mapping[str, Any]] = {
     "unet": {"norm_groups": _NORM_GROUPS, "frame_text_condition": False, "place_condition": False},
     "vae": {
@@ -39,7 +39,7 @@ _CONSTANTS: Mapping[str, Mapping[str, Any]] = {
     "text_encoder": {"hidden_act": "gelu", "pad_token_id": 0, "zero_padding": False, "layer_norm_eps": 1e-5},
     "image_encoder": {"hidden_act": "gelu", "num_channels": 3, "layer_norm_eps": 1e-5},
 }
-# What an entry means that a config of transformers does not have.
+# Defaults of entries that configs of transformers omit.
 _ABSENT: Mapping[str, Any] = {
     "zero_padding": False,
     "num_channels": 3,
@@ -49,30 +49,28 @@ _PIPELINES = ("TextToVideoPipeline", "ImageToVideoPipeline")
 _BETA_TOLERANCE = 1e-5
 
 
-def read_folder_model(folder: Path, scale_length: int | None) -> tuple[OfficialModel, list[str]]:
+def read_folder_configs(folder: Path, scale_length: int | None) -> tuple[OfficialModel, list[str]]:
     """Read the configs of a pipeline folder.
 
     Args:
         folder: holds model_index.json.
-        scale_length: entries of the signal scale's buffer in the checkpoint that the folder was made from, if it
-            was; otherwise that of the schedule is taken.
+        scale_length: number of entries of the signal-scale buffer in the checkpoint that the folder was converted
+            from; None takes the length of the schedule.
 
     Returns:
-        The model, and notes on what the official code has to be told or does in another way.
+        The model, and notes about settings or behaviour that differ in the official code.
 
     Raises:
-        ValueError: a config is missing or broken, or holds something that the official format cannot express.
+        ValueError: a config is missing or damaged, or has a value that the official format cannot express.
     """
     index = read_json(folder / MODEL_INDEX)
     if index.get("_class_name") not in _PIPELINES:
-        raise ValueError(
-            f"it holds a {index.get('_class_name')!r}; only {' and '.join(_PIPELINES)} have an official format"
-        )
+        raise ValueError(f"its pipeline is {index.get('_class_name')!r}; expected {' or '.join(_PIPELINES)}")
     has_image_branch = index["_class_name"] == "ImageToVideoPipeline"
     parts = ["unet", "vae", "text_encoder", *(["image_encoder", "image_projector"] if has_image_branch else [])]
     configs = {part: read_json(folder / part / "config.json") for part in parts}
     configs["unet"] = _arguments(VideoUNet, configs["unet"])
-    # An autoencoder from elsewhere may have an old config, with fewer entries.
+    # Autoencoders from other sources may have older configs with fewer entries.
     configs["vae"] = _arguments(AutoencoderKL, configs["vae"])
     for part, constants in _CONSTANTS.items():
         if part in configs:
@@ -80,8 +78,8 @@ def read_folder_model(folder: Path, scale_length: int | None) -> tuple[OfficialM
     unet = configs["unet"]
     if unet["initial_temporal_heads"] not in (0, HEADS_AFTER_INPUT):
         raise ValueError(
-            f"unet: initial_temporal_heads is {unet['initial_temporal_heads']}; the official format has"
-            f" {HEADS_AFTER_INPUT} or none"
+            f"unet: initial_temporal_heads is {unet['initial_temporal_heads']}; the official format supports only"
+            f" {HEADS_AFTER_INPUT} and 0"
         )
     scale = index.get("signal_scale")
     _check_sampling(read_json(folder / "scheduler" / "scheduler_config.json"), scale)
@@ -102,9 +100,9 @@ def read_folder_model(folder: Path, scale_length: int | None) -> tuple[OfficialM
 def _notes(model: OfficialModel) -> list[str]:
     notes = []
     if model.vae["scaling_factor"] != LATENT_SCALE:
-        notes.append(f"its official config needs scale_factor: {model.vae['scaling_factor']:g}")
+        notes.append(f"set scale_factor: {model.vae['scaling_factor']:g} in its official config")
     if not model.unet["temporal_layers_on_images"]:
-        notes.append("the official code runs the temporal layers on single frames too; this model does not")
+        notes.append("the official code also runs the temporal layers on single frames; this model does not")
     return notes
 
 
@@ -113,17 +111,17 @@ def _check_constants(part: str, config: Mapping[str, Any], constants: Mapping[st
         value = config.get(name, _ABSENT.get(name))
         if value != needed:
             raise ValueError(
-                f"{part}: {name} is {value!r}, but the official format knows only {needed!r}; this model has no"
-                " counterpart there"
+                f"{part}: {name} is {value!r}, but the official format supports only {needed!r}; this model cannot be"
+                " converted to it"
             )
 
 
 def _check_sampling(config: Mapping[str, Any], scale: float | None) -> None:
-    """The official code has one noise schedule and predicts noise; a model of another kind would give noise there."""
+    """Check that the model predicts noise on the paper's schedule, the only sampling in the official code."""
     prediction = config.get("prediction_type", "epsilon")
     if prediction != "epsilon":
         raise ValueError(
-            f"scheduler: the model predicts {prediction!r}, but the official format knows only 'epsilon'"
+            f"scheduler: the model predicts {prediction!r}, but the official format supports only 'epsilon'"
         )
     wanted = torch.tensor(OfficialDDIMScheduler(signal_scale=1.0 if scale is None else scale).config.trained_betas)
     betas = _betas(config)
@@ -133,13 +131,13 @@ def _check_sampling(config: Mapping[str, Any], scale: float | None) -> None:
         or not torch.allclose(betas, wanted, rtol=0, atol=_BETA_TOLERANCE)
     ):
         raise ValueError(
-            "scheduler: the model was trained on another noise schedule than the paper's, which the official format"
-            " does not know"
+            "scheduler: the model's noise schedule is not the paper's, which is the only one that the official format"
+            " supports"
         )
 
 
 def _betas(config: Mapping[str, Any]) -> torch.Tensor | None:
-    """The betas that a scheduler's config stands for; None for a kind that cannot be the paper's."""
+    """Return the betas of a scheduler's config; None for a schedule that cannot be the paper's."""
     if config.get("trained_betas") is not None:
         return torch.tensor(config["trained_betas"])
     if config.get("_class_name") == OfficialDDIMScheduler.__name__:
@@ -151,24 +149,24 @@ def _betas(config: Mapping[str, Any]) -> torch.Tensor | None:
 
 
 def _arguments(network: type, config: Mapping[str, Any]) -> dict[str, Any]:
-    """All arguments of a network of ours or of diffusers; what the config does not say has the network's default."""
+    """Return all arguments of a network from its config, with the network's defaults for missing entries."""
     parameters = inspect.signature(network).parameters.values()
     given = {one.name: config.get(one.name, one.default) for one in parameters}
     return {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
 
 
 def _without_private(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What a config says of the network, without its libraries' own entries."""
+    """Return a config without the entries that transformers adds for itself."""
     foreign = ("architectures", "dtype", "torch_dtype", "model_type", "transformers_version", OFFICIAL_BLOCKS)
     return {name: value for name, value in config.items() if not name.startswith("_") and name not in foreign}
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object. Raises ValueError naming the file if it is anything else."""
+    """Read a JSON object. Raises ValueError that names the file if it is missing or not a JSON object."""
     if not path.is_file():
         raise ValueError(f"it is incomplete: {path} is missing")
     if path.stat().st_size > _LARGEST_JSON:
-        raise ValueError(f"{path} is no config: it has {path.stat().st_size:,} bytes")
+        raise ValueError(f"{path} is too large for a config: it has {path.stat().st_size:,} bytes")
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:

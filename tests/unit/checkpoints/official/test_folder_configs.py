@@ -1,4 +1,4 @@
-"""What a pipeline folder is in the official format."""
+"""Read the configs of a pipeline folder as an official model."""
 
 import json
 from pathlib import Path
@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from tests.official_checkpoints import save_checkpoint, small_checkpoint, small_params
-from videocrafter.checkpoints.folder_model import read_folder_model
-from videocrafter.checkpoints.official.model import official_model_from_config
+from videocrafter.checkpoints.official.folder_configs import read_folder_configs
+from videocrafter.checkpoints.official.official_model import official_model_from_config
 from videocrafter.checkpoints.official.to_folder import convert_to_folder
 
 
@@ -21,7 +21,7 @@ def converted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 
 @pytest.fixture
 def folder(tmp_path: Path, converted: tuple[Path, bool]) -> Path:
-    """The configs alone, to be changed."""
+    """A copy of the configs without weights, for changes."""
     for path in converted[0].rglob("*.json"):
         target = tmp_path / path.relative_to(converted[0])
         target.parent.mkdir(exist_ok=True)
@@ -35,7 +35,7 @@ def change(path: Path, **entries: Any) -> None:
 
 
 def test_a_converted_folder_is_the_model_it_came_from(converted: tuple[Path, bool]):
-    model, notes = read_folder_model(converted[0], scale_length=1000)
+    model, notes = read_folder_configs(converted[0], scale_length=1000)
     wanted = official_model_from_config(small_params(image=converted[1]))
     for name in ("unet", "image_projector", "text_blocks", "signal_scale", "signal_scale_length"):
         assert getattr(model, name) == getattr(wanted, name), name
@@ -57,16 +57,16 @@ def test_a_converted_folder_is_the_model_it_came_from(converted: tuple[Path, boo
         ("text_encoder", {"hidden_act": "quick_gelu"}, "hidden_act is 'quick_gelu'"),
         ("text_encoder", {"pad_token_id": 1}, "pad_token_id is 1"),
         ("scheduler", {"prediction_type": "v_prediction"}, "predicts 'v_prediction'"),
-        ("scheduler", {"trained_betas": [0.1] * 1000}, "another noise schedule"),
-        ("scheduler", {"trained_betas": [0.1] * 10}, "another noise schedule"),
-        ("scheduler", {"trained_betas": None, "_class_name": "DDIMScheduler"}, "another noise schedule"),
+        ("scheduler", {"trained_betas": [0.1] * 1000}, "noise schedule is not the paper's"),
+        ("scheduler", {"trained_betas": [0.1] * 10}, "noise schedule is not the paper's"),
+        ("scheduler", {"trained_betas": None, "_class_name": "DDIMScheduler"}, "noise schedule is not the paper's"),
     ],
 )
 def test_what_the_official_format_cannot_say(folder: Path, part: str, entries: dict[str, Any], reason: str):
     name = "scheduler_config.json" if part == "scheduler" else "config.json"
     change(folder / part / name, **entries)
     with pytest.raises(ValueError, match=reason):
-        read_folder_model(folder, scale_length=None)
+        read_folder_configs(folder, scale_length=None)
 
 
 @pytest.mark.parametrize(
@@ -81,21 +81,21 @@ def test_the_papers_schedule_in_other_words(folder: Path, scheduler: dict[str, A
     is_official = "_class_name" not in scheduler
     change(folder / "model_index.json", signal_scale=0.7 if is_official else None)
     change(folder / "scheduler" / "scheduler_config.json", **scheduler)
-    model, _ = read_folder_model(folder, scale_length=None)
+    model, _ = read_folder_configs(folder, scale_length=None)
     assert model.signal_scale_length == (1000 if is_official else None)
 
 
 def test_a_scale_that_the_scheduler_does_not_know(folder: Path):
     change(folder / "model_index.json", signal_scale=0.3)
-    with pytest.raises(ValueError, match="another noise schedule"):
-        read_folder_model(folder, scale_length=None)
+    with pytest.raises(ValueError, match="noise schedule is not the paper's"):
+        read_folder_configs(folder, scale_length=None)
 
 
 def test_what_the_official_code_must_be_told(folder: Path):
     change(folder / "vae" / "config.json", scaling_factor=0.5)
     change(folder / "unet" / "config.json", temporal_layers_on_images=False)
-    _, notes = read_folder_model(folder, scale_length=None)
-    assert notes[0] == "its official config needs scale_factor: 0.5"
+    _, notes = read_folder_configs(folder, scale_length=None)
+    assert notes[0] == "set scale_factor: 0.5 in its official config"
     assert "single frames" in notes[1]
 
 
@@ -105,7 +105,7 @@ def test_an_autoencoder_with_an_older_and_shorter_config(folder: Path):
     for name in ("scaling_factor", "shift_factor", "act_fn", "use_quant_conv"):
         del config[name]
     path.write_text(json.dumps(config))
-    model, notes = read_folder_model(folder, scale_length=None)
+    model, notes = read_folder_configs(folder, scale_length=None)
     assert model.vae["scaling_factor"] == 0.18215
     assert notes == []
 
@@ -113,12 +113,12 @@ def test_an_autoencoder_with_an_older_and_shorter_config(folder: Path):
 def test_other_pipelines_and_broken_files(folder: Path):
     index = folder / "model_index.json"
     change(index, _class_name="StableDiffusionPipeline")
-    with pytest.raises(ValueError, match="it holds a 'StableDiffusionPipeline'; only TextToVideoPipeline"):
-        read_folder_model(folder, scale_length=None)
+    with pytest.raises(ValueError, match="its pipeline is 'StableDiffusionPipeline'; expected TextToVideoPipeline"):
+        read_folder_configs(folder, scale_length=None)
     for text, reason in (("{", "not readable as JSON"), ("[1]", "expected a JSON object")):
         index.write_text(text)
         with pytest.raises(ValueError, match=reason):
-            read_folder_model(folder, scale_length=None)
+            read_folder_configs(folder, scale_length=None)
     index.unlink()
     with pytest.raises(ValueError, match="it is incomplete"):
-        read_folder_model(folder, scale_length=None)
+        read_folder_configs(folder, scale_length=None)

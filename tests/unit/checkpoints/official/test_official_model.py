@@ -1,4 +1,4 @@
-"""What a model in the official format is: from a config, from shapes, and what is refused."""
+"""Official models read from configs and from shapes."""
 
 from dataclasses import replace
 from typing import Any
@@ -8,7 +8,7 @@ import torch
 
 from tests.official_checkpoints import official_shapes
 from tests.unit.checkpoints.official.official_shapes import mini_config
-from videocrafter.checkpoints.official.model import (
+from videocrafter.checkpoints.official.official_model import (
     OfficialModel,
     official_model_from_config,
     official_model_from_shapes,
@@ -17,7 +17,7 @@ from videocrafter.diffusion.schedule import signal_scale
 
 
 def changed(tree: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
-    """A config with one value changed, or taken out if it is None; the path has dots."""
+    """Return a config with the value at a dotted path replaced, or removed if it is None."""
     name, _, rest = path.partition(".")
     if rest:
         return {**tree, name: changed(tree[name], rest, value)}
@@ -108,41 +108,45 @@ def test_without_sizes_the_towers_are_the_released_ones():
         ("unet_config", None, "the config lacks unet_config"),
         ("cond_stage_config", {}, "the config lacks cond_stage_config"),
         ("first_stage_config", 3, "first_stage_config is 3; expected a mapping"),
-        ("cond_stage_config.target", "x.FrozenCLIPEmbedder", "'x.FrozenCLIPEmbedder'; supported is FrozenOpenCLIP"),
-        ("cond_stage_config.params.layer", "pooled", "layer is 'pooled'; supported are penultimate and last"),
-        ("cond_stage_config.params.arch", "ViT-L-14", "arch is 'ViT-L-14'; known is ViT-H-14, or give a mapping"),
+        ("cond_stage_config.target", "x.FrozenCLIPEmbedder", "'x.FrozenCLIPEmbedder'; expected FrozenOpenCLIP"),
+        ("cond_stage_config.params.layer", "pooled", "layer is 'pooled'; expected penultimate or last"),
+        ("cond_stage_config.params.arch", "ViT-L-14", "arch is 'ViT-L-14'; expected ViT-H-14 or a mapping"),
         ("cond_stage_config.params.arch", 5, "arch is 5; expected a name or a mapping"),
-        ("cond_stage_config.params.arch.text_cfg.depth", 5, "unknown sizes depth in arch.text_cfg; known are"),
-        ("cond_stage_config.params.arch.text_cfg.heads", 0, "arch.text_cfg.heads is 0; expected a whole number"),
+        ("cond_stage_config.params.arch.text_cfg.depth", 5, "unknown sizes depth in arch.text_cfg; expected some of"),
+        ("cond_stage_config.params.arch.text_cfg.heads", 0, "arch.text_cfg.heads is 0; expected a positive integer"),
         (
             "cond_stage_config.params.arch.text_cfg.mlp_ratio",
             "4",
-            "arch.text_cfg.mlp_ratio is '4'; expected a number",
+            "arch.text_cfg.mlp_ratio is '4'; expected a finite number",
         ),
-        ("cond_stage_config.params.arch.vision_cfg.mlp_ratio", float("inf"), "mlp_ratio is inf; expected a number"),
+        (
+            "cond_stage_config.params.arch.vision_cfg.mlp_ratio",
+            float("inf"),
+            "mlp_ratio is inf; expected a finite number",
+        ),
         ("cond_stage_config.params.arch.text_cfg.mlp_ratio", -4.0, "mlp_ratio is -4.0; expected a number above 0"),
-        ("unet_config.params.dropout", "none", "unet_config.params.dropout is 'none'; expected a number"),
+        ("unet_config.params.dropout", "none", "unet_config.params.dropout is 'none'; expected a finite number"),
         (
             "cond_stage_config.params.arch.text_cfg.width",
             128,
-            "denoiser's context is 64 wide, but the text encoder 128",
+            "denoiser's context has width 64, but the text encoder has width 128",
         ),
-        ("linear_start", None, "linear_start is 0.0001; only 0.00085 is supported"),
+        ("linear_start", None, "linear_start is 0.0001; only 0.00085, as in every"),
         ("parameterization", "v", "parameterization is 'v'; only 'eps'"),
         ("rescale_betas_zero_snr", True, "rescale_betas_zero_snr is True"),
         ("conditioning_key", "hybrid", "conditioning_key is 'hybrid'"),
         ("scale_by_std", True, "scale_by_std is True"),
         ("mid_step", 200, "mid_step is 200"),
-        ("scale_b", "0.7", "scale_b is '0.7'; expected a number"),
-        ("scale_b", 1.5, "signal scale must lie above 0 and at most 1, but is 1.5"),
+        ("scale_b", "0.7", "scale_b is '0.7'; expected a finite number"),
+        ("scale_b", 1.5, "signal scale is 1.5; expected a value above 0"),
         ("finegrained", False, "finegrained is off"),
-        ("cond_img_config", None, "belong together"),
-        ("unet_config.params.use_image_attention", False, "belong together"),
-        ("unet_config.params.in_channels", 8, "denoiser's input is 8 wide, but a latent 4"),
+        ("cond_img_config", None, "are needed together"),
+        ("unet_config.params.use_image_attention", False, "are needed together"),
+        ("unet_config.params.in_channels", 8, "denoiser's input has width 8, but a latent has width 4"),
         ("unet_config.params.model_channels", "320", "unet_config.params.model_channels is '320'"),
         ("image_proj_stage_config.params.width", 5, "unknown options width in image_proj_stage_config"),
         ("image_proj_stage_config.params.heads", "5", "image_proj_stage_config.params.heads is '5'"),
-        ("image_proj_stage_config.params.output_dim", 5, "image projector's output 5; they must be equal"),
+        ("image_proj_stage_config.params.output_dim", 5, "image projector's output has width 5; they must be equal"),
     ],
 )
 def test_what_a_config_cannot_mean_here_is_named(path: str, value: Any, message: str):
@@ -175,10 +179,10 @@ def test_without_the_buffer_there_is_no_signal_scale(shapes: dict[str, tuple[int
         (None, "the checkpoint has scale_arr; its values are needed"),
         (torch.full((1200,), 0.7), r"scale_arr has shape \(1200,\); expected 1000 or 1400 entries"),
         (torch.ones(1000, 1), r"scale_arr has shape \(1000, 1\)"),
-        (torch.full((1000,), 0.7), "scale_arr goes from 0.7 to 0.7, but not as in this format"),
-        (torch.linspace(1, 0.3, 1000), "scale_arr goes from 1 to 0.3, but not as in this format"),
-        (-signal_scale(0.7), "scale_arr goes from -1 to -0.7"),
-        (signal_scale(0.7) * torch.nan, "scale_arr goes from nan to nan"),
+        (torch.full((1000,), 0.7), "scale_arr runs from 0.7 to 0.7 and is not valid"),
+        (torch.linspace(1, 0.3, 1000), "scale_arr runs from 1 to 0.3 and is not valid"),
+        (-signal_scale(0.7), "scale_arr runs from -1 to -0.7"),
+        (signal_scale(0.7) * torch.nan, "scale_arr runs from nan to nan"),
     ],
 )
 def test_a_signal_scale_of_another_kind_is_refused(

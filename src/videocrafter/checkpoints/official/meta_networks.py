@@ -1,4 +1,4 @@
-"""The networks of a model in the official format, without weights: for their configs, names and shapes."""
+"""Build the networks of an official model on the meta device, for their configs, parameter names and shapes."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from diffusers import AutoencoderKL
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModel
 
-from videocrafter.checkpoints.official.layout import PARTS
-from videocrafter.checkpoints.official.model import OfficialModel
+from videocrafter.checkpoints.official.checkpoint_keys import PARTS
+from videocrafter.checkpoints.official.official_model import OfficialModel
 from videocrafter.models.image_projector import ImageProjector
 from videocrafter.models.unet import VideoUNet
 
 OFFICIAL_BLOCKS = "official_blocks"
-"""In the text encoder's config: the blocks of the official tower, of which ours may have one fewer."""
+"""Entry of the text encoder's config: number of blocks of the official tower; ours may have one fewer."""
 
 _TRANSFORMERS_PARTS = ("text_encoder", "image_encoder")
-# Whether transformers stores the name of the tower depends on its version; it reads both.
+# Some versions of transformers write these prefixes; all versions read names with and without them.
 _TOWER_PREFIXES = ("text_model.", "vision_model.")
 
 
 def build_networks(model: OfficialModel) -> dict[str, nn.Module]:
-    """Every part of a model on the meta device, in the order of `PARTS`.
+    """Return every network of a model on the meta device, in the order of `PARTS`.
 
-    Raises ValueError if the sizes contradict each other.
+    Raises ValueError if sizes contradict each other.
     """
     with torch.device("meta"):
         networks: dict[str, nn.Module] = {
@@ -43,12 +43,12 @@ def build_networks(model: OfficialModel) -> dict[str, nn.Module]:
 
 
 def weights_stem(part: str) -> str:
-    """What the weight files of a part begin with."""
+    """Return the stem of the file names of a part's weights."""
     return "model" if part in _TRANSFORMERS_PARTS else "diffusion_pytorch_model"
 
 
 def write_config(folder: Path, network: nn.Module, dtype: torch.dtype) -> None:
-    """Write the `config.json` of a part, as its library reads it; `dtype` is that of its weights."""
+    """Write the `config.json` of a part in its library's format; `dtype` is the dtype of its weights."""
     if isinstance(network, CLIPTextModel | CLIPVisionModel):
         network.config.architectures = [type(network).__name__]
         network.config.dtype = dtype
@@ -58,26 +58,26 @@ def write_config(folder: Path, network: nn.Module, dtype: torch.dtype) -> None:
 
 
 def check_fits(part: str, network: nn.Module, shapes: Mapping[str, tuple[int, ...]], where: str) -> None:
-    """Check that tensors of these names and shapes fill a network exactly.
+    """Check that the names and shapes are exactly those of a network's state dict.
 
-    Raises ValueError that names the first that does not and counts the rest; `where` says where they stand.
+    Raises ValueError that names the first mismatch and counts the rest; `where` names the source of the tensors.
     """
     expected = {without_tower(name): tuple(value.shape) for name, value in network.state_dict().items()}
     got = {without_tower(name): shape for name, shape in shapes.items()}
     wrong = sorted(name for name in expected.keys() | got.keys() if expected.get(name) != got.get(name))
     if wrong:
-        name, more = wrong[0], f" ({len(wrong)} such tensors in all)" if len(wrong) > 1 else ""
-        found, needed = _shape(got.get(name)), _shape(expected.get(name))
+        name, more = wrong[0], f" ({len(wrong)} mismatches in total)" if len(wrong) > 1 else ""
         raise ValueError(
-            f"its {part} does not fit: {name} is {found} in {where}, but {needed} in a network of these sizes{more}"
+            f"its {part} does not match its config: {name} {_shape(got.get(name))} in {where}, but"
+            f" {_shape(expected.get(name))} in a network of this config{more}"
         )
 
 
 def without_tower(name: str) -> str:
-    """The name of a parameter of a CLIP tower without the tower's own name, which some versions put before it."""
+    """Return the name of a CLIP tower's parameter without the prefix that some versions of transformers add."""
     prefix = next((prefix for prefix in _TOWER_PREFIXES if name.startswith(prefix)), "")
     return name.removeprefix(prefix)
 
 
 def _shape(shape: tuple[int, ...] | None) -> str:
-    return "missing" if shape is None else f"of shape {shape}"
+    return "is missing" if shape is None else f"has shape {shape}"

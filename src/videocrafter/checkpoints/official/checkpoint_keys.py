@@ -1,4 +1,4 @@
-"""The whole layout of an official checkpoint: for every key the rule that it follows, or why it has none."""
+"""All keys of an official checkpoint: the rule for each, or the reason why no network uses it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Iterable
 
 from videocrafter.checkpoints.official.clip_block import block_shapes
 from videocrafter.checkpoints.official.image_keys import IMAGE_PREFIX, image_keys
-from videocrafter.checkpoints.official.model import NUM_TRAIN_TIMESTEPS, SIGNAL_SCALE_KEY, OfficialModel
+from videocrafter.checkpoints.official.key_rules import Rule
+from videocrafter.checkpoints.official.official_model import NUM_TRAIN_TIMESTEPS, SIGNAL_SCALE_KEY, OfficialModel
 from videocrafter.checkpoints.official.projector_keys import projector_keys
-from videocrafter.checkpoints.official.rule import Rule
 from videocrafter.checkpoints.official.text_keys import TEXT_PREFIX, text_keys
 from videocrafter.checkpoints.official.unet_keys import unet_keys
 from videocrafter.checkpoints.official.vae_keys import vae_keys
@@ -31,22 +31,22 @@ SCHEDULE_KEYS = (
     "posterior_mean_coef1",
     "posterior_mean_coef2",
 )
-"""The buffers of the noise schedule; `schedule_buffers.schedule_buffers` computes them."""
+"""Buffers of the noise schedule; `schedule_buffers.schedule_buffers` computes them."""
 
-# The image embedder is a whole CLIP model of which only the text blocks were deleted.
+# The image embedder is a CLIP model without its text blocks.
 _EMBEDDER_PREFIX = "embedder.model."
-_SCHEDULE = "the noise schedule, which the scheduler computes"
-_NEVER_READ = "CLIP's joint space, which the video model never reads"
-_MASK = "the causal mask, which the text encoder computes"
-_LAST_BLOCK = "the text tower's last block, whose output the penultimate layer leaves out"
-_TEXT_COPY = "a second copy of the text tower's remains, inside of the image embedder"
+_SCHEDULE = "noise schedule, computed by the scheduler"
+_JOINT_SPACE = "projection into CLIP's joint space, not used by the video model"
+_MASK = "causal mask, computed by the text encoder"
+_LAST_BLOCK = "last block of the text tower, not used because the penultimate layer is read"
+_TEXT_COPY = "second copy of the text tower, inside the image embedder"
 
 
-def rules(model: OfficialModel) -> dict[str, tuple[Rule, ...]]:
-    """Return, for each part that the model has, a rule for every parameter.
+def rules_by_part(model: OfficialModel) -> dict[str, tuple[Rule, ...]]:
+    """Return the rules for every parameter of each network of the model.
 
     Raises:
-        ValueError: the UNet has an option that the official format cannot express.
+        ValueError: the UNet uses an option that the official format cannot express.
     """
     found = {
         "unet": unet_keys(model.unet),
@@ -60,20 +60,20 @@ def rules(model: OfficialModel) -> dict[str, tuple[Rule, ...]]:
     return found
 
 
-def dropped(model: OfficialModel, keys: Iterable[str]) -> dict[str, str]:
-    """Return those of the keys that no part holds although they belong to the model, each with the reason.
+def unused_keys(model: OfficialModel, keys: Iterable[str]) -> dict[str, str]:
+    """Return the keys that belong to an official checkpoint but to no network, each with the reason.
 
-    What has a rule, and what is unknown, is not among them. `SCHEDULE_KEYS`, the signal scale and masks can be
-    computed again; everything else has to be kept aside if an identical checkpoint is to be written later.
+    Keys with a rule and unknown keys are not included. `SCHEDULE_KEYS`, the signal scale and masks can be recomputed;
+    the other tensors must be kept to write an identical checkpoint later.
     """
     reasons = {key: _reason(model, key) for key in keys}
     return {key: reason for key, reason in reasons.items() if reason is not None}
 
 
-def unheld_shapes(model: OfficialModel) -> dict[str, tuple[int, ...]]:
-    """Return what an official checkpoint of this model holds beyond its parts: each key with its shape.
+def unused_shapes(model: OfficialModel) -> dict[str, tuple[int, ...]]:
+    """Return the key and shape of every tensor of an official checkpoint that belongs to no network.
 
-    The official code loads strictly, so a checkpoint that is written from the parts alone has to hold these too.
+    The official code loads strictly, so every checkpoint must contain them.
     """
     shapes: dict[str, tuple[int, ...]] = dict.fromkeys(SCHEDULE_KEYS, (NUM_TRAIN_TIMESTEPS,))
     if model.signal_scale_length is not None:
@@ -106,12 +106,12 @@ def _reason(model: OfficialModel, key: str) -> str | None:
     if model.image_encoder is None or not key.startswith(_EMBEDDER_PREFIX):
         return None
     if key.startswith(IMAGE_PREFIX):
-        return _NEVER_READ if key == f"{IMAGE_PREFIX}proj" else None
+        return _JOINT_SPACE if key == f"{IMAGE_PREFIX}proj" else None
     name = key.removeprefix(_EMBEDDER_PREFIX)
     return _TEXT_COPY if re.match(_TEXT_TOWER, name) else None
 
 
-# Everything that a text tower has, its blocks included, in case that somebody's copy still has them.
+# All keys of a text tower. Blocks are included, because some copies of the checkpoints still have them.
 _TEXT_TOWER = re.compile(
     r"(positional_embedding|text_projection|logit_scale|attn_mask|token_embedding\.weight|ln_final\.(weight|bias)"
     r"|transformer\.resblocks\..+)$"
@@ -120,7 +120,7 @@ _TEXT_TOWER = re.compile(
 
 def _text_reason(model: OfficialModel, name: str) -> str | None:
     if name in ("text_projection", "logit_scale"):
-        return _NEVER_READ
+        return _JOINT_SPACE
     if name == "attn_mask":
         return _MASK
     block = re.match(r"transformer\.resblocks\.(\d+)\.", name)
