@@ -187,7 +187,7 @@ def _sampling(
     scheduler.set_timesteps(run["steps"])
     yield f"ddim.{index}.timesteps", scheduler.timesteps.flip(0)
     fps = torch.full((2,), run["fps"])
-    asked, null = (
+    prompted, null = (
         Conditions(text=conditions[f"text.{kind}embedding"], fps=fps, image=conditions.get(f"image.{kind}tokens"))
         for kind in ("", "null_")
     )
@@ -197,7 +197,7 @@ def _sampling(
         model.unet,
         scheduler,
         start,
-        asked,
+        prompted,
         null if run["guidance"] != 1.0 else None,
         num_inference_steps=run["steps"],
         guidance_scale=run["guidance"],

@@ -82,8 +82,8 @@ def test_official_models_are_not_there_and_say_where_they_are(name):
 
 
 def test_models_without_a_download_say_how_to_get_them():
-    for name, said in (("t2v-512-early", "if you have a copy, pass its path"), ("t2v-256", "videocrafter init")):
-        with pytest.raises(ValueError, match=said):
+    for name, message in (("t2v-512-early", "if you have a copy, pass its path"), ("t2v-256", "videocrafter init")):
+        with pytest.raises(ValueError, match=message):
             resolve_model(name, "t2v")
 
 

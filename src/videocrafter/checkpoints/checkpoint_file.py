@@ -79,10 +79,23 @@ def open_checkpoint_file(path: Path) -> CheckpointFile:
         # The format of torch before 1.6 cannot be memory-mapped.
         content = _read_pickle(path, mapped=False)
     elif beginning[8:9] == b"{":
-        content = _read_safetensors(path)
+        content = read_safetensors(path)
     else:
         raise CheckpointFileError(f"{path} is not a checkpoint: {_other_content(beginning)}")
     return _opened(path, content)
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file. Raises CheckpointFileError if it is missing or damaged."""
+    if not path.is_file():
+        raise CheckpointFileError(f"{path} is missing")
+    try:
+        return load_file(path, device="cpu")
+    except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:_LONGEST_REASON]
+        raise CheckpointFileError(
+            f"{path} is a truncated or damaged safetensors file ({reason}); copy or download it again"
+        ) from None
 
 
 def unwrap(content: Any) -> tuple[dict[str, Tensor], tuple[str, ...], int]:
@@ -207,16 +220,6 @@ def _refusal(path: Path, message: str) -> str:
         f"{path} would run code: its pickle calls {name.rstrip('.,')!r}, so it was not loaded; if you trust its"
         " source, load it with torch in a safe environment and save only its state dict (torch.save or safetensors)"
     )
-
-
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(path, device="cpu")
-    except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:_LONGEST_REASON]
-        raise CheckpointFileError(
-            f"{path} is a truncated or damaged safetensors file ({reason}); copy or download it again"
-        ) from None
 
 
 def _truncated(path: Path) -> CheckpointFileError:

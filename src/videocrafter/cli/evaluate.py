@@ -27,31 +27,33 @@ def register(app: typer.Typer) -> None:
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(help="Name (such as tiny) or folder of a text-to-video model.")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="Name (such as tiny) or folder of a text-to-video model.")
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the report and the contact sheets.")],
     i2v: Annotated[
         str | None,
         typer.Option(
-            "--i2v", help="Image-to-video model to evaluate as well. [default: tiny-i2v for tiny, else none]"
+            "--i2v", help="Image-to-video model to evaluate as well; default: tiny-i2v for tiny, otherwise none."
         ),
     ] = None,
     judge: Annotated[
         Path | None,
         typer.Option(
-            "--judge", help="Folder of the judge (a classifier), such as RUN/final. [default: the shipped judge]"
+            "--judge", help="Folder of the judge (a classifier), such as RUN/final; default: the shipped judge."
         ),
     ] = None,
     num_prompts: Annotated[
-        int | None, typer.Option("--prompts", help="Number of held-out prompts. [default: 240; 28 with --quick]")
+        int | None, typer.Option("--prompts", help="Number of held-out prompts; default: 240, or 28 with --quick.")
     ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="Use a tenth of the prompts: a quick estimate with large errors.")
     ] = False,
     seed: Annotated[int, typer.Option("--seed", help="Seed of prompts, images and videos.")] = 0,
     batch_size: Annotated[int, typer.Option("--batch-size", help="Videos per batch.")] = 8,
-    steps: Annotated[int | None, typer.Option("--steps", help="Sampling steps. [default: the model's]")] = None,
+    steps: Annotated[int | None, typer.Option("--steps", help="Sampling steps; default: the model's.")] = None,
     guidance: Annotated[
-        float | None, typer.Option("--guidance", help="Guidance scale. [default: the model's]")
+        float | None, typer.Option("--guidance", help="Guidance scale; default: the model's.")
     ] = None,
     device: Annotated[str, typer.Option("--device", help="cpu, cuda, mps or auto.")] = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing report.")] = False,

@@ -7,10 +7,10 @@ from videocrafter.presets import PRESETS
 
 @pytest.mark.parametrize("quiet", [False, True])
 def test_what_is_fetched_is_said_on_standard_error(monkeypatch, capsys, tmp_path, quiet):
-    asked = []
+    calls = []
 
     def obtain(name, task, *, notify, on_progress):
-        asked.append((name, task))
+        calls.append((name, task))
         notify("downloading [it]: 7.4 GB")
         on_progress(1, 2)
         return tmp_path
@@ -19,7 +19,7 @@ def test_what_is_fetched_is_said_on_standard_error(monkeypatch, capsys, tmp_path
     assert model_folder("vc2-t2v-512", "t2v", quiet=quiet) == tmp_path
     output = capsys.readouterr()
     assert (output.out, output.err) == ("", "downloading [it]: 7.4 GB\n")
-    assert asked == [("vc2-t2v-512", "t2v")]
+    assert calls == [("vc2-t2v-512", "t2v")]
 
 
 def test_a_model_that_is_there_is_named_without_a_word(capsys, t2v_folder):

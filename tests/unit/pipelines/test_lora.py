@@ -331,7 +331,9 @@ def test_what_is_left_out_is_told(pipeline: TextToVideoPipeline, tmp_path: Path)
     done = pipeline.load_lora_weights(tmp_path / "lora.safetensors")
     assert done.num_layers == {"unet": len(ATTENTION)}
     assert done.note is not None
-    assert done.note.startswith("16 of the LoRA's 64 layers do not fit and are left out (lora_unet_down_blocks_7")
+    assert done.note.startswith(
+        "16 of the LoRA's 64 layers do not match this model and are skipped (lora_unet_down_blocks_7"
+    )
     shutil.rmtree(tmp_path)
 
 

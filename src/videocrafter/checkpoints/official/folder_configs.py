@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL
 
+from videocrafter.checkpoints.json_file import read_json_object
 from videocrafter.checkpoints.official.meta_networks import OFFICIAL_BLOCKS
 from videocrafter.checkpoints.official.official_model import NUM_TRAIN_TIMESTEPS, OfficialModel
 from videocrafter.checkpoints.official.unet_config import HEADS_AFTER_INPUT
@@ -22,7 +22,6 @@ from videocrafter.models.unet import VideoUNet
 from videocrafter.presets import MODEL_INDEX
 
 _NORM_GROUPS = 32
-_LARGEST_JSON = 64 * 2**20
 # Config values that are fixed in the official format, by part.
 _CONSTANTS: Mapping[str, Mapping[str, Any]] = {
     "unet": {"norm_groups": _NORM_GROUPS, "frame_text_condition": False, "place_condition": False},
@@ -63,12 +62,12 @@ def read_folder_configs(folder: Path, scale_length: int | None) -> tuple[Officia
     Raises:
         ValueError: a config is missing or damaged, or has a value that the official format cannot express.
     """
-    index = read_json(folder / MODEL_INDEX)
+    index = read_json_object(folder / MODEL_INDEX)
     if index.get("_class_name") not in _PIPELINES:
         raise ValueError(f"its pipeline is {index.get('_class_name')!r}; expected {' or '.join(_PIPELINES)}")
     has_image_branch = index["_class_name"] == "ImageToVideoPipeline"
     parts = ["unet", "vae", "text_encoder", *(["image_encoder", "image_projector"] if has_image_branch else [])]
-    configs = {part: read_json(folder / part / "config.json") for part in parts}
+    configs = {part: read_json_object(folder / part / "config.json") for part in parts}
     configs["unet"] = _arguments(VideoUNet, configs["unet"])
     # Autoencoders from other sources may have older configs with fewer entries.
     configs["vae"] = _arguments(AutoencoderKL, configs["vae"])
@@ -82,7 +81,7 @@ def read_folder_configs(folder: Path, scale_length: int | None) -> tuple[Officia
             f" {HEADS_AFTER_INPUT} and 0"
         )
     scale = index.get("signal_scale")
-    _check_sampling(read_json(folder / "scheduler" / "scheduler_config.json"), scale)
+    _check_sampling(read_json_object(folder / "scheduler" / "scheduler_config.json"), scale)
     text = configs["text_encoder"]
     model = OfficialModel(
         unet=unet,
@@ -159,18 +158,3 @@ def _without_private(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return a config without the entries that transformers adds for itself."""
     foreign = ("architectures", "dtype", "torch_dtype", "model_type", "transformers_version", OFFICIAL_BLOCKS)
     return {name: value for name, value in config.items() if not name.startswith("_") and name not in foreign}
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object. Raises ValueError that names the file if it is missing or not a JSON object."""
-    if not path.is_file():
-        raise ValueError(f"it is incomplete: {path} is missing")
-    if path.stat().st_size > _LARGEST_JSON:
-        raise ValueError(f"{path} is too large for a config: it has {path.stat().st_size:,} bytes")
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged: not readable as JSON ({error})") from None
-    if not isinstance(value, dict):
-        raise ValueError(f"{path} is damaged: expected a JSON object")
-    return value

@@ -18,7 +18,6 @@ from videocrafter.models.unet import VideoUNet
 OFFICIAL_BLOCKS = "official_blocks"
 """Entry of the text encoder's config: number of blocks of the official tower; ours may have one fewer."""
 
-_TRANSFORMERS_PARTS = ("text_encoder", "image_encoder")
 # Some versions of transformers write these prefixes; all versions read names with and without them.
 _TOWER_PREFIXES = ("text_model.", "vision_model.")
 
@@ -40,11 +39,6 @@ def build_networks(model: OfficialModel) -> dict[str, nn.Module]:
             networks["image_encoder"] = CLIPVisionModel(CLIPVisionConfig(**model.image_encoder))
             networks["image_projector"] = ImageProjector(**model.image_projector)
     return {part: networks[part] for part in PARTS if part in networks}
-
-
-def weights_stem(part: str) -> str:
-    """Return the stem of the file names of a part's weights."""
-    return "model" if part in _TRANSFORMERS_PARTS else "diffusion_pytorch_model"
 
 
 def write_config(folder: Path, network: nn.Module, dtype: torch.dtype) -> None:

@@ -27,11 +27,12 @@ from videocrafter.checkpoints.official.conversion import Conversion, OnProgress
 from videocrafter.checkpoints.official.detect import DetectedModel, detect_model
 from videocrafter.checkpoints.official.ema_weights import is_ema_key, with_ema_weights
 from videocrafter.checkpoints.official.key_rules import Rule
-from videocrafter.checkpoints.official.meta_networks import build_networks, check_fits, weights_stem, write_config
+from videocrafter.checkpoints.official.meta_networks import build_networks, check_fits, write_config
 from videocrafter.checkpoints.official.official_model import OfficialModel
 from videocrafter.checkpoints.official.text_keys import VIT_H_14_TEXT
 from videocrafter.checkpoints.pipeline_index import write_index
 from videocrafter.checkpoints.tensor_file import PlannedTensor, write_part, write_tensors
+from videocrafter.checkpoints.weight_files import weights_stem
 from videocrafter.checkpoints.whole_output import check_space, check_target, whole_folder
 from videocrafter.diffusion.ddim import OfficialDDIMScheduler
 from videocrafter.models.clip_tokenizer import clip_tokenizer

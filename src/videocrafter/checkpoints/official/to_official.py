@@ -15,22 +15,22 @@ from typing import BinaryIO, cast
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
+from safetensors import safe_open
 from torch import Tensor, nn
 
-from videocrafter.checkpoints.checkpoint_file import CheckpointFileError
+from videocrafter.checkpoints.checkpoint_file import CheckpointFileError, read_safetensors
 from videocrafter.checkpoints.official.checkpoint_keys import rules_by_part, unused_shapes
 from videocrafter.checkpoints.official.conversion import Conversion, OnProgress
 from videocrafter.checkpoints.official.detect import describe_model
-from videocrafter.checkpoints.official.folder_configs import read_folder_configs, read_json
+from videocrafter.checkpoints.official.folder_configs import read_folder_configs
 from videocrafter.checkpoints.official.key_rules import Rule
-from videocrafter.checkpoints.official.meta_networks import build_networks, check_fits, weights_stem, without_tower
+from videocrafter.checkpoints.official.meta_networks import build_networks, check_fits, without_tower
 from videocrafter.checkpoints.official.official_model import SIGNAL_SCALE_KEY, OfficialModel
 from videocrafter.checkpoints.official.schedule_buffers import schedule_buffers
 from videocrafter.checkpoints.official.to_folder import EXTRAS_ARE_COMPLETE, EXTRAS_FILE
 from videocrafter.checkpoints.official.variants import matching_preset
 from videocrafter.checkpoints.tensor_file import OnBytes, PlannedTensor, write_tensors
+from videocrafter.checkpoints.weight_files import weight_files
 from videocrafter.checkpoints.whole_output import check_space, check_target, whole_file
 
 _PICKLED, _SAFETENSORS = (".ckpt", ".pt", ".pth"), ".safetensors"
@@ -88,9 +88,7 @@ def plan_official(folder: Path) -> OfficialPlan:
     try:
         extras, complete = _read_extras(folder)
         model, notes = read_folder_configs(folder, _length(extras.get(SIGNAL_SCALE_KEY)))
-        parts = {
-            part: _plan_part(folder / part, part, network, model) for part, network in build_networks(model).items()
-        }
+        parts = {part: _plan_part(folder, part, network, model) for part, network in build_networks(model).items()}
     except ValueError as error:
         raise CheckpointFileError(f"{folder} cannot be converted: {error}") from error
     except (LookupError, TypeError, AttributeError, StrictDataclassError) as error:
@@ -162,15 +160,15 @@ def _read_extras(folder: Path) -> tuple[dict[str, Tensor], bool]:
     path = folder / EXTRAS_FILE
     if not path.is_file():
         return {}, False
-    extras = _load(path)
+    extras = read_safetensors(path)
     with safe_open(path, framework="pt") as file:
         return extras, (file.metadata() or {}).get(EXTRAS_ARE_COMPLETE) == "yes"
 
 
 def _plan_part(folder: Path, part: str, network: nn.Module, model: OfficialModel) -> tuple[PlannedTensor, ...]:
     """Return the tensors of a part under official keys, after checking them against its config."""
-    own = _read_weights(folder, weights_stem(part))
-    check_fits(part, network, {name: tuple(value.shape) for name, value in own.items()}, str(folder))
+    own = _read_weights(folder, part)
+    check_fits(part, network, {name: tuple(value.shape) for name, value in own.items()}, str(folder / part))
     return tuple(_plan_rule(rule, own) for rule in rules_by_part(model)[part])
 
 
@@ -187,26 +185,12 @@ def _as_planned(key: str, tensor: Tensor) -> PlannedTensor:
     return PlannedTensor(name=key, shape=tuple(tensor.shape), dtype=tensor.dtype, load=lambda: tensor)
 
 
-def _read_weights(folder: Path, stem: str) -> dict[str, Tensor]:
+def _read_weights(folder: Path, part: str) -> dict[str, Tensor]:
     """Return the weights of a part as views into its files, without the tower's prefix."""
-    single, index = folder / f"{stem}.safetensors", folder / f"{stem}.safetensors.index.json"
-    if single.is_file():
-        files = [single]
-    elif index.is_file():
-        names = sorted(set(read_json(index).get("weight_map", {}).values()))
-        files = [folder / name for name in names if Path(str(name)).name == name]
-    else:
-        raise ValueError(f"it is incomplete: {single} is missing (only safetensors files are read)")
-    return {without_tower(name): value for path in files for name, value in _load(path).items()}
-
-
-def _load(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise ValueError(f"it is incomplete: {path} is missing")
-    try:
-        return load_file(path, device="cpu")
-    except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
-        raise ValueError(f"{path} is truncated or damaged ({' '.join(str(error).split())[:160]})") from None
+    files = weight_files(folder, part)
+    if not files:
+        raise ValueError(f"{folder / part} has no weights (*.safetensors)")
+    return {without_tower(name): value for path in files for name, value in read_safetensors(path).items()}
 
 
 def _fill(model: OfficialModel, present: Set[str], dtype: torch.dtype) -> dict[str, Tensor]:

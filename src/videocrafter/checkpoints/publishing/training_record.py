@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from videocrafter.checkpoints.json_file import read_json_object
 from videocrafter.checkpoints.publishing.local_paths import recipe_without_paths, without_local_paths
 from videocrafter.presets import MODEL_INDEX, PRESETS, ModelPreset, is_run_folder
 
@@ -78,7 +79,7 @@ class StageRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingRecord:
-    """What is known about the training of some weights.
+    """The known facts about the training of some weights.
 
     Attributes:
         recipe: the configuration as JSON data, without local paths; empty if unknown.
@@ -228,15 +229,7 @@ def _source(word: str | None, path: str) -> str:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged: not readable as JSON ({error}); restore or delete it") from None
-    if not isinstance(value, dict):
-        raise ValueError(f"{path} is damaged: expected a JSON object; restore or delete it")
-    return value
+    return read_json_object(path) if path.is_file() else {}
 
 
 def _object(value: Any) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,12 +15,14 @@ from safetensors import SafetensorError
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer, PreTrainedTokenizerBase
 
-from videocrafter.checkpoints.checkpoint_file import open_checkpoint_file
+from videocrafter.checkpoints.checkpoint_file import read_safetensors
+from videocrafter.checkpoints.json_file import read_json_object
 from videocrafter.checkpoints.stable_diffusion.config import SD2_TEXT_WIDTH, spatial_config_from_sd
+from videocrafter.checkpoints.weight_files import weight_files
 from videocrafter.diffusion.schedule import PAPER_BETA_END, PAPER_BETA_START
 
 _ADVICE = "pass a folder with Stable Diffusion 2.1-base in diffusers' format"
-_STEMS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
+_NETWORKS = ("unet", "vae", "text_encoder")
 _FULL_TOWER = 24
 _LIBRARY_ERRORS = (SafetensorError, StrictDataclassError)
 _PAPER_SCHEDULE = {"beta_schedule": "scaled_linear", "beta_start": PAPER_BETA_START, "beta_end": PAPER_BETA_END}
@@ -46,13 +47,14 @@ class SdFolder:
     def unet_weights(self) -> dict[str, Tensor]:
         """Return the memory-mapped state dict of its `UNet2DConditionModel`."""
         with naming_errors(self.path):
-            return _mapped_weights(self.path / "unet")
+            files, _ = _weight_files(self.path, "unet")
+            return {key: value for file in files for key, value in read_safetensors(file).items()}
 
     def load_vae(self) -> AutoencoderKL:
         """Load its autoencoder in float32."""
         folder = self.path / "vae"
         with naming_errors(self.path):
-            vae = AutoencoderKL.from_pretrained(folder, torch_dtype=torch.float32, **_local(folder))
+            vae = AutoencoderKL.from_pretrained(folder, torch_dtype=torch.float32, **_local(self.path, "vae"))
             if vae.config.latent_channels != self.spatial["in_channels"]:
                 channels = f"{vae.config.latent_channels} latent channels, but its unet {self.spatial['in_channels']}"
                 raise ValueError(f"its vae has {channels}")
@@ -63,7 +65,7 @@ class SdFolder:
         folder = self.path / "text_encoder"
         with naming_errors(self.path):
             encoder, report = CLIPTextModel.from_pretrained(
-                folder, dtype=torch.float32, output_loading_info=True, **_local(folder)
+                folder, dtype=torch.float32, output_loading_info=True, **_local(self.path, "text_encoder")
             )
             if report["missing_keys"]:
                 raise ValueError(f"its text_encoder lacks weights, such as {min(report['missing_keys'])}")
@@ -83,7 +85,7 @@ class SdFolder:
         folder = self.path / "tokenizer"
         with naming_errors(self.path):
             if not (folder / "tokenizer.json").is_file():
-                _read_json(folder / "vocab.json")
+                read_json_object(folder / "vocab.json")
             try:
                 return CLIPTokenizer.from_pretrained(folder, pad_token="<|endoftext|>", local_files_only=True)
             except Exception as error:
@@ -102,13 +104,13 @@ def read_sd_folder(path: Path) -> SdFolder:
     with naming_errors(path):
         if not path.is_dir():
             raise ValueError("the folder does not exist")
-        unet = _read_json(path / "unet" / "config.json")
+        unet = read_json_object(path / "unet" / "config.json")
         if unet.get("_class_name") == "VideoUNet":
             raise ValueError("it already holds a video model; train from it with --set init=FOLDER")
         spatial = spatial_config_from_sd(unet)
-        for part in _STEMS:
-            _read_json(path / part / "config.json")
-        variants = {part: _weight_files(path / part)[1] for part in _STEMS}
+        for part in _NETWORKS:
+            read_json_object(path / part / "config.json")
+        variants = {part: _weight_files(path, part)[1] for part in _NETWORKS}
         prediction_type, notes = _read_schedule(path)
     if variants["unet"] is not None:
         notes = (
@@ -145,7 +147,7 @@ def naming_errors(path: Path) -> Iterator[None]:
 
 
 def _read_schedule(path: Path) -> tuple[str, tuple[str, ...]]:
-    config = _read_json(path / "scheduler" / "scheduler_config.json")
+    config = read_json_object(path / "scheduler" / "scheduler_config.json")
     prediction_type, notes = config.get("prediction_type", "epsilon"), []
     if prediction_type not in ("epsilon", "v_prediction"):
         raise ValueError(
@@ -165,34 +167,15 @@ def _read_schedule(path: Path) -> tuple[str, tuple[str, ...]]:
     return prediction_type, tuple(notes)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise ValueError(f"{path.parent.name}/{path.name} is missing")
-    value = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(value, dict):
-        raise ValueError(f"{path.parent.name}/{path.name} is not a JSON object")
-    return value
-
-
-def _weight_files(folder: Path) -> tuple[list[Path], str | None]:
+def _weight_files(path: Path, part: str) -> tuple[list[Path], str | None]:
     """Return the safetensors files of a part and their variant; "fp16" only if there is no full precision."""
-    stem = _STEMS[folder.name]
     for variant in (None, "fp16"):
-        ending = f".{variant}" if variant else ""
-        whole = folder / f"{stem}{ending}.safetensors"
-        index = folder / f"{stem}.safetensors.index{ending}.json"
-        if whole.is_file():
-            return [whole], variant
-        if index.is_file():
-            return [folder / name for name in sorted(set(_read_json(index)["weight_map"].values()))], variant
-    raise ValueError(f"{folder.name}/ holds no {stem}.safetensors (pickled *.bin weights are not supported)")
+        files = weight_files(path, part, variant)
+        if files:
+            return files, variant
+    raise ValueError(f"{part}/ has no *.safetensors weights (pickled *.bin weights are not supported)")
 
 
-def _mapped_weights(folder: Path) -> dict[str, Tensor]:
-    files, _ = _weight_files(folder)
-    return {key: value for path in files for key, value in open_checkpoint_file(path).tensors.items()}
-
-
-def _local(folder: Path) -> dict[str, Any]:
-    _, variant = _weight_files(folder)
+def _local(path: Path, part: str) -> dict[str, Any]:
+    _, variant = _weight_files(path, part)
     return {"variant": variant, "use_safetensors": True, "local_files_only": True}

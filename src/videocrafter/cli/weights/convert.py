@@ -26,7 +26,8 @@ def convert(
     source: Annotated[
         Path,
         typer.Argument(
-            help="Official checkpoint (.ckpt, .safetensors or a DeepSpeed folder), pipeline folder or training run."
+            metavar="SOURCE",
+            help="Official checkpoint (.ckpt, .safetensors or a DeepSpeed folder), pipeline folder or training run.",
         ),
     ],
     out: Annotated[
@@ -38,7 +39,7 @@ def convert(
     ],
     dtype: Annotated[
         str | None,
-        typer.Option("--dtype", help="float16, bfloat16 or float32. [default: as in the checkpoint]", metavar="TYPE"),
+        typer.Option("--dtype", help="float16, bfloat16 or float32; default: as in the checkpoint.", metavar="TYPE"),
     ] = None,
     config: Annotated[
         Path | None,
@@ -105,9 +106,7 @@ def _refuse_options(dtype: str | None, config: Path | None, drop_unused: bool, e
     given = {"--dtype": dtype, "--config": config, "--drop-unused": drop_unused, "--ema": ema}
     wrong = [name for name, value in given.items() if value]
     if wrong:
-        raise ValueError(
-            f"{' and '.join(wrong)} applies only to checkpoints, but SOURCE is a pipeline folder; omit it"
-        )
+        raise ValueError(f"omit {' and '.join(wrong)}: only for checkpoints, but SOURCE is a pipeline folder")
 
 
 def _print_found(source: Path, description: str, parts: Mapping[str, int], notes: Sequence[str]) -> None:

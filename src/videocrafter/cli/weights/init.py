@@ -26,8 +26,8 @@ def init(
 ) -> None:
     """Initialise a video model from Stable Diffusion 2.1, ready to train.
 
-    All weights of the image model are copied. The temporal layers and the fps embedding are new and zero-initialised:
-    before training, each frame is what the image model would generate.
+    All weights of the image model are copied. New layers are zero-initialised, so that before training
+    each frame is what the image model would generate.
     """
     from videocrafter.cli.quiet_libraries import silence_libraries
 

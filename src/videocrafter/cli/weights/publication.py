@@ -227,9 +227,7 @@ def _check_private(files: Mapping[str, ExportedFile]) -> None:
     home = str(Path.home())
     found = naming(home, files) if len(home) > 1 else []
     if found:
-        raise ValueError(
-            f"{' and '.join(found)} contains the path of your home folder ({home}); remove it from there"
-        )
+        raise ValueError(f"the path of your home folder ({home}) is in {' and '.join(found)}; remove it there")
 
 
 def _name(folder: Path) -> str:

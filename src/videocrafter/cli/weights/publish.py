@@ -63,8 +63,7 @@ def publish(
 ) -> None:
     """Publish weights as a clean folder (--output), or upload them to the Hugging Face hub (--to).
 
-    Optimizer state and local paths are removed. A model card describes the weights, their training data and recipe,
-    and their licence.
+    Optimizer state and local paths are removed. A model card is added.
     """
     with bad_input():
         if to is None and output is None and not dry_run:

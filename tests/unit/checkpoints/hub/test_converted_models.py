@@ -61,15 +61,15 @@ def test_home_is_a_folder_of_the_user_unless_told_otherwise(home, monkeypatch, t
 
 def test_a_file_is_converted_once_whatever_it_is_called(conversions, tmp_path, home):
     first = checkpoint(tmp_path / "my model.ckpt")
-    said: list[str] = []
+    messages: list[str] = []
     progress: list[tuple[int, int]] = []
-    folder = converted_folder(first, notify=said.append, on_progress=lambda *now: progress.append(now))
+    folder = converted_folder(first, notify=messages.append, on_progress=lambda *now: progress.append(now))
     assert folder.parent == home / "models"
     assert folder.name.startswith("my_model-")
     assert (folder / "model_index.json").is_file()
-    assert "converting" in said[0]
-    assert str(folder) in said[0]
-    assert said[1] == "detected a tiny model"
+    assert "converting" in messages[0]
+    assert str(folder) in messages[0]
+    assert messages[1] == "detected a tiny model"
     assert progress == [(1, 2)]
 
     moved = first.rename(tmp_path / "other.ckpt")
@@ -122,15 +122,17 @@ def test_two_at_once_convert_once(conversions, tmp_path, monkeypatch):
         return convert(*arguments, **options)
 
     monkeypatch.setattr(to_folder, "convert_to_folder", slow)
-    said: list[str] = []
+    messages: list[str] = []
 
-    def tell(text: str) -> None:
-        said.append(text)
+    def notify(text: str) -> None:
+        messages.append(text)
         if "waiting for it" in text:
             waiting.set()
 
     folders: list[Path] = []
-    threads = [threading.Thread(target=lambda: folders.append(converted_folder(path, notify=tell))) for _ in range(2)]
+    threads = [
+        threading.Thread(target=lambda: folders.append(converted_folder(path, notify=notify))) for _ in range(2)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -138,7 +140,7 @@ def test_two_at_once_convert_once(conversions, tmp_path, monkeypatch):
     assert len(folders) == 2
     assert folders[0] == folders[1]
     assert len(conversions) == 1
-    assert sum("waiting for it" in text for text in said) == 1
+    assert sum("waiting for it" in text for text in messages) == 1
 
 
 def test_a_failed_conversion_leaves_nothing_and_can_be_repeated(conversions, tmp_path, home, monkeypatch):

@@ -24,24 +24,24 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
 
 
 def test_size_place_and_licence_are_named_before_the_download(hub, tmp_path):
-    said: list[str] = []
-    path = download(PRESET, lambda text: said.append(f"{text} [{len(hub.requests)} requests]"))
+    messages: list[str] = []
+    path = download(PRESET, lambda text: messages.append(f"{text} [{len(hub.requests)} requests]"))
     assert path.read_bytes() == hub.files[FILE]
     assert path.is_relative_to(tmp_path / "hub")
-    assert len(said) == 1
+    assert len(messages) == 1
     for part in ("7.4 GB", "https://huggingface.co/VideoCrafter/VideoCrafter2", str(tmp_path), "Apache-2.0"):
-        assert part in said[0]
-    assert said[0].endswith("[0 requests]")
-    assert "\n" not in said[0]
+        assert part in messages[0]
+    assert messages[0].endswith("[0 requests]")
+    assert "\n" not in messages[0]
 
 
 def test_what_is_there_is_not_asked_for_again(hub):
     assert downloaded_file(PRESET) is None
     path = download(PRESET)
-    asked = len(hub.requests)
-    said: list[str] = []
-    assert downloaded_file(PRESET) == download(PRESET, said.append) == path
-    assert (len(hub.requests), said) == (asked, [])
+    num_requests = len(hub.requests)
+    messages: list[str] = []
+    assert downloaded_file(PRESET) == download(PRESET, messages.append) == path
+    assert (len(hub.requests), messages) == (num_requests, [])
     assert {request.split("/", 1)[1] for request, _ in hub.requests} == {f"{PRESET.hub_id}/resolve/main/model.ckpt"}
 
 
@@ -52,7 +52,7 @@ def test_a_token_is_sent(hub, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("refusal", "said"),
+    ("refusal", "message"),
     [
         ("GatedRepo", "accept them there, log in with `hf auth login` \\(or set HF_TOKEN\\)"),
         ("RepoNotFound", "was not found: it was removed, or needs a token"),
@@ -60,9 +60,9 @@ def test_a_token_is_sent(hub, monkeypatch):
         ("Unauthorized", "(token is wrong or has expired|needs a token)"),
     ],
 )
-def test_refusals_are_one_line_that_says_what_to_do(hub, refusal, said):
+def test_refusals_are_one_line_that_says_what_to_do(hub, refusal, message):
     hub.refusal = refusal
-    with pytest.raises(ModelUnavailableError, match=said) as caught:
+    with pytest.raises(ModelUnavailableError, match=message) as caught:
         download(PRESET)
     assert "\n" not in str(caught.value)
     assert str(PRESET.hub_id) in str(caught.value)

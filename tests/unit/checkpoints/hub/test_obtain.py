@@ -45,18 +45,18 @@ def hub(tmp_path, monkeypatch, checkpoint) -> Iterator[FakeHub]:
 
 def test_a_preset_is_downloaded_converted_and_then_there(hub, home, tmp_path):
     assert model_status(PRESET) == "needs a download of 5.2 GB"
-    said: list[str] = []
-    folder = obtain_model("i2v-512", "i2v", notify=said.append)
+    messages: list[str] = []
+    folder = obtain_model("i2v-512", "i2v", notify=messages.append)
     assert folder.is_relative_to(home)
-    assert [text.split()[0] for text in said] == ["downloading", "converting", "detected"]
+    assert [text.split()[0] for text in messages] == ["downloading", "converting", "detected"]
     assert isinstance(load_pipeline(folder), ImageToVideoPipeline)
 
-    asked = len(hub.requests)
+    num_requests = len(hub.requests)
     assert model_status(PRESET) == "cached"
     # The download itself is no longer needed.
     next((tmp_path / "hub").rglob("model.ckpt")).unlink()
-    assert obtain_model("i2v-512", "i2v", notify=said.append) == folder
-    assert (len(hub.requests), len(said)) == (asked, 3)
+    assert obtain_model("i2v-512", "i2v", notify=messages.append) == folder
+    assert (len(hub.requests), len(messages)) == (num_requests, 3)
 
 
 def test_a_download_that_was_not_converted_is_known(hub):
@@ -80,9 +80,9 @@ def test_a_checkpoint_file_becomes_a_pipeline(checkpoint):
     progress: list[tuple[int, int]] = []
     folder = obtain_model(checkpoint, "i2v", on_progress=lambda *now: progress.append(now))
     assert progress[-1][0] == progress[-1][1] > 0
-    said: list[str] = []
-    pipeline = load_pipeline(checkpoint, expect=ImageToVideoPipeline, notify=said.append)
-    assert said == []
+    messages: list[str] = []
+    pipeline = load_pipeline(checkpoint, expect=ImageToVideoPipeline, notify=messages.append)
+    assert messages == []
     assert pipeline.unet.config["image_cross_attention"]
     # Cached folders are never converted back, so they keep no unused weights.
     with safe_open(folder / EXTRAS_FILE, "pt") as extras:
@@ -94,8 +94,8 @@ def test_what_is_no_checkpoint_is_one_line(tmp_path, home):
     picture.write_bytes(b"\x89PNG")
     broken = tmp_path / "broken.ckpt"
     broken.write_bytes(b"not a checkpoint")
-    for path, said in ((picture, "is a file; expected a pipeline folder"), (broken, "broken.ckpt")):
-        with pytest.raises(ValueError, match=said) as caught:
+    for path, message in ((picture, "is a file; expected a pipeline folder"), (broken, "broken.ckpt")):
+        with pytest.raises(ValueError, match=message) as caught:
             obtain_model(path, "t2v")
         assert "\n" not in str(caught.value)
     assert list(home.rglob("model_index.json")) == []

@@ -108,7 +108,8 @@ def test_what_does_not_fit_is_listed_in_one_line() -> None:
     assert list(fitted.layers["unet"]) == [OWN["down_blocks.0.attentions.0.proj_in"]]
     assert fitted.note == (
         "5 of the LoRA's 6 layers do not match this model and are skipped"
-        " (unet.down_blocks.0.attentions.0.proj_in_again, unet.down_blocks.0.attentions.0.proj_out, unet.down_blocks.0.attentions.1.proj_in, ...)"
+        " (unet.down_blocks.0.attentions.0.proj_in_again, unet.down_blocks.0.attentions.0.proj_out,"
+        " unet.down_blocks.0.attentions.1.proj_in, ...)"
     )
 
 

@@ -13,7 +13,6 @@ from videocrafter.checkpoints.official.meta_networks import (
     OFFICIAL_BLOCKS,
     build_networks,
     check_fits,
-    weights_stem,
     without_tower,
     write_config,
 )
@@ -60,8 +59,3 @@ def test_what_does_not_fit_is_named():
     )
     with pytest.raises(ValueError, match=message):
         check_fits("text_encoder", networks["text_encoder"], wrong, "here")
-
-
-def test_files_are_named_as_their_libraries_expect():
-    assert weights_stem("image_encoder") == "model"
-    assert weights_stem("image_projector") == "diffusion_pytorch_model"

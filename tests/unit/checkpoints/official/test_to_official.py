@@ -159,11 +159,11 @@ def test_damaged_folders(tmp_path: Path):
     vae, unet = (folder / part / "diffusion_pytorch_model.safetensors" for part in ("vae", "unet"))
     whole = vae.read_bytes()
     vae.write_bytes(whole[:-10])
-    with pytest.raises(ValueError, match=r"diffusion_pytorch_model\.safetensors is truncated or damaged"):
+    with pytest.raises(ValueError, match=r"diffusion_pytorch_model\.safetensors is a truncated or damaged"):
         plan_official(folder)
     vae.write_bytes(unet.read_bytes())
     with pytest.raises(ValueError, match="its vae does not match its config: "):
         plan_official(folder)
     vae.unlink()
-    with pytest.raises(ValueError, match=r"it is incomplete: .* is missing"):
+    with pytest.raises(ValueError, match=r"vae has no weights \(\*\.safetensors\)"):
         plan_official(folder)

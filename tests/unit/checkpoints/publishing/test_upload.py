@@ -78,7 +78,7 @@ def test_what_came_to_be_meanwhile_is_not_touched(hub: FakeHub, folder: Path):
 
 
 @pytest.mark.parametrize(
-    ("refusal", "said"),
+    ("refusal", "message"),
     [
         ("Unauthorized", "status 401.*your token is wrong or has expired; log in again"),
         ("Forbidden", "status 403.*your token may not write to 'ann'"),
@@ -86,23 +86,23 @@ def test_what_came_to_be_meanwhile_is_not_touched(hub: FakeHub, folder: Path):
         ("Overloaded", "status 503.*try again later"),
     ],
 )
-def test_refusals_say_what_to_do(hub: FakeHub, folder: Path, refusal: str, said: str):
+def test_refusals_say_what_to_do(hub: FakeHub, folder: Path, refusal: str, message: str):
     hub.refuses_writing = refusal
     assert read_repository(NAME) == NEW
-    with pytest.raises(UploadError, match=said):
+    with pytest.raises(UploadError, match=message):
         upload_folder(folder, NAME, NEW, private=False)
     hub.refuses_writing, hub.refusal = None, refusal
-    with pytest.raises(UploadError, match=said):
+    with pytest.raises(UploadError, match=message):
         read_repository(NAME)
     assert (hub.files, hub.repositories) == ({}, {})
 
 
 def test_a_card_that_the_hub_does_not_like(hub: FakeHub, folder: Path):
     hub.card_error = '"license" must be one of [apache-2.0, mit]'
-    said = refused(lambda: upload_folder(folder, NAME, NEW, private=True))
-    assert "the hub rejected the model card: Invalid metadata in README.md" in said
-    assert hub.card_error in said
-    assert f"The upload is incomplete; the repository {hub.url}/{NAME} exists." in said
+    message = refused(lambda: upload_folder(folder, NAME, NEW, private=True))
+    assert "the hub rejected the model card: Invalid metadata in README.md" in message
+    assert hub.card_error in message
+    assert f"The upload is incomplete; the repository {hub.url}/{NAME} exists." in message
     assert (hub.repositories, hub.files) == ({NAME: True}, {})
 
 

@@ -36,12 +36,12 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "a broken config": (
         lambda folder: (folder / "unet" / "config.json").write_text("{"),
-        "cannot be used: Expecting",
+        "config.json is damaged: not readable as JSON",
     ),
-    "a list as config": (lambda folder: (folder / "unet" / "config.json").write_text("[]"), "is not a JSON object"),
+    "a list as config": (lambda folder: (folder / "unet" / "config.json").write_text("[]"), "expected a JSON object"),
     "pickled weights": (
         lambda folder: (folder / "vae" / "diffusion_pytorch_model.safetensors").rename(folder / "vae" / "x.bin"),
-        r"vae/ holds no diffusion_pytorch_model.safetensors \(pickled",
+        r"vae/ has no \*.safetensors weights \(pickled",
     ),
     "SD 1.5": (
         change("unet/config.json", '"cross_attention_dim": 24', '"cross_attention_dim": 768'),

@@ -50,7 +50,9 @@ def test_loras_are_added_with_their_weights(tmp_path: Path) -> None:
     choices = [LoraChoice(tmp_path / "first.safetensors", 0.5), LoraChoice(tmp_path / "second.safetensors", -2.0)]
     notes = add_loras(pipeline, choices)
     count = len(second) + 1
-    assert notes == [f"{choices[1].path}: 1 of the LoRA's {count} layers do not fit and are left out (lora_unet_x)"]
+    assert notes == [
+        f"{choices[1].path}: 1 of the LoRA's {count} layers do not match this model and are skipped (lora_unet_x)"
+    ]
     clip, text = torch.randn(1, 4, 3, 4, 4), torch.randn(1, 5, 16)
     with torch.no_grad():
         given_, wanted = (

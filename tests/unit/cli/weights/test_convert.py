@@ -36,14 +36,14 @@ def refused(result: Result) -> str:
 
 def test_there_and_back(cli: Run, source: Path, tmp_path: Path, t2v: dict[str, Tensor]):
     folder, back = tmp_path / "model", tmp_path / "back.ckpt"
-    said = cli("convert", source, folder)
-    assert said.exit_code == 0
-    assert said.stderr == ""
-    assert "an unreleased model in the VideoCrafter1 format (text to video" in said.stdout
+    result = cli("convert", source, folder)
+    assert result.exit_code == 0
+    assert result.stderr == ""
+    assert "an unreleased model in the VideoCrafter1 format (text to video" in result.stdout
     count = sum(value.numel() for key, value in t2v.items() if key.startswith("model.diffusion_model."))
-    assert f"unet: {count / 1e3:.3g} k parameters" in said.stdout
-    assert f"Wrote {folder} (4.6 MB of weights, including 27 tensors that no network uses)" in said.stdout
-    assert "Licence of the weights: that of the source checkpoint." in said.stdout
+    assert f"unet: {count / 1e3:.3g} k parameters" in result.stdout
+    assert f"Wrote {folder} (4.6 MB of weights, including 27 tensors that no network uses)" in result.stdout
+    assert "Licence of the weights: that of the source checkpoint." in result.stdout
     assert cli("convert", folder, back).exit_code == 0
     got = torch.load(back, weights_only=True)["state_dict"]
     assert got.keys() == t2v.keys()
@@ -73,9 +73,9 @@ def test_a_run_and_its_checkpoints_become_checkpoint_files(
 
 def test_options_arrive(cli: Run, source: Path, tmp_path: Path):
     config = write_config(tmp_path / "model.yaml", small_params())
-    said = cli("convert", source, tmp_path / "a", "--dtype", "float16", "--config", config, "--drop-unused")
-    assert "Note: converted to float16" in said.stdout
-    assert "Note: unused tensors were omitted" in said.stdout
+    result = cli("convert", source, tmp_path / "a", "--dtype", "float16", "--config", config, "--drop-unused")
+    assert "Note: converted to float16" in result.stdout
+    assert "Note: unused tensors were omitted" in result.stdout
     again = cli("convert", source, tmp_path / "a", "--overwrite")
     assert again.exit_code == 0
     assert "Note: converted" not in again.stdout
@@ -96,8 +96,8 @@ def test_options_arrive(cli: Run, source: Path, tmp_path: Path):
         (["model.ckpt", "out", "--config", "nowhere.yaml"], "nowhere.yaml does not exist"),
         (["model.ckpt", "model.ckpt/out"], "is a file, not a folder"),
         (["holiday", "out"], "is neither a pipeline folder"),
-        (["taken", "out"], "taken cannot be converted: it is incomplete"),
-        (["taken", "out.ckpt", "--dtype", "float16", "--ema"], "--dtype and --ema applies only to checkpoints"),
+        (["taken", "out"], "taken cannot be converted: taken/unet/config.json is missing"),
+        (["taken", "out.ckpt", "--dtype", "float16", "--ema"], "omit --dtype and --ema: only for checkpoints"),
     ],
 )
 def test_bad_input(

@@ -183,24 +183,24 @@ def test_a_dry_run_writes_nothing(cli: Run, run: Path, tmp_path: Path):
     assert "unet/diffusion_pytorch_model.safetensors" in shown.stdout
     assert "license: mit" in shown.stdout
     assert "hf download ann/films" in shown.stdout
-    assert "nothing uploaded" in shown.stdout
+    assert "nothing was uploaded" in shown.stdout
     assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_the_python_of_the_card_runs(cli: Run, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     cli("publish", run, "--licence", "mit", "-o", tmp_path / "away")
     shown = cli("publish", run, "--to", "ann/films", "--licence", "mit", "--dry-run").stdout
-    asked: list[str] = []
+    requested: list[str] = []
 
     def snapshot_download(repo_id: str) -> str:
-        asked.append(repo_id)
+        requested.append(repo_id)
         return str(tmp_path / "away")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
     monkeypatch.chdir(tmp_path)
     (code,) = re.findall(r"```python\n(.*?)```", shown, flags=re.DOTALL)
     exec(code, {})
-    assert asked == ["ann/films"]
+    assert requested == ["ann/films"]
     assert probe("video.mp4").num_frames == 4
 
 
@@ -271,8 +271,10 @@ def test_a_run_without_a_result(cli: Run, run: Path):
 def test_the_home_folder_is_not_told(cli: Run, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HOME", str(tmp_path / "ann"))
     monkeypatch.setenv("USERPROFILE", str(tmp_path / "ann"))
-    said = refused(cli("publish", run, "--licence", "mit", "--data", f"all of {tmp_path / 'ann'}/films", "--dry-run"))
-    assert f"README.md contains the path of your home folder ({tmp_path / 'ann'})" in said
+    message = refused(
+        cli("publish", run, "--licence", "mit", "--data", f"all of {tmp_path / 'ann'}/films", "--dry-run")
+    )
+    assert f"the path of your home folder ({tmp_path / 'ann'}) is in README.md" in message
 
 
 def test_an_upload(cli: Run, run: Path, hub: FakeHub, tmp_path: Path):
@@ -291,10 +293,10 @@ def test_a_repository_with_content_is_replaced_only_if_allowed(cli: Run, run: Pa
     arguments = ("publish", run, "--to", "ann/films", "--licence", "mit", "--yes")
     assert cli(*arguments).exit_code == 0  # exists, but empty
     hub.files["ann/films/old.safetensors"] = b"old"
-    asked = len(hub.requests)
+    num_requests = len(hub.requests)
     assert "already holds 14 files; choose another name, or pass --overwrite" in refused(cli(*arguments))
     assert "already exists and is public" in refused(cli(*arguments, "--overwrite", "--private"))
-    assert not any(request.startswith("POST") for request, _ in hub.requests[asked:])
+    assert not any(request.startswith("POST") for request, _ in hub.requests[num_requests:])
     done = cli(*arguments, "--overwrite")
     assert done.exit_code == 0, done.output
     assert "an existing public repository; its 14 files will be replaced" in done.stdout
@@ -302,9 +304,9 @@ def test_a_repository_with_content_is_replaced_only_if_allowed(cli: Run, run: Pa
 
 
 def test_nobody_to_ask(cli: Run, run: Path, hub: FakeHub):
-    said = cli("publish", run, "--to", "ann/films", "--licence", "mit")
-    assert "pass --yes to upload" in refused(said)
-    assert "unet/config.json" in said.stdout
+    message = cli("publish", run, "--to", "ann/films", "--licence", "mit")
+    assert "pass --yes to upload" in refused(message)
+    assert "unet/config.json" in message.stdout
     assert hub.requests == []
 
 
@@ -314,19 +316,20 @@ def test_somebody_is_asked(run: Path, hub: FakeHub, monkeypatch: pytest.MonkeyPa
     arguments = ["publish", str(run), "--to", "ann/films", "--licence", "mit"]
     done = call(arguments, catch_exceptions=True, input=answer)
     assert done.exit_code == status, done.output
-    asked = done.stdout.index("Upload?")
-    for said in ("unet/config.json", "Destination: ann/films, a new public repository."):
-        assert done.stdout.index(said) < asked
+    question = done.stdout.index("Upload?")
+    for message in ("unet/config.json", "Destination: ann/films, a new public repository."):
+        assert done.stdout.index(message) < question
     assert bool(hub.files) == (status == 0)
 
 
 @pytest.mark.parametrize(
-    ("refusal", "said"), [("Forbidden", "may not write to 'ann'"), ("Unauthorized", "token is wrong or has expired")]
+    ("refusal", "message"),
+    [("Forbidden", "may not write to 'ann'"), ("Unauthorized", "token is wrong or has expired")],
 )
-def test_what_the_hub_says_is_one_line(cli: Run, run: Path, hub: FakeHub, refusal: str, said: str):
+def test_what_the_hub_says_is_one_line(cli: Run, run: Path, hub: FakeHub, refusal: str, message: str):
     hub.refuses_writing = refusal
     done = cli("publish", run, "--to", "ann/films", "--licence", "mit", "--yes")
-    assert said in refused(done)
+    assert message in refused(done)
 
 
 def test_no_token(cli: Run, run: Path, hub: FakeHub, monkeypatch: pytest.MonkeyPatch):
