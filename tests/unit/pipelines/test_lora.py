@@ -301,7 +301,9 @@ def test_what_cannot_be_done_is_one_line(pipeline: TextToVideoPipeline, tmp_path
     refused("there is no LoRA to fuse", pipeline.fuse_lora)
     refused("there is no LoRA 'a'; loaded are none", lambda: pipeline.set_adapters("a"))
     refused("loaded are none", lambda: pipeline.save_lora_weights(tmp_path))
-    refused("nothing.safetensors does not exist", lambda: pipeline.load_lora_weights(tmp_path / "nothing.safetensors"))
+    refused(
+        "nothing.safetensors does not exist", lambda: pipeline.load_lora_weights(tmp_path / "nothing.safetensors")
+    )
     refused("the adapter_name 'v1.0' cannot be used", lambda: pipeline.load_lora_weights(state, "v1.0"))
     refused("Stable Diffusion 1.x", lambda: pipeline.load_lora_weights(_for_sd_1(), "a"))
     assert pipeline.get_list_adapters() == {}

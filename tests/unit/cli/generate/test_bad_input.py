@@ -28,7 +28,7 @@ def assert_refused(result, out, *words):
     ("options", "words"),
     [
         (["--model", "tinny"], ["'tinny'", "did you mean 'tiny'", "t2v-512"]),
-        (["--model", "t2v-512-early"], ["t2v-512-early", "give its path"]),
+        (["--model", "t2v-512-early"], ["t2v-512-early", "pass its path"]),
         (["--scheduler", "dmp++2m"], ["'dmp++2m'", "dpm++2m", "unipc"]),
         (["--height", "20"], ["height", "20", "multiple of 8", "16 and 24"]),
         (["--width", "0"], ["width", "multiple of 8", "8 is"]),
