@@ -131,7 +131,7 @@ def configured(name: str, given: argparse.Namespace) -> RecipeConfig:
     """Return a run's recipe with one stage of a few steps."""
     from dataclasses import replace
 
-    from videocrafter.training.recipes.miniature import RECIPES
+    from videocrafter.training.recipes.by_name import RECIPES
     from videocrafter.training.recipes.overrides import apply_overrides
 
     recipe_name, settings = RUNS[name]

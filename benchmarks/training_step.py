@@ -24,7 +24,7 @@ from videocrafter.training.optim.guard import StepGuard
 from videocrafter.training.optim.optimizer import StageOptimizer
 from videocrafter.training.parallel.precision import ChosenPrecision
 from videocrafter.training.parallel.processes import Processes
-from videocrafter.training.recipes.miniature import RECIPES
+from videocrafter.training.recipes.by_name import RECIPES
 from videocrafter.training.saving.checkpoint import Checkpoints
 from videocrafter.training.saving.interruption import StopRequest
 from videocrafter.training.saving.state import MetricWindow, TrainingState, trained_parameters

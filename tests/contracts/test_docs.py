@@ -90,7 +90,7 @@ def test_links_lead_somewhere(document: Path):
 
 @pytest.mark.parametrize("command", TRAIN_COMMANDS)
 def test_training_commands_of_the_guide_name_real_recipes_and_settings(command: str):
-    from videocrafter.training.recipes.miniature import RECIPES
+    from videocrafter.training.recipes.by_name import RECIPES
     from videocrafter.training.recipes.overrides import apply_overrides
 
     recipe, *options = shlex.split(command)
@@ -106,7 +106,7 @@ def test_other_commands_of_the_guide_have_real_options(command: str):
 
 
 def test_the_guide_lists_every_recipe_with_its_stages():
-    from videocrafter.training.recipes.miniature import RECIPES
+    from videocrafter.training.recipes.by_name import RECIPES
 
     for name, build in RECIPES.items():
         if name == "smoke":

@@ -14,7 +14,7 @@ import typer
 
 from videocrafter.cli.main import app
 from videocrafter.training.config import RecipeConfig
-from videocrafter.training.recipes.miniature import RECIPES
+from videocrafter.training.recipes.by_name import RECIPES
 from videocrafter.training.recipes.overrides import apply_overrides
 
 RUNS = Path(__file__).parents[2] / "runs"

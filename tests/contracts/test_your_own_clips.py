@@ -41,7 +41,7 @@ def test_the_guide_leads_from_clips_to_a_video(tmp_path: Path, monkeypatch: pyte
 
 
 def test_every_setting_of_the_guides_table_exists():
-    from videocrafter.training.recipes.miniature import RECIPES
+    from videocrafter.training.recipes.by_name import RECIPES
     from videocrafter.training.recipes.overrides import setting_paths
 
     known = {path.split(".", 2)[2] for path in setting_paths(RECIPES["lora"]()) if path.startswith("stages.")}

@@ -14,7 +14,7 @@ from tests.tiny_clips import SPRITE_IMAGES, SPRITES, write_clips
 from tests.tiny_models import save_tiny_pipeline
 from videocrafter.diffusion.ddim import OfficialDDIMScheduler
 from videocrafter.pipelines.loading import load_pipeline
-from videocrafter.training.recipes.miniature import RECIPES
+from videocrafter.training.recipes.by_name import RECIPES
 from videocrafter.training.tracking.log import read_log
 
 PAPER = ("t2v-256", "t2v-512", "t2v-1024", "i2v-512")

@@ -1,1 +1,1 @@
-"""Recipes: whole runs as Python values, and how to override single settings."""
+"""Recipes, which are complete run configurations, and overrides of single settings."""

@@ -1,12 +1,7 @@
-"""The recipes: a run's whole configuration as a Python value, by name. Here are the miniature's own.
-
-Run one with `videocrafter train NAME --output DIR`, and change single values with `--set`. `runs/tiny.sh` is the
-whole story of the shipped model.
-"""
+"""Recipes of the models that ship with the package; `runs/tiny.sh` reproduces those models from scratch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 from videocrafter.data.sprite_world.world import SUBJECTS, SpriteWorldConfig
@@ -16,22 +11,12 @@ from videocrafter.training.miniature.diffusion_config import VideoDiffusionTaskC
 from videocrafter.training.miniature.judge import JudgeTaskConfig
 from videocrafter.training.miniature.networks import MiniatureNetwork, NoiseConfig
 from videocrafter.training.miniature.towers import ContrastiveTaskConfig
-from videocrafter.training.recipes.paper import (
-    finetune,
-    i2v_512,
-    lora,
-    overfit_one_clip,
-    t2v_256,
-    t2v_512,
-    t2v_1024,
-    temporal_only,
-)
 
 _GATE_MOTIONS = ("left", "right", "up", "down", "growing", "shrinking", "spinning", "still")
 
 
 def tiny_vae() -> RecipeConfig:
-    """The miniature's frame-wise autoencoder: 8 times smaller with 16 channels."""
+    """The miniature's frame-wise autoencoder: 8x downsampling, 16 latent channels."""
     reconstruct = StageConfig(
         name="reconstruct",
         task=AutoencoderTaskConfig(),
@@ -50,7 +35,7 @@ def tiny_vae() -> RecipeConfig:
 
 
 def tiny_clip() -> RecipeConfig:
-    """The miniature's text and image towers, trained on clips and images with captions."""
+    """The miniature's text and image towers, trained contrastively on captioned clips and images."""
     contrast = StageConfig(
         name="contrast",
         task=ContrastiveTaskConfig(),
@@ -72,9 +57,9 @@ def tiny_clip() -> RecipeConfig:
 
 
 def tiny_t2v() -> RecipeConfig:
-    """Text to video in miniature: a small plain world, then the whole one, then at full resolution.
+    """Text to video in miniature: first a small, plain world, then the whole world, then full resolution.
 
-    As in the paper, images and videos are learned jointly and low resolution comes first.
+    As in the paper, images and videos are trained jointly, and low resolution comes first.
     """
     gate, low = _low_resolution_stages()
     return RecipeConfig(name="tiny-t2v", stages=(gate, low, *_full_resolution_stages(low)))
@@ -130,7 +115,7 @@ def _full_resolution_stages(low: StageConfig) -> tuple[StageConfig, ...]:
         optimizer=OptimizerConfig(lr=1e-3, accumulate=2, warmup_steps=50, decay="cosine", final_lr_fraction=0.12),
         ema_decay=0.999,
     )
-    # What moves where is settled at high noise and known by now; what things look like is settled at little noise.
+    # Motion is decided at high noise levels and has been learned by now; appearance is decided at low ones.
     detail = replace(
         high,
         name="detail",
@@ -138,7 +123,7 @@ def _full_resolution_stages(low: StageConfig) -> tuple[StageConfig, ...]:
         num_steps=350,
         optimizer=OptimizerConfig(lr=6e-4, accumulate=2, warmup_steps=20, decay="cosine", final_lr_fraction=0.02),
     )
-    # The same at all noise levels, for as long as one can afford: pictures become clear while the rate falls.
+    # Train as long as affordable at all noise levels: frames sharpen while the learning rate falls.
     more = replace(task, num_clips=49_152, num_images=32_768, image_batch_size=64, image_share=0.2)
     settle = replace(
         high,
@@ -174,8 +159,8 @@ def tiny_i2v() -> RecipeConfig:
         image_dropout=0.05,
         motion_captions=0.7,
     )
-    # Not in the paper, and cheap, because the video network is not run: before the paper's phases the projector
-    # learns the text tower's language.
+    # Not in the paper: align the projector with the text tower first. This is cheap because the video network does
+    # not run.
     align = StageConfig(
         name="align",
         task=replace(video_task, phase="image_alignment", num_images=65_536, image_batch_size=48, image_share=1.0),
@@ -196,7 +181,7 @@ def tiny_i2v() -> RecipeConfig:
         validate_every=100,
         sample_every=300,
     )
-    # Subjects come last, as in `tiny_t2v`: each time this phase was longer, the exam was better (docs/lab_log.md).
+    # Subjects are learned last, as in `tiny_t2v`: a longer phase improved the exam every time (docs/lab_log.md).
     video = replace(
         mapping,
         name="video",
@@ -211,8 +196,8 @@ def tiny_i2v() -> RecipeConfig:
 
 
 def smoke() -> RecipeConfig:
-    """Everything of `tiny-t2v` at toy size, in seconds: for tests and for a first try. It learns nothing useful."""
-    # The stages after the first at full resolution differ from it in nothing but numbers.
+    """Run every part of `tiny-t2v` at toy size in seconds, for tests and a first try. It learns nothing useful."""
+    # The stages after "high" differ from it in hyperparameters only.
     gate, low, high, *_ = tiny_t2v().stages
     return RecipeConfig(name="smoke", stages=tuple(_toy_stage(stage) for stage in (gate, low, high)))
 
@@ -236,7 +221,7 @@ def _toy_stage(stage: StageConfig) -> StageConfig:
         stage,
         task=task,
         num_steps=4,
-        # Measuring which precision is faster would take longer than the stage.
+        # Timing the precisions would take longer than the stage.
         precision="fp32",
         optimizer=replace(stage.optimizer, warmup_steps=2),
         log_every=1,
@@ -262,22 +247,3 @@ def tiny_judge() -> RecipeConfig:
             ),
         ),
     )
-
-
-RECIPES: dict[str, Callable[[], RecipeConfig]] = {
-    "tiny-vae": tiny_vae,
-    "tiny-clip": tiny_clip,
-    "tiny-t2v": tiny_t2v,
-    "tiny-i2v": tiny_i2v,
-    "tiny-judge": tiny_judge,
-    "smoke": smoke,
-    "t2v-256": t2v_256,
-    "t2v-512": t2v_512,
-    "t2v-1024": t2v_1024,
-    "i2v-512": i2v_512,
-    "finetune": finetune,
-    "lora": lora,
-    "temporal-only": temporal_only,
-    "overfit-one-clip": overfit_one_clip,
-}
-"""Every recipe by its command-line name."""

@@ -1,9 +1,9 @@
-"""The recipes that train on clips from files: the paper's stages (§3.1, §3.2, table of stages), and adaptation.
+"""Recipes that train on clips from files: the paper's stages (§3.1, §3.2, table of stages), and fine-tuning.
 
-The paper tells resolutions, iterations and batch sizes; what it leaves open is a named value here, with its reason in
-`docs/recipes.md`. A batch is `accumulate` passes of all processes together. Of the joint stages an eighth of the
-passes are of images, eight times as many in each, so a step at batch 256 sees 224 clips and 256 images on average.
-All start from a pipeline (`init`) and take their clips from `task.data.sources`.
+The paper states resolutions, iterations and batch sizes. Values that it leaves open are named constants here; the
+reasons are in `docs/recipes.md`. A batch is the `accumulate` passes of a step, over all processes. In the joint
+stages, one pass in eight is of images, with eight times as many samples, so a step at batch 256 sees on average 224
+clips and 256 images. Every recipe starts from a pipeline (`init`) and reads its clips from `task.data.sources`.
 """
 
 from __future__ import annotations
@@ -18,18 +18,17 @@ from videocrafter.training.video.lora import LoraTraining
 from videocrafter.training.video.task_config import ClipDiffusionTaskConfig, SampleConfig
 
 PAPER_FRAMES = 16
-# Our choices, where the paper is silent; see docs/recipes.md, "What the paper leaves open".
+# Our choices where the paper gives no value; see docs/recipes.md, "What the paper leaves open".
 IMAGE_SHARE = 1 / 8
 TEXT_DROPOUT = 0.1
 FPS_RANGE = (4.0, 32.0)
 EMA_DECAY = 0.9999
 LEARNING_RATE = 5e-5
-SIGNAL_SCALE_1024 = 0.3  # as the official model of that size has it
+SIGNAL_SCALE_1024 = 0.3  # the official model's value at this size
 
 
 def t2v_256() -> RecipeConfig:
     """The paper's first stage: 256 × 256, 80K iterations at batch 256, from an image model."""
-    # Mixed batches are passes of one kind: an eighth of the passes are images, eight times as many in each.
     task = ClipDiffusionTaskConfig(
         data=_joint_data(height=256, width=256, batch_size=4),
         text_dropout=TEXT_DROPOUT,
@@ -81,15 +80,14 @@ def t2v_1024() -> RecipeConfig:
 def i2v_512() -> RecipeConfig:
     """Image to video at 512 × 320, in the paper's two phases, from a text-to-video model of that size.
 
-    First the projector and W'k, W'v learn; then both mappings, of text and of image, are frozen and the video model
-    learns.
+    First train the projector and W'k, W'v. Then freeze the mappings of text and image, and train the video model.
     """
     stage = t2v_512().stages[0]
     assert isinstance(stage.task, ClipDiffusionTaskConfig)
     mapping_task = replace(
         stage.task,
         phase="image_mapping",
-        # As the start has it: the video network is frozen in this phase and knows no other schedule.
+        # Keep the starting model's schedule: the video network is frozen in this phase.
         signal_scale=None,
         text_dropout=0.05,
         image_dropout=0.05,
@@ -113,12 +111,12 @@ def i2v_512() -> RecipeConfig:
 
 
 def finetune() -> RecipeConfig:
-    """All of a text-to-video model, on clips of one's own, at the model's own size."""
+    """Fine-tune all parameters of a text-to-video model on your own clips, at the model's size."""
     return RecipeConfig(name="finetune", stages=(_adaptation("finetune", num_steps=5000, lr=1e-5),))
 
 
 def temporal_only() -> RecipeConfig:
-    """The layers over time alone: new motion, the same looks."""
+    """Fine-tune only the temporal layers: new motion, unchanged appearance."""
     stage = _adaptation("temporal-only", num_steps=5000, lr=5e-5)
     assert isinstance(stage.task, ClipDiffusionTaskConfig)
     task = replace(stage.task, phase="temporal_only")
@@ -126,7 +124,7 @@ def temporal_only() -> RecipeConfig:
 
 
 def lora() -> RecipeConfig:
-    """A LoRA on a folder of clips: a subject, a style or a motion, in an hour or less on one GPU."""
+    """Train a LoRA on a folder of clips: a subject, a style or a motion, in at most an hour on one GPU."""
     stage = _adaptation("lora", num_steps=1000, lr=1e-4)
     assert isinstance(stage.task, ClipDiffusionTaskConfig)
     task = replace(stage.task, lora=LoraTraining())
@@ -135,9 +133,9 @@ def lora() -> RecipeConfig:
 
 
 def overfit_one_clip() -> RecipeConfig:
-    """Learn one clip by heart, the first of the data: in five minutes it is plain whether a setup learns at all.
+    """Overfit the first clip of the data, to check in five minutes whether a setup learns at all.
 
-    The loss must fall far and the sample must become the clip; if they do not, neither will a real run.
+    The loss must drop sharply and the sample must reproduce the clip; otherwise a real run will not learn either.
     """
     stage = _adaptation("overfit", num_steps=300, lr=1e-4)
     assert isinstance(stage.task, ClipDiffusionTaskConfig)
@@ -195,7 +193,7 @@ def _resized(
 
 
 def _adaptation(name: str, *, num_steps: int, lr: float) -> StageConfig:
-    """What adapting a finished model to some clips has in common: its own size, and often looked at."""
+    """Return what the fine-tuning recipes share: the model's own size, and frequent validation and samples."""
     data = LoaderConfig(cutting=CuttingConfig(sampling=ClipSampling(fps_range=FPS_RANGE)))
     optimizer = replace(_paper_optimizer(accumulate=4), lr=lr, warmup_steps=100)
     return StageConfig(

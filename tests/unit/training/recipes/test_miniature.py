@@ -10,7 +10,7 @@ from videocrafter.training.config import RecipeConfig
 from videocrafter.training.miniature.autoencoder import AutoencoderTaskConfig
 from videocrafter.training.miniature.diffusion_config import VideoDiffusionTaskConfig
 from videocrafter.training.miniature.towers import ContrastiveTaskConfig
-from videocrafter.training.recipes.miniature import RECIPES
+from videocrafter.training.recipes.by_name import RECIPES
 from videocrafter.training.recipes.overrides import apply_overrides, setting_paths
 from videocrafter.training.recipes.resolved_config import changes, to_json
 

@@ -9,7 +9,7 @@ import pytest
 
 from videocrafter.presets import PRESETS
 from videocrafter.training.config import RecipeConfig, StageConfig
-from videocrafter.training.recipes.miniature import RECIPES
+from videocrafter.training.recipes.by_name import RECIPES
 from videocrafter.training.recipes.overrides import apply_overrides
 from videocrafter.training.recipes.paper import ClipDiffusionTaskConfig
 from videocrafter.training.video.lora import LoraTraining
