@@ -42,7 +42,7 @@ def imported(folder: Path) -> set[str]:
 
 
 REQUIRED = {distribution(one) for one in PROJECT["dependencies"]}
-OPTIONAL = {distribution(one) for extra in ("train", "eval", "deepspeed", "web") for one in EXTRAS[extra]}
+OPTIONAL = {distribution(one) for extra in ("train", "eval", "web") for one in EXTRAS[extra]}
 
 
 # Depends on the user's GPU; imported only if a setting names it.

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, is_dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from videocrafter.training.task import TaskConfig
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
-Decay = Literal["constant", "cosine", "linear"]
+Decay = Literal["constant", "cosine", "linear", "1-sqrt"]
 OptimizerName = Literal["adamw", "adamw8bit", "muon"]
 ShardingKind = Literal["none", "full"]
 
@@ -36,21 +36,27 @@ def _require(condition: bool, name: str, given: object, expected: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """Optimizer, learning rate over time, gradient clipping and accumulation.
+    """Optimizer, learning-rate schedule, gradient clipping and gradient accumulation.
+
+    The learning rate warms up, holds, and decays. By default the decay starts right after warm-up; with a
+    `decay_share` below 1 the rate first stays constant: the warm-up-stable-decay schedule (Hu et al. 2024, MiniCPM;
+    Hägele et al. 2024).
 
     Attributes:
-        name: "adamw"; "adamw8bit", with moments of 8 bits (needs bitsandbytes); or "muon" for hidden matrices
-            (2-D, no embeddings) with AdamW for all else.
-        lr: highest learning rate, reached after warm-up. Muon's updates are scaled to AdamW's size, so that
-            one value serves both.
-        weight_decay: for matrices and kernels; vectors (biases, norms) never decay.
-        warmup_steps: steps of linear rise from lr / warmup_steps.
-        decay: how the rate falls from warm-up's end to the last step.
-        final_lr_fraction: the floor at the last step, as a share of lr (cosine and linear).
-        grad_clip: largest gradient norm; None leaves gradients as they are.
+        name: "adamw"; "adamw8bit", with 8-bit moments (needs bitsandbytes); or "muon" for hidden matrices (2-D, no
+            embeddings) and AdamW for the rest.
+        lr: peak learning rate. Muon's updates are scaled to the size of AdamW's, so that one value serves both.
+        weight_decay: for matrices and convolution kernels; vectors (biases, norms) never decay.
+        warmup_steps: steps over which the rate rises linearly, from lr / warmup_steps.
+        decay: shape of the decay. With progress p from 0 to 1, "linear" falls as 1 - p, "cosine" as
+            (1 + cos(pi p)) / 2 and "1-sqrt" as 1 - sqrt(p); "constant" does not decay.
+        decay_share: share of the stage's steps, at its end, over which the rate decays, though never before warm-up
+            ends.
+        final_lr_fraction: rate of the last step as a fraction of lr.
+        grad_clip: largest gradient norm; None turns clipping off.
         accumulate: forward passes per step, over all processes together.
-        state_dtype: precision in which AdamW's moments are kept; "bf16" halves their memory.
-        offload: on a GPU, keep AdamW's moments in main memory and take its steps there.
+        state_dtype: precision of AdamW's moments; "bf16" halves their memory.
+        offload: on a GPU, keep AdamW's moments in main memory and update the weights there.
     """
 
     name: OptimizerName = "adamw"
@@ -60,6 +66,7 @@ class OptimizerConfig:
     weight_decay: float = 0.01
     warmup_steps: int = 100
     decay: Decay = "constant"
+    decay_share: float = 1.0
     final_lr_fraction: float = 0.0
     grad_clip: float | None = 1.0
     accumulate: int = 1
@@ -88,10 +95,22 @@ class OptimizerConfig:
         _require(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, "0 or more")
         _require(self.warmup_steps >= 0, "optimizer.warmup_steps", self.warmup_steps, "0 or more")
         _require(
-            self.decay in ("constant", "cosine", "linear"),
+            self.decay in get_args(Decay),
             "optimizer.decay",
             self.decay,
-            "'constant', 'cosine' or 'linear'",
+            "'constant', 'cosine', 'linear' or '1-sqrt'",
+        )
+        _require(
+            0 < self.decay_share <= 1,
+            "optimizer.decay_share",
+            self.decay_share,
+            "a share of the stage's steps, above 0 and at most 1",
+        )
+        _require(
+            self.decay_share == 1 or self.decay != "constant",
+            "optimizer.decay_share",
+            self.decay_share,
+            "optimizer.decay to be 'linear', 'cosine' or '1-sqrt' with it; 'constant' does not decay",
         )
         _require(
             0 <= self.final_lr_fraction <= 1,
@@ -137,13 +156,11 @@ class ParallelConfig:
             of their gradients, moments and averages (FSDP2).
         cpu_offload: keep the parts in main memory and update them there.
         reshard_after_forward: gather a block's weights once more for the backward pass instead of keeping them.
-        deepspeed: JSON file with a configuration of DeepSpeed's (ZeRO 1 or 2), to share moments and gradients.
     """
 
     sharding: ShardingKind = "none"
     cpu_offload: bool = False
     reshard_after_forward: bool = True
-    deepspeed: str | None = None
 
     def __post_init__(self) -> None:
         _require(self.sharding in ("none", "full"), "parallel.sharding", self.sharding, "'none' or 'full'")

@@ -30,7 +30,6 @@ def shared_recipe(
     sharding: str = "none",
     task: Mapping[str, Any] | None = None,
     state_dtype: str = "fp32",
-    deepspeed: str | None = None,
     **changes: Any,
 ) -> RecipeConfig:
     """The toy's stages with passes that two processes can share."""
@@ -40,7 +39,7 @@ def shared_recipe(
         dataclasses.replace(
             stage,
             num_steps=num_steps,
-            parallel=ParallelConfig(sharding=sharding, deepspeed=deepspeed),  # type: ignore[arg-type]
+            parallel=ParallelConfig(sharding=sharding),  # type: ignore[arg-type]
             optimizer=dataclasses.replace(stage.optimizer, accumulate=accumulate, state_dtype=state_dtype),  # type: ignore[arg-type]
         )
         for stage, num_steps, accumulate in zip(recipe.stages, (12, 9), (2, 4), strict=True)
@@ -48,9 +47,7 @@ def shared_recipe(
     return dataclasses.replace(recipe, stages=stages)
 
 
-def video_recipe(
-    parts: str, *, sharding: str = "none", precision: str = "fp32", deepspeed: str | None = None
-) -> RecipeConfig:
+def video_recipe(parts: str, *, sharding: str = "none", precision: str = "fp32") -> RecipeConfig:
     """Clips and images through a real video network, with averages, gauges and samples."""
     from tests.tiny_parts import video_config
 
@@ -60,7 +57,7 @@ def video_recipe(
         num_steps=3,
         optimizer=OptimizerConfig(lr=1e-3, warmup_steps=0, accumulate=2),
         precision=precision,  # type: ignore[arg-type]
-        parallel=ParallelConfig(sharding=sharding, deepspeed=deepspeed),  # type: ignore[arg-type]
+        parallel=ParallelConfig(sharding=sharding),  # type: ignore[arg-type]
         log_every=1,
     )
     return RecipeConfig(name="video", stages=(stage,))

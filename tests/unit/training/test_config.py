@@ -43,6 +43,9 @@ def test_a_wrong_stage_is_refused(changed: dict[str, object], said: str) -> None
         {"betas": (0.9, 1.0)},
         {"warmup_steps": -1},
         {"decay": "sudden"},
+        {"decay_share": 0.0, "decay": "linear"},
+        {"decay_share": 1.5, "decay": "linear"},
+        {"decay_share": 0.2},
         {"final_lr_fraction": 2.0},
         {"grad_clip": 0.0},
         {"accumulate": 0},
@@ -54,6 +57,11 @@ def test_a_wrong_stage_is_refused(changed: dict[str, object], said: str) -> None
 def test_a_wrong_optimizer_is_refused(changed: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=f"optimizer.{next(iter(changed))} is"):
         OptimizerConfig(**changed)
+
+
+def test_a_decay_share_without_a_decay_is_refused_with_the_shapes_to_choose_from() -> None:
+    with pytest.raises(ValueError, match=r"decay_share is 0\.2, expected optimizer\.decay to be .*'1-sqrt' with it"):
+        OptimizerConfig(decay_share=0.2)
 
 
 def test_a_recipe_needs_stages_with_different_names() -> None:
@@ -89,12 +97,20 @@ def test_a_new_or_removed_setting_is_a_change() -> None:
     before["old"] = 1
     del before["stages"][0]["ema_decay"]
     found = changes(before, toy_recipe())
-    # A setting that is newer than the run and at its default changes nothing.
+    # `init` is at its default, so it is not a change.
     assert [(change.path, change.harmless) for change in found] == [
         ("stages.low.ema_decay", False),
-        ("init", True),
         ("old", False),
     ]
+
+
+@pytest.mark.parametrize(("value", "found"), [(None, []), ("ds.json", ["stages.low.parallel.deepspeed"])])
+def test_runs_that_were_saved_with_the_deepspeed_setting_can_be_resumed(value: str | None, found: list[str]) -> None:
+    before = to_dict(toy_recipe())
+    before["stages"][0]["parallel"]["deepspeed"] = value
+    differing = changes(before, toy_recipe())
+    assert [change.path for change in differing] == found
+    assert all(change.harmless for change in differing)
 
 
 def test_a_value_that_json_cannot_hold_is_refused() -> None:

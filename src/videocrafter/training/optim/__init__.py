@@ -1,1 +1,1 @@
-"""From gradients to new weights: optimizers, EMA, loss scaling, the guard against bad steps."""
+"""Weight updates: optimizers, EMA, loss scaling, and the guard against bad steps."""

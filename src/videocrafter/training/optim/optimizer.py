@@ -1,44 +1,57 @@
-"""From losses to new weights: gradients, AdamW or Muon for hidden matrices, the learning rate over time."""
+"""A stage's optimizer step: gradients and their norm, AdamW or Muon, and the learning-rate schedule."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from videocrafter.training.config import OptimizerConfig, SettingsError
+from videocrafter.training.config import Decay, OptimizerConfig, SettingsError
 from videocrafter.training.optim.adamw import build_adamw
 from videocrafter.training.parallel.processes import Processes
 from videocrafter.training.parallel.sharding import is_sharded, part_of, scale, sharded_like, total_norm
 
 
 def lr_fraction(config: OptimizerConfig, step: int, num_steps: int) -> float:
-    """Learning rate of a step as a share of `config.lr`.
+    """Return the learning rate of a step as a fraction of `config.lr`.
 
     Args:
         step: optimizer steps taken before this one, from 0.
-        num_steps: steps of the whole stage; the floor is reached at its last step.
+        num_steps: steps of the whole stage; its last step has the final rate.
     """
     if step < config.warmup_steps:
         return (step + 1) / config.warmup_steps
     if config.decay == "constant":
         return 1.0
-    progress = min(1.0, (step - config.warmup_steps) / max(1, num_steps - 1 - config.warmup_steps))
-    remaining = 1 - progress if config.decay == "linear" else 0.5 * (1 + math.cos(math.pi * progress))
-    return config.final_lr_fraction + (1 - config.final_lr_fraction) * remaining
+    last = num_steps - 1
+    # The last step at the peak rate. With decay_share 1 it is the first one after warm-up.
+    peak = max(config.warmup_steps, last - max(1, round(config.decay_share * num_steps)))
+    if step < peak:
+        return 1.0
+    progress = min(1.0, (step - peak) / max(1, last - peak))
+    return config.final_lr_fraction + (1 - config.final_lr_fraction) * _remaining(config.decay, progress)
+
+
+def _remaining(decay: Decay, progress: float) -> float:
+    """Return how much of the rate is left after `progress` of the decay, both from 0 to 1."""
+    if decay == "linear":
+        return 1 - progress
+    if decay == "1-sqrt":
+        return 1 - math.sqrt(progress)
+    return 0.5 * (1 + math.cos(math.pi * progress))
 
 
 class StageOptimizer:
-    """The torch optimizers of a stage, driven as one.
+    """The torch optimizers of a stage behind one interface.
 
     Args:
-        config: which optimizer, and its settings.
+        config: optimizer settings.
         modules: networks that own the parameters; Muon leaves their embedding tables to AdamW.
-        parameters: what learns, by name.
-        processes: those that average their gradients.
+        parameters: trainable parameters by name.
+        processes: processes over which gradients are averaged.
     """
 
     def __init__(
@@ -56,7 +69,7 @@ class StageOptimizer:
         taken = {id(parameter) for parameter in matrices}
         rest = [parameter for parameter in parameters.values() if id(parameter) not in taken]
         self._optimizers: list[torch.optim.Optimizer] = []
-        # Moments are saved in an order that does not depend on which parameters are sharded.
+        # The order in which moments are saved, independent of which parameters are sharded.
         self._orders: list[list[nn.Parameter]] = []
         if rest:
             self._add(build_adamw(config, _decay_groups(config, rest)), decaying(rest) + not_decaying(rest))
@@ -67,18 +80,12 @@ class StageOptimizer:
         self._optimizers.append(optimizer)
         self._orders.append(order)
 
-    def backward(self, loss: Tensor, loss_scale: float, *, last: bool) -> None:
-        """Add a loss's gradient to what the passes before have left.
+    def gradient_norm(self, loss_scale: float) -> Tensor:
+        """Average and unscale the gradients, clip them to `grad_clip`, and return their norm before clipping.
 
         Args:
-            loss: this pass's share of the step's loss.
-            loss_scale: what gradients are multiplied by until `gradient_norm`.
-            last: whether it is this process's last pass of the step.
+            loss_scale: factor that the losses were multiplied by.
         """
-        torch.autograd.backward(loss * loss_scale)
-
-    def gradient_norm(self, loss_scale: float) -> Tensor:
-        """Norm of the whole gradient, the same in all processes, clipped to `grad_clip` afterwards."""
         self._processes.average_gradients(self._trained)
         gradients = [parameter.grad for parameter in self._trained if parameter.grad is not None]
         if loss_scale != 1:
@@ -90,7 +97,7 @@ class StageOptimizer:
         return norm
 
     def set_lr_fraction(self, fraction: float) -> None:
-        """Set every learning rate to this share of `config.lr`."""
+        """Set every learning rate to this fraction of `config.lr`."""
         for optimizer in self._optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = self._config.lr * fraction
@@ -101,12 +108,12 @@ class StageOptimizer:
             optimizer.step()
 
     def zero_grad(self) -> None:
-        """Forget the gradients."""
+        """Free the gradients."""
         for optimizer in self._optimizers:
             optimizer.zero_grad(set_to_none=True)
 
     def state_dict(self) -> dict[str, Any]:
-        """Parameter names and the moments of each optimizer; those of sharded parameters are sharded."""
+        """Return parameter names and the moments of each optimizer; moments of sharded parameters are sharded."""
         return {
             "name": self._config.name,
             "parameters": self._names,
@@ -123,12 +130,17 @@ class StageOptimizer:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore `state_dict` with whole moments; learning rate, betas and decay stay as configured now.
+        """Restore a `state_dict` with unsharded moments; learning rate, betas and weight decay stay as configured.
 
         Raises:
-            SettingsError: the state is of another optimizer or of other parameters.
+            SettingsError: the state belongs to another optimizer or to other parameters.
         """
-        check_fits(state, self._config, self._names)
+        if state["name"] != self._config.name or list(state["parameters"]) != self._names:
+            raise SettingsError(
+                f"the saved optimizer state is of {state['name']!r} with {len(state['parameters'])} parameters, but "
+                f"the stage uses {self._config.name!r} with {len(self._names)}; resume with the settings of the "
+                "checkpoint"
+            )
         for optimizer, order, saved in zip(self._optimizers, self._orders, state["optimizers"], strict=True):
             places = {parameter: place for place, parameter in enumerate(order)}
             own = [parameter for group in optimizer.param_groups for parameter in group["params"]]
@@ -140,25 +152,9 @@ class StageOptimizer:
             settings = optimizer.state_dict()["param_groups"]
             optimizer.load_state_dict({"state": moments, "param_groups": settings})
 
-    def close(self) -> None:
-        """Nothing is held that goes beyond the stage."""
-
-
-def check_fits(state: Mapping[str, Any], config: OptimizerConfig, names: Sequence[str]) -> None:
-    """Find out whether a saved state is of this optimizer and of the parameters of these names.
-
-    Raises:
-        SettingsError: it is not.
-    """
-    if state["name"] != config.name or list(state["parameters"]) != list(names):
-        raise SettingsError(
-            f"the saved optimizer is {state['name']!r} over {len(state['parameters'])} parameters, the "
-            f"stage has {config.name!r} over {len(names)}: one cannot go on from the other"
-        )
-
 
 def _moments_like(moments: Mapping[str, Any], parameter: nn.Parameter) -> dict[str, Any]:
-    """A copy of a parameter's moments, those of its shape sharded as it is."""
+    """Copy a parameter's moments; those that have its shape are sharded like it."""
     own: dict[str, Any] = {}
     for name, value in moments.items():
         if not isinstance(value, torch.Tensor):
@@ -171,17 +167,17 @@ def _moments_like(moments: Mapping[str, Any], parameter: nn.Parameter) -> dict[s
 
 
 def decaying(parameters: Iterable[nn.Parameter]) -> list[nn.Parameter]:
-    """Matrices and kernels."""
+    """Select matrices and convolution kernels."""
     return [parameter for parameter in parameters if parameter.ndim >= 2]
 
 
 def not_decaying(parameters: Iterable[nn.Parameter]) -> list[nn.Parameter]:
-    """Biases and norms."""
+    """Select biases and norm weights."""
     return [parameter for parameter in parameters if parameter.ndim < 2]
 
 
 def _decay_groups(config: OptimizerConfig, parameters: list[nn.Parameter]) -> list[dict[str, Any]]:
-    """Groups with and without decay; sharded parameters in groups of their own, as fused kernels want them."""
+    """Group parameters by weight decay, and apart if sharded, since fused kernels cannot mix the two."""
     return [
         {"params": group, "weight_decay": weight_decay}
         for kind, weight_decay in ((decaying(parameters), config.weight_decay), (not_decaying(parameters), 0.0))
@@ -193,13 +189,13 @@ def _decay_groups(config: OptimizerConfig, parameters: list[nn.Parameter]) -> li
 def _build_muon(config: OptimizerConfig, matrices: list[nn.Parameter]) -> torch.optim.Optimizer:
     if any(is_sharded(matrix) for matrix in matrices):
         raise SettingsError(
-            "optimizer.name is 'muon', which needs whole matrices, and parallel.sharding splits them: use 'adamw'"
+            "optimizer.name is 'muon', which needs unsharded matrices; use 'adamw' with parallel.sharding"
         )
     muon = getattr(torch.optim, "Muon", None)
     if muon is None:
         raise SettingsError(
-            f"optimizer.name is 'muon', which needs torch 2.9 or newer; this is torch {torch.__version__}: "
-            "use 'adamw' or install a newer torch"
+            f"optimizer.name is 'muon', which needs torch 2.9 or newer, but this is torch {torch.__version__}; "
+            "install a newer torch or use 'adamw'"
         )
     optimizer: torch.optim.Optimizer = muon(
         matrices, lr=config.lr, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw"
@@ -208,7 +204,7 @@ def _build_muon(config: OptimizerConfig, matrices: list[nn.Parameter]) -> torch.
 
 
 def hidden_matrices(modules: Mapping[str, nn.Module], parameters: Mapping[str, nn.Parameter]) -> list[nn.Parameter]:
-    """Parameters that Muon takes: matrices, but for embedding tables."""
+    """Select the parameters that Muon updates: 2-D matrices other than embedding tables."""
     embeddings = {
         id(layer.weight)
         for module in modules.values()

@@ -1,1 +1,1 @@
-"""Several processes, sharded weights, numeric precision and memory."""
+"""Multiple processes, sharded weights, numeric precision and memory."""

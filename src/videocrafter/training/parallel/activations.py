@@ -1,4 +1,4 @@
-"""Where activations wait for the backward pass."""
+"""Offloading of activations between forward and backward pass."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import torch
 
 
 def activations_kept(device: torch.device, *, offload: bool) -> AbstractContextManager[object]:
-    """Context of a forward pass: what it keeps for the backward pass stays on the device or goes to main memory.
+    """Return a context for the forward pass that keeps saved activations on the device or in main memory.
 
-    On a CPU there is nowhere else to go, and `offload` changes nothing.
+    On a CPU `offload` has no effect.
     """
     if not offload or device.type == "cpu":
         return nullcontext()

@@ -1,58 +1,36 @@
-"""What `accelerate launch` or its config file asks for, which it tells by environment variables."""
+"""Settings of `accelerate launch`, which passes them on as environment variables."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import replace
-from pathlib import Path
 
-from videocrafter.training.config import ParallelConfig, RecipeConfig
-from videocrafter.training.parallel.deepspeed_config import Config, check_installed, completed_config, read_config
-from videocrafter.training.parallel.processes import launched_processes
+from videocrafter.training.config import ParallelConfig, SettingsError
 
-# FSDP 1's names for keeping gathered weights until the backward pass, beside FSDP 2's "false".
+NO_DEEPSPEED = (
+    "DeepSpeed is not supported; use FSDP2 instead: parallel.sharding=full, or "
+    "accelerate launch --use_fsdp --fsdp_version 2"
+)
+
+# Values with which FSDP 1 ("shard_grad_op" ...) and FSDP 2 ("false") keep gathered weights until the backward pass.
 _KEEP_GATHERED = ("false", "0", "shard_grad_op", "no_shard", "2", "3")
 
 
-def check_what_is_asked(recipe: RecipeConfig) -> None:
-    """Find out before anything is made whether DeepSpeed can be used as it is asked for, if it is.
+def check_launcher() -> None:
+    """Check that the launcher asks for nothing that training does not support.
 
     Raises:
-        SettingsError: it is not there, or its configuration does not go with the recipe.
+        SettingsError: it asks for DeepSpeed.
     """
-    for stage in recipe.stages:
-        asked = asked_deepspeed(stage.parallel)
-        if asked is not None:
-            completed_config(asked, stage, launched_processes())
-            check_installed()
+    if _is_set("ACCELERATE_USE_DEEPSPEED"):
+        raise SettingsError(NO_DEEPSPEED)
 
 
-def asked_deepspeed(parallel: ParallelConfig) -> Config | None:
-    """DeepSpeed's configuration: of the file that a stage or the launcher names, or of the launcher's own flags.
+def launcher_parallel(parallel: ParallelConfig) -> ParallelConfig:
+    """Return a stage's settings, with sharding turned on if the launcher was called with `--use_fsdp`.
 
-    Raises:
-        SettingsError: it cannot be read.
-    """
-    if parallel.deepspeed is not None:
-        return read_config(Path(parallel.deepspeed))
-    if not _is_set("ACCELERATE_USE_DEEPSPEED"):
-        return None
-    path = os.environ.get("ACCELERATE_DEEPSPEED_CONFIG_FILE", "none")
-    if path.lower() not in ("", "none"):
-        return read_config(Path(path))
-    stage = os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE", "2")
-    offload = {
-        name: {"device": os.environ.get(f"ACCELERATE_DEEPSPEED_{name.upper()}_DEVICE", "none")}
-        for name in ("offload_optimizer", "offload_param")
-    }
-    return {"zero_optimization": {"stage": int(stage) if stage.isdigit() else stage, **offload}}
-
-
-def asked_by_launcher(parallel: ParallelConfig) -> ParallelConfig:
-    """The stage's settings, with sharding as `accelerate launch --use_fsdp` asks for it; FSDP 2 whatever its version.
-
-    Of the launcher's other settings, those that say how a step is computed (precision, accumulation, clipping,
-    checkpointing) are the recipe's.
+    Sharding always uses FSDP 2, whichever version the launcher names. Settings of the launcher that change how a step
+    is computed (precision, accumulation, clipping, gradient checkpointing) are ignored: the recipe decides them.
     """
     if not _is_set("ACCELERATE_USE_FSDP"):
         return parallel

@@ -1,4 +1,4 @@
-"""How much memory training took so far."""
+"""Peak memory of training."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes that this process held at most: on the device, or in main memory if that is the CPU; 0 if not told."""
+    """Return this process's peak memory in bytes, on the device or in main memory on a CPU; 0 if unknown."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     if device.type == "mps":

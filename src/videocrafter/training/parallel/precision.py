@@ -1,9 +1,8 @@
-"""Which precision trains faster on this device: measured, not guessed.
+"""Precision of a stage: fp32, bf16 or fp16, or the faster of fp32 and bf16 as measured on the device.
 
-bf16 matrix work is several times faster than fp32 on some CPUs and several times slower on others, so
-"auto" times a few real steps of the task in both; only CPUs that have no instructions for bf16 are spared the
-minutes that it would take them. The choice is part of the run's state, so that a resumed run uses the same
-arithmetic, on whatever machine it goes on.
+bf16 matrix products are several times faster than fp32 on some CPUs and several times slower on others. "auto"
+therefore times a few real passes of the task in both, except on CPUs without bf16 instructions, where timing would
+take minutes. The choice is stored with the run, so that it is resumed with the same arithmetic on any machine.
 """
 
 from __future__ import annotations
@@ -30,13 +29,13 @@ DTYPES: dict[ChosenPrecision, torch.dtype] = {
 
 _NUM_TIMED_BATCHES = 3
 _NUM_REPEATS = 2
-# bf16 must gain something to be worth its rounding.
+# A smaller gain is not worth bf16's rounding.
 _SPEEDUP_NEEDED = 1.05
 
 
 @dataclass(frozen=True, kw_only=True)
 class PrecisionChoice:
-    """The precision of a stage, and the measured seconds per step where both were timed."""
+    """The precision of a stage, with the seconds per pass if both were timed."""
 
     precision: ChosenPrecision
     fp32_seconds: float | None = None
@@ -44,7 +43,7 @@ class PrecisionChoice:
 
 
 def autocast(device: torch.device, precision: ChosenPrecision) -> AbstractContextManager[object]:
-    """Context in which the forward pass runs."""
+    """Return the autocast context for a forward pass."""
     if precision == "fp32":
         return nullcontext()
     return torch.autocast(device.type, dtype=DTYPES[precision])
@@ -53,14 +52,14 @@ def autocast(device: torch.device, precision: ChosenPrecision) -> AbstractContex
 def choose_precision(
     wanted: Precision, task: Task, device: torch.device, micro_step: int = 0, *, fits: bool = True
 ) -> PrecisionChoice:
-    """Settle `wanted` for `task` on `device`. Weights, buffers and gradients are left as they were.
+    """Choose the precision of `task` on `device`. Weights, buffers and gradients are left unchanged.
 
     Args:
-        micro_step: the first pass of a step that this process makes.
-        fits: whether the task can be timed before its networks are sharded. If not, "auto" is bf16 on a GPU.
+        micro_step: this process's first micro step of a step.
+        fits: whether the task can be timed before its networks are sharded. If not, "auto" means bf16 on a GPU.
 
     Raises:
-        SettingsError: bf16 is wanted and the device has none.
+        SettingsError: bf16 is requested and the device does not support it.
     """
     has_bf16 = device.type != "cuda" or torch.cuda.is_bf16_supported()
     if wanted == "bf16" and not has_bf16:
@@ -71,10 +70,10 @@ def choose_precision(
         return PrecisionChoice(precision="fp32")
     if not fits:
         return PrecisionChoice(precision="bf16")
-    # Layers such as batch norm update buffers in the forward pass.
+    # Layers such as batch norm update their buffers in the forward pass.
     buffers = [buffer for module in task.modules().values() for buffer in module.buffers()]
     before = [buffer.clone() for buffer in buffers]
-    # Data that can only be read in order must not be read beyond the first pass of training.
+    # Sequential data must not be read beyond the first pass of training.
     num_batches = 1 if isinstance(task, ReadsInOrder) else _NUM_TIMED_BATCHES
     fp32_seconds, bf16_seconds = _time_both(
         [task.batch(step, micro_step) for step in range(num_batches)], task, device
@@ -88,20 +87,20 @@ def choose_precision(
 
 
 def emulates_bf16() -> bool:
-    """Whether this CPU is known to have no instructions for bf16, so that it can only be slower than fp32."""
+    """Whether this CPU is known to lack bf16 instructions, which makes bf16 slower than fp32."""
     if platform.machine().lower() not in ("x86_64", "amd64"):
         return False
     names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    # Not public; a torch without them says nothing, and then it is measured.
+    # These functions are private; if torch lacks them, the precisions are timed.
     checks = [getattr(torch.cpu, name, None) for name in names]
     return all(check is not None and not check() for check in checks)
 
 
 def _time_both(batches: Sequence[Batch], task: Task, device: torch.device) -> tuple[float, float]:
-    """Mean seconds of a forward and backward pass in fp32 and in bf16.
+    """Return the mean seconds of a forward and backward pass in fp32 and in bf16.
 
-    Batches differ (images, clips), so several are timed. Each is timed twice and its shorter time counts,
-    which leaves warm-up and hiccups out. The precisions take turns, so that a busy machine slows both.
+    Batches differ (images, clips), so several are timed. The shorter of two timings counts, which excludes warm-up
+    and hiccups. The precisions alternate, so that load on the machine affects both.
     """
     totals = {"fp32": 0.0, "bf16": 0.0}
     precisions: tuple[ChosenPrecision, ...] = ("fp32", "bf16")

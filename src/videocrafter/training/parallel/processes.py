@@ -1,8 +1,8 @@
-"""The processes that train together, through accelerate where there is more than one.
+"""Data-parallel training over several processes, initialised through accelerate.
 
-Each process takes its share of a step's micro steps and gradients are averaged, so that a step means the same
-however many processes run it; networks need no wrapper. What one process does alone is done `together` with the
-others: what fails in one fails in all, and nobody is left waiting.
+Each process runs its share of a step's micro steps, and gradients are averaged, so that a step is equivalent for any
+number of processes; networks need no wrapper. Work that only one process does is wrapped in `together`: an error in
+one process is raised in all of them, and none is left waiting.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
 Value = TypeVar("Value")
 
 BUCKET_ELEMENTS = 1 << 24
-"""Numbers of gradients that are sent at once, but for tensors that have more by themselves."""
+"""Gradient elements per all-reduce; a larger tensor is sent by itself."""
 
 
 class OtherProcessError(RuntimeError):
-    """Another process stopped; it says why."""
+    """Another process failed; the message gives its reason."""
 
 
 class Processes:
-    """This process among those that `accelerate launch` (or torchrun) started; alone otherwise.
+    """This process and its group, as started by `accelerate launch` or torchrun; a group of one otherwise.
 
     Args:
         device: where to train; None takes a GPU if there is one, else the CPU.
@@ -63,24 +63,24 @@ class Processes:
 
     @cached_property
     def mesh(self) -> DeviceMesh:
-        """All processes along one dimension, to shard over; there have to be several."""
+        """One-dimensional mesh of all processes, for sharding; needs more than one process."""
         from torch.distributed.device_mesh import init_device_mesh
 
         return init_device_mesh(self.device.type, (self.count,))
 
     def micro_steps(self, accumulate: int) -> range:
-        """This process's share of a step's forward passes.
+        """Return this process's share of a step's forward passes.
 
         Raises:
-            SettingsError: they cannot be shared evenly.
+            SettingsError: the passes cannot be divided evenly.
         """
         check_shared(accumulate, self.count)
         return range(self.index, accumulate, self.count)
 
     def average_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Average gradients over the processes, in place; those of sharded parameters are averaged already.
+        """Average gradients over the processes, in place; FSDP has already averaged those of sharded parameters.
 
-        A parameter that no process used keeps no gradient; to others, one that did not use it gives zero.
+        A parameter that no process used gets no gradient. A process that did not use a parameter contributes zero.
         """
         whole = [parameter for parameter in parameters if not is_sharded(parameter)]
         if self.count == 1 or not whole:
@@ -102,7 +102,7 @@ class Processes:
                 gradient.copy_(part.view_as(gradient))
 
     def any(self, flag: bool) -> bool:
-        """Whether the flag is set in any process, so that all stop or save together."""
+        """Collective: return whether the flag is set in any process."""
         if self.count == 1:
             return flag
         shared = torch.tensor(int(flag), device=self.device)
@@ -110,7 +110,7 @@ class Processes:
         return bool(shared.item())
 
     def gather(self, value: Value) -> list[Value]:
-        """Every process's value, by rank; values are pickled on their way."""
+        """Collective: return every process's value, by rank; values are pickled."""
         if self.count == 1:
             return [value]
         gathered: list[Any] = [None] * self.count
@@ -118,31 +118,33 @@ class Processes:
         return gathered
 
     def same_as_main(self, value: Value) -> Value:
-        """The main process's value, in all processes."""
+        """Collective: return the main process's value in all processes."""
         return self.gather(value)[0]
 
     def main_number(self, number: Tensor) -> Tensor:
-        """The main process's number, in all processes, so that they decide alike; the tensor is overwritten."""
+        """Collective: overwrite a tensor with the main process's, so that all processes make the same decisions."""
         if self.count > 1:
             torch.distributed.broadcast(number, src=0)
         return number
 
     def wait(self) -> None:
-        """Return when every process is here."""
+        """Wait until every process has called this."""
         if self.count > 1:
             torch.distributed.barrier()
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """All enter and leave together; inside, none waits for another.
+        """Collective: run a block in all processes and fail in all of them if one fails.
+
+        The block itself must not contain collectives.
 
         Raises:
-            OtherProcessError: something was raised in another process. What is raised in this one is raised as it is.
+            OtherProcessError: another process raised an error. An error of this process is re-raised unchanged.
         """
         failed: Exception | None = None
         try:
             yield
-        except Exception as error:  # noqa: BLE001  raised again below, when the others know
+        except Exception as error:  # noqa: BLE001  re-raised below, after the others are notified
             failed = error
         reasons = self.gather(None if failed is None else f"process {self.index} stopped: {failed}")
         if failed is not None:
@@ -153,25 +155,25 @@ class Processes:
 
 
 def check_shared(accumulate: int, count: int) -> None:
-    """Find out whether the passes of a step go evenly into so many processes.
+    """Check that the passes of a step can be divided evenly among `count` processes.
 
     Raises:
-        SettingsError: they do not.
+        SettingsError: they cannot.
     """
     if accumulate % count:
         raise SettingsError(
-            f"optimizer.accumulate is {accumulate}, which {count} processes cannot share evenly; "
-            f"set it to a multiple of {count}"
+            f"optimizer.accumulate is {accumulate}, expected a multiple of {count}, the number of processes; "
+            f"set it to {-(-accumulate // count) * count}"
         )
 
 
 def launched_processes() -> int:
-    """How many processes `accelerate launch` (or torchrun) started; 1 without a launcher."""
+    """Return the number of processes started by `accelerate launch` or torchrun; 1 without a launcher."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
-    """Groups of neighbours that are sent at once: large enough to be fast, small enough to be copied."""
+    """Group tensors for all-reduce: large enough to be fast, small enough to copy."""
     bucket: list[Tensor] = []
     for tensor in tensors:
         if bucket and sum(other.numel() for other in bucket) + tensor.numel() > BUCKET_ELEMENTS:
@@ -183,9 +185,9 @@ def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
 
 
 def end_process(status: int) -> NoReturn:
-    """End a process that trained with others, without Python's own way out.
+    """Exit a distributed process immediately, without Python's shutdown.
 
-    Threads of gloo outlive their group there and, now and then, abort a process that has done all it had to.
+    During shutdown, gloo threads outlive their process group and occasionally abort a process that finished normally.
     """
     logging.shutdown()
     sys.stdout.flush()

@@ -1,7 +1,7 @@
-"""Networks whose weights are shared out over the processes (FSDP2), and their tensors as if they were whole.
+"""Sharding of networks over processes (FSDP2), and functions that treat sharded tensors like ordinary ones.
 
-Each process keeps one part of every parameter, of its gradient, its moments and its average. A block's parameters
-are gathered just before it runs and are given back after it.
+Each process holds one shard of every parameter, its gradient, its moments and its EMA. A block's parameters are
+gathered just before the block runs and freed afterwards.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Sharding:
-    """How networks are sharded.
+    """Options of FSDP2.
 
     Attributes:
-        mesh: the processes, along one dimension.
-        dtype: what gathered blocks are computed with; None is their own. Parts stay in their own, and gradients are
-            reduced in float32.
-        cpu_offload: keep the parts in main memory.
-        reshard_after_forward: gather once more for the backward pass instead of keeping what the forward pass
-            gathered.
+        mesh: one-dimensional mesh of the processes.
+        dtype: data type of gathered blocks; None keeps the parameters' own. Shards keep their own type, and gradients
+            are reduced in float32.
+        cpu_offload: keep the shards in main memory.
+        reshard_after_forward: free gathered weights after the forward pass and gather them again for the backward
+            pass.
     """
 
     mesh: DeviceMesh
@@ -41,14 +41,14 @@ class Sharding:
 
 
 def shard(network: nn.Module, sharding: Sharding) -> None:
-    """Share out a network's parameters, which are the same in all processes, in place.
+    """Shard a network in place; its parameters must be equal in all processes.
 
-    The blocks that the network names in `_no_split_modules` are gathered one at a time, the rest of it together.
+    The blocks named in `_no_split_modules` are gathered one at a time, all other parameters together.
     """
     from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, OffloadPolicy, fully_shard
 
     for parameter in network.parameters():
-        # FSDP takes parameters in row-major order only (convolutions may come in another).
+        # FSDP requires contiguous parameters; convolutions may be channels_last.
         parameter.data = parameter.data.contiguous()
     offload = sharding.cpu_offload and sharding.mesh.device_type != "cpu"
     settings: dict[str, Any] = {
@@ -56,29 +56,29 @@ def shard(network: nn.Module, sharding: Sharding) -> None:
         "reshard_after_forward": sharding.reshard_after_forward,
         "offload_policy": CPUOffloadPolicy() if offload else OffloadPolicy(),
     }
-    # Inputs are left alone: rates and timesteps must not be rounded, and autocast sees to the rest.
+    # Do not cast inputs: rates and timesteps must not be rounded, and autocast handles the rest.
     policy = partial(MixedPrecisionPolicy, reduce_dtype=torch.float32, cast_forward_inputs=False)
-    # FSDP warns of outputs that are views: nothing here changes a prediction in place.
+    # FSDP warns about outputs that are views; no prediction is modified in place here.
     warnings.filterwarnings("ignore", message="FSDP2-wrapped module")
     own_class = type(network)
     found = blocks(network)
     for block in found:
         fully_shard(block, mp_policy=policy(param_dtype=sharding.dtype), **settings)
-    # What is around the blocks is small and takes numbers as they come, so autocast casts it where it may.
+    # The layers around the blocks are small and take uncast inputs, so autocast handles them.
     fully_shard(network, mp_policy=policy(param_dtype=None if found else sharding.dtype), **settings)
-    # FSDP makes a class of its own; saved configs name the network's.
+    # FSDP replaces the class; saved configs must name the original one.
     for name in ("__name__", "__qualname__", "__module__"):
         setattr(type(network), name, getattr(own_class, name))
 
 
 def blocks(network: nn.Module) -> list[nn.Module]:
-    """The parts of a network that its class names in `_no_split_modules`, as diffusers' and transformers' do."""
+    """Return the blocks that a network lists in `_no_split_modules`, the convention of diffusers and transformers."""
     names = set(getattr(network, "_no_split_modules", None) or ())
     return [module for module in network.modules() if type(module).__name__ in names]
 
 
 def is_sharded(tensor: Tensor) -> TypeGuard[DTensor]:
-    """Whether this process holds only a part of a tensor."""
+    """Whether this process holds only a shard of a tensor."""
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return False
     from torch.distributed.tensor import DTensor
@@ -87,7 +87,7 @@ def is_sharded(tensor: Tensor) -> TypeGuard[DTensor]:
 
 
 def own_part(tensor: Tensor) -> Tensor:
-    """The part that this process holds, not a copy; all of a tensor that is whole."""
+    """Return the local shard without copying, or the tensor itself if it is not sharded."""
     if not is_sharded(tensor):
         return tensor
     with torch.no_grad():
@@ -96,20 +96,20 @@ def own_part(tensor: Tensor) -> Tensor:
 
 
 def part_of(whole: Tensor, like: Tensor) -> Tensor:
-    """This process's part of a whole tensor, cut as `like` is; a view."""
+    """Return a view of this process's part of a full tensor, split the way `like` is sharded."""
     if not is_sharded(like):
         return whole
     for dimension, placement in enumerate(like.placements):
         if placement.is_shard():
             size, place = like.device_mesh.size(dimension), like.device_mesh.get_local_rank(dimension)
             parts = whole.chunk(size, placement.dim)  # type: ignore[attr-defined]
-            # Fewer rows than processes leave some with nothing.
+            # With fewer rows than processes, some shards are empty.
             whole = parts[place] if place < len(parts) else whole.narrow(placement.dim, 0, 0)  # type: ignore[attr-defined]
     return whole
 
 
 def sharded_like(part: Tensor, like: Tensor) -> Tensor:
-    """A part, as the tensor that it and the other processes' are together, of the shape of `like`."""
+    """Wrap a local shard as a sharded tensor with the shape and placement of `like`."""
     if not is_sharded(like):
         return part
     from torch.distributed.tensor import DTensor
@@ -120,16 +120,16 @@ def sharded_like(part: Tensor, like: Tensor) -> Tensor:
 
 
 def whole_on_cpu(value: Any, *, keep: bool) -> Any:
-    """Nested dicts and lists with every sharded tensor gathered, one after the other. All processes call it together.
+    """Collective: gather every sharded tensor in nested dicts and lists, one at a time.
 
     Args:
-        keep: whether this process wants the result; in one that does not, None stands for gathered tensors. Tensors
-            that are not sharded are passed on as they are.
+        keep: whether this process keeps the gathered tensors, on the CPU; otherwise they are replaced by None.
+            Tensors that are not sharded are returned unchanged.
     """
     if isinstance(value, Tensor):
         if not is_sharded(value):
             return value
-        # Parts that rest in main memory are gathered over the devices that the processes talk over.
+        # Offloaded shards are gathered through the devices that the processes communicate with.
         near: DTensor = value.detach().to(value.device_mesh.device_type)  # type: ignore[assignment]
         whole = near.full_tensor()
         return whole.cpu() if keep else None
@@ -141,7 +141,7 @@ def whole_on_cpu(value: Any, *, keep: bool) -> Any:
 
 
 def total_norm(gradients: Sequence[Tensor], device: torch.device) -> Tensor:
-    """Norm of all gradients together: of those that are sharded over all processes, of the others over this one."""
+    """Collective: return the norm of all gradients; sharded ones are summed over processes, others counted once."""
     whole = torch.nn.utils.get_total_norm([gradient for gradient in gradients if not is_sharded(gradient)])
     parts = [own_part(gradient) for gradient in gradients if is_sharded(gradient)]
     if not parts:
@@ -153,7 +153,7 @@ def total_norm(gradients: Sequence[Tensor], device: torch.device) -> Tensor:
 
 @torch.no_grad()
 def scale(tensors: Sequence[Tensor], factor: Tensor) -> None:
-    """Multiply tensors, sharded or not, by a number, in place."""
+    """Multiply tensors, sharded or not, by a factor, in place."""
     for tensor in tensors:
         part = own_part(tensor)
         part.mul_(factor.to(part.device))
@@ -161,10 +161,10 @@ def scale(tensors: Sequence[Tensor], factor: Tensor) -> None:
 
 @contextmanager
 def shown_whole(network: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[None]:
-    """Inside, the network's state dict holds these weights instead of the parts, so that it is saved as ever.
+    """Within the context, the network's state dict returns full weights instead of shards, so that it can be saved.
 
     Args:
-        weights: by parameter name, all that are sharded.
+        weights: full weights of all sharded parameters, by name.
     """
 
     def replace_parts(module: nn.Module, state: dict[str, Tensor], prefix: str, metadata: Any) -> None:

@@ -1,4 +1,4 @@
-"""`--set a.b=c`: one value of a nested frozen config replaced, its text parsed by the field's annotation."""
+"""`--set a.b=c`: replace single values of a nested frozen config, parsed according to their annotations."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from videocrafter.training.recipes.resolved_config import REMOVED_SETTINGS
+
 Config = TypeVar("Config")
 
 _TRUE = ("true", "yes", "on", "1")
@@ -18,25 +20,25 @@ _NONE = ("none", "null")
 
 
 def apply_overrides(config: Config, assignments: Sequence[str]) -> Config:
-    """A copy of `config` with values replaced.
+    """Return a copy of `config` with values replaced.
 
     Args:
-        config: a frozen dataclass; nested dataclasses and tuples of dataclasses are reached by dotted paths.
-            An item of a tuple goes by its index, by its name, or by "*" for all: `stages.1.num_steps=100`,
+        config: a frozen dataclass. Dotted paths address nested dataclasses and tuples of dataclasses. An item of a
+            tuple is addressed by index, by name, or by "*" for all items: `stages.1.num_steps=100`,
             `stages.low.num_steps=100`, `stages.*.log_every=5`.
-        assignments: texts such as "stages.low.optimizer.lr=1e-3"; of two for the same path the later wins. Items of a
-            tuple stand between commas, or in a JSON list: `prompts=["a cat, at night"]`.
+        assignments: strings such as "stages.low.optimizer.lr=1e-3". If a path is assigned twice, the last one wins.
+            Separate the items of a tuple by commas, or write a JSON list: `prompts=["a cat, at night"]`.
 
     Raises:
-        ValueError: a text without "=", an unknown path (the message names the nearest right one), a value
-            that the field's type does not allow, or one that the config's own checks refuse.
+        ValueError: an assignment has no "=", its path is unknown (the message suggests the closest one), or its value
+            does not fit the field's type or fails the config's own checks.
     """
     tree: dict[str, Any] = {}
     for assignment in assignments:
         path, separator, text = assignment.partition("=")
         path = path.strip()
         if not separator or not path:
-            raise ValueError(f"--set {assignment!r} is no assignment; write it as path=value, such as seed=1")
+            raise ValueError(f"--set {assignment!r} is not an assignment; write path=value, such as seed=1")
         for place in _places(config, path):
             branch = tree
             for key in place[:-1]:
@@ -47,7 +49,7 @@ def apply_overrides(config: Config, assignments: Sequence[str]) -> Config:
 
 
 def setting_paths(config: Any, prefix: str = "") -> Iterator[str]:
-    """Dotted path of every value that can be set, items of tuples by name where they have one."""
+    """Yield the dotted path of every value that can be set; tuple items are addressed by name if they have one."""
     if is_dataclass(config) and not isinstance(config, type):
         for field in fields(config):
             yield from setting_paths(getattr(config, field.name), f"{prefix}.{field.name}" if prefix else field.name)
@@ -63,7 +65,7 @@ def _is_tuple_of_configs(value: Any) -> bool:
 
 
 def _places(config: object, path: str) -> list[tuple[str, ...]]:
-    """Keys from the root to each value that `path` means; items of tuples by index."""
+    """Return the keys from the root to each value that `path` matches; tuple items are given by index."""
     found: list[tuple[tuple[str, ...], Any]] = [((), config)]
     for key in path.split("."):
         found = [((*keys, step), value) for keys, node in found for step, value in _children(node, key)]
@@ -87,6 +89,9 @@ def _children(node: Any, key: str) -> Iterator[tuple[str, Any]]:
 
 
 def _unknown(config: object, path: str) -> str:
+    for removed, advice in REMOVED_SETTINGS.items():
+        if path.endswith(removed):
+            return f"--set {path}: {advice}"
     known = list(setting_paths(config))
     last = path.rsplit(".", 1)[-1]
     same_ending = [name for name in known if name.rsplit(".", 1)[-1] == last]
@@ -113,7 +118,7 @@ def _annotation(node: Any, key: str) -> Any:
     try:
         return get_type_hints(type(node))[key]
     except NameError:
-        # A name imported for type checkers only; the value that stands there shows the type as well.
+        # The annotation is imported under TYPE_CHECKING only; use the type of the present value.
         return type(getattr(node, key))
 
 

@@ -1,4 +1,4 @@
-"""A run's configuration as plain JSON data, and what changed between two of them."""
+"""A run's configuration as JSON data, and the differences between two configurations."""
 
 from __future__ import annotations
 
@@ -8,10 +8,20 @@ from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from videocrafter.training.parallel.launcher import NO_DEEPSPEED
+
+REMOVED_SETTINGS = {"parallel.deepspeed": NO_DEEPSPEED}
+"""Ends of the paths of settings that earlier versions had, and what to use instead."""
+
 
 @dataclass(frozen=True)
 class Change:
-    """One value that differs: its dotted path, both values, and whether training stays the same."""
+    """A setting that differs between two configurations.
+
+    Attributes:
+        path: dotted path of the setting.
+        harmless: the change does not affect what is learned.
+    """
 
     path: str
     before: object
@@ -26,29 +36,33 @@ _ABSENT = "(absent)"
 
 
 def to_dict(config: object) -> dict[str, Any]:
-    """Nested JSON data of a config dataclass. Dataclasses name their class under "type"."""
+    """Return a config dataclass as nested JSON data. Each dataclass names its class under "type"."""
     plain = _plain(config)
     if not isinstance(plain, dict):
-        raise ValueError(f"{config!r} is no config dataclass")
+        raise ValueError(f"{config!r} is not a config dataclass")
     return plain
 
 
 def to_json(config: object) -> str:
-    """`to_dict` as indented JSON text."""
+    """Return `to_dict` as indented JSON text."""
     return json.dumps(to_dict(config), indent=2)
 
 
 def flat(config: object) -> dict[str, Any]:
-    """`to_dict` as dotted paths and values; stages go by their names."""
+    """Return `to_dict` as a flat mapping of dotted paths to values, with stages addressed by name."""
     return dict(_leaves(to_dict(config)))
 
 
 def changes(before: dict[str, Any], config: object) -> list[Change]:
-    """What differs between a saved `to_dict` and a config of now."""
+    """List the settings that differ between a saved `to_dict` and the present config."""
     now = to_dict(config)
     old, new = dict(_leaves(before)), dict(_leaves(now))
-    # What a setting that is newer than the run does by default is what was done before it.
-    harmless = set(_harmless_paths(config)) | (set(_paths_at_default(config)) - old.keys())
+    # A setting that was added after the run began has a default that matches the earlier behaviour.
+    for path in set(_paths_at_default(config)) - old.keys():
+        new.pop(path, None)
+    removed = {path for path in old if path.endswith(tuple(REMOVED_SETTINGS)) and path not in new}
+    old = {path: value for path, value in old.items() if path not in removed or value is not None}
+    harmless = removed.union(_harmless_paths(config))
     paths = [*new, *(path for path in old if path not in new)]
     return [
         Change(path, old.get(path, _ABSENT), new.get(path, _ABSENT), path in harmless)
@@ -69,11 +83,11 @@ def _plain(value: object) -> Any:
         return str(value)
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    raise ValueError(f"a config holds {value!r} of type {type(value).__name__}, which cannot be saved as JSON")
+    raise ValueError(f"the config holds {value!r} of type {type(value).__name__}, which cannot be saved as JSON")
 
 
 def _leaves(data: Any, path: str = "") -> Iterator[tuple[str, object]]:
-    """Dotted paths and values; items of a list that have a name go by it."""
+    """Yield dotted paths and values; list items are addressed by name if they have one."""
     if isinstance(data, dict):
         for key, value in data.items():
             yield from _leaves(value, f"{path}.{key}" if path else key)

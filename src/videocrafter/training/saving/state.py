@@ -18,7 +18,6 @@ from videocrafter.training.optim.ema import ExponentialMovingAverage
 from videocrafter.training.optim.guard import StepGuard
 from videocrafter.training.optim.loss_scale import LossScale
 from videocrafter.training.optim.optimizer import StageOptimizer
-from videocrafter.training.parallel.deepspeed_engine import DeepSpeedOptimizer
 from videocrafter.training.parallel.precision import ChosenPrecision
 from videocrafter.training.parallel.processes import Processes
 from videocrafter.training.parallel.sharding import own_part, part_of, whole_on_cpu
@@ -82,7 +81,7 @@ class TrainingState:
     stage: str
     device: torch.device
     modules: Mapping[str, nn.Module]
-    optimizer: StageOptimizer | DeepSpeedOptimizer
+    optimizer: StageOptimizer
     ema: ExponentialMovingAverage | None
     precision: ChosenPrecision
     window: MetricWindow

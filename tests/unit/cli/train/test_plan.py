@@ -76,7 +76,7 @@ def test_what_does_not_fit_gets_advice_unless_nobody_wants_it(
         (["lora", "--device", "tpu:24GB"], "is no amount of memory"),
         (["lora", "--device", "1GB"], "less than the 1.5 GB"),
         (["lora", "--gpus", "0"], "--gpus is 0; give 1 or more"),
-        (["t2v-256", "--device", "24GB", "--gpus", "3"], "which 3 processes cannot share evenly"),
+        (["t2v-256", "--device", "24GB", "--gpus", "3"], "expected a multiple of 3"),
         (["lora", "--set", "stages.lora.optimiser.lr=1"], "there is no such setting; did you mean stages.lora."),
         (["lora", "--set", "stages.lora.num_steps=no"], "num_steps"),
         (["lora", "--init", "nowhere", "--device", "24GB"], "neither a pipeline folder nor a model's name"),

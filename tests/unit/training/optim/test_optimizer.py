@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from videocrafter.training.config import OptimizerConfig
+from videocrafter.training.config import Decay, OptimizerConfig
 from videocrafter.training.optim.optimizer import StageOptimizer, lr_fraction
 from videocrafter.training.parallel.processes import Processes
 
@@ -26,6 +26,39 @@ def test_linear_and_constant() -> None:
     assert [lr_fraction(linear, step, 5) for step in range(5)] == pytest.approx([1, 0.75, 0.5, 0.25, 0])
     constant = OptimizerConfig(warmup_steps=0)
     assert {lr_fraction(constant, step, 5) for step in range(5)} == {1.0}
+
+
+@pytest.mark.parametrize(
+    ("decay", "expected"),
+    [
+        # Ten steps: 2 of warm-up, then the peak rate until the last 4, which are at 1/4, 2/4, 3/4 and 4/4 of the
+        # decay. The floor is 0.2, so the rate is 0.2 + 0.8 * remaining.
+        ("linear", [0.8, 0.6, 0.4, 0.2]),
+        ("1-sqrt", [0.6, 0.2 + 0.8 * 0.2928932188, 0.2 + 0.8 * 0.1339745962, 0.2]),
+        ("cosine", [0.2 + 0.8 * 0.8535533906, 0.6, 0.2 + 0.8 * 0.1464466094, 0.2]),
+    ],
+)
+def test_warmup_stable_decay(decay: Decay, expected: list[float]) -> None:
+    config = OptimizerConfig(warmup_steps=2, decay=decay, decay_share=0.4, final_lr_fraction=0.2)
+    fractions = [lr_fraction(config, step, 10) for step in range(10)]
+    assert fractions[:6] == [0.5, 1.0, 1.0, 1.0, 1.0, 1.0]
+    assert fractions[6:] == pytest.approx(expected)
+
+
+def test_the_stable_phase_does_not_depend_on_the_length_of_the_stage() -> None:
+    """A run may be extended from any checkpoint before the decay."""
+    config = OptimizerConfig(warmup_steps=10, decay="1-sqrt", decay_share=0.2)
+    short, long = ([lr_fraction(config, step, num_steps) for step in range(num_steps)] for num_steps in (100, 1000))
+    assert short[:80] == long[:80]
+    assert max(short[80:]) < 1.0
+    assert (short[-1], long[-1]) == (0.0, 0.0)
+
+
+def test_the_decay_starts_after_warmup_and_lasts_at_least_one_step() -> None:
+    late = OptimizerConfig(warmup_steps=6, decay="linear", decay_share=0.9)
+    assert [lr_fraction(late, step, 9) for step in range(5, 9)] == [1.0, 1.0, 0.5, 0.0]
+    short = OptimizerConfig(warmup_steps=0, decay="linear", decay_share=0.001)
+    assert [lr_fraction(short, step, 4) for step in range(4)] == [1.0, 1.0, 1.0, 0.0]
 
 
 class Net(nn.Module):
@@ -106,5 +139,5 @@ def test_the_settings_of_now_win_over_the_saved_ones() -> None:
 def test_a_state_of_other_parameters_is_refused() -> None:
     net, optimizer = build("adamw")
     other = StageOptimizer(OptimizerConfig(), {}, {"hidden": net.hidden.weight}, Processes("cpu"))
-    with pytest.raises(ValueError, match="cannot go on from the other"):
+    with pytest.raises(ValueError, match="resume with the settings of the checkpoint"):
         other.load_state_dict(optimizer.state_dict())

@@ -6,13 +6,13 @@ import pytest
 from toy_run import toy_recipe
 
 from videocrafter.training.config import ParallelConfig, SettingsError
-from videocrafter.training.parallel.launcher import asked_by_launcher, asked_deepspeed
+from videocrafter.training.parallel.launcher import launcher_parallel
 from videocrafter.training.run import train
 
 
-def test_without_a_launcher_the_recipe_says_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_launcher_the_recipe_decides(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ACCELERATE_USE_FSDP", raising=False)
-    assert asked_by_launcher(ParallelConfig()) == ParallelConfig()
+    assert launcher_parallel(ParallelConfig()) == ParallelConfig()
 
 
 @pytest.mark.parametrize(
@@ -28,45 +28,18 @@ def test_without_a_launcher_the_recipe_says_it(monkeypatch: pytest.MonkeyPatch) 
         ),
     ],
 )
-def test_fsdp_is_asked_for_by_the_environment(
+def test_the_launchers_fsdp_flags_turn_sharding_on(
     monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], expected: ParallelConfig
 ) -> None:
     for name, value in {"ACCELERATE_USE_FSDP": "true", **environment}.items():
         monkeypatch.setenv(name, value)
-    assert asked_by_launcher(ParallelConfig()) == expected
+    assert launcher_parallel(ParallelConfig()) == expected
 
 
-def test_deepspeed_is_asked_for_by_a_setting_the_environment_or_nobody(
+def test_a_launcher_with_deepspeed_is_refused_before_anything_is_written(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    for name in ("ACCELERATE_USE_DEEPSPEED", "ACCELERATE_DEEPSPEED_CONFIG_FILE"):
-        monkeypatch.delenv(name, raising=False)
-    assert asked_deepspeed(ParallelConfig()) is None
-    path = tmp_path / "ds.json"
-    path.write_text('{"gradient_clipping": "auto"}')
-    assert asked_deepspeed(ParallelConfig(deepspeed=str(path))) == {"gradient_clipping": "auto"}
     monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
-    monkeypatch.setenv("ACCELERATE_DEEPSPEED_CONFIG_FILE", str(path))
-    assert asked_deepspeed(ParallelConfig()) == {"gradient_clipping": "auto"}
-
-
-def test_deepspeeds_flags_are_its_configuration_where_no_file_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("ACCELERATE_DEEPSPEED_CONFIG_FILE", raising=False)
-    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
-    monkeypatch.setenv("ACCELERATE_DEEPSPEED_ZERO_STAGE", "1")
-    monkeypatch.setenv("ACCELERATE_DEEPSPEED_OFFLOAD_OPTIMIZER_DEVICE", "cpu")
-    asked = asked_deepspeed(ParallelConfig())
-    assert asked == {
-        "zero_optimization": {"stage": 1, "offload_optimizer": {"device": "cpu"}, "offload_param": {"device": "none"}}
-    }
-
-
-def test_what_deepspeed_cannot_be_asked_for_stops_before_anything_is_made(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.delenv("ACCELERATE_DEEPSPEED_CONFIG_FILE", raising=False)
-    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
-    monkeypatch.setenv("ACCELERATE_DEEPSPEED_ZERO_STAGE", "3")
-    with pytest.raises(SettingsError, match="--use_fsdp --fsdp_version 2"):
+    with pytest.raises(SettingsError, match=r"use FSDP2 instead: parallel\.sharding=full, .* --use_fsdp"):
         train(toy_recipe(), tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -7,7 +7,7 @@ import pytest
 
 from tests.tiny_clips import clip_recipe, clip_task
 from videocrafter.training.planning.plan import RESERVED, Machine, Planner, StagePlan, days
-from videocrafter.training.recipes.miniature import RECIPES
+from videocrafter.training.recipes.by_name import RECIPES
 from videocrafter.training.recipes.overrides import apply_overrides
 from videocrafter.training.video.lora import LoraTraining
 
@@ -152,7 +152,7 @@ def test_samples_take_memory_only_where_they_are_made(planner: Planner, t2v: Pat
 @pytest.mark.parametrize(
     ("settings", "count", "expected"),
     [
-        ((), 3, "optimizer.accumulate is 4, which 3 processes cannot share evenly"),
+        ((), 3, "optimizer.accumulate is 4, expected a multiple of 3"),
         (("parallel.sharding=full", "optimizer.name=adamw8bit"), 2, "optimizer.name adamw8bit and parallel.sharding"),
         (("parallel.sharding=full", "optimizer.offload=true"), 2, "optimizer.offload and parallel.sharding"),
         (("task.data.cutting.height=20",), 1, "multiples of 8"),

@@ -89,8 +89,8 @@ def test_any_texts_can_be_given_as_a_json_list(words: list[str]) -> None:
         ('words=["a, b"', 'expected a list in JSON, such as ["one, with a comma", "two"]'),
         ('inner.sizes=["many"]', "expected a whole number"),
         ('inner.span=["1"]', "expected 2 values separated by commas, got 1"),
-        ("count", "is no assignment"),
-        ("=3", "is no assignment"),
+        ("count", "is not an assignment"),
+        ("=3", "is not an assignment"),
     ],
 )
 def test_what_is_wrong_is_named(assignment: str, said: str) -> None:
@@ -119,6 +119,11 @@ def test_stages_go_by_index_name_or_star() -> None:
 def test_an_unknown_key_names_the_nearest_with_the_same_ending() -> None:
     with pytest.raises(ValueError, match=r"did you mean stages\.high\.optimizer\.lr\?"):
         apply_overrides(toy_recipe(), ["stages.high.lr=1"])
+
+
+def test_the_removed_deepspeed_setting_is_refused_in_favour_of_fsdp() -> None:
+    with pytest.raises(ValueError, match=r"DeepSpeed is not supported; use FSDP2 instead: parallel\.sharding=full"):
+        apply_overrides(toy_recipe(), ["stages.*.parallel.deepspeed=ds.json"])
 
 
 def test_values_that_depend_on_each_other_are_checked_together() -> None:
