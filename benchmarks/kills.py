@@ -73,7 +73,7 @@ _PARTS = (*_FOLDERS, *_FILES, "checkpoints", "log.jsonl")
 _AIMED_EVERY = 6
 _AIMS = {0: (STAGE, 1.0), 3: (CHECKPOINT, 0.2)}
 _SECONDS_OF_FINAL = 0.05
-_BEGUN, _PUBLISHED = ("from the beginning,", "going on from"), "Stage {} is finished"
+_BEGUN, _PUBLISHED = "parameters trainable,", "Stage {} finished:"
 # Share of the undisturbed run's work that should be done by the last kill; the rest runs without kills.
 _SHARE_UNDER_FIRE = 0.8
 _PATIENCE_S = 3600.0
@@ -177,7 +177,7 @@ class Training:
     """
 
     def __init__(self, folder: Path, steps: int) -> None:
-        from videocrafter.training.recipes.miniature import RECIPES
+        from videocrafter.training.recipes.by_name import RECIPES
 
         self.folder = folder
         self.stages = [stage.name for stage in RECIPES[_RECIPE]().stages]
@@ -219,7 +219,7 @@ class Training:
 
     def has_begun(self) -> bool:
         """Whether the latest process has reached its first step."""
-        return any(sign in self.printed for sign in _BEGUN)
+        return _BEGUN in self.printed
 
     def log(self) -> list[dict[str, Any]]:
         """Entries of the log's complete lines."""
@@ -351,8 +351,8 @@ def find_phase(training: Training) -> str:
     if training.is_writing(STAGE):
         return "publishing a stage"
     # Lines about a stage; warnings may follow the last one.
-    stage_lines = [line for line in lines if any(sign in line for sign in (*_BEGUN, "is finished:"))]
-    if "is finished:" in stage_lines[-1]:
+    stage_lines = [line for line in lines if _BEGUN in line or " finished:" in line]
+    if " finished:" in stage_lines[-1]:
         if _PUBLISHED.format(training.stages[-1]) not in stage_lines[-1]:
             return "change of stage"
         return "the end" if (folder / "final").is_dir() else "publishing the final folder"
@@ -466,7 +466,7 @@ def _different_checkpoints(one: Path, other: Path) -> list[str]:
 
 
 def _untimed(log: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    from videocrafter.training.tracking.log import TIMING_KEYS
+    from videocrafter.training.tracking.log_keys import TIMING_KEYS
 
     return [{key: value for key, value in entry.items() if key not in TIMING_KEYS} for entry in log]
 

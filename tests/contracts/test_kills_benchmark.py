@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from benchmarks import kills
 
-BEGUN = "high (1/1): going on from there\n"
+BEGUN = "Stage high (1/1): 0.49 M of 0.49 M parameters trainable, fp32 on cpu\n"
 LAST = kills.Training(Path("run"), 4).stages[-1]
 
 
@@ -70,9 +70,9 @@ PHASES: dict[str, tuple[str, Callable[[Path], object]]] = {
     "stepping": (BEGUN, lambda run: None),
     "saving": (BEGUN, lambda run: (run / "checkpoints" / ".tmp-high-step-00000002").mkdir(parents=True)),
     "publishing a stage": (BEGUN, lambda run: (run / "stages" / ".tmp-high").mkdir(parents=True)),
-    "change of stage": (f"{BEGUN}Stage gate is finished: stages/gate\n", lambda run: None),
+    "change of stage": (f"{BEGUN}Stage gate finished: stages/gate\n", lambda run: None),
     "publishing the final folder": (BEGUN, lambda run: (run / ".tmp-final").mkdir()),
-    "the end": (f"{BEGUN}Stage {LAST} is finished: stages/{LAST}\n", lambda run: (run / "final").mkdir()),
+    "the end": (f"{BEGUN}Stage {LAST} finished: stages/{LAST}\n", lambda run: (run / "final").mkdir()),
 }
 
 

@@ -106,7 +106,7 @@ def test_a_killed_filling_resumes_and_training_then_needs_no_clip_files(folder: 
     run(folder, "cache", "t2v-256", "--cache", "kept", "--num-workers", "1", code=KILLED, status=-9)
     assert len(list((folder / "kept").glob("*.safetensors"))) == 1
     told = run(folder, "cache", "t2v-256", "--cache", "kept", "--num-workers", "1")
-    counts = re.search(r"(\d+) cuts added, (\d+) were there, (\d+) left out", told)
+    counts = re.search(r"(\d+) clips added, (\d+) already cached, (\d+) skipped", told)
     assert counts is not None, told
     added, found, left_out = map(int, counts.groups())
     assert added + found + left_out == 10
@@ -142,6 +142,6 @@ def test_two_processes_fill_one_cache(folder: Path) -> None:
     ]
     told = [process.communicate(timeout=600)[1] for process in started]
     assert [process.returncode for process in started] == [0, 0], told
-    assert "10 cuts added, 0 were there, 0 left out" in told[0]
-    assert "cuts added" not in told[1]
+    assert "10 clips added, 0 already cached, 0 skipped" in told[0]
+    assert "clips added" not in told[1]
     assert len(list((folder / "shared").glob("*.safetensors"))) == 2

@@ -22,7 +22,8 @@ from videocrafter.training.config import GuardConfig, RecipeConfig, SettingsErro
 from videocrafter.training.parallel import precision
 from videocrafter.training.randomness import derive_seed
 from videocrafter.training.run import train
-from videocrafter.training.tracking.log import TIMING_KEYS, read_log
+from videocrafter.training.tracking.log import read_log
+from videocrafter.training.tracking.log_keys import TIMING_KEYS
 from videocrafter.training.video.lora import LoraTraining
 from videocrafter.training.video.task import ClipDiffusionTask
 

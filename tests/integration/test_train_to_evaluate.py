@@ -124,7 +124,7 @@ def weights(folder: Path) -> dict[str, bytes]:
 def test_a_killed_and_resumed_run_ends_with_the_same_bytes(runs: Runs) -> None:
     assert runs.status_of_killed == -signal.SIGKILL
     assert not runs.final_of_killed_was_there
-    assert "going on from" in runs.printed_on_resume
+    assert "resumed from" in runs.printed_on_resume
     for folder in ("final", *(f"stages/{stage}" for stage in STAGES)):
         found = weights(runs.whole / folder)
         assert {name.partition("/")[0] for name in found} == {"unet", "vae", "text_encoder"}

@@ -1,4 +1,4 @@
-"""A whole run: the stages of a recipe one after the other, each from where it stopped."""
+"""A whole run: train the stages of a recipe in order, resuming the one that was interrupted."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from videocrafter.pipelines.model_folder import ModelFolderError
 from videocrafter.training.batch_reader import read_data_states
 from videocrafter.training.config import ParallelConfig, RecipeConfig, SettingsError, StageConfig
 from videocrafter.training.loop import StageLoop
-from videocrafter.training.optim.build_optimizer import build_optimizer
 from videocrafter.training.optim.ema import ExponentialMovingAverage
 from videocrafter.training.optim.guard import StepGuard
 from videocrafter.training.optim.loss_scale import LossScale
-from videocrafter.training.parallel.launcher import asked_by_launcher, check_what_is_asked
+from videocrafter.training.optim.optimizer import StageOptimizer
+from videocrafter.training.parallel.launcher import check_launcher, launcher_parallel
 from videocrafter.training.parallel.precision import DTYPES, ChosenPrecision, choose_precision
 from videocrafter.training.parallel.processes import Processes
 from videocrafter.training.parallel.sharding import Sharding, shard
@@ -44,12 +44,12 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOutcome:
-    """How a run ended.
+    """The result of a call to `train`.
 
     Attributes:
-        finished: every stage is trained and `final` is there.
-        stage: the stage that was trained last.
-        step: its steps done.
+        finished: every stage is finished and `final/` is written.
+        stage: name of the stage that was trained last.
+        step: steps done in that stage.
         signal: number of the signal that stopped the run, if one did.
     """
 
@@ -72,29 +72,29 @@ def train(
     track: Sequence[str] = (),
     plain: bool = False,
 ) -> TrainingOutcome:
-    """Train a recipe into a folder, or go on where the run in it stopped.
+    """Train a recipe into a folder, or resume the run in it.
 
     Args:
         recipe: the resolved configuration.
-        output: the run's folder; see `run_folder` for what lies in it.
-        stop_after_s: finish the step, save and return after this many seconds.
-        accept_changes: go on although the configuration differs from the one the run began with, or the data do;
-            other data begin with their first batch.
-        overwrite: delete a run that is there and begin anew.
+        output: the run's folder; see `run_folder` for its layout.
+        stop_after_s: after this many seconds, finish the step, save and return.
+        accept_changes: resume although the configuration or the data differ from the run's. Changed data are read
+            from their first batch.
+        overwrite: delete the run in the folder and start again.
         device: where to train; None takes a GPU if there is one.
-        confirm: asks whether to go on with a changed configuration; None refuses it.
-        track: who follows the run beside `log.jsonl`; see `choose_trackers`.
-        plain: show progress as lines, also in a terminal.
+        confirm: asks the user whether to resume with a changed configuration; None refuses.
+        track: experiment trackers to use in addition to `log.jsonl`; see `choose_trackers`.
+        plain: print progress as lines, even in a terminal.
 
     Raises:
-        SettingsError: a tracker is not there, a stage cannot be built from its settings, or not go on with them.
-        RunFolderError: the folder holds something else, a different run, or another process trains there.
-        NonFiniteError: the loss or the gradient is bad step after step.
-        CheckpointError: a checkpoint could not be written; the last good one stays.
+        SettingsError: a setting, tracker or launcher option is not supported, or does not fit the run's checkpoint.
+        RunFolderError: the folder holds other files or a different run, or another process trains in it.
+        NonFiniteError: the loss or the gradient is bad in too many steps.
+        CheckpointError: a checkpoint could not be written; earlier ones are kept.
         OSError: a file could not be read or written.
-        OtherProcessError: another process of this run stopped for one of these reasons.
+        OtherProcessError: another process of this run failed.
     """
-    check_what_is_asked(recipe)
+    check_launcher()
     trackers = choose_trackers(track)
     start = start_folder(recipe)
     processes = Processes(device)
@@ -103,7 +103,7 @@ def train(
         StopRequest(stop_after_s, launched=processes.count > 1) as stop,
         Observers(recipe, folder.root, trackers, plain=plain, is_main=processes.is_main) as observers,
     ):
-        run = _Run(recipe, folder, processes, stop, observers, begins_changed_data_anew=accept_changes)
+        run = _Run(recipe, folder, processes, stop, observers, accept_changes=accept_changes)
         return run.train_stages(start)
 
 
@@ -134,10 +134,10 @@ class _Run:
         stop: StopRequest,
         observers: Observers,
         *,
-        begins_changed_data_anew: bool,
+        accept_changes: bool,
     ) -> None:
         self._recipe, self._folder, self._processes, self._stop = recipe, folder, processes, stop
-        self._observers, self._begins_changed_data_anew = observers, begins_changed_data_anew
+        self._observers, self._accept_changes = observers, accept_changes
 
     def train_stages(self, start: Path | None) -> TrainingOutcome:
         stages = self._recipe.stages
@@ -156,12 +156,12 @@ class _Run:
         return self._outcome(finished=True, stage=stages[-1], step=stages[-1].num_steps)
 
     def _finished_stage(self, stage: StageConfig) -> Path:
-        """The folder of a finished stage, for the next one to start from or to be published."""
+        """Return the folder of a finished stage, after checking that its weights are readable."""
         folder = self._folder.stage(stage.name)
         try:
             check_whole(folder)
         except ModelFolderError as error:
-            raise SettingsError(f"{error}; delete {folder}, and the same command makes it anew") from error
+            raise SettingsError(f"{error}; delete {folder} and run the same command to train it again") from error
         return folder
 
     def _is_due(self, index: int) -> bool:
@@ -170,7 +170,7 @@ class _Run:
         return done < stage.num_steps and not (done and self._has_begun_after(index))
 
     def _has_begun_after(self, index: int) -> bool:
-        """Whether a later stage was built on this one, which must then stay as it is."""
+        """Whether a later stage already started from this one, so that this one must not change."""
         later = self._recipe.stages[index + 1 :]
         begun = any(
             self._folder.finished_steps(later_stage.name) or self._folder.has_checkpoint(later_stage.name)
@@ -178,11 +178,11 @@ class _Run:
         )
         if begun:
             name = self._recipe.stages[index].name
-            _log.warning("Stage %s stays as it is: later stages were built on it.", name)
+            _log.warning("Stage %s is not trained further, because a later stage already started from it.", name)
         return begun
 
     def _outcome(self, *, finished: bool, stage: StageConfig, step: int) -> TrainingOutcome:
-        # A signal to one process stops all of them.
+        # A signal to one process stops them all.
         signals = [number for number in self._processes.gather(self._stop.signal) if number is not None]
         return TrainingOutcome(
             output=self._folder.root,
@@ -193,7 +193,7 @@ class _Run:
         )
 
     def _train_stage(self, index: int, stage: StageConfig, start: Path | None) -> tuple[bool, int]:
-        """Train one stage and publish it; whether it is finished, and its steps done."""
+        """Train one stage and publish it; return whether it is finished, and its steps done."""
         title = f"{stage.name} ({index + 1}/{len(self._recipe.stages)})"
         checkpoints = Checkpoints(
             self._folder.checkpoints, stage.name, stage.keep_checkpoints, every=stage.keep_every
@@ -222,31 +222,44 @@ class _Run:
     def _train_task(
         self, title: str, stage: StageConfig, task: Task, checkpoints: Checkpoints, resumed_from: Path | None
     ) -> tuple[bool, int]:
-        loop = self._build_loop(stage, task, checkpoints, resumed_from)
-        step = loop.state.step
+        state = self._build_state(stage, task, resumed_from)
+        trainable = sum(parameter.numel() for parameter in trained_parameters(task).values())
         _log.info(
-            "%s: %s, %.2f M of %.2f M parameters learn, %s on %s",
+            "Stage %s%s: %.2f M of %.2f M parameters trainable, %s on %s",
             title,
-            "from the beginning" if resumed_from is None else f"going on from {resumed_from}",
-            sum(parameter.numel() for parameter in loop.parameters.values()) / 1e6,
+            "" if resumed_from is None else f", resumed from {resumed_from}",
+            trainable / 1e6,
             sum(p.numel() for module in task.modules().values() for p in module.parameters()) / 1e6,
-            loop.state.precision,
+            state.precision,
             self._processes.device,
         )
         is_new, reads_files = resumed_from is None, isinstance(task, ReadsInOrder)
-        with self._observers.stage(title, stage.name, step, is_new=is_new, reads_files=reads_files) as (log, view):
-            loop.tracker, loop.progress = log, view
+        with self._observers.stage(title, stage.name, state.step, is_new=is_new, reads_files=reads_files) as (
+            log,
+            progress,
+        ):
             if log is not None and is_new and (choice := self._folder.saved_choice(stage.name)) is not None:
                 log.write(0, "precision", asdict(choice))
+            loop = StageLoop(
+                stage=stage,
+                seed=self._recipe.seed,
+                task=task,
+                state=state,
+                checkpoints=checkpoints,
+                folder=self._folder,
+                log=log,
+                progress=progress,
+                stop=self._stop,
+                processes=self._processes,
+            )
             finished = loop.run()
         if finished:
             self._publish_stage(stage, loop)
-        return finished, loop.state.step
+        return finished, state.step
 
-    def _build_loop(
-        self, stage: StageConfig, task: Task, checkpoints: Checkpoints, resumed_from: Path | None
-    ) -> StageLoop:
-        parallel = asked_by_launcher(stage.parallel)
+    def _build_state(self, stage: StageConfig, task: Task, resumed_from: Path | None) -> TrainingState:
+        """Compile, shard and build what the stage trains with, and restore a checkpoint."""
+        parallel = launcher_parallel(stage.parallel)
         sharded = self._sharded_modules(parallel, stage, task)
         if stage.compile:
             self._compile(task, sharded)
@@ -258,7 +271,7 @@ class _Run:
             stage=stage.name,
             device=self._processes.device,
             modules=task.modules(),
-            optimizer=build_optimizer(stage, task, parameters, self._processes),
+            optimizer=StageOptimizer(stage.optimizer, task.modules(), parameters, self._processes),
             ema=ExponentialMovingAverage(parameters, stage.ema_decay, ema_device) if stage.ema_decay else None,
             precision=precision,
             window=MetricWindow(),
@@ -269,31 +282,17 @@ class _Run:
             state.load(resumed_from, self._processes)
             if isinstance(task, ReadsInOrder):
                 self._resume_data(task, resumed_from)
-        return StageLoop(
-            stage=stage,
-            seed=self._recipe.seed,
-            task=task,
-            parameters=parameters,
-            state=state,
-            checkpoints=checkpoints,
-            sample_folder=self._folder.samples,
-            bad_batches=self._folder.bad_batches,
-            tracker=None,
-            progress=None,
-            stop=self._stop,
-            processes=self._processes,
-            saved_step=-1 if resumed_from is None else state.step,
-        )
+        return state
 
     def _sharded_modules(self, parallel: ParallelConfig, stage: StageConfig, task: Task) -> Sequence[str]:
-        """Names of the networks that are to be sharded."""
+        """Return the names of the networks to shard."""
         if parallel.sharding == "none":
             return ()
         if self._processes.count == 1:
-            _log.info("%s: parallel.sharding is for several processes; this one holds all weights.", stage.name)
+            _log.info("Stage %s: parallel.sharding has no effect in a single process.", stage.name)
             return ()
         if not isinstance(task, MayBeSharded):
-            _log.info("%s: its networks are small, and every process holds them whole.", stage.name)
+            _log.info("Stage %s: its networks are too small to shard; every process holds a full copy.", stage.name)
             return ()
         return task.shardable_modules
 
@@ -301,7 +300,7 @@ class _Run:
     def _compile(task: Task, sharded: Sequence[str]) -> None:
         if sharded:
             raise SettingsError(
-                "compile and parallel.sharding were both asked for, which do not go together here; leave one out"
+                "compile and parallel.sharding are both set, but cannot be combined; turn one of them off"
             )
         for module in task.modules().values():
             if any(parameter.requires_grad for parameter in module.parameters()):
@@ -323,19 +322,19 @@ class _Run:
         try:
             task.load_data_states(read_data_states(checkpoint / STATE_FOLDER))
         except DataMismatchError as error:
-            if not self._begins_changed_data_anew:
+            if not self._accept_changes:
                 raise SettingsError(
-                    f"the data are not those that {checkpoint} was saved with: {error.difference}; give the same, or "
-                    "--accept-changes to go on with the weights and begin with the first batch of these data"
+                    f"the data differ from those of {checkpoint}: {error.difference}; pass the same data, or "
+                    "--accept-changes to keep the weights and read the new data from their first batch"
                 ) from error
-            _log.warning("These data begin with their first batch, for they are other ones: %s", error.difference)
+            _log.warning("The data have changed and are read from their first batch: %s", error.difference)
         except ValueError as error:
-            raise SettingsError(f"the data position in {checkpoint} cannot be used: {error}") from error
+            raise SettingsError(f"the data position in {checkpoint} cannot be restored: {error}") from error
 
     def _settle_precision(
         self, stage: StageConfig, task: Task, resumed_from: Path | None, *, fits: bool
     ) -> ChosenPrecision:
-        """The precision that the stage began with; for a new stage the wanted or the measured one."""
+        """Return the configured precision, or for "auto" the one chosen when the stage began."""
         device, first_pass = self._processes.device, self._processes.index
         if stage.precision != "auto":
             choice = choose_precision(stage.precision, task, device)
@@ -343,7 +342,7 @@ class _Run:
             return saved_precision(resumed_from)
         else:
             saved = self._folder.saved_choice(stage.name)
-            # All time it, because a pass may need all of them; the main process decides.
+            # Every process times it, since a pass may need them all; the main process decides.
             choice = self._processes.same_as_main(
                 saved or choose_precision("auto", task, device, first_pass, fits=fits)
             )
@@ -352,7 +351,7 @@ class _Run:
         self._processes.wait()
         if choice.fp32_seconds is not None and choice.bf16_seconds is not None:
             _log.info(
-                "%s: a step takes %.3f s in fp32 and %.3f s in bf16; using %s",
+                "Stage %s: one pass takes %.3f s in fp32 and %.3f s in bf16; using %s",
                 stage.name,
                 choice.fp32_seconds,
                 choice.bf16_seconds,
@@ -370,5 +369,4 @@ class _Run:
         with self._processes.together():
             if self._processes.is_main:
                 write_folder(self._folder.stage(stage.name), write)
-        loop.state.optimizer.close()
-        _log.info("Stage %s is finished: %s", stage.name, self._folder.stage(stage.name))
+        _log.info("Stage %s finished: %s", stage.name, self._folder.stage(stage.name))

@@ -20,7 +20,8 @@ from videocrafter.training.config import RecipeConfig
 from videocrafter.training.run import train
 from videocrafter.training.saving.checkpoint import Checkpoints
 from videocrafter.training.saving.run_folder import RunFolder
-from videocrafter.training.tracking.log import TIMING_KEYS, read_log
+from videocrafter.training.tracking.log import read_log
+from videocrafter.training.tracking.log_keys import TIMING_KEYS
 
 SECONDS_PER_STEP = 0.01
 # Seconds before a process counts as hanging; far more than it takes, because machines that test are busy ones.

@@ -1,4 +1,4 @@
-"""`videocrafter cache`: latents and text of a recipe's clips, computed ahead of its training."""
+"""`videocrafter cache`: compute the latents and text embeddings of a recipe's clips before training."""
 
 from __future__ import annotations
 
@@ -27,27 +27,29 @@ def register(app: typer.Typer) -> None:
 
 
 def cache_command(
-    recipe: Annotated[str, typer.Argument(help="Name of the recipe that will be trained, such as lora.")],
+    recipe: Annotated[str, typer.Argument(help="Name of the recipe to train later, such as lora.")],
     cache: Annotated[
         str | None,
-        typer.Option("--cache", help="The cache's folder. What is in it stays, and is not computed again."),
+        typer.Option("--cache", help="Folder of the cache. Existing entries are kept and not recomputed."),
     ] = None,
     data: DataOption = None,
     init: StartOption = None,
     set_: SettingsOption = None,
-    num_workers: Annotated[int | None, typer.Option(help="Processes that decode.")] = None,
-    check: Annotated[bool, typer.Option("--check", help="Read what is there; encode anew what is damaged.")] = False,
-    retry: Annotated[bool, typer.Option("--retry", help="Decode again what was left out.")] = False,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 ...; default: a GPU if there is one.")] = None,
+    num_workers: Annotated[int | None, typer.Option(help="Number of decoding processes.")] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Verify existing entries and re-encode damaged ones.")
+    ] = False,
+    retry: Annotated[bool, typer.Option("--retry", help="Retry clips that could not be decoded.")] = False,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 ... [default: a GPU if available]")] = None,
 ) -> None:
-    """Encode all clips of a recipe before it is trained. Ctrl-C stops; the same command goes on."""
+    """Encode all clips of a recipe before training. Ctrl-C stops; run the same command to resume."""
     with bad_input():
         config = choose_recipe(recipe, set_, data=data, init=init, cache=cache)
         if num_workers is not None:
             config = with_clip_tasks(
                 config,
                 lambda task: replace(task, data=replace(task.data, num_workers=num_workers)),
-                otherwise="--num-workers is given, but the recipe {!r} decodes no clips; leave it out",
+                otherwise="the recipe {!r} decodes no clips; remove --num-workers",
             )
     from videocrafter.cli.hardware import choose_device
     from videocrafter.cli.quiet_libraries import silence_libraries
@@ -67,9 +69,9 @@ def cache_command(
         folders = ", ".join(f"{folder}, {size_in_bytes(Path(folder)) / 1e6:.3g} MB" for folder in outcome.folders)
         filled = outcome.filled
         took = timedelta(seconds=round(time.monotonic() - began))
-        told = f"{filled.added} cuts added, {filled.found} were there, {filled.left_out} left out"
-        typer.echo(f"{told}, in {took}: {folders}", err=True)
+        counts = f"{filled.added} clips added, {filled.found} already cached, {filled.left_out} skipped"
+        typer.echo(f"{counts} in {took}: {folders}", err=True)
         if not filled.finished:
-            typer.echo("Stopped before the end; the same command goes on.", err=True)
+            typer.echo("Stopped before the end; run the same command to resume.", err=True)
     if outcome.signal is not None:
         raise typer.Exit(128 + outcome.signal)

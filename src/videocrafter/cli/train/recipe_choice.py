@@ -1,4 +1,4 @@
-"""A recipe as a command line asks for it: by name, with clips, a start, a cache and single settings of its own."""
+"""Options that `train`, `plan` and `cache` share, and the recipe that they describe."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ if TYPE_CHECKING:
 
 DataOption = Annotated[
     list[str] | None,
-    typer.Option("--data", help="Clips to train on: a folder, or FORMAT:PATH (docs/data.md). Repeatable."),
+    typer.Option("--data", help="Training clips: a folder, or FORMAT:PATH (see docs/data.md). Repeatable."),
 ]
 StartOption = Annotated[
-    str | None, typer.Option("--init", help="What to start from: a pipeline folder, or a model's name.")
+    str | None, typer.Option("--init", help="Weights to start from: a pipeline folder, or the name of a model.")
 ]
 CacheOption = Annotated[
-    str | None, typer.Option("--cache", help="Folder where latents and text are kept (docs/training.md).")
+    str | None, typer.Option("--cache", help="Folder for cached latents and text embeddings (see docs/training.md).")
 ]
 SettingsOption = Annotated[
-    list[str] | None, typer.Option("--set", help="Change one setting: stages.low.num_steps=100. Repeatable.")
+    list[str] | None,
+    typer.Option("--set", help="Override one setting, such as stages.low.num_steps=100. Repeatable."),
 ]
 
 
@@ -36,18 +37,18 @@ def choose_recipe(
     init: str | None = None,
     cache: str | None = None,
 ) -> RecipeConfig:
-    """The recipe of a name, with what is given changed in all of its stages.
+    """Return a recipe by name, with the given options applied to all of its stages.
 
     Args:
-        settings: as `--set` takes them.
+        settings: overrides as passed to `--set`.
         data: sources of clips.
-        init: what it starts from.
+        init: weights to start from.
         cache: folder of the cache.
 
     Raises:
-        ValueError: there is no such recipe, or it has not what is to be changed; one line.
+        ValueError: there is no such recipe, or an option does not apply to it. The message is one line.
     """
-    from videocrafter.training.recipes.miniature import RECIPES
+    from videocrafter.training.recipes.by_name import RECIPES
     from videocrafter.training.recipes.overrides import apply_overrides
 
     if name not in RECIPES:
@@ -60,7 +61,7 @@ def choose_recipe(
         recipe = with_clip_tasks(
             recipe,
             lambda task: replace(task, data=replace(task.data, sources=sources)),
-            otherwise="--data is given, but the recipe {!r} makes its own clips; leave it out",
+            otherwise="the recipe {!r} generates its own clips; remove --data",
         )
     if init is not None:
         recipe = replace(recipe, init=init)
@@ -68,7 +69,7 @@ def choose_recipe(
         recipe = with_clip_tasks(
             recipe,
             lambda task: replace(task, cache=replace(task.cache, folder=cache)),
-            otherwise="--cache is given, but the recipe {!r} keeps no cache; leave it out",
+            otherwise="the recipe {!r} does not use a cache; remove --cache",
         )
     return recipe
 
@@ -76,13 +77,13 @@ def choose_recipe(
 def with_clip_tasks(
     recipe: RecipeConfig, change: Callable[[ClipDiffusionTaskConfig], ClipDiffusionTaskConfig], *, otherwise: str
 ) -> RecipeConfig:
-    """The recipe with every stage's task changed.
+    """Return the recipe with the task of every stage changed.
 
     Args:
-        otherwise: what is said, with the recipe's name, where a stage does not train on clips from files.
+        otherwise: error message, formatted with the recipe's name, if a stage does not train on clips from files.
 
     Raises:
-        ValueError: there is such a stage.
+        ValueError: a stage does not train on clips from files.
     """
     from videocrafter.training.video.task_config import ClipDiffusionTaskConfig
 

@@ -16,30 +16,33 @@ def register(app: typer.Typer) -> None:
 
 
 def runs_command(
-    folder: Annotated[Path, typer.Argument(help="A run's folder, or one that holds several.")],
+    folder: Annotated[Path, typer.Argument(help="Folder of a run, or of several runs.")],
     metric: Annotated[
         list[str] | None,
-        typer.Option("--metric", "-m", help="Shown instead of the losses: gauge_motion, grad_norm … Repeatable."),
+        typer.Option(
+            "--metric", "-m", help="Metric to show instead of the losses: gauge_motion, grad_norm … Repeatable."
+        ),
     ] = None,
     watch: Annotated[
-        bool, typer.Option("--watch", help="Look again every other second until Ctrl-C; one run shows all of itself.")
+        bool,
+        typer.Option("--watch", help="Refresh every 2 seconds until Ctrl-C. A single run gets the full live view."),
     ] = False,
-    plot: Annotated[Path | None, typer.Option(help="Also draw the metrics: PNG, SVG or PDF.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Also plot the metrics to a PNG, SVG or PDF file.")] = None,
     smooth: Annotated[
-        float, typer.Option(help="In the plot: how much a running mean holds on to older values, 0 to 0.99.")
+        float, typer.Option(help="Smoothing of the plot: weight of the moving average, 0 to 0.99.")
     ] = 0.0,
-    json_: Annotated[
-        bool, typer.Option("--json", help="Print JSON, with every metric or those of --metric.")
-    ] = False,
-    csv_: Annotated[bool, typer.Option("--csv", help="Print CSV, with every metric or those of --metric.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a plot that is there.")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON with all metrics, or those of --metric.")] = False,
+    csv_: Annotated[bool, typer.Option("--csv", help="Print CSV with all metrics, or those of --metric.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing plot.")] = False,
 ) -> None:
-    """Compare runs: where each stands, what it has seen, how fast it is, and its metrics."""
+    """Compare training runs: progress, training samples, speed and metrics."""
     with bad_input():
         if watch + json_ + csv_ > 1 or (watch and plot is not None):
-            raise ValueError("--watch, --json and --csv exclude each other, and --watch draws no plot; give one")
+            raise ValueError(
+                "--watch, --json and --csv cannot be combined, nor --watch with --plot; pass only one of them"
+            )
         if not 0 <= smooth < 1:
-            raise ValueError(f"--smooth {smooth:g} is no share; give a number from 0 to 0.99")
+            raise ValueError(f"--smooth is {smooth:g}, expected a number from 0 to 0.99")
         if watch:
             _watch(folder, metric)
         else:
@@ -53,7 +56,7 @@ def _watch(folder: Path, metrics: list[str] | None) -> None:
 
     console = Console()
     if not console.is_terminal:
-        raise ValueError("--watch draws in a terminal, and this is none; leave it out")
+        raise ValueError("--watch needs a terminal, but the output is not one; remove it")
     watch(folder, metrics, console)
 
 
@@ -70,7 +73,7 @@ def _show(
     chosen = [full_name(runs, name) for name in metrics] if metrics else None
     shown = usual_metrics(runs) if chosen is None else chosen
     if plot is not None and plot.exists() and not overwrite:
-        raise ValueError(f"{plot} exists; give another name, or --overwrite to replace it")
+        raise ValueError(f"{plot} already exists; pass another name, or --overwrite to replace it")
     if form == "table":
         console = Console()
         console.print(runs_table(runs, shown, width=console.width))

@@ -1,4 +1,4 @@
-"""Runs as a table, as JSON and as CSV."""
+"""Comparison of runs as a table, JSON or CSV."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import csv
 import io
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from videocrafter.training.tracking.log_keys import LOG_KEYS
 from videocrafter.training.tracking.run_comparison import RunSummary
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ _WIDE = 110
 
 
 def full_name(runs: Sequence[RunSummary], name: str) -> str:
-    """The name of a metric, which may be given without its "validation/".
+    """Return the full name of a metric whose "validation/" prefix may be omitted.
 
     Raises:
         ValueError: no run has logged it.
@@ -27,21 +28,21 @@ def full_name(runs: Sequence[RunSummary], name: str) -> str:
     for candidate in (name, f"validation/{name}"):
         if candidate in known:
             return candidate
-    raise ValueError(f"no run has logged {name!r}; there is {', '.join(known) or 'nothing yet'}")
+    raise ValueError(f"no run has logged {name!r}; known metrics: {', '.join(known) or 'none yet'}")
 
 
 def usual_metrics(runs: Sequence[RunSummary]) -> list[str]:
-    """What one looks at first: the loss, of clips and of images apart where it is, and that of the validation."""
+    """Return the default metrics: the loss, per clips and images if logged, and the validation loss."""
     known = {name for run in runs for name in run.curves}
-    apart = [*known & {"loss_clips", "loss_images"}]
-    return [name for name in [*(sorted(apart) or ["loss"]), "validation/loss"] if name in known]
+    by_kind = sorted(known & {"loss_clips", "loss_images"})
+    return [name for name in [*(by_kind or ["loss"]), "validation/loss"] if name in known]
 
 
 def runs_table(runs: Sequence[RunSummary], metrics: Sequence[str], *, width: int) -> Table:
-    """One row for each run.
+    """Build a table with one row per run.
 
     Args:
-        width: of the terminal; what is of less interest is left out of a narrow one.
+        width: of the terminal; a narrow one gets fewer columns.
     """
     from rich.table import Table
 
@@ -50,12 +51,12 @@ def runs_table(runs: Sequence[RunSummary], metrics: Sequence[str], *, width: int
     if width >= _WIDE:
         columns.append(("samples", [f"{run.samples:,}" for run in runs]))
     columns.append(("hours", [f"{run.seconds / 3600:.2f}" for run in runs]))
-    columns.append(("samples/s", [f"{run.samples_per_s:.1f}" for run in runs]))
-    if "data_wait_share" in known:
-        columns.append(("wait", [_percent(run.latest("data_wait_share")) for run in runs]))
-    if "peak_memory_gib" in known:
-        columns.append(("GiB", [_value(run.latest("peak_memory_gib"), 3) for run in runs]))
-    columns += [(name, [_value(run.latest(name), 4) for run in runs]) for name in metrics]
+    columns += [
+        (key.heading, [_cell(run.latest(key.name), key.format) for run in runs])
+        for key in LOG_KEYS.values()
+        if key.heading is not None and key.name in known
+    ]
+    columns += [(name, [_cell(run.latest(name), "{:.4g}".format) for run in runs]) for name in metrics]
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0) if width >= _WIDE else (0, 1, 0, 0))
     table.add_column("run", overflow="fold")
     table.add_column("stage")
@@ -68,7 +69,7 @@ def runs_table(runs: Sequence[RunSummary], metrics: Sequence[str], *, width: int
 
 
 def as_json(runs: Sequence[RunSummary], metrics: Sequence[str] | None) -> str:
-    """A list of objects, with the newest value of these metrics or of all; null for what is no number."""
+    """Return a JSON list of runs with the newest value of the given metrics, or of all; NaN becomes null."""
     rows = [
         {**_facts(run), "metrics": {name: _finite(run.latest(name)) for name in metrics or run.curves}}
         for run in runs
@@ -77,7 +78,7 @@ def as_json(runs: Sequence[RunSummary], metrics: Sequence[str] | None) -> str:
 
 
 def as_csv(runs: Sequence[RunSummary], metrics: Sequence[str] | None) -> str:
-    """A line for each run, with the newest value of these metrics or of all; no column comes twice."""
+    """Return one CSV line per run with the newest value of the given metrics, or of all."""
     facts = [_facts(run) for run in runs]
     wanted = metrics or sorted({name for run in runs for name in run.curves})
     names = [name for name in dict.fromkeys(wanted) if name not in facts[0]]
@@ -100,12 +101,12 @@ def _facts(run: RunSummary) -> dict[str, Any]:
         "finished": run.finished,
         "samples": run.samples,
         "seconds": run.seconds,
-        "samples_per_s": run.samples_per_s,
+        "samples_per_s": _finite(run.latest("samples_per_s")) or 0.0,
     }
 
 
 def _broken(name: str) -> str:
-    """A long heading on two lines."""
+    """Break a long heading into two lines."""
     for sign in "/_":
         head, found, tail = name.partition(sign)
         if found and tail != "s":
@@ -117,9 +118,5 @@ def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def _value(value: float | None, digits: int) -> str:
-    return "–" if value is None else f"{value:.{digits}g}"
-
-
-def _percent(share: float | None) -> str:
-    return "–" if share is None else f"{100 * share:.0f}%"
+def _cell(value: float | None, form: Callable[[float], str]) -> str:
+    return "–" if value is None else form(value)

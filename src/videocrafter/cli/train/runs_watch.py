@@ -1,4 +1,4 @@
-"""Runs seen from outside while they train: drawn anew from their logs until Ctrl-C."""
+"""`videocrafter runs --watch`: a view of running trainings, refreshed from their logs until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from videocrafter.training.tracking.stage_status import status_of_run
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-SECONDS_BETWEEN_LOOKS = 2.0
+SECONDS_BETWEEN_UPDATES = 2.0
 
 
 def watch(
     folder: Path, metrics: Sequence[str] | None, console: Console, wait: Callable[[float], None] = time.sleep
 ) -> None:
-    """Show one run as it shows itself, or several as a table. Returns on Ctrl-C.
+    """Show the live view of one run, or a table of several. Returns on Ctrl-C.
 
     Args:
-        metrics: of the table; None takes the usual ones.
+        metrics: columns of the table; None takes the default ones.
         console: a terminal.
-        wait: called between two looks.
+        wait: called between two updates.
 
     Raises:
-        ValueError: there is no run to begin with.
+        ValueError: the folder contains no run.
     """
     from rich.live import Live
 
@@ -37,21 +37,21 @@ def watch(
     with Live(console=console, auto_refresh=False) as live:
         try:
             while True:
-                live.update(look(folder, metrics, console.width), refresh=True)
-                wait(SECONDS_BETWEEN_LOOKS)
+                live.update(current_view(folder, metrics, console.width), refresh=True)
+                wait(SECONDS_BETWEEN_UPDATES)
         except KeyboardInterrupt:
             return
 
 
-def look(folder: Path, metrics: Sequence[str] | None, width: int) -> RenderableType:
-    """What is to be seen now. What cannot be read at the moment is said in its place."""
+def current_view(folder: Path, metrics: Sequence[str] | None, width: int) -> RenderableType:
+    """Return the present view, or an error message if the runs cannot be read right now."""
     try:
         runs = find_runs(folder)
         if len(runs) == 1:
             return _one(runs[0])
         names = [full_name(runs, name) for name in metrics] if metrics else usual_metrics(runs)
         return runs_table(runs, names, width=width)
-    except (ValueError, OSError) as error:  # a run that begins anew, say
+    except (ValueError, OSError) as error:  # such as a run that is being overwritten
         return str(error)
 
 

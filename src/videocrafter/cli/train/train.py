@@ -1,4 +1,4 @@
-"""`videocrafter train`: run a training recipe, or go on with a run that was stopped."""
+"""`videocrafter train`: train a recipe, or resume a run."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def register(app: typer.Typer) -> None:
 def train_command(
     recipe: Annotated[str, typer.Argument(help="Name of the recipe, such as smoke or tiny-t2v.")],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The run's folder. A run that is there goes on.")
+        Path | None, typer.Option("--output", "-o", help="Folder of the run. An existing run is resumed.")
     ] = None,
     data: DataOption = None,
     init: StartOption = None,
@@ -40,37 +40,37 @@ def train_command(
     set_: SettingsOption = None,
     stop_after: Annotated[
         str | None,
-        typer.Option(help="Save and stop after this long: 90s, 30m, 1.5h. The same command goes on."),
+        typer.Option(help="Save and stop after this time: 90s, 30m, 1.5h. Run the same command to resume."),
     ] = None,
     accept_changes: Annotated[
         bool,
         typer.Option(
-            "--accept-changes", help="Go on although settings or data differ from the run's, without asking."
+            "--accept-changes", help="Resume without asking although settings or data differ from the run's."
         ),
     ] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Delete the run in the output folder and begin anew.")
+        bool, typer.Option("--overwrite", help="Delete the run in the output folder and start again.")
     ] = False,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 ...; default: a GPU if there is one.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 ... [default: a GPU if available]")] = None,
     track: Annotated[
         list[str] | None,
         typer.Option(
             "--track",
-            help="Follow the run in wandb, trackio ...; wandb:PROJECT names the project there. Repeatable. "
-            "TensorBoard is used where it is installed; none turns it off.",
+            help="Also log to a tracker: wandb, trackio ...; wandb:PROJECT sets the project. Repeatable. "
+            "TensorBoard is used if installed; none turns it off.",
         ),
     ] = None,
-    plain: Annotated[bool, typer.Option("--plain", help="Show progress as lines, without the moving view.")] = False,
+    plain: Annotated[bool, typer.Option("--plain", help="Print progress as lines instead of the live view.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the resolved configuration as JSON and exit.")
     ] = False,
 ) -> None:
-    """Train a recipe. Ctrl-C saves and stops; the same command goes on."""
+    """Train a recipe. Ctrl-C saves and stops; run the same command to resume."""
     with bad_input():
         config = choose_recipe(recipe, set_, data=data, init=init, cache=cache)
         seconds = None if stop_after is None else parse_duration(stop_after)
         if output is None and not dry_run:
-            raise ValueError("no folder was given; say where the run goes with --output DIR")
+            raise ValueError("no output folder was given; pass --output DIR")
     if dry_run or output is None:
         from videocrafter.training.recipes.resolved_config import to_json
 
@@ -84,7 +84,7 @@ def train_command(
     silence_libraries()
     with bad_input():
         where = None if device is None else choose_device(device)
-    with _said_in_one_line():
+    with _one_line_errors():
         outcome = train(
             config,
             output,
@@ -103,8 +103,8 @@ def train_command(
 
 
 @contextmanager
-def _said_in_one_line() -> Iterator[None]:
-    """What ends a training early, other than a wish to stop, becomes a line and an exit status."""
+def _one_line_errors() -> Iterator[None]:
+    """Turn expected errors of a training run into one line and an exit status."""
     from videocrafter.data.errors import SourceError, TooManyBadSamplesError
     from videocrafter.training.config import SettingsError
     from videocrafter.training.optim.guard import NonFiniteError
@@ -115,28 +115,28 @@ def _said_in_one_line() -> Iterator[None]:
         with bad_input(SettingsError, RunFolderError, NonFiniteError, SourceError, TooManyBadSamplesError):
             yield
     except OtherProcessError:
-        # The process that stopped says why.
+        # The process that failed prints the reason.
         raise typer.Exit(BAD_INPUT_STATUS) from None
     except KeyboardInterrupt:
-        typer.echo("Stopped at once; the same command goes on from the last checkpoint.", err=True)
+        typer.echo("Stopped without saving; run the same command to resume from the last checkpoint.", err=True)
         raise typer.Exit(128 + signal.SIGINT) from None
 
 
 def parse_duration(text: str) -> float:
-    """Seconds of a text such as "90s", "30m", "1.5h", "1h30m" or "90".
+    """Return the seconds of a duration such as "90s", "30m", "1.5h", "1h30m" or "90".
 
     Raises:
-        ValueError: the text is no duration above 0.
+        ValueError: the text is not a duration above 0.
     """
     parts = re.findall(r"(\d+(?:\.\d+)?)\s*([smhd]?)", text.strip())
     seconds = sum(float(number) * _SECONDS[unit] for number, unit in parts)
     if re.fullmatch(r"(?:\d+(?:\.\d+)?\s*[smhd]\s*)+|\d+(?:\.\d+)?", text.strip()) is None or seconds <= 0:
-        raise ValueError(f"--stop-after {text!r} is no duration; write it as 90s, 30m or 1.5h")
+        raise ValueError(f"--stop-after {text!r} is not a duration; write it as 90s, 30m or 1.5h")
     return seconds
 
 
 def _can_ask() -> bool:
-    """Whether somebody sits at a terminal; processes that a launcher started share none."""
+    """Whether the user can answer a question; processes started by a launcher cannot ask."""
     return "WORLD_SIZE" not in os.environ and sys.stdin.isatty() and sys.stderr.isatty()
 
 
@@ -144,11 +144,11 @@ def _ask_about_changes(found: Sequence[Change]) -> bool:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("setting", "the run's", "now", title="Settings that differ from the run's")
+    table = Table("setting", "run", "now", title="Settings that differ from the run's")
     for change in found:
         table.add_row(change.path, str(change.before), str(change.now))
     Console(stderr=True).print(table)
-    return typer.confirm("Go on with the new ones?", default=False, err=True)
+    return typer.confirm("Resume with the new settings?", default=False, err=True)
 
 
 def _report(outcome: TrainingOutcome) -> None:
@@ -156,6 +156,6 @@ def _report(outcome: TrainingOutcome) -> None:
         typer.echo(f"Finished: {outcome.output / 'final'}", err=True)
         return
     typer.echo(
-        f"Saved stage {outcome.stage} at step {outcome.step} in {outcome.output}; the same command goes on.",
+        f"Saved stage {outcome.stage} at step {outcome.step} in {outcome.output}; run the same command to resume.",
         err=True,
     )

@@ -1,1 +1,1 @@
-"""Everything that reports on a run: logs, trackers, terminal views, comparisons."""
+"""Reports on runs: logs, trackers, terminal views and comparisons."""

@@ -1,4 +1,4 @@
-"""Says once when training waits for its data, and what helps."""
+"""A warning when training waits for its data."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ _LINES = 5
 
 
 class DataWaitWarning:
-    """Follows the log of a stage that reads files. The first line is left out: workers are still starting."""
+    """Warns once if a stage that reads files keeps waiting for data.
+
+    The first log line is ignored, since the data workers are still starting.
+    """
 
     def __init__(self) -> None:
         self._shares: deque[float] = deque(maxlen=_LINES)
@@ -36,9 +39,9 @@ class DataWaitWarning:
         if len(self._shares) == _LINES and min(self._shares) > _SHARE:
             self._has_warned = True
             _log.warning(
-                "%s, step %d: %.0f %% of the time goes into waiting for data. More decoding processes help "
-                "(--set stages.%s.task.data.num_workers=N; this machine has %d cores), a cache of what is encoded "
-                "(--cache DIR), or clips on a local disk, no larger than what is cut out of them.",
+                "%s, step %d: training spends %.0f %% of its time waiting for data. To speed it up, use more "
+                "data workers (--set stages.%s.task.data.num_workers=N; this machine has %d cores), cache encoded "
+                "clips (--cache DIR), or store the clips on a local disk at no more than the training resolution.",
                 stage,
                 step,
                 100 * sum(self._shares) / _LINES,
@@ -47,4 +50,4 @@ class DataWaitWarning:
             )
 
     def samples(self, stage: str, step: int, folder: Path) -> None:
-        """Nothing to say."""
+        """Ignore samples."""

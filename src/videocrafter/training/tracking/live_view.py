@@ -1,4 +1,4 @@
-"""A stage on a few lines of a terminal: how far it is, what it measures and which way that goes."""
+"""A live view of a stage in the terminal: progress, metrics with their trend, and warnings."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from videocrafter.training.tracking.log_keys import LOG_KEYS
 from videocrafter.training.tracking.stage_status import StageStatus, format_duration
 
 if TYPE_CHECKING:
@@ -23,10 +24,10 @@ _LABEL, _VALUE, _FACT, _GAP = 12, 9, 20, 2  # columns of the terminal
 
 
 class StageView:
-    """A `StageStatus` for rich, drawn anew with what it holds at the time.
+    """A rich renderable of a `StageStatus`.
 
     Args:
-        now: the time of day in seconds, for ages.
+        now: seconds since 1970, used to compute ages; None takes the present time.
     """
 
     def __init__(self, status: StageStatus, now: float | None = None) -> None:
@@ -34,11 +35,11 @@ class StageView:
         self._now = now
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """One part below the other, each as wide as the terminal at most."""
+        """Render the parts from top to bottom, each no wider than the terminal."""
         from rich.text import Text
 
         width = options.max_width
-        yield Text(f"{self._status.title}: {self._status.doing}", style="bold")
+        yield Text(f"{self._status.title}: {self._status.activity}", style="bold")
         yield self._bar()
         if self._status.history:
             yield self._curves(width, with_bars=not options.ascii_only)
@@ -49,7 +50,7 @@ class StageView:
             yield Text(f"samples in {self._status.samples}")
         for at, message in self._status.warnings:
             when = datetime.fromtimestamp(at).astimezone().strftime("%H:%M:%S")
-            # Two lines at most: all of it stands above the view, where it was logged.
+            # At most two lines: the full message was logged above the view.
             yield Text(textwrap.shorten(f"{when} {message}", 2 * width - 20, placeholder=" ..."), style="yellow")
 
     def _bar(self) -> Table:
@@ -62,7 +63,7 @@ class StageView:
         line = Table.grid(padding=(0, 1, 0, 0), expand=True)
         line.add_column(ratio=1)
         line.add_column(justify="right", no_wrap=True)
-        # Rounded down: 100 % is the last step alone.
+        # Rounded down, so that only the last step shows 100 %.
         line.add_row(
             ProgressBar(total=total, completed=step),
             f"{100 * step // total} %, step {status.step} of {status.num_steps}{left}",
@@ -70,9 +71,9 @@ class StageView:
         return line
 
     def _curves(self, width: int, *, with_bars: bool) -> Table:
-        """The loss and what is measured beside it, with their last values as little bars."""
+        """Build a table of the metrics, each with its latest value and a sparkline."""
         history = self._status.history
-        names = sorted(history, key=lambda name: name != "loss")[:_MOST_CURVES]  # the loss first, else as they came
+        names = sorted(history, key=lambda name: name != "loss")[:_MOST_CURVES]  # the loss first, the rest as logged
         room = min(_MOST_BARS, width - max(_LABEL, *map(len, names)) - _VALUE - 3 * _GAP) if with_bars else 0
         table = _grid(_LABEL, _VALUE, 0)
         for name in names:
@@ -81,22 +82,17 @@ class StageView:
         return table
 
     def _facts(self, *, pairs: int) -> Table:
-        """What tells whether training runs well, so many facts to a line."""
-        status, numbers = self._status, self._status.numbers
-        rate = numbers.get("samples_per_s", status.samples_per_s)
-        memory, wait = numbers.get("peak_memory_gib"), numbers.get("data_wait_share")
+        """Build a table of the run's own numbers, several to a line."""
+        numbers = self._status.numbers
         facts = [
-            ("samples/s", None if rate is None else f"{rate:.3g}"),
-            ("lr", _short(numbers.get("lr"))),
-            ("data wait", None if wait is None else f"{100 * wait:.0f} %"),
-            ("memory", None if memory is None else f"{memory:.3g} GiB peak"),
-            ("skipped", f"{numbers.get('skipped', 0):.0f} steps"),
-            ("checkpoint", self._checkpoint()),
+            (key.label, key.format(numbers[key.name]) + key.unit)
+            for key in LOG_KEYS.values()
+            if key.label is not None and key.name in numbers
         ]
-        shown = [(name, value) for name, value in facts if value is not None]
+        facts.append(("checkpoint", self._checkpoint()))
         table = _grid(*(_LABEL, _FACT) * pairs)
-        for first in range(0, len(shown), pairs):
-            table.add_row(*(cell for fact in shown[first : first + pairs] for cell in fact))
+        for first in range(0, len(facts), pairs):
+            table.add_row(*(cell for fact in facts[first : first + pairs] for cell in fact))
         return table
 
     def _checkpoint(self) -> str:
@@ -107,13 +103,13 @@ class StageView:
         return f"step {step}, {format_duration(max(0.0, now - at))} ago"
 
     def _validation(self, width: int) -> Iterable[Text | Table]:
-        """The newest validation, each number with its change against the one before."""
+        """Show the newest validation metrics, each with its change since the previous validation."""
         from rich.text import Text
 
         (step, newest), before = self._status.validation[-1], self._status.validation[:-1]
         older = before[0][1] if before else {}
         yield Text(f"validation, step {step}" + (f", change since step {before[0][0]}" if before else ""))
-        cells = []
+        cells: list[str | Text] = []
         for name, value in newest.items():
             cells += [name, _short(value), _change(name, value, older.get(name))]
         columns = max(1, width // (max(map(len, newest), default=0) + _VALUE + 14))
@@ -124,7 +120,7 @@ class StageView:
 
 
 def sparkline(values: Sequence[float]) -> str:
-    """Values as little bars between the lowest and the highest of them; a blank for what is no number."""
+    """Draw values as bars between their minimum and maximum; NaN and infinity are blanks."""
     known = [value for value in values if math.isfinite(value)]
     if not known:
         return " " * len(values)
@@ -137,7 +133,7 @@ def sparkline(values: Sequence[float]) -> str:
 
 
 def _grid(*widths: int) -> Table:
-    """A table without lines; columns that begin with `_LABEL` are names."""
+    """Build a table without borders; columns of width `_LABEL` hold names."""
     from rich.table import Table
 
     table = Table.grid(padding=(0, _GAP, 0, 0))
@@ -146,12 +142,12 @@ def _grid(*widths: int) -> Table:
     return table
 
 
-def _short(value: float | None) -> str | None:
-    return None if value is None else f"{value:.4g}"
+def _short(value: float) -> str:
+    return f"{value:.4g}"
 
 
 def _change(name: str, value: float, older: float | None) -> Text:
-    """With its sign; of a loss, green is down."""
+    """Format a change with its sign; for a loss, a decrease is green and an increase red."""
     from rich.text import Text
 
     if older is None:

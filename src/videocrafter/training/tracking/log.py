@@ -1,4 +1,4 @@
-"""The log of a run, and whoever follows it: TensorBoard, trackers, the view in the terminal."""
+"""The log of a run, `log.jsonl`, and the interface of everything that follows it."""
 
 from __future__ import annotations
 
@@ -10,34 +10,24 @@ from typing import Any, Protocol
 
 _log = logging.getLogger(__name__)
 
-# What depends on the machine's mood and not on the run. Without these keys, the log of a run that was killed
-# and resumed equals that of one that was not.
-TIMING_KEYS = (
-    "samples_per_s",
-    "data_wait_share",
-    "peak_memory_gib",
-    "seconds",
-    "fp32_seconds",
-    "bf16_seconds",
-)
-
 LOG_FILE = "log.jsonl"
 
 
 class Follower(Protocol):
-    """Is told of every line of the log and of every folder of samples, in the main process, between two steps."""
+    """Receives every log line and every folder of samples, in the main process, between two steps."""
 
     def line(self, stage: str, step: int, kind: str, values: Mapping[str, Any]) -> None:
-        """A line was written; `kind` is "train", "validation" or "precision"."""
+        """Receive a log line; `kind` is "train", "validation" or "precision"."""
 
     def samples(self, stage: str, step: int, folder: Path) -> None:
-        """Pictures and videos were written into a folder."""
+        """Receive a folder into which images and videos were written."""
 
 
-class Tracker:
-    """Writes one JSON object per line to `log.jsonl`, and tells the followers.
+class TrainingLog:
+    """Appends one JSON object per line to `log.jsonl` and notifies the followers.
 
-    A follower that fails is named once; it ends no run. The log itself does: what cannot be written is lost.
+    An error in a follower is reported once and does not end the run. An error in writing the log does, because the
+    line would be lost.
 
     Args:
         output: the run's folder.
@@ -60,25 +50,25 @@ class Tracker:
         line = {"stage": self._stage, "step": step, "kind": kind, **values}
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
-        self._tell(lambda follower: follower.line(self._stage, step, kind, values))
+        self._notify(lambda follower: follower.line(self._stage, step, kind, values))
 
     def samples(self, step: int, folder: Path) -> None:
-        """Say that there are pictures and videos in a folder."""
-        self._tell(lambda follower: follower.samples(self._stage, step, folder))
+        """Announce a folder of images and videos."""
+        self._notify(lambda follower: follower.samples(self._stage, step, folder))
 
     def close(self) -> None:
         """Close the log."""
         self._file.close()
 
-    def _tell(self, tell: Callable[[Follower], None]) -> None:
+    def _notify(self, notify: Callable[[Follower], None]) -> None:
         for index, follower in enumerate(self._followers):
             try:
-                tell(follower)
-            except Exception as error:  # noqa: BLE001, PERF203  whatever a follower stumbles over, the run goes on
+                notify(follower)
+            except Exception as error:  # noqa: BLE001, PERF203  no error of a follower may end the run
                 if index not in self._failed:
                     self._failed.add(index)
                     _log.warning(
-                        "%s could not show a line of the log (%s: %s); %s has it, and training goes on.",
+                        "%s failed to show a log line (%s: %s). Training continues; %s is complete.",
                         type(follower).__name__,
                         type(error).__name__,
                         error,
@@ -87,7 +77,7 @@ class Tracker:
 
 
 def truncate_log(output: Path, stages: Sequence[str], stage: str, step: int) -> None:
-    """Cut `log.jsonl` back to a checkpoint: lines of stages before `stage`, and of `stage` up to `step`.
+    """Cut `log.jsonl` back to a checkpoint: keep the lines of stages before `stage`, and of `stage` up to `step`.
 
     Args:
         stages: names in the recipe's order.
@@ -100,7 +90,7 @@ def truncate_log(output: Path, stages: Sequence[str], stage: str, step: int) -> 
     end = 0
     with path.open("rb+") as file:
         for text in file:
-            line = parse_line(text)  # None is the half-written last line of a killed run
+            line = parse_line(text)  # None for the half-written last line of a killed run
             keep = line is not None and (line["stage"] in before or (line["stage"] == stage and line["step"] <= step))
             if not keep or not text.endswith(b"\n"):
                 break
@@ -109,10 +99,10 @@ def truncate_log(output: Path, stages: Sequence[str], stage: str, step: int) -> 
 
 
 def read_log(output: Path) -> list[dict[str, Any]]:
-    """The lines of a run's log, empty if there is none.
+    """Return the lines of a run's log; an empty list if there is none.
 
-    Damaged lines are passed over: that of a run that is being written may end in one. What a line holds beside
-    stage, step and kind is not checked: older runs have other keys.
+    Damaged lines are skipped: the last line of a running or killed run may be incomplete. Only stage, step and kind
+    are checked, since the other keys differ between versions.
     """
     path = output / LOG_FILE
     if not path.is_file():
@@ -122,7 +112,7 @@ def read_log(output: Path) -> list[dict[str, Any]]:
 
 
 def parse_line(text: bytes) -> dict[str, Any] | None:
-    """A line of the log; None if it is none. Stage and kind are texts, step is a whole number from 0."""
+    """Return a log line as a dict, or None if it is invalid. Stage and kind are strings, step is an integer >= 0."""
     try:
         line = json.loads(text)
     except (ValueError, RecursionError):
@@ -134,8 +124,13 @@ def parse_line(text: bytes) -> dict[str, Any] | None:
     return line if is_line else None
 
 
+def values_of(line: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the logged values of a line, without stage, step and kind."""
+    return {name: value for name, value in line.items() if name not in ("stage", "step", "kind")}
+
+
 def number(line: Mapping[str, Any], key: str) -> float | None:
-    """A number of a line; None if it is not there or something else."""
+    """Return the numeric value of `key`, or None."""
     value = line.get(key)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
@@ -146,7 +141,7 @@ def number(line: Mapping[str, Any], key: str) -> float | None:
 
 
 def sample_files(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Pictures and videos in a folder of samples, by name."""
+    """Return the images and the videos in a folder of samples, each sorted by name."""
     paths = sorted(path for path in folder.iterdir() if path.is_file())
     return (
         [path for path in paths if path.suffix.lower() in (".png", ".jpg", ".jpeg")],

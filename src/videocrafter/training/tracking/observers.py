@@ -1,4 +1,4 @@
-"""All that shows a run while it trains, put together: the log, trackers, TensorBoard, the view in the terminal."""
+"""The observers of a run in training: the log, trackers, TensorBoard and the terminal view."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 from videocrafter.training.config import RecipeConfig
 from videocrafter.training.recipes.resolved_config import to_json
 from videocrafter.training.tracking.data_wait import DataWaitWarning
-from videocrafter.training.tracking.log import Follower, Tracker, read_log, truncate_log
-from videocrafter.training.tracking.progress import Progress, open_progress
+from videocrafter.training.tracking.log import Follower, TrainingLog, read_log, truncate_log
+from videocrafter.training.tracking.progress import StageProgress, open_progress
 from videocrafter.training.tracking.tensorboard import TensorBoard
 from videocrafter.training.tracking.trackers import TrackerChoice, Trackers
 
@@ -19,14 +19,14 @@ _log = logging.getLogger(__name__)
 
 
 class Observers:
-    """Opened once for a run; each stage gets its log and its view.
+    """Opens the trackers of a run, and the log and the view of each of its stages.
 
     Args:
         recipe: the run's configuration.
-        output: its folder.
-        choice: who follows it.
-        plain: show progress as lines, also in a terminal.
-        is_main: other processes of a run show nothing.
+        output: the run's folder.
+        choice: the trackers to use.
+        plain: print progress as lines, even in a terminal.
+        is_main: whether this is the main process; the others report nothing.
     """
 
     def __init__(
@@ -49,14 +49,14 @@ class Observers:
     @contextmanager
     def stage(
         self, title: str, name: str, step: int, *, is_new: bool, reads_files: bool
-    ) -> Iterator[tuple[Tracker, Progress] | tuple[None, None]]:
-        """The log and the view of one stage, closed behind it; none in other processes than the main one.
+    ) -> Iterator[tuple[TrainingLog, StageProgress] | tuple[None, None]]:
+        """Open the log and the view of one stage; both are None in processes other than the main one.
 
         Args:
-            title: what the view calls it.
-            step: steps that are already done; lines of later ones, which a killed run left, are taken out.
-            is_new: it begins; no line of it stays.
-            reads_files: its data come from files, and training may wait for them.
+            title: heading of the view.
+            step: steps already done. Log lines of later steps, left by a killed run, are removed.
+            is_new: the stage starts from its first step; all of its log lines are removed.
+            reads_files: the stage reads its data from files, so training may have to wait for them.
         """
         if not self._is_main:
             yield None, None
@@ -74,9 +74,9 @@ class Observers:
                 followers.append(DataWaitWarning())
             progress = open_progress(title, num_steps[name], step, past, plain=self._plain)
             stack.callback(progress.close)
-            tracker = Tracker(self._output, name, [progress, *followers])
-            stack.callback(tracker.close)
-            yield tracker, progress
+            log = TrainingLog(self._output, name, [progress, *followers])
+            stack.callback(log.close)
+            yield log, progress
 
     def _open_tensorboard(self, stage: str, step: int) -> TensorBoard | None:
         if self._choice.tensorboard is False:
@@ -85,8 +85,8 @@ class Observers:
             return TensorBoard(self._output / "tensorboard" / stage, step, to_json(self._recipe))
         except ImportError:
             if self._choice.tensorboard is None:
-                _log.info("TensorBoard is not installed; the log is in log.jsonl only.")
+                _log.info("TensorBoard is not installed; the log is only written to log.jsonl.")
             return None
         except OSError as error:
-            _log.warning("TensorBoard's files cannot be written (%s); the log is in log.jsonl only.", error)
+            _log.warning("TensorBoard files cannot be written (%s); the log is only written to log.jsonl.", error)
             return None

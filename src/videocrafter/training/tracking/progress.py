@@ -1,4 +1,4 @@
-"""How far a stage is, how fast, and how long it still takes: a view that moves in a terminal, else lines."""
+"""Progress of a stage: a live view in a terminal, otherwise a line every 20 seconds."""
 
 from __future__ import annotations
 
@@ -12,46 +12,47 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from videocrafter.training.tracking.live_view import StageView
-from videocrafter.training.tracking.log import Follower
-from videocrafter.training.tracking.stage_status import COUNTERS, StageStatus, format_duration
+from videocrafter.training.tracking.log import Follower, values_of
+from videocrafter.training.tracking.log_keys import LOG_KEYS
+from videocrafter.training.tracking.stage_status import StageStatus, format_duration
 
 _log = logging.getLogger(__name__)
 
 _SECONDS_BETWEEN_LINES = 20.0
 _NUM_SHOWN = 4
 _REFRESHES_PER_SECOND = 2.0
-# Times of steps vary with validation and saving; the mean of the last quarter of an hour is calmer.
+# Validation and saving make step times uneven, so the pace is averaged over 15 minutes.
 _PACE_SECONDS = 900.0
 _SECONDS_BETWEEN_MARKS = 5.0
 
 
-class Progress(Follower, Protocol):
-    """Shows a stage's progress, and follows its log."""
+class StageProgress(Follower, Protocol):
+    """Shows the progress of a stage and follows its log."""
 
     def advance(self, step: int, num_samples: int) -> None:
-        """So many steps are done; the last one was of so many samples."""
+        """Report that `step` steps are done, the last one with `num_samples` samples."""
 
-    def doing(self, what: str) -> None:
-        """Say what is done from now on: "training", "validating" …"""
+    def show(self, activity: str) -> None:
+        """Report the present activity: "training", "validating" …"""
 
     def saved(self, step: int) -> None:
-        """A checkpoint of this step is there."""
+        """Report that a checkpoint of this step was written."""
 
     def close(self) -> None:
-        """Leave the terminal as it was."""
+        """Restore the terminal."""
 
 
 def open_progress(
     title: str, num_steps: int, step: int, past: Sequence[Mapping[str, Any]] = (), *, plain: bool = False
-) -> Progress:
-    """What suits standard error: a moving view in a terminal, else a line now and then.
+) -> StageProgress:
+    """Choose a display for standard error: a live view in a terminal, otherwise lines.
 
     Args:
-        title: the stage, and which of how many it is.
+        title: the stage's name and number, such as "low (2/3)".
         num_steps: steps of the stage.
         step: steps already done.
-        past: lines that the stage's log has already.
-        plain: lines, also in a terminal.
+        past: existing log lines of the stage.
+        plain: print lines, even in a terminal.
     """
     from rich.console import Console
 
@@ -62,7 +63,7 @@ def open_progress(
 
 
 class Pace:
-    """How fast steps are done.
+    """Measures the training speed.
 
     Args:
         step: steps already done.
@@ -74,7 +75,7 @@ class Pace:
         self._marks = deque([(now, step)])
 
     def advance(self, step: int, num_samples: int) -> None:
-        """A step was done."""
+        """Count a step."""
         self.num_samples += num_samples
         now = time.monotonic()
         if now - self._marks[-1][0] >= _SECONDS_BETWEEN_MARKS:
@@ -83,19 +84,19 @@ class Pace:
                 self._marks.popleft()
 
     def seconds_left(self, step: int, num_steps: int) -> float | None:
-        """Until the last step; None before the first one."""
+        """Return the estimated time to the last step; None before the first step is done."""
         since, from_step = self._marks[0]
         if step <= from_step:
             return None
         return (time.monotonic() - since) / (step - from_step) * (num_steps - step)
 
     def samples_per_s(self) -> float:
-        """Since the beginning, with everything that is done between steps."""
+        """Return the mean rate since the start, including validation and saving."""
         return self.num_samples / max(1e-9, time.monotonic() - self._started)
 
 
 class LineProgress:
-    """Logs a line now and then."""
+    """Logs a progress line every 20 seconds."""
 
     def __init__(self, title: str, num_steps: int, step: int) -> None:
         self._title, self._num_steps, self._step = title, num_steps, step
@@ -104,7 +105,7 @@ class LineProgress:
         self._news = ""
 
     def advance(self, step: int, num_samples: int) -> None:
-        """Log a line if the last one was long ago."""
+        """Log a line if the last one is old enough."""
         self._step = step
         self._pace.advance(self._step, num_samples)
         if time.monotonic() - self._last_line >= _SECONDS_BETWEEN_LINES:
@@ -120,28 +121,28 @@ class LineProgress:
             )
 
     def line(self, stage: str, step: int, kind: str, values: Mapping[str, Any]) -> None:
-        """Show the loss and the first few other measurements from now on."""
+        """Take the loss and the first few other metrics for the next lines."""
         if kind != "train":
             return
-        shown = {name: value for name, value in values.items() if name not in COUNTERS}
+        shown = {name: value for name, value in values.items() if name not in LOG_KEYS}
         first = {"loss": shown["loss"], **shown} if "loss" in shown else shown
         self._news = "  ".join(f"{name} {value:.4g}" for name, value in list(first.items())[:_NUM_SHOWN])
 
     def samples(self, stage: str, step: int, folder: Path) -> None:
-        """They are in their folder."""
+        """Ignore samples."""
 
-    def doing(self, what: str) -> None:
-        """A line would be too much."""
+    def show(self, activity: str) -> None:
+        """Ignore activities, to keep the output short."""
 
     def saved(self, step: int) -> None:
-        """A line would be too much."""
+        """Ignore checkpoints, to keep the output short."""
 
     def close(self) -> None:
-        """Nothing moves."""
+        """Do nothing."""
 
 
 class LiveProgress:
-    """A view that is drawn anew twice a second; what is logged meanwhile appears above it.
+    """A view that is redrawn twice a second; log messages appear above it.
 
     Args:
         console: a terminal.
@@ -154,45 +155,44 @@ class LiveProgress:
 
         self._status = StageStatus(title=title, num_steps=num_steps, step=step)
         self._pace = Pace(step)
-        self._lock = threading.Lock()  # the view is drawn in a thread of its own
+        self._lock = threading.Lock()  # the view is drawn in another thread
         for line in past:
-            values = {name: value for name, value in line.items() if name not in ("stage", "step", "kind")}
-            self._status.add(line["step"], line["kind"], values)
+            self._status.add(line["step"], line["kind"], values_of(line))
         self._live = Live(console=console, get_renderable=self._render, refresh_per_second=_REFRESHES_PER_SECOND)
         self._warnings = _WarningHandler(self._warn)
         logging.getLogger("videocrafter").addHandler(self._warnings)
         self._live.start()
 
     def advance(self, step: int, num_samples: int) -> None:
-        """Note it; drawing is another thread's."""
+        """Record the step; another thread draws it."""
         self._status.step = step
         self._pace.advance(step, num_samples)
 
     def line(self, stage: str, step: int, kind: str, values: Mapping[str, Any]) -> None:
-        """Take in a line of the log."""
+        """Add a log line to the view."""
         with self._lock:
             self._status.add(step, kind, values)
 
     def samples(self, stage: str, step: int, folder: Path) -> None:
-        """Say where they are."""
+        """Show the folder."""
         self._status.samples = folder
 
-    def doing(self, what: str) -> None:
-        """Show what is done."""
-        self._status.doing = what
+    def show(self, activity: str) -> None:
+        """Show the activity."""
+        self._status.activity = activity
 
     def saved(self, step: int) -> None:
         """Show the checkpoint."""
-        self._status.saved, self._status.doing = (step, time.time()), "training"
+        self._status.saved, self._status.activity = (step, time.time()), "training"
 
     def close(self) -> None:
-        """Leave the last view where it is, and the terminal as it was."""
+        """Keep the last view on screen and restore the terminal."""
         logging.getLogger("videocrafter").removeHandler(self._warnings)
-        self._status.doing = "finished" if self._status.step >= self._status.num_steps else "stopped"
+        self._status.activity = "finished" if self._status.step >= self._status.num_steps else "stopped"
         try:
             self._live.stop()
         except OSError as error:
-            _log.debug("The terminal is gone: %s", error)
+            _log.debug("The terminal was closed: %s", error)
 
     def _warn(self, at: float, message: str) -> None:
         with self._lock:
@@ -202,12 +202,13 @@ class LiveProgress:
         with self._lock:
             status = self._status.snapshot()
         status.seconds_left = self._pace.seconds_left(status.step, status.num_steps)
-        status.samples_per_s = self._pace.samples_per_s() if self._pace.num_samples else None
+        if self._pace.num_samples:
+            status.numbers = {"samples_per_s": self._pace.samples_per_s(), **status.numbers}
         return StageView(status)
 
 
 class _WarningHandler(logging.Handler):
-    """Passes warnings on to the view. Where nobody shows them, as with a library's caller, it prints them, too."""
+    """Passes warnings on to the view, and prints them if no other handler does (library use)."""
 
     def __init__(self, pass_on: Callable[[float, str], None]) -> None:
         super().__init__(logging.WARNING)

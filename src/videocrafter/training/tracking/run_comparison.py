@@ -1,4 +1,4 @@
-"""Runs side by side: what each reached, from the logs that they wrote, while they train or later."""
+"""Summaries of runs for comparison, read from their folders during or after training."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from videocrafter.training.tracking.log import LOG_FILE, number, read_log
+from videocrafter.training.tracking.log_keys import TOTAL_KEYS
 
 _log = logging.getLogger(__name__)
 
 _DEEPEST = 3
-_MOST = 1e18  # samples or seconds that nobody has
-_NO_LOOK_INTO = ("checkpoints", "stages", "final", "samples", "tensorboard")
+_MOST = 1e18  # larger totals are treated as damage
+_NOT_SEARCHED = ("checkpoints", "stages", "final", "samples", "tensorboard")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """One metric of one run over the clips and images that it has seen, all stages one after the other."""
+    """One metric of one run against the number of training samples, over all stages."""
 
     samples: tuple[float, ...]
     values: tuple[float, ...]
@@ -28,18 +29,17 @@ class Curve:
 
 @dataclass(frozen=True, kw_only=True)
 class RunSummary:
-    """What a run's folder tells.
+    """Progress and metrics of a run.
 
     Attributes:
-        name: the folder, relative to where one looked.
+        name: the folder, relative to the folder that was searched.
         folder: its path.
         recipe: the recipe's name.
-        stage, step, num_steps: where it stands: stage, steps done, steps of that stage.
-        finished: whether `final/` is there.
-        samples: clips and images seen.
+        stage, step, num_steps: present stage, steps done in it, and its number of steps.
+        finished: whether `final/` exists.
+        samples: training samples (clips and images) so far.
         seconds: time spent on training steps.
-        samples_per_s: of the newest log line.
-        curves: every logged number by name; "kind/name" for all kinds but "train".
+        curves: every logged number by name; names are "kind/name" for kinds other than "train".
     """
 
     name: str
@@ -51,36 +51,39 @@ class RunSummary:
     finished: bool
     samples: int
     seconds: float
-    samples_per_s: float
     curves: dict[str, Curve]
 
     def latest(self, metric: str) -> float | None:
-        """The newest value of a metric; None if the run has not logged it."""
+        """Return the newest value of a metric, or None if the run has not logged it."""
         curve = self.curves.get(metric)
         return curve.values[-1] if curve else None
 
 
 def find_runs(root: Path) -> list[RunSummary]:
-    """All runs in a folder, at most three folders deep, or the run that it is; those that cannot be read are named.
+    """Find the runs in a folder, up to three levels deep, or the run that the folder itself is.
+
+    Runs that cannot be read are skipped with a warning.
 
     Raises:
-        ValueError: there is none that can be read, or `root` is no folder.
+        ValueError: no run can be read, or `root` is not a folder.
     """
     if not root.is_dir():
-        raise ValueError(f"{root} is no folder; give the folder of a run, or one that holds several")
+        raise ValueError(f"{root} is not a folder; pass the folder of a run, or one that contains several runs")
     folders = list(_run_folders(root, 0))
     if not folders:
-        raise ValueError(f"{root} holds no run: no config.json with a log.jsonl beside it, {_DEEPEST} folders deep")
+        raise ValueError(
+            f"{root} contains no run: found no folder with config.json and log.jsonl, {_DEEPEST} levels deep"
+        )
     runs, damaged = [], []
     for folder in folders:
         try:
             runs.append(summarise(folder, str(folder.relative_to(root)) or "."))
-        except ValueError as error:  # noqa: PERF203  one damaged run hides none of the others
+        except ValueError as error:  # noqa: PERF203  one damaged run must not hide the others
             damaged.append(str(error))
     if not runs:
         raise ValueError(damaged[0])
     for message in damaged:
-        _log.warning("Left out: %s", message)
+        _log.warning("Skipped: %s", message)
     return runs
 
 
@@ -89,7 +92,7 @@ def _run_folders(folder: Path, depth: int) -> Iterator[Path]:
         yield folder
     elif depth < _DEEPEST:
         for child in sorted(folder.iterdir()):
-            if child.is_dir() and child.name not in _NO_LOOK_INTO:
+            if child.is_dir() and child.name not in _NOT_SEARCHED:
                 yield from _run_folders(child, depth + 1)
 
 
@@ -97,7 +100,7 @@ def summarise(folder: Path, name: str) -> RunSummary:
     """Read one run's folder.
 
     Raises:
-        ValueError: its configuration cannot be read. Damaged lines of the log are passed over.
+        ValueError: its configuration cannot be read. Damaged lines of the log are skipped.
     """
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -105,7 +108,9 @@ def summarise(folder: Path, name: str) -> RunSummary:
         recipe, first_stage = str(config["name"]), next(iter(steps))
     except (OSError, ValueError, LookupError, TypeError, StopIteration, OverflowError, RecursionError) as error:
         why = str(error) or type(error).__name__
-        raise ValueError(f"{folder / 'config.json'} cannot be read ({why}); is it a run's folder?") from error
+        raise ValueError(
+            f"{folder / 'config.json'} cannot be read ({why}); check that it is the folder of a run"
+        ) from error
     lines = read_log(folder)
     newest: dict[str, Any] = lines[-1] if lines else {"stage": first_stage, "step": 0}
     training = [line for line in lines if line["kind"] == "train"]
@@ -120,13 +125,12 @@ def summarise(folder: Path, name: str) -> RunSummary:
         finished=(folder / "final").is_dir(),
         samples=int(sum(_last_of_each_stage(training, "samples"))),
         seconds=sum(_last_of_each_stage(training, "seconds")),
-        samples_per_s=_amount(training[-1], "samples_per_s") if training else 0.0,
         curves=_curves(lines, offsets),
     )
 
 
 def _amount(line: dict[str, Any], key: str) -> float:
-    """A number that can be counted with; 0 where there is none."""
+    """Return a plausible value of `key`, or 0."""
     value = number(line, key)
     return value if value is not None and 0 <= value < _MOST else 0.0
 
@@ -136,7 +140,7 @@ def _last_of_each_stage(training: Sequence[dict[str, Any]], key: str) -> list[fl
 
 
 def _samples_before(training: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """Samples that all stages before a stage have seen."""
+    """Return, for each stage, the training samples of all stages before it."""
     offsets: dict[str, float] = {}
     seen = 0.0
     for line in training:
@@ -153,7 +157,7 @@ def _curves(lines: Sequence[dict[str, Any]], offsets: dict[str, float]) -> dict[
         if line["kind"] == "train":
             at = offsets[line["stage"]] + _amount(line, "samples")
         prefix = "" if line["kind"] == "train" else f"{line['kind']}/"
-        for name in line.keys() - {"step", "samples", "seconds"}:
+        for name in line.keys() - TOTAL_KEYS - {"step"}:
             value = number(line, name)
             if value is not None:
                 points.setdefault(prefix + name, []).append((at, value))

@@ -1,4 +1,4 @@
-"""TensorBoard: numbers, sample sheets and videos of a run, each stage under its name."""
+"""Export of a run's metrics, sample sheets and videos to TensorBoard, each stage under its name."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class TensorBoard:
     """Follows the log of one stage.
 
     Args:
-        folder: where its files go.
-        step: steps that are already done; what was shown after it is hidden.
-        config: the run's configuration as text, shown where the stage begins.
+        folder: receives the event files.
+        step: steps already done; events of later steps are hidden.
+        config: the run's configuration as text, shown at the start of the stage.
 
     Raises:
         ImportError: TensorBoard is not installed.
@@ -32,17 +32,17 @@ class TensorBoard:
 
         self._writer: Any = SummaryWriter(str(folder), purge_step=step + 1)
         if step == 0:
-            indented = "".join(f"    {line}\n" for line in config.splitlines())  # how Markdown shows text as it is
+            indented = "".join(f"    {line}\n" for line in config.splitlines())  # preformatted text in Markdown
             self._writer.add_text("config", indented, 0)
 
     def line(self, stage: str, step: int, kind: str, values: Mapping[str, Any]) -> None:
-        """Show the numbers of a line."""
+        """Export the numbers of a log line."""
         for name, value in values.items():
             if isinstance(value, int | float):
                 self._writer.add_scalar(f"{kind}/{name}", value, step)
 
     def samples(self, stage: str, step: int, folder: Path) -> None:
-        """Show pictures, and videos as moving ones."""
+        """Export images, and videos as animated images."""
         from videocrafter.media.image_file import read_image
 
         pictures, videos = sample_files(folder)
@@ -52,14 +52,14 @@ class TensorBoard:
             self._show_video(f"samples/{path.stem}", path, step)
 
     def close(self) -> None:
-        """Write what is still in memory."""
+        """Flush and close the event files."""
         try:
             self._writer.close()
-        except Exception as error:  # noqa: BLE001  a full disk must not end a run whose checkpoint is written
-            _log.warning("TensorBoard's file could not be finished (%s); log.jsonl has all of it.", error)
+        except Exception as error:  # noqa: BLE001  a full disk must not end a run whose checkpoint was written
+            _log.warning("The TensorBoard file could not be completed (%s); log.jsonl is complete.", error)
 
     def _show_video(self, tag: str, path: Path, step: int) -> None:
-        # What the writer's own `add_video` does with one more package: TensorBoard shows a gif as a moving picture.
+        # The writer's `add_video` needs moviepy. TensorBoard displays a GIF as an animation, so write one directly.
         from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
 
         from videocrafter.media.video_encoding import encode_gif

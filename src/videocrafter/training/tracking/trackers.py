@@ -1,8 +1,8 @@
-"""Weights & Biases, trackio and the other trackers that accelerate knows: each run is one run there, too.
+"""Experiment trackers: Weights & Biases, trackio and the others that accelerate supports.
 
-Each tracker works in a thread of its own, so that a slow or broken network never holds up a step. What a tracker
-cannot take is said once; `log.jsonl` has everything. Names and numbers of the trackers' runs are kept in
-`trackers.json` in the run's folder, so that a run that goes on goes on there.
+Each tracker runs in its own thread, so that a slow or broken network never delays a step. A tracker's errors are
+reported once; `log.jsonl` is complete in any case. The trackers' run IDs are stored in `trackers.json` in the run's
+folder, so that a resumed run continues the same run at the tracker.
 """
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ TRACKERS_FILE = "trackers.json"
 _NONE = "none"
 _TENSORBOARD = "tensorboard"
 _PROJECT = "videocrafter"
-_MOST_WAITING = 10_000  # lines that wait for a tracker
+_MOST_WAITING = 10_000  # lines queued for a tracker
 _START_SECONDS = 120.0
 _FINISH_SECONDS = 60.0
 
 Job = Callable[[Any], None]
-"""What is done with accelerate's tracker in its thread."""
+"""A call to accelerate's tracker, made in the tracker's thread."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrackerChoice:
-    """Who follows a run.
+    """The trackers of a run.
 
     Attributes:
-        tensorboard: True and False decide; None is "where it is installed".
-        others: name and project of each tracker.
+        tensorboard: whether to use TensorBoard; None uses it if it is installed.
+        others: name and project of every other tracker.
     """
 
     tensorboard: bool | None = None
@@ -56,9 +56,7 @@ class TrackerChoice:
 
 
 def choose_trackers(names: Sequence[str]) -> TrackerChoice:
-    """What names such as "wandb", "wandb:my-project", "tensorboard" and "none" mean.
-
-    None of them changes what is learned.
+    """Parse tracker names: "wandb", "wandb:my-project", "tensorboard", or "none" to turn TensorBoard off.
 
     Raises:
         SettingsError: a tracker is unknown, or its package is not installed.
@@ -86,21 +84,21 @@ def _check_known(name: str) -> None:
         nearest = get_close_matches(name, LOGGER_TYPE_TO_CLASS, n=1)
         hint = f"; did you mean {nearest[0]}?" if nearest else "."
         known = ", ".join(sorted(LOGGER_TYPE_TO_CLASS))
-        raise SettingsError(f"there is no tracker {name!r}{hint} Trackers: {known}, and none for no TensorBoard")
-    # Trackers that a program registered with accelerate bring what they need.
+        raise SettingsError(f"there is no tracker {name!r}{hint} Known trackers: {known}; none turns TensorBoard off")
+    # Trackers that a program registered with accelerate need no package of their own name.
     is_package = name in {kind.value for kind in LoggerType}
     found = importlib.util.find_spec(name) if is_package else None
-    # A folder of that name, which W&B makes where one works, is found without an origin.
+    # A folder of that name in the working directory (W&B creates one) is found too, but without an origin.
     if is_package and (found is None or found.origin is None):
-        raise SettingsError(f"the tracker {name} is not installed: pip install {name}, or leave out --track {name}")
+        raise SettingsError(f"the tracker {name} is not installed; pip install {name}, or remove --track {name}")
 
 
 class Trackers:
-    """The trackers of a whole run, all stages one after the other on one axis of steps.
+    """The trackers of a whole run; the steps of its stages follow each other on one axis.
 
     Args:
         others: names and projects; see `TrackerChoice`.
-        recipe: its configuration is sent to each tracker.
+        recipe: sent to each tracker as the run's configuration.
         output: the run's folder.
     """
 
@@ -123,7 +121,7 @@ class Trackers:
 
 
 class _Sender:
-    """Follows the log for one tracker: hands everything to the thread that talks to it."""
+    """Follows the log and forwards it to one tracker through that tracker's thread."""
 
     def __init__(
         self,
@@ -142,12 +140,14 @@ class _Sender:
             target=self._work, args=(project, options, output, config), name=f"tracker {name}", daemon=True
         )
         self._thread.start()
-        # Questions (a login) and the run's address come before the first step.
+        # Wait, so that a login prompt and the run's address appear before the first step.
         if not self._started.wait(_START_SECONDS):
-            _log.warning("%s did not start in %.0f s; training begins, and its lines wait.", name, _START_SECONDS)
+            _log.warning(
+                "%s has not started after %.0f s; training begins, and its lines are queued.", name, _START_SECONDS
+            )
 
     def line(self, stage: str, step: int, kind: str, values: Mapping[str, Any]) -> None:
-        """Send the numbers of a line."""
+        """Send the numbers of a log line."""
         numbers = {
             f"{kind}/{name}": value
             for name, value in values.items()
@@ -160,17 +160,19 @@ class _Sender:
         self._hand_over(lambda tracker: self._send(tracker, numbers, at))
 
     def samples(self, stage: str, step: int, folder: Path) -> None:
-        """Send pictures and videos."""
+        """Send images and videos."""
         at = self._offsets[stage] + step
         self._hand_over(lambda tracker: self._send_samples(tracker, folder, at))
 
     def close(self) -> None:
-        """Wait for what is on its way, but not forever."""
+        """Wait for queued lines, for at most a minute."""
         self._jobs.put(None)
         self._thread.join(_FINISH_SECONDS)
         if self._thread.is_alive():
             _log.warning(
-                "%s was not finished in %.0f s; what it did not send is in log.jsonl.", self._name, _FINISH_SECONDS
+                "%s did not finish within %.0f s; log.jsonl has the lines that were not sent.",
+                self._name,
+                _FINISH_SECONDS,
             )
 
     def _hand_over(self, job: Job) -> None:
@@ -179,43 +181,43 @@ class _Sender:
         if self._jobs.qsize() < _MOST_WAITING:
             self._jobs.put(job)
         else:
-            self._fail("takes nothing any more", "too many lines wait for it")
+            self._fail("does not keep up", "too many lines are queued")
 
     def _work(self, project: str, options: Mapping[str, Any], output: Path, config: Mapping[str, Any]) -> None:
         try:
             tracker = _new_tracker(self._name, project, options, output)
             tracker.store_init_configuration(dict(config))
-        except Exception as error:  # noqa: BLE001  whatever goes wrong over there, the run goes on
-            self._fail("could not be started and is left out", error)
+        except Exception as error:  # noqa: BLE001  no error of a tracker may end the run
+            self._fail("could not be started and is not used", error)
             return
         finally:
             self._started.set()
         while (job := self._jobs.get()) is not None:
-            self._try(job, tracker, "did not take a line")
-        self._try(lambda tracker: tracker.finish(), tracker, "could not be finished")
+            self._try(job, tracker, "rejected a line")
+        self._try(lambda tracker: tracker.finish(), tracker, "could not be closed")
 
-    def _try(self, job: Job, tracker: Any, trouble: str) -> None:
+    def _try(self, job: Job, tracker: Any, failure: str) -> None:
         try:
             job(tracker)
-        except Exception as error:  # noqa: BLE001  whatever goes wrong over there, the run goes on
-            self._fail(trouble, error)
+        except Exception as error:  # noqa: BLE001  no error of a tracker may end the run
+            self._fail(failure, error)
 
-    def _fail(self, trouble: str, reason: object) -> None:
-        """Say once that something is missing over there. Later lines are still tried: networks come back."""
+    def _fail(self, failure: str, reason: object) -> None:
+        """Warn once that the tracker is incomplete. Later lines are still sent: the network may recover."""
         if not self._has_failed:
             self._has_failed = True
             why = " ".join(str(reason).split()) or type(reason).__name__
-            _log.warning("%s %s (%s). Training goes on; log.jsonl has everything.", self._name, trouble, why)
+            _log.warning("%s %s (%s). Training continues; log.jsonl is complete.", self._name, failure, why)
 
     def _send(self, tracker: Any, values: Mapping[str, Any], at: int) -> None:
-        # A run that went back to its last checkpoint does some steps again. W&B has them and takes no step twice.
+        # A run that went back to a checkpoint repeats steps, and W&B accepts each step only once.
         last = getattr(tracker.tracker, "step", 0) if self._name == "wandb" else 0
         if not isinstance(last, int) or at >= last:
             tracker.log(dict(values), step=at)
 
     def _send_samples(self, tracker: Any, folder: Path, at: int) -> None:
         pictures, videos = sample_files(folder)
-        if self._name in ("wandb", "trackio"):  # these two show videos, and files as they are
+        if self._name in ("wandb", "trackio"):  # these two accept videos and media files
             media = importlib.import_module(self._name)
             shown = {f"samples/{path.stem}": media.Image(str(path)) for path in pictures}
             shown |= {f"samples/{path.stem}": media.Video(str(path), format=path.suffix[1:]) for path in videos}
@@ -232,7 +234,7 @@ def _new_tracker(name: str, project: str, options: Mapping[str, Any], output: Pa
     from accelerate import PartialState  # type: ignore[import-untyped]
     from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
-    PartialState()  # accelerate's trackers ask it whether this is the main process
+    PartialState()  # accelerate's trackers use it to find the main process
     kind = LOGGER_TYPE_TO_CLASS[name]
     where = (str(output / name),) if kind.requires_logging_directory else ()
     tracker = kind(project, *where, **options)
@@ -241,10 +243,10 @@ def _new_tracker(name: str, project: str, options: Mapping[str, Any], output: Pa
 
 
 def _options(name: str, output: Path, identity: str) -> dict[str, Any]:
-    """What makes a tracker go on with a run of its own; the others begin a new one."""
+    """Return the options that let W&B and trackio continue a run; other trackers start a new one."""
     title = output.resolve().name
     if name == "wandb":
-        # Its copy of the terminal would be full of what a moving view writes.
+        # Its copy of the terminal would be filled by the live view.
         quiet = {"console": "off"}
         return {"name": title, "id": identity, "resume": "allow", "dir": str(output), "settings": quiet}
     if name == "trackio":
@@ -253,7 +255,7 @@ def _options(name: str, output: Path, identity: str) -> dict[str, Any]:
 
 
 def _identity(name: str, output: Path) -> str:
-    """The run's number at a tracker, drawn once and kept in the run's folder."""
+    """Return the run's ID at a tracker; it is drawn once and stored in the run's folder."""
     path = output / TRACKERS_FILE
     try:
         known = json.loads(path.read_text(encoding="utf-8"))

@@ -31,12 +31,12 @@ def test_it_says_what_it_did_how_large_it_is_and_where(start: str, tmp_path: Pat
     command = ["cache", "t2v-256", *CLIPS, "--init", start, "--cache", str(tmp_path / "kept"), *SMALL]
     first = runner.invoke(app, command)
     assert first.exit_code == 0, first.output
-    told = re.search(r"12 cuts added, 0 were there, 0 left out, in \d:\d\d:\d\d: (.*), ([\d.]+) MB", first.stderr)
+    told = re.search(r"12 clips added, 0 already cached, 0 skipped in \d:\d\d:\d\d: (.*), ([\d.]+) MB", first.stderr)
     assert told is not None, first.stderr
     assert told[1] == str(tmp_path / "kept")
     assert 0 < float(told[2]) < 1
     again = runner.invoke(app, command)
-    assert "0 cuts added, 12 were there, 0 left out" in again.stderr
+    assert "0 clips added, 12 already cached, 0 skipped" in again.stderr
 
 
 def test_training_may_name_the_same_folder(start: str, tmp_path: Path) -> None:
@@ -64,8 +64,8 @@ def test_training_may_name_the_same_folder(start: str, tmp_path: Path) -> None:
         (["cache", "t2v-256", *CLIPS, "--init", "{start}", "--cache", "{file}"], "is a file; give a folder"),
         (["cache", "t2v-256", *CLIPS, "--init", "{start}", "--cache", "{start}"], "holds no cache"),
         (["cache", "t2v-256", *CLIPS, "--init", "{start}", "--cache", "{kept}", "--set", "x=1"], "no such setting"),
-        (["cache", "smoke", "--cache", "{kept}"], "keeps no cache; leave it out"),
-        (["train", "smoke", "--cache", "{kept}", "--dry-run"], "keeps no cache; leave it out"),
+        (["cache", "smoke", "--cache", "{kept}"], "does not use a cache; remove --cache"),
+        (["train", "smoke", "--cache", "{kept}", "--dry-run"], "does not use a cache; remove --cache"),
         (["cache", "smoke"], "makes its own clips"),
         (
             ["train", "t2v-256", *CLIPS, "--init", "{start}", "--cache", "{kept}", "-o", "{run}"]

@@ -17,8 +17,8 @@ def test_a_table_of_runs(cli, folder):
     result = cli("runs", folder, "--metric", "loss", "--metric", "gauge_motion")
     assert result.exit_code == 0
     first, second = (line.split() for line in result.stdout.splitlines() if "first" in line or "second" in line)
-    assert first == ["first", "finished", "2/100", "0.00", "10.0", "2.25", "5"]
-    assert second == ["second", "low", "1/100", "0.00", "10.0", "3.5", "5"]
+    assert first == ["first", "finished", "2/100", "0.00", "10", "2.25", "5"]
+    assert second == ["second", "low", "1/100", "0.00", "10", "3.5", "5"]
 
 
 def test_a_plot_is_written_and_never_replaced_unasked(cli, folder, tmp_path):
@@ -33,7 +33,7 @@ def test_a_plot_is_written_and_never_replaced_unasked(cli, folder, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "complaint"), [(["nowhere"], "is no folder"), ([".", "--metric", "lss"], "has logged 'lss'")]
+    ("arguments", "complaint"), [(["nowhere"], "is not a folder"), ([".", "--metric", "lss"], "has logged 'lss'")]
 )
 def test_bad_input_is_one_line(cli, folder, arguments, complaint):
     result = cli("runs", folder / arguments[0], *arguments[1:])
@@ -61,12 +61,12 @@ def test_several_metrics_are_drawn_smoothly_in_one_plot(cli, folder, tmp_path):
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        (["--watch"], "draws in a terminal"),
-        (["--watch", "--json"], "exclude each other"),
-        (["--json", "--csv"], "exclude each other"),
-        (["--watch", "--plot", "a.png"], "draws no plot"),
-        (["--smooth", "1"], "give a number from 0 to 0.99"),
-        (["--smooth", "-0.1"], "give a number from 0 to 0.99"),
+        (["--watch"], "needs a terminal"),
+        (["--watch", "--json"], "cannot be combined"),
+        (["--json", "--csv"], "cannot be combined"),
+        (["--watch", "--plot", "a.png"], "nor --watch with --plot"),
+        (["--smooth", "1"], "expected a number from 0 to 0.99"),
+        (["--smooth", "-0.1"], "expected a number from 0 to 0.99"),
     ],
 )
 def test_options_that_do_not_go_together(cli, folder, options, complaint):

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from tests.unit.training.tracking.test_run_comparison import write_run
-from videocrafter.cli.train.runs_watch import look, watch
+from videocrafter.cli.train.runs_watch import current_view, watch
 
 
 def console() -> Console:
@@ -16,14 +16,14 @@ def console() -> Console:
 
 def text_of(folder: Path, metrics: list[str] | None = None) -> str:
     output = console()
-    output.print(look(folder, metrics, 100))
+    output.print(current_view(folder, metrics, 100))
     return output.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_one_run_is_seen_as_it_shows_itself(tmp_path: Path) -> None:
     write_run(tmp_path / "mine", {"gate": [(9, 5, 9.0)], "low": [(10, 10, 3.0), (20, 20, 2.25)]})
     for text in (text_of(tmp_path), text_of(tmp_path / "mine")):
-        assert "mine (made), stage low: last line 0:0" in text
+        assert "mine (made), stage low: last log line 0:0" in text
         assert "20 %, step 20 of 100" in text
         assert "2.25       █▁" in text
         assert "validation, step 20" in text
@@ -55,10 +55,10 @@ def test_it_looks_again_until_ctrl_c(tmp_path: Path) -> None:
     output = console()
     watch(tmp_path, None, output, wait)
     text = output.file.getvalue()  # type: ignore[attr-defined]
-    assert text.index("step 10 of 100") < text.index("step 77 of 100") < text.index("holds no run")
+    assert text.index("step 10 of 100") < text.index("step 77 of 100") < text.index("contains no run")
     assert text.endswith("\x1b[?25h")  # the cursor is back
 
 
 def test_there_has_to_be_a_run_to_begin_with(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="holds no run"):
+    with pytest.raises(ValueError, match="contains no run"):
         watch(tmp_path, None, console(), lambda seconds: pytest.fail("it went on"))

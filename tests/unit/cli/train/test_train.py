@@ -23,9 +23,9 @@ runner = CliRunner()
 
 @pytest.fixture
 def app(monkeypatch: pytest.MonkeyPatch) -> typer.Typer:
-    recipes = types.ModuleType("videocrafter.training.recipes.miniature")
+    recipes = types.ModuleType("videocrafter.training.recipes.by_name")
     recipes.RECIPES = {"toy": toy_recipe, "other": toy_recipe}  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "videocrafter.training.recipes.miniature", recipes)
+    monkeypatch.setitem(sys.modules, "videocrafter.training.recipes.by_name", recipes)
     app = typer.Typer(pretty_exceptions_enable=False)
     app.callback()(lambda: None)
     register(app)
@@ -60,7 +60,7 @@ def test_stop_after_says_how_to_go_on(app: typer.Typer, tmp_path: Path) -> None:
     result = runner.invoke(app, ["train", "toy", "-o", str(tmp_path / "run"), "--stop-after", "0.001s"])
     assert result.exit_code == 0
     assert "stage low at step 1" in result.stderr
-    assert "same command goes on" in result.stderr
+    assert "run the same command to resume" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_stop_after_says_how_to_go_on(app: typer.Typer, tmp_path: Path) -> None:
         (["toy", "--stop-after", "soon"], "write it as 90s, 30m or 1.5h"),
         (["toy", "--output", "{file}"], "is a file; give a folder"),
         (["toy", "--output", "{folder}", "--track", "wandbb"], "there is no tracker 'wandbb'; did you mean wandb?"),
-        (["toy", "--output", "{folder}", "--track", "swanlab"], "is not installed: pip install swanlab"),
+        (["toy", "--output", "{folder}", "--track", "swanlab"], "is not installed; pip install swanlab"),
         (["toy", "--output", "{folder}", "--device", "abacus"], "the device 'abacus' is not available here"),
         (["toy", "--output", "{folder}", "--set", "init=nowhere"], "which is neither a folder nor a model"),
     ],
@@ -147,7 +147,7 @@ def test_a_full_disk_is_one_line_and_the_same_command_goes_on(
     ]
     again = runner.invoke(app, command)
     assert again.exit_code == 0, again.stderr
-    assert "going on from" in again.stderr
+    assert "resumed from" in again.stderr
 
 
 def test_a_bug_in_a_task_keeps_its_traceback(
@@ -173,7 +173,7 @@ def test_durations(text: str, seconds: float) -> None:
 
 @pytest.mark.parametrize("text", ["", "0", "-5m", "5 minutes", "m", "1h30"])
 def test_what_is_no_duration(text: str) -> None:
-    with pytest.raises(ValueError, match="is no duration"):
+    with pytest.raises(ValueError, match="is not a duration"):
         parse_duration(text)
 
 

@@ -73,7 +73,7 @@ def test_prompts_with_commas_go_there_and_come_back(cli: Run) -> None:
 
 def test_recipes_that_make_their_own_clips_take_no_data(cli: Run) -> None:
     said = only_error(cli("train", "smoke", "--dry-run", "--data", "clips"))
-    assert said == "--data is given, but the recipe 'smoke' makes its own clips; leave it out"
+    assert said == "the recipe 'smoke' generates its own clips; remove --data"
 
 
 def test_without_a_start(train: Run) -> None:

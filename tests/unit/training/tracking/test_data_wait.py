@@ -32,5 +32,5 @@ def test_what_is_no_reason_to_warn(shares: list[object], caplog: pytest.LogCaptu
 def test_long_waits_are_said_once_with_what_helps(caplog: pytest.LogCaptureFixture) -> None:
     hear([0.0, 0.1, *[0.25, 0.35] * 20])
     (message,) = caplog.messages
-    assert message.startswith("low, step 6: 29 % of the time goes into waiting for data.")
+    assert message.startswith("low, step 6: training spends 29 % of its time waiting for data.")
     assert "--set stages.low.task.data.num_workers=N" in message

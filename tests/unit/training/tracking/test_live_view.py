@@ -12,7 +12,7 @@ from videocrafter.training.tracking.live_view import StageView, sparkline
 from videocrafter.training.tracking.stage_status import StageStatus
 
 NAMES = ("loss", "gauge_subject", "gauge_motion", "gauge_scene", "gauge_left_right", "gauge_up_down", "gauge_image")
-ADVICE = "high, step 5500: 34 % of the time goes into waiting for data. " + "More decoding processes help. " * 6
+ADVICE = "high, step 5500: training spends 34 % of its time waiting for data. " + "Use more data workers. " * 6
 
 
 def full_status() -> StageStatus:

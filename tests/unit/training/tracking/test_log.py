@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from videocrafter.training.tracking.log import Tracker, number, parse_line, read_log, sample_files, truncate_log
+from videocrafter.training.tracking.log import TrainingLog, number, parse_line, read_log, sample_files, truncate_log
 
 STAGES = ("low", "high")
 
@@ -94,10 +94,10 @@ def test_a_line_is_written_before_followers_hear_of_it(tmp_path: Path) -> None:
             super().line(stage, step, kind, values)
 
     reader = Reader()
-    tracker = Tracker(tmp_path, "low", [reader])
-    tracker.write(3, "train", {"loss": 0.5})
-    tracker.samples(4, tmp_path)
-    tracker.close()
+    log = TrainingLog(tmp_path, "low", [reader])
+    log.write(3, "train", {"loss": 0.5})
+    log.samples(4, tmp_path)
+    log.close()
     assert reader.lines == [("low", 3, "train", {"loss": 0.5})]
     assert reader.folders == [tmp_path]
 
@@ -106,15 +106,15 @@ def test_a_follower_that_fails_is_named_once_and_the_others_go_on(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     first, last = Recorder(), Recorder()
-    tracker = Tracker(tmp_path, "low", [first, Broken(), last])
+    log = TrainingLog(tmp_path, "low", [first, Broken(), last])
     for step in range(3):
-        tracker.write(step, "train", {"loss": 1.0})
-    tracker.close()
+        log.write(step, "train", {"loss": 1.0})
+    log.close()
     assert len(read_log(tmp_path)) == len(first.lines) == len(last.lines) == 3
     (warning,) = caplog.messages
     assert "Broken" in warning
     assert "ConnectionError: no route to host" in warning
-    assert "training goes on" in warning
+    assert "Training continues" in warning
 
 
 def test_numbers_of_a_line() -> None:

@@ -60,7 +60,7 @@ def test_without_tensorboard_a_run_goes_on(
     caplog.set_level(logging.INFO)
     monkeypatch.setattr(module, "TensorBoard", refuse)
     assert train(toy_recipe(), tmp_path / "run").finished
-    assert any("the log is in log.jsonl only" in message for message in caplog.messages)
+    assert any("the log is only written to log.jsonl" in message for message in caplog.messages)
 
 
 def test_a_run_shows_its_sheets_and_numbers_in_tensorboard(tmp_path: Path) -> None:

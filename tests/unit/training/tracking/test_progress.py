@@ -113,8 +113,8 @@ def test_the_view_shows_what_it_hears() -> None:
         progress.line("low", 11, "train", {"loss": 2.0, "lr": 0.01, "data_wait_share": 0.25})
         progress.line("low", 11, "validation", {"gauge": 7.0})
         progress.saved(11)
-        progress.doing("validating")
-        assert progress._render()._status.doing == "validating"
+        progress.show("validating")
+        assert progress._render()._status.activity == "validating"
         progress.close()
     last = text.getvalue().rsplit("low (1/2): ", 1)[1]
     assert last.startswith("stopped")

@@ -36,7 +36,7 @@ def test_stages_follow_each_other_in_a_curve(tmp_path: Path) -> None:
     assert run.curves["loss"].samples == (10, 20, 50, 80)
     assert run.curves["loss"].values == (3.0, 2.0, 2.5, 1.0)
     assert run.curves["validation/gauge_motion"].samples == (20, 80)
-    assert (run.samples, run.seconds, run.samples_per_s) == (80, 8.0, 10.0)
+    assert (run.samples, run.seconds, run.latest("samples_per_s")) == (80, 8.0, 10.0)
     assert (run.latest("loss"), run.latest("other")) == (1.0, None)
 
 
@@ -64,9 +64,9 @@ def test_a_run_that_has_logged_nothing_stands_at_its_beginning(tmp_path: Path) -
 
 
 def test_what_is_no_run_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="holds no run"):
+    with pytest.raises(ValueError, match="contains no run"):
         find_runs(tmp_path)
-    with pytest.raises(ValueError, match="is no folder"):
+    with pytest.raises(ValueError, match="is not a folder"):
         find_runs(tmp_path / "nothing")
     folder = write_run(tmp_path / "a", {"low": [(1, 10, 3.0)]})
     (folder / "config.json").write_text("[]")
@@ -82,7 +82,7 @@ def test_a_plot_shows_every_run_that_has_the_metric(tmp_path: Path) -> None:
     plot_runs(runs, ["loss"], tmp_path / "plot.svg")
     text = (tmp_path / "plot.svg").read_text()
     assert text.count("clip-path") >= 2
-    with pytest.raises(ValueError, match=r"no run has logged 'los'; there is .*loss"):
+    with pytest.raises(ValueError, match=r"no run has logged 'los'; known metrics: .*loss"):
         plot_runs(runs, ["los"], tmp_path / "other.svg")
 
 
@@ -117,5 +117,5 @@ def test_no_log_is_too_odd_for_a_summary(
 def test_a_configuration_that_is_damaged_is_named(tmp_path: Path, text: str) -> None:
     folder = write_run(tmp_path / "a", {"low": [(1, 10, 3.0)]})
     (folder / "config.json").write_text(text)
-    with pytest.raises(ValueError, match=r"config\.json cannot be read \(.+\); is it a run's folder"):
+    with pytest.raises(ValueError, match=r"config\.json cannot be read \(.+\); check that it is the folder of a run"):
         summarise(folder, "a")

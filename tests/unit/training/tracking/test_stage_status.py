@@ -72,8 +72,8 @@ def test_a_run_is_seen_from_outside(tmp_path: Path) -> None:
     assert status.saved is not None
     assert status.saved[0] == 20
     assert status.samples == tmp_path / "samples/low-step-00000020"
-    assert status.doing.startswith("last line ")
-    assert status_of_run(tmp_path, "mine", "low", 50, finished=True).doing == "finished"
+    assert status.activity.startswith("last log line ")
+    assert status_of_run(tmp_path, "mine", "low", 50, finished=True).activity == "finished"
 
 
 def test_a_run_of_an_older_version_or_without_a_log_has_less_to_show(tmp_path: Path) -> None:

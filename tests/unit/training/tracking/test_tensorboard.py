@@ -65,4 +65,4 @@ def test_a_full_disk_at_the_end_is_a_warning(
 
     monkeypatch.setattr(board._writer, "close", full)
     board.close()
-    assert "could not be finished (no space left on device)" in caplog.messages[0]
+    assert "could not be completed (no space left on device)" in caplog.messages[0]

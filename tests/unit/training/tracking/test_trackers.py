@@ -94,7 +94,7 @@ def test_an_unknown_tracker_and_a_missing_package_are_said_beforehand(monkeypatc
     with pytest.raises(SettingsError, match=r"there is no tracker 'wandbb'; did you mean wandb\?"):
         choose_trackers(["wandbb"])
     monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(SettingsError, match="the tracker wandb is not installed: pip install wandb, or leave out"):
+    with pytest.raises(SettingsError, match="the tracker wandb is not installed; pip install wandb, or remove"):
         choose_trackers(["wandb"])
 
 
@@ -175,7 +175,7 @@ def test_a_tracker_that_cannot_start_is_left_out(
     monkeypatch.setattr(wandb, "init", refuse)
     follow(["wandb"], tmp_path, ("low", 5, "train", {"loss": 0.5}))
     (warning,) = caplog.messages
-    assert "wandb could not be started and is left out (api_key not configured). Training goes on" in warning
+    assert "wandb could not be started and is not used (api_key not configured). Training continues" in warning
 
 
 def test_a_network_that_fails_is_said_once_and_tried_again(
@@ -194,7 +194,7 @@ def test_a_network_that_fails_is_said_once_and_tried_again(
         tracker.line("low", 3, "train", {"loss": 1.0})
     assert [step for step, _ in run.logged][-1] == 3
     (warning,) = caplog.messages
-    assert "wandb did not take a line (no answer)" in warning
+    assert "wandb rejected a line (no answer)" in warning
 
 
 def wait_until(is_so: Callable[[], bool]) -> None:
@@ -227,8 +227,8 @@ def test_a_tracker_that_hangs_holds_up_neither_a_line_nor_the_end(
         for step in range(10):
             trackers.opened[0].line("low", step, "train", {"loss": 1.0})
     full, unfinished = caplog.messages
-    assert "takes nothing any more (too many lines wait for it)" in full
-    assert "was not finished" in unfinished
+    assert "does not keep up (too many lines are queued)" in full
+    assert "did not finish" in unfinished
 
 
 def test_a_tracker_that_does_not_start_in_time_gets_its_lines_later(
@@ -250,7 +250,7 @@ def test_a_tracker_that_does_not_start_in_time_gets_its_lines_later(
         trackers.opened[0].line("low", 5, "train", {"loss": 0.5})
         assert wandb.runs == []
         stuck.set()
-    assert "did not start" in caplog.messages[0]
+    assert "has not started" in caplog.messages[0]
     assert wandb.runs[0].logged == [(5, {"train/loss": 0.5, "train/stage": 1})]
 
 
@@ -297,7 +297,7 @@ def test_a_run_outlives_a_tracker_that_broke(
     monkeypatch.setattr(FakeRun, "log", broken)
     assert train(toy_recipe(), tmp_path / "run", track=["wandb"]).finished
     assert [message for message in caplog.messages if "wandb" in message] == [
-        "wandb did not take a line (gone). Training goes on; log.jsonl has everything."
+        "wandb rejected a line (gone). Training continues; log.jsonl is complete."
     ]
 
 
