@@ -1,7 +1,7 @@
-"""Batches by number out of a loader that only goes forward, and where to go on after a break.
+"""Batches by step number from a sequential loader, and the data position for resuming.
 
-A loader gives each batch once. The batch of a stage's first pass is asked for twice where both precisions are timed
-with it, so the last batch is kept; no more than that, because one batch of the paper's is a hundred megabytes.
+A loader returns each batch once, but timing both precisions requests the first batch of a stage twice. The last batch
+is therefore kept, and only that one: a batch of the paper's recipes takes about 100 MB.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from videocrafter.data.sample import VideoBatch
 from videocrafter.training.saving.checkpoint import write_text
 
 DATA_STATE = "data.json"
-"""The file in a checkpoint's training state that holds one position for each process."""
+"""File in a checkpoint's training state with the data position of every process."""
 
 
 class BatchReader:
     """The batches of one process.
 
     Args:
-        loader: not used by anyone else.
-        rank, world_size: the loader's.
+        loader: must not be shared.
+        rank, world_size: as passed to the loader.
     """
 
     def __init__(self, loader: VideoLoader, *, rank: int = 0, world_size: int = 1) -> None:
@@ -34,41 +34,43 @@ class BatchReader:
         self._state = loader.state_dict()
 
     def batch(self, step: int, micro_step: int) -> VideoBatch:
-        """The batch of a step's pass: the next one, or the last one again.
+        """Return the batch of a forward pass: the next one, or the last one again.
 
         Raises:
-            RuntimeError: it lies further behind.
+            RuntimeError: the batch is older than the last one.
             SourceError, TooManyBadSamplesError: the data cannot be used.
         """
-        place = (step, micro_step)
-        if self._last is not None and place <= self._last[0]:
+        key = (step, micro_step)
+        if self._last is not None and key <= self._last[0]:
             last, batch = self._last
-            if place != last:
-                raise RuntimeError(f"the batch of step {step}, pass {micro_step} was given already; data go forward")
+            if key != last:
+                raise RuntimeError(
+                    f"the batch of step {step}, pass {micro_step} was already read; expected the pass {last} or later"
+                )
             return batch
         self._last = None
         batch = next(self._loader)
-        self._last, self._state = (place, batch), self._loader.state_dict()
+        self._last, self._state = (key, batch), self._loader.state_dict()
         return batch
 
     def state(self) -> dict[str, Any]:
-        """Where the batch behind the last one that was asked for begins."""
+        """Return the data position after the last batch that was requested."""
         return self._state
 
     def load(self, states: Sequence[dict[str, Any]]) -> None:
-        """Go on where `state` was taken in every process of a run, also in another number of processes.
+        """Resume from the `state` of every process of a run, which may have had another number of processes.
 
         Raises:
-            DataMismatchError: they are of other data; the loader stays at its first batch.
-            ValueError: they are no positions of a run.
+            DataMismatchError: the positions belong to other data; the loader stays at its first batch.
+            ValueError: the positions are invalid.
         """
         same = len(states) == self._world_size
-        dealt = list(states) if same else redistribute_states(states, self._world_size)
-        self._loader.load_state_dict(dealt[self._rank])
+        own = states if same else redistribute_states(states, self._world_size)
+        self._loader.load_state_dict(own[self._rank])
         self._state = self._loader.state_dict()
 
     def stats(self) -> LoaderStats:
-        """How fast batches came, and what was left out."""
+        """Return the loader's throughput and the counts of skipped samples."""
         return self._loader.stats()
 
     def close(self) -> None:
@@ -77,11 +79,11 @@ class BatchReader:
 
 
 def write_data_states(folder: Path, states: Sequence[dict[str, Any]]) -> None:
-    """Write the positions of all processes, by rank, into a folder that is not yet published."""
+    """Write the data positions of all processes, by rank."""
     write_text(folder / DATA_STATE, json.dumps(list(states)))
 
 
 def read_data_states(folder: Path) -> list[dict[str, Any]]:
-    """What `write_data_states` wrote."""
+    """Read what `write_data_states` wrote."""
     states: list[dict[str, Any]] = json.loads((folder / DATA_STATE).read_text(encoding="utf-8"))
     return states

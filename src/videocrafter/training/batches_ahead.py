@@ -1,4 +1,4 @@
-"""A task's batches, the next one made while the one before is trained on."""
+"""Prefetching of a task's batches."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import TypeAlias
 
 from videocrafter.training.task import Batch, ReadsInOrder, Task
 
-Place: TypeAlias = tuple[int, int]
+BatchKey: TypeAlias = tuple[int, int]
 """Step and micro step of a batch."""
 
 
 class BatchesAhead:
-    """Hands out batches and, in a thread, makes the one that follows.
+    """Returns batches, and prepares the next one in a thread during the step.
 
-    Drawing and encoding then take no time of a step where a core is free. A batch depends on its place alone, so it
-    is the same whichever thread makes it. Tasks that read in order keep workers of their own and know what they gave
-    out last, so they are only asked for what is needed.
+    With a free CPU core, drawing and encoding samples then adds no time to a step. A batch depends only on its key,
+    so it does not matter which thread makes it. Tasks that read in order have their own workers and track their
+    position, so nothing is prefetched for them.
 
     Args:
         micro_steps: this process's share of each step's passes.
@@ -24,37 +24,34 @@ class BatchesAhead:
 
     def __init__(self, task: Task, micro_steps: range) -> None:
         self._task, self._micro_steps = task, micro_steps
-        # One thread makes them all, so no task is ever asked by two at once.
+        # A single thread, so that the task is never called concurrently.
         self._maker = None if isinstance(task, ReadsInOrder) else ThreadPoolExecutor(1, "batches")
-        self._made: dict[Place, Future[Batch]] = {}
+        self._made: dict[BatchKey, Future[Batch]] = {}
 
     def take(self, step: int, micro_step: int, *, is_last: bool) -> Batch:
-        """The batch of a place in the data; the next one is begun unless this is the last.
+        """Return a batch, and start to prepare the next one unless this is the last.
 
         Raises:
-            Exception: what the task raised when it made the batch.
+            Exception: the task's error in making the batch.
         """
         if self._maker is None:
             return self._task.batch(step, micro_step)
-        place = (step, micro_step)
-        wanted = self._made.pop(place, None) or self._maker.submit(self._task.batch, *place)
-        # What was made for another place is dropped: the data went on elsewhere, after a bad step.
+        key = (step, micro_step)
+        requested = self._made.pop(key, None) or self._maker.submit(self._task.batch, *key)
+        # A batch prepared for another key is obsolete: the data position jumped after a bad step.
         self._made.clear()
-        batch = wanted.result()
+        batch = requested.result()
         if not is_last:
-            self._begin(self._following(place))
+            following = self._following(key)
+            self._made[following] = self._maker.submit(self._task.batch, *following)
         return batch
 
     def close(self) -> None:
-        """Drop what is being made."""
+        """Stop the thread and discard the batch that it prepares."""
         if self._maker is not None:
             self._maker.shutdown(wait=True, cancel_futures=True)
 
-    def _begin(self, place: Place) -> None:
-        assert self._maker is not None
-        self._made[place] = self._maker.submit(self._task.batch, *place)
-
-    def _following(self, place: Place) -> Place:
-        step, micro_step = place
+    def _following(self, key: BatchKey) -> BatchKey:
+        step, micro_step = key
         later = micro_step + self._micro_steps.step
         return (step, later) if later in self._micro_steps else (step + 1, self._micro_steps.start)

@@ -1,7 +1,6 @@
-"""Randomness without a memory: every generator of a step is seeded from (seed, stage, step).
+"""Stateless randomness: every generator of a step is seeded from (seed, stage, step).
 
-So nothing random has to be carried from one step to the next, and a run that was killed draws after its
-resumption exactly what it would have drawn.
+No generator state has to be saved, and a resumed run draws the same numbers as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import torch
 
 
 def derive_seed(*parts: int | str) -> int:
-    """A seed in [0, 2^63) that depends on all of `parts` and on their order."""
+    """Return a seed in [0, 2^63) that depends on all of `parts` and on their order."""
     digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
 
@@ -27,10 +26,11 @@ def seed_global_generators(*parts: int | str) -> None:
     if torch.accelerator.is_available():
         torch.manual_seed(seed)
     else:
-        # Notes no stack for a device that may come later, which takes longer than a small network's step.
+        # `torch.manual_seed` records a stack trace for devices initialised later, which is slower than a small
+        # network's step.
         torch.default_generator.manual_seed(seed)
 
 
 def make_generator(device: torch.device, *parts: int | str) -> torch.Generator:
-    """A generator on `device`, seeded from `parts`."""
+    """Return a generator on `device`, seeded from `parts`."""
     return torch.Generator(device=device).manual_seed(derive_seed(*parts))

@@ -1,4 +1,4 @@
-"""Makes the toy task importable here and in the processes that tests start; parts that every video task needs."""
+"""Fixtures for video tasks; makes the toy task importable here and in processes that tests start."""
 
 import sys
 from pathlib import Path
@@ -20,7 +20,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def t2v_start(tmp_path_factory: pytest.TempPathFactory, parts: Path) -> Path:
-    """A text-to-video pipeline folder whose network answers to every condition."""
+    """A text-to-video pipeline folder whose network responds to every condition."""
     from tests.tiny_parts import fill_zeros, video_task
 
     folder = tmp_path_factory.mktemp("t2v")

@@ -1,7 +1,7 @@
-"""Toy trainings for several processes, and their launch.
+"""Toy runs in several processes.
 
-`main` trains each of the jobs of a JSON file, one after the other, in the processes that `launch` started with it.
-What a job could not save is noted beside its output.
+`launch` starts the processes; each runs `main`, which trains the jobs of a JSON file one after the other. Errors of a
+job are written next to its output.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ def shared_recipe(
     state_dtype: str = "fp32",
     **changes: Any,
 ) -> RecipeConfig:
-    """The toy's stages with passes that two processes can share."""
-    # Checkpoints at the ends of stages are enough, as to gather what is shared takes more time than to learn it.
+    """The toy recipe with passes that two or four processes can share."""
+    # Only the ends of stages are saved, since gathering shards takes longer than training.
     recipe = toy_recipe(ToyTaskConfig(**(task or {})), **{"checkpoint_every": 12, **changes})
     stages = tuple(
         dataclasses.replace(
@@ -48,7 +48,7 @@ def shared_recipe(
 
 
 def video_recipe(parts: str, *, sharding: str = "none", precision: str = "fp32") -> RecipeConfig:
-    """Clips and images through a real video network, with averages, gauges and samples."""
+    """A video network trained on clips and images, with EMA, gauges and samples."""
     from tests.tiny_parts import video_config
 
     stage = StageConfig(
@@ -64,7 +64,7 @@ def video_recipe(parts: str, *, sharding: str = "none", precision: str = "fp32")
 
 
 def start(jobs: Sequence[Mapping[str, Any]], folder: Path, count: int = 2) -> list[WarmProcess]:
-    """Start processes that do the jobs together: `output`, `stop_after_s`, and what a recipe here takes."""
+    """Start processes that run the jobs: `output`, `stop_after_s`, and arguments of a recipe above."""
     path = folder / "jobs.json"
     path.write_text(json.dumps(list(jobs)))
     with socket.socket() as probe:
@@ -82,7 +82,7 @@ def start(jobs: Sequence[Mapping[str, Any]], folder: Path, count: int = 2) -> li
 
 
 def finish(processes: Sequence[WarmProcess], timeout_s: float = 600) -> list[tuple[int, str]]:
-    """Exit status and standard error of each; none of them is left running."""
+    """Return exit status and standard error of each process; none is left running."""
     try:
         return [(process.wait(timeout_s), process.communicate()[1]) for process in processes]
     finally:
@@ -91,7 +91,7 @@ def finish(processes: Sequence[WarmProcess], timeout_s: float = 600) -> list[tup
 
 
 def launch(jobs: Sequence[Mapping[str, Any]], folder: Path, count: int = 2) -> None:
-    """Do the jobs in that many processes; each has to end well."""
+    """Run the jobs in `count` processes, which must all succeed."""
     ended = finish(start(jobs, folder, count))
     assert [status for status, _ in ended] == [0] * count, "\n".join(error for _, error in ended)
 

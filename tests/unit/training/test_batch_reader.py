@@ -74,7 +74,7 @@ def test_data_do_not_go_back(places: list[tuple[int, int]], back: int) -> None:
     for place in places:
         reader.batch(*place)
     earlier = places[max(0, len(places) - 1 - back)]
-    with pytest.raises(RuntimeError, match=f"step {earlier[0]}, pass {earlier[1]} was given already"):
+    with pytest.raises(RuntimeError, match=f"step {earlier[0]}, pass {earlier[1]} was already read"):
         reader.batch(*earlier)
     assert loader.given == len(places)
 
@@ -122,7 +122,7 @@ def test_a_real_loader_goes_on_where_it_was(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("now", [1, 3])
 def test_another_number_of_processes_goes_on_without_seeing_a_clip_twice(tmp_path: Path, now: int) -> None:
-    """24 clips: two processes take 2 batches of 2 each, then another number of them takes the rest of the epoch."""
+    """24 clips: two processes read 2 batches of 2 each, then another number of processes reads the rest."""
     before = [opened(rank, 2) for rank in range(2)]
     seen = [key for reader in before for key in drawn(reader, 0, 2)]
     write_data_states(tmp_path, [reader.state() for reader in before])

@@ -7,7 +7,7 @@ from videocrafter.training.batches_ahead import BatchesAhead
 
 
 class Asked:
-    """Stands in for a task: notes what it is asked for, and by which thread."""
+    """A stand-in for a task that records which batches are requested, and by which thread."""
 
     def __init__(self, fails_at: tuple[int, int] | None = None) -> None:
         self.places: list[tuple[int, int]] = []

@@ -1,4 +1,4 @@
-"""A run that is stopped or killed and started again equals one that was not, to the last bit."""
+"""Runs that are stopped or killed and resumed are bit-identical to uninterrupted ones."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def start(output: Path) -> WarmProcess:
 
 
 def wait_for_step(output: Path, step: int, process: WarmProcess) -> None:
-    """Return when the log shows that many steps of both stages together."""
+    """Wait until the log shows this many steps over both stages."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline and process.poll() is None:
         log = output / "log.jsonl"
@@ -148,7 +148,7 @@ def test_what_a_killed_run_left_beside_its_samples_is_removed(tmp_path: Path) ->
 
 
 def train_killed(recipe: RecipeConfig, output: Path) -> int:
-    """Give the same command until the run is finished; how often it was killed."""
+    """Train until the run is finished; return how often it was killed."""
     for kills in range(100):
         try:
             assert train(recipe, output, accept_changes=True).finished

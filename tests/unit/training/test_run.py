@@ -1,4 +1,4 @@
-"""The rest of what a run promises: its folder, its errors, and what it writes down."""
+"""Runs: their folder, their errors and their records. Resuming is tested in `test_resume.py`."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def test_a_loss_that_is_no_number_is_skipped_and_written_down(tmp_path: Path) ->
 
 
 def test_after_too_many_bad_steps_the_stage_goes_back_and_its_data_go_on(tmp_path: Path) -> None:
-    """Data steps 5 to 7 are bad: one is skipped, then the stage goes back to step 4 and goes on with data step 7."""
+    """Data steps 5 to 7 are bad: one is skipped, then the stage goes back to step 4 and continues with data step 7."""
     recipe = toy_recipe(ToyTaskConfig(nan_at_step=5, nan_until_step=7), guard=GuardConfig(skips=1, rollbacks=1))
     assert train(recipe, tmp_path).finished
     noted = [(line["step"], line["data_step"], line["verdict"]) for line in bad_batches(tmp_path)[::2][:3]]
@@ -182,7 +182,7 @@ def test_when_going_back_does_not_help_the_run_stops(tmp_path: Path) -> None:
     recipe = toy_recipe(ToyTaskConfig(nan_at_step=5, nan_until_step=99), guard=GuardConfig(skips=1, rollbacks=2))
     with pytest.raises(NonFiniteError, match=r"stage 'low', step 6: .* not finite .* 2 returns"):
         train(recipe, tmp_path)
-    assert bad_batches(tmp_path)[-1]["verdict"] == "stop", "the batch that ended the run is written down as well"
+    assert bad_batches(tmp_path)[-1]["verdict"] == "stop", "the batch that ended the run is recorded as well"
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["low-step-00000004"]
     assert train(toy_recipe(), tmp_path, accept_changes=True).finished
 
@@ -243,7 +243,7 @@ def test_the_measured_precision_is_kept_for_resumption(tmp_path: Path) -> None:
     choices = tmp_path / "choices.json"
     chosen = json.loads(choices.read_text())["low"]["precision"]
     other = "fp32" if chosen == "bf16" else "bf16"
-    # Had the first run been killed before its first checkpoint, only this file would hold the choice.
+    # If the first run had been killed before its first checkpoint, only this file would hold the choice.
     (saved,) = (tmp_path / "checkpoints").iterdir()
     (saved / "training_state/manifest.json").unlink()
     choices.write_text(choices.read_text().replace(f'"{chosen}"', f'"{other}"'))

@@ -1,4 +1,4 @@
-"""A toy recipe, and a command that trains it: FOLDER [seconds per step]."""
+"""A toy recipe, and a script that trains it: toy_run.py FOLDER [seconds per step]."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def toy_recipe(task: ToyTaskConfig = TASK, **changes: object) -> RecipeConfig:
         optimizer=OptimizerConfig(lr=1e-2, warmup_steps=4, accumulate=2, decay="cosine"),
         ema_decay=0.9,
         precision="fp32",
-        # The three intervals share no multiple, so that checkpoints fall between log lines.
+        # The intervals differ, so that checkpoints fall between log lines.
         log_every=5,
         validate_every=6,
         sample_every=8,

@@ -1,6 +1,6 @@
-"""A task that trains in milliseconds and uses everything that a real one may use.
+"""A task that trains in milliseconds and uses everything that a real task may use.
 
-Dropout, buffers, a frozen network, explicit randomness and every global generator.
+It has dropout, buffers, a frozen network and explicit randomness, and draws from every global generator.
 """
 
 from __future__ import annotations

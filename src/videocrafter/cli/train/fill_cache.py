@@ -40,7 +40,7 @@ def cache_command(
         bool, typer.Option("--check", help="Verify existing entries and re-encode damaged ones.")
     ] = False,
     retry: Annotated[bool, typer.Option("--retry", help="Retry clips that could not be decoded.")] = False,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 ... [default: a GPU if available]")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 ...; default: a GPU if available.")] = None,
 ) -> None:
     """Encode all clips of a recipe before training. Ctrl-C stops; run the same command to resume."""
     with bad_input():

@@ -51,7 +51,7 @@ def train_command(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Delete the run in the output folder and start again.")
     ] = False,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 ... [default: a GPU if available]")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 ...; default: a GPU if available.")] = None,
     track: Annotated[
         list[str] | None,
         typer.Option(

@@ -1,4 +1,4 @@
-"""AdamW, and what makes it smaller: 8-bit moments, bfloat16 moments, moments in main memory."""
+"""AdamW and its memory-saving variants: 8-bit moments, bfloat16 moments, moments in main memory."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _LOW_BITS = 1 << 16
 
 
 def build_adamw(config: OptimizerConfig, groups: Groups) -> torch.optim.Optimizer:
-    """The AdamW that the settings describe.
+    """Build the AdamW variant that the settings select.
 
     Args:
-        groups: parameters with their weight decay, as torch's optimizers take them.
+        groups: parameter groups of a torch optimizer, with their weight decay.
 
     Raises:
-        SettingsError: it needs something that is not there, or does not go with sharded parameters.
+        SettingsError: the variant needs a missing package, or does not support sharded parameters.
     """
     parameters = [parameter for group in groups for parameter in group["params"]]
     sharded = any(is_sharded(parameter) for parameter in parameters)
@@ -32,19 +32,19 @@ def build_adamw(config: OptimizerConfig, groups: Groups) -> torch.optim.Optimize
     if config.name == "adamw8bit":
         if sharded:
             raise SettingsError(
-                "optimizer.name is 'adamw8bit', which cannot go with parallel.sharding; use 'adamw' with "
-                "optimizer.state_dtype bf16"
+                "optimizer.name is 'adamw8bit', which does not support parallel.sharding; use 'adamw' with "
+                "optimizer.state_dtype=bf16"
             )
         return _build_8bit(config, groups)
     if not config.offload or on_cpu:
-        return _build_near(config, groups)
+        return _build_resident(config, groups)
     if sharded:
-        raise SettingsError("optimizer.offload is for whole weights; with parallel.sharding use parallel.cpu_offload")
-    return OffloadedOptimizer(groups, lambda mirrored: _build_near(config, mirrored))
+        raise SettingsError("optimizer.offload does not support parallel.sharding; use parallel.cpu_offload")
+    return OffloadedOptimizer(groups, lambda mirrored: _build_resident(config, mirrored))
 
 
-def _build_near(config: OptimizerConfig, groups: Groups) -> torch.optim.Optimizer:
-    """An AdamW whose moments are where the parameters are."""
+def _build_resident(config: OptimizerConfig, groups: Groups) -> torch.optim.Optimizer:
+    """Build an AdamW whose moments are on the parameters' device."""
     settings: dict[str, Any] = {"lr": config.lr, "betas": config.betas, "eps": config.eps}
     if config.state_dtype == "bf16":
         return LeanAdamW(groups, **settings)
@@ -57,18 +57,18 @@ def _build_8bit(config: OptimizerConfig, groups: Groups) -> torch.optim.Optimize
         from bitsandbytes.optim import AdamW8bit  # type: ignore[import-not-found]
     except ImportError as error:
         raise SettingsError(
-            f"optimizer.name is 'adamw8bit', which needs bitsandbytes ({error}): pip install bitsandbytes, or use "
-            "'adamw', with optimizer.state_dtype bf16 for half of the memory"
+            f"optimizer.name is 'adamw8bit', which needs bitsandbytes ({error}); pip install bitsandbytes, or use "
+            "'adamw' with optimizer.state_dtype=bf16, which halves the memory of the moments"
         ) from error
     optimizer: torch.optim.Optimizer = AdamW8bit(list(groups), lr=config.lr, betas=config.betas, eps=config.eps)
     return optimizer
 
 
 class LeanAdamW(torch.optim.Optimizer):
-    """AdamW with both moments in bfloat16: four bytes per parameter instead of eight.
+    """AdamW with both moments in bfloat16: 4 bytes per parameter instead of 8.
 
-    A step moves the second moment by a share 1 - beta2 of itself, which is less than bfloat16 can tell apart. So it
-    is rounded up or down by chance, which is right on average. The chance follows from the step's number.
+    A step changes the second moment by a fraction 1 - beta2, which is below the resolution of bfloat16. It is
+    therefore rounded stochastically, which is unbiased; the random numbers depend on the step.
     """
 
     def __init__(self, groups: Groups, *, lr: float, betas: tuple[float, float], eps: float) -> None:
@@ -104,7 +104,7 @@ class LeanAdamW(torch.optim.Optimizer):
         kept_square.copy_(round_by_chance(square, make_generator(value.device, "moments", state["step"], index)))
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Take over the moments; the settings stay. Moments that were kept in float32 are rounded."""
+        """Restore the moments, but not the settings. float32 moments are rounded to bfloat16."""
         parameters = [parameter for group in self.param_groups for parameter in group["params"]]
         for index, saved in state_dict["state"].items():
             device = parameters[index].device
@@ -115,8 +115,8 @@ class LeanAdamW(torch.optim.Optimizer):
 
 
 def round_by_chance(values: Tensor, generator: torch.Generator) -> Tensor:
-    """Finite float32 numbers to the bfloat16 below or above: the nearer, the likelier, so that the mean is right."""
-    # Four numbers of 16 bits in one draw, because drawing is what takes the time.
+    """Stochastically round finite float32 values to bfloat16; the result is unbiased."""
+    # Draw four 16-bit numbers at once, since drawing dominates the time.
     draws = torch.empty(-(-values.numel() // 4), dtype=torch.int64, device=values.device)
     drawn = draws.random_(-(2**63), None, generator=generator).view(torch.int16)[: values.numel()]
     noise = drawn.to(torch.int32).bitwise_and_(_LOW_BITS - 1).view(values.shape)
@@ -125,12 +125,12 @@ def round_by_chance(values: Tensor, generator: torch.Generator) -> Tensor:
 
 
 class OffloadedOptimizer(torch.optim.Optimizer):
-    """An optimizer at work in main memory, on copies of the weights: the device holds no moments.
+    """An optimizer that updates copies of the weights in main memory, so that the device holds no moments.
 
-    Each step moves gradients to main memory and weights back.
+    Each step copies gradients to main memory and weights back.
 
     Args:
-        build: makes the optimizer for groups of copies.
+        build: builds the inner optimizer for groups of copies.
     """
 
     def __init__(self, groups: Groups, build: Callable[[Groups], torch.optim.Optimizer]) -> None:
@@ -160,7 +160,7 @@ class OffloadedOptimizer(torch.optim.Optimizer):
                 self.state[parameter] = self._inner.state[copy]
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Take over the moments, and the weights as they are now; the settings stay."""
+        """Restore the moments, but not the settings, and copy the present weights."""
         settings = self._inner.state_dict()["param_groups"]
         self._inner.load_state_dict({"state": dict(state_dict["state"]), "param_groups": settings})
         with torch.no_grad():

@@ -14,14 +14,15 @@ from videocrafter.training.parallel.sharding import own_part, part_of, sharded_l
 
 
 class ExponentialMovingAverage:
-    """Averages parameters, after n updates with decay min(decay, (1 + n) / (10 + n)).
+    """Averages parameters with decay min(decay, (1 + n) / (10 + n)) after n updates.
 
-    The rising decay forgets the random start quickly. Of sharded parameters each process averages its own part.
+    The rising decay quickly forgets the random initialisation. Each process averages its own shards.
 
     Args:
-        parameters: by name; the average starts as a copy of them.
+        parameters: by name; the average starts as a copy.
         decay: in (0, 1).
-        device: where the averages are kept; None is beside the parameters. Elsewhere, each update copies all weights.
+        device: of the averages; None keeps them with the parameters. Another device costs a copy of all weights per
+            update.
     """
 
     def __init__(
@@ -46,14 +47,13 @@ class ExponentialMovingAverage:
             else:
                 average.lerp_(value.to(average.device), 1 - decay)
         if near[0]:
-            # The public API has no fused interpolation over many tensors; one call per tensor would cost more
-            # than the arithmetic for networks of many small parameters.
+            # The public API has no multi-tensor lerp, and one call per tensor is slow for many small parameters.
             torch._foreach_lerp_(*near, 1 - decay)
         self.num_updates += 1
 
     @contextmanager
     def swapped_in(self) -> Iterator[None]:
-        """Inside, the parameters hold the average, and the other way round."""
+        """Within the context, swap the parameters and their averages."""
         self._swap()
         try:
             yield
@@ -62,31 +62,31 @@ class ExponentialMovingAverage:
 
     @torch.no_grad()
     def _swap(self) -> None:
-        # Contents change places, not storage: sharded parameters are gathered from where they always lay.
+        # Swap contents, not storage: FSDP gathers sharded parameters from their original storage.
         for average, value in self._pairs():
             held = value.clone()
             value.copy_(average)
             average.copy_(held)
 
     def _pairs(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Each average with what its parameter holds, as far as this process has it."""
+        """Yield each average with the local shard of its parameter."""
         for name, parameter in self._parameters.items():
             yield self._averages[name], own_part(parameter).detach()
 
     def state_dict(self) -> dict[str, Any]:
-        """Number of updates and averages by parameter name; those of sharded parameters are sharded."""
+        """Return the number of updates and the averages by parameter name, sharded like the parameters."""
         averages = {name: sharded_like(self._averages[name], like) for name, like in self._parameters.items()}
         return {"num_updates": self.num_updates, "averages": averages}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore `state_dict` with whole averages.
+        """Restore a `state_dict` with unsharded averages.
 
         Raises:
-            SettingsError: the state is of other parameters.
+            SettingsError: the state belongs to other parameters.
         """
         averages: Mapping[str, Tensor] = state["averages"]
         if list(averages) != list(self._averages):
-            raise SettingsError("the saved average is of other parameters than the ones being trained")
+            raise SettingsError("the saved EMA weights belong to other parameters than the ones being trained")
         self.num_updates = int(state["num_updates"])
         for name, parameter in self._parameters.items():
             self._averages[name].copy_(part_of(averages[name], parameter))

@@ -1,7 +1,7 @@
-"""Keeps a bad step out of the weights: a loss that is no number, or a gradient that is far too large.
+"""Protection of the weights from bad steps: a NaN or infinite loss, or a far too large gradient.
 
-Such a step is skipped. After too many in a row the stage goes back to its last checkpoint, and its data go on behind
-the bad batches. After too many of these the run stops. Every bad batch is written down.
+A bad step is skipped. After too many in a row the stage goes back to its last checkpoint and continues with the data
+after the bad batches. After too many of those the run stops. Every bad batch is recorded.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ _ENOUGH = 20
 
 
 class NonFiniteError(ValueError):
-    """Step after step the loss or the gradient was no number, or far too large."""
+    """The loss or the gradient was NaN, infinite or far too large in too many steps."""
 
 
 class Verdict(Enum):
-    """What is to be done with a step."""
+    """The decision about a step."""
 
     GOOD = "good"
     SKIP = "skip"
     OVERFLOW = "overflow"
-    """Of fp16, at too large a scale of the loss: left out, and no sign of trouble."""
+    """fp16 overflowed because the loss scale was too large; the step is skipped and does not count as bad."""
     ROLL_BACK = "roll back"
     STOP = "stop"
 
 
 class StepGuard:
-    """Judges each step by its gradient norm, which is no number where the loss is none.
+    """Judges each step by its gradient norm, which is NaN or infinite if the loss is.
 
     Args:
-        config: how much is borne.
-        stage: for the message.
+        config: limits.
+        stage: named in error messages.
     """
 
     def __init__(self, config: GuardConfig, stage: str) -> None:
@@ -47,16 +47,16 @@ class StepGuard:
         self._stage = stage
         self._recent: deque[float] = deque(maxlen=_WINDOW)
         self._bad_in_a_row = 0
-        self._trouble: str | None = None
+        self._reason: str | None = None
         self.skipped = 0
         """Steps skipped so far."""
         self.rollbacks = 0
-        """How often the stage went back."""
+        """Number of returns to a checkpoint so far."""
 
     def judge(self, norm: float) -> Verdict:
-        """What to do with a step whose gradient norm before clipping is `norm`."""
-        self._trouble = self._find_trouble(norm)
-        if self._trouble is None:
+        """Decide about a step from its gradient norm before clipping."""
+        self._reason = self._find_reason(norm)
+        if self._reason is None:
             self._recent.append(norm)
             self._bad_in_a_row = 0
             return Verdict.GOOD
@@ -67,19 +67,19 @@ class StepGuard:
         return Verdict.ROLL_BACK if self.rollbacks < self._config.rollbacks else Verdict.STOP
 
     def error(self, step: int, tried: str) -> NonFiniteError:
-        """What to raise in step number `step` (from 1), where nothing is left to try."""
+        """Build the error for step number `step` (from 1) when all attempts are exhausted."""
         return NonFiniteError(
-            f"stage {self._stage!r}, step {step}: {self._trouble}, after {self._bad_in_a_row - 1} skipped steps in a "
-            f"row and {tried}. Nothing of this step was saved. See bad_batches.jsonl; lower the learning rate, "
-            "lengthen the warm-up or use precision fp32, and give the same command with --accept-changes"
+            f"stage {self._stage!r}, step {step}: {self._reason}, after {self._bad_in_a_row - 1} skipped steps in a "
+            f"row and {tried}. This step was not saved. See bad_batches.jsonl; lower the learning rate, lengthen "
+            "the warm-up or use precision fp32, and resume with --accept-changes"
         )
 
     def went_back(self, rollbacks: int) -> None:
-        """The state of a checkpoint was restored, for the `rollbacks`-th time in this stage."""
+        """Record that a checkpoint was restored for the `rollbacks`-th time in this stage."""
         self.rollbacks = rollbacks
         self._bad_in_a_row = 0
 
-    def _find_trouble(self, norm: float) -> str | None:
+    def _find_reason(self, norm: float) -> str | None:
         if not math.isfinite(norm):
             return f"the loss or the gradient is not finite (gradient norm {norm})"
         if self._config.spike and len(self._recent) >= _ENOUGH:
@@ -89,7 +89,7 @@ class StepGuard:
         return None
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that later verdicts depend on."""
+        """Return everything that later verdicts depend on."""
         return {
             "recent": list(self._recent),
             "bad_in_a_row": self._bad_in_a_row,

@@ -1,7 +1,7 @@
-"""fp16 knows no number below 6e-8, so losses are scaled up and gradients down again, by as much as goes well.
+"""Dynamic loss scaling for fp16, whose smallest number is 6e-8.
 
-The scale follows `torch.amp.GradScaler`'s rule. It is kept here because the norm of the gradient tells whether any
-number overflowed in any process's part, while GradScaler looks at what one process holds.
+The scale follows the rule of `torch.amp.GradScaler`. That class checks one process's gradients only, whereas the
+gradient norm used here reveals an overflow in the shard of any process.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ _STEPS_TO_GROW = 2000
 
 
 class LossScale:
-    """What losses are multiplied by.
+    """The factor that losses are multiplied by.
 
     Args:
-        enabled: off, the scale is 1 and every step is somebody else's concern.
+        enabled: if False, the scale stays 1 and overflows are not handled.
     """
 
     def __init__(self, *, enabled: bool = False) -> None:
@@ -28,12 +28,12 @@ class LossScale:
         self._good_steps = 0
 
     def overflowed(self, norm: float) -> bool:
-        """Whether a step has to be left out because the scale was too large; it is halved then.
+        """Return whether a step must be skipped because the scale was too large, and adjust the scale.
 
-        At a scale of 1 it never was: a gradient that is no number is bad in itself.
+        At a scale of 1 this is False: a non-finite gradient is then not caused by the scale.
 
         Args:
-            norm: of the step's gradient; each step is told once.
+            norm: gradient norm of the step; call this once per step.
         """
         if not self.enabled:
             return False
@@ -48,7 +48,7 @@ class LossScale:
         return True
 
     def state_dict(self) -> dict[str, Any]:
-        """The scale, and the good steps since it changed."""
+        """Return the scale and the number of good steps since it changed."""
         return {"value": self.value, "good_steps": self._good_steps}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

@@ -14,7 +14,7 @@ from videocrafter.training.tracking.run_comparison import RunSummary, find_runs
 
 @pytest.fixture
 def runs(tmp_path: Path) -> list[RunSummary]:
-    """One of the recipes for clips, still training, and one of an older version, finished."""
+    """A running recipe on clips, and a finished run of an older version."""
     write_run(tmp_path / "old", {"low": [(1, 10, 3.5)]}, finished=True)
     folder = write_run(tmp_path / "new", {"low": [(1, 1_234_567, 3.0)]})
     rates = {"samples_per_s": 12.0, "data_wait_share": 0.25, "peak_memory_gib": 30.25, "seconds": 7200}

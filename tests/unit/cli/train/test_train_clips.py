@@ -1,4 +1,4 @@
-"""`videocrafter train` on clips from files: what can be given wrong, and what is said then."""
+"""`videocrafter train` on clips from files: wrong arguments and their messages."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def test_small_moments_go_on_where_they_were() -> None:
 
 
 def test_the_second_moment_does_not_stand_still_where_bfloat16_is_too_coarse() -> None:
-    """A share of 0.001 is less than half of what bfloat16 tells apart: rounding to the nearest would keep 1."""
+    """A change of 0.001 is less than half the resolution of bfloat16: rounding to nearest would return 1."""
     value = torch.ones(4096)
     generator = torch.Generator().manual_seed(0)
     for _ in range(200):
@@ -67,7 +67,7 @@ def test_rounding_by_chance_keeps_what_bfloat16_knows() -> None:
 
 @pytest.mark.parametrize("state_dtype", ["fp32", "bf16"])
 def test_an_offloaded_optimizer_is_the_same_at_another_place(state_dtype: str) -> None:
-    """Here both places are main memory; that it goes there is for a GPU to show."""
+    """Without a GPU, both copies are in main memory; this tests the updates, not the transfer."""
     config = OptimizerConfig(lr=1e-2, state_dtype=state_dtype)  # type: ignore[arg-type]
     nets = [network(), network(), network()]
     near = build_adamw(config, [{"params": list(nets[0].parameters()), "weight_decay": 0.1}])

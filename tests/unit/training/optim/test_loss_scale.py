@@ -32,7 +32,7 @@ def test_at_a_scale_of_one_a_bad_gradient_is_bad_in_itself() -> None:
 
 
 def test_overflows_are_left_out_and_are_not_bad_steps(tmp_path: Path) -> None:
-    """Of fp16, the first steps: a loss that is no number for two of them, and then is one again."""
+    """The loss is NaN in the first two steps under fp16, and finite again afterwards."""
     task = ToyTaskConfig(nan_at_step=0, nan_until_step=1)
     train(toy_recipe(task, precision="fp16", log_every=1, guard=GuardConfig(skips=0, rollbacks=0)), tmp_path)
     assert not (tmp_path / "bad_batches.jsonl").exists()

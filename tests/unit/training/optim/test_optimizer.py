@@ -94,7 +94,7 @@ def test_every_parameter_learns_and_the_state_goes_on(name: str) -> None:
     assert all(not torch.equal(before[key], value) for key, value in net.state_dict().items())
     other_net, other = build(name)
     other_net.load_state_dict(net.state_dict())
-    # Saved to a file and back in a run; here the two would share their moments.
+    # A run saves the state to a file; without the copy, the two would share their moments.
     other.load_state_dict(copy.deepcopy(optimizer.state_dict()))
     train(net, optimizer, 2)
     train(other_net, other, 2)

@@ -1,4 +1,4 @@
-"""What timing both precisions asks of a task; what is chosen is tested with runs, in `test_run.py`."""
+"""Timing of the precisions. The choice in a run is tested in `test_run.py`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CPU = torch.device("cpu")
 
 
 class InOrder(ToyTask):
-    """The toy task with data that go forward."""
+    """The toy task with sequential data."""
 
     def __init__(self) -> None:
         super().__init__(ToyTaskConfig(), None, 0, 0, CPU)
@@ -40,7 +40,7 @@ class InOrder(ToyTask):
 
 @pytest.fixture
 def has_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A CPU that may be fast in bf16."""
+    """A CPU with bf16 instructions."""
     monkeypatch.setattr(precision, "emulates_bf16", lambda: False)
 
 

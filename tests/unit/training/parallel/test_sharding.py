@@ -1,4 +1,4 @@
-"""Several processes learn what one learns, whether they share the weights or not, and go on from either's state."""
+"""Several processes, sharded or not, train like one process, and resume each other's checkpoints."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TOLERANCE = {"rtol": 1e-5, "atol": 1e-6}
 
 def trained_weights(output: Path, which: str = "stages/high/net.pt") -> dict[str, torch.Tensor]:
     weights: dict[str, torch.Tensor] = torch.load(output / which, weights_only=True)
-    # Of the batch norm's statistics each process counts its own, and the bias before it has no gradient but rounding.
+    # Batch norm statistics are per process, and the gradient of the bias before it is rounding error only.
     left_out = ("1.running_mean", "1.running_var", "1.num_batches_tracked", "0.bias")
     return {name: value for name, value in weights.items() if name not in left_out}
 
@@ -37,7 +37,7 @@ def losses(output: Path) -> list[float]:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory, parts: Path) -> Path:
-    """The same training in one process and in two, with whole and with shared weights, at once and in pieces."""
+    """The same training in one and in two processes, sharded or not, uninterrupted or resumed."""
     folder = tmp_path_factory.mktemp("runs")
     sharded: dict[str, Any] = {"sharding": "full"}
     jobs = [
@@ -81,7 +81,7 @@ def test_a_sharded_run_in_pieces_equals_one_at_once(runs: Path) -> None:
 
 @pytest.mark.slow
 def test_a_state_goes_on_sharded_or_not_in_any_number_of_processes(runs: Path) -> None:
-    """Two steps sharded over two processes, one step of two whole ones, the rest in one."""
+    """Two steps sharded over two processes, one step in two unsharded processes, and the rest in one process."""
     saved = sorted(path.name for path in (runs / "less-and-less/checkpoints").iterdir())
     assert saved[-1] == "low-step-00000003"
     assert train(shared_recipe(), runs / "less-and-less").finished
@@ -116,7 +116,7 @@ def test_a_disk_that_is_full_for_one_process_stops_all(runs: Path) -> None:
 
 @pytest.mark.slow
 def test_fp16_trains_sharded_with_one_scale_for_all(runs: Path) -> None:
-    """Gradients of half the passes are twice as large until they are averaged, so one step more may overflow."""
+    """Before averaging, gradients of half the passes are twice as large, so one more step may overflow."""
     assert losses(runs / "fp16") == pytest.approx(losses(runs / "fp16-one"), rel=0.2)
     state = load_state(runs / "fp16", "checkpoints/low-step-00000012")
     assert state["loss_scale"]["value"] in (2**14, 2**15, 2**16)
@@ -127,7 +127,7 @@ def test_fp16_trains_sharded_with_one_scale_for_all(runs: Path) -> None:
 def test_small_moments_learn_the_same_sharded_or_not(runs: Path) -> None:
     state = load_state(runs / "small-moments", LAST)
     assert state["optimizer"]["optimizers"][0]["state"][0]["exp_avg_sq"].dtype == torch.bfloat16
-    # Chance rounds other numbers in other parts; moments of float32 are as near.
+    # Stochastic rounding differs between shards.
     for other in ("small-moments-one", "one"):
         assert losses(runs / "small-moments") == pytest.approx(losses(runs / other), rel=2e-2)
 
@@ -149,7 +149,7 @@ def test_a_signal_to_one_process_stops_all_after_the_same_step(tmp_path: Path) -
 def test_a_sharded_video_network_learns_and_is_saved_as_ever(runs: Path) -> None:
     one = VideoUNet.from_pretrained(runs / "video/final/unet").state_dict()
     two = VideoUNet.from_pretrained(runs / "video-sharded/final/unet").state_dict()
-    # AdamW's first steps are of full size (lr) however small a gradient is, and its sign may be rounding.
+    # AdamW's first steps have size lr even for gradients that are only rounding error.
     torch.testing.assert_close(two, one, rtol=1e-4, atol=5e-5)
     validations = [
         [line["loss"] for line in untimed_log(runs / name) if line["kind"] == "validation"]

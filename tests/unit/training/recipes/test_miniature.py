@@ -114,7 +114,7 @@ def test_image_to_video_aligns_then_has_two_phases_and_goes_on_from_text_to_vide
 
 
 def test_the_parts_fit_together() -> None:
-    """Also checked when a stage is built; but only in a run, hours after the parts were trained."""
+    """A run checks this too, but only when the stage is built, hours after the parts were trained."""
     autoencoder, towers = (RECIPES[name]().stages[-1].task for name in ("tiny-vae", "tiny-clip"))
     assert isinstance(autoencoder, AutoencoderTaskConfig)
     assert isinstance(towers, ContrastiveTaskConfig)

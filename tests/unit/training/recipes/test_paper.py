@@ -1,4 +1,4 @@
-"""The recipes for clips from files say what the paper says (table of stages; sections 3.1 and 3.2)."""
+"""Recipes for clips from files match the paper (table of stages; sections 3.1 and 3.2)."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_the_stages_of_text_to_video(name: str, height: int, width: int, num_ste
 
 @pytest.mark.parametrize("name", PAPER)
 def test_images_and_videos_are_learned_jointly(name: str) -> None:
-    """An eighth of the passes are images, eight times as many in each: eight images for every seven clips."""
+    """One pass in eight is of images, with eight times as many samples: eight images for every seven clips."""
     for stage in RECIPES[name]().stages:
         data = task_of(stage).data
         assert data.image_share == 1 / 8

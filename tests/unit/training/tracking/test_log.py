@@ -45,7 +45,7 @@ class Broken(Recorder):
 
 
 def is_line(text: bytes) -> bool:
-    """As the format says, without the reader's own code."""
+    """Check a line against the format, independently of the reader."""
     try:
         line = json.loads(text)
         return (

@@ -14,7 +14,7 @@ _log = logging.getLogger("videocrafter.training.loop")
 
 
 class Clock:
-    """Time that passes when it is told to."""
+    """A clock that is advanced by hand."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -47,7 +47,7 @@ def terminal() -> Iterator[Terminal]:
     text = Terminal()
     with redirect_stderr(text):
         yield text
-        assert sys.stderr is text  # nothing is left of the view
+        assert sys.stderr is text  # the view restored it
 
 
 def live(text: io.StringIO, past: list[dict[str, object]] | None = None) -> LiveProgress:

@@ -12,7 +12,7 @@ from videocrafter.training.tracking.run_plots import plot_runs
 
 
 def write_run(folder: Path, stages: dict[str, list[tuple[int, int, float]]], finished: bool = False) -> Path:
-    """A run with (step, samples, loss) of each stage, as the tracker writes them."""
+    """Write the folder of a run with the given (step, samples, loss) in each stage."""
     folder.mkdir(parents=True)
     config = {"name": "made", "stages": [{"name": name, "num_steps": 100} for name in stages]}
     (folder / "config.json").write_text(json.dumps(config))

@@ -1,4 +1,4 @@
-"""Trackers are tried with modules that stand in for W&B and trackio, through accelerate's own classes."""
+"""Trackers are tested through accelerate's classes, with fake modules for W&B and trackio."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class FakeRun:
 
 
 class FakeModule(types.ModuleType):
-    """Looks like wandb and like trackio: what accelerate and we use of them."""
+    """The parts of wandb and trackio that accelerate and this package use."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
@@ -130,7 +130,7 @@ def test_stages_follow_each_other_on_one_axis(wandb: FakeModule, tmp_path: Path)
 def test_a_run_that_goes_on_goes_on_at_the_tracker(wandb: FakeModule, trackio: FakeModule, tmp_path: Path) -> None:
     names = ["wandb", "trackio"]
     follow(names, tmp_path, ("low", 5, "train", {"loss": 0.5}))
-    wandb.first_step = 9  # it was killed at step 9 and goes on from a checkpoint of step 5
+    wandb.first_step = 9  # killed at step 9, and resumed from a checkpoint of step 5
     follow(names, tmp_path, *(("low", step, "train", {"loss": 0.5}) for step in (6, 9, 12)))
     first, second = wandb.asked
     assert first == second
@@ -207,7 +207,7 @@ def wait_until(is_so: Callable[[], bool]) -> None:
 
 @pytest.fixture
 def stuck(wandb: FakeModule) -> Iterator[threading.Event]:
-    """A tracker that answers nothing until the event is set."""
+    """A tracker that blocks until the event is set."""
     event = threading.Event()
     yield event
     event.set()
