@@ -21,7 +21,7 @@ from videocrafter.training.optim.loss_scale import LossScale
 from videocrafter.training.optim.optimizer import StageOptimizer
 from videocrafter.training.parallel.launcher import check_launcher, launcher_parallel
 from videocrafter.training.parallel.precision import DTYPES, ChosenPrecision, choose_precision
-from videocrafter.training.parallel.processes import Processes
+from videocrafter.training.parallel.processes import Processes, check_shared
 from videocrafter.training.parallel.sharding import Sharding, shard
 from videocrafter.training.randomness import seed_global_generators
 from videocrafter.training.saving.checkpoint import Checkpoints, write_folder
@@ -98,6 +98,8 @@ def train(
     trackers = choose_trackers(track)
     start = start_folder(recipe)
     processes = Processes(device)
+    for stage in recipe.stages:
+        check_shared(stage.optimizer.accumulate, processes.count)
     with (
         _opened(recipe, output, processes, accept_changes, overwrite, confirm) as folder,
         StopRequest(stop_after_s, launched=processes.count > 1) as stop,

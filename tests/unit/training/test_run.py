@@ -169,7 +169,7 @@ def test_a_loss_that_is_no_number_is_skipped_and_written_down(tmp_path: Path) ->
 
 
 def test_after_too_many_bad_steps_the_stage_goes_back_and_its_data_go_on(tmp_path: Path) -> None:
-    """Data steps 5 to 7 are bad: one is skipped, then the stage goes back to step 4 and continues with data step 7."""
+    """Data steps 5 to 7 are bad: one is skipped, then the stage returns to step 4 and continues with data step 7."""
     recipe = toy_recipe(ToyTaskConfig(nan_at_step=5, nan_until_step=7), guard=GuardConfig(skips=1, rollbacks=1))
     assert train(recipe, tmp_path).finished
     noted = [(line["step"], line["data_step"], line["verdict"]) for line in bad_batches(tmp_path)[::2][:3]]

@@ -69,12 +69,7 @@ class Processes:
         return init_device_mesh(self.device.type, (self.count,))
 
     def micro_steps(self, accumulate: int) -> range:
-        """Return this process's share of a step's forward passes.
-
-        Raises:
-            SettingsError: the passes cannot be divided evenly.
-        """
-        check_shared(accumulate, self.count)
+        """Return this process's share of a step's forward passes; see `check_shared`."""
         return range(self.index, accumulate, self.count)
 
     def average_gradients(self, parameters: Sequence[nn.Parameter]) -> None:

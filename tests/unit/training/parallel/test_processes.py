@@ -4,15 +4,15 @@ import pytest
 import torch
 
 from videocrafter.training.parallel import processes as processes_module
-from videocrafter.training.parallel.processes import Processes
+from videocrafter.training.parallel.processes import Processes, check_shared
 
 
 def test_micro_steps_are_shared_evenly_or_not_at_all() -> None:
     processes = Processes("cpu")
     processes.index, processes.count = 1, 2
     assert list(processes.micro_steps(4)) == [1, 3]
-    with pytest.raises(ValueError, match="set it to a multiple of 2"):
-        processes.micro_steps(3)
+    with pytest.raises(ValueError, match=r"accumulate is 3, expected a multiple of 2, .* set it to 4"):
+        check_shared(3, 2)
 
 
 def test_alone_everything_is_as_it_is() -> None:
