@@ -27,6 +27,7 @@ from videocrafter.training.parallel.processes import Processes
 from videocrafter.training.recipes.by_name import RECIPES
 from videocrafter.training.saving.checkpoint import Checkpoints
 from videocrafter.training.saving.interruption import StopRequest
+from videocrafter.training.saving.run_folder import RunFolder
 from videocrafter.training.saving.state import MetricWindow, TrainingState, trained_parameters
 
 # Number of batches that variants with cached latents keep.
@@ -117,7 +118,7 @@ class TrainingStep:
         self.variant = chosen
         task = self._build_task(stage)
         parameters = trained_parameters(task)
-        state = TrainingState(
+        self._state = TrainingState(
             stage=stage.name,
             device=_CPU,
             modules=task.modules(),
@@ -131,12 +132,10 @@ class TrainingStep:
             stage=stage,
             seed=0,
             task=task,
-            parameters=parameters,
-            state=state,
+            state=self._state,
             checkpoints=Checkpoints(folder, stage.name, stage.keep_checkpoints),
-            sample_folder=folder,
-            bad_batches=folder / "bad_batches.jsonl",
-            tracker=None,
+            folder=RunFolder(folder),
+            log=None,
             progress=None,
             stop=StopRequest(),
             processes=processes,
@@ -163,11 +162,11 @@ class TrainingStep:
     @property
     def data_wait_share(self) -> float:
         """Share of the time of all steps so far that was spent waiting for batches, as in the log of a run."""
-        return self._loop._data_wait / self._loop.state.seconds
+        return self._loop._data_wait / self._state.seconds
 
     def run(self, steps: int) -> Readings:
         """Take optimizer steps and return the samples per second of all processes."""
-        state = self._loop.state
+        state = self._state
         samples, seconds = state.num_samples, state.seconds
         with attention_computed(self.variant.attention):
             for _ in range(steps):

@@ -121,7 +121,7 @@ def test_a_layout_reaches_the_middle_of_the_network(parts: str, tmp_path: Path, 
     stage = training_step.measured_stage(parts, smoke=True)
     step = training_step.TrainingStep(stage, training_step.variant(name), tmp_path, Processes("cpu"))
     seen = []
-    network = step._loop.task.modules()["unet"]
+    network = step._state.modules["unet"]
     network.middle_in.register_forward_pre_hook(
         lambda _, given: seen.append(given[0].is_contiguous(memory_format=torch.channels_last))
     )

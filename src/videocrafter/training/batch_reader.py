@@ -14,7 +14,6 @@ from typing import Any
 from videocrafter.data.loader import LoaderStats, VideoLoader
 from videocrafter.data.loader_state import redistribute_states
 from videocrafter.data.sample import VideoBatch
-from videocrafter.training.saving.checkpoint import write_text
 
 DATA_STATE = "data.json"
 """File in a checkpoint's training state with the data position of every process."""
@@ -79,8 +78,8 @@ class BatchReader:
 
 
 def write_data_states(folder: Path, states: Sequence[dict[str, Any]]) -> None:
-    """Write the data positions of all processes, by rank."""
-    write_text(folder / DATA_STATE, json.dumps(list(states)))
+    """Write the data positions of all processes, by rank, into a checkpoint that is not yet published."""
+    (folder / DATA_STATE).write_text(json.dumps(list(states)), encoding="utf-8")
 
 
 def read_data_states(folder: Path) -> list[dict[str, Any]]:

@@ -102,7 +102,7 @@ class StageLoop:
                 self._write_samples()
             stopping = self._processes.any(self._stop.requested())
             if done or stopping or self._checkpoint_due():
-                self._save()
+                self.save()
             if stopping and not done:
                 return False
         return True
@@ -194,7 +194,7 @@ class StageLoop:
         self._processes.wait()
         # Saved at once, so that a run killed now does not meet the bad batches again.
         self._saved_step = None
-        self._save()
+        self.save()
 
     def _write_log(self) -> None:
         now, (since, samples_then) = time.monotonic(), self._measured_from
@@ -245,7 +245,7 @@ class StageLoop:
         if self._processes.any(is_best):
             if self._processes.is_main:
                 self._checkpoints.mark_best(self._state.step, metric, values[metric])
-            self._save()
+            self.save()
 
     def _write_samples(self) -> None:
         device, precision = self._processes.device, self._state.precision
@@ -264,7 +264,7 @@ class StageLoop:
                     with tempfile.TemporaryDirectory() as discarded:
                         self._task.write_samples(Path(discarded))
 
-    def _save(self) -> None:
+    def save(self) -> None:
         """Write a checkpoint of the present step, unless it has been written."""
         started = time.monotonic()
         if self._saved_step != self._state.step:
