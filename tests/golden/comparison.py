@@ -31,6 +31,7 @@ from videocrafter.models.clip_tokenizer import clip_tokenizer
 from videocrafter.models.image_encoder import encode_image, null_image, preprocess
 from videocrafter.models.text_encoder import tokenize
 from videocrafter.pipelines.denoising import Conditions, denoise
+from videocrafter.pipelines.sampling_settings import SamplingSettings
 
 LIMIT = 1e-4
 """Largest accepted error, in units of the standard deviation of the official output (float32)."""
@@ -199,9 +200,7 @@ def _sampling(
         start,
         prompted,
         null if run["guidance"] != 1.0 else None,
-        num_inference_steps=run["steps"],
-        guidance_scale=run["guidance"],
-        eta=run["eta"],
+        SamplingSettings(num_inference_steps=run["steps"], guidance_scale=run["guidance"], eta=run["eta"]),
         input_scale=change.input_scale,
         generators=[],
     )

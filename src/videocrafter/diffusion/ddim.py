@@ -1,7 +1,7 @@
-"""The official DDIM sampler: stock DDIM with the official time steps, last step and variance.
+"""The official DDIM sampler: stock DDIM with the official timesteps, last step and variance.
 
-Stock ``DDIMScheduler`` is a right sampler for every checkpoint (see ``schedule.vp_change_of_variables``);
-this one repeats the numbers of the official code. Shape suffix: ``S`` training timesteps.
+Stock ``DDIMScheduler`` samples every checkpoint correctly (see ``schedule.vp_change_of_variables``); this one
+reproduces the numbers of the official code. Shape suffix: ``S`` training timesteps.
 """
 
 from __future__ import annotations
@@ -17,24 +17,23 @@ from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from videocrafter.diffusion import schedule
 
 
-# SchedulerMixin is named although DDIMScheduler brings it: when a pipeline is loaded, diffusers tells what
-# kind of component a class is by the base classes that it finds by name in the class's own module.
+# SchedulerMixin is listed although DDIMScheduler inherits it: when it loads a pipeline, diffusers identifies the kind
+# of a component by the base classes that it finds by name in the module of the class.
 class OfficialDDIMScheduler(DDIMScheduler, SchedulerMixin):
-    """DDIM as the official VideoCrafter samples, in variance-preserving variables.
+    """DDIM as in the official VideoCrafter code, in variance-preserving variables.
 
-    It differs from the stock scheduler in three things:
+    It differs from the stock scheduler in three ways:
 
-    - **Time steps** are ``1, 1 + c, 1 + 2c, ...`` with ``c = S // n``: for n that does not divide S there are
-      more steps than asked for (60 asked gives 63), and a step of exactly S (27 or 37 of 1000, where the
-      official code fails) is left out.
+    - **Timesteps** are ``1, 1 + c, 1 + 2c, ...`` with ``c = S // n``. If n does not divide S there are more steps
+      than requested (63 for n = 60), and a step of exactly S (for n = 27 or 37 and S = 1000, where the official code
+      fails) is omitted.
     - **The last step** ends at the first ``alpha_bar`` of the schedule, not at 1.
-    - **The variance** for eta above 0 is that of the *unscaled* schedule, divided by ``n`` of the step
-      reached: ``sigma'^2 = (1 - abar_prev) / (1 - abar) * (1 - abar / abar_prev) / n_prev^2``. Written with
-      ``abar'`` (as the stock scheduler does) it is another number whenever ``signal_scale`` is not 1. With
-      eta 0 the two samplers agree.
+    - **The variance** for eta above 0 is that of the *unscaled* schedule, divided by ``n`` at the target step:
+      ``sigma'^2 = (1 - abar_prev) / (1 - abar) * (1 - abar / abar_prev) / n_prev^2``. Computed from ``abar'``, as the
+      stock scheduler does, it differs unless ``signal_scale`` is 1. With eta 0 the two samplers agree.
 
-    ``signal_scale`` is the ``b`` of ``schedule.signal_scale`` that ``trained_betas`` were made with; without
-    ``trained_betas`` both come from the paper's schedule.
+    ``signal_scale`` is the ``b`` of ``schedule.signal_scale`` that ``trained_betas`` were computed with. Without
+    ``trained_betas``, both come from the paper's schedule.
     """
 
     @register_to_config
@@ -49,8 +48,8 @@ class OfficialDDIMScheduler(DDIMScheduler, SchedulerMixin):
         if trained_betas is None:
             paper_S = schedule.alphas_cumprod(schedule.linear_betas(num_train_timesteps))
             trained_betas = schedule.vp_change_of_variables(paper_S, scale_S).trained_betas
-        # Everything is passed by name so that the config holds it, and a stock scheduler that is built from
-        # this config starts from the same settings.
+        # Pass everything by name, so that it is stored in the config and a stock scheduler built from that config has
+        # the same settings.
         super().__init__(
             num_train_timesteps=num_train_timesteps,
             trained_betas=trained_betas,
@@ -65,7 +64,7 @@ class OfficialDDIMScheduler(DDIMScheduler, SchedulerMixin):
         self._norm_squared_S = self._unscaled_abar_S * scale_S**2 + (1 - self._unscaled_abar_S)
 
     def set_timesteps(self, num_inference_steps: int, device: str | torch.device | None = None) -> None:
-        """Lay out about ``num_inference_steps`` steps, descending; see the class for when there are more."""
+        """Set about ``num_inference_steps`` timesteps, descending; see the class for when there are more."""
         super().set_timesteps(num_inference_steps, device)
         num_train = self.config.num_train_timesteps
         ascending = np.arange(1, num_train, num_train // num_inference_steps)

@@ -1,8 +1,8 @@
-"""The training objective: how a clean latent is noised, what the network must predict, and the loss.
+"""The training objective: adding noise to a clean latent, the prediction target, and the loss.
 
 Everything here is variance preserving: ``x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps``. A
-signal-scaled model trains with the ``alpha_bar'`` of :func:`schedule.vp_change_of_variables`
-and scales its own input.
+signal-scaled model trains with the ``alpha_bar'`` of :func:`schedule.vp_change_of_variables` and scales its own
+input.
 
 Shape suffix: ``B`` batch. Latents are ``[B, ...]`` (usually ``B C T H W``); ``alphas_cumprod_B`` holds the
 ``alpha_bar`` of each sample's own timestep, in single precision or better.
@@ -18,16 +18,16 @@ PredictionType = Literal["epsilon", "v_prediction"]
 
 
 def add_noise(x0: Tensor, noise: Tensor, alphas_cumprod_B: Tensor) -> Tensor:
-    """Noise a clean latent: ``sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) noise``, shaped like ``x0``."""
+    """Add noise to a clean latent: ``sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) noise``, shaped like ``x0``."""
     signal, sigma = _signal_and_noise_levels(x0, alphas_cumprod_B)
     return signal * x0 + sigma * noise
 
 
 def target(x0: Tensor, noise: Tensor, alphas_cumprod_B: Tensor, prediction_type: PredictionType) -> Tensor:
-    """What the network is asked for: the noise (``epsilon``, the paper's) or the velocity (``v_prediction``).
+    """Return the prediction target: the noise (``epsilon``, as in the paper) or the velocity (``v_prediction``).
 
-    The velocity ``sqrt(alpha_bar) eps - sqrt(1 - alpha_bar) x_0`` stays informative in pure noise, where the
-    noise itself is already known (Salimans & Ho 2022, section 4). Raises ValueError for any other type.
+    The velocity ``sqrt(alpha_bar) eps - sqrt(1 - alpha_bar) x_0`` stays informative in pure noise, where the noise
+    itself is trivial to predict (Salimans & Ho 2022, section 4). Raises ValueError for any other type.
     """
     _check_prediction_type(prediction_type)
     if prediction_type == "epsilon":
@@ -39,7 +39,7 @@ def target(x0: Tensor, noise: Tensor, alphas_cumprod_B: Tensor, prediction_type:
 def predicted_x0_and_noise(
     prediction: Tensor, noisy: Tensor, alphas_cumprod_B: Tensor, prediction_type: PredictionType
 ) -> tuple[Tensor, Tensor]:
-    """The clean latent and the noise that a prediction implies for ``noisy``; the inverse of :func:`target`.
+    """Return the clean latent and the noise that a prediction implies for ``noisy``; the inverse of :func:`target`.
 
     With ``epsilon`` the clean latent is undefined in pure noise (``alpha_bar`` 0), which raises ValueError.
     """
@@ -49,7 +49,7 @@ def predicted_x0_and_noise(
         return signal * noisy - sigma * prediction, signal * prediction + sigma * noisy
     if bool((alphas_cumprod_B <= 0).any()):
         raise ValueError(
-            "a noise prediction says nothing of the clean latent where alpha_bar is 0; use v_prediction "
+            "a noise prediction does not determine the clean latent where alpha_bar is 0; use v_prediction "
             "with a schedule that ends in pure noise"
         )
     return (noisy - sigma * prediction) / signal, prediction
@@ -58,17 +58,17 @@ def predicted_x0_and_noise(
 def diffusion_loss(
     prediction: Tensor, x0: Tensor, noise: Tensor, alphas_cumprod_B: Tensor, prediction_type: PredictionType
 ) -> Tensor:
-    """Mean squared error of each sample, ``[B]`` in float32: average it for training, group it for a gauge.
+    """Return the mean squared error of each sample, ``[B]`` in float32.
 
-    No weight depends on the timestep (the paper's simple loss; with ``v_prediction`` it amounts to SNR + 1 on
-    the clean latent).
+    There is no weight per timestep: the paper's simple loss. With ``v_prediction`` this equals a weight of SNR + 1 on
+    the error of the clean latent.
     """
     wanted = target(x0, noise, alphas_cumprod_B, prediction_type)
     return nn.functional.mse_loss(prediction.float(), wanted.float(), reduction="none").flatten(1).mean(dim=1)
 
 
 def _signal_and_noise_levels(like: Tensor, alphas_cumprod_B: Tensor) -> tuple[Tensor, Tensor]:
-    # Roots first, then the latent's dtype: half precision would lose 1 - alpha_bar.
+    # Take the roots before the conversion to the dtype of the latent: half precision would lose 1 - alpha_bar.
     shape = (-1, *[1] * (like.ndim - 1))
     abar_B = alphas_cumprod_B.to(like.device)
     signal, sigma = abar_B.sqrt(), (1 - abar_B).sqrt()

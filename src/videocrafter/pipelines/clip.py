@@ -1,4 +1,4 @@
-"""A given clip: checked, brought to size, encoded; and latents decoded, frame by frame in bounded chunks."""
+"""Check, resize and encode an input clip, and decode latents, in chunks of bounded memory."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from videocrafter.models.autoencoder import FRAMES_AT_ONCE, decode_video, encode
 from videocrafter.pipelines.output import frames_as
 
 CHUNK = FRAMES_AT_ONCE
-"""Frames that the autoencoder, and pixels in full precision, hold at once."""
+"""Frames per chunk, for the autoencoder and for pixels in full precision."""
 
 
 def check_clip(frames: Any) -> np.ndarray:
-    """Return `frames` if it is a clip, uint8 [T, H, W, 3] with at least one frame; raise ValueError if not."""
+    """Return `frames`. Raises ValueError unless it is a clip, uint8 [T, H, W, 3] with at least one frame."""
     if not isinstance(frames, np.ndarray) or frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3:
         given = f"{frames.dtype} {list(frames.shape)}" if isinstance(frames, np.ndarray) else type(frames).__name__
         raise ValueError(
-            f"a clip must be a uint8 array [T, H, W, 3], as media.video_file.read_frames gives; got {given}"
+            f"a clip must be a uint8 array [T, H, W, 3], as media.video_file.read_frames returns, but is {given}"
         )
     if 0 in frames.shape:
-        raise ValueError(f"a clip needs at least one frame and one pixel; got {list(frames.shape)}")
+        raise ValueError(f"a clip needs at least one frame and one pixel, but has shape {list(frames.shape)}")
     return frames
 
 
 def fit_clip(frames: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Scale a clip [T, H, W, 3] to cover `height` x `width` and cut off what juts out, equally on both sides.
+    """Scale a clip [T, H, W, 3] to cover `height` x `width`, then crop it to that size around its centre.
 
-    A clip of that size is returned as it is.
+    A clip of that size is returned unchanged.
     """
     if frames.shape[1:3] == (height, width):
         return frames
@@ -49,7 +49,7 @@ def fit_clip(frames: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def encode_clip(pipeline: Any, frames: np.ndarray) -> Tensor:
-    """Latents [C, T, h, w], float32, of a clip uint8 [T, H, W, 3]: the mean, without a draw.
+    """Encode a clip uint8 [T, H, W, 3] into latents [C, T, h, w], float32: the mean, not a sample.
 
     The clip must have a size that the pipeline allows.
     """
@@ -66,7 +66,7 @@ def encode_clip(pipeline: Any, frames: np.ndarray) -> Tensor:
 def decoded_chunks(pipeline: Any, latents: Tensor) -> Iterator[np.ndarray]:
     """Decode one video's latents [C, T, h, w] into uint8 frames [t, H, W, 3], at most `CHUNK` at a time.
 
-    Made for long videos: a writer that takes frames as they come never holds them all.
+    For long videos: a writer can take the frames one chunk at a time, so that they are never all in memory.
     """
     for part in latents.split(CHUNK, dim=1):
         with torch.no_grad():

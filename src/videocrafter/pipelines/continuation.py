@@ -1,7 +1,7 @@
-"""Continuation of a given clip, window by window.
+"""Continuation of a clip, window by window.
 
-The first frames of each window are the last ones of what there is; they are held at their true latents while the
-network makes the rest (`known_frames.py`).
+Each window begins with the last frames of the video so far. They are held at their latents while the network makes
+the rest of the window (`known_frames.py`).
 """
 
 from __future__ import annotations
@@ -14,24 +14,28 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from videocrafter.diffusion.guidance import check_number
 from videocrafter.pipelines.clip import check_clip, encode_clip, fit_clip
-from videocrafter.pipelines.derived_pipeline import AnyVideoPipeline, DerivedPipeline, Sampling
+from videocrafter.pipelines.derived_pipeline import AnyVideoPipeline, DerivedPipeline
 from videocrafter.pipelines.image_to_video import ImageInput
 from videocrafter.pipelines.known_frames import KnownFrames
 from videocrafter.pipelines.long_video import checked_window
 from videocrafter.pipelines.output import OutputType, frames_as
-from videocrafter.pipelines.settings import VideoRequest, check_at_least
+from videocrafter.pipelines.phases import EncodedRequest
+from videocrafter.pipelines.settings import VideoRequest
 from videocrafter.pipelines.video_to_video import size_notes
 
 
 class Continuation(DerivedPipeline):
-    """Makes a clip longer. The videos are the clip, byte for byte if it has their size, and then the new frames.
+    """Makes a clip longer: the videos are the clip, followed by new frames.
+
+    A clip that has the size of the video is returned byte for byte.
 
     Args:
-        pipeline: a loaded pipeline. One that wants an image gets the clip's last frame unless told otherwise.
+        pipeline: a loaded pipeline. An image-to-video model sees the clip's last frame unless an image is passed.
         clip: uint8 [T, H, W, 3]. It is scaled and cropped to the size of the video.
-        window: frames that the network sees at once; None means as many as it was trained for.
-        context: of these, how many are known beforehand; None means half, or all of a clip that is shorter.
+        window: frames that the network sees at once; None means as many as in training.
+        context: known frames at the start of each window; None means half a window, or the whole clip if shorter.
     """
 
     def __init__(
@@ -49,7 +53,7 @@ class Continuation(DerivedPipeline):
         self.context = min(self.window // 2, most) if context is None else context
         if not 1 <= self.context <= most:
             raise ValueError(
-                f"context must lie in 1 ... {most} for a clip of {len(clip)} frames and windows of {self.window},"
+                f"context must be between 1 and {most} for a clip of {len(clip)} frames and windows of {self.window},"
                 f" but is {self.context}"
             )
 
@@ -61,47 +65,48 @@ class Continuation(DerivedPipeline):
         num_frames: int | None = None,
         **settings: Any,
     ) -> VideoRequest:
-        """The pipeline's `check_inputs`; `num_frames` are new ones, None means as many as one window gives."""
+        """Check all arguments; `num_frames` counts new frames, None means as many as one window adds."""
         wanted = self.window - self.context if num_frames is None else num_frames
-        check_at_least("num_frames", wanted, 1)
+        check_number("num_frames", wanted, 1)
         request = self.pipeline.check_inputs(prompt, negative_prompt, num_frames=self.window, **settings)
         return replace(request, num_frames=wanted)
 
     def notes(self, request: VideoRequest) -> list[str]:
-        """The pipeline's notes, of which only the window's length counts, and what happens to the clip's size."""
+        """Return the pipeline's notes for one window, and a note if the clip is resized."""
         return self.pipeline.notes(replace(request, num_frames=self.window)) + size_notes(self.clip, request)
 
     def num_steps(self, request: VideoRequest) -> int:
-        """How often `callback_on_step_end` is called for a request."""
+        """Return how often `callback_on_step_end` is called for a request."""
         return super().num_steps(request) * self.num_windows(request)
 
     def num_windows(self, request: VideoRequest) -> int:
-        """How many windows a request takes, one after the other."""
+        """Return how many windows a request takes, one after the other."""
         return -(-request.num_frames // (self.window - self.context))
 
     def default_image(self, request: VideoRequest) -> ImageInput | None:
-        """The clip's last frame."""
+        """Return the clip's last frame."""
         return fit_clip(self.clip[-1:], request.height, request.width)[0]
 
     def fitted(self, request: VideoRequest) -> np.ndarray:
-        """The clip [T, H, W, 3] in the size of the request."""
+        """Return the clip [T, H, W, 3] in the size of the request."""
         return fit_clip(self.clip, request.height, request.width)
 
-    def sample(self, sampling: Sampling) -> Tensor:
-        """Latents of the clip and the new frames."""
-        request, scheduler = sampling.request, self.pipeline.scheduler
+    def sample(self, encoded: EncodedRequest) -> Tensor:
+        """Return the latents of the clip and the new frames."""
+        request, scheduler = encoded.request, self.pipeline.scheduler
+        num_inference_steps = request.sampling.num_inference_steps
         given = encode_clip(self.pipeline, self.fitted(request))
         video = given.expand(request.num_videos, *given.shape)
         for _ in range(self.num_windows(request)):
-            noise = sampling.noise(self.window)
-            scheduler.set_timesteps(request.num_inference_steps, device=noise.device)
-            known = KnownFrames(scheduler, video[:, :, -self.context :], range(self.context), noise)
-            window = sampling.run(known.start, after_step=known.after_step)
+            noise = self.noise(request, self.window)
+            context = video[:, :, -self.context :]
+            known = KnownFrames(scheduler, num_inference_steps, context, range(self.context), noise)
+            window = self.pipeline.denoise(encoded, known.start, after_step=known.after_step)
             video = torch.cat([video, window[:, :, self.context :]], dim=2)
         return video[:, :, : given.shape[1] + request.num_frames]
 
     def decode(self, request: VideoRequest, latents: Tensor, output_type: OutputType) -> Any:
-        """The clip as it was given, then the new frames; the clip does not go through the autoencoder."""
+        """Return the given clip, then the new frames; the clip does not pass through the autoencoder."""
         clip = self.fitted(request)
         new = super().decode(request, latents[:, :, len(clip) :], output_type)
         pixels = torch.from_numpy(clip).permute(0, 3, 1, 2).float() / 127.5 - 1.0

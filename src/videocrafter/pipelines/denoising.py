@@ -12,26 +12,26 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from videocrafter.diffusion.guidance import Guidance
 from videocrafter.diffusion.objective import predicted_x0_and_noise
 from videocrafter.diffusion.schedule import scale_model_input
 from videocrafter.diffusion.schedulers import SMALLEST_ALPHA_BAR
 from videocrafter.pipelines.randomness import step_arguments
+from videocrafter.pipelines.sampling_settings import SamplingSettings
 
 StepCallback = Callable[[int, Tensor, Tensor], Tensor | None]
-"""Called after every step with (step index, timestep, latents); may return other latents to go on with."""
+"""Called after every step with (step index, timestep, latents); may return latents to continue with instead."""
 
 EstimateCallback = Callable[[int, Tensor], None]
-"""Called in every step, before `StepCallback`, with (step index, estimate of the finished latents)."""
+"""Called in every step, before `StepCallback`, with (step index, estimate of the clean latents)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Conditions:
-    """What the network is told about B videos.
+    """Conditions of the network for B videos.
 
     Attributes:
         text: [B, L, D] text tokens.
-        fps: [B] motion speed, or None for a network without it.
+        fps: [B] motion speed, or None for a network without fps embedding.
         image: [B, M, D] image tokens, or None for text to video.
     """
 
@@ -41,7 +41,7 @@ class Conditions:
 
     @staticmethod
     def stack(*branches: Conditions) -> Conditions:
-        """All as one batch, the first branch first. All must have the same parts."""
+        """Concatenate branches into one batch, in order. All must have the same parts."""
         return Conditions(
             text=torch.cat([one.text for one in branches]),
             fps=_cat_or_none([one.fps for one in branches]),
@@ -61,151 +61,131 @@ def denoise(
     scheduler: Any,
     noise: Tensor,
     conditional: Conditions,
-    unconditional: Conditions | None = None,
+    unconditional: Conditions | None,
+    settings: SamplingSettings,
     *,
-    num_inference_steps: int,
-    guidance_scale: float = 1.0,
-    guidance_rescale: float = 0.0,
-    image_guidance_scale: float | None = None,
-    temporal_guidance_scale: float = 0.0,
-    guidance_interval: tuple[float, float] = (0.0, 1.0),
-    eta: float = 0.0,
-    image_scale: float = 1.0,
-    input_scale: Tensor | None = None,
     generators: Sequence[torch.Generator],
+    input_scale: Tensor | None = None,
+    first_step: int = 0,
     on_step: StepCallback | None = None,
     on_estimate: EstimateCallback | None = None,
-    first_step: int = 0,
 ) -> Tensor:
     """Turn noise into latents.
 
     Args:
-        unet: VideoUNet, or anything called like it.
+        unet: VideoUNet, or anything with the same call.
         scheduler: any diffusers scheduler with `set_timesteps`, `scale_model_input` and `step`.
         noise: [B, C, T, H, W] standard normal, float32.
-        conditional: what is asked for.
-        unconditional: what guidance moves away from; None switches guidance by text and image off.
-        num_inference_steps: steps of the scheduler (second-order ones call the network twice in each).
-        guidance_scale: w in uncond + w (cond − uncond).
-        guidance_rescale: 0 … 1, how far the guided prediction is brought back to the conditional's spread.
-        image_guidance_scale: the image's own w, if it is to differ; this takes a third branch, which has the
-            unconditional text and the image asked for. The formula is in `diffusion.guidance`.
-        temporal_guidance_scale: 0 or more, how far to move away from what the network says of each frame
-            alone; above 0 this takes one more call of the network, without its temporal layers.
-        guidance_interval: the share of the steps, (start, end), in which there is guidance of any kind;
-            the other steps call the network for the conditional branch only.
-        eta: share of fresh noise in DDIM (0 deterministic, 1 as DDPM).
-        image_scale: weight of the image branch.
-        input_scale: [number of training timesteps], n_t of a signal-scaled model; None for all others.
+        conditional: the conditions to generate from.
+        unconditional: the conditions that guidance moves away from; None turns text and image guidance off.
+        settings: number of steps, guidance, eta and image scale.
         generators: one per video, for schedulers that add noise.
+        input_scale: [number of training timesteps], n_t of a signal-scaled model; None for all others.
+        first_step: steps of the scheduler to skip. If above 0, `noise` must be latents at the noise level of that
+            step (see `known_frames.starting_latents`).
         on_step: see `StepCallback`.
         on_estimate: see `EstimateCallback`.
-        first_step: steps of the scheduler to leave out at the start; if any, `noise` is not pure noise but
-            latents as noisy as that step expects them (`scheduler.add_noise`).
 
     Returns:
         [B, C, T, H, W] float32 latents.
 
     Raises:
-        ValueError: a guidance setting that is not allowed, or no step left.
-        FloatingPointError: the latents are no longer finite, as happens in half precision with models not
-            made for it.
+        ValueError: no step remains.
+        FloatingPointError: the latents are NaN or infinite, as happens in half precision with models not made
+            for it.
     """
-    guidance = Guidance(
-        scale=guidance_scale,
-        image_scale=image_guidance_scale,
-        temporal_scale=temporal_guidance_scale,
-        rescale=guidance_rescale,
-        interval=guidance_interval,
-    )
-    network = _GuidedNetwork(unet, guidance, conditional, unconditional, image_scale)
-    steps = _set_steps(scheduler, num_inference_steps, first_step, noise.device)
-    arguments = step_arguments(scheduler, generators, eta)
+    network = _GuidedNetwork(unet, settings, conditional, unconditional)
+    timesteps = begin_steps(scheduler, settings.num_inference_steps, first_step, noise.device)
+    num_skipped = len(scheduler.timesteps) - len(timesteps)
+    arguments = step_arguments(scheduler, generators, settings.eta)
     # Latents stay in float32 whatever the network runs in: solvers subtract nearly equal numbers.
     latents = noise * scheduler.init_noise_sigma if first_step == 0 else noise
     if input_scale is not None:
         input_scale = input_scale.to(device=noise.device, dtype=torch.float32)
-    for index, (share, timestep) in enumerate(steps):
+    for index, timestep in enumerate(timesteps):
         sample = scheduler.scale_model_input(latents, timestep)
         network_input = sample if input_scale is None else scale_model_input(sample, timestep, input_scale)
+        share = (num_skipped + index) / len(scheduler.timesteps)
         prediction = network.predict(network_input, timestep, share)
         if on_estimate is not None:
-            on_estimate(index, _finished(scheduler, sample, prediction, timestep))
+            on_estimate(index, _clean_estimate(scheduler, sample, prediction, timestep))
         latents = scheduler.step(prediction, timestep, latents, return_dict=False, **arguments)[0]
         if on_step is not None:
             changed = on_step(index, timestep, latents)
             latents = latents if changed is None else changed
     if not bool(torch.isfinite(latents).all()):
-        raise FloatingPointError("sampling gave values that are not finite; try float32, or a lower guidance")
+        raise FloatingPointError("the latents are NaN or infinite; try float32 or a lower guidance scale")
     return latents
 
 
-def _set_steps(
-    scheduler: Any, num_inference_steps: int, first_step: int, device: torch.device
-) -> list[tuple[float, Tensor]]:
-    """Make the scheduler begin at a step; return the share of the sampling and the timestep of each that is left."""
+def begin_steps(
+    scheduler: Any, num_inference_steps: int, first_step: int = 0, device: torch.device | None = None
+) -> list[Tensor]:
+    """Set a scheduler's timesteps and let it begin at `first_step`; return the timesteps from there on.
+
+    A step of a second-order scheduler has two timesteps, except the last. Raises ValueError if no step remains, or
+    if the scheduler does not support this number of steps.
+    """
     scheduler.set_timesteps(num_inference_steps, device=device)
     begin = first_step * getattr(scheduler, "order", 1)
     timesteps = list(scheduler.timesteps)
     if not 0 <= begin < len(timesteps):
         raise ValueError(f"first_step must leave at least one of {num_inference_steps} steps, but is {first_step}")
     if hasattr(scheduler, "set_begin_index"):
-        # Else solvers look the first step up by its time, which several steps may share after rounding.
+        # Without it, solvers look the first step up by its timestep, which several steps may share after rounding.
         scheduler.set_begin_index(begin)
-    return [(index / len(timesteps), timesteps[index]) for index in range(begin, len(timesteps))]
+    return timesteps[begin:]
 
 
 class _GuidedNetwork:
-    """The network under all conditions that a step needs, in as few calls as possible."""
+    """Calls the network under all conditions that a step needs, in as few calls as possible."""
 
     def __init__(
-        self,
-        unet: Any,
-        guidance: Guidance,
-        conditional: Conditions,
-        unconditional: Conditions | None,
-        image_scale: float,
+        self, unet: Any, settings: SamplingSettings, conditional: Conditions, unconditional: Conditions | None
     ) -> None:
         self.unet = unet
-        self.guidance = guidance
-        self.image_scale = image_scale
+        self.settings = settings
         self.conditional = conditional
         branches = [conditional] if unconditional is None else [unconditional, conditional]
-        if unconditional is not None and guidance.separates_image:
+        if unconditional is not None and settings.separates_image:
             image_only = replace(unconditional, image=conditional.image)
-            # At an image scale of 1 the formula comes to guidance away from "no text, but the image".
+            # With an image guidance scale of 1, e(0,0) drops out of the formula and e(0,I) takes its place.
             branches = (
-                [image_only, conditional] if guidance.image_scale == 1 else [unconditional, image_only, conditional]
+                [image_only, conditional]
+                if settings.image_guidance_scale == 1
+                else [unconditional, image_only, conditional]
             )
         self.branches = Conditions.stack(*branches)
         self.num_branches = len(branches)
 
     def predict(self, sample: Tensor, timestep: Tensor, share: float) -> Tensor:
-        """The guided prediction, float32, for a step that begins at this share of the sampling."""
-        if not self.guidance.acts_at(share):
+        """Return the guided prediction, float32, for a step that begins at this share of the sampling."""
+        if not self.settings.acts_at(share):
             return self._call(sample, timestep, self.conditional)
         *others, full = self._call(sample, timestep, self.branches).chunk(self.num_branches)
         unconditional = others[0] if others else None
         image_only = others[1] if len(others) > 1 else None
         still = None
-        if self.guidance.temporal_scale > 0 and sample.shape[2] > 1:
+        if self.settings.temporal_guidance_scale > 0 and sample.shape[2] > 1:
             still = self._call(sample, timestep, self.conditional, temporal=False)
-        return self.guidance.combine(full, unconditional, image_only, still)
+        return self.settings.combine(full, unconditional, image_only, still)
 
-    def _call(self, sample: Tensor, timestep: Tensor, told: Conditions, **options: bool) -> Tensor:
-        repeats = told.text.shape[0] // sample.shape[0]
-        batch = torch.cat([sample] * repeats).to(told.text.dtype)
+    def _call(self, sample: Tensor, timestep: Tensor, conditions: Conditions, **options: bool) -> Tensor:
+        repeats = conditions.text.shape[0] // sample.shape[0]
+        batch = torch.cat([sample] * repeats).to(conditions.text.dtype)
         times = timestep.to(sample.device).expand(batch.shape[0])
-        return self.unet(batch, times, told.text, told.fps, told.image, self.image_scale, **options).float()
+        return self.unet(
+            batch, times, conditions.text, conditions.fps, conditions.image, self.settings.image_scale, **options
+        ).float()
 
 
-def _finished(scheduler: Any, sample: Tensor, prediction: Tensor, timestep: Tensor) -> Tensor:
-    """The clean latents that a prediction implies; `sample` is variance preserving, as the scheduler scales it."""
+def _clean_estimate(scheduler: Any, sample: Tensor, prediction: Tensor, timestep: Tensor) -> Tensor:
+    """Return the clean latents that a prediction implies; `sample` is the scheduler's variance-preserving input."""
     if scheduler.config.prediction_type == "sample":
         return prediction
     level, time = scheduler.alphas_cumprod.float().cpu(), float(timestep)
     above = min(int(time) + 1, len(level) - 1)
-    # Some solvers step between training steps. Of pure noise, a noise prediction tells nothing: the floor
-    # keeps the number finite.
+    # Some solvers step between training timesteps. In pure noise a noise prediction does not determine the clean
+    # latents: the floor keeps the estimate finite.
     abar = torch.lerp(level[int(time)], level[above], time - int(time)).clamp(min=SMALLEST_ALPHA_BAR)
     return predicted_x0_and_noise(prediction, sample, abar.reshape(1), scheduler.config.prediction_type)[0]

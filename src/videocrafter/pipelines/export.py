@@ -1,7 +1,7 @@
-"""A folder of weights as it leaves this computer: what belongs to it, whole, and nothing else.
+"""Export a folder of weights for publishing: everything that belongs to the model, and nothing else.
 
-Left behind are the state of the training, hidden files and whatever else lies there; parts that live in the folder
-beside it (`shared.json`) come along; configs and headers lose the paths of this computer.
+Training state, hidden files and unrelated files are left out. Components shared with a sibling folder (`shared.json`)
+are included. Local paths are removed from configs and headers.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from videocrafter.pipelines.model_folder import (
 from videocrafter.presets import LORA_FILE, MODEL_INDEX, Task
 
 _PART_FILES = (".json", ".safetensors", ".txt", ".model", ".jinja")
-# What they hold is vocabulary, in which anything may look like a path.
+# Entries of a vocabulary can look like paths, so these files are not searched for paths.
 _VOCABULARIES = ("tokenizer.json", "vocab.json", "added_tokens.json", "special_tokens_map.json")
 _LICENCE_FILES = ("LICENSE", "LICENCE", "LICENSE.txt", "LICENCE.txt", "LICENSE.md", "LICENCE.md", "NOTICE")
 _EXTRAS_FILE = "official_extras.safetensors"
@@ -36,7 +36,7 @@ _EXTRAS_FILE = "official_extras.safetensors"
 
 @dataclass(frozen=True, kw_only=True)
 class ExportedFile:
-    """One file of an export: `head`, then what `source` holds from `offset` on."""
+    """One file of an export: `head`, then the contents of `source` from `offset` on."""
 
     head: bytes = b""
     source: Path | None = None
@@ -44,21 +44,21 @@ class ExportedFile:
 
     @property
     def num_bytes(self) -> int:
-        """Its size."""
+        """Size in bytes."""
         return len(self.head) + (self.source.stat().st_size - self.offset if self.source is not None else 0)
 
     @property
     def is_unchanged(self) -> bool:
-        """Whether it is a file as it lies there."""
+        """Whether the export is identical to the source file."""
         return self.source is not None and not self.head and not self.offset
 
     def text(self) -> str:
-        """Its content, of a file that is known to be small."""
+        """Return the contents as text. Reads the whole file, so use it for small files only."""
         rest = self.source.read_bytes()[self.offset :] if self.source is not None else b""
         return (self.head + rest).decode("utf-8", errors="replace")
 
     def write(self, target: Path) -> None:
-        """Write it under a new name."""
+        """Write the file to a new path."""
         target.parent.mkdir(parents=True, exist_ok=True)
         with target.open("xb") as file:
             file.write(self.head)
@@ -70,14 +70,14 @@ class ExportedFile:
 
 @dataclass(frozen=True, kw_only=True)
 class Export:
-    """What a folder of weights comes to.
+    """The files to export from a folder of weights.
 
     Attributes:
-        folder: where the weights are.
-        is_lora: a LoRA, not a whole pipeline.
-        task: of the pipeline; None for a LoRA.
+        folder: the folder with the weights.
+        is_lora: whether it holds a LoRA rather than a pipeline.
+        task: task of the pipeline; None for a LoRA.
         index: the pipeline's `model_index.json`; empty for a LoRA.
-        files: by their names in the export, with "/" between folders.
+        files: files by their path in the export, with "/" between folders.
     """
 
     folder: Path
@@ -88,15 +88,15 @@ class Export:
 
     @property
     def num_bytes(self) -> int:
-        """Of all files."""
+        """Total size in bytes."""
         return sum(file.num_bytes for file in self.files.values())
 
 
 def plan_export(folder: Path) -> Export:
-    """Find out what belongs to the weights in a folder, and that it is whole. Writes nothing.
+    """List the files that belong to the weights in a folder and check that they are complete. Writes nothing.
 
     Raises:
-        ModelFolderError: it is damaged, or neither a pipeline folder nor a LoRA's.
+        ModelFolderError: the folder is damaged, or contains neither a pipeline nor a LoRA.
     """
     files: dict[str, ExportedFile] = {}
     index: dict[str, Any] = {}
@@ -111,13 +111,15 @@ def plan_export(folder: Path) -> Export:
             files[_EXTRAS_FILE] = _weights(folder / _EXTRAS_FILE)
     elif (folder / LORA_FILE).is_file():
         if not any("lora" in key for key in tensor_shapes(folder / LORA_FILE)):
-            raise ModelFolderError(f"{folder / LORA_FILE} holds no LoRA; save it again with save_lora_weights")
+            raise ModelFolderError(
+                f"{folder / LORA_FILE} does not contain a LoRA; save it again with save_lora_weights"
+            )
         files[LORA_FILE] = _weights(folder / LORA_FILE)
     else:
         found = ", ".join(sorted(path.name for path in folder.iterdir())[:6]) if folder.is_dir() else ""
         raise ModelFolderError(
-            f"{folder} holds neither a pipeline ({MODEL_INDEX}) nor a LoRA ({LORA_FILE}), but"
-            f" {found or 'nothing'}; give the folder of one of these, or of a training run"
+            f"{folder} contains neither a pipeline ({MODEL_INDEX}) nor a LoRA ({LORA_FILE}), but"
+            f" {found or 'nothing'}; give the folder of a pipeline, a LoRA or a training run"
         )
     for name in _LICENCE_FILES:
         if (folder / name).is_file():
@@ -135,7 +137,7 @@ def write_export(files: Mapping[str, ExportedFile], target: Path, *, link: bool 
     """Write files into an empty folder.
 
     Args:
-        link: where a file is unchanged, point to it instead of copying it; for folders that soon go away.
+        link: link to unchanged files instead of copying them; for temporary folders.
     """
     for name, file in files.items():
         path = target / name
@@ -144,7 +146,7 @@ def write_export(files: Mapping[str, ExportedFile], target: Path, *, link: bool 
 
 
 def parameter_counts(export: Export) -> dict[str, int]:
-    """Parameters of each network of a pipeline, from the headers of its files."""
+    """Count the parameters of each network of a pipeline, from the headers of its files."""
     counts: dict[str, int] = {}
     for name, file in export.files.items():
         part = name.rpartition("/")[0]
@@ -155,14 +157,14 @@ def parameter_counts(export: Export) -> dict[str, int]:
 
 
 def lora_layers(export: Export) -> dict[str, int]:
-    """Rank of each layer that a LoRA changes, from the header of its file."""
+    """Return the rank of each layer that a LoRA changes, from the header of its file."""
     shapes = tensor_shapes(export.folder / LORA_FILE)
     downs = (".lora_A.weight", ".lora_down.weight", ".lora.down.weight", "_lora.down.weight")
     return {key: shape[0] for key, shape in shapes.items() if key.endswith(downs) and shape}
 
 
 def left_out(folder: Path, names: Collection[str]) -> list[str]:
-    """What lies in a folder and is not among the names of an export; a folder of which nothing is taken is one."""
+    """List what an export leaves out of a folder; a subfolder that is left out as a whole is one entry."""
     tops = {name.partition("/")[0] for name in names}
     found = []
     for path in sorted(folder.iterdir()):
@@ -176,7 +178,7 @@ def left_out(folder: Path, names: Collection[str]) -> list[str]:
 
 
 def naming(path: str, files: Mapping[str, ExportedFile]) -> list[str]:
-    """Names of the files, of those that people read, in which a path of this computer stands."""
+    """Return the names of human-readable files that contain a local path."""
     wanted = re.compile(re.escape(path.rstrip("/\\")) + r"(?![\w.-])")
     read = [name for name in files if name.endswith((".md", ".json")) and Path(name).name not in _VOCABULARIES]
     return [name for name in read if wanted.search(files[name].text())]
@@ -210,7 +212,7 @@ def _config(path: Path) -> ExportedFile:
 
 
 def _weights(path: Path) -> ExportedFile:
-    """A file of tensors, with the notes in its header freed of paths."""
+    """Return a file of tensors, with local paths removed from the metadata in its header."""
     tensor_shapes(path)
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")

@@ -1,10 +1,10 @@
-"""What a generation takes in memory, and what there is: computed from the model's configs, before anything runs.
+"""Estimate the memory of a generation from the model's configs, and measure the available memory.
 
-The need is a lower bound, so that nothing is refused that would fit: the weights, and the larger of two peaks.
-The denoiser's peak is in its widest layer, where the MLP of a transformer holds 16 tensors of the layer's width
-beside its input, its tokens, and what the way down has put aside. The autoencoder's is at full resolution, on
-the few frames that it decodes together. For the official models both formulas agree to two percent with a count of
-all operations; what libraries take as workspace, and the framework itself, come on top.
+The estimate is a lower bound, so that nothing that fits is refused: the weights plus the larger of two peaks. The
+denoiser's peak is in its widest layer, where the MLP of a transformer holds 16 tensors of the layer's width in
+addition to its input, its tokens, and the skip connections so far. The autoencoder's peak is at full resolution, for
+the few frames that it decodes together. For the official models both formulas agree within two percent with a count
+of all operations. Workspace of libraries, and the framework itself, come in addition.
 
 Sizes are bytes.
 """
@@ -27,21 +27,21 @@ from videocrafter.models.autoencoder import FRAMES_AT_ONCE
 from videocrafter.models.unet import VideoUNet
 from videocrafter.pipelines.model_folder import component_folder, read_json, shared_components, tensor_shapes
 
-# The MLP's 8 + 4 + 4 times the width, the tokens and their norm.
+# The MLP's 8 + 4 + 4 times the width, the tokens, and the normalised tokens.
 _TENSORS_IN_TRANSFORMER = 18
 
 
 @dataclass(frozen=True, kw_only=True)
 class Workload:
-    """What is computed at once.
+    """Size of one batch.
 
     Attributes:
         num_videos: videos per batch.
-        branches: conditions that the network is asked about in one call: 1 without guidance, 2 with it, 3 with
-            a scale of the image's own.
+        branches: conditions per call of the network: 1 without guidance, 2 with it, 3 with a separate guidance scale
+            for the image.
         num_frames, height, width: of each video.
         window: frames that the network sees at once, if fewer than the video has.
-        element_bytes: bytes per number: 4 in float32, 2 in half precision.
+        element_bytes: bytes per element: 4 in float32, 2 in half precision.
     """
 
     num_videos: int
@@ -55,7 +55,7 @@ class Workload:
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryNeed:
-    """Bytes by purpose; the denoiser and the decoder work one after the other."""
+    """Bytes by purpose. The denoiser and the decoder run one after the other."""
 
     weights: int
     denoiser: int
@@ -63,25 +63,25 @@ class MemoryNeed:
 
     @property
     def total(self) -> int:
-        """Bytes at the peak."""
+        """Peak memory in bytes."""
         return self.weights + max(self.denoiser, self.decoder)
 
 
 def memory_need(
     unet: Mapping[str, Any], vae: Mapping[str, Any], num_parameters: int, workload: Workload
 ) -> MemoryNeed:
-    """What a workload takes with the networks of these configs; a lower bound, see the module's text."""
+    """Estimate the memory of a workload for networks with these configs; a lower bound, see the module docstring."""
     levels = len(vae["block_out_channels"])
     places = (workload.height // _pixels_per_latent(vae)) * (workload.width // _pixels_per_latent(vae))
     size = workload.element_bytes
     widest = max(vae["block_out_channels"][:2])
     chunk = min(FRAMES_AT_ONCE, workload.num_frames)
     pixels = workload.num_videos * workload.num_frames * workload.height * workload.width * 3
-    # Videos made in windows become bytes chunk by chunk.
+    # Videos made in windows are converted to bytes chunk by chunk.
     pixel_bytes = size if workload.num_frames <= (workload.window or workload.num_frames) else 1
     return MemoryNeed(
         weights=num_parameters * size,
-        denoiser=_denoiser_numbers(unet, workload, places) * size,
+        denoiser=_denoiser_elements(unet, workload, places) * size,
         decoder=3 * widest * chunk * places * 4 ** (levels - 1) * size + pixels * pixel_bytes,
     )
 
@@ -95,31 +95,31 @@ def _pixels_per_latent(vae: Mapping[str, Any]) -> int:
     return math.isqrt(vae["in_channels"] // 3) * 2 ** (len(vae["block_out_channels"]) - 1)
 
 
-def _denoiser_numbers(unet: Mapping[str, Any], workload: Workload, places: int) -> int:
+def _denoiser_elements(unet: Mapping[str, Any], workload: Workload, places: int) -> int:
     frames = min(workload.window or workload.num_frames, workload.num_frames)
     tokens = workload.num_videos * workload.branches * frames * places
     inner = unet["initial_temporal_heads"] * unet["head_dim"]
     peak = tokens * (_TENSORS_IN_TRANSFORMER * inner + 2 * unet["model_channels"]) if inner else 0
-    put_aside = 0
+    skips = 0
     widths = [unet["model_channels"] * multiple for multiple in unet["channel_mult"]]
     for level, (width, below) in enumerate(itertools.zip_longest(widths, widths[1:], fillvalue=widths[-1])):
         level_tokens = tokens // 4**level
-        # The first layer on the way up: what came from below, and that again joined with what was put aside.
+        # The first layer of the up path: its input from below, and the same concatenated with a skip connection.
         joined = below + width
         own = below + 3 * joined
         if level in unet["attention_levels"]:
             own = below + joined + (_TENSORS_IN_TRANSFORMER + 1) * width
             if unet["relative_position"]:
-                # Scores of every frame for every other exist as a whole, three times.
+                # The full matrix of attention scores between frames exists three times.
                 own = max(own, 8 * width + 3 * frames * width // unet["head_dim"])
         own += unet["num_res_blocks"] * width
-        peak = max(peak, put_aside + own * level_tokens)
-        put_aside += (unet["num_res_blocks"] + 1) * width * level_tokens
+        peak = max(peak, skips + own * level_tokens)
+        skips += (unet["num_res_blocks"] + 1) * width * level_tokens
     return peak
 
 
 def network_configs(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The configs of a pipeline folder's denoiser and autoencoder, with the defaults of what they leave out."""
+    """Read the configs of a pipeline folder's denoiser and autoencoder, with defaults for missing entries."""
     parts = {"unet": VideoUNet, "vae": AutoencoderKL}
     found = []
     for name, network in parts.items():
@@ -130,14 +130,14 @@ def network_configs(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def count_parameters(folder: Path) -> int:
-    """Numbers in all safetensors files of a pipeline folder and of what it shares, read from their headers alone."""
+    """Count the parameters of a pipeline folder, shared components included, from safetensors headers alone."""
     parts = (folder, *shared_components(folder).values())
     files = [path for part in parts for path in part.rglob("*.safetensors")]
     return sum(math.prod(shape) for path in files for shape in tensor_shapes(path).values())
 
 
 def available_memory(device: torch.device) -> int | None:
-    """Bytes that this process may still take on a device; None where the system does not tell."""
+    """Return how many bytes this process can still allocate on a device; None if the system does not report it."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
@@ -145,12 +145,12 @@ def available_memory(device: torch.device) -> int | None:
         return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
     if device.type != "cpu":
         return None
-    told = [free_in_system(Path("/proc/meminfo")), free_in_group(Path("/sys/fs/cgroup"))]
-    return min((value for value in told if value is not None), default=None)
+    limits = [free_in_system(Path("/proc/meminfo")), free_in_group(Path("/sys/fs/cgroup"))]
+    return min((value for value in limits if value is not None), default=None)
 
 
 def free_in_system(meminfo: Path) -> int | None:
-    """Bytes that can be taken without swapping, by Linux's count; elsewhere all memory there is, or None."""
+    """Return the bytes available without swapping, as Linux reports them; elsewhere the total memory, or None."""
     try:
         for line in meminfo.read_text(encoding="ascii").splitlines():
             if line.startswith("MemAvailable:"):
@@ -158,20 +158,20 @@ def free_in_system(meminfo: Path) -> int | None:
     except (OSError, ValueError, IndexError):
         pass
     try:
-        # What is free is not known here. Refusing only what is larger than all memory refuses nothing that fits.
+        # Free memory is unknown here. The total is an upper bound, so nothing that fits is refused.
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, OSError, ValueError):
         return None
 
 
 def free_in_group(folder: Path) -> int | None:
-    """Bytes left under the limit of a container (cgroup version 2); None without a limit."""
+    """Return the bytes left under the limit of a container (cgroup version 2); None without a limit."""
     try:
         limit = int((folder / "memory.max").read_text(encoding="ascii"))
         used = int((folder / "memory.current").read_text(encoding="ascii"))
         for line in (folder / "memory.stat").read_text(encoding="ascii").splitlines():
             if line.startswith(("inactive_file ", "active_file ")):
-                used -= int(line.split()[1])  # cached files, given back on demand
+                used -= int(line.split()[1])  # page cache, reclaimed on demand
     except (OSError, ValueError, IndexError):
         return None
     return max(0, limit - used)

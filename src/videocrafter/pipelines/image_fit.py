@@ -1,7 +1,7 @@
-"""How a picture of another shape than the video is brought to the video's shape.
+"""Fit an image to the shape of the video.
 
-The image encoder squashes whatever it is shown into a square, in training too, where pictures had the shape of
-the videos. So what matters is the shape before: a picture of the video's shape is seen as the model learned it.
+The image encoder squashes every image into a square. In training the images had the shape of the videos, so an image
+of the video's shape looks to the model as in training.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 ImageFit = Literal["stretch", "crop", "pad"]
-"""stretch: squash or widen the whole picture (the paper's); crop: cut off what juts out; pad: add grey borders."""
+"""stretch: distort the whole image (as in the paper); crop: cut off what does not fit; pad: add grey borders."""
 
 _MOST_PIXELS = 100_000_000
 
@@ -20,15 +20,15 @@ _MOST_PIXELS = 100_000_000
 def check_image_fit(fit: str) -> None:
     """Raise ValueError unless `fit` is one of "stretch", "crop" and "pad"."""
     if fit not in get_args(ImageFit):
-        raise ValueError(f"image_fit must be one of {', '.join(get_args(ImageFit))}; got {fit!r}")
+        raise ValueError(f"image_fit must be one of {', '.join(get_args(ImageFit))}, but is {fit!r}")
 
 
 def fit_image(image: Tensor, height: int, width: int, fit: ImageFit) -> Tensor:
-    """Bring a picture `[3, H, W]` in [-1, 1] to the shape (not the size) of a video of `height` x `width`.
+    """Fit an image `[3, H, W]` in [-1, 1] to the aspect ratio (not the size) of a `height` x `width` video.
 
-    "stretch" returns it as it is, because the image encoder stretches it. "crop" cuts as much off both ends of
-    the longer side. "pad" adds as much mid-grey, which the model knows as "no image", to both ends of the
-    shorter one; it raises ValueError for pictures so thin that this would need more than 100 megapixels.
+    "stretch" returns it unchanged, because the image encoder stretches it. "crop" cuts both ends of the longer side
+    equally. "pad" adds mid-grey, which the model sees as "no image", to both ends of the shorter side equally. Raises
+    ValueError for an image so thin that padding would need more than 100 megapixels.
     """
     given_height, given_width = image.shape[1:]
     shape = width / height
@@ -43,8 +43,8 @@ def fit_image(image: Tensor, height: int, width: int, fit: ImageFit) -> Tensor:
     new_width = max(given_width, round(given_height * shape))
     if new_height * new_width > _MOST_PIXELS:
         raise ValueError(
-            f"a picture of {given_width}x{given_height} is too thin to be padded to the shape of {width}x{height};"
-            " crop it first, or use the fit crop"
+            f"an image of {given_width}x{given_height} is too thin to be padded to the shape of {width}x{height};"
+            " crop it first, or use the fit 'crop'"
         )
     rows, columns = new_height - given_height, new_width - given_width
     return pad(image, (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2))

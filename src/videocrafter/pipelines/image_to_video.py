@@ -1,4 +1,4 @@
-"""From an image and a prompt to a video (paper, section 3.2)."""
+"""Image to video: an image and a prompt become a video (paper, section 3.2)."""
 
 from __future__ import annotations
 
@@ -19,29 +19,25 @@ from videocrafter.models.image_projector import ImageProjector
 from videocrafter.models.unet import VideoUNet
 from videocrafter.pipelines.denoising import Conditions
 from videocrafter.pipelines.image_fit import ImageFit, fit_image
-from videocrafter.pipelines.output import (
-    OutputType,
-    PhaseClock,
-    VideoPipelineOutput,
-    check_output_type,
-    frames_as,
-)
-from videocrafter.pipelines.settings import VideoRequest, check_at_least
-from videocrafter.pipelines.video_pipeline import StepEndCallback, VideoPipeline, check_configured
+from videocrafter.pipelines.output import OutputType, VideoPipelineOutput
+from videocrafter.pipelines.phases import StepEndCallback
+from videocrafter.pipelines.sampling_settings import given_settings
+from videocrafter.pipelines.settings import VideoRequest
+from videocrafter.pipelines.video_pipeline import VideoPipeline, check_configured
 
 ImageInput = Image.Image | np.ndarray | Tensor
-"""A picture: PIL, uint8 [H, W, 3], or float tensor [3, H, W] in [-1, 1]; of any size."""
+"""An image of any size: PIL, uint8 [H, W, 3], or float tensor [3, H, W] in [-1, 1]."""
 
 
 class ImageToVideoPipeline(VideoPipeline):
-    """Makes videos that keep what a given image shows, and move as a prompt says.
+    """Makes videos with the content of an image and the motion that a prompt describes.
 
-    The image is a condition on the content, not the first frame. Arguments as in `TextToVideoPipeline`, and:
+    The image guides the content; it is not reproduced as the first frame. Arguments as in `TextToVideoPipeline`, and:
 
     Args:
         unet: VideoUNet with image branch.
         image_encoder: CLIP's image tower.
-        image_projector: from its tokens to context tokens.
+        image_projector: turns the tower's tokens into context tokens.
     """
 
     takes_image = True
@@ -73,7 +69,6 @@ class ImageToVideoPipeline(VideoPipeline):
         )
         self.register_to_config(defaults=defaults, knowledge=knowledge, signal_scale=signal_scale)
 
-    @torch.no_grad()
     def __call__(
         self,
         image: ImageInput | Sequence[ImageInput],
@@ -90,8 +85,8 @@ class ImageToVideoPipeline(VideoPipeline):
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
         guidance_rescale: float | None = None,
-        temporal_guidance_scale: float = 0.0,
-        guidance_interval: tuple[float, float] = (0.0, 1.0),
+        temporal_guidance_scale: float | None = None,
+        guidance_interval: tuple[float, float] | None = None,
         eta: float | None = None,
         seeds: int | Sequence[int] | None = None,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
@@ -101,18 +96,17 @@ class ImageToVideoPipeline(VideoPipeline):
     ) -> VideoPipelineOutput:
         """Make `num_videos_per_prompt` videos of every prompt. None means the model's recommended value.
 
-        Args:
-            image: one picture for all prompts, or one per prompt; of any size and shape.
-            image_scale: weight of the image against the text: 1 as trained, 0 ignores the image.
-            image_fit: what happens to an image of another shape than the video: "stretch" (as in the paper),
-                "crop" or "pad"; see `pipelines.image_fit`.
-            image_guidance_scale: the image's own guidance scale w_I, beside the text's w_T = guidance_scale:
-                e(0,0) + w_I [e(0,I) - e(0,0)] + w_T [e(T,I) - e(0,I)], with a third branch e(0,I). None is
-                one scale for both, and two branches.
-
         All other arguments, and the errors, are those of `TextToVideoPipeline`.
+
+        Args:
+            image: one image for all prompts, or one per prompt; of any size and shape.
+            image_scale: weight of the image relative to the text: 1 as trained, 0 ignores the image.
+            image_fit: how an image of another shape than the video is fitted: "stretch" (as in the paper), "crop"
+                or "pad"; see `pipelines.image_fit`.
+            image_guidance_scale: a separate guidance scale w_I for the image, next to w_T = guidance_scale for the
+                text: e(0,0) + w_I [e(0,I) - e(0,0)] + w_T [e(T,I) - e(0,I)]. Adds a third branch, e(0,I). By
+                default one scale guides both.
         """
-        check_output_type(output_type)
         request = self.check_inputs(
             prompt,
             negative_prompt,
@@ -120,66 +114,32 @@ class ImageToVideoPipeline(VideoPipeline):
             height=height,
             width=width,
             fps=fps,
-            num_inference_steps=num_inference_steps,
-            guidance_scale=guidance_scale,
-            guidance_rescale=guidance_rescale,
-            image_guidance_scale=image_guidance_scale,
-            temporal_guidance_scale=temporal_guidance_scale,
-            guidance_interval=guidance_interval,
             image_fit=image_fit,
-            eta=eta,
             seeds=seeds,
             generator=generator,
             num_videos_per_prompt=num_videos_per_prompt,
+            **given_settings(locals()),
         )
-        return self.generate(
-            request,
-            image,
-            image_scale=image_scale,
-            output_type=output_type,
-            callback_on_step_end=callback_on_step_end,
-        )
+        return self.generate(request, image, output_type=output_type, callback_on_step_end=callback_on_step_end)
 
-    @torch.no_grad()
-    def generate(
-        self,
-        request: VideoRequest,
-        image: ImageInput | Sequence[ImageInput],
-        *,
-        image_scale: float | None = None,
-        output_type: OutputType = "np",
-        callback_on_step_end: StepEndCallback | None = None,
-    ) -> VideoPipelineOutput:
-        """Make the videos of a request that `check_inputs` returned."""
-        scale = self.generation_defaults.image_scale if image_scale is None else image_scale
-        check_at_least("image_scale", scale, 0.0)
-        images = per_video_images(image, request)
-        clock = PhaseClock(self._execution_device)
-        with clock.phase("encode"):
-            conditional, unconditional = self.encode(request, images)
-        with clock.phase("denoise"):
-            noise = self.prepare_latents(request)
-            latents = self.denoise(request, noise, conditional, unconditional, callback_on_step_end, scale)
-        with clock.phase("decode"):
-            frames = latents if output_type == "latent" else frames_as(self.decode_latents(latents), output_type)
-        self.maybe_free_model_hooks()
-        return VideoPipelineOutput(frames=frames, seeds=request.seeds, seconds=clock.seconds)
-
-    def encode(self, request: VideoRequest, images: Sequence[Tensor]) -> tuple[Conditions, Conditions | None]:
-        """Conditions of both branches; the second is None without guidance. fps is the same in both.
+    def encode(self, request: VideoRequest, image: Any = None) -> tuple[Conditions, Conditions | None]:
+        """Return the conditions of both branches; the second is None without guidance. fps is the same in both.
 
         The unconditional image is the null image through encoder and projector, not zero tokens.
         """
+        if image is None:
+            raise ValueError("this model needs an image; pass one, or load a text-to-video model")
+        tokens = self.encode_images(per_video_images(image, request))
         fps = torch.tensor(request.fps, device=self._execution_device)
-        conditional = Conditions(text=self.encode_prompts(request.prompts), fps=fps, image=self.encode_images(images))
-        if not request.is_guided:
+        conditional = Conditions(text=self.encode_prompts(request.prompts), fps=fps, image=tokens)
+        if not request.sampling.needs_unconditional:
             return conditional, None
         nothing = self.encode_images([null_image(1, self.image_encoder)[0]]).expand(request.num_videos, -1, -1)
         text = self.encode_prompts(request.negative_prompts)
         return conditional, replace(conditional, text=text, image=nothing)
 
     def encode_images(self, images: Sequence[Tensor]) -> Tensor:
-        """Context tokens [N, Q, D] of pictures [3, H, W] in [-1, 1]; the same picture is encoded once."""
+        """Return context tokens [N, Q, D] of images [3, H, W] in [-1, 1]; an image that repeats is encoded once."""
         tokens: dict[int, Tensor] = {}
         for image in images:
             if id(image) not in tokens:
@@ -190,30 +150,30 @@ class ImageToVideoPipeline(VideoPipeline):
 
 
 def image_to_tensor(image: Any) -> Tensor:
-    """A picture as float32 [3, H, W] in [-1, 1].
+    """Convert an image to float32 [3, H, W] in [-1, 1].
 
-    Raises ValueError for other shapes and types, and for a side of one pixel.
+    Raises ValueError for other shapes and types, and for an image that is one pixel wide or high.
     """
     if isinstance(image, Image.Image):
-        image = np.array(image.convert("RGB"))  # a copy, because torch warns of arrays that cannot be written to
+        image = np.array(image.convert("RGB"))  # a copy: torch warns about read-only arrays
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            raise ValueError(f"an image array must be uint8 [H, W, 3]; got {image.dtype} {list(image.shape)}")
+            raise ValueError(f"an image array must be uint8 [H, W, 3], but is {image.dtype} {list(image.shape)}")
         image = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float() / 127.5 - 1.0
     if not isinstance(image, Tensor) or image.ndim != 3 or image.shape[0] != 3 or not image.is_floating_point():
         given = f"shape {list(image.shape)}" if isinstance(image, Tensor) else type(image).__name__
         raise ValueError(
-            f"an image must be a PIL image, a uint8 array [H, W, 3] or a float tensor [3, H, W]; got {given}"
+            f"an image must be a PIL image, a uint8 array [H, W, 3] or a float tensor [3, H, W], but is {given}"
         )
     if min(image.shape[1:]) < 2:
-        raise ValueError(f"an image needs at least 2 pixels per side; got {image.shape[2]}x{image.shape[1]}")
+        raise ValueError(f"an image needs at least 2 pixels per side, but is {image.shape[2]}x{image.shape[1]}")
     return image.float()
 
 
 def per_video_images(image: ImageInput | Sequence[ImageInput], request: VideoRequest) -> list[Tensor]:
-    """One tensor per video from one picture or one per prompt, in the shape that the request asks for.
+    """Return one tensor per video from one image or one per prompt, fitted to the shape of the request's videos.
 
-    The same picture gives the same tensor. Raises ValueError for another number, and for what is no picture.
+    An image that repeats is converted once. Raises ValueError for a wrong count or something that is not an image.
     """
     num_prompts = request.num_videos // request.num_videos_per_prompt
     if isinstance(image, (Image.Image, np.ndarray, Tensor)):
@@ -223,13 +183,12 @@ def per_video_images(image: ImageInput | Sequence[ImageInput], request: VideoReq
         images = list(image)
         names = [f"image {number} of {len(images)}: " for number in range(1, len(images) + 1)]
     if len(images) != num_prompts:
-        raise ValueError(f"got {len(images)} images for {num_prompts} prompts; give one, or one per prompt")
+        raise ValueError(f"got {len(images)} images for {num_prompts} prompts; pass one, or one per prompt")
     tensors: dict[int, Tensor] = {}
     for name, one in zip(names, images, strict=True):
         if id(one) not in tensors:
             try:
-                picture = image_to_tensor(one)
-                tensors[id(one)] = fit_image(picture, request.height, request.width, request.image_fit)
+                tensors[id(one)] = fit_image(image_to_tensor(one), request.height, request.width, request.image_fit)
             except ValueError as error:
                 raise ValueError(f"{name}{error}") from error
     return [tensors[id(one)] for one in images for _ in range(request.num_videos_per_prompt)]

@@ -1,7 +1,7 @@
-"""What a small model knows, and notes about prompts that ask for something else.
+"""Vocabulary of a small model, and notes about prompts outside it.
 
-A model that learned a closed world carries its vocabulary in its `model_index.json`; a model of the open
-world carries none and gets no notes. A note never stops a generation.
+A model trained on a closed set of words stores them in its `model_index.json`. Other models store none and get no
+notes. A note never stops a generation.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-EMPTY_PROMPT_NOTE = "the prompt is empty: the model invents whatever it likes"
+EMPTY_PROMPT_NOTE = "the prompt is empty, so the content is random"
 _NUM_SUGGESTIONS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
 class Knowledge:
-    """The words of a closed world: what can be asked for. Empty tuples mean "not known, do not judge"."""
+    """Words that the model was trained on, by kind. An empty tuple means that they are not known."""
 
     subjects: tuple[str, ...] = ()
     motions: tuple[str, ...] = ()
@@ -37,29 +37,31 @@ class Knowledge:
         return cls(**{key: tuple(str(word) for word in words) for key, words in config.items()})
 
     def to_config(self) -> dict[str, list[str]]:
-        """The JSON form; `from_config` reads it back."""
+        """Return the JSON form, which `from_config` reads."""
         return {one.name: list(getattr(self, one.name)) for one in fields(self)}
 
 
 def prompt_notes(prompt: str, knowledge: Knowledge) -> list[str]:
-    """Notes about a prompt, one line each: that it is empty, or that the model has never seen its subject."""
+    """Return notes about a prompt, one line each: that it is empty, or that its subject is unknown."""
     if not prompt.strip():
         return [EMPTY_PROMPT_NOTE]
     if not knowledge.subjects or _mentions_any(prompt, knowledge.subjects):
         return []
     close = close_subjects(prompt, knowledge)
     if close:
-        return [f"the model has seen no subject of {prompt!r}; the closest it knows: {', '.join(close)}"]
+        return [f"the model was not trained on any subject of {prompt!r}; the closest: {', '.join(close)}"]
     some = ", ".join(_plain(name) for name in knowledge.subjects[:_NUM_SUGGESTIONS])
     more = ", …" if len(knowledge.subjects) > _NUM_SUGGESTIONS else ""
-    return [f"the model has seen no subject of {prompt!r}; it knows {some}{more} (see: videocrafter models)"]
+    return [
+        f"the model was not trained on any subject of {prompt!r}; it knows {some}{more} (see: videocrafter models)"
+    ]
 
 
 def close_subjects(prompt: str, knowledge: Knowledge) -> list[str]:
-    """Known subjects spelled much like a word, or two words side by side, of the prompt; best first."""
+    """Return known subjects whose spelling is close to one or two adjacent words of the prompt; best first."""
     names = [_plain(name) for name in knowledge.subjects]
-    spoken_for = {word for name in (*knowledge.scenes, *knowledge.motions) for word in _words(name)}
-    words = [word for word in _words(prompt) if word not in spoken_for and len(word) > 2]
+    other_names = {word for name in (*knowledge.scenes, *knowledge.motions) for word in _words(name)}
+    words = [word for word in _words(prompt) if word not in other_names and len(word) > 2]
     phrases = [*words, *(" ".join(pair) for pair in itertools.pairwise(words))]
     scored: dict[str, float] = {}
     for phrase in phrases:

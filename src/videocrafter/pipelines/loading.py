@@ -1,4 +1,4 @@
-"""Load whichever pipeline a model name or a folder means, with errors that name the file."""
+"""Load a pipeline by model name or folder."""
 
 from __future__ import annotations
 
@@ -58,19 +58,19 @@ def load_pipeline(
     notify: Notify | None = None,
     given: Mapping[str, nn.Module] | None = None,
 ) -> TextToVideoPipeline | ImageToVideoPipeline:
-    """Load a pipeline, for use, onto a device and in a precision.
+    """Load a pipeline onto a device, in a precision.
 
     Args:
-        model: a pipeline folder, or the folder of a finished training run; or a preset ("t2v-512"), a family
-            ("tiny") or an official checkpoint file, which are downloaded and converted if that was never done.
-        device, dtype: where and in which precision the networks run.
-        expect: the class that it must be; None takes either, and of a family the text-to-video model.
-        notify: told in one line each what is downloaded (size, place, licence) and converted.
-        given: networks by name that are not loaded; these are put in their place as they are, and not moved.
+        model: a pipeline folder, the folder of a finished training run, a preset ("t2v-512"), a family ("tiny") or an
+            official checkpoint file. Presets and checkpoints are downloaded and converted on first use.
+        device, dtype: device and precision of the networks.
+        expect: the pipeline class to load; None accepts either, and loads the text-to-video model of a family.
+        notify: called with one line about each download (size, source, licence) and conversion.
+        given: networks by name to use instead of those in the folder; they are not moved.
 
     Raises:
-        ModelFolderError: the folder is missing, incomplete, damaged, or holds another pipeline than expected.
-        ValueError: a model that cannot be fetched or converted; one line.
+        ModelFolderError: the folder is missing, incomplete or damaged, or holds another pipeline than expected.
+        ValueError: the model cannot be downloaded or converted.
     """
     folder = Path(model)
     if str(model) in {*FAMILIES, *PRESETS} or not folder.is_dir() or is_run_folder(folder):
@@ -78,7 +78,7 @@ def load_pipeline(
     name = read_model_index(folder)["_class_name"]
     pipeline_class = _CLASSES[PIPELINE_TASKS[name]]
     if expect is not None and pipeline_class is not expect:
-        raise ModelFolderError(f"{folder} holds a {name}, but a {expect.__name__} is needed")
+        raise ModelFolderError(f"{folder} contains a {name}, but a {expect.__name__} is needed")
     try:
         pipeline = pipeline_class.from_pretrained(folder, dtype=dtype, local_files_only=True, **(given or {}))
     except ModelFolderError:
@@ -95,7 +95,7 @@ def load_pipeline(
 
 
 def _task(model: str | Path, expect: type[TextToVideoPipeline] | type[ImageToVideoPipeline] | None) -> Task:
-    """What a model is wanted for: what its caller expects, or else what it was made for."""
+    """Return the task that the caller expects, otherwise that of the model."""
     if expect is not None:
         return "i2v" if expect is ImageToVideoPipeline else "t2v"
     preset = PRESETS.get(str(model))

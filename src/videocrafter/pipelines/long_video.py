@@ -1,8 +1,8 @@
-"""Videos of hundreds of frames from a model that was trained on a few (FreeNoise, Qiu et al. 2024).
+"""Videos of hundreds of frames from a model trained on a few (FreeNoise, Qiu et al. 2024).
 
-Two things make the parts of a long video belong together: its windows overlap (`windows.py`), and its noise repeats
-itself, in another order. Noise decides much of what a video shows, so windows with the same noise show the same
-things; the changed order keeps their motion from being the same too.
+Two things keep a long video consistent: its windows overlap (`windows.py`), and its noise repeats in another order.
+The noise largely determines the content, so windows with the same noise show the same things; the changed order
+varies their motion.
 """
 
 from __future__ import annotations
@@ -14,17 +14,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from videocrafter.pipelines.derived_pipeline import AnyVideoPipeline, DerivedPipeline, Sampling
-from videocrafter.pipelines.settings import VideoRequest, check_at_least
+from videocrafter.diffusion.guidance import check_number
+from videocrafter.pipelines.derived_pipeline import AnyVideoPipeline, DerivedPipeline
+from videocrafter.pipelines.phases import EncodedRequest
+from videocrafter.pipelines.settings import VideoRequest
 from videocrafter.pipelines.windows import WindowedUNet, Windows
 
 
 class LongVideo(DerivedPipeline):
-    """Makes videos of any length; one that fits into a window is the pipeline's own.
+    """Makes videos of any length. A video that fits into one window is the same as the pipeline's own.
 
     Args:
         pipeline: a loaded pipeline.
-        window: frames that the network sees at once; None means as many as it was trained for.
+        window: frames that the network sees at once; None means as many as in training.
         overlap: frames that neighbouring windows share; None means half a window. More makes smoother videos and
             takes longer: the network is called num_frames / (window - overlap) times in each step.
     """
@@ -36,7 +38,7 @@ class LongVideo(DerivedPipeline):
         self.windows(self.window)
 
     def windows(self, num_frames: int) -> Windows:
-        """How windows lie over a video."""
+        """Lay windows over a video."""
         return Windows(num_frames=num_frames, length=self.window, overlap=self.overlap)
 
     def check_inputs(
@@ -47,66 +49,66 @@ class LongVideo(DerivedPipeline):
         num_frames: int | None = None,
         **settings: Any,
     ) -> VideoRequest:
-        """The pipeline's `check_inputs`, without its limit on `num_frames`."""
+        """Check all arguments as `VideoPipeline.check_inputs` does, but without its limit on `num_frames`."""
         wanted = self.window if num_frames is None else num_frames
-        check_at_least("num_frames", wanted, 1)
+        check_number("num_frames", wanted, 1)
         one_window = min(wanted, self.window)
         request = self.pipeline.check_inputs(prompt, negative_prompt, num_frames=one_window, **settings)
         return replace(request, num_frames=wanted)
 
     def notes(self, request: VideoRequest) -> list[str]:
-        """The pipeline's notes, of which only the window's length counts, and what windows mean for its motion."""
+        """Return the pipeline's notes for one window, and a note if windows affect the motion."""
         windows = self.windows(request.num_frames)
         notes = self.pipeline.notes(replace(request, num_frames=windows.size))
         return notes + motion_notes(self.pipeline, windows)
 
-    def sample(self, sampling: Sampling) -> Tensor:
-        """Latents of the whole video, denoised together."""
-        windows = self.windows(sampling.request.num_frames)
-        return sampling.run(long_noise(sampling, windows), unet=WindowedUNet(self.pipeline.unet, windows))
+    def sample(self, encoded: EncodedRequest) -> Tensor:
+        """Return the latents of the whole video, denoised together."""
+        windows = self.windows(encoded.request.num_frames)
+        noise = self.windowed_noise(encoded.request, windows)
+        return self.pipeline.denoise(encoded, noise, unet=WindowedUNet(self.pipeline.unet, windows))
+
+    def windowed_noise(self, request: VideoRequest, windows: Windows) -> Tensor:
+        """Draw noise [N, C, T, h, w] for all frames; the first window has the noise of plain generation."""
+        noise = self.noise(request, windows.size)
+        return reschedule_noise(noise, windows.num_frames, windows.stride, request.generators)
 
 
 def checked_window(pipeline: AnyVideoPipeline, window: int | None) -> int:
-    """The length of a window, by default the model's. Raises ValueError for one that the model does not allow."""
+    """Return the window length, by default the model's. Raises ValueError for one that the model does not allow."""
     defaults = pipeline.generation_defaults
     length = defaults.num_frames if window is None else window
     if not 2 <= length <= defaults.longest:
         raise ValueError(
-            f"window must lie in 2 ... {defaults.longest} frames, but is {length}; the model was trained for"
+            f"window must be between 2 and {defaults.longest} frames, but is {length}; the model was trained on"
             f" {defaults.num_frames}"
         )
     return length
 
 
 def motion_notes(pipeline: AnyVideoPipeline, windows: Windows) -> list[str]:
-    """What to expect of a motion that leads somewhere, if the network counts frames within a clip."""
+    """Return a note about long motions if the network counts frames within a clip."""
     if not pipeline.unet.config["frame_text_condition"] or windows.size == windows.num_frames:
         return []
     return [
-        f"this model plans a motion for {windows.size} frames at a time; over {windows.num_frames} a motion that"
-        " leads somewhere slows down or halts, one that stays in place goes on"
+        f"this model plans motion for {windows.size} frames at a time; over {windows.num_frames} frames, motion"
+        " across the scene slows down or stops, while motion in place continues"
     ]
 
 
-def long_noise(sampling: Sampling, windows: Windows) -> Tensor:
-    """Noise [N, C, T, h, w] for all frames; of one window it is the noise of a plain generation."""
-    noise = sampling.noise(windows.size)
-    return reschedule_noise(noise, windows.num_frames, windows.stride, sampling.request.generators)
-
-
 def reschedule_noise(noise: Tensor, num_frames: int, stride: int, generators: Sequence[torch.Generator]) -> Tensor:
-    """Continue the noise of one window: each further stretch of `stride` frames repeats that of one window before.
+    """Extend the noise of one window: every `stride` new frames repeat, shuffled, those of one window earlier.
 
-    The order within a stretch is drawn from the video's own generator.
+    Each video's own generator draws the order.
 
     Args:
         noise: [N, C, W, h, w] noise of the first window.
-        num_frames: frames wanted.
+        num_frames: frames of the result.
         stride: frames from one window to the next, 1 … W.
         generators: one per video.
 
     Returns:
-        [N, C, num_frames, h, w]; its first W frames are those given.
+        [N, C, num_frames, h, w]; the first W frames are `noise`.
     """
     window = noise.shape[2]
     orders = []

@@ -1,4 +1,4 @@
-"""LoRAs of a pipeline: load, weigh, fuse, unload, save, through peft."""
+"""LoRAs of a pipeline: load, set weights, fuse, unload and save, through peft."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from videocrafter.presets import LORA_FILE
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedLora:
-    """What `load_lora_weights` did.
+    """Result of `load_lora_weights`.
 
     Attributes:
-        adapter_name: by which the LoRA is weighed and deleted.
-        num_layers: changed layers of each network.
-        note: one line about what did not fit, or None.
+        adapter_name: name of the LoRA for `set_adapters` and `delete_adapters`.
+        num_layers: number of changed layers of each network.
+        note: one line about layers that do not fit, or None.
     """
 
     adapter_name: str
@@ -40,11 +40,11 @@ class LoadedLora:
 
 
 class VideoLoraMixin(StableDiffusionLoraLoaderMixin):
-    """LoRAs for a pipeline with a VideoUNet and a text encoder; method names are those of diffusers.
+    """LoRA support for a pipeline with a VideoUNet and a text encoder; method names are those of diffusers.
 
-    Besides the methods here, diffusers brings `disable_lora`, `enable_lora`, `get_active_adapters` and
-    `get_list_adapters`. Unloading after fusing keeps what was fused: the way to store a model with a LoRA in it
-    is fuse, unload, `save_pretrained`.
+    diffusers also provides `disable_lora`, `enable_lora`, `get_active_adapters` and `get_list_adapters`. Unloading
+    after fusing keeps the fused weights: to save a model with a LoRA in it, fuse, unload, then call
+    `save_pretrained`.
     """
 
     unet: Any
@@ -55,16 +55,16 @@ class VideoLoraMixin(StableDiffusionLoraLoaderMixin):
         pretrained_model_name_or_path_or_dict: str | os.PathLike[str] | Mapping[str, Tensor],
         adapter_name: str | None = None,
     ) -> LoadedLora:
-        """Add a LoRA, made for VideoUNet or for Stable Diffusion 2, to those that are active, at weight 1.
+        """Load a LoRA for VideoUNet or for Stable Diffusion 2 and activate it at weight 1, next to the active ones.
 
         Args:
-            pretrained_model_name_or_path_or_dict: a file, a folder that holds one, or a state dict; in diffusers'
-                layout, old or new, or kohya's.
-            adapter_name: name for `set_adapters`; None takes `default_0`, `default_1`, …
+            pretrained_model_name_or_path_or_dict: a file, a folder that contains one, or a state dict; in diffusers'
+                layout, old or new, or in kohya's.
+            adapter_name: name for `set_adapters`; None selects `default_0`, `default_1`, …
 
         Raises:
-            ValueError: not a LoRA, one for another model, or a name that is taken or impossible; or the networks
-                are fused or offloaded layer by layer.
+            ValueError: the source is not a LoRA or is for another model; the name is taken or invalid; or the
+                networks are fused or offloaded layer by layer.
         """
         self._check_changeable("load a LoRA")
         name = self._free_name(adapter_name)
@@ -82,9 +82,9 @@ class VideoLoraMixin(StableDiffusionLoraLoaderMixin):
     def set_adapters(
         self, adapter_names: str | Sequence[str], adapter_weights: float | Sequence[float] | None = None
     ) -> None:
-        """Make these LoRAs the active ones, each with its weight (1 if None); all others fall silent.
+        """Activate these LoRAs, each with its weight (1 if None), and deactivate all others.
 
-        Raises ValueError for an unknown name, another number of weights than names, or fused networks.
+        Raises ValueError for an unknown name, a number of weights that differs from that of names, or fused networks.
         """
         self._check_changeable("set adapters")
         names = [adapter_names] if isinstance(adapter_names, str) else list(adapter_names)
@@ -94,27 +94,27 @@ class VideoLoraMixin(StableDiffusionLoraLoaderMixin):
         else:
             weights = list(adapter_weights)
         if len(weights) != len(names):
-            raise ValueError(f"{len(names)} LoRAs and {len(weights)} weights were given; give one weight for each")
+            raise ValueError(f"got {len(weights)} weights for {len(names)} LoRAs; pass one weight for each")
         super().set_adapters(names, weights)
 
     def fuse_lora(self, lora_scale: float = 1.0, *, safe_fusing: bool = False) -> None:
-        """Add the active LoRAs, times `lora_scale`, to the weights: sampling is then as fast as without them.
+        """Add the active LoRAs, times `lora_scale`, to the weights, so that sampling is as fast as without them.
 
         Args:
-            safe_fusing: stop with an error where a weight would no longer be a number.
+            safe_fusing: raise an error if a weight would become NaN.
 
         Raises:
-            ValueError: the networks are fused already, or hold no LoRA.
+            ValueError: the networks are already fused, or no LoRA is loaded.
         """
         self._check_changeable("fuse")
         if not self._adapter_names():
-            raise ValueError("there is no LoRA to fuse; load one with load_lora_weights(...)")
-        # Fusing scales the layers for good; what they were is kept for `unfuse_lora`.
+            raise ValueError("no LoRA is loaded; load one with load_lora_weights(...) before fusing")
+        # Fusing changes the scaling of the layers; `unfuse_lora` restores it.
         self._scales_before_fusing = [(layer, dict(layer.scaling)) for layer in self._lora_layers()]
         super().fuse_lora(list(NETWORKS), lora_scale, safe_fusing=safe_fusing)
 
     def unfuse_lora(self) -> None:
-        """Take the LoRAs out of the weights again (exactly up to rounding); they stay loaded and active."""
+        """Subtract the LoRAs from the weights (exact up to rounding); they stay loaded and active."""
         super().unfuse_lora(list(NETWORKS))
         for layer, scaling in getattr(self, "_scales_before_fusing", []):
             layer.scaling.update(scaling)
@@ -125,7 +125,7 @@ class VideoLoraMixin(StableDiffusionLoraLoaderMixin):
         self._check_changeable("delete a LoRA")
         names = [adapter_names] if isinstance(adapter_names, str) else list(adapter_names)
         self._check_known(names)
-        # peft would wake another LoRA in a layer that loses its last active one.
+        # peft would activate another LoRA in a layer that loses its last active one.
         active = [
             (layer, [one for one in layer.active_adapters if one not in names]) for layer in self._lora_layers()
         ]
@@ -136,7 +136,7 @@ class VideoLoraMixin(StableDiffusionLoraLoaderMixin):
             layer.set_adapter(kept)
 
     def unload_lora_weights(self) -> None:
-        """Remove all LoRAs; the networks are as before, except that what was fused stays."""
+        """Remove all LoRAs. Fused weights stay."""
         super().unload_lora_weights()
         self._scales_before_fusing = []
 
@@ -145,24 +145,25 @@ class VideoLoraMixin(StableDiffusionLoraLoaderMixin):
     ) -> Path:
         """Write one LoRA as `pytorch_lora_weights.safetensors` in diffusers' layout; return the file.
 
-        Keys are `unet.LAYER.lora_A.weight` and so on, with the layers' names in VideoUNet, whatever layout the
-        LoRA came from; the strength alpha stands in the header, as diffusers keeps it.
+        Keys are `unet.LAYER.lora_A.weight` and so on, with the layer names of VideoUNet, whatever layout the LoRA was
+        loaded from. As in diffusers, alpha is stored in the header.
 
         Args:
-            save_directory: made if it is not there.
-            adapter_name: None takes the only one.
+            save_directory: created if it does not exist.
+            adapter_name: may be None if only one LoRA is loaded.
 
         Raises:
-            ValueError: an unknown name, no name with several LoRAs, or a file that is there and not to be replaced.
+            ValueError: the name is unknown, or missing with several LoRAs; or the file exists and `overwrite` is
+                False.
         """
         known = self._adapter_names()
         if adapter_name is None and len(known) != 1:
-            raise ValueError(f"say which LoRA to save by adapter_name; loaded are {', '.join(known) or 'none'}")
+            raise ValueError(f"adapter_name must be one of the loaded LoRAs: {', '.join(known) or 'none'}")
         name = known[0] if adapter_name is None else adapter_name
         self._check_known([name])
         path = Path(save_directory) / LORA_FILE
         if path.exists() and not overwrite:
-            raise ValueError(f"{path} exists already; choose another folder, or allow overwrite")
+            raise ValueError(f"{path} already exists; choose another folder, or pass overwrite=True")
         tensors: dict[str, Tensor] = {}
         settings: dict[str, Any] = {}
         for part in NETWORKS:
@@ -177,11 +178,11 @@ class VideoLoraMixin(StableDiffusionLoraLoaderMixin):
         return path
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
-        """Save the pipeline. Raises ValueError while LoRAs are loaded: a folder could not hold them as such."""
+        """Save the pipeline. Raises ValueError while LoRAs are loaded; a pipeline folder cannot contain them."""
         if self._adapter_names():
             raise ValueError(
-                f"LoRAs are loaded ({', '.join(self._adapter_names())}): unload_lora_weights() to save the model"
-                " without them, fuse_lora() first to save it with them, save_lora_weights(...) to save one of them"
+                f"LoRAs are loaded ({', '.join(self._adapter_names())}); call unload_lora_weights() to save the model"
+                " without them, fuse_lora() first to save it with them, or save_lora_weights(...) to save one of them"
             )
         super().save_pretrained(save_directory, *args, **kwargs)
 
@@ -190,20 +191,20 @@ class VideoLoraMixin(StableDiffusionLoraLoaderMixin):
             raise ValueError(f"cannot {what}: LoRAs are fused into the weights; call unfuse_lora() first")
         for part in NETWORKS:
             modules = list(getattr(self, part).modules())
-            # Layers that were offloaded one by one would not move with the LoRA beside them.
+            # The hooks of layers that are offloaded one by one do not move a LoRA that is added later.
             if any(p.is_meta for p in getattr(self, part).parameters()) or any(
                 hasattr(module, "_diffusers_hook") for module in modules
             ):
                 raise ValueError(
-                    f"cannot {what}: the layers of the {part} are offloaded one by one; load LoRAs first, then"
-                    " enable sequential or group offloading"
+                    f"cannot {what}: the layers of the {part} are offloaded one by one; load LoRAs before enabling"
+                    " sequential or group offloading"
                 )
 
     def _check_known(self, names: Sequence[str]) -> None:
         known = self._adapter_names()
         for name in names:
             if name not in known:
-                raise ValueError(f"there is no LoRA {name!r}; loaded are {', '.join(known) or 'none'}")
+                raise ValueError(f"no LoRA is named {name!r}; loaded are {', '.join(known) or 'none'}")
 
     def _free_name(self, given: str | None) -> str:
         known = self._adapter_names()
@@ -212,14 +213,14 @@ class VideoLoraMixin(StableDiffusionLoraLoaderMixin):
             name = next(f"default_{n}" for n in range(len(known) + 1) if f"default_{n}" not in known)
         if name in known:
             raise ValueError(
-                f"a LoRA {name!r} is loaded already; choose another adapter_name, or delete_adapters first"
+                f"a LoRA named {name!r} is already loaded; choose another adapter_name, or call delete_adapters first"
             )
         if not name or "." in name:
-            raise ValueError(f"the adapter_name {name!r} cannot be used; choose one without dots")
+            raise ValueError(f"adapter_name must not be empty or contain dots, but is {name!r}")
         return name
 
     def _adapter_names(self) -> list[str]:
-        """Of all networks, in the order of loading."""
+        """Return the names of all loaded LoRAs, in the order of loading."""
         return list(dict.fromkeys(name for names in self.get_list_adapters().values() for name in names))
 
     def _lora_layers(self) -> Iterator[Any]:
@@ -228,7 +229,7 @@ class VideoLoraMixin(StableDiffusionLoraLoaderMixin):
 
 
 def _shapes(network: nn.Module) -> dict[str, tuple[int, ...]]:
-    """Shape of the weight of every linear layer and convolution, by its name without LoRAs."""
+    """Return the weight shape of every linear layer and convolution, by its name without LoRAs."""
     return {
         name.removesuffix(".base_layer"): tuple(module.weight.shape)
         for name, module in network.named_modules()
@@ -237,14 +238,14 @@ def _shapes(network: nn.Module) -> dict[str, tuple[int, ...]]:
 
 
 def _add_adapter(network: Any, layers: Mapping[str, LoraLayer], name: str) -> None:
-    """Give a network the layers of a LoRA, active beside those that are active."""
+    """Add a LoRA to a network and activate it next to the active ones."""
     loaded = getattr(network, "peft_config", {})
     active = dict.fromkeys(one for layer in _tuners(network) for one in layer.active_adapters if one in loaded)
     rank = Counter(layer.rank for layer in layers.values()).most_common(1)[0][0]
     alpha = Counter(layer.alpha for layer in layers.values()).most_common(1)[0][0]
     config = LoraConfig(
         r=rank,
-        lora_alpha=alpha,  # type: ignore[arg-type]  # any number will do
+        lora_alpha=alpha,  # type: ignore[arg-type]  # floats work too
         rank_pattern={_exactly(key): layer.rank for key, layer in layers.items() if layer.rank != rank},
         alpha_pattern={_exactly(key): layer.alpha for key, layer in layers.items() if layer.alpha != alpha},
         target_modules=sorted(layers),
@@ -259,12 +260,12 @@ def _add_adapter(network: Any, layers: Mapping[str, LoraLayer], name: str) -> No
     with torch.no_grad():
         result: Any = set_peft_model_state_dict(network, state, adapter_name=name)
     if result.unexpected_keys:
-        raise RuntimeError(f"peft did not take {len(result.unexpected_keys)} of a LoRA's tensors")
+        raise RuntimeError(f"peft rejected {len(result.unexpected_keys)} of a LoRA's tensors")
     network.set_adapter([*active, name])
 
 
 def _exactly(layer: str) -> str:
-    """A pattern of peft's that means this layer and no other."""
+    """Return a peft pattern that matches this layer only."""
     return f"^{layer}"
 
 
@@ -273,7 +274,7 @@ def _tuners(network: nn.Module) -> list[Any]:
 
 
 def _settings(config: LoraConfig, part: str, state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The settings of an adapter in the form of diffusers' header."""
+    """Return the settings of an adapter in the form of diffusers' header."""
     names = ("r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora", "use_dora", "lora_bias")
     settings = {f"{part}.{name}": getattr(config, name) for name in names}
     return {**settings, f"{part}.target_modules": sorted({key.rpartition(".lora_")[0] for key in state})}

@@ -1,4 +1,4 @@
-"""What a pipeline returns, and the forms that its frames can take."""
+"""Output of a pipeline: frames in one of several forms, and the time that each phase took."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class VideoPipelineOutput(BaseOutput):
     Attributes:
         frames: by `output_type`: "np" uint8 array [N, T, H, W, 3]; "pt" float tensor [N, T, 3, H, W] in
             [-1, 1]; "pil" a list of N lists of T images; "latent" tensor [N, C, T, h, w].
-        seeds: seed of each video; None where the caller brought a generator.
+        seeds: seed of each video; None if the caller passed a generator.
         seconds: wall-clock time of the phases "encode", "denoise" and "decode".
     """
 
@@ -34,11 +34,11 @@ class VideoPipelineOutput(BaseOutput):
 def check_output_type(output_type: str) -> None:
     """Raise ValueError unless `output_type` is one of "np", "pt", "pil" and "latent"."""
     if output_type not in get_args(OutputType):
-        raise ValueError(f"output_type must be one of {', '.join(get_args(OutputType))}; got {output_type!r}")
+        raise ValueError(f"output_type must be one of {', '.join(get_args(OutputType))}, but is {output_type!r}")
 
 
 def frames_as(pixels: Tensor, output_type: OutputType) -> Any:
-    """Bring float pixels [N, T, 3, H, W] in about [-1, 1] into the form asked for (not "latent")."""
+    """Convert float pixels [N, T, 3, H, W] in about [-1, 1] to the form `output_type` (not "latent")."""
     pixels = pixels.float().clamp(-1.0, 1.0)
     if output_type == "pt":
         return pixels
@@ -51,7 +51,7 @@ def frames_as(pixels: Tensor, output_type: OutputType) -> Any:
 
 
 class PhaseClock:
-    """Measures named phases by the wall clock; waits for the accelerator before it reads the time."""
+    """Measures the wall-clock time of named phases; synchronises the GPU before reading the clock."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device

@@ -1,4 +1,4 @@
-"""One random generator per video, so that a video does not depend on what else is in its batch.
+"""One random generator per video, so that a video does not depend on its batch.
 
 Generators live on the CPU: the same seed then gives the same noise on every device.
 """
@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 _SEED_LIMIT = 2**63
-# From pure noise, an eta of 1 replaces all noise: DDIM takes the root of a difference that is 0 but for
-# rounding, and often just below. A hair under 1 the difference is positive, and the video is the same.
+# From pure noise, an eta of 1 replaces all noise: DDIM takes the root of a difference that is 0 except for rounding,
+# which often makes it negative. With an eta just below 1 the difference is positive, and the video is the same.
 _LARGEST_ETA_FROM_PURE_NOISE = 1.0 - 2.0**-20
 _NEARLY_PURE_NOISE = 1e-6  # of alpha_bar; at 2^-24 the rounding is the same
 
@@ -27,19 +27,19 @@ def make_generators(
 ) -> tuple[tuple[int | None, ...], tuple[torch.Generator, ...]]:
     """Return one seed and one generator per video (all videos of the first prompt first).
 
-    One integer s gives the i-th video of every prompt the seed s + i: a prompt's videos are the same whatever
-    prompts stand beside it. A list gives each video its own. None draws seeds from `generator`, or from
-    torch's global one. A list of generators, one per video, is used as it is, and the seeds are None.
+    One integer s gives the i-th video of every prompt the seed s + i, so that a prompt's videos do not depend on the
+    other prompts. A list has one seed per video. None draws seeds from `generator`, or from torch's global one. A
+    list of generators, one per video, is used as it is, and the seeds are None.
 
     Raises:
-        ValueError: both are given, a wrong number of them, or a seed outside 0 ... 2**63 - 1.
+        ValueError: both are given, their number is wrong, or a seed is not between 0 and 2**63 - 1.
     """
     num_videos = num_prompts * num_videos_per_prompt
     if seeds is not None and generator is not None:
-        raise ValueError("give seeds or generator, not both")
+        raise ValueError("seeds and generator cannot be combined; pass one of them")
     if isinstance(generator, Sequence):
         if len(generator) != num_videos:
-            raise ValueError(f"give one generator per video: {num_videos}, but there are {len(generator)}")
+            raise ValueError(f"generator has {len(generator)} entries for {num_videos} videos; pass one per video")
         return (None,) * num_videos, tuple(generator)
     if seeds is None:
         drawn = torch.randint(2**32, (num_videos,), generator=generator, device=_device_of(generator)).tolist()
@@ -47,10 +47,10 @@ def make_generators(
     elif isinstance(seeds, int):
         seeds = [seeds + index for _ in range(num_prompts) for index in range(num_videos_per_prompt)]
     if len(seeds) != num_videos:
-        raise ValueError(f"give one seed, or one per video: {num_videos}, but there are {len(seeds)}")
+        raise ValueError(f"seeds has {len(seeds)} entries for {num_videos} videos; pass one seed, or one per video")
     for seed in seeds:
         if not 0 <= seed < _SEED_LIMIT:
-            raise ValueError(f"a seed must lie in 0 ... 2**63 - 1, but is {seed}")
+            raise ValueError(f"a seed must be between 0 and 2**63 - 1, but is {seed}")
     return tuple(seeds), tuple(torch.Generator().manual_seed(seed) for seed in seeds)
 
 
@@ -59,21 +59,21 @@ def _device_of(generator: torch.Generator | None) -> torch.device:
 
 
 def draw_noise(shape: Sequence[int], generators: Sequence[torch.Generator]) -> Tensor:
-    """Standard normal noise, [len(generators), *shape], float32: each video from its own generator."""
+    """Draw standard normal noise, [len(generators), *shape], float32: each video from its own generator."""
     return torch.stack([torch.randn(*shape, generator=one, device=one.device).cpu() for one in generators])
 
 
 def takes_eta(scheduler: Any) -> bool:
-    """Whether a scheduler's amount of fresh noise is set by eta (DDIM and its kin)."""
+    """Return whether a scheduler has the setting eta, the share of fresh noise (DDIM and its variants)."""
     return "eta" in inspect.signature(scheduler.step).parameters
 
 
 def step_arguments(scheduler: Any, generators: Sequence[torch.Generator], eta: float) -> dict[str, Any]:
-    """Arguments of `scheduler.step` that make its own noise, if it adds any, per video.
+    """Return the arguments of `scheduler.step` that let it draw its noise, if any, per video.
 
-    diffusers' schedulers draw through one function that takes a list of generators, one per sample. The
-    exception is the Brownian-tree sampler, which wants integer seeds before its first step and gets them
-    here. Call it after `set_timesteps`.
+    diffusers' schedulers draw through a function that takes a list of generators, one per sample. The exception is
+    the Brownian-tree sampler, which needs integer seeds before its first step; they are set here. Call this after
+    `set_timesteps`.
     """
     arguments: dict[str, Any] = {}
     if takes_eta(scheduler):

@@ -1,33 +1,35 @@
-"""Settings of one generation: what a model recommends, and what a request comes to once all is resolved."""
+"""Settings of one generation: those that a model recommends, and those of a checked request."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
+from typing_extensions import Self
 
 from videocrafter.pipelines.image_fit import ImageFit
+from videocrafter.pipelines.sampling_settings import SETTING_NAMES, SamplingSettings
 
 LONGEST_IN_TRAINED_LENGTHS = 4
-"""How many times the recommended number of frames a model may be asked for unless it says otherwise."""
+"""Frame limit of a model that sets none, as a multiple of its recommended number of frames."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class GenerationDefaults:
+class GenerationDefaults(SamplingSettings):
     """Recommended settings of a model, stored in its `model_index.json` under `defaults`.
 
+    A model may recommend any sampling setting; see `SamplingSettings` for those.
+
     Attributes:
-        num_frames: frames per video that the model was trained for.
+        num_frames: frames per video in training.
         height, width: pixels.
-        fps: motion speed asked of the model (not the frame rate of the file).
-        fps_range: motion speeds seen in training, (lowest, highest), or None if not known.
-        num_inference_steps, guidance_scale, guidance_rescale, eta, image_scale: of the sampling.
-        negative_prompt: what the unconditional branch sees.
-        scheduler: name of the scheduler that stands in the folder, for the record; or None.
-        max_num_frames: most frames per video; None means four times `num_frames`.
+        fps: motion speed (not the frame rate of the file).
+        fps_range: motion speeds seen in training, (lowest, highest), or None if unknown.
+        negative_prompt: prompt of the unconditional branch.
+        scheduler: name of the scheduler in the folder, for information only; or None.
+        max_num_frames: frame limit per video; None means four times `num_frames`.
     """
 
     num_frames: int = 16
@@ -35,18 +37,14 @@ class GenerationDefaults:
     width: int = 512
     fps: float = 16.0
     fps_range: tuple[float, float] | None = None
-    num_inference_steps: int = 50
     guidance_scale: float = 7.5
-    guidance_rescale: float = 0.0
-    eta: float = 0.0
-    image_scale: float = 1.0
     negative_prompt: str = ""
     scheduler: str | None = None
     max_num_frames: int | None = None
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any] | None) -> GenerationDefaults:
-        """Build from the `defaults` entry of a `model_index.json`; unknown keys raise ValueError."""
+    def from_config(cls, config: Mapping[str, Any] | None) -> Self:
+        """Build from the `defaults` entry of a `model_index.json`. Raises ValueError for unknown keys."""
         values = dict(config or {})
         known = {one.name for one in fields(cls)}
         unknown = sorted(set(values) - known)
@@ -57,25 +55,23 @@ class GenerationDefaults:
             values["fps_range"] = (float(lowest), float(highest))
         return cls(**values)
 
-    def to_config(self) -> dict[str, Any]:
-        """The JSON form; `from_config` reads it back."""
-        values = asdict(self)
-        if self.fps_range is not None:
-            values["fps_range"] = list(self.fps_range)
-        return values
-
     @property
     def longest(self) -> int:
-        """Most frames per video that may be asked for."""
+        """Frame limit per video."""
         return self.max_num_frames or LONGEST_IN_TRAINED_LENGTHS * self.num_frames
+
+    @property
+    def sampling(self) -> SamplingSettings:
+        """The sampling settings alone."""
+        return SamplingSettings(**{name: getattr(self, name) for name in SETTING_NAMES})
 
 
 @dataclass(frozen=True, kw_only=True)
 class VideoRequest:
     """A checked request for N videos (prompts times videos per prompt), with every setting resolved.
 
-    `prompts`, `negative_prompts`, `fps` and `seeds` have one entry per video, in the order of the output:
-    all videos of the first prompt, then of the second. A seed is None where the caller gave a generator.
+    `prompts`, `negative_prompts`, `fps`, `seeds` and `generators` have one entry per video, in the order of the
+    output: all videos of the first prompt, then of the second. A seed is None if the caller passed a generator.
     """
 
     prompts: tuple[str, ...]
@@ -87,22 +83,16 @@ class VideoRequest:
     num_frames: int
     height: int
     width: int
-    num_inference_steps: int
-    guidance_scale: float
-    guidance_rescale: float
-    eta: float
-    image_guidance_scale: float | None = None
-    temporal_guidance_scale: float = 0.0
-    guidance_interval: tuple[float, float] = (0.0, 1.0)
+    sampling: SamplingSettings
     image_fit: ImageFit = "stretch"
 
     @property
     def num_videos(self) -> int:
-        """How many videos the request is for."""
+        """Number of videos."""
         return len(self.prompts)
 
     def split(self, size: int) -> list[VideoRequest]:
-        """The same videos as requests of at most `size` videos, each its own prompt."""
+        """Split into requests of at most `size` videos, each video with its own prompt."""
         per_video_fields = ("prompts", "negative_prompts", "fps", "seeds", "generators")
         return [
             replace(
@@ -113,35 +103,24 @@ class VideoRequest:
             for start in range(0, self.num_videos, size)
         ]
 
-    @property
-    def is_guided(self) -> bool:
-        """Classifier-free guidance costs a second branch, and at scales of 1 or below there is none."""
-        return max(self.guidance_scale, self.image_guidance_scale or 0.0) > 1.0
-
 
 def per_video(
     value: Any, name: str, num_prompts: int, num_videos_per_prompt: int, kind: type | tuple[type, ...]
 ) -> list[Any]:
-    """Spread one value, or one per prompt, to one per video. Raises ValueError for another number or type."""
+    """Repeat one value, or one per prompt, for every video. Raises ValueError for a wrong count or type."""
     if isinstance(value, kind):
         values = [value] * num_prompts
     elif isinstance(value, Sequence) and not isinstance(value, str) and all(isinstance(v, kind) for v in value):
         values = list(value)
     else:
-        raise ValueError(f"{name} must be one value or a list with one per prompt; got {value!r}")
+        raise ValueError(f"{name} must be one value or a list with one per prompt, but is {value!r}")
     if len(values) != num_prompts:
-        raise ValueError(f"{name} has {len(values)} values for {num_prompts} prompts; give one, or one per prompt")
+        raise ValueError(f"{name} has {len(values)} values for {num_prompts} prompts; pass one, or one per prompt")
     return [value for value in values for _ in range(num_videos_per_prompt)]
 
 
-def check_at_least(name: str, value: float, least: float) -> None:
-    """Raise ValueError unless a number is finite and at least `least`."""
-    if not math.isfinite(value) or value < least:
-        raise ValueError(f"{name} must be at least {least:g}, but is {value:g}")
-
-
 def check_size(name: str, value: int, multiple: int) -> None:
-    """Raise ValueError, naming the nearest sizes that are allowed, unless `value` is a positive multiple."""
+    """Raise ValueError unless `value` is a positive multiple; the message names the nearest ones."""
     if value > 0 and value % multiple == 0:
         return
     below, above = value // multiple * multiple, (value // multiple + 1) * multiple

@@ -1,4 +1,4 @@
-"""From a prompt to a video (paper, section 3.1)."""
+"""Text to video: a prompt becomes a video (paper, section 3.1)."""
 
 from __future__ import annotations
 
@@ -12,15 +12,11 @@ from transformers import CLIPTextModel, PreTrainedTokenizerBase
 
 from videocrafter.models.unet import VideoUNet
 from videocrafter.pipelines.denoising import Conditions
-from videocrafter.pipelines.output import (
-    OutputType,
-    PhaseClock,
-    VideoPipelineOutput,
-    check_output_type,
-    frames_as,
-)
+from videocrafter.pipelines.output import OutputType, VideoPipelineOutput
+from videocrafter.pipelines.phases import StepEndCallback
+from videocrafter.pipelines.sampling_settings import given_settings
 from videocrafter.pipelines.settings import VideoRequest
-from videocrafter.pipelines.video_pipeline import StepEndCallback, VideoPipeline, check_configured
+from videocrafter.pipelines.video_pipeline import VideoPipeline, check_configured
 
 
 class TextToVideoPipeline(VideoPipeline):
@@ -30,10 +26,10 @@ class TextToVideoPipeline(VideoPipeline):
         vae: frame-wise autoencoder.
         text_encoder, tokenizer: CLIP's text tower.
         unet: VideoUNet without image branch.
-        scheduler: any diffusers scheduler; exchange it by assignment.
+        scheduler: any diffusers scheduler; assign another to replace it.
         defaults: recommended settings, fields of `GenerationDefaults`.
-        knowledge: words of a closed world, fields of `Knowledge`; None for a model of the open world.
-        signal_scale: b of a signal-scaled checkpoint, whose network input is then scaled; else None.
+        knowledge: vocabulary of a model trained on a closed set of words, fields of `Knowledge`; otherwise None.
+        signal_scale: b of a signal-scaled checkpoint, whose network input is then scaled; otherwise None.
     """
 
     model_cpu_offload_seq = "text_encoder->unet->vae"
@@ -54,7 +50,6 @@ class TextToVideoPipeline(VideoPipeline):
         self.register_modules(vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=scheduler)
         self.register_to_config(defaults=defaults, knowledge=knowledge, signal_scale=signal_scale)
 
-    @torch.no_grad()
     def __call__(
         self,
         prompt: str | Sequence[str],
@@ -67,8 +62,8 @@ class TextToVideoPipeline(VideoPipeline):
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
         guidance_rescale: float | None = None,
-        temporal_guidance_scale: float = 0.0,
-        guidance_interval: tuple[float, float] = (0.0, 1.0),
+        temporal_guidance_scale: float | None = None,
+        guidance_interval: tuple[float, float] | None = None,
         eta: float | None = None,
         seeds: int | Sequence[int] | None = None,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
@@ -78,31 +73,30 @@ class TextToVideoPipeline(VideoPipeline):
     ) -> VideoPipelineOutput:
         """Make `num_videos_per_prompt` videos of every prompt. None means the model's recommended value.
 
+        A video depends on its own prompt, seed and settings only, not on its batch (up to rounding).
+
         Args:
-            prompt: what to show; an empty one lets the model invent.
-            negative_prompt: what guidance moves away from.
+            prompt: description of the video; an empty one generates without text.
+            negative_prompt: description of what the video should not show.
             num_frames: frames per video.
             height, width: pixels; multiples of `size_multiple`.
             fps: motion speed, one or one per prompt: the frame rate at which the motion looks natural.
-            num_inference_steps: steps of the scheduler.
-            guidance_scale: strength of classifier-free guidance; 1 or below switches it off.
-            guidance_rescale: 0 … 1 against over-exposure by strong guidance.
-            temporal_guidance_scale: 0 is off; more pushes away from what the model thinks of each frame alone,
-                towards motion and frames that fit together. Costs one more call of the network per step.
-            guidance_interval: (start, end), the share of the steps in which there is guidance of any kind;
-                outside of it a step costs one branch instead of two or more.
-            eta: share of fresh noise in DDIM, 0 … 1.
-            seeds: one for all (the i-th video of each prompt gets seed + i), or one per video.
-            generator: instead of seeds: one, or one per video.
+            num_inference_steps: sampling steps.
+            guidance_scale: strength of classifier-free guidance; 1 or below turns it off.
+            guidance_rescale: from 0 to 1, reduces over-exposure at high guidance scales.
+            temporal_guidance_scale: guidance away from the prediction for each frame alone; higher values favour
+                motion and temporal consistency. 0 is off. Adds one call of the network per step.
+            guidance_interval: (start, end), the share of the steps with guidance. The other steps take about half
+                the time.
+            eta: share of fresh noise per DDIM step, from 0 to 1.
+            seeds: one for all (the i-th video of each prompt uses seed + i), or one per video.
+            generator: used instead of seeds: one, or one per video.
             output_type: "np", "pt", "pil" or "latent"; see `VideoPipelineOutput`.
-            callback_on_step_end: called after each step as in other diffusers pipelines.
-
-        A video depends on its own prompt, seed and settings only, not on its batch (up to rounding).
+            callback_on_step_end: called after each step, as in other diffusers pipelines.
 
         Raises:
-            ValueError: a setting that is not allowed; the message says what is.
+            ValueError: a value that is not allowed; the message says what is.
         """
-        check_output_type(output_type)
         request = self.check_inputs(
             prompt,
             negative_prompt,
@@ -110,41 +104,19 @@ class TextToVideoPipeline(VideoPipeline):
             height=height,
             width=width,
             fps=fps,
-            num_inference_steps=num_inference_steps,
-            guidance_scale=guidance_scale,
-            guidance_rescale=guidance_rescale,
-            temporal_guidance_scale=temporal_guidance_scale,
-            guidance_interval=guidance_interval,
-            eta=eta,
             seeds=seeds,
             generator=generator,
             num_videos_per_prompt=num_videos_per_prompt,
+            **given_settings(locals()),
         )
-        return self.generate(request, output_type, callback_on_step_end)
+        return self.generate(request, output_type=output_type, callback_on_step_end=callback_on_step_end)
 
-    @torch.no_grad()
-    def generate(
-        self,
-        request: VideoRequest,
-        output_type: OutputType = "np",
-        callback_on_step_end: StepEndCallback | None = None,
-    ) -> VideoPipelineOutput:
-        """Make the videos of a request that `check_inputs` returned."""
-        clock = PhaseClock(self._execution_device)
-        with clock.phase("encode"):
-            conditional, unconditional = self.encode(request)
-        with clock.phase("denoise"):
-            noise = self.prepare_latents(request)
-            latents = self.denoise(request, noise, conditional, unconditional, callback_on_step_end)
-        with clock.phase("decode"):
-            frames = latents if output_type == "latent" else frames_as(self.decode_latents(latents), output_type)
-        self.maybe_free_model_hooks()
-        return VideoPipelineOutput(frames=frames, seeds=request.seeds, seconds=clock.seconds)
-
-    def encode(self, request: VideoRequest) -> tuple[Conditions, Conditions | None]:
-        """Conditions of both branches; the second is None without guidance. fps is the same in both."""
+    def encode(self, request: VideoRequest, image: Any = None) -> tuple[Conditions, Conditions | None]:
+        """Return the conditions of both branches; the second is None without guidance. fps is the same in both."""
+        if image is not None:
+            raise ValueError("this model takes no image; leave it out or load an image-to-video model")
         fps = torch.tensor(request.fps, device=self._execution_device)
         conditional = Conditions(text=self.encode_prompts(request.prompts), fps=fps)
-        if not request.is_guided:
+        if not request.sampling.needs_unconditional:
             return conditional, None
         return conditional, Conditions(text=self.encode_prompts(request.negative_prompts), fps=fps)

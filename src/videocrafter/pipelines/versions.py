@@ -1,4 +1,4 @@
-"""Versions of everything that decides what a seed gives, for the recording beside a video."""
+"""Versions of all software that affects the result of a seed, for the recording of a video."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _LIBRARIES = ("torch", "diffusers", "transformers")
 
 
 def versions() -> dict[str, str]:
-    """Versions by name: this package, Python and the libraries that compute."""
+    """Return versions by name: this package, Python and the numerical libraries."""
     libraries = {name: _installed(name) for name in _LIBRARIES}
     return {"videocrafter": __version__, "python": platform.python_version(), **libraries}
 

@@ -1,14 +1,15 @@
-"""What text-to-video and image-to-video share: check → encode → latents → denoise → decode.
+"""Base of text-to-video and image-to-video: check → encode → sample → decode.
 
-diffusers' DiffusionPipeline brings `save_pretrained`, `from_pretrained`, `.to()`, offloading, the progress
-bar and exchangeable schedulers. Videos are `B T C H W` pixels in [-1, 1], latents `B C T H W`.
+diffusers' DiffusionPipeline provides `save_pretrained`, `from_pretrained`, `.to()`, offloading, the progress bar and
+exchangeable schedulers. Videos are `B T C H W` pixels in [-1, 1], latents `B C T H W`.
 """
 
 from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from diffusers import AutoencoderKL, DiffusionPipeline
 from torch import Tensor
 from typing_extensions import Self
 
-from videocrafter.diffusion.guidance import check_interval
+from videocrafter.diffusion.guidance import check_number
 from videocrafter.diffusion.schedule import (
     alphas_cumprod,
     linear_betas,
@@ -29,7 +30,7 @@ from videocrafter.models.autoencoder import decode_video, spatial_factor
 from videocrafter.models.text_encoder import encode_text
 from videocrafter.models.tokenizer import unknown_words
 from videocrafter.models.unet import VideoUNet
-from videocrafter.pipelines.denoising import Conditions, denoise
+from videocrafter.pipelines.denoising import Conditions, begin_steps, denoise
 from videocrafter.pipelines.image_fit import ImageFit, check_image_fit
 from videocrafter.pipelines.knowledge import Knowledge, prompt_notes
 from videocrafter.pipelines.lora import VideoLoraMixin
@@ -40,27 +41,17 @@ from videocrafter.pipelines.model_folder import (
     component_folder,
     shared_components,
 )
+from videocrafter.pipelines.output import OutputType, PhaseClock, VideoPipelineOutput, check_output_type, frames_as
+from videocrafter.pipelines.phases import AfterStep, EncodedRequest, Phases, StepEndCallback
 from videocrafter.pipelines.randomness import draw_noise, make_generators, takes_eta
-from videocrafter.pipelines.settings import (
-    GenerationDefaults,
-    VideoRequest,
-    check_at_least,
-    check_size,
-    per_video,
-)
-
-StepEndCallback = Callable[[Any, int, Any, dict[str, Tensor]], dict[str, Tensor] | None]
-"""diffusers' convention: called with (pipeline, step, timestep, {"latents": …}); may return new latents.
-
-Beside "latents" stands "denoised": what the model thinks at this step that they will be in the end (for previews).
-"""
+from videocrafter.pipelines.settings import GenerationDefaults, VideoRequest, check_size, per_video
 
 
 class VideoPipeline(VideoLoraMixin, DiffusionPipeline):
-    """The parts of a pipeline that do not depend on whether an image is given. Use one of its subclasses."""
+    """Everything that does not depend on whether an image is given. Use one of the subclasses."""
 
     takes_image = False
-    """Whether the content comes from an image; a prompt without a subject is then not worth a note."""
+    """Whether the content comes from an image. If so, a prompt without a known subject gets no note."""
 
     vae: AutoencoderKL
     unet: VideoUNet
@@ -70,10 +61,10 @@ class VideoPipeline(VideoLoraMixin, DiffusionPipeline):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any) -> Self:
-        """Load a pipeline folder as diffusers does, after a look at its files.
+        """Load a pipeline folder as diffusers does, after checking its files.
 
-        Raises ModelFolderError, which names the file at fault, for a local folder that is incomplete or
-        damaged, and for weights that do not fit the network exactly.
+        Raises ModelFolderError, naming the file, if a local folder is incomplete or damaged, or if its weights do
+        not match the network exactly.
         """
         folder = Path(pretrained_model_name_or_path)
         given = dict(kwargs)
@@ -92,30 +83,30 @@ class VideoPipeline(VideoLoraMixin, DiffusionPipeline):
 
     @property
     def generation_defaults(self) -> GenerationDefaults:
-        """Recommended settings, used for every argument that is None."""
+        """Recommended settings, used for arguments that are None."""
         return GenerationDefaults.from_config(self.config["defaults"])
 
     @property
     def knowledge(self) -> Knowledge:
-        """The words that the model was trained on; empty for a model of the open world."""
+        """Vocabulary of a model that was trained on a closed set of words; empty for other models."""
         return Knowledge.from_config(self.config["knowledge"])
 
     def use_scheduler(
         self, name: str | None = None, *, spacing: str | None = None, zero_terminal_snr: bool = False
     ) -> list[str]:
-        """Exchange the scheduler by name, made for this model's schedule; see `diffusion.schedulers`.
+        """Replace the scheduler by name, built for this model's noise schedule; see `diffusion.schedulers`.
 
         Args:
-            name: a key of `SCHEDULERS`; None keeps the sampler, but takes "legacy" steps, which are those of
-                ddim-official, and all others, which are not, as a choice between ddim-official and ddim.
-            spacing: a key of `SPACINGS`: which training steps are visited; None leaves it to the scheduler.
-            zero_terminal_snr: stretch the schedule to end in pure noise.
+            name: a key of `SCHEDULERS`. None keeps the current sampler, except that DDIM switches between
+                `ddim-official` for the spacing "legacy" and `ddim` for all others.
+            spacing: a key of `SPACINGS`: which training timesteps are visited. None uses the scheduler's default.
+            zero_terminal_snr: stretch the noise schedule so that it ends in pure noise.
 
         Returns:
-            What the user should know about the choice, one line each.
+            Notes for the user about the choice, one line each.
 
         Raises:
-            ValueError: unknown names, or settings that do not go together.
+            ValueError: an unknown name, or settings that cannot be combined.
         """
         config = self.scheduler.config
         if name is None:
@@ -147,31 +138,34 @@ class VideoPipeline(VideoLoraMixin, DiffusionPipeline):
         height: int | None = None,
         width: int | None = None,
         fps: float | Sequence[float] | None = None,
-        num_inference_steps: int | None = None,
-        guidance_scale: float | None = None,
-        guidance_rescale: float | None = None,
-        image_guidance_scale: float | None = None,
-        temporal_guidance_scale: float = 0.0,
-        guidance_interval: tuple[float, float] = (0.0, 1.0),
         image_fit: ImageFit = "stretch",
-        eta: float | None = None,
         seeds: int | Sequence[int] | None = None,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
         num_videos_per_prompt: int = 1,
+        **sampling: Any,
     ) -> VideoRequest:
-        """Check all settings, before anything costs time, and fill in the model's defaults.
+        """Check all arguments of the call before any computation, and fill in the model's defaults.
 
-        Raises ValueError, one line that says what was given and what is allowed.
+        Args:
+            sampling: fields of `SamplingSettings`, such as `guidance_scale`. As for all other arguments, None means
+                the model's recommended value.
+
+        Raises:
+            TypeError: an unknown argument.
+            ValueError: a value that is not allowed; the message says what is.
         """
         defaults = self.generation_defaults
-        check_at_least("num_videos_per_prompt", num_videos_per_prompt, 1)
+        check_number("num_videos_per_prompt", num_videos_per_prompt, 1)
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         if not prompts:
-            raise ValueError('no prompt was given; pass a string, or a list with at least one ("" is allowed)')
+            raise ValueError('prompt is an empty list; pass a string, or a list of at least one ("" is allowed)')
 
         def spread(value: Any, name: str, kind: type | tuple[type, ...]) -> list[Any]:
             return per_video(value, name, len(prompts), num_videos_per_prompt, kind)
 
+        recommended = defaults.sampling
+        if not takes_eta(self.scheduler):
+            recommended = replace(recommended, eta=0.0)
         given_seeds, generators = make_generators(seeds, generator, len(prompts), num_videos_per_prompt)
         request = VideoRequest(
             prompts=tuple(spread(prompts, "prompt", str)),
@@ -183,85 +177,115 @@ class VideoPipeline(VideoLoraMixin, DiffusionPipeline):
             num_frames=_or(num_frames, defaults.num_frames),
             height=_or(height, defaults.height),
             width=_or(width, defaults.width),
-            num_inference_steps=_or(num_inference_steps, defaults.num_inference_steps),
-            guidance_scale=_or(guidance_scale, defaults.guidance_scale),
-            guidance_rescale=_or(guidance_rescale, defaults.guidance_rescale),
-            eta=_or(eta, defaults.eta if takes_eta(self.scheduler) else 0.0),
-            image_guidance_scale=image_guidance_scale,
-            temporal_guidance_scale=temporal_guidance_scale,
-            guidance_interval=guidance_interval,
+            sampling=recommended.with_changes(sampling),
             image_fit=image_fit,
         )
-        self._check_values(request, defaults)
+        self._check_model_limits(request, defaults)
         return request
 
-    def _check_values(self, request: VideoRequest, defaults: GenerationDefaults) -> None:
+    def _check_model_limits(self, request: VideoRequest, defaults: GenerationDefaults) -> None:
         check_size("height", request.height, self.size_multiple)
         check_size("width", request.width, self.size_multiple)
         if not 1 <= request.num_frames <= defaults.longest:
             raise ValueError(
-                f"num_frames must lie in 1 ... {defaults.longest}, but is {request.num_frames}; the model was"
-                f" trained for {defaults.num_frames}"
+                f"num_frames must be between 1 and {defaults.longest}, but is {request.num_frames}; the model was"
+                f" trained on {defaults.num_frames}"
             )
         for value in request.fps:
             if not 0 < value <= 1000:
-                raise ValueError(f"fps (motion speed) must lie above 0 and at most 1000, but is {value:g}")
-        check_at_least("guidance_scale", request.guidance_scale, 0.0)
-        check_at_least("temporal_guidance_scale", request.temporal_guidance_scale, 0.0)
-        check_interval(request.guidance_interval)
+                raise ValueError(f"fps (motion speed) must be above 0 and at most 1000, but is {value:g}")
         check_image_fit(request.image_fit)
-        if request.image_guidance_scale is not None:
-            check_at_least("image_guidance_scale", request.image_guidance_scale, 0.0)
-            if not self.takes_image:
-                raise ValueError("image_guidance_scale is for image-to-video models; this one takes no image")
-        for name in ("guidance_rescale", "eta"):
-            if not 0 <= getattr(request, name) <= 1:
-                raise ValueError(f"{name} must lie in 0 ... 1, but is {getattr(request, name):g}")
-        longest = self.scheduler.config.num_train_timesteps
-        if not 1 <= request.num_inference_steps <= longest:
-            raise ValueError(f"num_inference_steps must lie in 1 ... {longest}, but is {request.num_inference_steps}")
-        # Some schedulers have limits of their own, and say so only here.
-        self.scheduler.set_timesteps(request.num_inference_steps)
-        if request.eta and not takes_eta(self.scheduler):
+        if not self.takes_image:
+            request.sampling.check_without_image()
+        steps, most = request.sampling.num_inference_steps, self.scheduler.config.num_train_timesteps
+        if steps > most:
+            raise ValueError(f"num_inference_steps must be between 1 and {most}, but is {steps}")
+        # Some schedulers have a limit of their own, which they report only here.
+        begin_steps(self.scheduler, steps)
+        if request.sampling.eta and not takes_eta(self.scheduler):
             name = type(self.scheduler).__name__
-            raise ValueError(f"eta is a setting of DDIM, but the scheduler is {name}; leave eta at 0")
+            raise ValueError(f"eta must be 0 with {name}, but is {request.sampling.eta:g}; only DDIM uses eta")
 
     def notes(self, request: VideoRequest) -> list[str]:
-        """What the user should know about a request that is allowed but unusual; one line each."""
+        """Return notes for the user about unusual settings of a request, one line each."""
         defaults = self.generation_defaults
         notes: list[str] = []
         for prompt in dict.fromkeys(request.prompts):
             about_prompt = prompt_notes(prompt, self.knowledge) if not self.takes_image else []
             words = unknown_words(self.tokenizer, prompt) if self.knowledge.subjects else []
             if words and not about_prompt:
-                about_prompt = [f"the model has never read {', '.join(map(repr, words))} and ignores it"]
+                about_prompt = [f"the model does not know {', '.join(map(repr, words))} and ignores it"]
             notes += about_prompt
         if request.num_frames not in (1, defaults.num_frames):
             notes.append(
-                f"the model was trained for {defaults.num_frames} frames; {request.num_frames} may look worse"
+                f"the model was trained on {defaults.num_frames} frames; quality may be lower at {request.num_frames}"
             )
         if defaults.fps_range is not None:
             lowest, highest = defaults.fps_range
-            strange = sorted({value for value in request.fps if not lowest <= value <= highest})
-            if strange:
-                speeds = ", ".join(f"{value:g}" for value in strange)
-                notes.append(f"the model was trained for fps {lowest:g} to {highest:g}; {speeds} lies outside")
+            outside = sorted({value for value in request.fps if not lowest <= value <= highest})
+            if outside:
+                speeds = ", ".join(f"{value:g}" for value in outside)
+                notes.append(f"the model was trained on fps {lowest:g} to {highest:g}; {speeds} is outside that")
         if (request.height, request.width) != (defaults.height, defaults.width):
             notes.append(
-                f"the model was trained for {defaults.width}x{defaults.height};"
-                f" {request.width}x{request.height} may look worse"
+                f"the model was trained on {defaults.width}x{defaults.height};"
+                f" quality may be lower at {request.width}x{request.height}"
             )
         return list(dict.fromkeys(notes))
 
     def num_steps(self, request: VideoRequest) -> int:
-        """How often `callback_on_step_end` is called for a request."""
-        self.scheduler.set_timesteps(request.num_inference_steps)
-        return len(self.scheduler.timesteps)
+        """Return how often `callback_on_step_end` is called for a request."""
+        return len(begin_steps(self.scheduler, request.sampling.num_inference_steps))
+
+    def generate(
+        self,
+        request: VideoRequest,
+        image: Any = None,
+        *,
+        output_type: OutputType = "np",
+        callback_on_step_end: StepEndCallback | None = None,
+        phases: Phases | None = None,
+    ) -> VideoPipelineOutput:
+        """Make the videos of a request that `check_inputs` returned.
+
+        `image` is for image-to-video models only. `phases` replaces how the pipeline encodes, samples and decodes.
+        """
+        check_output_type(output_type)
+        phases = self if phases is None else phases
+        clock = PhaseClock(self._execution_device)
+        with torch.no_grad():
+            with clock.phase("encode"):
+                conditional, unconditional = phases.encode(request, image)
+            with clock.phase("denoise"):
+                latents = phases.sample(
+                    EncodedRequest(
+                        request=request,
+                        conditional=conditional,
+                        unconditional=unconditional,
+                        on_step_end=callback_on_step_end,
+                    )
+                )
+            with clock.phase("decode"):
+                frames = latents if output_type == "latent" else phases.decode(request, latents, output_type)
+        self.maybe_free_model_hooks()
+        return VideoPipelineOutput(frames=frames, seeds=request.seeds, seconds=clock.seconds)
+
+    def encode(self, request: VideoRequest, image: Any = None) -> tuple[Conditions, Conditions | None]:
+        """Return the conditions of both branches; the second is None without guidance."""
+        raise NotImplementedError
+
+    def sample(self, encoded: EncodedRequest) -> Tensor:
+        """Return latents [N, C, T, h, w]."""
+        return self.denoise(encoded, self.prepare_latents(encoded.request))
+
+    def decode(self, request: VideoRequest, latents: Tensor, output_type: OutputType) -> Any:
+        """Return frames in the form of `output_type`."""
+        return frames_as(self.decode_latents(latents), output_type)
 
     def encode_prompts(self, prompts: Sequence[str]) -> Tensor:
-        """Text tokens [N, L, D] in the network's precision; equal prompts are encoded once."""
+        """Return text tokens [N, L, D] in the network's precision; equal prompts are encoded once."""
         distinct = list(dict.fromkeys(prompts))
-        # One prompt at a time, so that a prompt's tokens do not depend on its neighbours to the last bit.
+        # One prompt at a time, so that a prompt's tokens do not depend on the other prompts, not even by rounding.
         tokens = {
             prompt: encode_text(self.tokenizer, self.text_encoder, [prompt])[0].to(self.unet.dtype)
             for prompt in distinct
@@ -269,7 +293,7 @@ class VideoPipeline(VideoLoraMixin, DiffusionPipeline):
         return torch.stack([tokens[prompt] for prompt in prompts])
 
     def prepare_latents(self, request: VideoRequest) -> Tensor:
-        """Initial noise [N, C, T, h, w], float32: each video's from its own generator."""
+        """Draw the initial noise [N, C, T, h, w], float32: each video's from its own generator."""
         factor = spatial_factor(self.vae)
         channels = self.unet.config["in_channels"]
         shape = (channels, request.num_frames, request.height // factor, request.width // factor)
@@ -277,57 +301,51 @@ class VideoPipeline(VideoLoraMixin, DiffusionPipeline):
 
     def denoise(
         self,
-        request: VideoRequest,
+        encoded: EncodedRequest,
         noise: Tensor,
-        conditional: Conditions,
-        unconditional: Conditions | None,
-        on_step_end: StepEndCallback | None,
-        image_scale: float = 1.0,
         *,
         unet: Any = None,
         first_step: int = 0,
+        after_step: AfterStep | None = None,
     ) -> Tensor:
         """Run the sampling loop with the pipeline's progress bar and the caller's callback.
 
-        `unet` stands in for the pipeline's own network; `first_step` is that of `denoise`.
+        `unet` replaces the pipeline's own network; `first_step` is that of `denoise`; `after_step` may change the
+        latents before the callback sees them.
         """
-        self.scheduler.set_timesteps(request.num_inference_steps, device=noise.device)
-        steps = len(self.scheduler.timesteps) - first_step * getattr(self.scheduler, "order", 1)
+        request, callback = encoded.request, encoded.on_step_end
+        timesteps = begin_steps(self.scheduler, request.sampling.num_inference_steps, first_step, noise.device)
         state: dict[str, Tensor] = {}
-        with self.progress_bar(total=steps) as bar:
+        with self.progress_bar(total=len(timesteps)) as bar:
 
             def on_estimate(_: int, denoised: Tensor) -> None:
                 state["denoised"] = denoised
 
-            def on_step(index: int, timestep: Tensor, latents: Tensor) -> Tensor | None:
+            def on_step(index: int, timestep: Tensor, latents: Tensor) -> Tensor:
                 bar.update()
-                if on_step_end is None:
-                    return None
-                return (on_step_end(self, index, timestep, {**state, "latents": latents}) or {}).get("latents")
+                if after_step is not None:
+                    latents = after_step(index, latents)
+                if callback is None:
+                    return latents
+                changed = callback(self, index, timestep, {**state, "latents": latents}) or {}
+                return changed.get("latents", latents)
 
             return denoise(
                 self.unet if unet is None else unet,
                 self.scheduler,
                 noise,
-                conditional,
-                unconditional,
-                num_inference_steps=request.num_inference_steps,
-                guidance_scale=request.guidance_scale,
-                guidance_rescale=request.guidance_rescale,
-                image_guidance_scale=request.image_guidance_scale,
-                temporal_guidance_scale=request.temporal_guidance_scale,
-                guidance_interval=request.guidance_interval,
-                eta=request.eta,
-                image_scale=image_scale,
-                input_scale=self.input_scale(),
+                encoded.conditional,
+                encoded.unconditional,
+                request.sampling,
                 generators=request.generators,
-                on_step=on_step,
-                on_estimate=None if on_step_end is None else on_estimate,
+                input_scale=self.input_scale(),
                 first_step=first_step,
+                on_step=on_step,
+                on_estimate=None if callback is None else on_estimate,
             )
 
     def input_scale(self) -> Tensor | None:
-        """n_t of a signal-scaled model, [training timesteps]; None for all others."""
+        """Return n_t of a signal-scaled model, [training timesteps]; None for all others."""
         scale = self.config["signal_scale"]
         if scale is None:
             return None
@@ -336,15 +354,17 @@ class VideoPipeline(VideoLoraMixin, DiffusionPipeline):
         return vp_change_of_variables(trained_on, signal_scale(scale, steps)).input_scale
 
     def decode_latents(self, latents: Tensor) -> Tensor:
-        """Pixels [N, T, 3, H, W] in about [-1, 1], frame by frame, one video at a time."""
+        """Return pixels [N, T, 3, H, W] in about [-1, 1], decoded frame by frame, one video at a time."""
         return torch.cat([decode_video(self.vae, one.to(self.vae.dtype)) for one in latents.split(1)])
 
 
 def load_component(named: tuple[str, str], folder: Path, dtype: torch.dtype | None) -> Any:
-    """One part from a folder of its own; `named` is its library and class, as in a `model_index.json`."""
+    """Load one component from its folder; `named` is its library and class, as in a `model_index.json`."""
     library, name = named
     if library not in ("diffusers", "transformers"):
-        raise ModelFolderError(f"{folder} is a {library} {name}; only parts of diffusers and transformers are shared")
+        raise ModelFolderError(
+            f"{folder} is a {library} {name}; only components of diffusers and transformers can be shared"
+        )
     loader = getattr(importlib.import_module(library), name)
     is_network = hasattr(loader, "forward")
     return loader.from_pretrained(folder, **({"dtype": dtype} if is_network and dtype is not None else {}))
@@ -355,7 +375,7 @@ def _or(given: Any, default: Any) -> Any:
 
 
 def check_configured(defaults: Mapping[str, Any] | None, knowledge: Mapping[str, Any] | None) -> None:
-    """Fail when a pipeline is built, not when it is first used, if its config holds unknown keys."""
+    """Raise ModelFolderError when a pipeline is built, not when it is first used, if its config is wrong."""
     try:
         GenerationDefaults.from_config(defaults)
         Knowledge.from_config(knowledge)

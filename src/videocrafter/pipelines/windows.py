@@ -1,10 +1,9 @@
-"""Long videos through a network for short ones: overlapping windows over time, predictions averaged.
+"""Overlapping windows over time: a network trained on short clips denoises a long video.
 
-A network trained on 16 frames is asked about 16 frames at a time. Where windows overlap, a frame's prediction
-is the weighted mean of what the windows say: MultiDiffusion (Bar-Tal et al. 2023) along time. FreeNoise (Qiu et
-al. 2024) takes such means inside the temporal attentions; taken of the predictions they need no change of the
-network. Windows run one after the other, so the memory that the network needs does not depend on the length of
-the video.
+A network trained on 16 frames sees 16 frames at a time. Where windows overlap, a frame's prediction is the weighted
+mean of the windows' predictions: MultiDiffusion (Bar-Tal et al. 2023) along time. FreeNoise (Qiu et al. 2024)
+averages inside the temporal attention instead; averaging predictions needs no change to the network. Windows run one
+after the other, so the network's memory does not depend on the length of the video.
 """
 
 from __future__ import annotations
@@ -18,14 +17,14 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class Windows:
-    """How windows lie over a video.
+    """Layout of windows over a video.
 
     Attributes:
         num_frames: frames of the video.
         length: frames of one window; a shorter video is one window of its own length.
-        overlap: frames that neighbouring windows share, at least; 0 … length - 1. The last window of a line ends
-            with the video and may share more.
-        ring: the frame after the last is the first, and windows reach across.
+        overlap: minimum number of frames that neighbouring windows share, 0 … length - 1. The last window ends with
+            the video and may share more, unless the layout is a ring.
+        ring: whether the last frame is followed by the first, so that windows wrap around.
     """
 
     num_frames: int
@@ -40,8 +39,8 @@ class Windows:
             raise ValueError(f"window must be at least 1 frame, but is {self.length}")
         if not 0 <= self.overlap < self.length:
             raise ValueError(
-                f"overlap must lie in 0 ... {self.length - 1} for windows of {self.length} frames,"
-                f" but is {self.overlap}"
+                f"overlap must be between 0 and {self.length - 1} for windows of {self.length} frames, but is"
+                f" {self.overlap}"
             )
 
     @property
@@ -55,7 +54,7 @@ class Windows:
         return self.length - self.overlap
 
     def frames(self, offset: int = 0) -> list[Tensor]:
-        """The frames of each window, [size] indices in order; `offset` moves the windows of a ring."""
+        """Return the frames of each window, [size] indices in order; `offset` shifts the windows of a ring."""
         within = torch.arange(self.size)
         if self.ring:
             starts = range(0, self.num_frames, self.stride) if self.size < self.num_frames else [0]
@@ -64,9 +63,9 @@ class Windows:
         return [start + within for start in [*range(0, last, self.stride), last]]
 
     def weights(self, offset: int = 0) -> list[Tensor]:
-        """What each window's prediction counts for each of its frames, [size]; over all windows they sum to 1.
+        """Return the weights of each window's frames, [size]; per frame, they sum to 1 over all windows.
 
-        A window knows most about its middle, where both neighbours of a frame are in sight.
+        Weights are highest in the middle of a window, where the network sees both neighbours of a frame.
         """
         within = torch.arange(self.size, dtype=torch.float32)
         pyramid = torch.minimum(within + 1, self.size - within)
@@ -78,16 +77,16 @@ class Windows:
 
 
 class WindowedUNet:
-    """Called like `VideoUNet`, on videos of `windows.num_frames` frames; asks the network window by window.
+    """Same call as `VideoUNet`, for videos of `windows.num_frames` frames; runs the network window by window.
 
-    A video that fits into one window gets exactly the network's answer.
+    For a video that fits into one window the result is exactly the network's.
 
     Args:
-        unet: VideoUNet, or anything called like it.
-        windows: how windows lie over the video.
+        unet: VideoUNet, or anything with the same call.
+        windows: layout of the windows.
 
     Attributes:
-        offset: where the first window of a ring begins. Change it between steps: no seam then stays in one place.
+        offset: first frame of the first window of a ring. Change it between steps, so that seams move.
     """
 
     def __init__(self, unet: Any, windows: Windows) -> None:
@@ -98,13 +97,13 @@ class WindowedUNet:
     def __call__(self, sample: Tensor, *conditions: Any, **options: Any) -> Tensor:
         """Predict [B, C, T, H, W], float32 or wider, from noisy latents of that shape.
 
-        All else that `VideoUNet.forward` takes (timestep, text, fps …) belongs to the whole video and reaches every
-        window as it is.
+        All other arguments of `VideoUNet.forward` (timestep, text, fps …) apply to the whole video and are passed to
+        every window unchanged.
         """
         frames = self.windows.frames(self.offset)
         if len(frames) == 1 and not self.windows.ring:
             return self.unet(sample, *conditions, **options)
-        # Not in half precision: it would round the sum of the shares.
+        # Accumulate in float32 or wider: half precision would round the weighted sum.
         mean = torch.zeros_like(sample, dtype=torch.promote_types(sample.dtype, torch.float32))
         for window, weight in zip(frames, self.windows.weights(self.offset), strict=True):
             index = window.to(sample.device)

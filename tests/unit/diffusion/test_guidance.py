@@ -20,29 +20,27 @@ def test_rescale_restores_each_samples_own_spread() -> None:
     torch.testing.assert_close(rescale_guidance(guided, cond, 0.5), 0.5 * cond + 0.5 * guided)
 
 
-def test_phi_outside_its_range_is_named() -> None:
-    x = torch.randn(1, 4)
-    with pytest.raises(ValueError, match=r"\[0, 1\].*1.2"):
-        rescale_guidance(x, x, 1.2)
-
-
 def test_guidance_is_the_formula_of_its_module() -> None:
     full, none, image, still = torch.randn(4, 2, 3, 4, generator=torch.Generator().manual_seed(0))
-    joint = Guidance(scale=7.0).combine(full, none)
+    joint = Guidance(guidance_scale=7.0).combine(full, none)
     assert torch.equal(joint, classifier_free_guidance(full, none, 7.0))
-    separate = Guidance(scale=7.0, image_scale=2.0)
+    separate = Guidance(guidance_scale=7.0, image_guidance_scale=2.0)
     wanted = none + 2 * (image - none) + 7 * (full - image)
     torch.testing.assert_close(separate.combine(full, none, image), wanted)
-    # With equal scales the picture's own branch drops out.
-    torch.testing.assert_close(Guidance(scale=7.0, image_scale=7.0).combine(full, none, image), joint)
-    temporal = Guidance(scale=7.0, temporal_scale=0.5).combine(full, none, still=still)
+    # With equal scales the branch of the image alone cancels.
+    torch.testing.assert_close(
+        Guidance(guidance_scale=7.0, image_guidance_scale=7.0).combine(full, none, image), joint
+    )
+    temporal = Guidance(guidance_scale=7.0, temporal_guidance_scale=0.5).combine(full, none, still=still)
     torch.testing.assert_close(temporal, joint + 0.5 * (full - still))
     assert Guidance().combine(full) is full
 
 
 def test_rescaling_is_the_last_thing_and_towards_the_full_condition() -> None:
     full, none, still = torch.randn(3, 2, 4, 5, generator=torch.Generator().manual_seed(0))
-    guided = Guidance(scale=9.0, temporal_scale=2.0, rescale=1.0).combine(full, none, still=still)
+    guided = Guidance(guidance_scale=9.0, temporal_guidance_scale=2.0, guidance_rescale=1.0).combine(
+        full, none, still=still
+    )
     torch.testing.assert_close(guided.std(dim=(1, 2)), full.std(dim=(1, 2)))
 
 
@@ -52,22 +50,46 @@ def test_rescaling_is_the_last_thing_and_towards_the_full_condition() -> None:
 def test_guidance_acts_on_the_steps_that_begin_in_its_interval(
     interval: tuple[float, float], acts: list[int]
 ) -> None:
-    guidance = Guidance(interval=interval)
+    guidance = Guidance(guidance_interval=interval)
     assert [int(guidance.acts_at(step / 4)) for step in range(4)] == acts
 
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"interval": (0.5, 0.5)}, r"0 <= start < end <= 1.*0.5 \.\.\. 0.5"),
-        ({"interval": (-0.1, 0.5)}, "-0.1"),
-        ({"interval": (0.0, 1.5)}, "1.5"),
-        ({"interval": (float("nan"), 1.0)}, "nan"),
-        ({"scale": -1.0}, "guidance scale must be 0 or more, but is -1"),
-        ({"temporal_scale": float("inf")}, "temporal_scale"),
-        ({"image_scale": -2.0}, "image_scale"),
+        ({"guidance_interval": (0.5, 0.5)}, r"guidance_interval must satisfy 0 <= start < end <= 1, .*\(0.5, 0.5\)"),
+        ({"guidance_interval": (-0.1, 0.5)}, "-0.1"),
+        ({"guidance_interval": (0.0, 1.5)}, "1.5"),
+        ({"guidance_interval": (float("nan"), 1.0)}, "nan"),
+        ({"guidance_interval": 0.5}, "guidance_interval must be two numbers"),
+        ({"guidance_interval": (0.1, 0.2, 0.3)}, "guidance_interval must be two numbers"),
+        ({"guidance_scale": -1.0}, "guidance_scale must be at least 0, but is -1"),
+        ({"guidance_scale": "strong"}, "guidance_scale must be a number, at least 0, but is 'strong'"),
+        ({"temporal_guidance_scale": float("inf")}, "temporal_guidance_scale must be at least 0, but is inf"),
+        ({"image_guidance_scale": -2.0}, "image_guidance_scale must be at least 0"),
+        ({"guidance_rescale": 1.2}, "guidance_rescale must be between 0 and 1, but is 1.2"),
     ],
 )
-def test_settings_that_make_no_sense_are_refused(wrong: dict, message: str) -> None:
+def test_values_out_of_range_are_refused(wrong: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Guidance(**wrong)
+
+
+def test_an_interval_from_json_is_the_same() -> None:
+    assert Guidance(guidance_interval=[0.1, 0.8]) == Guidance(guidance_interval=(0.1, 0.8))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("settings", "branches"),
+    [
+        ({}, 1),
+        ({"guidance_scale": 0.0}, 1),
+        ({"guidance_scale": 4.0}, 2),
+        ({"guidance_scale": 4.0, "image_guidance_scale": 4.0}, 2),
+        ({"guidance_scale": 4.0, "image_guidance_scale": 1.0}, 2),
+        ({"guidance_scale": 4.0, "image_guidance_scale": 0.0}, 3),
+        ({"guidance_scale": 1.0, "image_guidance_scale": 4.0}, 3),
+    ],
+)
+def test_branches_per_guided_step(settings: dict, branches: int) -> None:
+    assert Guidance(**settings).num_branches == branches

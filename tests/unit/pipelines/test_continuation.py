@@ -93,9 +93,9 @@ def test_a_single_frame_can_be_continued(t2v):
 @pytest.mark.parametrize(
     ("num_frames", "context", "message"),
     [
-        (5, 0, r"context must lie in 1 \.\.\. 3 for a clip of 5 frames and windows of 4, but is 0"),
-        (5, 4, r"context must lie in 1 \.\.\. 3"),
-        (2, 3, r"context must lie in 1 \.\.\. 2 for a clip of 2 frames"),
+        (5, 0, r"context must be between 1 and 3 for a clip of 5 frames and windows of 4, but is 0"),
+        (5, 4, r"context must be between 1 and 3"),
+        (2, 3, r"context must be between 1 and 2 for a clip of 2 frames"),
     ],
 )
 def test_an_impossible_context_is_refused(t2v, num_frames, context, message):

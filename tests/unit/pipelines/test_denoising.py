@@ -10,12 +10,13 @@ from videocrafter.diffusion.schedule import (
 )
 from videocrafter.diffusion.schedulers import SCHEDULERS, build_scheduler
 from videocrafter.pipelines.denoising import Conditions, denoise
+from videocrafter.pipelines.sampling_settings import SETTING_NAMES, SamplingSettings, given_settings
 
 NOISE = torch.randn(2, 4, 3, 2, 2, generator=torch.Generator().manual_seed(1))
 
 
 class FakeUNet:
-    """Answers with a known function of what it is told, and remembers every call."""
+    """Returns a known function of its conditions and records every call."""
 
     def __init__(self, dtype=torch.float32):
         self.dtype = dtype
@@ -33,14 +34,21 @@ def conditions(value, image=None):
     return Conditions(text=torch.full((2, 5, 6), value), fps=torch.tensor([4.0, 8.0]), image=image)
 
 
-def run(unet, scheduler=None, uncond=None, cond=None, **settings):
-    arguments = {
-        "num_inference_steps": 3,
-        "generators": [torch.Generator().manual_seed(s) for s in (1, 2)],
-        **settings,
-    }
+def run(unet, scheduler=None, uncond=None, cond=None, noise=NOISE, **settings):
+    sampling = given_settings({"num_inference_steps": 3, **settings})
+    others = {name: value for name, value in settings.items() if name not in SETTING_NAMES}
+    generators = [torch.Generator().manual_seed(s) for s in (1, 2)]
     scheduler = scheduler or DDIMScheduler(clip_sample=False)
-    return denoise(unet, scheduler, NOISE, cond or conditions(0.5), uncond, **arguments)
+    return denoise(
+        unet,
+        scheduler,
+        noise,
+        cond or conditions(0.5),
+        uncond,
+        SamplingSettings(**sampling),
+        generators=generators,
+        **others,
+    )
 
 
 def test_both_branches_go_through_the_network_in_one_call_with_the_same_fps():
@@ -62,7 +70,7 @@ def test_without_unconditional_branch_the_network_sees_each_video_once():
 
 
 def test_guidance_goes_from_the_unconditional_to_the_conditional_and_beyond():
-    # The fake's answer is linear in the text, so guidance w between a and b equals the text a + w (b - a).
+    # The fake's output is linear in the text, so guidance w between a and b equals the text a + w (b - a).
     guided = run(FakeUNet(), uncond=conditions(-0.5), guidance_scale=3.0)
     equal = run(FakeUNet(), cond=conditions(-0.5 + 3.0 * 1.0))
     torch.testing.assert_close(guided, equal)
@@ -161,7 +169,7 @@ def test_outside_of_its_interval_guidance_costs_nothing():
 
 
 def test_text_and_image_have_scales_of_their_own():
-    # The fake's answer is linear in text and image: none + 2 (image - none) + 5 (both - image).
+    # The fake's output is linear in text and image: none + 2 (image - none) + 5 (both - image).
     picture, nothing = torch.full((2, 3, 6), 0.4), torch.full((2, 3, 6), 0.1)
     unet = FakeUNet()
     guided = run(
@@ -200,15 +208,13 @@ def test_temporal_guidance_moves_away_from_each_frame_alone():
 
     for scale in (0.0, 2.0):
         run(FakeUNet(), Spy(clip_sample=False), temporal_guidance_scale=scale, num_inference_steps=1)
-    # What the fake knows only from the frame before is 0.01 times that frame.
+    # The fake's temporal part is 0.01 times the previous frame.
     torch.testing.assert_close(seen[1] - seen[0], 2.0 * 0.01 * NOISE.roll(1, 2))
 
 
 def test_a_single_frame_has_no_temporal_guidance():
-    unet, frame = FakeUNet(), NOISE[:, :, :1]
-    told, generators = conditions(0.5), [torch.Generator()] * 2
-    settings = {"num_inference_steps": 2, "generators": generators, "temporal_guidance_scale": 2.0}
-    denoise(unet, DDIMScheduler(clip_sample=False), frame, told, **settings)
+    unet = FakeUNet()
+    run(unet, noise=NOISE[:, :, :1], num_inference_steps=2, temporal_guidance_scale=2.0)
     assert len(unet.calls) == 2
 
 
@@ -225,7 +231,7 @@ def test_the_estimate_is_the_clean_latent_whatever_the_scheduler(name, predictio
     level = scheduler.alphas_cumprod.double()
 
     class Knowing(FakeUNet):
-        """Knows that the clean latent is 0.3 everywhere."""
+        """Predicts that the clean latent is 0.3 everywhere."""
 
         def __call__(self, sample, timestep, text, *rest):
             signal, sigma = level[int(timestep[0])].sqrt(), (1 - level[int(timestep[0])]).sqrt()
@@ -247,12 +253,11 @@ def test_a_start_in_the_middle_goes_the_rest_of_the_way(scheduler):
     whole = run(FakeUNet(), scheduler, num_inference_steps=5, on_step=lambda *step: kept.append(step[2]))
     order = scheduler.order
     unet = FakeUNet()
-    settings = {"num_inference_steps": 5, "generators": [torch.Generator()] * 2, "first_step": 2}
-    rest = denoise(unet, scheduler, kept[2 * order - 1], conditions(0.5), **settings)
+    rest = run(unet, scheduler, noise=kept[2 * order - 1], num_inference_steps=5, first_step=2)
     assert len(unet.calls) == len(scheduler.timesteps) - 2 * order
     torch.testing.assert_close(rest, whole)
     with pytest.raises(ValueError, match="at least one of 5 steps"):
-        denoise(unet, scheduler, NOISE, conditions(0.5), **{**settings, "first_step": 5})
+        run(unet, scheduler, num_inference_steps=5, first_step=5)
 
 
 def test_values_that_are_not_finite_stop_the_run():
@@ -260,5 +265,5 @@ def test_values_that_are_not_finite_stop_the_run():
         def __call__(self, sample, *rest):
             return sample * float("nan")
 
-    with pytest.raises(FloatingPointError, match="not finite"):
+    with pytest.raises(FloatingPointError, match="NaN or infinite"):
         run(Broken())

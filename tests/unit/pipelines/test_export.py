@@ -133,7 +133,7 @@ def test_what_is_no_model_is_named(folder: Path, tmp_path: Path):
         plan_export(tmp_path / "holiday")
     (tmp_path / "odd").mkdir()
     save_file({"a": torch.ones(1)}, tmp_path / "odd" / LORA_FILE)
-    with pytest.raises(ModelFolderError, match="holds no LoRA"):
+    with pytest.raises(ModelFolderError, match="does not contain a LoRA"):
         plan_export(tmp_path / "odd")
     weights = folder / "vae" / "diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])

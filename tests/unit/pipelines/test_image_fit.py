@@ -44,5 +44,5 @@ def test_a_panorama_is_not_padded_to_gigabytes():
 
 
 def test_other_names_are_refused():
-    with pytest.raises(ValueError, match="stretch, crop, pad; got 'squash'"):
+    with pytest.raises(ValueError, match="stretch, crop, pad, but is 'squash'"):
         check_image_fit("squash")

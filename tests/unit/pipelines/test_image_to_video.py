@@ -4,6 +4,7 @@ import torch
 from PIL import Image
 
 from videocrafter.pipelines.image_to_video import ImageToVideoPipeline, image_to_tensor
+from videocrafter.pipelines.phases import EncodedRequest
 
 RED = torch.tensor([1.0, -1.0, -1.0])[:, None, None].expand(3, 20, 24)
 BLUE = torch.tensor([-1.0, -1.0, 1.0])[:, None, None].expand(3, 20, 24)
@@ -63,11 +64,11 @@ def test_saved_and_loaded_pipeline_makes_the_same_video(i2v, i2v_folder):
         (np.zeros((4, 4, 3)), "float64"),
         (torch.zeros(1, 4, 4), "shape"),
         (torch.zeros(3, 4, 4, dtype=torch.uint8), "float tensor"),
-        (torch.zeros(3, 1, 9), "at least 2 pixels per side; got 9x1"),
-        ("picture.png", "got str"),
+        (torch.zeros(3, 1, 9), "at least 2 pixels per side, but is 9x1"),
+        ("picture.png", "but is str"),
     ],
 )
-def test_what_is_no_picture_is_refused(image, message):
+def test_what_is_not_an_image_is_refused(image, message):
     with pytest.raises(ValueError, match=message):
         image_to_tensor(image)
 
@@ -93,7 +94,8 @@ def test_guidance_apart_asks_about_nothing_the_picture_and_both(i2v):
             calls.append((text, image))
             return torch.zeros_like(sample)
 
-    i2v.denoise(request, i2v.prepare_latents(request), conditional, unconditional, None, unet=Spy())
+    encoded = EncodedRequest(request=request, conditional=conditional, unconditional=unconditional)
+    i2v.denoise(encoded, i2v.prepare_latents(request), unet=Spy())
     text, image = calls[0]
     assert torch.equal(text, torch.cat([unconditional.text, unconditional.text, conditional.text]))
     assert torch.equal(image, torch.cat([unconditional.image, conditional.image, conditional.image]))

@@ -11,6 +11,7 @@ from videocrafter.diffusion.schedule import (
 from videocrafter.diffusion.schedulers import SCHEDULERS, build_scheduler
 from videocrafter.pipelines.denoising import Conditions, denoise
 from videocrafter.pipelines.known_frames import KnownFrames, starting_latents
+from videocrafter.pipelines.sampling_settings import SamplingSettings
 
 NUM_STEPS = 6
 SCALES = vp_change_of_variables(alphas_cumprod(linear_betas()), signal_scale(0.7))
@@ -27,13 +28,11 @@ CLEAN, NOISE = draw(1, 2, 4, 5, 2, 2), draw(2, 2, 4, 5, 2, 2)
 def scaled_scheduler(name):
     """A scheduler for a signal-scaled model, which is the harder case."""
     config = {"trained_betas": SCALES.trained_betas, "prediction_type": "epsilon", "num_train_timesteps": 1000}
-    scheduler = build_scheduler(name, config, signal_scale=0.7)
-    scheduler.set_timesteps(NUM_STEPS)
-    return scheduler
+    return build_scheduler(name, config, signal_scale=0.7)
 
 
 class Oracle:
-    """Knows the clean latents of all frames; answers with the noise that it finds in the sample."""
+    """Knows the clean latents of all frames; predicts exactly the noise in the sample."""
 
     def __init__(self, scheduler, clean):
         self.abar = scheduler.alphas_cumprod.double()
@@ -56,16 +55,17 @@ def sample(unet, scheduler, start, **settings):
         scheduler,
         start,
         CONDITIONS,
-        num_inference_steps=NUM_STEPS,
+        None,
+        SamplingSettings(num_inference_steps=NUM_STEPS),
         input_scale=SCALES.input_scale,
         generators=[torch.Generator().manual_seed(seed) for seed in (3, 4)],
         **settings,
     )
 
 
-# Steps even in log SNR have times that were rounded, so the oracle reckons with a level a little off.
+# Steps even in log SNR have rounded timesteps, so the oracle's noise level is slightly off.
 TOLERANCE = {"dpm++2m-lu": 0.1}
-# These end at the schedule's least noise.
+# These end at the lowest noise level of the schedule, not at 0.
 ENDS_IN_NOISE = {"ddim-official": 0.2, "deis": 0.2}
 
 
@@ -74,7 +74,7 @@ ENDS_IN_NOISE = {"ddim-official": 0.2, "deis": 0.2}
 def test_sampling_starts_anywhere_with_exactly_the_noise_that_was_added(name, first_step):
     scheduler = scaled_scheduler(name)
     oracle = Oracle(scheduler, CLEAN)
-    start = starting_latents(scheduler, CLEAN, NOISE, first_step)
+    start = starting_latents(scheduler, NUM_STEPS, CLEAN, NOISE, first_step)
     result = sample(oracle, scheduler, start, first_step=first_step)
     torch.testing.assert_close(oracle.found[0], NOISE, rtol=0, atol=TOLERANCE.get(name, 2e-3))
     torch.testing.assert_close(result, CLEAN, rtol=0, atol=ENDS_IN_NOISE.get(name, 2e-3))
@@ -83,7 +83,7 @@ def test_sampling_starts_anywhere_with_exactly_the_noise_that_was_added(name, fi
 @pytest.mark.parametrize("name", SCHEDULERS)
 def test_known_frames_are_seen_at_every_step_level_and_kept(name):
     scheduler = scaled_scheduler(name)
-    known = KnownFrames(scheduler, CLEAN[:, :, [0, 4]], (0, 4), NOISE)
+    known = KnownFrames(scheduler, NUM_STEPS, CLEAN[:, :, [0, 4]], (0, 4), NOISE)
     seen = Oracle(scheduler, CLEAN)
 
     def wrong(*arguments):
@@ -105,8 +105,8 @@ def test_known_frames_are_seen_at_every_step_level_and_kept(name):
 
 def test_the_other_frames_start_as_they_are():
     scheduler = scaled_scheduler("euler")
-    start = KnownFrames(scheduler, CLEAN[:, :, :2], (0, 1), NOISE).start
+    start = KnownFrames(scheduler, NUM_STEPS, CLEAN[:, :, :2], (0, 1), NOISE).start
     assert torch.equal(start[:, :, 2:], NOISE[:, :, 2:])
-    expected = starting_latents(scheduler, CLEAN[:, :, :2], NOISE[:, :, :2], 0)
+    expected = starting_latents(scheduler, NUM_STEPS, CLEAN[:, :, :2], NOISE[:, :, :2], 0)
     assert torch.equal(start[:, :, :2], expected)
     assert not torch.equal(expected, NOISE[:, :, :2])

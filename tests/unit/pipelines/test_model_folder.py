@@ -24,7 +24,7 @@ def test_whole_folders_pass_and_load_as_what_they_are(t2v_folder, i2v_folder):
     assert check_model_folder(t2v_folder)["_class_name"] == "TextToVideoPipeline"
     assert type(load_pipeline(t2v_folder)).__name__ == "TextToVideoPipeline"
     assert type(load_pipeline(i2v_folder)).__name__ == "ImageToVideoPipeline"
-    with pytest.raises(ModelFolderError, match="holds a ImageToVideoPipeline"):
+    with pytest.raises(ModelFolderError, match="contains a ImageToVideoPipeline"):
         load_pipeline(i2v_folder, expect=TextToVideoPipeline)
 
 

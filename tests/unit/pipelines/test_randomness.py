@@ -40,10 +40,10 @@ def test_generators_of_the_caller_are_used_as_they_are():
     ("seeds", "generator", "message"),
     [
         ([1, 2, 3], None, "one per video: 2"),
-        (-1, None, "0 ... 2"),
-        (2**63, None, "0 ... 2"),
-        (1, torch.Generator(), "not both"),
-        (None, [torch.Generator()], "one generator per video: 2"),
+        (-1, None, "between 0 and 2"),
+        (2**63, None, "between 0 and 2"),
+        (1, torch.Generator(), "cannot be combined"),
+        (None, [torch.Generator()], "1 entries for 2 videos; pass one per video"),
     ],
 )
 def test_wrong_seeds_are_refused(seeds, generator, message):

@@ -59,7 +59,7 @@ def test_saving_again_gives_a_folder_that_stands_alone(sharing: Path, tmp_path: 
 
 def test_a_missing_owner_is_named(sharing: Path, tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "owner" / "vae")
-    with pytest.raises(ModelFolderError, match=r"i2v/vae is that of .*owner/vae, which is missing"):
+    with pytest.raises(ModelFolderError, match=r"i2v/vae refers to .*owner/vae, which is missing"):
         load_pipeline(sharing)
 
 

@@ -114,21 +114,16 @@ def test_other_sizes_and_lengths_work(t2v):
         ({"height": 20}, r"height must be a multiple of 8, but is 20; 16 and 24 are the nearest"),
         ({"width": 4}, r"width must be a multiple of 8, but is 4; 8 is the nearest"),
         ({"width": -8}, r"width .* -8; 8 is"),
-        ({"num_frames": 0}, r"1 \.\.\. 16, but is 0"),
-        ({"num_frames": 17}, r"1 \.\.\. 16, but is 17"),
+        ({"num_frames": 0}, "num_frames must be between 1 and 16, but is 0"),
+        ({"num_frames": 17}, "between 1 and 16, but is 17"),
         ({"fps": 0}, "fps"),
         ({"fps": [4, 8]}, "fps has 2 values for 1 prompts"),
         ({"fps": float("nan")}, "fps"),
-        ({"num_inference_steps": 0}, r"1 \.\.\. 1000, but is 0"),
-        ({"num_inference_steps": 1001}, "1001"),
-        ({"guidance_scale": -1.0}, "at least 0"),
-        ({"guidance_scale": float("inf")}, "guidance_scale"),
-        ({"guidance_rescale": 1.5}, r"0 \.\.\. 1"),
-        ({"eta": 2.0}, r"0 \.\.\. 1"),
-        ({"temporal_guidance_scale": -1.0}, "temporal_guidance_scale must be at least 0"),
-        ({"guidance_interval": (0.8, 0.2)}, r"start < end .* 0.8 \.\.\. 0.2"),
+        ({"num_inference_steps": 0}, "num_inference_steps must be at least 1, but is 0"),
+        ({"num_inference_steps": 1001}, "between 1 and 1000, but is 1001"),
+        ({"guidance_scale": -1.0}, "guidance_scale must be at least 0"),
         ({"num_videos_per_prompt": 0}, "at least 1"),
-        ({"prompt": []}, "no prompt"),
+        ({"prompt": []}, "prompt is an empty list"),
         ({"prompt": [1]}, "prompt must be"),
         ({"negative_prompt": ["a", "b"]}, "negative_prompt has 2 values"),
         ({"output_type": "gif"}, "np, pt, pil, latent"),
@@ -147,10 +142,8 @@ def test_all_kinds_of_guidance_keep_a_video_apart_from_its_batch(t2v, interval):
     torch.testing.assert_close(batch[1], alone[0], rtol=0, atol=1e-3)
 
 
-def test_an_image_scale_needs_an_image(t2v):
-    with pytest.raises(ValueError, match="takes no image"):
-        t2v.check_inputs("a cat", image_guidance_scale=2.0)
-    with pytest.raises(ValueError, match="stretch, crop, pad; got 'squash'"):
+def test_an_unknown_image_fit_is_refused(t2v):
+    with pytest.raises(ValueError, match="stretch, crop, pad, but is 'squash'"):
         t2v.check_inputs("a cat", image_fit="squash")
 
 
@@ -203,7 +196,7 @@ def test_the_callback_is_shown_where_the_video_is_going(t2v):
 def test_eta_is_refused_where_it_would_be_ignored():
     pipeline = tiny_pipeline(image=False)
     pipeline.scheduler = build_scheduler("unipc", pipeline.scheduler.config)
-    with pytest.raises(ValueError, match="eta is a setting of DDIM"):
+    with pytest.raises(ValueError, match=r"eta must be 0 with UniPC\w+, but is 0\.5; only DDIM uses eta"):
         pipeline("a cat", eta=0.5)
 
 
@@ -222,7 +215,7 @@ def test_notes_name_what_is_unusual(t2v):
     assert "empty" in notes("")[0]
     assert "red car" in notes("a red cart")[0]
     assert "'gorgeous'" in notes("a gorgeous cat")[0]
-    assert "trained for 4 frames" in notes("a cat", num_frames=8)[0]
+    assert "trained on 4 frames" in notes("a cat", num_frames=8)[0]
     assert "fps 4 to 24" in notes("a cat", fps=30)[0]
     assert "16x16" in notes("a cat", width=24)[0]
     assert notes("a cat", num_frames=1) == []

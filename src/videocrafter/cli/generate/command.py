@@ -1,4 +1,4 @@
-"""`videocrafter generate`: a prompt, or an image and a prompt, becomes a video."""
+"""The command `videocrafter generate`."""
 
 from __future__ import annotations
 
@@ -11,16 +11,11 @@ import typer
 
 from videocrafter.cli.errors import bad_input
 from videocrafter.cli.generate import options as option
-from videocrafter.cli.generate.loras import parse_lora
-from videocrafter.cli.generate.picture_pairing import pair_with_pictures
+from videocrafter.cli.generate.image_pairing import pair_with_images
+from videocrafter.cli.generate.loras import parse_lora_option
 from videocrafter.cli.generate.prompt_files import PromptFile, PromptRow, read_prompt_file
-from videocrafter.cli.generate.request import (
-    GenerateOptions,
-    check_options,
-    clean_text,
-    read_recording,
-    repeat_recording,
-)
+from videocrafter.cli.generate.recording import read_recording, repeat_recording
+from videocrafter.cli.generate.request import GenerateOptions, check_options, clean_text
 
 
 def register(app: typer.Typer) -> None:
@@ -30,28 +25,28 @@ def register(app: typer.Typer) -> None:
 
 def generate(
     output: option.Output,
-    prompt: option.Prompts = None,
-    image: option.Picture = None,
-    fit: option.Fit = None,
+    prompts: option.Prompts = None,
+    image: option.Image = None,
+    image_fit: option.ImageFit = None,
     image_end: option.ImageEnd = None,
     video: option.Video = None,
     strength: option.Strength = None,
     continued: option.Continued = None,
-    prompts: option.PromptsFile = None,
-    from_: option.Repeat = None,
+    prompts_file: option.PromptsFile = None,
+    repeated: option.From = None,
     contact_sheet: option.ContactSheet = None,
     preview: option.Preview = None,
     preview_every: option.PreviewEvery = 1,
     overwrite: option.Overwrite = False,
-    negative: option.Negative = None,
-    frames: option.Frames = None,
+    negative_prompt: option.NegativePrompt = None,
+    num_frames: option.NumFrames = None,
     loop: option.Loop = None,
     height: option.Height = None,
     width: option.Width = None,
     fps: option.Fps = None,
     playback_fps: option.PlaybackFps = None,
-    steps: option.Steps = None,
-    guidance: option.Guidance = None,
+    num_inference_steps: option.NumInferenceSteps = None,
+    guidance_scale: option.GuidanceScale = None,
     image_scale: option.ImageScale = None,
     seed: option.Seed = None,
     scheduler: option.Scheduler = None,
@@ -59,8 +54,8 @@ def generate(
     zero_terminal_snr: option.ZeroTerminalSnr = None,
     guidance_rescale: option.GuidanceRescale = None,
     guidance_interval: option.GuidanceInterval = None,
-    image_guidance: option.ImageGuidance = None,
-    temporal_guidance: option.TemporalGuidance = None,
+    image_guidance_scale: option.ImageGuidanceScale = None,
+    temporal_guidance_scale: option.TemporalGuidanceScale = None,
     eta: option.Eta = None,
     window: option.Window = None,
     window_overlap: option.WindowOverlap = None,
@@ -69,59 +64,25 @@ def generate(
     num_videos: option.NumVideos = 1,
     batch_size: option.BatchSize = 1,
     device: option.Device = "auto",
-    dtype: option.Precision = None,
+    dtype: option.Dtype = None,
     ignore_memory: option.IgnoreMemory = False,
     quiet: option.Quiet = False,
 ) -> None:
-    """Make a video from each prompt; with --image, one that keeps what the picture shows.
+    """Generate a video from each prompt, or from an image and a prompt.
 
-    One video goes to OUT; several go to OUT-000.mp4, OUT-001.mp4 … in the order of the prompts. Beside each
-    stands OUT.mp4.json with every setting, which is also in the file: --from OUT.mp4 makes the video again.
+    One video is written to OUT, several to OUT-000.mp4, OUT-001.mp4, … in the order of the prompts.
+
+    All settings are stored in the video and in OUT.mp4.json next to it. Use --from OUT.mp4 to repeat it.
     """
-    with bad_input():
-        options = GenerateOptions(
-            output=output,
-            negative_prompt=None if negative is None else clean_text(negative),
-            image=image,
-            image_fit=fit,
-            image_scale=image_scale,
-            image_guidance_scale=image_guidance,
-            image_end=image_end,
-            video=video,
-            strength=strength,
-            continued=continued,
-            loop=loop,
-            window=window,
-            window_overlap=window_overlap,
-            num_frames=frames,
-            height=height,
-            width=width,
-            fps=fps,
-            playback_fps=playback_fps,
-            num_inference_steps=steps,
-            guidance_scale=guidance,
-            guidance_rescale=guidance_rescale,
-            guidance_interval=guidance_interval,
-            temporal_guidance_scale=temporal_guidance,
-            eta=eta,
-            seed=seed,
-            scheduler=scheduler,
-            spacing=spacing,
-            zero_terminal_snr=zero_terminal_snr,
-            loras=tuple(parse_lora(clean_text(text)) for text in lora or ()),
-            model=model,
-            dtype=dtype,
-            device=device,
-            num_videos=num_videos,
-            batch_size=batch_size,
-            overwrite=overwrite,
-            quiet=quiet,
-            ignore_memory=ignore_memory,
-            contact_sheet=contact_sheet,
-            preview=preview,
-            preview_every=preview_every,
+    # Parameters have the names of the settings, so that all of them travel in one step.
+    options = GenerateOptions.from_arguments(locals())
+    with bad_input(), option.naming_options():
+        options = replace(
+            options,
+            negative_prompt=None if negative_prompt is None else clean_text(negative_prompt),
+            loras=tuple(parse_lora_option(clean_text(text)) for text in lora or ()),
         )
-        options = _resolve(options, prompt or [], prompts, from_)
+        options = _resolve(options, prompts or [], prompts_file, repeated)
     from videocrafter.cli.generate.run import run
 
     run(options)
@@ -130,13 +91,13 @@ def generate(
 def _resolve(
     options: GenerateOptions, prompts: Sequence[str], prompts_file: Path | None, repeated: Path | None
 ) -> GenerateOptions:
-    """Add the prompts with their pictures, and what a recording says of all that was not given; check it all."""
+    """Add the prompts with their images and the settings of a recording, then check the result."""
     file = PromptFile(rows=()) if prompts_file is None else read_prompt_file(prompts_file)
     rows = [*(PromptRow(prompt=clean_text(text)) for text in prompts), *file.rows]
     sizes: dict[str, Any] = {name: value for name, value in file.sizes.items() if getattr(options, name) is None}
     options = replace(options, rows=tuple(rows), **sizes)
     if repeated is not None:
         options = repeat_recording(options, read_recording(repeated), repeated)
-    options = replace(options, rows=pair_with_pictures(options.rows, options.image, prompts_file))
+    options = replace(options, rows=pair_with_images(options.rows, options.image, prompts_file))
     check_options(options)
     return options

@@ -1,4 +1,4 @@
-"""Pictures and clips that a run starts from: all looked at before the model is loaded, each known by its hash."""
+"""Input images and clips of a run: checked before the model is loaded, and identified by their hashes."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _CHUNK = 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
-class Clip:
-    """A video to start from: frames uint8 [T, H, W, 3], and their rate."""
+class InputClip:
+    """Frames uint8 [T, H, W, 3] of an input video, and their frame rate."""
 
     frames: np.ndarray
     fps: float
@@ -28,67 +28,67 @@ class Clip:
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """What the run starts from.
+    """Input files of a run.
 
     Attributes:
-        clip: of --video or --continue.
-        image_end: of --image-end.
+        clip: from --video or --continue.
+        image_end: from --image-end.
         sha256: of each file, in hex.
-        picture: reads a picture; remembers the last few, so that prompts can share one.
+        image: reads an image; caches the last few, which prompts may share.
     """
 
-    clip: Clip | None = None
+    clip: InputClip | None = None
     image_end: np.ndarray | None = None
     sha256: dict[Path, str] = field(default_factory=dict)
-    picture: Callable[[Path], np.ndarray] = field(default_factory=lambda: lru_cache(maxsize=4)(read_picture))
+    image: Callable[[Path], np.ndarray] = field(default_factory=lambda: lru_cache(maxsize=4)(read_input_image))
 
 
 def read_inputs(options: GenerateOptions) -> Inputs:
-    """Read and check all that the options name.
+    """Read and check all files that the options name.
 
-    Of pictures, which may be many, only the hashes are kept; `Inputs.picture` reads one again when its turn comes.
+    There may be many images, so only their hashes are kept; `Inputs.image` reads each again when it is needed.
     Raises ValueError or OSError naming the file.
     """
-    pictures = dict.fromkeys(row.image for row in options.rows if row.image is not None)
-    for path in pictures:
-        read_picture(path)
-    files = [*pictures, *(path for path in (options.image_end, options.clip) if path is not None)]
+    images = dict.fromkeys(row.image for row in options.rows if row.image is not None)
+    for path in images:
+        read_input_image(path)
+    files = [*images, *(path for path in (options.image_end, options.clip) if path is not None)]
     sha256 = {path: _sha256(path) for path in dict.fromkeys(files) if path.is_file()}
     for path, expected in options.expected_sha256.items():
         if sha256.get(path) not in (None, expected):
-            raise ValueError(f"{path} has changed since the video was made; to use it all the same, name it again")
+            raise ValueError(f"{path} has changed since the video was made; to use it anyway, give it as an option")
     return Inputs(
         clip=None if options.clip is None else _read_clip(options.clip, options),
-        image_end=None if options.image_end is None else read_picture(options.image_end),
+        image_end=None if options.image_end is None else read_input_image(options.image_end),
         sha256=sha256,
     )
 
 
-def read_picture(path: Path) -> np.ndarray:
-    """A picture, uint8 [H, W, 3]. Raises ValueError naming the file if it is none, or less than 2 pixels wide."""
+def read_input_image(path: Path) -> np.ndarray:
+    """Read an image, uint8 [H, W, 3]. Raises ValueError naming the file if it is unreadable or a pixel wide."""
     from videocrafter.media.image_file import read_image
 
     image = read_image(path)
     height, width = image.shape[:2]
     if min(height, width) < 2:
-        raise ValueError(f"{path} is {width}x{height}; a picture needs at least 2 pixels per side")
+        raise ValueError(f"{path} is {width}x{height}; an image needs at least 2 pixels per side")
     return image
 
 
-def _read_clip(path: Path, options: GenerateOptions) -> Clip:
+def _read_clip(path: Path, options: GenerateOptions) -> InputClip:
     from videocrafter.media.video_file import probe, read_frames
 
     info = probe(path)
     wanted = options.num_frames if options.video is not None else None
-    counted = info.num_frames or round(info.duration_s * info.fps)
-    num_frames = min(counted, wanted) if wanted is not None else counted
+    available = info.num_frames or round(info.duration_s * info.fps)
+    num_frames = min(available, wanted) if wanted is not None else available
     size = num_frames * info.height * info.width * 3
     if size > _LARGEST_CLIP:
         raise ValueError(
-            f"{path} has {counted} frames of {info.width}x{info.height}, which take {size / 2**30:.0f} GiB of memory;"
-            f" cut it shorter or make it smaller first{', or give --frames' if options.video is not None else ''}"
+            f"{path} has {available} frames of {info.width}x{info.height}, which take {size / 2**30:.0f} GiB of"
+            f" memory; shorten or shrink it first{', or give --frames' if options.video is not None else ''}"
         )
-    return Clip(frames=read_frames(path, max_frames=wanted), fps=info.fps)
+    return InputClip(frames=read_frames(path, max_frames=wanted), fps=info.fps)
 
 
 def _sha256(path: Path) -> str:

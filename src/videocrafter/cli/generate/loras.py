@@ -1,4 +1,4 @@
-"""`--lora PATH[:WEIGHT]`: which LoRAs a run uses, and adding them to its pipeline."""
+"""The option `--lora PATH[:WEIGHT]`: parse it, and add the LoRAs to a pipeline."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LoraChoice:
-    """A LoRA file, or a folder that holds one, and how much of it is wanted."""
+    """A LoRA file, or a folder that holds one, and its weight."""
 
     path: Path
     weight: float = 1.0
@@ -23,27 +23,25 @@ class LoraChoice:
         return f"{self.path}:{self.weight:g}"
 
 
-def parse_lora(text: str) -> LoraChoice:
-    """Read `PATH` or `PATH:WEIGHT`; a path that exists may hold colons itself.
+def parse_lora_option(text: str) -> LoraChoice:
+    """Parse `PATH` or `PATH:WEIGHT`. A path that exists may itself contain colons.
 
-    Raises ValueError for a path that is not there, or a weight that is not finite.
+    Raises ValueError if the path does not exist or the weight is not finite.
     """
     path, separator, number = text.rpartition(":")
     weight = _as_number(number) if separator and not Path(text).exists() else None
     choice = LoraChoice(Path(text)) if weight is None else LoraChoice(Path(path), weight)
     if not choice.path.exists():
-        raise ValueError(
-            f"--lora {text!r}: there is no {choice.path}; give a file, or a folder, as PATH or PATH:WEIGHT"
-        )
+        raise ValueError(f"--lora {text!r}: {choice.path} does not exist; give a file or folder, PATH or PATH:WEIGHT")
     if not math.isfinite(choice.weight):
         raise ValueError(f"--lora {text!r}: the weight must be a finite number, such as 0.8")
     return choice
 
 
 def add_loras(pipeline: VideoPipeline, choices: Sequence[LoraChoice]) -> list[str]:
-    """Load LoRAs into a pipeline that has none; return what the user should know, one line each.
+    """Load LoRAs into a pipeline that has none; return notes for the user, one line each.
 
-    Raises ValueError for a file that is no LoRA, or one for another model.
+    Raises ValueError for a file that is not a LoRA, or one for another model.
     """
     loaded = [pipeline.load_lora_weights(choice.path) for choice in choices]
     if loaded:

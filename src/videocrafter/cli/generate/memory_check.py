@@ -1,4 +1,4 @@
-"""Is there enough memory? Answered before anything is loaded, with settings that would fit if there is not."""
+"""Check that memory is large enough before a model is loaded, and suggest settings that would fit."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 _NUM_SUGGESTIONS = 3
 _HALF = 2
 _Change = tuple[dict[str, Any], str]
-"""New values of a workload, and the options that ask for them."""
+"""New values of a workload, and the options that select them."""
 
 
 def check_memory(options: GenerateOptions, folder: Path, device: torch.device, dtype: torch.dtype) -> None:
-    """Raise ValueError, one line with settings that would fit, if the model in `folder` cannot fit on `device`.
+    """Raise ValueError, with settings that would fit, if the model in `folder` does not fit on `device`.
 
-    What is needed is a lower bound, so that what would fit is never refused; what is available is left alone
-    where the system does not tell.
+    The estimate is a lower bound, so nothing that fits is refused. Nothing is checked if the system does not report
+    its available memory.
     """
     available = available_memory(device)
     if options.ignore_memory or available is None:
@@ -44,8 +44,8 @@ def check_memory(options: GenerateOptions, folder: Path, device: torch.device, d
     defaults = GenerationDefaults.from_config(read_model_index(folder).get("defaults"))
     workload = _workload(options, defaults, dtype.itemsize)
 
-    def need(asked: Workload) -> MemoryNeed:
-        return memory_need(unet, vae, num_parameters, asked)
+    def need(workload: Workload) -> MemoryNeed:
+        return memory_need(unet, vae, num_parameters, workload)
 
     needed = need(workload)
     if needed.total <= available:
@@ -56,11 +56,11 @@ def check_memory(options: GenerateOptions, folder: Path, device: torch.device, d
         if need(replace(workload, **changed)).total <= available
     ]
     raise ValueError(
-        f"this needs about {_text(needed.total)} of memory (weights {_text(needed.weights)},"
+        f"generation needs about {_text(needed.total)} of memory (weights {_text(needed.weights)},"
         f" {workload.width}x{workload.height} with {workload.num_frames} frames"
         f"{f' x {workload.num_videos} videos' if workload.num_videos > 1 else ''}"
         f" {_text(needed.total - needed.weights)}), but {device} has {_text(available)} left; {_advice(fitting)};"
-        " --ignore-memory tries it all the same"
+        " --ignore-memory skips this check"
     )
 
 
@@ -68,11 +68,9 @@ def _workload(options: GenerateOptions, defaults: GenerationDefaults, element_by
     def given(value: Any, default: Any) -> Any:
         return default if value is None else value
 
-    scales = [given(options.guidance_scale, defaults.guidance_scale), given(options.image_guidance_scale, 0.0)]
-    separate = options.image_guidance_scale not in (None, 1.0, scales[0])
     return Workload(
         num_videos=min(options.batch_size, options.num_outputs),
-        branches=(3 if separate else 2) if max(scales) > 1 else 1,
+        branches=defaults.with_changes(options.sampling).num_branches,
         num_frames=given(options.num_frames, defaults.num_frames),
         height=max(1, given(options.height, defaults.height)),
         width=max(1, given(options.width, defaults.width)),
@@ -82,7 +80,7 @@ def _workload(options: GenerateOptions, defaults: GenerationDefaults, element_by
 
 
 def _smaller(workload: Workload, multiple: int) -> Iterator[_Change]:
-    """Changes that need less, those that change least first, with the options that ask for them."""
+    """Yield changes that need less memory, the smallest first, with the options that select them."""
 
     def scaled(pixels: int, share: float) -> int:
         return max(multiple, int(pixels * share) // multiple * multiple)
@@ -99,7 +97,7 @@ def _smaller(workload: Workload, multiple: int) -> Iterator[_Change]:
         frames = max(1, int(workload.num_frames * share))
         length.append(({"num_frames": frames}, f"--frames {frames}"))
     combined = itertools.product(batch, precision, size, length)
-    for parts in sorted(combined, key=_how_much_is_changed):
+    for parts in sorted(combined, key=_severity):
         changes: dict[str, Any] = {}
         for change, _ in parts:
             changes |= change
@@ -107,20 +105,20 @@ def _smaller(workload: Workload, multiple: int) -> Iterator[_Change]:
             yield changes, " ".join(text for _, text in parts if text)
 
 
-def _how_much_is_changed(parts: Sequence[_Change]) -> tuple[int, list[bool]]:
-    """Few changes before many, and then those that do least harm before others."""
+def _severity(parts: Sequence[_Change]) -> tuple[int, list[bool]]:
+    """Sort key: few changes before many, then those that lower quality least."""
     return sum(bool(text) for _, text in parts), [not text for _, text in parts]
 
 
 def _advice(fitting: list[_Change]) -> str:
-    """The first few, without those that change more of the same things than one before."""
+    """Describe the first few changes, without those that contain an earlier one."""
     chosen: list[_Change] = []
     for changes, text in fitting:
-        if len(chosen) < _NUM_SUGGESTIONS and not any(set(less) <= set(changes) for less, _ in chosen):
+        if len(chosen) < _NUM_SUGGESTIONS and not any(set(fewer) <= set(changes) for fewer, _ in chosen):
             chosen.append((changes, text))
     if not chosen:
-        return "no smaller setting fits either: take a device with more memory, or a smaller model"
-    return f"what would fit: {', or '.join(text for _, text in chosen)}"
+        return "no smaller setting fits: use a device with more memory, or a smaller model"
+    return f"these would fit: {', or '.join(text for _, text in chosen)}"
 
 
 def _text(num_bytes: int) -> str:

@@ -1,71 +1,118 @@
-"""The options of `videocrafter generate`: names, help, and under which heading they stand."""
+"""Options of `videocrafter generate`: names, help texts and help panels.
+
+Each option belongs to a setting, the parameter of `command.generate` that receives it. Checks name settings, as the
+pipelines do; `naming_options` turns these names into the options that the user typed.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-_SETTINGS = "Settings (default: what the model recommends)"
-_SAMPLING = "Sampling, in detail"
-_PICTURES = "Pictures and videos to start from"
+_INPUTS = "Input images and videos"
 _FILES = "Files"
-_RUN = "Run"
+_VIDEO = "Video settings (default: the model's recommended values)"
+_SAMPLING = "Sampling settings"
+_RUN = "Model and hardware"
+
+OPTION_OF: dict[str, str] = {}
+"""Name of each setting's option: "--guidance" for "guidance_scale"."""
 
 
-def _option(*names: str, about: str, panel: str | None = None, metavar: str | None = None) -> typer.models.OptionInfo:
+def _option(
+    *names: str, about: str, panel: str | None = None, metavar: str | None = None, setting: str | None = None
+) -> typer.models.OptionInfo:
+    """Describe an option; its setting is named like the option unless `setting` says otherwise."""
+    name = names[0].partition("/")[0]
+    OPTION_OF[setting or name.removeprefix("--").replace("-", "_")] = name
     return typer.Option(*names, help=about, rich_help_panel=panel, metavar=metavar, show_default=False)
 
 
-Prompts = Annotated[list[str] | None, typer.Argument(metavar="PROMPT...", help="What to show.", show_default=False)]
+@contextmanager
+def naming_options() -> Iterator[None]:
+    """Turn an error that begins with the name of a setting into one that begins with its option."""
+    try:
+        yield
+    except ValueError as error:
+        setting, space, rest = str(error).partition(" ")
+        if setting not in OPTION_OF:
+            raise
+        raise ValueError(f"{OPTION_OF[setting]}{space}{rest}") from error
+
+
+Prompts = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="PROMPT...", help="Description of the video; one video for each prompt.", show_default=False
+    ),
+]
 Output = Annotated[
     Path,
     _option(
         "--output",
         "-o",
         metavar="OUT",
-        about="OUT.mp4, OUT.gif, or a name without suffix for a folder of PNGs.",
+        about="Output file (.mp4 or .gif), or a name without suffix for a folder of PNG files.",
     ),
 ]
 
-# Pictures and videos to start from
-Picture = Annotated[
+# Input images and videos
+Image = Annotated[
     Path | None,
     _option(
         "--image",
         "-i",
-        metavar="PICTURE|FOLDER",
-        about="Picture whose content the video keeps; of a folder, one video for each picture, paired with the"
-        " prompts by name.",
-        panel=_PICTURES,
+        metavar="IMAGE|FOLDER",
+        about="Image that guides the content of the video. A folder makes one video per image, paired with the"
+        " prompts in the order of the file names.",
+        panel=_INPUTS,
     ),
 ]
-Fit = Annotated[
+ImageFit = Annotated[
     str | None,
     _option(
         "--fit",
-        about="For a picture of another shape than the video: stretch (default, as the model was trained), crop"
-        " or pad.",
-        panel=_PICTURES,
+        setting="image_fit",
+        metavar="FIT",
+        about="How to fit an image whose shape differs from the video's: stretch (default, as in training), crop or"
+        " pad.",
+        panel=_INPUTS,
     ),
 ]
 ImageEnd = Annotated[
     Path | None,
-    _option("--image-end", metavar="PICTURE", about="End with this picture; --image begins.", panel=_PICTURES),
+    _option(
+        "--image-end",
+        metavar="IMAGE",
+        about="Last frame of the video; --image is then its first frame.",
+        panel=_INPUTS,
+    ),
 ]
 Video = Annotated[
     Path | None,
-    _option("--video", metavar="VIDEO", about="Make this video anew as the prompt says.", panel=_PICTURES),
+    _option("--video", metavar="VIDEO", about="Video to change as the prompt describes.", panel=_INPUTS),
 ]
 Strength = Annotated[
     float | None,
-    _option("--strength", about="How much of --video to change: above 0, up to 1; default: 0.6.", panel=_PICTURES),
+    _option(
+        "--strength",
+        metavar="SHARE",
+        about="How much to change --video, above 0 and up to 1 (default: 0.6).",
+        panel=_INPUTS,
+    ),
 ]
 Continued = Annotated[
     Path | None,
     _option(
-        "--continue", metavar="VIDEO", about="Go on from the end of this video; --frames are new.", panel=_PICTURES
+        "--continue",
+        setting="continued",
+        metavar="VIDEO",
+        about="Video to extend; --frames counts the new frames.",
+        panel=_INPUTS,
     ),
 ]
 
@@ -74,74 +121,122 @@ PromptsFile = Annotated[
     Path | None,
     _option(
         "--prompts",
+        setting="prompts_file",
         metavar="FILE",
-        about="Text with one prompt per line (# begins a comment), or .csv, .tsv or .jsonl with the columns prompt,"
-        " negative_prompt, seed, fps, image; pictures are named relative to FILE, or to the folder --image.",
+        about="Text file with one prompt per line (# starts a comment), or a .csv, .tsv or .jsonl table with the"
+        " columns prompt, negative_prompt, seed, fps and image. Image paths are relative to FILE, or to the --image"
+        " folder.",
         panel=_FILES,
     ),
 ]
-Repeat = Annotated[
+From = Annotated[
     Path | None,
     _option(
         "--from",
+        setting="repeated",
         metavar="VIDEO",
-        about="Repeat a video that videocrafter made; other options win.",
+        about="Repeat a video made by videocrafter with its recorded settings. Other options override them.",
         panel=_FILES,
     ),
 ]
 ContactSheet = Annotated[
     Path | None,
-    _option("--contact-sheet", metavar="PNG", about="Also draw all frames on one picture.", panel=_FILES),
+    _option("--contact-sheet", metavar="PNG", about="Also write one image that shows all frames.", panel=_FILES),
 ]
 Preview = Annotated[
     Path | None,
-    _option("--preview", metavar="PNG", about="While sampling, draw what is in the making there.", panel=_FILES),
+    _option(
+        "--preview", metavar="PNG", about="While sampling, write a preview of the video to this image.", panel=_FILES
+    ),
 ]
 PreviewEvery = Annotated[
-    int, _option("--preview-every", metavar="N", about="Draw the preview every N steps; default: 1.", panel=_FILES)
+    int, _option("--preview-every", metavar="N", about="Update --preview every N steps (default: 1).", panel=_FILES)
 ]
-Overwrite = Annotated[bool, _option("--overwrite", about="Replace files that exist.", panel=_FILES)]
+Overwrite = Annotated[bool, _option("--overwrite", about="Replace existing files.", panel=_FILES)]
 
-# Settings
-ImageScale = Annotated[
-    float | None,
-    _option("--image-scale", about="Weight of the image against the text; 0 ignores it.", panel=_SETTINGS),
+# Video settings
+NegativePrompt = Annotated[
+    str | None,
+    _option(
+        "--negative",
+        setting="negative_prompt",
+        metavar="PROMPT",
+        about="Description of what the video should not show.",
+        panel=_VIDEO,
+    ),
 ]
-Negative = Annotated[str | None, _option("--negative", about="What not to show.", panel=_SETTINGS)]
-Frames = Annotated[
+NumFrames = Annotated[
     int | None,
     _option(
         "--frames",
-        about="Frames per video; more than the model was trained for are made in windows.",
-        panel=_SETTINGS,
+        setting="num_frames",
+        metavar="N",
+        about="Number of frames. More than in training are generated in overlapping windows.",
+        panel=_VIDEO,
     ),
 ]
-Loop = Annotated[
-    bool | None, _option("--loop/--no-loop", about="Let the end lead into the beginning.", panel=_SETTINGS)
-]
-Height = Annotated[int | None, _option("--height", about="Pixels.", panel=_SETTINGS)]
-Width = Annotated[int | None, _option("--width", about="Pixels.", panel=_SETTINGS)]
+Loop = Annotated[bool | None, _option("--loop/--no-loop", about="Make a seamless loop.", panel=_VIDEO)]
+Height = Annotated[int | None, _option("--height", metavar="PIXELS", about="Height of the video.", panel=_VIDEO)]
+Width = Annotated[int | None, _option("--width", metavar="PIXELS", about="Width of the video.", panel=_VIDEO)]
 Fps = Annotated[
-    float | None, _option("--fps", about="Motion speed: higher means less motion per frame.", panel=_SETTINGS)
+    float | None,
+    _option(
+        "--fps",
+        metavar="RATE",
+        about="Motion speed: the frame rate at which the motion looks natural. Higher means less motion per frame.",
+        panel=_VIDEO,
+    ),
 ]
 PlaybackFps = Annotated[
-    float | None, _option("--playback-fps", about="Frame rate of the file; default: --fps.", panel=_SETTINGS)
+    float | None,
+    _option(
+        "--playback-fps",
+        metavar="RATE",
+        about="Frame rate of the output file (default: that of the input video, otherwise --fps).",
+        panel=_VIDEO,
+    ),
 ]
-Steps = Annotated[int | None, _option("--steps", about="Denoising steps.", panel=_SETTINGS)]
-Guidance = Annotated[
-    float | None, _option("--guidance", about="How strictly to follow the prompt; 1 is off.", panel=_SETTINGS)
+NumInferenceSteps = Annotated[
+    int | None,
+    _option("--steps", setting="num_inference_steps", metavar="N", about="Number of sampling steps.", panel=_VIDEO),
+]
+GuidanceScale = Annotated[
+    float | None,
+    _option(
+        "--guidance",
+        setting="guidance_scale",
+        metavar="SCALE",
+        about="How closely to follow the prompt. 1 turns guidance off.",
+        panel=_VIDEO,
+    ),
+]
+ImageScale = Annotated[
+    float | None,
+    _option(
+        "--image-scale",
+        metavar="SCALE",
+        about="Weight of the image relative to the text. 0 ignores the image.",
+        panel=_VIDEO,
+    ),
 ]
 Seed = Annotated[
     int | None,
-    _option("--seed", about="Same seed, same video; default: random, and recorded.", panel=_SETTINGS),
+    _option(
+        "--seed",
+        metavar="N",
+        about="Random seed. The same seed and settings make the same video (default: random, and recorded).",
+        panel=_VIDEO,
+    ),
 ]
 
-# Sampling, in detail
+# Sampling settings
 Scheduler = Annotated[
     str | None,
     _option(
         "--scheduler",
-        about="ddim, ddim-official, dpm++2m, dpm++2m-lu, dpm++2m-sde, unipc, euler, euler-a, deis, heun, lcm, ddpm.",
+        metavar="NAME",
+        about="Sampler: ddim, ddim-official, dpm++2m, dpm++2m-lu, dpm++2m-sde, unipc, euler, euler-a, deis, heun, lcm"
+        " or ddpm (default: the model's).",
         panel=_SAMPLING,
     ),
 ]
@@ -149,8 +244,9 @@ Spacing = Annotated[
     str | None,
     _option(
         "--spacing",
-        about="Steps visited: legacy (the official code's), leading, linspace, or trailing (off-training for models"
-        " that predict noise).",
+        metavar="NAME",
+        about="How steps are spaced over the training timesteps: leading, linspace, trailing, or legacy as in the"
+        " official code (default: the scheduler's). Models that predict noise were not trained for trailing.",
         panel=_SAMPLING,
     ),
 ]
@@ -158,57 +254,84 @@ ZeroTerminalSnr = Annotated[
     bool | None,
     _option(
         "--zero-terminal-snr/--no-zero-terminal-snr",
-        about="Start from pure noise; off-training for models that did not learn it.",
+        about="Start sampling from pure noise, even if the model was not trained on it.",
         panel=_SAMPLING,
     ),
 ]
 GuidanceRescale = Annotated[
-    float | None, _option("--guidance-rescale", about="0 to 1, against over-exposure.", panel=_SAMPLING)
+    float | None,
+    _option(
+        "--guidance-rescale",
+        metavar="SHARE",
+        about="Reduce over-exposure at high guidance scales, from 0 (off) to 1.",
+        panel=_SAMPLING,
+    ),
 ]
 GuidanceInterval = Annotated[
     tuple[float, float] | None,
     _option(
         "--guidance-interval",
         metavar="START END",
-        about="Share of the steps that are guided, such as 0.1 0.8; the others take half the time.",
+        about="Apply guidance only within this share of the steps, such as 0.1 0.8. The other steps take about half"
+        " the time.",
         panel=_SAMPLING,
     ),
 ]
-ImageGuidance = Annotated[
+ImageGuidanceScale = Annotated[
     float | None,
     _option(
         "--image-guidance",
-        about="Guidance towards the picture apart from --guidance towards the text:"
-        " none + A (picture - none) + B (both - picture); default: one for both.",
+        setting="image_guidance_scale",
+        metavar="SCALE",
+        about="Separate guidance scale for the image; --guidance then applies to the text alone (default: --guidance"
+        " applies to both).",
         panel=_SAMPLING,
     ),
 ]
-TemporalGuidance = Annotated[
+TemporalGuidanceScale = Annotated[
     float | None,
     _option(
         "--temporal-guidance",
-        about="Away from what each frame alone would be, towards motion; 0 (default) is off, try 0.5 to 1.",
+        setting="temporal_guidance_scale",
+        metavar="SCALE",
+        about="Favour motion and temporal consistency; try 0.5 to 1. Adds one network call per step (default: 0,"
+        " off).",
         panel=_SAMPLING,
     ),
 ]
-Eta = Annotated[float | None, _option("--eta", about="0 to 1, fresh noise in DDIM.", panel=_SAMPLING)]
+Eta = Annotated[
+    float | None,
+    _option(
+        "--eta", metavar="SHARE", about="Fresh noise per DDIM step, from 0 (deterministic) to 1.", panel=_SAMPLING
+    ),
+]
 Window = Annotated[
     int | None,
     _option(
-        "--window", about="Frames the model sees at once; default: as many as it was trained for.", panel=_SAMPLING
+        "--window",
+        metavar="N",
+        about="Frames that the model processes at once (default: as many as in training).",
+        panel=_SAMPLING,
     ),
 ]
 WindowOverlap = Annotated[
-    int | None, _option("--window-overlap", about="Frames that windows share; default: half.", panel=_SAMPLING)
+    int | None,
+    _option(
+        "--window-overlap",
+        metavar="N",
+        about="Frames that neighbouring windows share (default: half a window).",
+        panel=_SAMPLING,
+    ),
 ]
 
-# Run
+# Model and hardware
 Model = Annotated[
     str | None,
     _option(
         "--model",
         "-m",
-        about="Name (see: videocrafter models), pipeline folder, or official checkpoint; default: tiny.",
+        metavar="MODEL",
+        about="Model name (see: videocrafter models), pipeline folder or official checkpoint file (default: tiny).",
         panel=_RUN,
     ),
 ]
@@ -217,20 +340,43 @@ Lora = Annotated[
     _option(
         "--lora",
         metavar="PATH[:WEIGHT]",
-        about="LoRA file or folder to add, with its weight (default: 1); may be given several times.",
+        about="LoRA file or folder, and its weight (default: 1). Can be given several times.",
         panel=_RUN,
     ),
 ]
 NumVideos = Annotated[
-    int, _option("--num-videos", "-n", about="Videos per prompt, with seeds SEED, SEED + 1, …", panel=_RUN)
+    int,
+    _option(
+        "--num-videos",
+        "-n",
+        metavar="N",
+        about="Videos per prompt, with seeds SEED, SEED + 1, … (default: 1).",
+        panel=_RUN,
+    ),
 ]
 BatchSize = Annotated[
     int,
-    _option("--batch-size", about="Videos computed together; more is faster and needs more memory.", panel=_RUN),
+    _option(
+        "--batch-size",
+        metavar="N",
+        about="Videos generated at once (default: 1). More is faster and needs more memory.",
+        panel=_RUN,
+    ),
 ]
-Device = Annotated[str, _option("--device", about="cpu, cuda, cuda:1, mps or auto (default).", panel=_RUN)]
-Precision = Annotated[str | None, _option("--dtype", about="float32 (default), bfloat16 or float16.", panel=_RUN)]
+Device = Annotated[
+    str,
+    _option(
+        "--device",
+        metavar="NAME",
+        about="cpu, cuda, cuda:1, mps, or auto for an accelerator if there is one (default: auto).",
+        panel=_RUN,
+    ),
+]
+Dtype = Annotated[
+    str | None,
+    _option("--dtype", metavar="NAME", about="Precision: float32 (default), bfloat16 or float16.", panel=_RUN),
+]
 IgnoreMemory = Annotated[
-    bool, _option("--ignore-memory", about="Try even if the memory seems too small.", panel=_RUN)
+    bool, _option("--ignore-memory", about="Generate even if the memory check fails.", panel=_RUN)
 ]
-Quiet = Annotated[bool, _option("--quiet", "-q", about="Print only the names of the files written.", panel=_RUN)]
+Quiet = Annotated[bool, _option("--quiet", "-q", about="Print only the names of the written files.", panel=_RUN)]

@@ -1,4 +1,4 @@
-"""A picture of what is in the making, drawn again and again while a run samples."""
+"""The preview image of `--preview`, rewritten while a run samples."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _COLUMNS = 16
 
 
 class PreviewWriter:
-    """Draws what the model thinks the videos of a batch will be, every few steps, over the picture before.
+    """Writes the current estimate of a batch's videos to one image, replacing it every few steps.
 
     Args:
-        path: a PNG.
-        every: how many steps lie between two pictures.
+        path: a PNG file.
+        every: steps between two updates.
         preview: the map from latents to colours.
     """
 
@@ -30,7 +30,7 @@ class PreviewWriter:
         self.preview = preview
 
     def after_step(self, step: int, num_steps: int, state: Mapping[str, Any], prompts: tuple[str, ...]) -> None:
-        """Draw, if it is time; `step` counts from 0, and the last step is always drawn."""
+        """Update the image if it is due. `step` counts from 0; the last step always updates it."""
         is_last = step + 1 == num_steps
         denoised: Tensor = state.get("denoised", state["latents"])
         if (step + 1) % self.every and not is_last:

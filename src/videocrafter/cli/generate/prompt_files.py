@@ -1,8 +1,8 @@
-"""Files of prompts: one prompt per line, a table (csv, tsv), or one JSON object per line (jsonl).
+"""Prompts files: one prompt per line, a table (csv, tsv), or one JSON object per line (jsonl).
 
-A table's first line, or a JSON object's keys, name the columns: prompt, negative_prompt, seed, fps, image. A cell
-that is empty, or a key that is missing, leaves the choice to the command line. All videos of one run have one
-size, so the columns num_frames, height and width, if there, hold the same in all rows.
+The first line of a table, or the keys of a JSON object, name the columns: prompt, negative_prompt, seed, fps, image.
+If a cell is empty or a key is missing, the command line applies. All videos of a run have the same size, so the
+optional columns num_frames, height and width must be equal in all rows.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ _LONGEST_CELL = 2**20
 
 @dataclass(frozen=True, kw_only=True)
 class PromptRow:
-    """One prompt and what is asked for with it alone; None means "not given".
+    """One prompt and the settings that belong to it alone; None means "not given".
 
     Attributes:
-        prompt: what to show.
-        negative_prompt, seed, fps: as the options of the command line, over which they win.
-        image: a picture, as the file names it; or, once paired, its path.
-        where: the place it was read from, for messages: "prompts.csv, line 3".
+        prompt: description of the video.
+        negative_prompt, seed, fps: override the options of the command line.
+        image: an image as named in the file or, after pairing, its path.
+        where: the place it was read from, for messages, such as "prompts.csv, line 3".
     """
 
     prompt: str
@@ -43,11 +43,11 @@ class PromptRow:
 
 @dataclass(frozen=True, kw_only=True)
 class PromptFile:
-    """What a file of prompts asks for.
+    """Contents of a prompts file.
 
     Attributes:
         rows: its prompts, in order; at least one.
-        sizes: num_frames, height and width, as far as the file says them.
+        sizes: num_frames, height and width, those that the file sets.
     """
 
     rows: tuple[PromptRow, ...]
@@ -55,26 +55,26 @@ class PromptFile:
 
 
 def read_prompt_file(path: Path) -> PromptFile:
-    """Read a file of prompts; the suffix says what kind it is: .csv, .tsv, .jsonl, or any other for plain text.
+    """Read a prompts file. The suffix selects the format: .csv, .tsv, .jsonl, or any other for plain text.
 
-    Of plain text, blank lines and lines that begin with # are left out. Raises ValueError or OSError, one line
-    that names the file and the line at fault.
+    In plain text, blank lines and lines that begin with # are skipped. Raises ValueError or OSError naming the file
+    and the line.
     """
     suffix = path.suffix.lower()
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no text file in UTF-8; a prompts file holds one prompt per line") from error
+        raise ValueError(f"{path} is not a UTF-8 text file; write one prompt per line") from error
     if suffix in _DELIMITERS:
         found = list(_table_rows(path, text, _DELIMITERS[suffix]))
     elif suffix in (".jsonl", ".ndjson"):
         found = list(_json_rows(path, text))
     elif suffix == ".json":
-        raise ValueError(f"{path} is JSON as a whole; write one object per line and name it {path.stem}.jsonl")
+        raise ValueError(f"{path} is a .json file; write one object per line and name it {path.stem}.jsonl")
     else:
         found = [(f"{path}, line {number}", {"prompt": line}) for number, line in _plain_lines(text)]
     if not found:
-        raise ValueError(f"{path} holds no prompts; write one per line (lines that begin with # are left out)")
+        raise ValueError(f"{path} contains no prompts; write one per line (lines that begin with # are skipped)")
     return PromptFile(rows=tuple(_row(where, cells) for where, cells in found), sizes=_sizes(found))
 
 
@@ -85,7 +85,7 @@ def _plain_lines(text: str) -> Iterator[tuple[int, str]]:
 
 
 def _table_rows(path: Path, text: str, delimiter: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    # The limit is one for the whole process, so it is put back.
+    # The limit is global to the process, so restore it.
     limit = csv.field_size_limit(_LONGEST_CELL)
     reader = csv.reader(text.splitlines(keepends=True), delimiter=delimiter, strict=True)
     header: list[str] = []
@@ -100,12 +100,12 @@ def _table_rows(path: Path, text: str, delimiter: str) -> Iterator[tuple[str, di
                 continue
             if len(cells) != len(header):
                 raise ValueError(
-                    f"{where} has {len(cells)} cells, but the first line names {len(header)} columns; put text"
-                    " with commas into double quotes"
+                    f"{where} has {len(cells)} cells, but the first line names {len(header)} columns; put text that"
+                    " contains commas in double quotes"
                 )
             yield where, {name: cell.strip() for name, cell in zip(header, cells, strict=True) if cell.strip()}
     except csv.Error as error:
-        raise ValueError(f"{path}, line {reader.line_num} cannot be read as a table: {error}") from error
+        raise ValueError(f"{path}, line {reader.line_num} is not a valid table row: {error}") from error
     finally:
         csv.field_size_limit(limit)
 
@@ -118,9 +118,9 @@ def _json_rows(path: Path, text: str) -> Iterator[tuple[str, dict[str, Any]]]:
         try:
             cells = json.loads(line)
         except (json.JSONDecodeError, RecursionError) as error:
-            raise ValueError(f"{where} is no JSON: {error}; write one object per line") from error
+            raise ValueError(f"{where} is not valid JSON: {error}; write one object per line") from error
         if not isinstance(cells, dict):
-            raise ValueError(f'{where} is no JSON object; write, for example, {{"prompt": "a cat"}}')
+            raise ValueError(f'{where} is not a JSON object; write, for example, {{"prompt": "a cat"}}')
         _check_columns(where, list(cells))
         yield where, {name: value for name, value in cells.items() if value is not None}
 
@@ -130,11 +130,11 @@ def _check_columns(where: str, names: list[str]) -> None:
         if name not in _COLUMNS:
             near = difflib.get_close_matches(name.lower(), _COLUMNS, n=1)
             hint = f"did you mean {near[0]!r}? " if near else ""
-            raise ValueError(f"{where}: unknown column {name!r}; {hint}known are {', '.join(_COLUMNS)}")
+            raise ValueError(f"{where}: unknown column {name!r}; {hint}allowed are {', '.join(_COLUMNS)}")
     if len(set(names)) < len(names):
-        raise ValueError(f"{where}: a column stands there twice; name each once")
+        raise ValueError(f"{where}: a column is named twice; name each once")
     if "prompt" not in names and "image" not in names:
-        raise ValueError(f"{where}: there is no column 'prompt'; the first line of a table names its columns")
+        raise ValueError(f"{where}: the column 'prompt' is missing; the first line of a table names its columns")
 
 
 def _row(where: str, cells: Mapping[str, Any]) -> PromptRow:
@@ -152,22 +152,20 @@ def _row(where: str, cells: Mapping[str, Any]) -> PromptRow:
 
 
 def _sizes(found: list[tuple[str, dict[str, Any]]]) -> dict[str, int]:
-    """Sizes that the file asks for. Raises ValueError, naming two rows, if it asks for a mixture."""
+    """Return the sizes that the file sets. Raises ValueError, naming two rows, if they differ."""
     sizes: dict[str, int] = {}
-    first, asked_first = found[0]
+    first, first_cells = found[0]
     for where, cells in found:
         for name in _SIZES:
-            if (name in cells) != (name in asked_first):
-                raise ValueError(
-                    f"{where} and {first} differ: only one of them says {name}; say it in all rows or none"
-                )
+            if (name in cells) != (name in first_cells):
+                raise ValueError(f"{name} is set in only one of {where} and {first}; set it in all rows or none")
             if name not in cells:
                 continue
             value = _whole(where, name, cells[name], 1, 2**20)
             if sizes.setdefault(name, value) != value:
                 raise ValueError(
-                    f"{where} asks for {name} {value}, but {first} for {sizes[name]}; all videos of one run have"
-                    " one size: split the file"
+                    f"{where} sets {name} to {value}, but {first} to {sizes[name]}; all videos of a run have the"
+                    " same size, so split the file"
                 )
     return sizes
 
@@ -184,7 +182,7 @@ def _whole(where: str, name: str, value: Any, least: int, most: int) -> int:
     except ValueError:
         number = None
     if not isinstance(number, int) or isinstance(number, bool) or not least <= number <= most:
-        raise ValueError(f"{where}: {name} must be a whole number in {least} ... {most}, but is {value!r}")
+        raise ValueError(f"{where}: {name} must be a whole number between {least} and {most}, but is {value!r}")
     return number
 
 
@@ -194,5 +192,5 @@ def _fps(where: str, value: Any) -> float:
     except (TypeError, ValueError):
         number = math.nan
     if not 0 < number <= 1000:
-        raise ValueError(f"{where}: fps must lie above 0 and at most 1000, but is {value!r}")
+        raise ValueError(f"{where}: fps must be above 0 and at most 1000, but is {value!r}")
     return number

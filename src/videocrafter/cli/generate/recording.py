@@ -1,24 +1,54 @@
-"""What is written into and beside a video: every setting that made it, so that `--from` can make it again."""
+"""Recordings: the settings stored in and next to every video, from which `--from` repeats it.
+
+A recording is one flat JSON object. Sampling settings have the names of the fields of `SamplingSettings`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from videocrafter.cli.generate.inputs import Inputs
+from videocrafter.cli.generate.loras import parse_lora_option
 from videocrafter.cli.generate.prompt_files import PromptRow
 from videocrafter.cli.generate.request import GenerateOptions
+from videocrafter.pipelines.sampling_settings import IMAGE_SETTING_NAMES, SamplingSettings, given_settings
 
 if TYPE_CHECKING:
-    from videocrafter.cli.generate.way import Pipeline, Way
+    from videocrafter.cli.generate.mode import Mode, Pipeline
     from videocrafter.pipelines.settings import VideoRequest
+
+_NUMBER = (int, float)
+_RECORDED: Mapping[str, type | tuple[type, ...]] = {
+    "negative_prompt": str,
+    "image_fit": str,
+    "strength": _NUMBER,
+    "loop": bool,
+    "window": int,
+    "window_overlap": int,
+    "num_frames": int,
+    "height": int,
+    "width": int,
+    "fps": _NUMBER,
+    "playback_fps": _NUMBER,
+    "seed": int,
+    "scheduler": str,
+    "spacing": str,
+    "zero_terminal_snr": bool,
+    "model": str,
+    "dtype": str,
+}
+"""Options that a recording stores under their own name, with their types; sampling settings come in addition."""
+
+_RECORDED_FILES = ("image_end", "video", "continued")
 
 
 def record_of_run(
-    options: GenerateOptions, pipeline: Pipeline, way: Way, request: VideoRequest, inputs: Inputs
+    options: GenerateOptions, pipeline: Pipeline, mode: Mode, request: VideoRequest, inputs: Inputs
 ) -> dict[str, Any]:
-    """What all videos of a run have in common."""
+    """Return the part of the recording that all videos of a run share."""
     from videocrafter.pipelines.versions import versions
 
     model_path = Path(options.model_name)
@@ -28,12 +58,8 @@ def record_of_run(
         "num_frames": request.num_frames,
         "height": request.height,
         "width": request.width,
-        "num_inference_steps": request.num_inference_steps,
-        "guidance_scale": request.guidance_scale,
-        "guidance_rescale": request.guidance_rescale,
-        "guidance_interval": list(request.guidance_interval),
-        "temporal_guidance_scale": request.temporal_guidance_scale,
-        "eta": request.eta,
+        **request.sampling.to_config(),
+        "image_fit": request.image_fit,
         "scheduler": options.scheduler,
         "spacing": options.spacing,
         "zero_terminal_snr": options.zero_terminal_snr,
@@ -43,14 +69,12 @@ def record_of_run(
         "dtype": str(pipeline.dtype).removeprefix("torch."),
         "versions": versions(),
     }
-    if pipeline.takes_image:
-        given = options.image_scale
-        recording["image_scale"] = pipeline.generation_defaults.image_scale if given is None else given
-        recording["image_guidance_scale"] = request.image_guidance_scale
-        recording["image_fit"] = request.image_fit
-    if way is not pipeline:
-        recording |= _record_of_way(options, way)
-    for key in ("image_end", "video", "continued"):
+    if not pipeline.takes_image:
+        for name in (*IMAGE_SETTING_NAMES, "image_fit"):
+            del recording[name]
+    if mode is not pipeline:
+        recording |= _record_of_mode(options, mode)
+    for key in _RECORDED_FILES:
         recording |= _record_of_file(key, getattr(options, key), inputs)
     return recording
 
@@ -58,7 +82,7 @@ def record_of_run(
 def record_of_video(
     batch: VideoRequest, index: int, row: PromptRow, inputs: Inputs, playback_fps: float
 ) -> dict[str, Any]:
-    """What one video of a run has of its own."""
+    """Return the part of the recording that belongs to one video."""
     return {
         "prompt": batch.prompts[index],
         "seed": batch.seeds[index],
@@ -69,10 +93,9 @@ def record_of_video(
     }
 
 
-def _record_of_way(options: GenerateOptions, way: Any) -> dict[str, Any]:
-    """What windows there were, and what else the way of making the video was told."""
-    settings = {"window": getattr(way, "window", None), "window_overlap": getattr(way, "overlap", None)}
-    settings |= {"strength": getattr(way, "strength", None), "loop": options.loop}
+def _record_of_mode(options: GenerateOptions, mode: Any) -> dict[str, Any]:
+    settings = {"window": getattr(mode, "window", None), "window_overlap": getattr(mode, "overlap", None)}
+    settings |= {"strength": getattr(mode, "strength", None), "loop": options.loop}
     return {key: value for key, value in settings.items() if value is not None}
 
 
@@ -81,3 +104,55 @@ def _record_of_file(key: str, path: Path | None, inputs: Inputs) -> dict[str, st
         return {}
     recorded = {key: str(path.absolute())}
     return recorded | ({f"{key}_sha256": inputs.sha256[path]} if path in inputs.sha256 else {})
+
+
+def read_recording(path: Path) -> dict[str, Any]:
+    """Read the recording of a video file, a folder of frames, or the JSON file next to one.
+
+    Raises ValueError naming the file if there is none.
+    """
+    from videocrafter.media.video_file import read_metadata
+
+    recording = read_metadata(path)
+    if "prompt" not in recording:
+        raise ValueError(f"{path} has no recording; --from needs a video made by videocrafter")
+    return recording
+
+
+def repeat_recording(options: GenerateOptions, recording: Mapping[str, Any], source: Path) -> GenerateOptions:
+    """Fill every option that was not given from a recording.
+
+    Raises ValueError if the recording lacks the prompt, the seed or the model, or has a wrong value.
+    """
+    for key in ("prompt", "seed", "model"):
+        if key not in recording:
+            raise ValueError(f"{source} has no recording of videocrafter: {key!r} is missing")
+    changes: dict[str, Any] = {
+        key: recording[key] for key in _RECORDED if getattr(options, key) is None and recording.get(key) is not None
+    }
+    for key, value in changes.items():
+        if not isinstance(value, _RECORDED[key]):
+            raise ValueError(f"the recording in {source} is damaged: {key} is {value!r}")
+    changes["sampling"] = _recorded_sampling(recording, source) | dict(options.sampling)
+    if not options.rows:
+        changes["rows"] = (PromptRow(prompt=str(recording["prompt"]), where=str(source)),)
+    if not options.loras:
+        changes["loras"] = tuple(parse_lora_option(str(text)) for text in recording.get("loras") or ())
+    if options.model is None:
+        changes["expected_model_hash"] = recording.get("model_hash")
+    expected = {}
+    for key in ("image", *_RECORDED_FILES):
+        rows_have_images = key == "image" and any(row.image is not None for row in options.rows)
+        if getattr(options, key) is None and recording.get(key) and not rows_have_images:
+            changes[key] = Path(str(recording[key]))
+            expected[changes[key]] = str(recording.get(f"{key}_sha256"))
+    return replace(options, **changes, expected_sha256=expected)
+
+
+def _recorded_sampling(recording: Mapping[str, Any], source: Path) -> dict[str, Any]:
+    recorded = given_settings(recording)
+    try:
+        SamplingSettings().with_changes(recorded)
+    except ValueError as error:
+        raise ValueError(f"the recording in {source} is damaged: {error}") from error
+    return recorded

@@ -1,4 +1,4 @@
-"""The run behind `videocrafter generate`: check, load, generate in batches, write, say what was done."""
+"""Run `videocrafter generate`: check, load, generate in batches, write, report."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import typer
 
 from videocrafter.cli.errors import bad_input
 from videocrafter.cli.generate.inputs import Inputs, read_inputs
+from videocrafter.cli.generate.options import naming_options
 from videocrafter.cli.generate.outputs import check_outputs, check_preview, is_empty_folder, plan_outputs
 from videocrafter.cli.generate.prompt_files import PromptRow
 from videocrafter.cli.generate.recording import record_of_run, record_of_video
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     import numpy as np
     from rich.console import Console
 
-    from videocrafter.cli.generate.way import Pipeline, Way
+    from videocrafter.cli.generate.mode import Mode, Pipeline
     from videocrafter.pipelines.settings import VideoRequest
 
 _LARGEST_SEED = 2**32
@@ -33,7 +34,7 @@ _CAPTION_LENGTH = 80
 
 @dataclass
 class Run:
-    """What the phases of one run hand on to each other."""
+    """State of one run, passed from phase to phase."""
 
     options: GenerateOptions
     folder: Path
@@ -53,49 +54,48 @@ class Run:
 
     @property
     def hides_progress(self) -> bool:
-        """Moving lines are for people: not when asked to be quiet, and not into a file."""
+        """Whether to show no spinner or progress bar: with --quiet, or when output goes to a file."""
         return self.options.quiet or not self.console.is_terminal
 
     def status(self, text: str) -> AbstractContextManager[Any]:
-        """A moving line while something takes its time."""
+        """Show a spinner."""
         return nullcontext() if self.hides_progress else self.console.status(text)
 
     def note(self, text: str) -> None:
-        """Print one line for the user to know, unless asked to be quiet."""
+        """Print a note for the user, unless --quiet is given."""
         if not self.options.quiet:
             self.console.print(f"note: {text}", markup=False, soft_wrap=True)
 
     def row(self, index: int) -> PromptRow:
-        """The prompt of the video number `index`."""
+        """Return the prompt of video number `index`."""
         return self.options.rows[index // self.options.num_videos]
 
 
 def run(options: GenerateOptions) -> None:
-    """Make and write all videos that were asked for, or say in one line why not."""
+    """Generate and write all videos. Wrong input ends the program with a one-line error."""
     this = _prepare(options)
     with this.phase("imports and model"):
         pipeline = _load(this)
-    from videocrafter.cli.generate.way import choose_way
+    from videocrafter.cli.generate.mode import choose_mode
 
-    with bad_input():
-        way = choose_way(pipeline, options, this.inputs)
-        request = _request(this, pipeline, way)
-    for text in way.notes(request):
+    with bad_input(), naming_options():
+        mode = choose_mode(pipeline, options, this.inputs)
+        request = _request(this, pipeline, mode)
+    for text in mode.notes(request):
         this.note(text)
-    this.recording |= record_of_run(options, pipeline, way, request, this.inputs)
-    _generate_and_write(this, pipeline, way, request)
+    this.recording |= record_of_run(options, pipeline, mode, request, this.inputs)
+    _generate_and_write(this, pipeline, mode, request)
     if options.contact_sheet is not None:
         _write_contact_sheet(this, options.contact_sheet)
     if not options.quiet:
-        shown = " · ".join(f"{name} {seconds:.1f} s" for name, seconds in this.seconds.items())
-        typer.echo(shown)
+        typer.echo(" · ".join(f"{name} {seconds:.1f} s" for name, seconds in this.seconds.items()))
 
 
 def _prepare(options: GenerateOptions) -> Run:
-    """Everything that can be refused before the heavy libraries are imported."""
+    """Check everything that does not need the heavy libraries."""
     from rich.console import Console
 
-    with bad_input():
+    with bad_input(), naming_options():
         outputs = plan_outputs(options.output, options.num_outputs)
         check_outputs(outputs, options.contact_sheet, options.playback_fps, options.overwrite)
         check_preview(options.preview, outputs, options.contact_sheet, options.overwrite)
@@ -106,7 +106,7 @@ def _prepare(options: GenerateOptions) -> Run:
 
 
 def _load(this: Run) -> Pipeline:
-    """Import, load and set up the pipeline: scheduler, device and precision as asked."""
+    """Load the pipeline and set its scheduler, device, precision and LoRAs."""
     from videocrafter.pipelines.model_folder import check_model_folder, fingerprint
 
     options = this.options
@@ -114,7 +114,7 @@ def _load(this: Run) -> Pipeline:
         _check_task(options, check_model_folder(this.folder)["_class_name"])
         this.recording["model_hash"] = fingerprint(this.folder)
         if options.expected_model_hash not in (None, this.recording["model_hash"]):
-            this.note(f"the model {options.model_name} has changed since the video was made; expect another video")
+            this.note(f"the model {options.model_name} has changed since the video was made; the result will differ")
     with this.status("loading the model"), bad_input():
         from videocrafter.cli.generate.loras import add_loras
         from videocrafter.cli.generate.memory_check import check_memory
@@ -126,8 +126,9 @@ def _load(this: Run) -> Pipeline:
         device, dtype = choose_device(options.device), choose_dtype(options.dtype)
         check_memory(options, this.folder, device, dtype)
         pipeline = load_pipeline(this.folder, device=device, dtype=dtype)
-        stretched = bool(options.zero_terminal_snr)
-        notes = pipeline.use_scheduler(options.scheduler, spacing=options.spacing, zero_terminal_snr=stretched)
+        notes = pipeline.use_scheduler(
+            options.scheduler, spacing=options.spacing, zero_terminal_snr=bool(options.zero_terminal_snr)
+        )
         for text in [*notes, *add_loras(pipeline, options.loras)]:
             this.note(text)
     pipeline.set_progress_bar_config(disable=True)
@@ -135,41 +136,35 @@ def _load(this: Run) -> Pipeline:
 
 
 def _check_task(options: GenerateOptions, class_name: str) -> None:
-    """Raise ValueError if the model's task is not what was asked for."""
+    """Raise ValueError if the model and the options differ in whether they take an image."""
     from videocrafter.pipelines.model_folder import PIPELINE_TASKS
 
     task = PIPELINE_TASKS[class_name]
-    # A clip can stand in for the image, and two pictures can be the ends of a video of any model.
+    # A frame of the input video can replace the image, and any model can interpolate between two images.
     if task == options.task or (task == "i2v" and options.clip is not None):
         return
     if task == "t2v" and options.image_end is not None:
         return
-    trouble = "needs an image (--image)" if task == "i2v" else "takes no image"
-    raise ValueError(f"the model {options.model_name} {trouble}")
+    problem = "needs an image; give one with --image" if task == "i2v" else "takes no image; leave out --image"
+    raise ValueError(f"the model {options.model_name} {problem}")
 
 
-def _request(this: Run, pipeline: Pipeline, way: Way) -> VideoRequest:
+def _request(this: Run, pipeline: Pipeline, mode: Mode) -> VideoRequest:
     options, defaults, clip = this.options, pipeline.generation_defaults, this.inputs.clip
     seed = secrets.randbelow(_LARGEST_SEED) if options.seed is None else options.seed
     fps = _first_given(options.fps, None if clip is None else clip.fps, defaults.fps)
     negative = _first_given(options.negative_prompt, defaults.negative_prompt)
-    request = way.check_inputs(
+    request = mode.check_inputs(
         [row.prompt for row in options.rows],
         [_first_given(row.negative_prompt, negative) for row in options.rows],
         num_frames=options.num_frames,
         height=options.height,
         width=options.width,
         fps=[_first_given(row.fps, fps) for row in options.rows],
-        num_inference_steps=options.num_inference_steps,
-        guidance_scale=options.guidance_scale,
-        guidance_rescale=options.guidance_rescale,
-        image_guidance_scale=options.image_guidance_scale,
-        temporal_guidance_scale=_first_given(options.temporal_guidance_scale, 0.0),
-        guidance_interval=_first_given(options.guidance_interval, (0.0, 1.0)),
         image_fit=_first_given(options.image_fit, "stretch"),
-        eta=options.eta,
         seeds=[_first_given(row.seed, seed) + index for row in options.rows for index in range(options.num_videos)],
         num_videos_per_prompt=options.num_videos,
+        **options.sampling,
     )
     for index, path in enumerate(this.outputs):
         check_outputs([path], None, _playback_fps(this, request.fps[index]), options.overwrite)
@@ -181,15 +176,15 @@ def _first_given(*values: Any) -> Any:
 
 
 def _playback_fps(this: Run, fps: float) -> float:
-    """The rate of a file: what was asked for, or that of the clip it is made from, or that of its motion."""
+    """Return the frame rate of a file: the given one, else the input clip's, else the motion's."""
     return _first_given(this.options.playback_fps, None if this.inputs.clip is None else this.inputs.clip.fps, fps)
 
 
-def _generate_and_write(this: Run, pipeline: Pipeline, way: Way, request: VideoRequest) -> None:
+def _generate_and_write(this: Run, pipeline: Pipeline, mode: Mode, request: VideoRequest) -> None:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     batches = request.split(this.options.batch_size)
-    num_steps = way.num_steps(request)
+    num_steps = mode.num_steps(request)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     draw = _preview(this, pipeline, num_steps)
     done = 0
@@ -204,7 +199,8 @@ def _generate_and_write(this: Run, pipeline: Pipeline, way: Way, request: VideoR
                 progress.advance(bar)
                 draw(next(steps), state, batch)
 
-            result = way.generate(batch, **_pictures(this, pipeline, done, batch), callback_on_step_end=on_step_end)
+            images = _images(this, pipeline, done, batch)
+            result = mode.generate(batch, images, callback_on_step_end=on_step_end)
             for name, seconds in result.seconds.items():
                 this.seconds[name] = this.seconds.get(name, 0.0) + seconds
             for index, frames in enumerate(result.frames):
@@ -214,7 +210,7 @@ def _generate_and_write(this: Run, pipeline: Pipeline, way: Way, request: VideoR
 
 
 def _preview(this: Run, pipeline: Pipeline, num_steps: int) -> Callable[[int, Mapping[str, Any], VideoRequest], None]:
-    """What draws the preview after a step; does nothing if none was asked for."""
+    """Return the function that updates the preview after a step; a no-op without --preview."""
     path = this.options.preview
     if path is None:
         return lambda step, state, batch: None
@@ -231,16 +227,13 @@ def _preview(this: Run, pipeline: Pipeline, num_steps: int) -> Callable[[int, Ma
     return draw
 
 
-def _pictures(this: Run, pipeline: Pipeline, first: int, batch: VideoRequest) -> dict[str, Any]:
-    """The arguments about pictures for a batch whose first video has the number `first`."""
-    if not pipeline.takes_image:
-        return {}
-    arguments: dict[str, Any] = {"image_scale": this.options.image_scale}
+def _images(this: Run, pipeline: Pipeline, first: int, batch: VideoRequest) -> list[np.ndarray] | None:
+    """Return the input images of a batch whose first video has number `first`."""
+    # Interpolation has both images already.
+    if not pipeline.takes_image or this.options.image_end is not None or this.row(first).image is None:
+        return None
     rows = [this.row(first + index) for index in range(batch.num_videos)]
-    # Between two pictures, both are known already.
-    if this.options.image_end is None and rows[0].image is not None:
-        arguments["image"] = [this.inputs.picture(row.image) for row in rows if row.image is not None]
-    return arguments
+    return [this.inputs.image(row.image) for row in rows if row.image is not None]
 
 
 def _write_one(this: Run, number: int, frames: np.ndarray, batch: VideoRequest, index: int) -> None:

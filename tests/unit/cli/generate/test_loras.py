@@ -9,32 +9,32 @@ from safetensors.torch import save_file
 from tests.tiny_loras import as_kohya, merge, random_lora
 from tests.tiny_models import tiny_pipeline
 from tests.unit.cli.conftest import Run
-from videocrafter.cli.generate.loras import LoraChoice, add_loras, parse_lora
+from videocrafter.cli.generate.loras import LoraChoice, add_loras, parse_lora_option
 from videocrafter.media.image_file import read_image
 
 
 @given(weight=st.floats(-10, 10).map(lambda value: round(value, 3)))
 def test_a_weight_may_follow_the_path(tmp_path_factory: pytest.TempPathFactory, weight: float) -> None:
     path = tmp_path_factory.getbasetemp()
-    assert parse_lora(f"{path}:{weight}") == LoraChoice(path, weight)
-    assert parse_lora(str(parse_lora(f"{path}:{weight}"))) == LoraChoice(path, weight)
+    assert parse_lora_option(f"{path}:{weight}") == LoraChoice(path, weight)
+    assert parse_lora_option(str(parse_lora_option(f"{path}:{weight}"))) == LoraChoice(path, weight)
 
 
 def test_a_path_may_hold_colons(tmp_path: Path) -> None:
     for name in ("a", "a:1", "a:b"):
         (tmp_path / name).touch()
-    assert parse_lora(f"{tmp_path}/a") == LoraChoice(tmp_path / "a")
-    assert parse_lora(f"{tmp_path}/a:1") == LoraChoice(tmp_path / "a:1")
-    assert parse_lora(f"{tmp_path}/a:2") == LoraChoice(tmp_path / "a", 2.0)
-    assert parse_lora(f"{tmp_path}/a:b:0.5") == LoraChoice(tmp_path / "a:b", 0.5)
+    assert parse_lora_option(f"{tmp_path}/a") == LoraChoice(tmp_path / "a")
+    assert parse_lora_option(f"{tmp_path}/a:1") == LoraChoice(tmp_path / "a:1")
+    assert parse_lora_option(f"{tmp_path}/a:2") == LoraChoice(tmp_path / "a", 2.0)
+    assert parse_lora_option(f"{tmp_path}/a:b:0.5") == LoraChoice(tmp_path / "a:b", 0.5)
 
 
 @pytest.mark.parametrize(
-    ("text", "complaint"), [("x", "there is no x"), ("x:1", "there is no x"), (".:nan", "finite")]
+    ("text", "complaint"), [("x", "x does not exist"), ("x:1", "x does not exist"), (".:nan", "finite")]
 )
 def test_what_cannot_be_used_is_named(text: str, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
-        parse_lora(text)
+        parse_lora_option(text)
 
 
 def test_loras_are_added_with_their_weights(tmp_path: Path) -> None:
@@ -78,4 +78,4 @@ def test_generate_takes_loras(make: Run, tmp_path: Path) -> None:
     assert pictures["plain"] == pictures["silent"] != pictures["style"]
     refused = make(*settings, "--lora", "nowhere.safetensors:0.5", "-o", tmp_path / "refused")
     assert refused.exit_code == 2
-    assert "there is no nowhere.safetensors" in refused.stderr
+    assert "nowhere.safetensors does not exist" in refused.stderr

@@ -63,7 +63,7 @@ def test_settings_that_would_fit_are_named_and_do_fit(t2v_folder, there_is):
 def test_several_changes_together_are_named_where_one_is_not_enough(t2v_folder, there_is):
     there_is(4 * 2**20)
     text = complaint(ASKED, t2v_folder)
-    advice = text.partition("what would fit: ")[2].partition(";")[0].split(", or ")
+    advice = text.partition("these would fit: ")[2].partition(";")[0].split(", or ")
     assert advice
     for line in advice:
         words = line.split()
@@ -95,9 +95,9 @@ def test_guidance_costs_memory(t2v_folder, i2v_folder, there_is):
         asked = Workload(num_videos=4, branches=branches, num_frames=16, height=128, width=256, window=16)
         needed = memory_need(unet, vae, count_parameters(i2v_folder), asked).total
         there_is(needed)
-        memory_check.check_memory(replace(ASKED, **settings), i2v_folder, CPU, torch.float32)
+        memory_check.check_memory(replace(ASKED, sampling=settings), i2v_folder, CPU, torch.float32)
         there_is(needed - 1)
-        assert "4 videos" in complaint(replace(ASKED, **settings), i2v_folder)
+        assert "4 videos" in complaint(replace(ASKED, sampling=settings), i2v_folder)
 
 
 def test_the_command_line_says_it_in_one_line_and_goes_on_if_told(make, tmp_path, there_is):

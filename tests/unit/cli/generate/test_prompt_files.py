@@ -67,31 +67,31 @@ def test_what_is_written_is_read(tmp_path_factory, wanted):
 @pytest.mark.parametrize(
     ("name", "text", "words"),
     [
-        ("p.txt", "# only\n", ["p.txt holds no prompts"]),
-        ("p.csv", "", ["holds no prompts"]),
-        ("p.csv", "prompt\n", ["holds no prompts"]),
+        ("p.txt", "# only\n", ["p.txt contains no prompts"]),
+        ("p.csv", "", ["contains no prompts"]),
+        ("p.csv", "prompt\n", ["contains no prompts"]),
         ("p.csv", "a cat\na dog\n", ["p.csv, line 1", "unknown column 'a cat'"]),
         ("p.csv", "prompt,sede\na,1\n", ["unknown column 'sede'; did you mean 'seed'?"]),
         ("p.csv", "prompt,prompt\na,b\n", ["line 1", "twice"]),
-        ("p.csv", "seed\n1\n", ["no column 'prompt'"]),
+        ("p.csv", "seed\n1\n", ["'prompt' is missing"]),
         ("p.csv", "prompt,seed\na,b,3\n", ["p.csv, line 2 has 3 cells", "2 columns", "double quotes"]),
         ("p.csv", "prompt,seed\na,x\n", ["line 2: seed must be a whole number", "'x'"]),
         ("p.csv", "prompt,seed\na,-1\n", ["line 2: seed", "'-1'"]),
-        ("p.csv", "prompt,fps\na,0\n", ["line 2: fps must lie above 0", "'0'"]),
+        ("p.csv", "prompt,fps\na,0\n", ["line 2: fps must be above 0", "'0'"]),
         ("p.csv", "prompt,fps\na,nan\n", ["fps", "'nan'"]),
-        ("p.csv", 'prompt\n"a cat\n', ["line 2 cannot be read as a table"]),
-        ("p.csv", "prompt,width\na,64\nb,128\n", ["line 3 asks for width 128", "line 2 for 64", "split the file"]),
-        ("p.csv", "prompt,width\na,64\nb,\n", ["line 3", "line 2 differ", "width"]),
+        ("p.csv", 'prompt\n"a cat\n', ["line 2 is not a valid table row"]),
+        ("p.csv", "prompt,width\na,64\nb,128\n", ["line 3 sets width to 128", "line 2 to 64", "split the file"]),
+        ("p.csv", "prompt,width\na,64\nb,\n", ["width is set in only one of", "line 3 and", "line 2"]),
         ("p.csv", "prompt,width\na,0\n", ["line 2: width", "'0'"]),
-        ("p.jsonl", '{"prompt": "a"}\nnonsense\n', ["p.jsonl, line 2 is no JSON"]),
-        ("p.jsonl", "[1]\n", ["line 1 is no JSON object"]),
+        ("p.jsonl", '{"prompt": "a"}\nnonsense\n', ["p.jsonl, line 2 is not valid JSON"]),
+        ("p.jsonl", "[1]\n", ["line 1 is not a JSON object"]),
         ("p.jsonl", '{"prompt": 3}\n', ["line 1: prompt must be text, but is 3"]),
         ("p.jsonl", '{"prompt": "a", "seed": true}\n', ["seed", "True"]),
         ("p.jsonl", '{"prompt": "a", "seed": 1.5}\n', ["seed", "1.5"]),
         ("p.jsonl", '{"prompt": "a", "fps": []}\n', ["fps", "[]"]),
         ("p.jsonl", '{"caption": "a"}\n', ["unknown column 'caption'"]),
         ("p.jsonl", '{"prompt": "a", "height": 8}\n{"prompt": "b"}\n', ["line 2", "height", "all rows or none"]),
-        ("p.json", "{}", ["p.json is JSON as a whole", "p.jsonl"]),
+        ("p.json", "{}", ["p.json is a .json file", "p.jsonl"]),
     ],
 )
 def test_the_line_at_fault_is_named(tmp_path, name, text, words):
@@ -103,9 +103,9 @@ def test_the_line_at_fault_is_named(tmp_path, name, text, words):
         assert word in message
 
 
-def test_what_is_no_text_and_what_is_not_there_are_named(tmp_path):
+def test_binary_and_missing_files_are_named(tmp_path):
     (tmp_path / "p.txt").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ValueError, match=r"p\.txt is no text file in UTF-8"):
+    with pytest.raises(ValueError, match=r"p\.txt is not a UTF-8 text file"):
         read_prompt_file(tmp_path / "p.txt")
     with pytest.raises(FileNotFoundError):
         read_prompt_file(tmp_path / "nowhere.csv")

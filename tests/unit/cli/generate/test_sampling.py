@@ -146,7 +146,7 @@ def test_pictures_that_do_not_pair_or_are_none_are_named(cli, i2v_folder, tmp_pa
     base = ("generate", "-m", i2v_folder, "-o", tmp_path / "out.mp4")
     result = cli(*base, "a cat", "a dog", "a rocket", "--image", folder)
     assert result.exit_code == 2
-    assert "3 prompts for the 2 pictures" in result.stderr
+    assert "3 prompts for the 2 images" in result.stderr
     result = cli(*base, "a cat", "--image", folder)
     assert result.exit_code == 2
     assert "b.png" in result.stderr

@@ -92,7 +92,7 @@ def test_a_start_that_is_not_there(train: Run, tmp_path: Path, init: str) -> Non
 
 def test_a_folder_that_is_no_start(train: Run, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    assert "is no pipeline folder: model_index.json is missing" in only_error(
+    assert "is not a pipeline folder: model_index.json is missing" in only_error(
         train("--data", SPRITES, "--init", tmp_path / "empty")
     )
 

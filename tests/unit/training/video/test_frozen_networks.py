@@ -155,5 +155,5 @@ def test_the_parts_are_found_without_loading_a_pipeline(start: Path, tmp_path: P
     assert frozen_folders(start, "image_to_video", text)["image_encoder"] == start / "image_encoder"
     with pytest.raises(ValueError, match="which holds no image tower"):
         frozen_folders(text, "image_to_video", text)
-    with pytest.raises(ModelFolderError, match="is no pipeline folder"):
+    with pytest.raises(ModelFolderError, match="is not a pipeline folder"):
         frozen_folders(tmp_path, "text_to_video", None)

@@ -59,7 +59,7 @@ def test_a_start_in_half_precision_is_loaded_whole(tmp_path: Path) -> None:
 
 
 def test_what_is_no_start_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(ModelFolderError, match="is no pipeline folder"):
+    with pytest.raises(ModelFolderError, match="is not a pipeline folder"):
         load_start(tmp_path)
     save_tiny_pipeline(tmp_path / "whole", image=False)
     config = tmp_path / "whole/scheduler/scheduler_config.json"

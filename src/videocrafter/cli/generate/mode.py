@@ -1,4 +1,4 @@
-"""Which way a video is made: by the pipeline itself, or by one of those that are built on it."""
+"""Choose how a video is made: by the pipeline itself or by one derived from it."""
 
 from __future__ import annotations
 
@@ -13,16 +13,15 @@ if TYPE_CHECKING:
     from videocrafter.pipelines.text_to_video import TextToVideoPipeline
 
     Pipeline = TextToVideoPipeline | ImageToVideoPipeline
-    Way = Pipeline | DerivedPipeline
+    Mode = Pipeline | DerivedPipeline
 
 DEFAULT_STRENGTH = 0.6
 
 
-def choose_way(pipeline: Pipeline, options: GenerateOptions, inputs: Inputs) -> Way:
-    """The pipeline, or what makes of it what the options ask for; used alike.
+def choose_mode(pipeline: Pipeline, options: GenerateOptions, inputs: Inputs) -> Mode:
+    """Return the pipeline, or the derived pipeline that the options ask for; both are used in the same way.
 
-    More frames than the model was trained for are made in windows. Raises ValueError for settings that the way
-    does not allow.
+    More frames than in training are made in windows. Raises ValueError for settings that the mode does not allow.
     """
     from videocrafter.pipelines.continuation import Continuation
     from videocrafter.pipelines.interpolation import Interpolation
@@ -37,7 +36,7 @@ def choose_way(pipeline: Pipeline, options: GenerateOptions, inputs: Inputs) -> 
         strength = DEFAULT_STRENGTH if options.strength is None else options.strength
         return VideoToVideo(pipeline, inputs.clip.frames, strength, window=window, overlap=overlap)
     if inputs.image_end is not None and options.rows[0].image is not None:
-        first = inputs.picture(options.rows[0].image)
+        first = inputs.image(options.rows[0].image)
         return Interpolation(pipeline, first, inputs.image_end, window=window, overlap=overlap)
     if options.loop:
         return LoopedVideo(pipeline, window=window, overlap=overlap)
