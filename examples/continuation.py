@@ -1,6 +1,6 @@
-"""A clip that goes on: a rocket flies up, and the model is asked to bring it down again.
+"""Continue a clip: a rocket flies up, then the model makes it fly down again.
 
-Run `python examples/continuation.py FOLDER`: it writes continuation.mp4 and a sheet of its frames, continuation.png.
+Run `python examples/continuation.py FOLDER`. It writes continuation.mp4 and a sheet of its frames, continuation.png.
 """
 
 import sys
@@ -15,12 +15,12 @@ from videocrafter.pipelines.loading import load_pipeline
 
 
 def main(folder: Path, **settings: Any) -> None:
-    """Make the video; `settings` are those of the pipeline, such as `num_inference_steps`."""
+    """Make the video; `settings` are arguments of the pipeline, such as `num_inference_steps`."""
     pipeline = load_pipeline("tiny")
-    # Any clip will do: videocrafter.media.video_file.read_frames reads one from a file.
+    # Any clip works; read one from a file with videocrafter.media.video_file.read_frames.
     clip = pipeline("a rocket flying up over a blue sky", seeds=3, **settings).frames[0]
 
-    # The new motion begins where the old one ended, so one frame of context is enough.
+    # The new motion starts from the last frame, so one frame of context is enough.
     continuation = Continuation(pipeline, clip, context=1)
     frames = continuation("a rocket flying down over a blue sky", num_frames=7, seeds=3, **settings).frames[0]
 

@@ -1,6 +1,6 @@
-"""A video that begins with one picture and ends with another.
+"""Interpolate: make a video that begins with one image and ends with another.
 
-Run `python examples/interpolation.py FOLDER`: it writes interpolation.mp4 and a sheet, interpolation.png.
+Run `python examples/interpolation.py FOLDER`. It writes interpolation.mp4 and a sheet, interpolation.png.
 """
 
 import sys
@@ -15,16 +15,16 @@ from videocrafter.pipelines.loading import load_pipeline
 
 
 def main(folder: Path, **settings: Any) -> None:
-    """Make the video; `settings` are those of the pipeline, such as `num_inference_steps`."""
+    """Make the video; `settings` are arguments of the pipeline, such as `num_inference_steps`."""
     prompt = "a ladybug moving left over a green meadow"
-    # Any two pictures will do: videocrafter.media.image_file.read_image reads one from a file.
-    pictures = load_pipeline("tiny")(prompt, seeds=3, **settings).frames[0][[0, -1]]
+    # Any two images work; read one from a file with videocrafter.media.image_file.read_image.
+    images = load_pipeline("tiny")(prompt, seeds=3, **settings).frames[0][[0, -1]]
 
-    between = Interpolation(load_pipeline("tiny-i2v"), *pictures)
+    between = Interpolation(load_pipeline("tiny-i2v"), *images)
     frames = between(prompt, num_frames=8, seeds=9, **settings).frames[0]
 
     write_video(folder / "interpolation.mp4", frames, playback_fps=8)
-    sheet = contact_sheet([pictures, frames], ["the two pictures", "the video between them"], scale=1)
+    sheet = contact_sheet([images, frames], ["the two images", "the video between them"], scale=1)
     write_image(folder / "interpolation.png", sheet)
 
 

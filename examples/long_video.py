@@ -1,6 +1,6 @@
-"""A video of 48 frames from a model that was trained on 8.
+"""Make a video of 48 frames with a model trained on 8.
 
-Run `python examples/long_video.py FOLDER`: it writes long_video.mp4, and a sheet of its frames, long_video.png.
+Run `python examples/long_video.py FOLDER`. It writes long_video.mp4 and a sheet of its frames, long_video.png.
 """
 
 import sys
@@ -16,13 +16,13 @@ from videocrafter.pipelines.long_video import LongVideo
 
 
 def main(folder: Path, **settings: Any) -> None:
-    """Make the video; `settings` are those of the pipeline, such as `num_inference_steps`."""
+    """Make the video; `settings` are arguments of the pipeline, such as `num_inference_steps`."""
     pipeline = load_pipeline("tiny")
     long = LongVideo(pipeline, window=8, overlap=4)
     prompt = "a ladybug bouncing over a green meadow"
     latents = long(prompt, num_frames=48, seeds=3, output_type="latent", **settings).frames[0]
 
-    # Frames are decoded as the file takes them, so that even a very long video never stands in memory.
+    # Frames are decoded chunk by chunk as they are written, so even a very long video is never in memory as a whole.
     video = folder / "long_video.mp4"
     write_video(video, decoded_chunks(pipeline, latents), playback_fps=8, metadata={"prompt": prompt})
     sheet = contact_sheet([read_frames(video)], [f"{prompt}: 16 of 48 frames"], columns=16, scale=1)

@@ -1,6 +1,6 @@
-"""A video whose last frame leads into its first.
+"""Make a seamless loop.
 
-Run `python examples/loop.py FOLDER`: it writes loop.gif and a sheet of its frames, loop.png.
+Run `python examples/loop.py FOLDER`. It writes loop.gif and a sheet of its frames, loop.png.
 """
 
 import sys
@@ -17,13 +17,13 @@ from videocrafter.pipelines.looping import LoopedVideo
 
 
 def main(folder: Path, **settings: Any) -> None:
-    """Make the video; `settings` are those of the pipeline, such as `num_inference_steps`."""
+    """Make the video; `settings` are arguments of the pipeline, such as `num_inference_steps`."""
     loop = LoopedVideo(load_pipeline("tiny"))
     frames = loop("a penguin spinning on a snowy field", num_frames=16, seeds=3, **settings).frames[0]
 
     write_video(folder / "loop.gif", frames, playback_fps=8)
-    twice_round = np.concatenate([frames[8:], frames[:8]])
-    sheet = contact_sheet([twice_round], ["frames 8 to 15, then 0 to 7: the seam is in the middle"], scale=1)
+    from_middle = np.concatenate([frames[8:], frames[:8]])
+    sheet = contact_sheet([from_middle], ["frames 8 to 15, then 0 to 7: the seam is in the middle"], scale=1)
     write_image(folder / "loop.png", sheet)
 
 

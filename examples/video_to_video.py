@@ -1,6 +1,6 @@
-"""A clip made anew from another prompt, changed little and changed much.
+"""Change a clip with another prompt, a little and a lot.
 
-Run `python examples/video_to_video.py FOLDER`: it writes one video for each strength and a sheet, video_to_video.png.
+Run `python examples/video_to_video.py FOLDER`. It writes one video for each strength and a sheet, video_to_video.png.
 """
 
 import sys
@@ -17,9 +17,9 @@ STRENGTHS = (0.1, 0.2, 0.3, 0.5)
 
 
 def main(folder: Path, **settings: Any) -> None:
-    """Make the videos; `settings` are those of the pipeline, such as `num_inference_steps`."""
+    """Make the videos; `settings` are arguments of the pipeline, such as `num_inference_steps`."""
     pipeline = load_pipeline("tiny")
-    # Any clip will do: videocrafter.media.video_file.read_frames reads one from a file.
+    # Any clip works; read one from a file with videocrafter.media.video_file.read_frames.
     clip = pipeline("a ladybug moving left over a green meadow", seeds=3, **settings).frames[0]
     videos, captions = [clip], ["the clip: a ladybug moving left over a green meadow"]
 

@@ -22,7 +22,7 @@ SHAPE = (2, 4, 3, 5, 5)
 
 
 def network(x: Tensor, timestep: int) -> Tensor:
-    """Any function of the network's input that is not linear in it."""
+    """A network that is not linear in its input."""
     return torch.tanh(1.3 * x + 0.1) * 0.8 + 0.3 * torch.sin(x.flip(1) + timestep / 300)
 
 
@@ -54,7 +54,7 @@ def scheduler_ddim(scheduler: SchedulerMixin, change: ChangeOfVariables, num_ste
     x = first / change.input_scale[scheduler.timesteps[0]]
     for t, noise in zip(scheduler.timesteps, rest, strict=True):
         eps = network(change.scale_model_input(x, t), int(t))
-        # The stock step rejects noise when none is wanted.
+        # The stock step rejects noise if eta is 0.
         extra = {"eta": eta, "variance_noise": noise} if eta else {}
         x = scheduler.step(eps, t, x, **extra).prev_sample
     return x
@@ -77,14 +77,14 @@ def exact_vp_alphas_cumprod(scale: float) -> Tensor:
 @pytest.mark.parametrize("scale", [1.0, 0.7, 0.3])
 @pytest.mark.parametrize("eta", [0.0, 1.0])
 def test_stock_ddim_samples_the_scaled_process(scale: float, eta: float, double: bool) -> None:
-    """Stock DDIM equals the direct formula; its noise is what ``abar'`` says, times the next ``n``."""
+    """Stock DDIM equals the direct formula; its noise level follows from ``abar'``, times the next ``n``."""
     change = vp_change_of_variables(ABAR, signal_scale(scale))
     vp_abar = exact_vp_alphas_cumprod(scale)
     stock = DDIMScheduler(
         trained_betas=change.trained_betas, clip_sample=False, set_alpha_to_one=False, steps_offset=1
     )
     if double:
-        # The only thing that a stock scheduler rounds to float32; without it the two agree as formulas do.
+        # The only value that a stock scheduler rounds to float32; without it the two agree exactly.
         stock.alphas_cumprod, stock.final_alpha_cumprod = vp_abar, vp_abar[0]
     got = scheduler_ddim(stock, change, 50, eta)
     vp_variance = ddim_variance(vp_abar)

@@ -22,7 +22,7 @@ from videocrafter.diffusion.schedule import (
 def test_linear_betas_are_stable_diffusions() -> None:
     stock = DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
     torch.testing.assert_close(linear_betas().float(), stock.betas, rtol=1e-6, atol=0)
-    # The known end of this schedule: a last SNR of 0.0047 per value.
+    # Known value for this schedule: the last SNR is 0.0047 per element.
     assert alphas_cumprod(linear_betas())[-1].item() == pytest.approx(0.00466, rel=1e-3)
 
 
@@ -34,7 +34,7 @@ def test_change_of_variables_survives_float32_and_json(scale: float) -> None:
     change = vp_change_of_variables(abar, signal_scale(scale))
     reached = DDIMScheduler(trained_betas=json.loads(json.dumps(change.trained_betas))).alphas_cumprod.double()
     assert ((reached - wanted) / wanted).abs().max() < 1.2e-7
-    # Betas that are right in float64 only are an order of magnitude worse: the reason for the feedback.
+    # Betas computed in float64 alone are an order of magnitude worse.
     before = torch.cat([torch.ones(1, dtype=torch.float64), wanted[:-1]])
     naive = DDIMScheduler(trained_betas=(1 - wanted / before).tolist()).alphas_cumprod.double()
     assert ((naive - wanted) / wanted).abs().max() > 5e-7
@@ -91,7 +91,7 @@ def test_input_scale_is_interpolated_between_timesteps() -> None:
 def test_bad_arguments_are_named() -> None:
     with pytest.raises(ValueError, match=r"start is 0\.5"):
         linear_betas(start=0.5, end=0.1)
-    with pytest.raises(ValueError, match=r"\(0, 1\].*1.5"):
+    with pytest.raises(ValueError, match=r"above 0 and at most 1.*is 1\.5"):
         signal_scale(1.5)
     with pytest.raises(ValueError, match="snr_shift"):
         cosine_betas_shifted(1000, 0.0)
@@ -111,7 +111,7 @@ def test_a_schedule_stretched_to_zero_snr_begins_where_it_began(b: float) -> Non
     assert after[-1] == 0
     assert after[0] == pytest.approx(float(before[0]), rel=1e-6)
     assert bool((after[1:] < after[:-1]).all())
-    # The root of alpha_bar is changed linearly, so its differences keep their proportions.
+    # The root of alpha_bar changes linearly, so the ratios of its differences stay the same.
     steps_before, steps_after = before.sqrt().diff(), after.sqrt().diff()
     torch.testing.assert_close(
         steps_after / steps_after.sum(), steps_before / steps_before.sum(), rtol=1e-3, atol=1e-6

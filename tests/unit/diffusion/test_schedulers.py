@@ -1,4 +1,4 @@
-"""Every named sampler on a model that is exact: data ~ N(MEAN, STD^2), so the samples must be too."""
+"""Every named sampler with an exact model: the data are N(MEAN, STD^2), so the samples must be too."""
 
 import inspect
 from collections.abc import Mapping
@@ -77,7 +77,7 @@ def sample(
         config = {**config, "trained_betas": scheduler.config.trained_betas}
     scheduler.set_timesteps(num_steps)
     if hasattr(scheduler, "set_begin_index"):
-        # Else solvers look the first step up by its time, which many steps may share after rounding.
+        # Without it, solvers look the first step up by its timestep, which many steps may share after rounding.
         scheduler.set_begin_index(0)
     generator = torch.Generator().manual_seed(0)
     takes_generator = "generator" in inspect.signature(scheduler.step).parameters
@@ -99,19 +99,19 @@ def test_samples_have_the_datas_mean_and_spread(name: str, kind: str) -> None:
         pytest.skip("its time steps start below the last step, so it is no sampler for a zero-SNR schedule")
     num_steps = {"lcm": 4, "heun": 100}.get(name, 200)
     mean, std = sample(name, kind, num_steps)
-    # With the paper's schedule a start from N(0, 1) leaves the mean 0.05 short: its last SNR is not 0.
+    # With the paper's schedule, starting from N(0, 1) leaves the mean 0.05 too low: its last SNR is not 0.
     assert mean == pytest.approx(MEAN, abs=0.06 if kind != "miniature" else 0.02)
     assert std == pytest.approx(STD, rel=0.08)
 
 
 def test_even_log_snr_steps_keep_detail_on_a_noisy_schedule() -> None:
-    """In 20 steps of even time the last jump starts at an SNR of about 4 and blurs; even log SNR does not."""
+    """With 20 steps even in time, the last one starts at an SNR of about 4 and blurs; even log SNR does not."""
     assert sample("dpm++2m", "miniature", 20)[1] < 0.9 * STD
     assert sample("dpm++2m-lu", "miniature", 20)[1] == pytest.approx(STD, rel=0.05)
 
 
 def test_leaving_out_the_input_scale_is_wrong() -> None:
-    """Guards the test above: on the scaled process the input scale is what makes it right."""
+    """Control for the test above: without the input scale, the scaled process is sampled wrongly."""
     mean, std = sample("dpm++2m", "scaled", 100, with_input_scale=False)
     assert abs(mean - MEAN) > 0.1 or abs(std / STD - 1) > 0.1
 
@@ -136,7 +136,7 @@ def test_pure_noise_end_is_touched_only_where_it_must() -> None:
     for name, choice in SCHEDULERS.items():
         last = build_scheduler(name, config).alphas_cumprod[-1].item()
         assert last == pytest.approx(0.0 if choice.starts_from_pure_noise else floor, rel=1e-5)
-    # On a schedule that is darker still, 2^-24 would be brighter than the step before.
+    # On a noisier schedule, 2^-24 would be a higher signal level than that of the step before.
     darker = dict(config, trained_betas=cosine_betas_shifted(1000, 200).tolist())
     abar = build_scheduler("euler", darker).alphas_cumprod
     assert 0 < abar[-1] < abar[-2]
@@ -145,7 +145,7 @@ def test_pure_noise_end_is_touched_only_where_it_must() -> None:
 
 
 def test_clipping_stays_off_whatever_the_base_config_says() -> None:
-    """Defaults count too: diffusers' own from_config would forget them and clip."""
+    """Defaults are kept too: diffusers' own from_config would drop them and clip."""
     for base_config in (build_scheduler("euler", base("scaled")[0]).config, OfficialDDIMScheduler().config):
         for name in SCHEDULERS:
             config = build_scheduler(name, base_config).config
@@ -163,7 +163,7 @@ def test_unknown_name_lists_allowed_and_nearest() -> None:
 @pytest.mark.parametrize("kind", ["variance preserving", "scaled"])
 @pytest.mark.parametrize("name", WITH_FREE_STEPS)
 def test_a_schedule_stretched_to_pure_noise_gives_the_mean_exactly(name: str, kind: str) -> None:
-    """The 0.05 that the test above forgives are due to the last SNR, which is 0 here."""
+    """The tolerance of 0.05 above is due to the last SNR, which is 0 here."""
     num_steps = 100 if name in ("ddim", "ddpm", "euler", "euler-a") else 40
     mean, std = sample(name, kind, num_steps, zero_terminal_snr=True)
     assert mean == pytest.approx(MEAN, abs=0.02)
@@ -191,11 +191,11 @@ def test_zero_terminal_snr_takes_trailing_steps_and_ends_in_the_least_signal_tha
         assert 0 < scheduler.alphas_cumprod[-1] <= 2**-24
         before = build_scheduler(name, scaled).alphas_cumprod
         assert scheduler.alphas_cumprod[0] == pytest.approx(float(before[0]), rel=1e-6)
-    # Velocity says something in pure noise too, so DDIM ends there; and a schedule that did is not changed.
+    # Velocity is informative in pure noise, so DDIM starts there; a schedule that ends there is not changed.
     assert build_scheduler("ddim", miniature, zero_terminal_snr=True).alphas_cumprod[-1] == 0
     unchanged = build_scheduler("ddim", miniature, zero_terminal_snr=True).alphas_cumprod
     torch.testing.assert_close(unchanged, build_scheduler("ddim", miniature).alphas_cumprod, rtol=1e-5, atol=1e-7)
-    # A config that describes its betas in other words is understood too.
+    # A config without explicit betas works too.
     stock = dict(DDIMScheduler(beta_schedule="scaled_linear").config)
     assert build_scheduler("ddim", stock, zero_terminal_snr=True).alphas_cumprod[-1] <= 2**-24
 
@@ -204,10 +204,10 @@ def test_zero_terminal_snr_takes_trailing_steps_and_ends_in_the_least_signal_tha
     ("name", "options", "message"),
     [
         ("ddim", {"spacing": "trailling"}, "unknown spacing 'trailling'. Did you mean trailing"),
-        ("ddim", {"spacing": "legacy"}, "those of ddim-official, but the scheduler is ddim"),
-        ("ddim-official", {"spacing": "trailing"}, "steps of its own.*try ddim"),
-        ("lcm", {"spacing": "leading"}, "steps of its own"),
-        ("dpm++2m-lu", {"spacing": "linspace"}, "steps of its own"),
+        ("ddim", {"spacing": "legacy"}, "legacy needs the scheduler ddim-official, but the scheduler is ddim"),
+        ("ddim-official", {"spacing": "trailing"}, "fixed steps.*use ddim"),
+        ("lcm", {"spacing": "leading"}, "fixed steps"),
+        ("dpm++2m-lu", {"spacing": "linspace"}, "fixed steps"),
         ("ddim-official", {"zero_terminal_snr": True}, "never reach pure noise"),
         ("euler", {"spacing": "leading", "zero_terminal_snr": True}, "trailing or linspace"),
     ],
@@ -223,7 +223,7 @@ def test_legacy_steps_are_the_official_ones_and_need_the_signal_scale() -> None:
     official.set_timesteps(30)
     assert len(official.timesteps) == 31
     assert official.config.signal_scale == 0.3
-    # Its variance knows the unscaled schedule, so without the scale it is another sampler.
+    # Its variance uses the unscaled schedule, so without the scale it is another sampler.
     wanted = float(OfficialDDIMScheduler(signal_scale=0.3)._get_variance(300, 100))
     assert float(official._get_variance(300, 100)) == pytest.approx(wanted, rel=1e-5)
     unscaled = float(build_scheduler("ddim-official", stock)._get_variance(300, 100))
@@ -239,9 +239,9 @@ def test_a_scheduler_is_known_by_its_name() -> None:
 def test_off_training_options_say_so() -> None:
     noise, velocity = base("scaled")[0], base("miniature")[0]
     assert scheduler_notes(noise) == scheduler_notes(velocity, spacing="trailing") == []
-    assert "off-training" in scheduler_notes(noise, spacing="trailing")[0]
-    assert "off-training" in scheduler_notes(noise, zero_terminal_snr=True)[0]
+    assert "not trained" in scheduler_notes(noise, spacing="trailing")[0]
+    assert "not trained" in scheduler_notes(noise, zero_terminal_snr=True)[0]
     assert "changes nothing" in scheduler_notes(velocity, zero_terminal_snr=True)[0]
     early = {**velocity, "trained_betas": velocity["trained_betas"][:-1]}
-    assert "off-training" in scheduler_notes(early, zero_terminal_snr=True)[0]
-    assert "off-training" in SPACINGS["trailing"]
+    assert "not trained" in scheduler_notes(early, zero_terminal_snr=True)[0]
+    assert "untrained" in SPACINGS["trailing"]

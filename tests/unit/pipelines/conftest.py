@@ -1,4 +1,4 @@
-"""One tiny pipeline of each kind for all tests of this folder; a test that changes one builds its own."""
+"""One tiny pipeline of each kind, shared by the tests of this folder; a test that changes one builds its own."""
 
 from pathlib import Path
 

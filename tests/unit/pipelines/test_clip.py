@@ -16,14 +16,14 @@ def clip(num_frames=5, height=16, width=16):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ("clip.mp4", "got str"),
-        (clip().astype(float), r"got float64 \[5, 16, 16, 3\]"),
-        (clip()[0], r"got uint8 \[16, 16, 3\]"),
-        (clip()[..., :2], r"got uint8 \[5, 16, 16, 2\]"),
+        ("clip.mp4", "but is str"),
+        (clip().astype(float), r"but is float64 \[5, 16, 16, 3\]"),
+        (clip()[0], r"but is uint8 \[16, 16, 3\]"),
+        (clip()[..., :2], r"but is uint8 \[5, 16, 16, 2\]"),
         (clip()[:0], "at least one frame"),
     ],
 )
-def test_what_is_no_clip_is_refused(wrong, message):
+def test_what_is_not_a_clip_is_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
         check_clip(wrong)
 

@@ -32,7 +32,7 @@ def test_other_output_types_hold_the_same_video(t2v, output_type):
 
 
 def test_windows_follow_each_other_from_their_own_end(t2v):
-    # Two windows at once are the same as one window, and then one that goes on from its latents.
+    # Two windows in one call equal one window, then another that continues from its latents.
     settings = {"seeds": 1, "output_type": "latent"}
     both = Continuation(t2v, CLIP, context=3)("a cat", num_frames=2, **settings).frames
     one = Continuation(t2v, CLIP, context=3)("a cat", num_frames=1, **settings).frames

@@ -1,4 +1,4 @@
-"""What leaves with a folder of weights, and what stays."""
+"""Which files an export contains, and which it leaves out."""
 
 import json
 import shutil
@@ -30,7 +30,7 @@ LORA = {"unet.a.to_q.lora_A.weight": torch.ones(4, 8), "unet.a.to_q.lora_B.weigh
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """An image-to-video folder as training leaves it, with traces of a computer in it."""
+    """An image-to-video folder as written by training, with local paths in it."""
     folder = save_tiny_pipeline(tmp_path / "i2v", image=True)
     for name in ("unet", "vae"):
         config = json.loads((folder / name / "config.json").read_text())
@@ -78,7 +78,7 @@ def test_no_path_of_this_computer_leaves(folder: Path, tmp_path: Path):
         assert "/home" not in path.read_text()
         assert "_name_or_path" not in path.read_text()
     assert json.loads((target / "unet" / "config.json").read_text())["note"] == "note"
-    # What needs no change is the same to the byte.
+    # Files without local paths are exported byte for byte.
     same = ("model_index.json", "tokenizer/tokenizer.json", "unet/diffusion_pytorch_model.safetensors")
     assert [name for name in same if (target / name).read_bytes() != (folder / name).read_bytes()] == []
 

@@ -1,4 +1,4 @@
-"""The formulas against a count of what the operations of small networks make."""
+"""The formulas against a count of the tensors that small networks allocate."""
 
 import inspect
 import weakref
@@ -50,7 +50,7 @@ SMALL: dict[str, Any] = {
 
 
 class Meter(TorchDispatchMode):
-    """The most bytes that lived at once of all that was made inside."""
+    """Peak number of bytes of the tensors allocated inside the context."""
 
     def __init__(self, network: torch.nn.Module) -> None:
         super().__init__()
@@ -117,7 +117,7 @@ def test_the_decoders_need_is_its_count_or_a_little_less(widths: tuple[int, ...]
 
 @pytest.mark.parametrize("name", ["t2v-512", "t2v-1024", "i2v-512", "vc2-t2v-512", "t2v-256"])
 def test_official_sizes_agree_with_what_the_presets_say(name: str) -> None:
-    """Their numbers were counted on networks of full size."""
+    """The expected values were counted on full-size networks."""
     preset = PRESETS[name]
     options = {"relative_position": not preset.has_fps_condition or name == "t2v-1024"}
     workload = Workload(
@@ -158,7 +158,7 @@ def test_linux_tells_what_is_free(tmp_path: Path) -> None:
     meminfo = tmp_path / "meminfo"
     meminfo.write_text("MemTotal:  2000 kB\nMemFree: 10 kB\nMemAvailable:    1500 kB\n")
     assert free_in_system(meminfo) == 1500 * 1024
-    # Without it, all there is: what is free is not known, and nothing that fits may be refused.
+    # Without it, the total: free memory is unknown, and nothing that fits may be refused.
     meminfo.write_text("nonsense")
     everything = free_in_system(meminfo)
     assert everything is None or everything > 2**28

@@ -20,7 +20,7 @@ def test_crop_and_pad_give_the_shape_of_the_video_and_keep_the_middle(height, wi
     padded = fit_image(image, video_height, video_width, "pad")
     for fitted in (cropped, padded):
         rows, columns = fitted.shape[1:]
-        # The nearest whole number of pixels, but never fewer than the encoder takes.
+        # The nearest whole number of pixels, but at least the two that the encoder needs.
         assert (
             abs(rows * video_width / video_height - columns) <= max(1.0, video_width / video_height)
             or 2 in fitted.shape

@@ -79,7 +79,7 @@ def test_text_and_image_may_be_guided_apart(i2v):
     for image_scale in (0.0, 1.0, 2.0):
         apart = latents(i2v, RED, guidance_scale=4.0, image_guidance_scale=image_scale)
         assert (apart - joint).abs().max() > 1e-3
-    # Text guidance alone being off does not switch the picture's off.
+    # Turning text guidance off does not turn image guidance off.
     off = latents(i2v, RED, guidance_scale=1.0)
     assert (latents(i2v, RED, guidance_scale=1.0, image_guidance_scale=3.0) - off).abs().max() > 1e-3
 

@@ -48,7 +48,7 @@ def test_text_and_null_image_are_encoded_once(i2v):
     for handle in handles:
         handle.remove()
     assert calls.count(i2v.text_encoder) == 2  # the prompt and the negative prompt
-    assert calls.count(i2v.image_encoder) == 3  # both pictures and the null image
+    assert calls.count(i2v.image_encoder) == 3  # both images and the null image
 
 
 def test_another_image_can_be_given_instead(i2v):

@@ -41,7 +41,7 @@ def test_a_run_means_its_result(tmp_path):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_every_network_is_in_the_precision_that_was_asked_for(dtype):
-    """The package keeps its models in half precision."""
+    """The package ships its models in half precision."""
     given = TextToVideoPipeline.from_pretrained(resolve_model("tiny", "t2v")).text_encoder
     for parts in ({}, {"text_encoder": given}):
         pipeline = load_pipeline("tiny-i2v", dtype=dtype, given=parts)

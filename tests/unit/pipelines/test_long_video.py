@@ -17,7 +17,7 @@ def generators(*seeds):
 
 
 def seen_by(module, measure):
-    """What `measure` says of the inputs of every call of a module, while the list is watched."""
+    """Record `measure(*inputs)` for every call of a module until the handle is removed."""
     seen = []
     handle = module.register_forward_pre_hook(lambda _, inputs: seen.append(measure(*inputs)))
     return seen, handle

@@ -17,7 +17,7 @@ def test_turns_reach_every_place_of_the_ring(num_frames):
 
 @pytest.fixture
 def offsets(monkeypatch):
-    """Where the windows begin at every call."""
+    """First frame of the windows in every call."""
     seen = []
 
     class Watched(WindowedUNet):
@@ -36,12 +36,12 @@ def test_windows_move_on_after_every_step(t2v, offsets):
 
 @pytest.mark.parametrize("num_frames", [4, 10])
 def test_where_the_ring_is_cut_does_not_matter(t2v, monkeypatch, num_frames):
-    # The same noise, turned, and windows turned with it: the same loop from another frame on.
+    # Rotating the noise and the windows rotates the loop.
     pipeline = LoopedVideo(t2v)
     settings = {"num_frames": num_frames, "num_inference_steps": 3, "seeds": 1, "output_type": "latent"}
     straight = pipeline("a cat", **settings).frames
-    original = looping.long_noise
-    monkeypatch.setattr(looping, "long_noise", lambda *arguments: original(*arguments).roll(3, dims=2))
+    original = pipeline.windowed_noise
+    monkeypatch.setattr(pipeline, "windowed_noise", lambda *arguments: original(*arguments).roll(3, dims=2))
 
     class Turned(WindowedUNet):
         def __call__(self, sample, *arguments, **options):

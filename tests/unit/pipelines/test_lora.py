@@ -37,7 +37,7 @@ IDS = torch.tensor([[512, 3, 77, 513, 0, 0, 0, 0, 0]])
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A video model that is Stable Diffusion's, frame by frame."""
+    """A video model that equals Stable Diffusion frame by frame."""
     root = tmp_path_factory.mktemp("lora")
     return init_from_sd(save_tiny_sd(root / "sd"), root / "model").folder
 
@@ -49,7 +49,7 @@ def loaded(folder: Path) -> TextToVideoPipeline:
 
 @pytest.fixture
 def pipeline(loaded: TextToVideoPipeline) -> TextToVideoPipeline:
-    """A copy to do with as one likes."""
+    """A copy that a test may change."""
     fresh = TextToVideoPipeline(**copy.deepcopy(loaded.components))
     fresh.set_progress_bar_config(disable=True)
     return fresh
@@ -57,7 +57,7 @@ def pipeline(loaded: TextToVideoPipeline) -> TextToVideoPipeline:
 
 @torch.no_grad()
 def video(network: VideoUNet, num_frames: int = 1) -> Tensor:
-    """What the network makes of fixed frames, text and fps: `[B, C, T, H, W]`."""
+    """Output of the network for fixed frames, text and fps: `[B, C, T, H, W]`."""
     generator = torch.Generator().manual_seed(1)
     clips = torch.randn(2, 4, num_frames, 8, 4, generator=generator)
     text = torch.randn(2, 7, TEXT_WIDTH, generator=generator)
@@ -66,7 +66,7 @@ def video(network: VideoUNet, num_frames: int = 1) -> Tensor:
 
 @torch.no_grad()
 def images(network: UNet2DConditionModel, num_frames: int = 1) -> Tensor:
-    """The same from Stable Diffusion's network."""
+    """Output of Stable Diffusion's network for the same input."""
     generator = torch.Generator().manual_seed(1)
     clips = torch.randn(2, 4, num_frames, 8, 4, generator=generator)
     text = torch.randn(2, 7, TEXT_WIDTH, generator=generator)
@@ -80,7 +80,7 @@ def text(pipeline: TextToVideoPipeline) -> Tensor:
 
 
 def merged(*loras: tuple[Layers, float]) -> UNet2DConditionModel:
-    """Stable Diffusion's network with LoRAs added to its weights by the definition."""
+    """Stable Diffusion's network with LoRAs added to its weights by their definition."""
     network = tiny_sd_unet()
     for layers, weight in loras:
         merge(network, layers, weight)
@@ -119,7 +119,7 @@ def test_diffusers_own_loader_comes_to_the_same(
 ) -> None:
     layers = with_alpha_as_rank(ATTENTION)
     if layout is as_kohya:
-        # diffusers loses an alpha that only some attention layers have.
+        # diffusers drops an alpha that only some attention layers have.
         layers = {name: copy.copy(one) for name, one in layers.items() if one.rank == 2}
     network = tiny_sd_unet()
     state, alphas = StableDiffusionLoraLoaderMixin.lora_state_dict(layout(layers))
@@ -161,7 +161,7 @@ def test_several_loras_add_up_each_with_its_weight(pipeline: TextToVideoPipeline
     text_before = text(pipeline)
     pipeline.load_lora_weights(as_kohya(EVERYTHING), "all")
     pipeline.load_lora_weights(as_kohya(ATTENTION) | as_kohya(text_layers, "lora_te_"), "attention")
-    # What was loaded is active, without being asked for.
+    # A loaded LoRA is active.
     expected = images(merged((EVERYTHING, 1.0), (ATTENTION, 1.0)))
     torch.testing.assert_close(video(pipeline.unet), expected, **EQUAL)
 
@@ -176,7 +176,7 @@ def test_several_loras_add_up_each_with_its_weight(pipeline: TextToVideoPipeline
     pipeline.set_adapters("all", 0.5)
     torch.testing.assert_close(video(pipeline.unet), images(merged((EVERYTHING, 0.5))), **EQUAL)
     torch.testing.assert_close(text(pipeline), text_before, **EQUAL)
-    # A third one joins without changing the weight of the first.
+    # A third one does not change the weight of the first.
     third = random_lora(tiny_sd_unet(), lambda name: "proj_in" in name, seed=5)
     pipeline.load_lora_weights(as_kohya(third))
     expected = images(merged((EVERYTHING, 0.5), (third, 1.0)))
@@ -188,7 +188,7 @@ def test_several_loras_add_up_each_with_its_weight(pipeline: TextToVideoPipeline
     pipeline.enable_lora()
     pipeline.delete_adapters("all")
     torch.testing.assert_close(video(pipeline.unet), images(merged((third, 1.0))), **EQUAL)
-    # What was silent stays silent.
+    # An inactive LoRA stays inactive.
     pipeline.delete_adapters(["default_0"])
     torch.testing.assert_close(video(pipeline.unet), images(tiny_sd_unet()), **EQUAL)
     pipeline.set_adapters("attention")
@@ -213,7 +213,7 @@ def test_fusing_scales_and_can_be_taken_back(pipeline: TextToVideoPipeline) -> N
 
 def test_a_fused_model_can_be_saved_without_its_lora(pipeline: TextToVideoPipeline, tmp_path: Path) -> None:
     pipeline.load_lora_weights(as_kohya(EVERYTHING))
-    with pytest.raises(ValueError, match=r"LoRAs are loaded \(default_0\): unload_lora_weights\(\)"):
+    with pytest.raises(ValueError, match=r"LoRAs are loaded \(default_0\); call unload_lora_weights\(\)"):
         pipeline.save_pretrained(tmp_path / "model")
     assert not (tmp_path / "model").exists()
     pipeline.fuse_lora()
@@ -229,12 +229,12 @@ def test_what_is_saved_can_be_loaded_and_is_in_diffusers_layout(
     text_layers = random_lora(tiny_text_encoder(), seed=4)
     pipeline.load_lora_weights(as_kohya(EVERYTHING) | as_kohya(text_layers, "lora_te_"), "one")
     pipeline.load_lora_weights(as_kohya(ATTENTION), "other")
-    with pytest.raises(ValueError, match="say which LoRA to save by adapter_name; loaded are one, other"):
+    with pytest.raises(ValueError, match="adapter_name must be one of the loaded LoRAs: one, other"):
         pipeline.save_lora_weights(tmp_path / "lora")
     path = pipeline.save_lora_weights(tmp_path / "lora", "one")
     assert path == tmp_path / "lora" / LORA_FILE
     assert [one.name for one in path.parent.iterdir()] == [LORA_FILE]
-    with pytest.raises(ValueError, match="exists already"):
+    with pytest.raises(ValueError, match="already exists"):
         pipeline.save_lora_weights(tmp_path / "lora", "one")
     pipeline.save_lora_weights(tmp_path / "lora", "one", overwrite=True)
 
@@ -258,7 +258,7 @@ def test_what_is_saved_can_be_loaded_and_is_in_diffusers_layout(
 def test_a_lora_trained_on_the_video_network_is_kept_and_loaded(
     pipeline: TextToVideoPipeline, tmp_path: Path
 ) -> None:
-    """Temporal layers included, which no Stable Diffusion LoRA reaches."""
+    """Includes temporal layers, which Stable Diffusion LoRAs do not have."""
     pipeline.unet.add_adapter(LoraConfig(r=2, lora_alpha=6, target_modules=r".*temporal\..*to_[qv]"), "motion")
     for name, parameter in pipeline.unet.named_parameters():
         if "lora_B" in name or name.endswith("temporal.proj_out.weight"):
@@ -298,21 +298,19 @@ def test_what_cannot_be_done_is_one_line(pipeline: TextToVideoPipeline, tmp_path
         assert "\n" not in str(caught.value)
 
     state = as_kohya(ATTENTION)
-    refused("there is no LoRA to fuse", pipeline.fuse_lora)
-    refused("there is no LoRA 'a'; loaded are none", lambda: pipeline.set_adapters("a"))
-    refused("loaded are none", lambda: pipeline.save_lora_weights(tmp_path))
-    refused(
-        "nothing.safetensors does not exist", lambda: pipeline.load_lora_weights(tmp_path / "nothing.safetensors")
-    )
-    refused("the adapter_name 'v1.0' cannot be used", lambda: pipeline.load_lora_weights(state, "v1.0"))
+    refused("no LoRA is loaded", pipeline.fuse_lora)
+    refused("no LoRA is named 'a'; loaded are none", lambda: pipeline.set_adapters("a"))
+    refused("one of the loaded LoRAs: none", lambda: pipeline.save_lora_weights(tmp_path))
+    refused("nothing.safetensors does not exist", lambda: pipeline.load_lora_weights(tmp_path / "nothing.safetensors"))
+    refused("contain dots, but is 'v1.0'", lambda: pipeline.load_lora_weights(state, "v1.0"))
     refused("Stable Diffusion 1.x", lambda: pipeline.load_lora_weights(_for_sd_1(), "a"))
     assert pipeline.get_list_adapters() == {}
 
     pipeline.load_lora_weights(state, "a")
-    refused("a LoRA 'a' is loaded already", lambda: pipeline.load_lora_weights(state, "a"))
-    refused("there is no LoRA 'b'; loaded are a", lambda: pipeline.set_adapters(["a", "b"]))
-    refused("there is no LoRA 'b'", lambda: pipeline.delete_adapters("b"))
-    refused("1 LoRAs and 2 weights were given", lambda: pipeline.set_adapters(["a"], [1.0, 2.0]))
+    refused("a LoRA named 'a' is already loaded", lambda: pipeline.load_lora_weights(state, "a"))
+    refused("no LoRA is named 'b'; loaded are a", lambda: pipeline.set_adapters(["a", "b"]))
+    refused("no LoRA is named 'b'", lambda: pipeline.delete_adapters("b"))
+    refused("got 2 weights for 1 LoRAs", lambda: pipeline.set_adapters(["a"], [1.0, 2.0]))
     pipeline.fuse_lora()
     for change in (
         lambda: pipeline.load_lora_weights(state, "b"),

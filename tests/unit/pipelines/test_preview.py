@@ -17,7 +17,7 @@ class Posterior:
 
 
 class LinearVae:
-    """An autoencoder whose latents are known mixtures of the mean colours of 4 x 4 pixels, and one dead channel."""
+    """An autoencoder whose latents mix the mean colours of 4 x 4 pixels in a known way, plus a constant channel."""
 
     dtype, device = torch.float32, torch.device("cpu")
 

@@ -69,7 +69,7 @@ def test_step_arguments_follow_the_scheduler():
 @pytest.mark.parametrize("steps", range(1, 30))
 def test_ddim_with_eta_1_survives_the_step_from_pure_noise(steps, prediction_type):
     config = {"trained_betas": cosine_betas_shifted(snr_shift=4.0).tolist(), "prediction_type": prediction_type}
-    # A model that predicts noise ends just above pure noise, where the same rounding threatens.
+    # The schedule of a model that predicts noise ends just above pure noise, where rounding has the same effect.
     scheduler = build_scheduler("ddim", config, zero_terminal_snr=True)
     scheduler.set_timesteps(steps)
     generators = make_generators(1, None, 1, 1)[1]

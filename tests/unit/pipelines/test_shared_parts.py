@@ -1,4 +1,4 @@
-"""Two pipeline folders beside each other that keep a part once."""
+"""Sibling pipeline folders that share components."""
 
 import json
 import shutil
@@ -19,7 +19,7 @@ PARTS = ("vae", "text_encoder", "tokenizer")
 
 @pytest.fixture
 def sharing(tmp_path: Path) -> Path:
-    """An image-to-video folder whose `PARTS` are those of the folder "owner" beside it."""
+    """An image-to-video folder that shares `PARTS` with its sibling folder "owner"."""
     folder = save_tiny_pipeline(tmp_path / "i2v", image=True)
     for part in PARTS:
         shutil.copytree(folder / part, tmp_path / "owner" / part)

@@ -36,8 +36,8 @@ def test_order_of_the_output_is_prompt_by_prompt(t2v):
 
 @pytest.mark.parametrize("name", [name for name in SCHEDULERS if name != "ddim-official"])
 def test_a_video_does_not_depend_on_its_batch_whatever_the_scheduler(name):
-    # In double precision: some solvers, started from a noise level of 4096, amplify the rounding of a batched
-    # matrix product in single precision to more than this tolerance.
+    # In double precision: from a noise level of 4096, some solvers amplify the rounding of a batched matrix product
+    # in single precision beyond this tolerance.
     pipeline = tiny_pipeline(image=False).to(torch.float64)
     pipeline.scheduler = build_scheduler(name, pipeline.scheduler.config)
     settings = {"num_inference_steps": 4, "output_type": "latent", "eta": 1.0 if name == "ddim" else None}
@@ -155,7 +155,7 @@ def test_a_scheduler_is_exchanged_by_name_and_knows_the_models_schedule():
     assert pipeline.use_scheduler("euler") == []
     assert type(pipeline.scheduler).__name__ == "EulerDiscreteScheduler"
     assert len(pipeline.scheduler.config.trained_betas) == 1000
-    # Only DDIM has the official steps, and with another spacing it is no longer the official DDIM.
+    # Only ddim-official has the legacy steps; another spacing switches to stock DDIM.
     pipeline.scheduler = stored
     pipeline.use_scheduler(spacing="legacy")
     assert type(pipeline.scheduler).__name__ == "OfficialDDIMScheduler"

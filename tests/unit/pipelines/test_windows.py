@@ -20,7 +20,7 @@ def any_windows(draw):
 
 
 class FakeUNet:
-    """Answers with the sample times a number, and remembers what it was shown."""
+    """Returns three times the sample and records its calls."""
 
     def __init__(self):
         self.calls = []
@@ -31,7 +31,7 @@ class FakeUNet:
 
 
 class TellsPlaces:
-    """Answers with the place of each frame in the window, as a network that counts frames does."""
+    """Returns the index of each frame in its window, like a network that counts frames."""
 
     def __call__(self, sample, *conditions):
         return torch.arange(sample.shape[2], dtype=sample.dtype)[:, None, None].expand_as(sample)
@@ -113,7 +113,7 @@ def test_half_precision_is_averaged_in_full():
 
 @pytest.mark.parametrize(("num_frames", "length"), [(6, 8), (12, 4), (13, 5)])
 def test_turning_a_ring_turns_the_answer(num_frames, length):
-    # A network that counts frames: only if windows turn with the video is the answer the same, turned.
+    # With a network that counts frames, the output rotates with the video only if the windows do too.
     class Counts(TellsPlaces):
         def __call__(self, sample, *conditions):
             return super().__call__(sample) * sample.cumsum(2)

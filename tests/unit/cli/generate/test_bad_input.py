@@ -1,4 +1,4 @@
-"""Every wrong input: one line on standard error, exit status 2, nothing written, no traceback."""
+"""Every wrong input gives one line on standard error and exit status 2; nothing is written."""
 
 import shutil
 

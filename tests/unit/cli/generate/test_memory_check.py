@@ -1,4 +1,4 @@
-"""Too little memory is said before anything is loaded, with settings that would fit."""
+"""Too little memory is reported before anything is loaded, with settings that would fit."""
 
 from dataclasses import replace
 from pathlib import Path

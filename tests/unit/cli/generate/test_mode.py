@@ -1,4 +1,4 @@
-"""Longer and other videos: the options choose the right way, and --from repeats it."""
+"""The options select the right pipeline, and --from repeats it."""
 
 import numpy as np
 import pytest
@@ -66,7 +66,7 @@ def test_a_video_made_anew(make, cli, clip, tmp_path):
     assert result.exit_code == 0, result.output
     recording = read_metadata(first)
     assert (recording["strength"], recording["video"]) == (0.4, str(clip))
-    # The motion, and the file, have the clip's rate.
+    # The motion and the file have the frame rate of the clip.
     assert (recording["fps"], recording["playback_fps"]) == (10, 10)
     assert read_frames(first).shape[0] == 6
     assert_repeats(cli, first, tmp_path)

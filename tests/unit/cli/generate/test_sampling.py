@@ -1,4 +1,4 @@
-"""Settings of the sampling: they act, they are recorded, and --from repeats them."""
+"""Sampling settings change the video and are recorded, and --from repeats them."""
 
 import numpy as np
 import pytest
@@ -88,7 +88,7 @@ def test_help_names_every_sampler_and_spacing():
     assert set(SPACINGS) <= set(words(generate_options.Spacing))
 
 
-def test_what_is_off_training_is_said(make, t2v_folder, tmp_path):
+def test_a_note_is_printed_for_unusual_sampling_settings(make, t2v_folder, tmp_path):
     result = make("a cat", "-o", tmp_path / "v", "--zero-terminal-snr")
     assert result.exit_code == 0
     assert "changes nothing" in result.stderr
@@ -110,7 +110,7 @@ def test_a_table_gives_each_video_its_own_settings(make, cli, tmp_path):
     assert make(*alone, "-o", tmp_path / "alone").exit_code == 0
     difference = read_frames(tmp_path / "alone").astype(int) - read_frames(tmp_path / "out-003")
     assert np.abs(difference).max() <= 1
-    # A video out of a table is repeated like any other.
+    # A video from a table can be repeated like any other.
     assert cli("generate", "--from", tmp_path / "out-003", "-o", tmp_path / "again").exit_code == 0
     difference = read_frames(tmp_path / "again").astype(int) - read_frames(tmp_path / "out-003")
     assert np.abs(difference).max() <= 1
