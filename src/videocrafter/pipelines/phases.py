@@ -24,7 +24,7 @@ AfterStep = Callable[[int, Tensor], Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class EncodedRequest:
-    """A request with its encoded conditions: the sampling loop needs only the noise in addition."""
+    """A request with its encoded conditions, ready for sampling."""
 
     request: VideoRequest
     conditional: Conditions
@@ -33,7 +33,7 @@ class EncodedRequest:
 
 
 class Phases(Protocol):
-    """The three phases of a generation, which a `DerivedPipeline` replaces by its own."""
+    """The three phases, which a `DerivedPipeline` replaces with its own."""
 
     def encode(self, request: VideoRequest, image: Any) -> tuple[Conditions, Conditions | None]:
         """Return the conditions of both branches; the second is None without guidance."""

@@ -18,7 +18,7 @@ from videocrafter.diffusion.guidance import IMAGE_ONLY, Guidance, check_number
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingSettings(Guidance):
-    """Everything that the sampling loop can be told, guidance included.
+    """All settings of the sampling loop, guidance included.
 
     The settings are flat, not nested: wherever they appear (keyword arguments of the pipelines, `model_index.json`,
     recordings, the command line) each is known by the name of its field. Those places read the fields from here, so

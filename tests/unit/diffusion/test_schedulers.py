@@ -96,7 +96,7 @@ def sample(
 @pytest.mark.parametrize("name", SCHEDULERS)
 def test_samples_have_the_datas_mean_and_spread(name: str, kind: str) -> None:
     if (name, kind) == ("ddim-official", "miniature"):
-        pytest.skip("its time steps start below the last step, so it is no sampler for a zero-SNR schedule")
+        pytest.skip("its timesteps start below the last one, so it cannot sample a zero-SNR schedule")
     num_steps = {"lcm": 4, "heun": 100}.get(name, 200)
     mean, std = sample(name, kind, num_steps)
     # With the paper's schedule, starting from N(0, 1) leaves the mean 0.05 too low: its last SNR is not 0.

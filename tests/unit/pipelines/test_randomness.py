@@ -39,7 +39,7 @@ def test_generators_of_the_caller_are_used_as_they_are():
 @pytest.mark.parametrize(
     ("seeds", "generator", "message"),
     [
-        ([1, 2, 3], None, "one per video: 2"),
+        ([1, 2, 3], None, "3 entries for 2 videos; pass one seed, or one per video"),
         (-1, None, "between 0 and 2"),
         (2**63, None, "between 0 and 2"),
         (1, torch.Generator(), "cannot be combined"),

@@ -52,7 +52,7 @@ def assert_refused(result, out, *words):
         (["--image-guidance", "1"], ["--image-guidance", "--image"]),
         (["--fit", "crop"], ["--fit", "--image"]),
         (["--spacing", "trailling"], ["'trailling'", "trailing"]),
-        (["--scheduler", "lcm", "--spacing", "leading"], ["lcm", "steps of its own"]),
+        (["--scheduler", "lcm", "--spacing", "leading"], ["lcm", "fixed steps"]),
         (["--scheduler", "euler", "--spacing", "leading", "--zero-terminal-snr"], ["trailing or linspace"]),
         (["--guidance-interval", "0.8", "0.2"], ["--guidance-interval", "(0.8, 0.2)"]),
         (["--temporal-guidance", "-1"], ["--temporal-guidance", "-1"]),
