@@ -1,9 +1,9 @@
-# Everything here works in `.venv`, which is made on first use. Nothing is installed twice:
-# the stamps below are older than what they depend on only after pyproject.toml or constraints.txt changed.
+# All targets use `.venv`, which is created on first use. Packages are installed again only when pyproject.toml or
+# constraints.txt is newer than the stamps below.
 PYTHON ?= python3
 PIP_FLAGS ?=
-# One worker per core (one more gained nothing); whole files stay together, so that costly fixtures are built once,
-# in the order that tests/conftest.py gives.
+# One worker per core (one more gained nothing). Whole files stay on one worker, so that expensive fixtures are built
+# once, in the order set by tests/conftest.py.
 PYTEST_FLAGS ?= -n auto --dist loadfile --no-loadscope-reorder
 VENV := .venv
 BIN := $(VENV)/bin
@@ -14,12 +14,12 @@ DEMO_IMAGE := examples/butterfly.png
 .PHONY: help demo test check format clean
 
 help:
-	@echo "make demo    a video from a prompt and one from an image, in demo/"
-	@echo "make test    the tests"
-	@echo "make check   format, lint, types, import rules, spelling"
-	@echo "make format  rewrite the files as 'make check' wants them"
-	@echo "make clean   remove what these commands made, .venv too"
-	@echo "PYTHON=...   the interpreter that .venv is made with; PIP_FLAGS=... extra flags for pip install"
+	@echo "make demo    generate a video from a prompt and one from an image, in demo/"
+	@echo "make test    run the tests"
+	@echo "make check   check format, lint, types, import rules, spelling and prose"
+	@echo "make format  format the files as 'make check' expects"
+	@echo "make clean   delete everything that these commands created, including .venv"
+	@echo "PYTHON=...   interpreter for a new .venv; PIP_FLAGS=... extra flags for pip install"
 
 $(VENV)/.created:
 	$(PYTHON) -m venv $(VENV)
@@ -40,7 +40,7 @@ demo: $(VENV)/.installed
 	$(BIN)/videocrafter generate "a butterfly flying left at sunset" --image $(DEMO_IMAGE) \
 		--seed 1 --contact-sheet demo/butterfly.png --overwrite -o demo/butterfly.mp4
 
-# Containers often forbid bytecode; then each of the many processes that tests start would compile the package again.
+# Containers often disable bytecode, and then every process that a test starts would compile the package again.
 test: export PYTHONDONTWRITEBYTECODE :=
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)
@@ -51,6 +51,7 @@ check: $(VENV)/.installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/codespell
+	$(BIN)/python -m pytest -q -n 0 tests/contracts/test_prose.py
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
