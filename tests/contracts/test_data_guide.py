@@ -1,4 +1,4 @@
-"""What the guide to data says is true: its lines parse, its tables are whole, its code runs."""
+"""The guide to data agrees with the code: its lines parse, its tables are complete, its code runs."""
 
 import re
 from pathlib import Path
@@ -23,8 +23,8 @@ def test_every_format_has_its_line():
 
 
 def test_every_reason_is_explained_in_the_words_of_the_code():
-    told = {row[0].strip("`"): row[1] for row in ROWS if len(row) == 2 and row[0].startswith("`")}
-    assert told == REASONS
+    explained = {row[0].strip("`"): row[1] for row in ROWS if len(row) == 2 and row[0].startswith("`")}
+    assert explained == REASONS
 
 
 def test_the_code_of_the_guide_makes_a_configuration():

@@ -1,4 +1,4 @@
-"""What the documents say of the code is true: files, names, links and settings."""
+"""The documents agree with the code: files, names, links, commands and settings."""
 
 import ast
 import itertools
@@ -10,6 +10,7 @@ import pytest
 import typer
 
 from videocrafter.cli.main import app
+from videocrafter.presets import DEFAULT_MODEL, PRESETS
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "videocrafter"
@@ -26,7 +27,17 @@ TRAIN_COMMANDS = [
     )
 ]
 
-OTHER_COMMANDS = re.findall(r"^\$ videocrafter ((?:publish|convert) .*)$", TRAINING, flags=re.MULTILINE)
+SHOWN_COMMANDS = sorted(
+    {
+        line.removeprefix("$ ").partition(" #")[0]
+        for document in DOCUMENTS
+        for block in re.findall(
+            r"^```(?:sh|console)\n(.*?)^```", document.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL
+        )
+        for line in block.replace("\\\n", " ").splitlines()
+        if line.removeprefix("$ ").startswith("videocrafter ")
+    }
+)
 
 
 def names_in(path: Path) -> set[str]:
@@ -81,11 +92,29 @@ def test_every_function_that_the_tour_names_exists():
     assert [f"{file}:{name}" for file, name in named if name not in names_in(SOURCE / file)] == []
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_links_lead_somewhere(document: Path):
-    links = re.findall(r"(?<!!)\[[^\]]+\]\(([^)\s#]+)", document.read_text(encoding="utf-8"))
-    local = [link for link in links if "://" not in link]
-    assert [link for link in local if not (document.parent / link).exists()] == []
+@pytest.mark.parametrize("document", [*DOCUMENTS, ROOT / "benchmarks" / "README.md"], ids=lambda path: path.name)
+def test_links_lead_to_files_and_headings(document: Path):
+    links = re.findall(r"(?<!!)\[[^\]]+\]\(([^)\s]+)\)", document.read_text(encoding="utf-8"))
+    broken = []
+    for link in links:
+        name, _, heading = link.partition("#")
+        target = document.parent / name if name else document
+        if "://" in link:
+            continue
+        if not target.exists() or (heading and heading not in headings(target)):
+            broken.append(link)
+    assert broken == []
+
+
+def headings(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    titles = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def test_the_index_lists_every_page():
+    index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    assert [page.name for page in ROOT.glob("docs/*.md") if f"({page.name})" not in index] == ["README.md"]
 
 
 @pytest.mark.parametrize("command", TRAIN_COMMANDS)
@@ -98,11 +127,13 @@ def test_training_commands_of_the_guide_name_real_recipes_and_settings(command: 
     assert apply_overrides(RECIPES[recipe](), settings).name == recipe
 
 
-@pytest.mark.parametrize("command", OTHER_COMMANDS)
-def test_other_commands_of_the_guide_have_real_options(command: str):
-    name, *arguments = shlex.split(command)
+@pytest.mark.parametrize("command", SHOWN_COMMANDS)
+def test_commands_have_the_options_that_they_name(command: str):
+    _, name, *arguments = shlex.split(command)
     context = typer.main.get_command(app).commands[name].make_context(name, arguments)  # type: ignore[attr-defined]
-    assert context.args == [], "words that are no options"
+    assert context.args == [], "words that are not options"
+    model = context.params.get("model") or ""
+    assert model in {"", DEFAULT_MODEL, *PRESETS} or "/" in model or model.startswith("my-")
 
 
 def test_the_guide_lists_every_recipe_with_its_stages():

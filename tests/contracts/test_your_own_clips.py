@@ -1,4 +1,4 @@
-"""The guide from a folder of clips to a LoRA is walked through, with two steps instead of hundreds."""
+"""The commands of the guide from clips to a LoRA run in order, with two training steps instead of hundreds."""
 
 import re
 import runpy
