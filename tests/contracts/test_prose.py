@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "videocrafter"
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "benchmarks" / "README.md"])
 PLACES = sorted(path.name for path in SOURCE.iterdir() if path.is_dir() and path.name[0] not in "_.")
-NOT_YET = frozenset(PLACES)
+NOT_YET = frozenset({"checkpoints", "cli", "data", "diffusion", "evaluation", "media", "pipelines", "training"})
 
 SLIPS = {
     r"\bbeside\b(?! the point)": "next to, alongside, in addition to",
@@ -42,7 +42,7 @@ SLIPS = {
 }
 """Pattern of a slip, and the words to use instead."""
 
-OPENINGS = re.compile(r"(?:What|How|Where|Which|Whether|Whose)\b(?![^.]*\?)")
+OPENINGS = re.compile(r"(?:What|How|Where|Which|Whose)\b(?![^.]*\?)")
 """Docstrings begin with a verb or a noun phrase."""
 
 QUOTED = {"decisions.md": (r"\"NaN stops the run\"",)}
