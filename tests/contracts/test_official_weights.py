@@ -8,8 +8,8 @@ import torch
 from runs.estimate_memory import VARIANTS, estimate, model_of, peak_bytes
 from torch import nn
 
-from videocrafter.checkpoints.official.networks import build_networks
-from videocrafter.checkpoints.official.recognise import released_preset
+from videocrafter.checkpoints.official.meta_networks import build_networks
+from videocrafter.checkpoints.official.variants import matching_preset
 from videocrafter.presets import PRESETS
 
 ROOT = Path(__file__).parents[2]

@@ -27,7 +27,7 @@ from tests.fake_hub import running_hub
 from tests.official_checkpoints import random_checkpoint, small_params
 from tests.warm_process import WarmProcess
 from videocrafter.checkpoints.hub import download
-from videocrafter.checkpoints.official.model import official_model_from_config
+from videocrafter.checkpoints.official.official_model import official_model_from_config
 from videocrafter.presets import PRESETS
 
 ROOT = Path(__file__).parents[2]
