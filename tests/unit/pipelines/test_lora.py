@@ -301,7 +301,9 @@ def test_what_cannot_be_done_is_one_line(pipeline: TextToVideoPipeline, tmp_path
     refused("no LoRA is loaded", pipeline.fuse_lora)
     refused("no LoRA is named 'a'; loaded are none", lambda: pipeline.set_adapters("a"))
     refused("one of the loaded LoRAs: none", lambda: pipeline.save_lora_weights(tmp_path))
-    refused("nothing.safetensors does not exist", lambda: pipeline.load_lora_weights(tmp_path / "nothing.safetensors"))
+    refused(
+        "nothing.safetensors does not exist", lambda: pipeline.load_lora_weights(tmp_path / "nothing.safetensors")
+    )
     refused("contain dots, but is 'v1.0'", lambda: pipeline.load_lora_weights(state, "v1.0"))
     refused("Stable Diffusion 1.x", lambda: pipeline.load_lora_weights(_for_sd_1(), "a"))
     assert pipeline.get_list_adapters() == {}
