@@ -63,7 +63,7 @@ _SETTINGS = (
     "stages.*.checkpoint_seconds=0",
     "stages.*.keep_best=loss",
 )
-STAGE, CHECKPOINT, FINAL = "stages/.tmp-*", "checkpoints/.tmp-*", ".tmp-final"
+STAGE, CHECKPOINT, FINAL = "stages/.*.part", "checkpoints/.*.part", ".*.part"
 """Patterns of what exists only while it is written."""
 
 # The parts of a run's folder that are compared.
@@ -212,7 +212,7 @@ class Training:
     def is_writing(self, pattern: str) -> bool:
         """Whether the latest process is writing a match of the pattern, or was when it was killed."""
         with suppress(FileNotFoundError):
-            if any(path.stat().st_mtime >= self._started for path in self.folder.glob(pattern)):
+            if any(path.is_dir() and path.stat().st_mtime >= self._started for path in self.folder.glob(pattern)):
                 # Before its first step, a process deletes leftovers of others, which also changes their times.
                 return pattern == FINAL or self.has_begun()
         return False
@@ -365,7 +365,7 @@ def _is_saving(folder: Path) -> bool:
     checkpoints = [path for path in (folder / "checkpoints").glob("*-step-*") if path.is_dir()]
     # A checkpoint without a manifest was being deleted, which is part of saving the next one.
     being_deleted = any(not (path / "training_state" / "manifest.json").exists() for path in checkpoints)
-    return being_deleted or any((folder / "checkpoints").glob(".tmp-*"))
+    return being_deleted or any((folder / "checkpoints").glob(".*.part"))
 
 
 def _is_validating(folder: Path, log: Sequence[dict[str, Any]]) -> bool:
@@ -426,7 +426,7 @@ def _leftovers(folder: Path) -> set[str]:
 
 
 def _is_leftover(name: str) -> bool:
-    return name.endswith(".part") or "/.tmp-" in f"/{name}"
+    return name.endswith((".part", ".old"))
 
 
 def _different_files(one: Path, other: Path, pattern: str | None = None) -> list[str]:

@@ -51,7 +51,7 @@ def test_some_kills_wait_for_rare_phases():
 
 def test_leftovers_of_an_earlier_process_do_not_count_as_writing(tmp_path: Path):
     training = killed_run(tmp_path)
-    half = training.folder / "checkpoints" / ".tmp-high-step-00000002"
+    half = training.folder / "checkpoints" / ".0123456789abcdef.part"
     half.mkdir(parents=True)
     assert training.is_writing(kills.CHECKPOINT)
     os.utime(half, (0, 0))
@@ -60,7 +60,7 @@ def test_leftovers_of_an_earlier_process_do_not_count_as_writing(tmp_path: Path)
 
 def test_deleting_leftovers_does_not_count_as_writing(tmp_path: Path):
     training = killed_run(tmp_path, printed="loading\n")
-    (training.folder / "checkpoints" / ".tmp-high-step-00000002").mkdir(parents=True)
+    (training.folder / "checkpoints" / ".0123456789abcdef.part").mkdir(parents=True)
     assert not training.is_writing(kills.CHECKPOINT)
     assert kills.find_phase(training) == "start-up"
 
@@ -68,10 +68,10 @@ def test_deleting_leftovers_does_not_count_as_writing(tmp_path: Path):
 PHASES: dict[str, tuple[str, Callable[[Path], object]]] = {
     "start-up": ("loading\n", lambda run: None),
     "stepping": (BEGUN, lambda run: None),
-    "saving": (BEGUN, lambda run: (run / "checkpoints" / ".tmp-high-step-00000002").mkdir(parents=True)),
-    "publishing a stage": (BEGUN, lambda run: (run / "stages" / ".tmp-high").mkdir(parents=True)),
+    "saving": (BEGUN, lambda run: (run / "checkpoints" / ".0123456789abcdef.part").mkdir(parents=True)),
+    "publishing a stage": (BEGUN, lambda run: (run / "stages" / ".0123456789abcdef.part").mkdir(parents=True)),
     "change of stage": (f"{BEGUN}Stage gate finished: stages/gate\n", lambda run: None),
-    "publishing the final folder": (BEGUN, lambda run: (run / ".tmp-final").mkdir()),
+    "publishing the final folder": (BEGUN, lambda run: (run / ".0123456789abcdef.part").mkdir()),
     "the end": (f"{BEGUN}Stage {LAST} finished: stages/{LAST}\n", lambda run: (run / "final").mkdir()),
 }
 

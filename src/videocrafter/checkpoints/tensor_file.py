@@ -1,14 +1,13 @@
-"""Write safetensors files tensor by tensor, so that a model of any size needs the memory of one tensor.
+"""Write safetensors files tensor by tensor, so that memory holds one tensor at a time, whatever the model's size.
 
-The libraries' own writers want all tensors of a file at once. The format is simple enough to stream: eight
-bytes of header length, a JSON header, then the tensors' bytes without gaps (little-endian).
+The safetensors library needs all tensors of a file at once. The format is simple to stream: eight bytes of header
+length, a JSON header, then the tensors' bytes without gaps (little-endian).
 """
 
 from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +16,10 @@ import torch
 from torch import Tensor
 
 LARGEST_SHARD = 2 * 10**9
-"""Bytes of tensors in one file; a part with more is written as several and an index."""
+"""Most bytes of tensors in one file; a larger network is written as several files and an index."""
 
 OnBytes = Callable[[int], None]
-"""Called after each tensor with the number of bytes that were written for it."""
+"""Called after each tensor with its number of bytes."""
 
 _DTYPE_NAMES = {
     torch.float64: "F64",
@@ -38,12 +37,12 @@ _DTYPE_NAMES = {
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedTensor:
-    """A tensor that is to be written, and how to get it when its turn comes.
+    """A tensor to be written, loaded only when its turn comes.
 
     Attributes:
         name: key in the file.
         shape, dtype: as in the file.
-        load: gives the tensor, in any dtype; called once.
+        load: returns the tensor, in any dtype; called once.
     """
 
     name: str
@@ -69,13 +68,13 @@ def write_part(
     *,
     on_bytes: OnBytes | None = None,
 ) -> None:
-    """Write the weights of one network as `stem.safetensors`, or as shards with an index as the hub knows them.
+    """Write the weights of one network as `STEM.safetensors`, or as shards with an index in the layout of the hub.
 
     Args:
-        folder: of the network; exists.
+        folder: the network's existing folder.
         stem: "model" for transformers, "diffusion_pytorch_model" for diffusers.
-        tensors: what to write.
-        on_bytes: for a progress bar.
+        tensors: the weights.
+        on_bytes: drives a progress bar.
     """
     shards = split_into_shards(tensors, LARGEST_SHARD)
     if len(shards) == 1:
@@ -92,7 +91,7 @@ def write_part(
 
 
 def split_into_shards(tensors: Sequence[PlannedTensor], largest: int) -> list[list[PlannedTensor]]:
-    """Consecutive groups of at most `largest` bytes; a larger tensor has a group of its own."""
+    """Split into consecutive groups of at most `largest` bytes; a larger tensor gets a group of its own."""
     shards: list[list[PlannedTensor]] = [[]]
     size = 0
     for tensor in tensors:
@@ -114,8 +113,8 @@ def write_tensors(
     """Write one safetensors file, with `metadata` in its header.
 
     Raises:
-        ValueError: a tensor does not fit its plan, has a dtype that the format does not have, or leaves the
-            range of the dtype that it is converted to.
+        ValueError: a tensor does not match its plan, its dtype is not supported by the format, or its values overflow
+            the dtype that it is converted to.
     """
     # Wide types first, so that every tensor begins at a multiple of its width.
     ordered = sorted(tensors, key=lambda tensor: -tensor.dtype.itemsize)
@@ -123,7 +122,9 @@ def write_tensors(
     offset = 0
     for tensor in ordered:
         if tensor.dtype not in _DTYPE_NAMES:
-            raise ValueError(f"{tensor.name!r} has dtype {tensor.dtype}, which is not supported; give --dtype")
+            raise ValueError(
+                f"{tensor.name!r} has dtype {tensor.dtype}, which safetensors does not support; pass --dtype"
+            )
         end = offset + tensor.num_bytes
         header[tensor.name] = {
             "dtype": _DTYPE_NAMES[tensor.dtype],
@@ -140,20 +141,18 @@ def write_tensors(
             file.write(_bytes_of(tensor))
             if on_bytes is not None:
                 on_bytes(tensor.num_bytes)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _bytes_of(planned: PlannedTensor) -> memoryview:
     given = planned.load()
     if tuple(given.shape) != planned.shape:
-        raise ValueError(f"{planned.name!r} has shape {tuple(given.shape)}, but {planned.shape} was announced")
+        raise ValueError(f"{planned.name!r} has shape {tuple(given.shape)}, expected {planned.shape}")
     tensor = given.detach().to(planned.dtype)
     if tensor.dtype != given.dtype and tensor.dtype.is_floating_point and not _stays_finite(given, tensor):
         wanted = str(planned.dtype).removeprefix("torch.")
         raise ValueError(
             f"{planned.name!r} holds values up to {given.abs().max():.3g}, too large for {wanted}; convert to"
-            " bfloat16 or float32"
+            " bfloat16 or float32 instead"
         )
     return tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data
 
@@ -163,5 +162,5 @@ def _stays_finite(before: Tensor, after: Tensor) -> bool:
 
 
 def _is_finite(tensor: Tensor) -> bool:
-    # Unlike `isfinite().all()`, this needs no memory of the tensor's size.
+    # Unlike `isfinite().all()`, this allocates no tensor of the same size.
     return tensor.numel() == 0 or all(math.isfinite(bound) for bound in torch.aminmax(tensor))

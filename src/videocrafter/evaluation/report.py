@@ -1,4 +1,4 @@
-"""What an exam leaves behind: report.json, a table to read, every answer on a line, and sheets to look at."""
+"""Write the report of an exam: report.json, a Markdown table, one line per answer, and contact sheets."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from videocrafter.evaluation.exam_parts import Part
-from videocrafter.media.atomic_write import check_writable, write_all
+from videocrafter.media.atomic_write import write_all
 from videocrafter.media.contact_sheet import contact_sheet
+from videocrafter.media.output_checks import check_writable
 from videocrafter.media.video_encoding import encode_png
 
 REPORT, TABLE, ANSWERS = "report.json", "report.md", "answers.jsonl"
@@ -59,24 +60,24 @@ _OTHERS: Rows = (
 
 
 def check_report_folder(output: Path, *, overwrite: bool) -> Path:
-    """Make the folder, and find out before hours of work whether a report can be written there.
+    """Create the folder and check, before hours of work, that a report can be written there.
 
     Raises:
-        OutputExistsError: it holds a report and ``overwrite`` is false.
-        MediaError: it cannot be written to.
+        OutputExistsError: the folder contains a report and ``overwrite`` is false.
+        MediaError: the folder cannot be written.
     """
     check_writable(output / REPORT, overwrite=overwrite)
     return output
 
 
 def write_report(output: Path, report: Mapping[str, Any], parts: Mapping[str, Part], *, copies: int) -> None:
-    """Write all files or none, over those of an earlier exam; report.json comes last.
+    """Write all files or none, replacing those of an earlier exam.
 
     Args:
-        output: folder that ``check_report_folder`` returned.
-        report: what report.json is to hold.
+        output: folder returned by ``check_report_folder``.
+        report: content of report.json.
         parts: the exam's parts by name.
-        copies: seeds per prompt of the part "variety".
+        copies: number of seeds per prompt in the part "variety".
     """
     lines = [json.dumps(answer) for part, one in parts.items() for answer in _answers(part, one)]
     files = {name: encode_png(sheet) for name, sheet in _sheets(parts, copies)}
@@ -91,7 +92,7 @@ def write_report(output: Path, report: Mapping[str, Any], parts: Mapping[str, Pa
 
 
 def markdown(report: Mapping[str, Any]) -> str:
-    """The report as tables in Markdown."""
+    """Format the report as Markdown tables."""
     lines = ["# Exam", "", *_accuracy_table(report), "", *_value_table(report)]
     for group, rows in report.get("per", {}).items():
         lines += ["", f"## Per {group}", "", f"| {group} | prompts | subject | motion | scene | all |"]
@@ -101,8 +102,8 @@ def markdown(report: Mapping[str, Any]) -> str:
             lines.append(f"| {name} | {row['count']} | {cells} |")
     for what, pairs in report.get("confusions", {}).items():
         if pairs:
-            told = ", ".join(f"{asked} → {seen} ({count})" for asked, seen, count in pairs[:12])
-            lines += ["", f"Most frequent wrong {what}s (asked → seen): {told}."]
+            listed = ", ".join(f"{asked} → {seen} ({count})" for asked, seen, count in pairs[:12])
+            lines += ["", f"Most frequent wrong {what}s (asked → seen): {listed}."]
     lines += [
         "",
         f"{report['num_videos']} videos in {report['seconds']:.0f} s, "
@@ -143,7 +144,7 @@ def _number(value: float, digits: int) -> str:
 
 
 def _answers(part: str, answers: Part) -> Iterable[dict[str, Any]]:
-    """One record per video."""
+    """Yield one record per video."""
     for index, question in enumerate(answers.questions):
         script, verdicts = question.script, answers.verdicts
         yield {
@@ -158,7 +159,7 @@ def _answers(part: str, answers: Part) -> Iterable[dict[str, Any]]:
 
 
 def _sheets(parts: Mapping[str, Part], copies: int) -> Iterable[tuple[str, NDArray[np.uint8]]]:
-    """(file name, picture) of every sheet that has something to show."""
+    """Yield (file name, picture) of every sheet that is not empty."""
     if (part := parts.get("text")) is not None:
         yield from _sheet("right.png", part, _where(part.marks.all)[:_SAMPLE])
         for what in ("subject", "motion", "scene"):
@@ -184,7 +185,7 @@ def _where(marks: Sequence[bool]) -> list[int]:
 
 
 def _sheet(name: str, part: Part, chosen: Sequence[int]) -> Iterable[tuple[str, NDArray[np.uint8]]]:
-    """One sheet of at most 60 videos; nothing if none was chosen. A given image comes before its video."""
+    """Yield one sheet of at most 60 videos, or nothing if none was chosen. A given image precedes its video."""
     chosen = chosen[:_ROWS]
     if not chosen:
         return
@@ -213,13 +214,13 @@ def _caption(part: Part, index: int) -> str:
 
 
 def to_bytes(frames: Tensor) -> NDArray[np.uint8]:
-    """Float frames [T, 3, H, W] in [-1, 1] -> uint8 [T, H, W, 3]."""
+    """Convert float frames [T, 3, H, W] in [-1, 1] to uint8 [T, H, W, 3]."""
     pixels = ((frames.clamp(-1.0, 1.0) + 1.0) * 127.5).round().permute(0, 2, 3, 1)
     return np.asarray(pixels.cpu().numpy(), dtype=np.uint8)
 
 
 def _without_nan(value: Any) -> Any:
-    """NaN is no JSON: a number that could not be measured becomes null."""
+    """Replace NaN and infinity, which JSON does not support, by null."""
     if isinstance(value, Mapping):
         return {key: _without_nan(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

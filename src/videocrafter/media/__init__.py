@@ -1,1 +1,1 @@
-"""Frames in and out of files: probe, decode, write. The only room that knows codecs."""
+"""Read and write videos and images. All code that knows codecs is here."""

@@ -1,4 +1,4 @@
-"""Videos at a glance: one row of frames for each video, its caption above."""
+"""Contact sheets: one row of frames per video, with its caption above."""
 
 import bisect
 from collections.abc import Sequence
@@ -21,21 +21,22 @@ def contact_sheet(
     columns: int | None = None,
     scale: int | None = None,
 ) -> np.ndarray:
-    """Draw videos below each other, their frames side by side.
+    """Draw one row of frames per video.
 
     Args:
         videos: uint8 `[T, H, W, 3]` each; sizes and lengths may differ.
-        captions: One line above each row; cut where the row ends.
-        columns: The most frames in a row; of longer videos, evenly spaced frames are taken, the first and the
-            last among them. None shows all.
-        scale: Whole factor of enlargement, without smoothing. None enlarges frames below 128 pixels to about
-            that size.
+        captions: One line above each row, truncated to the width of the sheet.
+        columns: Largest number of frames in a row. Longer videos are reduced to evenly spaced frames, including the
+            first and the last. None shows all frames.
+        scale: Integer factor by which frames are enlarged, without smoothing. None enlarges frames below 128 pixels
+            to about that size.
 
     Returns:
         uint8 `[H, W, 3]`.
 
     Raises:
-        ValueError: No videos, videos not as described, `columns` or `scale` below 1, or not one caption each.
+        ValueError: No videos, videos of another shape or dtype, `columns` or `scale` below 1, or a wrong number of
+            captions.
     """
     _check(videos, captions, columns, scale)
     rows = [_row(video, columns, scale) for video in videos]
@@ -59,15 +60,15 @@ def _check(
     videos: Sequence[np.ndarray], captions: Sequence[str] | None, columns: int | None, scale: int | None
 ) -> None:
     if not videos:
-        raise ValueError("there are no videos; give at least one, uint8 [T, H, W, 3]")
+        raise ValueError("there are no videos; pass at least one, uint8 [T, H, W, 3]")
     for video in videos:
         if video.dtype != np.uint8 or video.ndim != 4 or video.shape[-1] != 3 or 0 in video.shape:
-            raise ValueError(f"a video is {video.dtype} {list(video.shape)}; expected uint8 [T, H, W, 3], not empty")
+            raise ValueError(f"a video is {video.dtype} {list(video.shape)}; expected non-empty uint8 [T, H, W, 3]")
     if captions is not None and len(captions) != len(videos):
-        raise ValueError(f"there are {len(captions)} captions for {len(videos)} videos; give one for each")
+        raise ValueError(f"there are {len(captions)} captions for {len(videos)} videos; pass one for each")
     for name, value in (("columns", columns), ("scale", scale)):
         if value is not None and value < 1:
-            raise ValueError(f"{name} is {value}; give at least 1, or None")
+            raise ValueError(f"{name} is {value}; pass at least 1, or None")
 
 
 def _row(video: np.ndarray, columns: int | None, scale: int | None) -> np.ndarray:
@@ -85,7 +86,7 @@ def _row(video: np.ndarray, columns: int | None, scale: int | None) -> np.ndarra
 
 
 def _fitting(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, width: int) -> str:
-    # Lone surrogates, as odd command lines hold them, cannot be drawn.
+    # Lone surrogates, which a command line may contain, cannot be drawn.
     text = " ".join(text.split()).encode("utf-8", "replace").decode()
     if font.getlength(text) <= width:
         return text

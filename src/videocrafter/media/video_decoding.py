@@ -1,4 +1,4 @@
-"""Frames out of video files, at given times, decoding no more than needed (PyAV)."""
+"""Decode frames of video files at given times, and no more frames than necessary (PyAV)."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -14,15 +14,15 @@ from av.video.stream import VideoStream
 
 from videocrafter.media.errors import MediaError
 
-# A file may call itself .mp4 and be a playlist that makes the reader open other files or addresses.
-# Only real containers are opened, and only this one file is read.
+# A file named .mp4 may be a playlist that makes the reader open other files or addresses. Only real containers are
+# opened, and only this one file is read.
 _OPEN_OPTIONS = {
     "protocol_whitelist": "file",
     "format_whitelist": "mov,mp4,matroska,webm,avi,gif,apng,mpegts,mpeg,flv,asf,ogg",
 }
-# Colour is stored at half the size; interpolate it rather than repeat it.
+# Chroma has half the resolution; interpolate it instead of repeating it.
 _TO_RGB = Interpolation.BILINEAR | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND
-# Bytes asked for at a time from a Python file; more would read what a seek then skips.
+# Bytes per read from a Python file object; larger reads would fetch what a seek then skips.
 _BUFFER_BYTES = 1 << 17
 _FRAMES_WORTH_A_SEEK = 12
 
@@ -32,41 +32,43 @@ def open_video(source: Path | BinaryIO, name: str | None = None) -> Iterator[tup
     """Open the first video stream of a file.
 
     Args:
-        source: its path, or the file itself, opened for reading bytes; it has to be able to seek.
-        name: what messages call it; None for its path.
+        source: a path, or a seekable binary file object.
+        name: name of the file in error messages; None for its path.
 
     Raises:
-        MediaError: The file is missing, is no video, or turns out to be damaged while it is read.
+        MediaError: the file is missing, is not a video, or turns out to be damaged while it is read.
     """
     name = name or str(source)
     if isinstance(source, Path) and not source.is_file():
-        raise MediaError(f"{name} does not exist or is no file; give the path of a video")
+        raise MediaError(f"{name} does not exist or is not a file; pass the path of a video")
     file = f"file:{source}" if isinstance(source, Path) else source
     try:
         with av.open(file, "r", options=_OPEN_OPTIONS, buffer_size=_BUFFER_BYTES) as container:
             if not container.streams.video:
-                raise NoVideoStreamError(f"{name} holds no video stream; give an mp4, webm, mkv, avi or gif")
+                raise NoVideoStreamError(f"{name} has no video stream; use an mp4, webm, mkv, avi or gif")
             stream = container.streams.video[0]
             if stream.codec_context is None:
-                raise MediaError(f"{name} is coded in a way that is not known here; it may be damaged, or convert it")
+                raise MediaError(
+                    f"{name} is damaged, or uses a codec that this build of PyAV does not support; convert it to mp4"
+                )
             yield container, stream
     except (av.FFmpegError, OSError) as error:
         raise MediaError(
-            f"{name} cannot be read as a video ({error.strerror or error}); it may be damaged or cut off, "
-            "or of a kind that is not supported: give an mp4, webm, mkv, avi or gif"
+            f"{name} cannot be read as a video ({error.strerror or error}); it may be damaged, truncated, "
+            "or of an unsupported format: use an mp4, webm, mkv, avi or gif"
         ) from error
 
 
 class NoVideoStreamError(MediaError):
-    """The file is whole, but holds sound or subtitles only."""
+    """The file is intact, but contains only sound or subtitles."""
 
 
 class NoFramesError(MediaError):
-    """A video stream out of which no frame comes."""
+    """No frame of the video stream can be decoded."""
 
 
 class DecodingTimeError(MediaError):
-    """Decoding took longer than it was allowed to."""
+    """Decoding took longer than its time limit."""
 
 
 def decode_first(container: InputContainer, stream: VideoStream, max_frames: int | None) -> list[np.ndarray]:
@@ -82,11 +84,13 @@ def decode_first(container: InputContainer, stream: VideoStream, max_frames: int
 def decode_at(container: InputContainer, stream: VideoStream, times_s: Sequence[float]) -> list[np.ndarray]:
     """Decode the frame on screen at each time (seconds from the first frame), each `[H, W, 3]` uint8.
 
-    Times may come in any order and more than once; each frame is decoded once where the order of the file
-    allows it. A time past the last frame gives the last frame.
+    Times may come in any order and more than once; each frame is decoded once if the order of the file allows it.
+    A time past the last frame returns the last frame.
     """
     cursor = FrameCursor(container, stream)
-    ticks = [cursor.tick(time_s) for time_s in times_s]
+    # A webm rounds time stamps to the nearest millisecond: 2/3 s must find the frame at 0.667 s.
+    rounding_s = 0.0005 if container.format.name == "matroska,webm" else 0.0
+    ticks = [cursor.tick(time_s + rounding_s) for time_s in times_s]
     found = {tick: to_rgb(cursor.frame_at(tick)) for tick in sorted(set(ticks))}
     return [found[tick] for tick in ticks]
 
@@ -95,16 +99,18 @@ class FrameCursor:
     """Walks forward through a video and seeks only where that saves decoding.
 
     Args:
-        deadline: when to give up, by `time.monotonic`; None never does. It is looked at between frames, so a
-            decoder that hangs within one frame has to be stopped from outside.
+        deadline: time of `time.monotonic` at which decoding gives up; None for no limit. It is checked between
+            frames, so a decoder that hangs within one frame has to be stopped from outside.
     """
 
     saw_damage = False
-    """Whether the decoder had to make up parts of a frame."""
+    """Whether the decoder had to conceal errors in a frame."""
 
     def __init__(self, container: InputContainer, stream: VideoStream, deadline: float | None = None) -> None:
         if stream.time_base is None:
-            raise MediaError(f"{container.name} holds no time stamps, so no frame can be found by its time")
+            raise MediaError(
+                f"{container.name} has no time stamps, so frames cannot be found by time; convert it to mp4"
+            )
         self._container, self._stream, self._deadline = container, stream, deadline
         self._ticks_per_s = 1 / float(stream.time_base)
         self._first_tick = stream.start_time or 0
@@ -114,15 +120,15 @@ class FrameCursor:
         self._ahead: av.VideoFrame | None = None
 
     def tick(self, time_s: float) -> int:
-        """The time stamp that lies `time_s` seconds behind the start."""
+        """Return the time stamp `time_s` seconds after the start."""
         # Rounded up by less than a tick: 1/3 s must find the frame whose time stamp is 1/3 s rounded down.
         return self._first_tick + int(time_s * self._ticks_per_s + 1e-3)
 
     def frame_at(self, tick: int) -> av.VideoFrame:
-        """The frame with the latest time stamp up to `tick`, or the first one. Ticks must not fall.
+        """Return the frame with the latest time stamp up to `tick`, or the first frame. Ticks must not decrease.
 
         Raises:
-            MediaError: no frame can be decoded, or time is up.
+            MediaError: no frame can be decoded, or the deadline has passed.
         """
         if self._frames is None:
             self._start(tick)
@@ -134,7 +140,7 @@ class FrameCursor:
         return self._current
 
     def seconds_past_end(self, tick: int) -> float:
-        """How far `tick` lies behind the end of the last frame, if the file ends before it; else 0."""
+        """Return how many seconds `tick` is past the end of the last frame; 0 if it is not."""
         if self._ahead is not None or self._current is None:
             return 0.0
         end = self._time_stamp(self._current) + (self._current.duration or 0)
@@ -149,19 +155,19 @@ class FrameCursor:
     def _keyframe_lies_ahead(self, tick: int) -> bool:
         if self._ahead is None or self._time_stamp(self._ahead) >= tick:
             return False
-        # A seek throws away what the decoder holds back for reordering, so a few frames are no gain. The index
-        # counts in order of decoding, which runs a little ahead of the order of display; a seek that leads too
-        # far is noticed in `_seek`.
+        # A seek discards the frames that the decoder holds back for reordering, so skipping a few gains nothing. The
+        # index is in decoding order, which runs a little ahead of display order; `_seek` notices when it went too
+        # far.
         return self._keyframe_before(tick) > self._time_stamp(self._ahead) + self._worth_a_seek
 
     def _keyframe_before(self, tick: int) -> int:
-        """Time stamp, in order of decoding, of the last keyframe up to `tick` that the file's index knows."""
+        """Return the time stamp, in decoding order, of the last keyframe up to `tick` in the file's index."""
         entries = self._stream.index_entries
         position = entries.search_timestamp(tick, backward=True)
         return entries[position].timestamp if position >= 0 else self._first_tick
 
     def _seek(self, tick: int) -> None:
-        """Go to the last keyframe up to `tick`; where the index leads past it, a few seconds further back."""
+        """Seek to the last keyframe up to `tick`; if the index leads past it, seek a few seconds further back."""
         for seconds_back in (0, 2, 10):
             target = tick - round(seconds_back * self._ticks_per_s)
             if target <= self._first_tick:
@@ -178,7 +184,7 @@ class FrameCursor:
         self._restart()
         if self._ahead is None:
             raise NoFramesError(
-                f"{self._container.name} holds no frame that can be decoded; it may be damaged or cut off"
+                f"{self._container.name} contains no frame that can be decoded; it may be damaged or truncated"
             )
 
     def _restart(self) -> None:
@@ -193,7 +199,7 @@ class FrameCursor:
 
     def _time_stamp(self, frame: av.VideoFrame) -> int:
         if frame.pts is None:
-            raise MediaError(f"{self._container.name} holds frames without time stamps; convert it to mp4")
+            raise MediaError(f"{self._container.name} has frames without time stamps; convert it to mp4")
         return frame.pts
 
 
@@ -205,7 +211,7 @@ def _decode(container: InputContainer, stream: VideoStream, deadline: float | No
 
 
 def to_rgb(frame: av.VideoFrame) -> np.ndarray:
-    """Turn a frame into `[H, W, 3]` uint8, upright."""
+    """Convert a frame to `[H, W, 3]` uint8, upright."""
     pixels = frame.to_ndarray(format="rgb24", interpolation=_TO_RGB)
-    # Phones store upright videos lying down, with a note to turn them (counterclockwise, in degrees).
+    # Phones store upright videos on their side, with the angle to rotate them (counterclockwise, in degrees).
     return np.ascontiguousarray(np.rot90(pixels, round(frame.rotation / 90)))

@@ -1,81 +1,190 @@
-"""Frames to the bytes of an mp4, a gif or a PNG, with a comment stored inside.
+"""Encode frames as the bytes of an mp4, webm, gif or PNG, with a comment inside.
 
 Shapes: `T` frames, `H` rows, `W` columns, 3 channels (red, green, blue), uint8.
 """
 
 import io
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from fractions import Fraction
 
 import av
 import numpy as np
+from av.codec.codec import UnknownCodecError
 from av.video.reformatter import ColorRange, Colorspace, Interpolation
+from av.video.stream import VideoStream
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from videocrafter.media.errors import MediaError
 
-# The loss from coding then drowns in that from halved chroma, and a small video still takes few kilobytes.
-# Without cpu-independent, x264 (165) decides by SIMD code for macroblock trees whose answer changes with what lies in
-# memory, and other SIMD code elsewhere: the same frames then give other bytes from time to time.
-_H264_OPTIONS = {"crf": "12", "preset": "slow", "x264-params": "cpu-independent=1"}
-# A picture is cut into as many slices, so a number that follows the processors gives other bytes elsewhere.
-_H264_THREADS = 4
-_BT709 = 1  # the code point of BT.709 for matrix, primaries and transfer in H.264 (ITU-T H.273)
+CODECS: Mapping[str, tuple[str, ...]] = {".mp4": ("h264", "av1"), ".webm": ("vp9", "av1")}
+"""Codecs that each kind of file may contain; the first one is the default."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Codec:
+    title: str
+    encoder: str
+    options: Mapping[str, str]
+    constant_quality: bool = False  # the encoder needs a bit rate of 0 to obey the quality alone
+    even_sizes: bool = False
+    min_side: int = 1
+
+
+# At these qualities, coding loses less than the halved chroma does, and a small video still takes few kilobytes.
+_CODECS = {
+    "h264": _Codec(
+        title="H.264",
+        encoder="libx264",
+        # Without cpu-independent, x264 (165) decides by SIMD code for macroblock trees whose result depends on what
+        # else is in memory, and uses other SIMD code on other processors: the bytes then differ from time to time.
+        options={"crf": "12", "preset": "slow", "x264-params": "cpu-independent=1"},
+        even_sizes=True,
+    ),
+    "vp9": _Codec(
+        title="VP9",
+        encoder="libvpx-vp9",
+        options={"crf": "12", "deadline": "good", "cpu-used": "3"},
+        constant_quality=True,
+    ),
+    "av1": _Codec(
+        title="AV1",
+        encoder="libsvtav1",
+        options={"crf": "10", "preset": "6"},
+        constant_quality=True,
+        min_side=32,  # SVT-AV1 4.1 never returns for some frames of fewer rows
+    ),
+}
+# x264 cuts a picture into as many slices, so a number that follows the processors would change the bytes.
+_THREADS = 4
+_BT709 = 1  # code point of BT.709 for matrix, primaries and transfer (ITU-T H.273)
 _LIMITED_RANGE = 1
 
 # Viewers show a gif frame that asks for less than 2/100 s for 10/100 s instead.
 MAX_GIF_FPS = 50.0
 
 
-def encode_mp4(frames: Iterable[np.ndarray], playback_fps: float, comment: str | None = None) -> bytes:
-    """Encode frames `[H, W, 3]` uint8 as H.264 in an mp4 that every player shows (yuv420p, BT.709).
+def choose_codec(suffix: str, codec: str | None) -> str | None:
+    """Return the codec of a file with this suffix, having checked that it can be encoded.
 
-    The same frames give the same bytes, at any time and on any number of processors. Takes frame after frame, so they
-    need not exist all at once; there must be one at least. An odd height or
-    width is padded by one repeated row or column, because yuv420p stores colour for blocks of 2 × 2 pixels.
+    Args:
+        suffix: In lower case, with its dot.
+        codec: The requested codec; None for the default.
+
+    Returns:
+        The codec; None for gifs and PNGs, which have no choice.
+
+    Raises:
+        MediaError: The codec is unknown, cannot be stored in such a file, or has no encoder in this build of PyAV.
     """
+    allowed = CODECS.get(suffix, ())
+    codec = codec or next(iter(allowed), None)
+    if codec is None:
+        return None
+    if codec not in allowed:
+        known = "; ".join(f"{kind}: {', '.join(codecs)}" for kind, codecs in CODECS.items())
+        file = f"a {suffix} file" if suffix else "a folder of PNGs"
+        raise MediaError(f"codec {codec!r} cannot be used for {file}; allowed are {known}")
+    _check_available(codec)
+    return codec
+
+
+def encode_video(
+    frames: Iterable[np.ndarray],
+    playback_fps: float,
+    comment: str | None = None,
+    *,
+    suffix: str = ".mp4",
+    codec: str | None = None,
+) -> bytes:
+    """Encode frames `[H, W, 3]` uint8 as a video that players and browsers show (yuv420p, BT.709).
+
+    The same frames give the same bytes, at any time and on any number of processors. Frames are consumed one by one,
+    so they need not exist all at once; there must be at least one. H.264 stores even sizes only: an odd height or
+    width is padded by repeating the last row or column. VP9 and AV1 keep the size.
+
+    Args:
+        suffix: `.mp4` or `.webm`, the kind of file.
+        codec: A codec of `CODECS`; None for the default.
+
+    Raises:
+        MediaError: The codec is not available, or cannot store this size or rate.
+    """
+    chosen = _CODECS[choose_codec(suffix, codec) or ""]
     buffer = io.BytesIO()
     height = width = 0
+    # A webm would otherwise contain random identifiers.
+    options = {"fflags": "+bitexact"} if suffix == ".webm" else {}
+    # SVT-AV1 prints its settings to standard error.
+    os.environ.setdefault("SVT_LOG", "1")
     try:
-        with av.open(buffer, "w", format="mp4") as container:
+        with av.open(buffer, "w", format=suffix[1:], options=options) as container:
             if comment is not None:
                 container.metadata["comment"] = comment
             rate = Fraction(playback_fps).limit_denominator(1001)  # 1001: the broadcast rates such as 24000/1001
-            stream = container.add_stream("libx264", rate=rate, options=_H264_OPTIONS)
+            stream = container.add_stream(chosen.encoder, rate=rate, options=dict(chosen.options))
+            assert isinstance(stream, VideoStream)
             stream.pix_fmt = "yuv420p"
-            codec = stream.codec_context
-            codec.thread_count = _H264_THREADS
-            codec.colorspace = codec.color_primaries = codec.color_trc = _BT709
-            codec.color_range = _LIMITED_RANGE
+            coder = stream.codec_context
+            coder.thread_count = _THREADS
+            coder.colorspace = coder.color_primaries = coder.color_trc = _BT709
+            coder.color_range = _LIMITED_RANGE
+            if chosen.constant_quality:
+                coder.bit_rate = 0
             for pixels in frames:
                 if not height:
-                    height, width = pixels.shape[0] + pixels.shape[0] % 2, pixels.shape[1] + pixels.shape[1] % 2
+                    height, width = _stored_size(chosen, pixels)
                     stream.height, stream.width = height, width
-                padding = ((0, height - pixels.shape[0]), (0, width - pixels.shape[1]), (0, 0))
-                padded = np.ascontiguousarray(np.pad(pixels, padding, mode="edge"))
-                frame = av.VideoFrame.from_ndarray(padded, format="rgb24").reformat(
-                    format="yuv420p",
-                    dst_colorspace=Colorspace.ITU709,
-                    dst_color_range=ColorRange.MPEG,
-                    # Averaging the colour of each 2 × 2 block is closest to the original for small pictures.
-                    interpolation=Interpolation.AREA,
-                )
-                container.mux(stream.encode(frame))
+                container.mux(stream.encode(_yuv_frame(pixels, height, width)))
             container.mux(stream.encode(None))
     except av.FFmpegError as error:
         raise MediaError(
-            f"H.264 cannot hold frames of {width}x{height} at {playback_fps:g} frames per "
-            f"second ({error}); choose another size, or a .gif or a folder of PNGs"
+            f"{chosen.title} cannot store frames of {width}x{height} at {playback_fps:g} frames per "
+            f"second ({error}); choose another size, or write a .gif or a folder of PNGs"
         ) from error
     return buffer.getvalue()
 
 
-def encode_gif(frames: np.ndarray, playback_fps: float, comment: bytes | None = None) -> bytes:
-    """Encode frames `[T, H, W, 3]` uint8 as an endless gif with a palette of 256 colours for each frame.
+def _check_available(codec: str) -> None:
+    title, encoder = _CODECS[codec].title, _CODECS[codec].encoder
+    try:
+        av.codec.Codec(encoder, "w")
+    except UnknownCodecError:
+        raise MediaError(
+            f"PyAV {av.__version__} was built without the {title} encoder {encoder}; choose another codec, or "
+            "install PyAV from its official wheels (pip install --only-binary av av)"
+        ) from None
 
-    A gif counts time in hundredths of a second: each frame starts at the nearest one, so that the whole clip
-    keeps its length at rates that do not divide 100.
+
+def _stored_size(codec: _Codec, pixels: np.ndarray) -> tuple[int, int]:
+    height, width = pixels.shape[:2]
+    if min(height, width) < codec.min_side:
+        raise MediaError(
+            f"{codec.title} stores frames of at least {codec.min_side} pixels per side, not {width}x{height}; "
+            "choose another codec"
+        )
+    return (height + height % 2, width + width % 2) if codec.even_sizes else (height, width)
+
+
+def _yuv_frame(pixels: np.ndarray, height: int, width: int) -> av.VideoFrame:
+    padding = ((0, height - pixels.shape[0]), (0, width - pixels.shape[1]), (0, 0))
+    padded = np.ascontiguousarray(np.pad(pixels, padding, mode="edge"))
+    return av.VideoFrame.from_ndarray(padded, format="rgb24").reformat(
+        format="yuv420p",
+        dst_colorspace=Colorspace.ITU709,
+        dst_color_range=ColorRange.MPEG,
+        # Averaging the colour of each 2 × 2 block is closest to the original for small pictures.
+        interpolation=Interpolation.AREA,
+    )
+
+
+def encode_gif(frames: np.ndarray, playback_fps: float, comment: bytes | None = None) -> bytes:
+    """Encode frames `[T, H, W, 3]` uint8 as an endless gif with a palette of 256 colours per frame.
+
+    A gif counts time in hundredths of a second. Each frame starts at the nearest one, so that the whole clip keeps
+    its length at rates that do not divide 100.
 
     Raises:
         MediaError: `playback_fps` is above `MAX_GIF_FPS`.

@@ -1,8 +1,8 @@
-"""Videos in and out of files: mp4, gif, or a folder of PNGs, with the settings that made them.
+"""Read and write videos: mp4, webm, gif, or a folder of PNGs, with the settings that made them.
 
 Frames are uint8 `[T, H, W, 3]`: `T` frames, `H` rows, `W` columns, red, green, blue.
-Metadata is stored in the file as JSON (the comment of an mp4 or gif, a text chunk of each PNG), and beside it
-in `NAME.json`, because many services strip comments when a file is passed on.
+Metadata is JSON. It is stored in the file (the comment of an mp4, webm or gif, a text chunk of each PNG) and in
+`NAME.json` next to it, because many services strip comments from uploaded files.
 """
 
 import json
@@ -13,25 +13,29 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from av.container import InputContainer
+from av.video.stream import VideoStream
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
-from videocrafter.media.atomic_write import Content, check_writable, write_all
+from videocrafter.media.atomic_write import Content, write_all
 from videocrafter.media.errors import MediaError, OutputExistsError
 from videocrafter.media.image_file import read_image
+from videocrafter.media.output_checks import check_writable
 from videocrafter.media.video_decoding import decode_at, decode_first, open_video
-from videocrafter.media.video_encoding import encode_gif, encode_mp4, encode_png
+from videocrafter.media.video_encoding import CODECS, choose_codec, encode_gif, encode_png, encode_video
 
 _COMMENT = "Comment"  # the PNG keyword for free text
 _PLAYBACK_FPS = "Playback-FPS"
+_WEBM_TICK_S = 0.0015  # a millisecond, and some room for rounding
 
 
 @dataclass(frozen=True, kw_only=True)
 class VideoInfo:
-    """What a video file says of itself; no more than its first frame is decoded to learn it.
+    """Size, rate and length of a video.
 
     Attributes:
-        num_frames: Number of frames, or None where the container does not tell.
+        num_frames: Number of frames; None if the container does not store it.
         duration_s: Length in seconds.
         fps: Frames per second, on average.
         width: Columns as shown (after the rotation that phones store).
@@ -46,10 +50,12 @@ class VideoInfo:
 
 
 def probe(path: str | Path) -> VideoInfo:
-    """Tell size, rate and length of a video file or of a folder of PNGs that `write_video` made.
+    """Return size, rate and length of a video file, or of a folder of PNGs written by `write_video`.
+
+    Decodes the first frame at most.
 
     Raises:
-        MediaError: The file is missing, damaged, no video, or a folder of PNGs without a playback rate.
+        MediaError: The file is missing, damaged, not a video, or a folder of PNGs without a playback rate.
     """
     path = Path(path)
     return _probe_folder(path) if path.is_dir() else _probe_file(path)
@@ -62,23 +68,22 @@ def read_frames(
 
     Args:
         path: A video file, or a folder of PNGs.
-        times_s: Seconds from the first frame, in any order; each gives the frame on screen at that time, and
-            only the neighbourhood of these times is decoded. A time past the end gives the last frame.
-            Without it, all frames are read in order.
+        times_s: Seconds from the first frame, in any order. For each time, the frame on screen is returned; after
+            the end, the last frame. Decoding starts near each time. None reads all frames in order.
         max_frames: Read at most this many.
 
     Raises:
-        MediaError: The file is missing, damaged or no video.
+        MediaError: The file is missing, damaged or not a video.
         ValueError: A time is negative or not finite, or `max_frames` is below 1.
     """
     path = Path(path)
     if max_frames is not None and max_frames < 1:
-        raise ValueError(f"max_frames is {max_frames}; give at least 1, or None for all")
+        raise ValueError(f"max_frames is {max_frames}; pass at least 1, or None for all")
     if times_s is not None:
         times_s = list(times_s)[:max_frames]
         wrong = [time for time in times_s if not (math.isfinite(time) and time >= 0)]
         if wrong or not times_s:
-            raise ValueError(f"times_s holds {wrong or 'nothing'}; give seconds from the first frame, 0 or more")
+            raise ValueError(f"times_s holds {wrong or 'nothing'}; pass seconds from the first frame, 0 or more")
     if path.is_dir():
         pictures = _read_folder(path, times_s, max_frames)
     else:
@@ -88,26 +93,25 @@ def read_frames(
             else:
                 pictures = decode_at(container, stream, times_s)
     if not pictures:
-        raise MediaError(f"{path} holds no frame that can be decoded; it may be damaged or cut off")
+        raise MediaError(f"{path} contains no frame that can be decoded; it may be damaged or truncated")
     if len({picture.shape for picture in pictures}) > 1:
-        raise MediaError(f"{path} holds frames of different sizes; give a video whose frames are all of one size")
+        raise MediaError(f"{path} contains frames of different sizes; choose a video whose frames all have one size")
     return np.stack(pictures)
 
 
-def check_output(path: str | Path, *, overwrite: bool = False) -> None:
-    """Find out, before a video is computed, whether `write_video` can write it; creates the parent folder.
+def check_output(path: str | Path, *, overwrite: bool = False, codec: str | None = None) -> None:
+    """Check, before a video is computed, that `write_video` can write it; creates the parent folder.
 
     Raises:
-        OutputExistsError: The video, or the metadata beside it, exists and `overwrite` is false.
-        MediaError: The suffix is unknown, or the place cannot be written.
+        OutputExistsError: The video or its metadata file exists and `overwrite` is false.
+        MediaError: The suffix is unknown, the codec cannot be used, or `path` cannot be written.
     """
     path = Path(path)
-    is_folder = _suffix(path) == ""
-    check_writable(path, folder=is_folder, overwrite=overwrite, may_replace=_is_frame_name)
+    suffix = _suffix(path)
+    choose_codec(suffix, codec)
+    check_writable(path, folder=suffix == "", overwrite=overwrite, objection=_objection)
     if sidecar_path(path).exists() and not overwrite:
-        raise OutputExistsError(
-            f"{sidecar_path(path)} exists already; choose another name, or allow it to be replaced (--overwrite)"
-        )
+        raise OutputExistsError.of(sidecar_path(path))
 
 
 def write_video(
@@ -117,55 +121,59 @@ def write_video(
     metadata: Mapping[str, Any] | None = None,
     *,
     overwrite: bool = False,
+    codec: str | None = None,
 ) -> None:
-    """Write a video whole or not at all.
+    """Write a video completely or not at all.
 
     Args:
-        path: `.mp4` (H.264; odd sizes are padded by one pixel), `.gif` (endless; rounded to 1/100 s), or a
-            name without suffix for a folder of PNGs (lossless).
-        frames: uint8 `[T, H, W, 3]`, at least one frame; or such arrays one after the other, as a long video is
-            decoded, which never exist all at once (except in a gif).
+        path: `.mp4`, `.webm`, `.gif` (endless; rounded to 1/100 s), or a name without suffix for a folder of PNGs
+            (lossless).
+        frames: uint8 `[T, H, W, 3]`, at least one frame; or an iterable of such arrays, as a long video is decoded,
+            which need not exist all at once (except for a gif).
         playback_fps: Frames per second on the screen.
-        metadata: JSON values by name, stored in the file and beside it (`sidecar_path`).
+        metadata: JSON values by name, stored in the file and in `sidecar_path(path)`.
         overwrite: Whether an existing video and its metadata are replaced.
+        codec: "h264" or "av1" in an `.mp4`, "vp9" or "av1" in a `.webm`; None for the first of them. H.264 pads odd
+            sizes by one pixel, AV1 needs at least 32 pixels per side.
 
     Raises:
-        OutputExistsError: The video, or the metadata beside it, exists and `overwrite` is false.
-        MediaError: Unknown suffix, a rate that the format cannot hold, or a place that cannot be written.
+        OutputExistsError: The video or its metadata file exists and `overwrite` is false.
+        MediaError: Unknown suffix, a codec or rate that the format does not support, or a `path` that cannot be
+            written.
         ValueError: Frames or rate are not as described.
     """
     path = Path(path)
-    # A whole video is looked at now, what is still to be made only when it comes.
+    # A complete video is checked now, an iterable while it is consumed.
     parts = list(_checked_parts([frames])) if isinstance(frames, np.ndarray) else _checked_parts(frames)
     if not (math.isfinite(playback_fps) and 0 < playback_fps <= 1000):
-        raise ValueError(f"playback_fps is {playback_fps}; give frames per second above 0 and up to 1000")
-    check_output(path, overwrite=overwrite)
+        raise ValueError(f"playback_fps is {playback_fps}; pass frames per second above 0 and up to 1000")
+    check_output(path, overwrite=overwrite, codec=codec)
     text = None if metadata is None else _to_text(metadata)
-    outputs: dict[Path, Content] = {path: _encode(_suffix(path), parts, playback_fps, text)}
+    outputs: dict[Path, Content] = {path: _encode(_suffix(path), codec, parts, playback_fps, text)}
     if text is not None:
         outputs[sidecar_path(path)] = text.encode()
-    write_all(outputs, overwrite=overwrite, may_replace=_is_frame_name)
+    write_all(outputs, overwrite=overwrite, objection=_objection)
     if text is None:
         sidecar_path(path).unlink(missing_ok=True)  # it describes the video that was just replaced
 
 
 def sidecar_path(path: str | Path) -> Path:
-    """Where the metadata of a video stands beside it: `rocket.mp4` has `rocket.mp4.json`."""
+    """Return the path of a video's metadata file: `rocket.mp4.json` for `rocket.mp4`."""
     path = Path(path)
     return path.with_name(f"{path.name}.json")
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:
-    """Read what `write_video` stored: from the file or, where it was stripped, from beside it.
+    """Read the metadata that `write_video` stored: from the file or, if it was stripped, from its metadata file.
 
     Args:
         path: A video, a folder of PNGs, or the `.json` itself.
 
     Returns:
-        The metadata; empty where there is none.
+        The metadata; empty if there is none.
 
     Raises:
-        MediaError: The file is missing, damaged or no video.
+        MediaError: The file is missing, damaged or not a video.
     """
     path = Path(path)
     if path.suffix.lower() == ".json":
@@ -183,19 +191,23 @@ def _checked_parts(parts: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         if part.dtype != np.uint8 or part.ndim != 4 or part.shape[-1] != 3 or 0 in part.shape:
             raise ValueError(f"frames are {part.dtype} {list(part.shape)}; expected uint8 [T, H, W, 3], none empty")
         if size not in (None, part.shape[1:]):
-            raise ValueError(f"frames of {list(part.shape[1:])} follow frames of {list(size)}; give one size")
+            raise ValueError(
+                f"frames of {list(part.shape[1:])} follow frames of {list(size)}; pass frames of one size"
+            )
         size = part.shape[1:]
         yield part
     if size is None:
-        raise ValueError("there are no frames; give at least one, uint8 [T, H, W, 3]")
+        raise ValueError("there are no frames; pass at least one, uint8 [T, H, W, 3]")
 
 
-def _encode(suffix: str, parts: Iterable[np.ndarray], playback_fps: float, text: str | None) -> Content:
+def _encode(
+    suffix: str, codec: str | None, parts: Iterable[np.ndarray], playback_fps: float, text: str | None
+) -> Content:
     frames = (frame for part in parts for frame in part)
-    if suffix == ".mp4":
-        return encode_mp4(frames, playback_fps, text)
+    if suffix in CODECS:
+        return encode_video(frames, playback_fps, text, suffix=suffix, codec=codec)
     if suffix == ".gif":
-        # The comment of a gif is ASCII, so other letters are written as JSON escapes.
+        # A gif comment is ASCII, so other characters are written as JSON escapes.
         ascii_text = None if text is None else json.dumps(json.loads(text)).encode("ascii")
         return encode_gif(np.stack(list(frames)), playback_fps, ascii_text)
     chunks = {_PLAYBACK_FPS: repr(float(playback_fps))}
@@ -206,21 +218,9 @@ def _encode(suffix: str, parts: Iterable[np.ndarray], playback_fps: float, text:
 
 def _probe_file(path: Path) -> VideoInfo:
     with open_video(path) as (container, stream):
-        num_frames = stream.frames or None
-        duration_s = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
-        if container.format.name == "gif":
-            # A gif has no table of contents; its packets are counted, which decodes nothing.
-            packets = [packet for packet in container.demux(stream) if packet.pts is not None]
-            num_frames = len(packets)
-            if packets and stream.time_base:
-                duration_s = float((packets[-1].pts or 0) + (packets[-1].duration or 0)) * float(stream.time_base)
-        if not duration_s and container.duration:
-            duration_s = container.duration / 1_000_000  # the container counts in microseconds
-        fps = float(stream.average_rate or stream.guessed_rate or 0)
-        if num_frames and duration_s:
-            fps = num_frames / duration_s
+        num_frames, duration_s, fps = _length(container, stream)
         if not fps:
-            raise MediaError(f"{path} does not tell its frame rate; convert it to mp4")
+            raise MediaError(f"{path} does not state its frame rate; convert it to mp4")
         if not duration_s and num_frames:
             duration_s = num_frames / fps
         frame = next(container.decode(stream), None) if container.format.name != "gif" else None
@@ -229,13 +229,39 @@ def _probe_file(path: Path) -> VideoInfo:
         return VideoInfo(num_frames=num_frames, duration_s=duration_s, fps=fps, width=width, height=height)
 
 
+def _length(container: InputContainer, stream: VideoStream) -> tuple[int | None, float, float]:
+    """Return number of frames (or None), seconds and frames per second, where 0 stands for unknown."""
+    num_frames, time_base = stream.frames or None, float(stream.time_base or 0)
+    duration_s, fps = (stream.duration or 0) * time_base, float(stream.average_rate or stream.guessed_rate or 0)
+    is_gif, is_webm = (container.format.name == name for name in ("gif", "matroska,webm"))
+    if is_gif or is_webm:
+        # These have no table of contents. Counting packets decodes nothing.
+        packets = [packet for packet in container.demux(stream) if packet.pts is not None]
+        num_frames = len(packets) or None
+        if is_webm:
+            container.seek(stream.start_time or 0, stream=stream)
+        elif packets:
+            duration_s = ((packets[-1].pts or 0) + (packets[-1].duration or 0)) * time_base
+    if not duration_s and container.duration:
+        duration_s = container.duration / 1_000_000  # the container counts in microseconds
+    if not num_frames or not duration_s:
+        return num_frames, duration_s, fps
+    if is_webm and fps:
+        # A webm rounds to milliseconds, and its duration may be that of the sound; its frame rate is exact.
+        exact_s = num_frames / fps
+        return num_frames, exact_s if abs(exact_s - duration_s) < _WEBM_TICK_S else duration_s, fps
+    return num_frames, duration_s, num_frames / duration_s
+
+
 def _probe_folder(path: Path) -> VideoInfo:
     names = _frame_paths(path)
     chunks = _png_text(names[0])
     try:
         fps = float(chunks[_PLAYBACK_FPS])
     except (KeyError, ValueError):
-        raise MediaError(f"the PNGs in {path} do not tell a playback rate; write them with videocrafter") from None
+        raise MediaError(
+            f"the PNGs in {path} do not state a playback rate; choose a folder that videocrafter wrote"
+        ) from None
     height, width = read_image(names[0]).shape[:2]
     return VideoInfo(num_frames=len(names), duration_s=len(names) / fps, fps=fps, width=width, height=height)
 
@@ -252,7 +278,7 @@ def _read_folder(path: Path, times_s: Sequence[float] | None, max_frames: int | 
 def _frame_paths(folder: Path) -> list[Path]:
     names = sorted(p for p in folder.iterdir() if p.suffix.lower() == ".png")
     if not names:
-        raise MediaError(f"the folder {folder} holds no PNG; give a video file or a folder of PNG frames")
+        raise MediaError(f"the folder {folder} contains no PNG; choose a video file or a folder of PNG frames")
     return names
 
 
@@ -264,16 +290,23 @@ def _is_frame_name(name: str) -> bool:
     return name.startswith("frame_") and name.endswith(".png") and name[6:-4].isdigit()
 
 
+def _objection(folder: Path) -> str | None:
+    other = sorted(path.name for path in folder.iterdir() if path.is_dir() or not _is_frame_name(path.name))
+    return f"contains more than frames ({other[0]!r})" if other else None
+
+
 def _suffix(path: Path) -> str:
     suffix = path.suffix.lower()
-    if suffix not in (".mp4", ".gif", ""):
-        raise MediaError(f"{path} ends in {path.suffix!r}; choose .mp4, .gif, or no suffix for a folder of PNGs")
+    if suffix not in (*CODECS, ".gif", ""):
+        raise MediaError(
+            f"{path} ends in {path.suffix!r}; choose {', '.join(CODECS)}, .gif, or no suffix for a folder of PNGs"
+        )
     return suffix
 
 
 def _to_text(metadata: Mapping[str, Any]) -> str:
-    # A prompt from the command line may hold bytes that are no text (lone surrogates). Written with a
-    # backslash they are valid JSON again.
+    # A prompt from the command line may contain bytes that are not text (lone surrogates). Escaped with a backslash,
+    # they are valid JSON.
     text = json.dumps(dict(metadata), ensure_ascii=False, allow_nan=False, indent=1)
     return text.encode("utf-8", "backslashreplace").decode()
 
@@ -282,7 +315,7 @@ def _from_text(text: str | None) -> dict[str, Any] | None:
     try:
         value = json.loads(text or "")
     except ValueError:
-        return None  # a comment that somebody else wrote
+        return None  # a comment by other software
     return value if isinstance(value, dict) else None
 
 
@@ -290,9 +323,9 @@ def _read_sidecar(path: Path) -> dict[str, Any]:
     try:
         metadata = _from_text(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise MediaError(f"{path} cannot be read ({error}); give a file that videocrafter wrote") from error
+        raise MediaError(f"{path} cannot be read ({error}); choose a file that videocrafter wrote") from error
     if metadata is None:
-        raise MediaError(f"{path} holds no metadata; give a file that videocrafter wrote")
+        raise MediaError(f"{path} contains no metadata; choose a file that videocrafter wrote")
     return metadata
 
 
@@ -300,13 +333,13 @@ def _read_comment(path: Path) -> str | None:
     if path.is_dir():
         return _png_text(_frame_paths(path)[0]).get(_COMMENT)
     with open_video(path) as (container, _):
-        return container.metadata.get("comment")
+        return container.metadata.get("comment") or container.metadata.get("COMMENT")  # a webm's tags are upper case
 
 
 def _png_text(path: Path) -> Mapping[str, str]:
     try:
         with Image.open(path, formats=("PNG",)) as image:
-            image.load()  # some writers put their text behind the pixels
+            image.load()  # some writers put their text after the pixels
             return dict(image.text) if isinstance(image, PngImageFile) else {}
     except (OSError, SyntaxError, ValueError) as error:
-        raise MediaError(f"{path} cannot be read as a PNG ({error}); it may be damaged or cut off") from error
+        raise MediaError(f"{path} cannot be read as a PNG ({error}); it may be damaged or truncated") from error

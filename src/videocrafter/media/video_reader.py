@@ -1,7 +1,7 @@
-"""A video that stays open: its rate and length at once, its frames when asked for, in the size that is wanted.
+"""An open video whose frames are decoded on demand, at a given size.
 
-Stricter than `read_frames`: it is for files that nobody has looked at. What cannot be trusted is refused with a
-reason that can be counted.
+Stricter than `read_frames`, because it reads unchecked files: a file that cannot be trusted is refused with a reason
+that can be counted.
 """
 
 import math
@@ -32,16 +32,16 @@ Reason = Literal[
     "missing", "unreadable", "truncated", "no_frames", "audio_only", "absurd_size", "no_rate", "too_slow"
 ]
 
-# Slower is a slide show, faster a broken header.
+# A lower rate is a slide show, a higher one a damaged header.
 _SLOWEST_FPS, _FASTEST_FPS = 0.5, 480.0
-# The widest pixels that are in use (anamorphic cinema is 2).
+# The widest pixels in use (anamorphic cinema has 2).
 _MAX_PIXEL_ASPECT = 4.0
-# Without these, colours come out two levels too dark.
+# Without these flags, colours are two levels too dark.
 _EXACT = Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND
 
 
 class UnusableMediaError(MediaError):
-    """A file out of which no trustworthy frames come; `reason` says why in one word."""
+    """A file that contains no trustworthy frames; `reason` is a one-word category."""
 
     def __init__(self, reason: Reason, message: str) -> None:
         super().__init__(message)
@@ -60,25 +60,25 @@ def open_reader(
     """Open a video for reading frames by time.
 
     Args:
-        source: its path, or the file itself, opened for reading bytes.
-        name: what messages call it.
-        time_limit_s: seconds from now until decoding gives up. It is looked at between frames.
-        max_pixels: the most pixels of a frame that are decoded.
-        threads: of the decoder.
+        source: a path, or a binary file object.
+        name: name of the file in error messages.
+        time_limit_s: seconds from now until decoding gives up, checked between frames.
+        max_pixels: largest number of pixels of a frame to decode.
+        threads: number of decoder threads.
 
     Raises:
-        UnusableMediaError: the file is missing, no video, damaged, cut off, too slow, or of an absurd size.
+        UnusableMediaError: the file is missing, not a video, damaged, truncated, too slow, or of an absurd size.
     """
     name = name or str(source)
     deadline = None if time_limit_s is None else time.monotonic() + time_limit_s
     if isinstance(source, Path) and not source.is_file():
-        raise UnusableMediaError("missing", f"{name} does not exist or is no file")
+        raise UnusableMediaError("missing", f"{name} does not exist or is not a file")
     try:
         with open_video(source, name) as (container, stream):
             codec = stream.codec_context
             if codec.width * codec.height > max_pixels:
                 raise _absurd(name, codec.height, codec.width)
-            # Checked by the decoder as well, because the stream may contradict its container.
+            # The decoder checks it too, because the stream may contradict its container.
             codec.options = {"max_pixels": str(max_pixels)}
             codec.thread_count = threads
             yield VideoReader(container, stream, name, deadline)
@@ -87,7 +87,7 @@ def open_reader(
     except MediaError as error:
         raise UnusableMediaError(_reason_of(error), str(error)) from error
     except (ArithmeticError, LookupError, MemoryError, TypeError, UnicodeError, ValueError, av.FFmpegError) as error:
-        # What bindings raise when a header holds numbers that make no sense.
+        # PyAV raises these when a header contains nonsensical numbers.
         raise UnusableMediaError("unreadable", f"{name} cannot be read as a video ({error})") from error
 
 
@@ -95,14 +95,14 @@ class VideoReader:
     """An open video.
 
     Attributes:
-        fps: frames per second, on average.
-        num_frames: as far as the container knows; a file that was cut off holds fewer.
+        fps: average frames per second.
+        num_frames: number of frames according to the container; a truncated file contains fewer.
         duration_s: length in seconds.
     """
 
     def __init__(self, container: InputContainer, stream: VideoStream, name: str, deadline: float | None) -> None:
         self._container, self._stream, self._name, self._deadline = container, stream, name, deadline
-        # Kept, because to set one up for a size costs a quarter of using it.
+        # Reused, because setting one up for a size costs a quarter of a conversion.
         self._reformatter = VideoReformatter()
         self._size: tuple[int, int] | None = None
         self._fresh = True
@@ -111,25 +111,25 @@ class VideoReader:
         if not _SLOWEST_FPS <= self.fps <= _FASTEST_FPS:
             raise UnusableMediaError(
                 "no_rate",
-                f"{name} claims {self.fps:g} frames per second; "
-                f"videos of {_SLOWEST_FPS:g} to {_FASTEST_FPS:g} are read",
+                f"{name} states {self.fps:g} frames per second; "
+                f"videos of {_SLOWEST_FPS:g} to {_FASTEST_FPS:g} are accepted",
             )
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width as shown: turned as phones note it, with square pixels. Decodes a frame."""
+        """Height and width as displayed: rotated, with square pixels. Decodes a frame."""
         if self._size is None:
             self._size = self._shown_size(self._cursor().frame_at(0))
         return self._size
 
     def frames_at(self, times_s: Sequence[float], framer: Framer | None = None) -> np.ndarray:
-        """The frames on screen at these times, `[T, H, W, 3]` uint8, upright, transparency over white.
+        """Return the frames on screen at these times, `[T, H, W, 3]` uint8, upright, transparency over white.
 
-        Only the neighbourhood of the times is read and decoded.
+        Reads and decodes only near these times.
 
         Args:
-            times_s: seconds from the first frame, in rising order, at least one.
-            framer: how they are framed; None keeps the size as shown.
+            times_s: seconds from the first frame, in increasing order, at least one.
+            framer: chooses scale and crop; None keeps the displayed size.
 
         Raises:
             UnusableMediaError: the video ends before a time, or is damaged where it is read.
@@ -154,8 +154,8 @@ class VideoReader:
         return pictures
 
     def _frame_into(self, pixels: np.ndarray, frame: av.VideoFrame, framing: Framing) -> None:
-        """Fill `[H, W, 3]`: scale in one go with the conversion to RGB, then turn and cut."""
-        self._shown_size(frame)  # sizes may change within a stream, also to absurd ones
+        """Fill `[H, W, 3]`: scale and convert to RGB in one step, then rotate and crop."""
+        self._shown_size(frame)  # the size may change within a stream, also to an absurd one
         turns = _quarter_turns(frame)
         shown = frame.height, frame.width * _pixel_aspect(self._stream)
         height, width = framing.filling_size(*(shown[::-1] if turns % 2 else shown))
@@ -187,13 +187,13 @@ class VideoReader:
         elif duration_s <= 0 and rate > 0:
             duration_s = num_frames / rate
         if num_frames <= 0:
-            raise UnusableMediaError("no_frames", f"{self._name} holds no frame; it may be damaged or cut off")
+            raise UnusableMediaError("no_frames", f"{self._name} contains no frames; it may be damaged or truncated")
         if not (math.isfinite(duration_s) and duration_s > 0):
-            raise UnusableMediaError("no_rate", f"{self._name} does not tell its frame rate; convert it to mp4")
+            raise UnusableMediaError("no_rate", f"{self._name} does not state its frame rate; convert it to mp4")
         return num_frames, duration_s
 
     def _stated_duration(self) -> float:
-        """Seconds that the container gives the video alone, or 0 if it says nothing of it."""
+        """Return the length of the video stream in seconds according to the container, or 0 if it is not stated."""
         stream, container = self._stream, self._container
         if stream.duration and stream.time_base:
             return float(stream.duration * stream.time_base)
@@ -201,11 +201,11 @@ class VideoReader:
             parts = tag.split(":")
             with suppress(ValueError):
                 return sum(float(part) * 60**power for power, part in enumerate(reversed(parts)))
-        # Of several streams the longest counts, and sound may go on after the last frame.
+        # With several streams, this is the length of the longest one, and sound may outlast the pictures.
         return (container.duration or 0) / 1_000_000 if len(container.streams) == 1 else 0.0
 
     def _count_packets(self) -> tuple[int, float]:
-        """Read the whole file, without decoding, for want of a table of contents."""
+        """Count frames in a file without table of contents by reading it to its end, without decoding."""
         times = []
         for packet in self._container.demux(self._stream):
             if self._deadline is not None and time.monotonic() > self._deadline:
@@ -219,13 +219,13 @@ class VideoReader:
         return len(times), float(between * len(times) * self._stream.time_base)
 
     def _check_end(self, cursor: FrameCursor, tick: int) -> None:
-        # Half a frame is what rounding of time stamps may cost; a last frame may be short of its length.
+        # Rounded time stamps may be half a frame off, and the last frame may be shorter than the others.
         if cursor.seconds_past_end(tick) > 0.75 / self.fps:
             raise UnusableMediaError(
-                "truncated", f"{self._name} ends before its {self.duration_s:.3g} s are over; it may be cut off"
+                "truncated", f"{self._name} ends before its stated {self.duration_s:.3g} s; it may be truncated"
             )
         if cursor.saw_damage:
-            raise UnusableMediaError("unreadable", f"{self._name} is damaged where it was read")
+            raise UnusableMediaError("unreadable", f"{self._name} is damaged at the requested times")
 
     def _shown_size(self, frame: av.VideoFrame) -> tuple[int, int]:
         if frame.width <= 0 or frame.height <= 0:
@@ -237,15 +237,15 @@ class VideoReader:
 
 
 def _planes(reformatter: VideoReformatter, frame: av.VideoFrame, height: int, width: int) -> list[np.ndarray]:
-    """Scaled red, green and blue, and opacity if there is any, each `[H, W]` uint8."""
+    """Return the scaled red, green and blue planes, and alpha if present, each `[H, W]` uint8."""
     has_alpha = any(component.is_alpha for component in frame.format.components)
-    # Averaging the pixels that become one is the fastest and the best of what shrinks.
+    # For shrinking, averaging pixels is both the fastest and the best method.
     shrinks = height <= frame.height and width <= frame.width
     scaled = reformatter.reformat(
         frame,
         height=height,
         width=width,
-        # Colour by colour, because FFmpeg is four times slower at mixing them pixel by pixel.
+        # Planar, because FFmpeg is four times slower with interleaved pixels.
         format="gbrap" if has_alpha else "gbrp",
         interpolation=_EXACT | (Interpolation.AREA if shrinks else Interpolation.BICUBIC),
         threads=1,

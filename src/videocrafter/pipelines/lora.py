@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from videocrafter.checkpoints.lora.lora_file import ADAPTER_METADATA, LoraLayer, read_lora
 from videocrafter.checkpoints.lora.target_layers import NETWORKS, fit_lora
-from videocrafter.checkpoints.whole_output import whole_file
+from videocrafter.media.atomic_write import whole_file
 from videocrafter.presets import LORA_FILE
 
 
@@ -172,8 +172,7 @@ class VideoLoraMixin(StableDiffusionLoraLoaderMixin):
                 state = get_peft_model_state_dict(network, adapter_name=name)
                 tensors |= {f"{part}.{key}": value.contiguous() for key, value in state.items()}
                 settings |= _settings(network.peft_config[name], part, state)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(path) as hidden:
+        with whole_file(path, overwrite=overwrite) as hidden:
             save_file(tensors, hidden, metadata={"format": "pt", ADAPTER_METADATA: json.dumps(settings)})
         return path
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from videocrafter.data.loader_state import DataMismatchError
+from videocrafter.media.atomic_write import whole_folder
 from videocrafter.pipelines.model_folder import ModelFolderError
 from videocrafter.training.batch_reader import read_data_states
 from videocrafter.training.config import ParallelConfig, RecipeConfig, SettingsError, StageConfig
@@ -24,7 +25,7 @@ from videocrafter.training.parallel.precision import DTYPES, ChosenPrecision, ch
 from videocrafter.training.parallel.processes import Processes, check_shared
 from videocrafter.training.parallel.sharding import Sharding, shard
 from videocrafter.training.randomness import seed_global_generators
-from videocrafter.training.saving.checkpoint import Checkpoints, write_folder
+from videocrafter.training.saving.checkpoint import Checkpoints
 from videocrafter.training.saving.interruption import StopRequest
 from videocrafter.training.saving.run_folder import Confirm, RunFolder, lock, open_run, write_stage_record
 from videocrafter.training.saving.state import (
@@ -364,11 +365,9 @@ class _Run:
     def _publish_stage(self, stage: StageConfig, loop: StageLoop) -> None:
         networks = loop.whole_networks()
 
-        def write(folder: Path) -> None:
-            loop.save_pipeline(folder, networks)
-            write_stage_record(folder, stage)
-
         with self._processes.together():
             if self._processes.is_main:
-                write_folder(self._folder.stage(stage.name), write)
+                with whole_folder(self._folder.stage(stage.name), overwrite=True) as folder:
+                    loop.save_pipeline(folder, networks)
+                    write_stage_record(folder, stage)
         _log.info("Stage %s finished: %s", stage.name, self._folder.stage(stage.name))

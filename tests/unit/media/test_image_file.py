@@ -135,21 +135,21 @@ def test_a_truncated_image_is_named(tmp_path):
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
     write_image(tmp_path / "whole.png", noise)
     (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:6000])
-    with pytest.raises(MediaError, match=r"cut\.png cannot be decoded .* cut off"):
+    with pytest.raises(MediaError, match=r"cut\.png cannot be decoded .* truncated"):
         read_image(tmp_path / "cut.png")
 
 
 def test_missing_and_foreign_files_are_named(tmp_path):
     (tmp_path / "text.png").write_text("no image")
     for name in ("missing.png", "text.png", "."):
-        with pytest.raises(MediaError, match="give"):
+        with pytest.raises(MediaError, match=r"pass the path|use a PNG"):
             read_image(tmp_path / name)
 
 
 def test_a_drawing_called_a_png_starts_no_other_program(tmp_path):
     path = tmp_path / "drawing.png"
     path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n%%EOF\n")
-    with pytest.raises(MediaError, match=r"is a drawing \(EPS\)"):
+    with pytest.raises(MediaError, match=r"is a vector drawing \(EPS\)"):
         read_image(path)
 
 
@@ -170,5 +170,5 @@ def test_only_png_is_written(tmp_path):
 
 @pytest.mark.parametrize("image", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)])
 def test_an_image_of_another_shape_or_type_is_refused(tmp_path, image):
-    with pytest.raises(ValueError, match=r"expected uint8 \[H, W, 3\]"):
+    with pytest.raises(ValueError, match=r"expected non-empty uint8 \[H, W, 3\]"):
         write_image(tmp_path / "image.png", image)

@@ -7,7 +7,7 @@ import os
 import numpy as np
 import pytest
 
-from videocrafter.media.video_encoding import encode_gif, encode_mp4, encode_png
+from videocrafter.media.video_encoding import encode_gif, encode_png, encode_video
 
 # (height, width): some of those for which x264's fast code, left to itself, changes its mind within a few tries.
 FICKLE = [(50, 6), (90, 6), (100, 8), (144, 2), (144, 6)]
@@ -24,23 +24,32 @@ def stir_memory(seed: int) -> list[np.ndarray]:
     return pieces[1::2]
 
 
-@pytest.mark.parametrize(("height", "width"), FICKLE)
-def test_an_mp4_is_the_same_every_time(height: int, width: int) -> None:
+@pytest.mark.parametrize(
+    ("height", "width", "suffix", "codec"),
+    [
+        *((height, width, ".mp4", "h264") for height, width in FICKLE),
+        (90, 33, ".webm", "vp9"),
+        (50, 66, ".webm", "av1"),
+        (50, 66, ".mp4", "av1"),
+    ],
+)
+def test_a_video_is_the_same_every_time(height: int, width: int, suffix: str, codec: str) -> None:
     frames, found = noise(5, height, width), set()
     for seed in range(8):
         held = stir_memory(seed)
-        found.add(encode_mp4(frames, 8, "a comment"))
+        found.add(encode_video(frames, 8, "a comment", suffix=suffix, codec=codec))
         del held
     assert len(found) == 1
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="processors cannot be chosen here")
-def test_an_mp4_does_not_depend_on_the_number_of_processors() -> None:
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system cannot restrict processors")
+@pytest.mark.parametrize(("suffix", "codec"), [(".mp4", "h264"), (".webm", "vp9"), (".webm", "av1")])
+def test_a_video_does_not_depend_on_the_number_of_processors(suffix: str, codec: str) -> None:
     frames, processors = noise(3, 256, 64), os.sched_getaffinity(0)
-    whole = encode_mp4(frames, 8)
+    whole = encode_video(frames, 8, suffix=suffix, codec=codec)
     try:
         os.sched_setaffinity(0, {min(processors)})
-        assert encode_mp4(frames, 8) == whole
+        assert encode_video(frames, 8, suffix=suffix, codec=codec) == whole
     finally:
         os.sched_setaffinity(0, processors)
 

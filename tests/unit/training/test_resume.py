@@ -16,6 +16,7 @@ from toy_task import ToyTaskConfig
 
 from tests.same_state import assert_same
 from tests.warm_process import WarmProcess
+from videocrafter.media.atomic_write import is_leftover
 from videocrafter.training.config import RecipeConfig
 from videocrafter.training.run import train
 from videocrafter.training.saving.checkpoint import Checkpoints
@@ -96,7 +97,7 @@ def test_a_signal_saves_and_the_same_command_goes_on(
     assert process.wait(PATIENCE) == 128 + number
     saved = sorted(path.name for path in (output / "checkpoints").iterdir())
     assert saved
-    assert not any(name.startswith(".tmp-") for name in saved)
+    assert not any(is_leftover(name) for name in saved)
     assert start(output).wait(PATIENCE) == 0
     assert_same_run(output, uninterrupted)
 
@@ -131,10 +132,10 @@ def test_a_finished_last_stage_is_extended(tmp_path: Path) -> None:
 
 
 def test_a_run_killed_while_it_wrote_its_configuration_begins(tmp_path: Path) -> None:
-    for name in (".lock", ".tmp-config.json"):
+    for name in (".lock", ".0123456789abcdef.part", ".tmp-config.json"):
         (tmp_path / name).touch()
     assert train(toy_recipe(), tmp_path).finished
-    assert not (tmp_path / ".tmp-config.json").exists()
+    assert not any(is_leftover(path.name) for path in tmp_path.iterdir())
 
 
 def test_what_a_killed_run_left_beside_its_samples_is_removed(tmp_path: Path) -> None:

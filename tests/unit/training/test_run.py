@@ -273,7 +273,7 @@ def test_a_task_that_contradicts_itself_is_refused() -> None:
     task = ToyTaskConfig().build(None, 0, 0, CPU)
     assert len(trained_parameters(task)) == 6
     task.net[0].bias.requires_grad_(False)
-    with pytest.raises(ValueError, match=r"net\.0\.bias is to learn but has requires_grad=False"):
+    with pytest.raises(ValueError, match=r"net\.0\.bias is trainable but has requires_grad=False"):
         trained_parameters(task)
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from videocrafter.checkpoints.hub.download import Notify
 from videocrafter.checkpoints.official.conversion import OnProgress
+from videocrafter.media.atomic_write import move_folder
 from videocrafter.presets import MODEL_INDEX, ModelPreset
 
 _EDGE_BYTES = 2**20
@@ -113,9 +114,8 @@ def _convert(source: Path, folder: Path, work: Path, notify: Notify, on_progress
     work.mkdir()
     try:
         done = convert_to_folder(source, work / "model", drop_unused=True, on_progress=on_progress)
-        # A folder with this name is incomplete; a complete one would have been found.
-        shutil.rmtree(folder, ignore_errors=True)
-        (work / "model").rename(folder)
+        # A folder with this name is incomplete; a complete one would have been found. It is replaced.
+        move_folder(work / "model", folder)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     notify(f"detected {done.description}")

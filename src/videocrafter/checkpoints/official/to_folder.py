@@ -21,6 +21,7 @@ from videocrafter.checkpoints.checkpoint_file import (
     CheckpointFileError,
     open_checkpoint_file,
 )
+from videocrafter.checkpoints.model_target import check_target
 from videocrafter.checkpoints.official.checkpoint_keys import rules_by_part
 from videocrafter.checkpoints.official.config_file import defaults_from_config, read_official_config
 from videocrafter.checkpoints.official.conversion import Conversion, OnProgress
@@ -33,8 +34,9 @@ from videocrafter.checkpoints.official.text_keys import VIT_H_14_TEXT
 from videocrafter.checkpoints.pipeline_index import write_index
 from videocrafter.checkpoints.tensor_file import PlannedTensor, write_part, write_tensors
 from videocrafter.checkpoints.weight_files import weights_stem
-from videocrafter.checkpoints.whole_output import check_space, check_target, whole_folder
 from videocrafter.diffusion.ddim import OfficialDDIMScheduler
+from videocrafter.media.atomic_write import whole_folder
+from videocrafter.media.output_checks import check_space
 from videocrafter.models.clip_tokenizer import clip_tokenizer
 from videocrafter.presets import PRESETS
 
@@ -168,7 +170,7 @@ def write_pipeline_folder(
             on_progress(written, total)
 
     tokenizer = clip_tokenizer()
-    with whole_folder(folder) as hidden:
+    with whole_folder(folder, overwrite=overwrite) as hidden:
         for part, network in plan.networks.items():
             (hidden / part).mkdir()
             write_config(hidden / part, network, plan.parts[part][0].dtype)

@@ -7,7 +7,6 @@ code loads strictly but never uses them.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from videocrafter.checkpoints.checkpoint_file import CheckpointFileError, read_safetensors
+from videocrafter.checkpoints.model_target import check_target
 from videocrafter.checkpoints.official.checkpoint_keys import rules_by_part, unused_shapes
 from videocrafter.checkpoints.official.conversion import Conversion, OnProgress
 from videocrafter.checkpoints.official.detect import describe_model
@@ -31,7 +31,8 @@ from videocrafter.checkpoints.official.to_folder import EXTRAS_ARE_COMPLETE, EXT
 from videocrafter.checkpoints.official.variants import matching_preset
 from videocrafter.checkpoints.tensor_file import OnBytes, PlannedTensor, write_tensors
 from videocrafter.checkpoints.weight_files import weight_files
-from videocrafter.checkpoints.whole_output import check_space, check_target, whole_file
+from videocrafter.media.atomic_write import whole_file
+from videocrafter.media.output_checks import check_space
 
 _PICKLED, _SAFETENSORS = (".ckpt", ".pt", ".pth"), ".safetensors"
 
@@ -132,7 +133,7 @@ def write_official(
     """
     _check_target(target, overwrite)
     check_space(target, plan.num_bytes)
-    with whole_file(target) as hidden:
+    with whole_file(target, overwrite=overwrite) as hidden:
         write = write_tensors if target.suffix == _SAFETENSORS else _write_pickled
         write(hidden, plan.tensors, on_bytes=_counter(plan.num_bytes, on_progress))
     return Conversion(
@@ -211,8 +212,6 @@ def _write_pickled(path: Path, tensors: Sequence[PlannedTensor], *, on_bytes: On
     state = {one.name: one.load() for one in tensors}
     with path.open("xb") as file:
         torch.save({"state_dict": state}, cast(BinaryIO, _CountingFile(file, on_bytes)))
-        file.flush()
-        os.fsync(file.fileno())
 
 
 class _CountingFile:

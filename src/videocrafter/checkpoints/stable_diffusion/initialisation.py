@@ -14,12 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from videocrafter.checkpoints.model_target import check_target
 from videocrafter.checkpoints.official.variants import official_variant
 from videocrafter.checkpoints.pipeline_index import write_index
 from videocrafter.checkpoints.stable_diffusion.folder import naming_errors, read_sd_folder
 from videocrafter.checkpoints.stable_diffusion.keys import new_parts, sd_keys
-from videocrafter.checkpoints.whole_output import check_space, check_target, whole_folder
 from videocrafter.diffusion.ddim import OfficialDDIMScheduler
+from videocrafter.media.atomic_write import whole_folder
+from videocrafter.media.output_checks import check_space
 from videocrafter.models.unet import VideoUNet
 from videocrafter.presets import PRESETS
 
@@ -86,7 +88,7 @@ def init_from_sd(
     networks = {name: part for name, part in parts.items() if isinstance(part, nn.Module)}
     check_space(folder, sum(4 * _size(network) for network in networks.values()))
     report("writing")
-    with whole_folder(folder) as hidden:
+    with whole_folder(folder, overwrite=overwrite) as hidden:
         for name, part in parts.items():
             part.save_pretrained(hidden / name)
         defaults = {**PRESETS[preset].defaults, "scheduler": "ddim-official"}

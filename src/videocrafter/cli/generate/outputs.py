@@ -27,7 +27,7 @@ def check_outputs(
 
     An empty folder may always be filled with frames.
     """
-    from videocrafter.media.atomic_write import check_writable
+    from videocrafter.media.output_checks import check_writable
     from videocrafter.media.video_encoding import MAX_GIF_FPS
     from videocrafter.media.video_file import check_output
 
@@ -46,7 +46,7 @@ def check_outputs(
 
 def check_preview(preview: Path | None, outputs: list[Path], contact_sheet: Path | None, overwrite: bool) -> None:
     """Raise ValueError if the preview cannot be written, or would collide with another output."""
-    from videocrafter.media.atomic_write import check_writable
+    from videocrafter.media.output_checks import check_writable
 
     if preview is None:
         return

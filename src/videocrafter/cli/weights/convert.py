@@ -76,8 +76,8 @@ def _to_folder(
             raise ValueError(
                 f"OUT is {out}, but a checkpoint is converted to a folder; remove the suffix {out.suffix!r}"
             )
+        from videocrafter.checkpoints.model_target import check_target
         from videocrafter.checkpoints.official.to_folder import plan_pipeline_folder, write_pipeline_folder
-        from videocrafter.checkpoints.whole_output import check_target
         from videocrafter.cli.hardware import choose_dtype
         from videocrafter.cli.quiet_libraries import silence_libraries
 

@@ -124,7 +124,9 @@ def _show(publication: Publication) -> None:
 
 
 def _write(publication: Publication, output: Path, overwrite: bool) -> None:
-    from videocrafter.checkpoints.whole_output import check_space, check_target, whole_folder
+    from videocrafter.checkpoints.model_target import check_target
+    from videocrafter.media.atomic_write import whole_folder
+    from videocrafter.media.output_checks import check_space
     from videocrafter.pipelines.export import write_export
 
     weights, target = publication.folder.resolve(), output.resolve()
@@ -132,7 +134,7 @@ def _write(publication: Publication, output: Path, overwrite: bool) -> None:
         raise ValueError(f"--output {output} and the weights in {publication.folder} overlap; choose another folder")
     check_target(output, folder=True, overwrite=overwrite)
     check_space(output, publication.num_bytes)
-    with whole_folder(output) as hidden:
+    with whole_folder(output, overwrite=overwrite) as hidden:
         write_export(publication.files, hidden)
 
 

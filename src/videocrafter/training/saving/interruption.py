@@ -1,7 +1,7 @@
-"""Ctrl-C, SIGTERM and a time limit: asked to stop, a run finishes its step and saves.
+"""Stop a run on Ctrl-C, SIGTERM or a time limit: it finishes its step and saves.
 
-A cluster tells the launcher and the processes alike, and the launcher then tells the processes once more: that is one
-request, not two.
+A cluster signals the launcher and the processes, and the launcher forwards its signal to the processes. They count
+both as one request.
 """
 
 from __future__ import annotations
@@ -15,20 +15,21 @@ from typing import Any
 
 _log = logging.getLogger(__name__)
 
-_SECONDS_OF_ECHO = 5.0
+_FORWARDING_S = 5.0
 
 
 class StopRequest:
-    """While entered, the first SIGINT or SIGTERM asks the run to stop and a second one ends it at once.
+    """Context manager in which a first SIGINT or SIGTERM asks the run to stop and a second one ends it at once.
 
     Args:
-        stop_after_s: also ask after this many seconds from entering; None is never.
-        launched: whether a launcher started this process; signals soon after the first are then echoes of it.
+        stop_after_s: seconds after which the run is asked to stop; None for no limit.
+        launched: whether a launcher started this process, so that signals soon after the first one are ignored as
+            forwarded copies.
     """
 
     def __init__(self, stop_after_s: float | None = None, *, launched: bool = False) -> None:
         self.signal: int | None = None
-        self._seconds_of_echo = _SECONDS_OF_ECHO if launched else 0.0
+        self._forwarding_s = _FORWARDING_S if launched else 0.0
         self._signalled = 0.0
         self._stop_after_s = stop_after_s
         self._entered = time.monotonic()
@@ -36,7 +37,7 @@ class StopRequest:
 
     def __enter__(self) -> StopRequest:
         self._entered = time.monotonic()
-        # Only the main thread may handle signals; in another one, whoever started it decides.
+        # Only the main thread can handle signals.
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._previous[number] = signal.signal(number, self._handle)
@@ -57,8 +58,8 @@ class StopRequest:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.signal is not None:
-            if time.monotonic() - self._signalled < self._seconds_of_echo:
+            if time.monotonic() - self._signalled < self._forwarding_s:
                 return
             raise KeyboardInterrupt
         self.signal, self._signalled = number, time.monotonic()
-        _log.info("Stopping: this step is finished and saved first. Press Ctrl-C again to quit at once.")
+        _log.info("Stopping after this step and saving. Press Ctrl-C again to quit at once.")

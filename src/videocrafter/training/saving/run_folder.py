@@ -1,11 +1,11 @@
-"""The folder of a run: whose it is, what it was started with, and where everything in it lives.
+"""The folder of a run: its files, its lock, and the configuration that it was started with.
 
 config.json       the resolved configuration
-choices.json      what was measured once and must stay (the precision of each stage)
-log.jsonl         the log; tensorboard/ shows the same
+choices.json      values measured once and kept on resume (the precision of each stage)
+log.jsonl         the log; tensorboard/ holds the same values
 bad_batches.jsonl batches whose step was skipped, if any
-left_out.jsonl    samples that could not be used, if any; one file per process where there are several
-trackers.json     the run's numbers at trackers, if there are any
+left_out.jsonl    samples that could not be used, if any; one file per process if there are several
+trackers.json     the run's ids at trackers, if any
 samples/          sample sheets during training
 checkpoints/      STAGE-step-00001234/: pipeline folder and training state
 stages/STAGE/     each finished stage as a pipeline folder
@@ -24,12 +24,11 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from videocrafter.checkpoints.publishing.training_record import RECORD_FILE
-from videocrafter.media.atomic_write import remove_unfinished
+from videocrafter.media.atomic_write import is_leftover, remove_leftovers, whole_folder, write_text
 from videocrafter.pipelines.versions import versions
 from videocrafter.training.config import RecipeConfig, StageConfig
 from videocrafter.training.parallel.precision import PrecisionChoice
 from videocrafter.training.recipes.resolved_config import Change, changes, to_dict, to_json
-from videocrafter.training.saving.checkpoint import is_temporary, remove_leftovers, write_folder, write_text
 
 _log = logging.getLogger(__name__)
 
@@ -39,7 +38,7 @@ _LOCK = ".lock"
 
 
 Confirm: TypeAlias = Callable[[Sequence[Change]], bool]
-"""Shows what changed and says whether to go on with it."""
+"""Shows the changed settings and returns whether to continue with them."""
 
 
 class RunFolderError(ValueError):
@@ -47,7 +46,7 @@ class RunFolderError(ValueError):
 
 
 class RunFolder:
-    """Paths and records of a run under `root`."""
+    """Paths and records of the run in `root`."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -57,11 +56,11 @@ class RunFolder:
         self.bad_batches = root / "bad_batches.jsonl"
 
     def stage(self, name: str) -> Path:
-        """Pipeline folder of a finished stage."""
+        """Return the pipeline folder of a finished stage."""
         return self.root / "stages" / name
 
     def finished_steps(self, name: str) -> int:
-        """Steps that a finished stage was trained for; 0 if it is not finished."""
+        """Return the number of steps that a finished stage was trained for; 0 if it is not finished."""
         try:
             record = json.loads((self.stage(name) / RECORD_FILE).read_text())
             return int(record["num_steps"])
@@ -69,25 +68,26 @@ class RunFolder:
             return 0
 
     def has_checkpoint(self, stage: str) -> bool:
-        """Whether a stage has begun and saved."""
+        """Whether a stage has saved a checkpoint."""
         return any(self.checkpoints.glob(f"{stage}-step-*"))
 
     def is_published(self, last_stage: str) -> bool:
-        """Whether `final/` is the last stage as it was trained last; a run may be killed before it is copied."""
+        """Whether `final/` is a copy of the finished last stage; a run may be killed before it is copied."""
         records = [folder / RECORD_FILE for folder in (self.final, self.stage(last_stage))]
         return all(record.is_file() for record in records) and records[0].read_bytes() == records[1].read_bytes()
 
     def publish_final(self, last_stage: str) -> None:
         """Copy the last stage to `final/`."""
-        write_folder(self.final, lambda folder: _copy_contents(self.stage(last_stage), folder))
+        with whole_folder(self.final, overwrite=True) as folder:
+            shutil.copytree(self.stage(last_stage), folder, dirs_exist_ok=True)
 
     def saved_choice(self, stage: str) -> PrecisionChoice | None:
-        """The precision that was settled when the stage began."""
+        """Return the precision chosen when the stage began; None if it has not begun."""
         choice = self._choices().get(stage)
         return None if choice is None else PrecisionChoice(**choice)
 
     def save_choice(self, stage: str, choice: PrecisionChoice) -> None:
-        """Keep a stage's precision for resumption."""
+        """Save a stage's precision, so that a resumed run uses the same."""
         write_text(self.root / "choices.json", json.dumps({**self._choices(), stage: asdict(choice)}, indent=2))
 
     def _choices(self) -> dict[str, Any]:
@@ -96,22 +96,24 @@ class RunFolder:
 
 
 def write_stage_record(folder: Path, stage: StageConfig) -> None:
-    """Note in a stage's pipeline folder how it was trained, and with which versions."""
+    """Record in a stage's unpublished folder how it was trained, and with which versions."""
     record = {"num_steps": stage.num_steps, "stage": to_dict(stage), "versions": versions()}
-    write_text(folder / RECORD_FILE, json.dumps(record, indent=2))
+    (folder / RECORD_FILE).write_text(json.dumps(record, indent=2), encoding="utf-8")
 
 
 def open_run(
     root: Path, recipe: RecipeConfig, *, accept_changes: bool, overwrite: bool, confirm: Confirm | None = None
 ) -> RunFolder:
-    """Begin a run in `root`, or go on with the one that is there.
+    """Begin a run in `root`, or resume the one that is there.
 
     Args:
-        confirm: asks about changed settings, where they were not accepted beforehand; None accepts none.
+        accept_changes: resume with changed settings without asking.
+        overwrite: delete the run that is there.
+        confirm: asks about changed settings; None refuses them.
 
     Raises:
         RunFolderError: the folder holds a run with another configuration.
-        OSError: it cannot be written.
+        OSError: the folder cannot be written.
     """
     config_file = root / "config.json"
     if overwrite:
@@ -122,46 +124,46 @@ def open_run(
         remove_leftovers(folder)
     for folder in (root / "samples").glob("*"):
         if folder.is_dir():
-            remove_unfinished(folder)
+            remove_leftovers(folder)
     write_text(config_file, to_json(recipe))
     return RunFolder(root)
 
 
 @contextmanager
 def lock(root: Path, *, overwrite: bool) -> Iterator[None]:
-    """Make the folder and keep a second run out of it. A killed run leaves no lock behind.
+    """Create the folder and lock it against a second run. The lock ends with the process, even if it is killed.
 
     Raises:
-        RunFolderError: another run is training there, the folder holds something else than a run, or it
-            cannot be written.
+        RunFolderError: another run is training there, the folder holds files but no run, or it cannot be
+            written.
     """
     if root.exists() and not root.is_dir():
-        raise RunFolderError(f"--output {root} is a file; give a folder")
+        raise RunFolderError(f"--output {root} is a file; choose a folder")
     try:
         names = {path.name for path in root.iterdir()} if root.is_dir() else set()
-        # A run that was killed right at its start leaves no more than these.
-        others = {name for name in names if name != _LOCK and not is_temporary(name)}
+        # A run that was killed at its very start leaves only these.
+        others = {name for name in names if name != _LOCK and not is_leftover(name)}
         if others and "config.json" not in names and not overwrite:
             raise RunFolderError(
-                f"--output {root} is not empty and holds no run; give an empty folder, or --overwrite to "
-                "train beside what is there"
+                f"--output {root} is not empty and holds no run; choose an empty folder, or pass --overwrite to "
+                "train in it and keep the other files"
             )
         root.mkdir(parents=True, exist_ok=True)
         file = (root / _LOCK).open("w")
     except OSError as error:
         raise RunFolderError(
-            f"--output {root} cannot be written ({error.strerror}); give a folder that you may write to"
+            f"--output {root} cannot be written ({error.strerror}); choose a folder that you can write to"
         ) from error
     with file:
         if not _lock_file(file.fileno()):
-            raise RunFolderError(f"another run is training into {root}; wait for it or give another folder")
+            raise RunFolderError(f"another run is training into {root}; wait for it or choose another folder")
         yield
 
 
 def _lock_file(descriptor: int) -> bool:
     try:
         import fcntl
-    except ImportError:  # Windows has no such lock; two runs in one folder are the user's care there
+    except ImportError:  # Windows has no such lock; there, users must not start two runs in one folder
         return True
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -175,19 +177,21 @@ def _check_same_run(config_file: Path, recipe: RecipeConfig, confirm: Confirm | 
         before = json.loads(config_file.read_text())
         found = changes(before, recipe)
     except (ValueError, AttributeError) as error:
-        raise RunFolderError(f"{config_file} cannot be read ({error}); give another folder or --overwrite") from error
-    # As long as nothing was saved, nothing depends on the settings: a run that stopped at a wrong one can be mended.
+        raise RunFolderError(
+            f"{config_file} cannot be read ({error}); choose another folder or pass --overwrite"
+        ) from error
+    # Until something is saved, nothing depends on the settings, so a wrong one can still be corrected.
     saved = any(path.is_dir() for name in ("checkpoints", "stages") for path in (config_file.parent / name).glob("*"))
     serious = [change for change in found if not change.harmless and saved]
     listed = "; ".join(str(change) for change in (serious or found))
     if serious and not (confirm is not None and confirm(serious)):
         raise RunFolderError(
-            f"{config_file.parent} holds a run with another configuration ({listed}). "
-            "Give the old values to go on with it, --accept-changes to go on with the new ones, --overwrite "
-            "to begin anew, or another folder"
+            f"{config_file.parent} holds a run with another configuration ({listed}). Restore the old values to "
+            "resume it, pass --accept-changes to resume with the new ones, pass --overwrite to start over, or choose "
+            "another folder"
         )
     if found:
-        _log.info("Going on with changed settings: %s", listed)
+        _log.info("Resuming with changed settings: %s", listed)
 
 
 def _remove_run(root: Path) -> None:
@@ -196,11 +200,3 @@ def _remove_run(root: Path) -> None:
     for name in _FOLDERS:
         if (root / name).exists():
             shutil.rmtree(root / name)
-
-
-def _copy_contents(source: Path, target: Path) -> None:
-    for path in source.iterdir():
-        if path.is_dir():
-            shutil.copytree(path, target / path.name)
-        else:
-            shutil.copy2(path, target / path.name)

@@ -1,4 +1,4 @@
-"""Which weights of a run are meant: its result, or one of its checkpoints."""
+"""Find the weights of a run: its result, or one of its checkpoints."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ LATEST, BEST = "latest", "best"
 
 
 def choose_weights(root: Path, checkpoint: str | None) -> Path:
-    """The folder of a run's weights.
+    """Return the folder of a run's weights.
 
     Args:
         root: the run's folder.
-        checkpoint: None for the result; "latest" for the newest checkpoint that is whole; "best" for the one with the
-            lowest `keep_best` metric of the last stage that has one; a step, or a checkpoint's name.
+        checkpoint: None for the result; "latest" for the newest intact checkpoint; "best" for the checkpoint with the
+            lowest `keep_best` metric, of the last stage that has one; a step; or a checkpoint's name.
 
     Raises:
-        RunFolderError: there are no such weights, or they are damaged; names what there is.
+        RunFolderError: there are no such weights, or they are damaged; the message lists the checkpoints.
     """
     run = RunFolder(root)
     if checkpoint is None:
         if not run.final.is_dir():
-            raise RunFolderError(f"{root} has no result yet ({run.final} is missing); take --checkpoint {LATEST}")
+            raise RunFolderError(f"{root} has no result yet ({run.final} is missing); pass --checkpoint {LATEST}")
         return run.final
     stages = [Checkpoints(run.checkpoints, name, keep=1) for name in _stage_names(root)]
     if checkpoint == LATEST:
@@ -36,16 +36,18 @@ def choose_weights(root: Path, checkpoint: str | None) -> Path:
     else:
         found = _named(run, checkpoint)
     if found is None:
-        why = {LATEST: "no whole checkpoint", BEST: "no best checkpoint (its recipe sets no keep_best)"}
-        raise RunFolderError(f"{root} has {why.get(checkpoint, f'no checkpoint {checkpoint!r}')}; {_there_is(run)}")
+        why = {LATEST: "no intact checkpoint", BEST: "no best checkpoint (its recipe sets no keep_best)"}
+        raise RunFolderError(
+            f"{root} has {why.get(checkpoint, f'no checkpoint {checkpoint!r}')}; {_checkpoints_of(run)}"
+        )
     damage = find_damage(found)
     if damage is not None:
-        raise RunFolderError(f"the checkpoint {found} is damaged ({damage}); {_there_is(run)}")
+        raise RunFolderError(f"the checkpoint {found} is damaged ({damage}); {_checkpoints_of(run)}")
     return found
 
 
 def _stage_names(root: Path) -> list[str]:
-    """The recipe's stages in their order."""
+    """Return the names of the recipe's stages in order."""
     try:
         recipe = json.loads((root / "config.json").read_text(encoding="utf-8"))
         return [str(stage["name"]) for stage in recipe["stages"]]
@@ -61,7 +63,7 @@ def _named(run: RunFolder, wanted: str) -> Path | None:
         names = [name for name in names if name == wanted]
     if len(names) > 1:
         raise RunFolderError(
-            f"{run.root} has {len(names)} checkpoints of step {wanted}; name one: {', '.join(names)}"
+            f"{run.root} has {len(names)} checkpoints of step {wanted}; choose one by name: {', '.join(names)}"
         )
     return run.checkpoints / names[0] if names else None
 
@@ -71,5 +73,5 @@ def _names(run: RunFolder) -> list[str]:
     return sorted(path.name for path in folders if path.is_dir() and re.fullmatch(r".+-step-\d{8,}", path.name))
 
 
-def _there_is(run: RunFolder) -> str:
-    return f"there is {', '.join(_names(run)) or 'none'}"
+def _checkpoints_of(run: RunFolder) -> str:
+    return f"checkpoints: {', '.join(_names(run)) or 'none'}"

@@ -1,6 +1,6 @@
-"""Everything that a stage's next step depends on, to and from one file.
+"""Save and restore the training state: everything that a stage's next step depends on, in one file.
 
-The file holds whole tensors, so that it does not depend on how many processes there are and what they share.
+The file contains unsharded tensors, so a run can be resumed on any number of processes, with any sharding.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ class MetricWindow:
         self._counts: dict[str, int] = {}
 
     def add(self, metrics: Mapping[str, float | Tensor]) -> None:
-        """Count one value of each metric."""
+        """Add one value of each metric."""
         for name, value in metrics.items():
             value = value.detach().float() if isinstance(value, Tensor) else value
             self._sums[name] = self._sums[name] + value if name in self._sums else value
             self._counts[name] = self._counts.get(name, 0) + 1
 
     def take(self, processes: Processes) -> dict[str, float]:
-        """The means over all processes, which call it together; begins a new window."""
+        """Collective: return the means over all processes, and start a new window."""
         own = {name: (float(total), self._counts[name]) for name, total in self._sums.items()}
         self._sums, self._counts = {}, {}
         sums: dict[str, tuple[float, int]] = {}
@@ -59,7 +59,7 @@ class MetricWindow:
         return {"sums": sums, "counts": dict(self._counts)}
 
     def load_state_dicts(self, states: Sequence[Mapping[str, Any]], device: torch.device) -> None:
-        """Go on with the windows of these `state_dict`s as one."""
+        """Restore the sum of the windows of these `state_dict`s."""
         self._sums, self._counts = {}, {}
         for state in states:
             for name, value in state["sums"].items():
@@ -72,10 +72,10 @@ class MetricWindow:
 class TrainingState:
     """State of one stage.
 
-    `data_offset` is how many steps the data are ahead of the weights, after a return to a checkpoint.
+    `data_offset` is the number of steps by which the data is ahead of the weights after a return to a checkpoint.
 
-    Randomness has none: it is derived from the step. The generator of torch is saved only so that what
-    happens after the last step is the same as well.
+    Random numbers need no state: they are derived from the step. The state of torch's generator is saved only so that
+    everything after the last step is the same as well.
     """
 
     stage: str
@@ -93,9 +93,9 @@ class TrainingState:
     seconds: float = 0.0
 
     def collected(self, processes: Processes) -> dict[str, Any] | None:
-        """All that has to be saved, in the main process; all call it together.
+        """Collective: gather the state on rank 0; other ranks return None.
 
-        Tensors that are not sharded are the live ones: write them before anything changes them.
+        Tensors that are not sharded are not copied, so write them before training continues.
         """
         state = {
             "format": _FORMAT,
@@ -117,27 +117,27 @@ class TrainingState:
         return whole if processes.is_main else None
 
     def load(self, folder: Path, processes: Processes) -> None:
-        """Restore what `write_state` wrote, but for the precision, which `saved_precision` tells beforehand.
+        """Restore a state that `write_state` wrote, except for its precision (see `saved_precision`).
 
-        Processes of any number, whatever they share, go on from it.
+        The number of processes and their sharding may differ from those that saved it.
 
         Raises:
-            SettingsError: the state is of another stage, model, optimizer or format.
+            SettingsError: the state belongs to another stage, model, optimizer or format.
         """
         path = folder / STATE_FOLDER / STATE_FILE
-        # Mapped: of a file that is larger than this process's part only that part is read into memory.
+        # Memory-mapped, so that a process reads only its own part.
         saved = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         if saved["format"] != _FORMAT or saved["stage"] != self.stage:
             raise SettingsError(
-                f"{path} is of stage {saved['stage']!r} in format {saved['format']}, expected {self.stage!r} "
+                f"{path} belongs to stage {saved['stage']!r} in format {saved['format']}, expected {self.stage!r} "
                 f"in format {_FORMAT}"
             )
         if set(saved["modules"]) != set(self.modules):
             raise SettingsError(
-                f"{path} holds the networks {sorted(saved['modules'])}, the stage has {sorted(self.modules)}"
+                f"{path} contains the networks {sorted(saved['modules'])}, but the stage has {sorted(self.modules)}"
             )
         if (saved["ema"] is None) != (self.ema is None):
-            raise SettingsError(f"{path}: ema_decay was turned on or off since; that needs a new run")
+            raise SettingsError(f"{path}: ema_decay was switched on or off since; start a new run")
         for name, module in self.modules.items():
             _load_changing(module, saved["modules"][name], f"{path}, {name}")
         self.optimizer.load_state_dict(saved["optimizer"])
@@ -165,17 +165,17 @@ def write_state(folder: Path, collected: Mapping[str, Any]) -> None:
 
 
 def saved_precision(folder: Path) -> ChosenPrecision:
-    """The precision that a checkpoint was trained in."""
+    """Return the precision that a checkpoint was trained in."""
     saved = torch.load(folder / STATE_FOLDER / STATE_FILE, map_location="cpu", weights_only=True, mmap=True)
     precision: ChosenPrecision = saved["precision"]
     return precision
 
 
 def trained_parameters(task: Task) -> dict[str, nn.Parameter]:
-    """The parameters that learn, by "module.parameter" name, in the order of the modules.
+    """Return the trainable parameters by "module.parameter" name, in the order of the modules.
 
     Raises:
-        ValueError: a learning parameter is in no module, or one that is not listed has `requires_grad`.
+        ValueError: a trainable parameter is in none of the modules, or another parameter has `requires_grad`.
     """
     wanted = {id(parameter) for parameter in task.parameter_groups()}
     found: dict[str, nn.Parameter] = {}
@@ -184,20 +184,20 @@ def trained_parameters(task: Task) -> dict[str, nn.Parameter]:
         for name, parameter in module.named_parameters():
             full_name = f"{module_name}.{name}"
             if parameter.requires_grad != (id(parameter) in wanted):
-                should = "is to learn" if id(parameter) in wanted else "is not to learn"
+                should = "is trainable" if id(parameter) in wanted else "is frozen"
                 raise ValueError(f"{full_name} {should} but has requires_grad={parameter.requires_grad}")
             if id(parameter) in wanted and id(parameter) not in seen:
                 seen.add(id(parameter))
                 found[full_name] = parameter
     if len(seen) != len(wanted):
-        raise ValueError(f"{len(wanted) - len(seen)} learning parameters belong to none of the task's modules")
+        raise ValueError(f"{len(wanted) - len(seen)} trainable parameters belong to none of the task's modules")
     if not found:
-        raise ValueError("the task has no parameter that learns")
+        raise ValueError("the task has no trainable parameters")
     return found
 
 
 def _changing(module: nn.Module) -> dict[str, Tensor]:
-    """What training changes: learning parameters and buffers. Frozen parameters come from the stage's start."""
+    """Return trainable parameters and buffers. Frozen parameters come from the model that the stage starts from."""
     frozen = {name for name, parameter in module.named_parameters() if not parameter.requires_grad}
     return {name: value for name, value in module.state_dict().items() if name not in frozen}
 
@@ -208,7 +208,7 @@ def _load_changing(module: nn.Module, saved: Mapping[str, Tensor], where: str) -
     if differing:
         name = differing[0]
         raise SettingsError(
-            f"{where} does not fit the stage's networks: {len(differing)} tensors differ, {name} among them "
+            f"{where} does not fit the stage's networks: {len(differing)} tensors differ, including {name} "
             f"(saved {_shape(saved.get(name))}, now {_shape(own.get(name))})"
         )
     with torch.no_grad():
@@ -217,7 +217,7 @@ def _load_changing(module: nn.Module, saved: Mapping[str, Tensor], where: str) -
 
 
 def _own_windows(windows: Sequence[Mapping[str, Any]], processes: Processes) -> Sequence[Mapping[str, Any]]:
-    """Each process's own; if there were more or fewer processes, all of them for the main one."""
+    """Return this process's window; if the number of processes changed, all windows on rank 0 and none elsewhere."""
     if len(windows) == processes.count:
         return [windows[processes.index]]
     return windows if processes.is_main else []

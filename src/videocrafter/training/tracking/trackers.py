@@ -23,9 +23,9 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
+from videocrafter.media.atomic_write import write_text
 from videocrafter.training.config import RecipeConfig, SettingsError
 from videocrafter.training.recipes.resolved_config import flat
-from videocrafter.training.saving.checkpoint import write_text
 from videocrafter.training.tracking.log import sample_files
 
 _log = logging.getLogger(__name__)

@@ -181,7 +181,7 @@ def test_values_that_leave_the_range_stop_the_conversion(tmp_path: Path, t2v: di
 
 def test_nothing_is_overwritten_unasked(source: Path, tmp_path: Path):
     convert_to_folder(source, tmp_path / "model")
-    with pytest.raises(ValueError, match="exists already"):
+    with pytest.raises(ValueError, match="already exists"):
         convert_to_folder(source, tmp_path / "model")
     convert_to_folder(source, tmp_path / "model", overwrite=True, drop_unused=True)
     assert {path.name for path in tmp_path.iterdir()} == {"model.ckpt", "model"}

@@ -123,7 +123,7 @@ def test_targets(tmp_path: Path):
     folder = folder_of(tmp_path, small_checkpoint())
     with pytest.raises(ValueError, match=r"must end in \.ckpt"):
         convert_to_official(folder, tmp_path / "back")
-    with pytest.raises(ValueError, match="exists already"):
+    with pytest.raises(ValueError, match="already exists"):
         convert_to_official(folder, tmp_path / "model.ckpt")
     convert_to_official(folder, tmp_path / "model.ckpt", overwrite=True)
 

@@ -138,8 +138,8 @@ def test_a_full_disk_is_one_line_and_the_same_command_goes_on(
         result = runner.invoke(app, command)
     assert result.exit_code == 2
     (line,) = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
-    assert "No space left on device" in line
-    assert f"the last good one is {tmp_path / 'run/checkpoints/low-step-00000008'}" in line
+    assert "the disk is full" in line
+    assert f"the last good checkpoint is {tmp_path / 'run/checkpoints/low-step-00000008'}" in line
     assert "Traceback" not in result.stderr
     assert sorted(path.name for path in (tmp_path / "run/checkpoints").iterdir()) == [
         "low-step-00000004",

@@ -87,14 +87,14 @@ def test_options_arrive(cli: Run, source: Path, tmp_path: Path):
     [
         (["nowhere.ckpt", "out"], "nowhere.ckpt does not exist"),
         (["model.ckpt", "out.ckpt"], "OUT is out.ckpt, but a checkpoint is converted to a folder"),
-        (["model.ckpt", "taken"], "taken exists already"),
-        (["model.ckpt", "holiday", "--overwrite"], "holds something else than a model"),
+        (["model.ckpt", "taken"], "taken already exists"),
+        (["model.ckpt", "holiday", "--overwrite"], "holds something other than a model"),
         (
             ["model.ckpt", "out", "--dtype", "int8"],
             "unknown dtype 'int8'; expected one of float32, bfloat16, float16",
         ),
         (["model.ckpt", "out", "--config", "nowhere.yaml"], "nowhere.yaml does not exist"),
-        (["model.ckpt", "model.ckpt/out"], "is a file, not a folder"),
+        (["model.ckpt", "model.ckpt/out"], "part of the path is a file, not a folder"),
         (["holiday", "out"], "is neither a pipeline folder"),
         (["taken", "out"], "taken cannot be converted: taken/unet/config.json is missing"),
         (["taken", "out.ckpt", "--dtype", "float16", "--ema"], "omit --dtype and --ema: only for checkpoints"),

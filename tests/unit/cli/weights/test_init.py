@@ -35,7 +35,7 @@ def test_a_model_is_made_that_generate_can_use(cli: Run, sd_folder: Path, tmp_pa
 
     again = cli("init", "--from", sd_folder, model)
     assert again.exit_code == 2
-    assert "exists already" in again.stderr
+    assert "already exists" in again.stderr
     assert cli("init", "--from", sd_folder, model, "--overwrite").exit_code == 0
 
 

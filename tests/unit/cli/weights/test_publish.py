@@ -248,8 +248,8 @@ def test_what_was_written_can_be_published_again(cli: Run, run: Path, tmp_path: 
         (["films", "-o", "films/final", "--overwrite", "--licence", "mit"], "overlap; choose another folder"),
         (["films", "-o", "films/final/away", "--licence", "mit"], "overlap; choose another folder"),
         (["films", "-o", "films", "--overwrite", "--licence", "mit"], "overlap; choose another folder"),
-        (["films", "-o", "taken", "--licence", "mit"], "taken exists already"),
-        (["films", "-o", "taken", "--licence", "mit", "--overwrite"], "holds something else than a model"),
+        (["films", "-o", "taken", "--licence", "mit"], "taken already exists"),
+        (["films", "-o", "taken", "--licence", "mit", "--overwrite"], "holds something other than a model"),
     ],
 )
 def test_bad_input(

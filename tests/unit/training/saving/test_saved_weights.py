@@ -51,15 +51,15 @@ def test_the_result_or_a_checkpoint(run: Path, wanted: str | None, found: str):
 def test_a_damaged_checkpoint_is_not_taken(run: Path):
     (run / "checkpoints" / "high-step-00000010" / "model_index.json").write_text("[]")
     assert choose_weights(run, "latest") == run / "checkpoints" / "high-step-00000005"
-    with pytest.raises(RunFolderError, match=r"high-step-00000010 is damaged.*there is high-step-00000005"):
+    with pytest.raises(RunFolderError, match=r"high-step-00000010 is damaged.*checkpoints: high-step-00000005"):
         choose_weights(run, "high-step-00000010")
 
 
 @pytest.mark.parametrize(
     ("wanted", "reason"),
     [
-        ("10", "has 2 checkpoints of step 10; name one: high-step-00000010, low-step-00000010"),
-        ("7", "no checkpoint '7'; there is high-step-00000005"),
+        ("10", "has 2 checkpoints of step 10; choose one by name: high-step-00000010, low-step-00000010"),
+        ("7", "no checkpoint '7'; checkpoints: high-step-00000005"),
         ("../final", r"no checkpoint '\.\./final'"),
         ("", "no checkpoint ''"),
     ],
@@ -71,7 +71,11 @@ def test_what_is_not_there_is_answered_with_what_is(run: Path, wanted: str, reas
 
 def test_a_run_that_has_only_begun(tmp_path: Path):
     (tmp_path / "config.json").write_text('{"stages": [{"name": "low"}]}')
-    for wanted, reason in ((None, "take --checkpoint latest"), ("latest", "no whole"), ("best", "sets no keep_best")):
+    for wanted, reason in (
+        (None, "pass --checkpoint latest"),
+        ("latest", "no intact"),
+        ("best", "sets no keep_best"),
+    ):
         with pytest.raises(RunFolderError, match=reason):
             choose_weights(tmp_path, wanted)
     (tmp_path / "config.json").write_text("{")
