@@ -62,11 +62,11 @@ def test_training_may_name_the_same_folder(start: str, tmp_path: Path) -> None:
             "'nowhere' is not a folder",
         ),
         (["cache", "t2v-256", *CLIPS, "--init", "{start}", "--cache", "{file}"], "is a file; give a folder"),
-        (["cache", "t2v-256", *CLIPS, "--init", "{start}", "--cache", "{start}"], "holds no cache"),
+        (["cache", "t2v-256", *CLIPS, "--init", "{start}", "--cache", "{start}"], "is not a cache"),
         (["cache", "t2v-256", *CLIPS, "--init", "{start}", "--cache", "{kept}", "--set", "x=1"], "no such setting"),
         (["cache", "smoke", "--cache", "{kept}"], "does not use a cache; remove --cache"),
         (["train", "smoke", "--cache", "{kept}", "--dry-run"], "does not use a cache; remove --cache"),
-        (["cache", "smoke"], "makes its own clips"),
+        (["cache", "smoke"], "renders its own clips"),
         (
             ["train", "t2v-256", *CLIPS, "--init", "{start}", "--cache", "{kept}", "-o", "{run}"]
             + ["--set", "stages.*.task.cache.fill=never"],
@@ -96,4 +96,4 @@ def test_a_cache_of_other_size_is_refused_by_name(start: str, tmp_path: Path) ->
     assert runner.invoke(app, command).exit_code == 0
     result = runner.invoke(app, [*command, "--set", "stages.*.task.data.cutting.height=32"])
     assert result.exit_code == 2
-    assert "was made with other settings: cutting.height was 16 and now is 32" in result.stderr
+    assert "was made with other settings (cutting.height was 16, now 32" in result.stderr

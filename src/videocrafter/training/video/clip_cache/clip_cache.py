@@ -1,4 +1,4 @@
-"""What is kept of clips: latents and image tokens of cuts, text tokens of captions, why a cut was left out."""
+"""Cache of latents and image tokens of cuts, text tokens of captions, and the reasons why cuts are left out."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from torch import Tensor
 from videocrafter.data.cutting import CachedCut, CutName
 from videocrafter.data.decoding import DecodingTask
 from videocrafter.data.errors import BadSampleError
+from videocrafter.training.video.clip_cache.cache_file import Entry
 from videocrafter.training.video.clip_cache.config import CacheConfig, CacheError
 from videocrafter.training.video.clip_cache.description import CacheDescription, claim_folder
-from videocrafter.training.video.clip_cache.shards import Entry
-from videocrafter.training.video.clip_cache.store import ShardStore
+from videocrafter.training.video.clip_cache.store import EntryStore
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 _MEAN, _STD, _IMAGE, _TEXT = "mean", "std", "image", "text"
@@ -24,12 +24,12 @@ _NULL_IMAGE = "null image"
 
 @dataclass(frozen=True, kw_only=True)
 class EncodedCut:
-    """One cut, on the CPU, in the precision in which it is kept.
+    """An encoded cut, on the CPU, in the precision of the cache.
 
     Attributes:
-        mean, std: of the autoencoder's posterior, scaled, [C, T, H, W].
-        text: [L, D] tokens of the caption.
-        image: [M, D] tokens of one frame, unprojected; None without an image tower.
+        mean, std: scaled mean and standard deviation of the autoencoder's posterior, [C, T, H, W].
+        text: tokens of the caption, [L, D].
+        image: unprojected tokens of the conditioning frame, [M, D]; None without an image tower.
     """
 
     mean: Tensor
@@ -39,14 +39,14 @@ class EncodedCut:
 
 
 class ClipCache:
-    """The cache of a stage, as one process of several uses it; from several threads.
+    """The cache of a stage. Thread-safe; several processes may share its folder.
 
     Args:
-        config: with a folder. With fill "never" nothing is added to it.
-        description: what the entries follow from.
+        config: configuration with a folder. With fill "never" nothing is added.
+        description: everything that determines the entries.
 
     Raises:
-        CacheError: the folder holds something else, or cannot be used.
+        CacheError: the folder belongs to another cache, or cannot be used.
     """
 
     def __init__(self, config: CacheConfig, description: CacheDescription) -> None:
@@ -54,14 +54,14 @@ class ClipCache:
         self.folder, self._is_read_only = Path(config.folder), config.fill == "never"
         claim_folder(self.folder, description, may_make=not self._is_read_only)
         self._dtype = _DTYPES[description.dtype]
-        self._store = ShardStore(self.folder, description.digest, shard_bytes=config.shard_mb * 1_000_000)
+        self._store = EntryStore(self.folder, description.digest, file_bytes=config.shard_mb * 1_000_000)
 
     def __contains__(self, name: CutName) -> bool:
-        """Whether a cut is kept, or known to be left out, as far as can be told without reading it."""
+        """Whether a cut is cached or known to be left out; it may still turn out to be damaged when it is read."""
         return name.digest in self._store
 
     def find(self, name: CutName) -> CachedCut | BadSampleError | None:
-        """What is kept of a cut; its content is an `EncodedCut`."""
+        """Return a cut, whose content is an `EncodedCut`, or the reason why it is left out; None if it is missing."""
         bad: BadSampleError | None = None
         for entry in self._store.read(name.digest):
             record = entry.record
@@ -79,7 +79,7 @@ class ClipCache:
         return bad
 
     def keep(self, name: CutName, known: CachedCut) -> CachedCut:
-        """Keep a cut that was encoded; what later will be read of it."""
+        """Add an encoded cut; return it as it will be read back."""
         content = known.content
         assert isinstance(content, EncodedCut)
         kept = EncodedCut(
@@ -94,30 +94,30 @@ class ClipCache:
         return CachedCut(shape=known.shape, caption=known.caption, fps=known.fps, content=kept)
 
     def keep_bad(self, name: CutName, error: BadSampleError) -> None:
-        """Keep that a cut is left out, and why."""
+        """Record why a cut is left out."""
         self._put(name.digest, {**_named(name), "reason": error.reason, "message": str(error)}, {})
 
     def text(self, caption: str) -> Tensor | None:
-        """Tokens [L, D] of a caption."""
+        """Return the tokens [L, D] of a caption; None if missing."""
         return self._tensor(_name("caption", caption), _TEXT)
 
     def keep_text(self, caption: str, text_LD: Tensor) -> Tensor:
-        """Keep the tokens of a caption, once; what later will be read of them."""
+        """Add the tokens of a caption, unless they are there; return them as they will be read back."""
         known = self.text(caption)
         if known is not None:
             return known
         return self._keep_tensor(_name("caption", caption), _TEXT, {"caption": caption}, text_LD)
 
     def null_image(self) -> Tensor | None:
-        """Tokens [M, D] of the unconditional image."""
+        """Return the tokens [M, D] of the unconditional image; None if missing."""
         return self._tensor(_name(_NULL_IMAGE), _IMAGE)
 
     def keep_null_image(self, tokens_MD: Tensor) -> Tensor:
-        """Keep the tokens of the unconditional image; what later will be read of them."""
+        """Add the tokens of the unconditional image; return them as they will be read back."""
         return self._keep_tensor(_name(_NULL_IMAGE), _IMAGE, {}, tokens_MD)
 
     def close(self) -> None:
-        """Write what is not written yet."""
+        """Write pending entries."""
         self._store.flush()
 
     def _tensor(self, name: str, part: str) -> Tensor | None:
@@ -134,40 +134,40 @@ class ClipCache:
             self._store.put(name, Entry(record=record, tensors=tensors))
 
     def _rounded(self, tensor: Tensor) -> Tensor:
-        # A copy, so that no batch is kept in memory for the sake of one of its clips.
+        # A copy, so that one clip does not keep a whole batch in memory.
         return tensor.detach().to("cpu", self._dtype, copy=True).contiguous()
 
     def missing(self, name: CutName) -> CacheError:
-        """What is said of a cut that is not there and may not be added."""
+        """Return the error for a cut that is missing and may not be added."""
         damaged = self._store.damaged
         why, check = (f" ({damaged[0]})", " --check") if damaged else ("", "")
         return CacheError(
-            f"the cache in {self.folder} has no cut {name.number} of {name.key}{why}, and cache.fill is 'never'; add "
-            f"it with `videocrafter cache RECIPE --cache {self.folder}{check}` and the other options of this "
-            "training, or set cache.fill=missing"
+            f"the cache in {self.folder} does not contain cut {name.number} of {name.key}{why}, and cache.fill is "
+            f"'never'; add it with `videocrafter cache RECIPE --cache {self.folder}{check}` and the other options of "
+            "this training, or set cache.fill=missing"
         )
 
 
 class CacheMemory:
-    """A cache as the memory of a loader: what is kept is not decoded.
+    """Lets a loader skip decoding the cuts that a cache contains.
 
     Args:
-        decodes: whether what is not kept may be decoded; else it ends the run.
+        decodes: whether missing cuts may be decoded; otherwise they end the run.
     """
 
     def __init__(self, cache: ClipCache, *, decodes: bool) -> None:
         self._cache, self._decodes = cache, decodes
 
     def knows(self, task: DecodingTask) -> bool:
-        """Whether a cut is kept, or was left out; what may not be decoded, `recall` has to know."""
+        """Whether `recall` handles a cut: it is cached or left out, or must not be decoded."""
         assert task.name is not None
         return task.name in self._cache or not self._decodes
 
     def recall(self, task: DecodingTask) -> CachedCut | BadSampleError | None:
-        """What is kept of a cut; None if it is damaged, or the tokens of its caption are.
+        """Return a cached cut or the reason why it is left out; None if it or its caption's tokens are damaged.
 
         Raises:
-            CacheError: it is not there, or damaged, and may not be decoded.
+            CacheError: the cut is missing or damaged and must not be decoded.
         """
         assert task.name is not None
         found = self._cache.find(task.name)
@@ -176,7 +176,7 @@ class CacheMemory:
         return found
 
     def note_bad(self, task: DecodingTask, error: BadSampleError) -> None:
-        """Keep that a cut is left out, and why."""
+        """Record why a cut is left out."""
         assert task.name is not None
         self._cache.keep_bad(task.name, error)
 

@@ -1,4 +1,4 @@
-"""Whether and how what the frozen networks say is kept."""
+"""Configuration of the clip cache."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ _VARIANTS = 4
 
 
 class CacheError(SettingsError):
-    """A cache cannot be used for this; one line, with what to do."""
+    """A cache cannot be used; the message is one line that says what to do."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CacheConfig:
-    """Latents and text computed once.
+    """Whether and how the results of the frozen networks are cached.
 
     Attributes:
-        folder: where they are kept; None keeps nothing.
-        fill: "missing" computes and keeps what is not there; "never" only reads, so that the frozen networks are not
-            needed for training, and refuses to go on where something is missing.
-        variants: cuts of each video (other moments, rates and corners): in epoch e it shows cut e modulo this number.
-            None takes 4 with a folder, and without one another cut in every epoch.
-        image_variants: the same of images, where videos have fixed cuts.
-        dtype: precision of what is kept. "bf16" loses nothing of networks that run in it.
-        shard_mb: a file is written when there are so many million bytes for it.
+        folder: the cache's folder; None caches nothing.
+        fill: "missing" encodes and adds missing entries; "never" only reads, so that training does not need the
+            frozen networks, and stops with an error at a missing entry.
+        variants: number of fixed cuts of each video (different start times, frame rates and crops); epoch e uses
+            cut e modulo this number. None means 4 with a folder; without a folder, every epoch draws new cuts.
+        image_variants: the same for images, if videos have fixed cuts.
+        dtype: precision of cached tensors. "bf16" is lossless for networks that run in bf16.
+        shard_mb: write a file as soon as this many megabytes are pending.
     """
 
     folder: str | None = None
@@ -50,7 +50,7 @@ class CacheConfig:
 
     @property
     def cuts(self) -> FixedCuts | None:
-        """The fixed cuts of clips; None cuts them anew in every epoch."""
+        """The fixed cuts of each clip; None if every epoch draws new ones."""
         if self.folder is None and self.variants is None:
             return None
         return FixedCuts(per_video=self.variants or _VARIANTS, per_image=self.image_variants)

@@ -1,7 +1,7 @@
-"""What a cache was made with: everything, beside the clips themselves, that its content follows from.
+"""The description of a cache: everything, apart from the clips themselves, that determines its content.
 
-It stands in `cache.json` in the cache's folder. A cache that was made with anything else is refused, by name of what
-differs; its number is also in every file, so that files of two caches cannot come into one folder.
+It is stored as `cache.json` in the cache's folder. A stage refuses a cache with another description and names the
+differences. Every cache file also contains the description's digest, so that files of two caches cannot be mixed.
 """
 
 from __future__ import annotations
@@ -15,30 +15,30 @@ from typing import Any
 
 from videocrafter.data.clip import DecodingLimits
 from videocrafter.data.cutting import CuttingConfig
-from videocrafter.media.atomic_write import write_all
+from videocrafter.media.atomic_write import write_text
 from videocrafter.media.errors import MediaError
 from videocrafter.pipelines.model_folder import fingerprint
 from videocrafter.training.recipes.resolved_config import changes, to_dict
 from videocrafter.training.video.clip_cache.config import CacheError, StoredPrecision
 
 FORMAT = 1
-"""Of the files; raised when a cache of before cannot be read as what it is."""
+"""Version of the file format; increased when older caches can no longer be read."""
 
 DESCRIPTION = "cache.json"
 
 
 @dataclass(frozen=True, kw_only=True)
 class CacheDescription:
-    """What the entries of a cache follow from.
+    """Everything that determines the entries of a cache.
 
     Attributes:
-        format: of the files.
-        cutting: how samples are cut out of clips, but for what one may cost.
-        autoencoder, text_tower, image_tower: fingerprints of the networks' files; an image tower of None keeps no
-            image tokens.
-        condition_frame: which frame of a clip is its image; None without an image tower.
-        network_dtype: the precision in which the networks ran.
-        dtype: the precision in which their results are kept.
+        format: version of the file format.
+        cutting: how samples are cut from clips, except for decoding limits.
+        autoencoder, text_tower, image_tower: fingerprints of the networks' files; without an image tower (None), no
+            image tokens are cached.
+        condition_frame: which frame of a clip is its conditioning image; None without an image tower.
+        network_dtype: precision in which the networks ran.
+        dtype: precision of the cached tensors.
     """
 
     format: int = FORMAT
@@ -52,7 +52,7 @@ class CacheDescription:
 
     @property
     def digest(self) -> str:
-        """A short hash of all of it."""
+        """Short hash of the description."""
         text = json.dumps(to_dict(self), sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
@@ -65,10 +65,10 @@ def describe(
     network_dtype: str,
     dtype: StoredPrecision,
 ) -> CacheDescription:
-    """The description of a cache that these networks fill.
+    """Describe the cache that these networks fill.
 
     Args:
-        networks: folders of the frozen parts, by their name in a pipeline folder.
+        networks: folders of the frozen networks by their name in a pipeline folder.
     """
     takes_image = "image_encoder" in networks
     return CacheDescription(
@@ -83,47 +83,50 @@ def describe(
 
 
 def claim_folder(folder: Path, description: CacheDescription, *, may_make: bool) -> None:
-    """Make a cache's folder, or check that the one that is there was made with the same.
+    """Create a cache's folder, or check that the existing one has the same description.
+
+    Args:
+        may_make: whether to create a missing folder.
 
     Raises:
-        CacheError: it was not, is something else than a cache, is not there, or cannot be written.
+        CacheError: the description differs, the folder is not a cache, is missing, or cannot be written.
     """
     file = folder / DESCRIPTION
     if not file.exists():
         _check_free(folder, may_make=may_make)
         content = json.dumps(to_dict(description), indent=2) + "\n"
         try:
-            # Another process may do the same at the same time; then what it wrote is looked at below.
-            write_all({file: content.encode()}, overwrite=True)
+            # Another process may do the same at the same time. What it wrote is checked below.
+            write_text(file, content)
         except MediaError as error:
             raise CacheError(str(error)) from error
     try:
         before: Any = json.loads(file.read_text(encoding="utf-8"))
         if not isinstance(before, dict) or before.get("type") != CacheDescription.__name__:
-            raise ValueError("it describes no cache")
+            raise ValueError("it does not describe a cache")
         found = changes(before, description)
     except (OSError, ValueError, AttributeError) as error:
-        raise CacheError(f"{file} cannot be read ({error}); give another folder for the cache") from error
+        raise CacheError(f"{file} cannot be read ({error}); choose another folder for the cache") from error
     if found:
         listed = ", ".join(
-            f"{change.path} was {_worded(change.before)} and now is {_worded(change.now)}" for change in found
+            f"{change.path} was {_worded(change.before)}, now {_worded(change.now)}" for change in found
         )
         raise CacheError(
-            f"the cache in {folder} was made with other settings: {listed}; give another folder for this stage "
-            "(cache.folder), or the same settings"
+            f"the cache in {folder} was made with other settings ({listed}); choose another folder for this stage "
+            "(cache.folder), or restore the settings"
         )
 
 
 def _check_free(folder: Path, *, may_make: bool) -> None:
     if folder.exists() and not folder.is_dir():
-        raise CacheError(f"cache.folder {folder} is a file; give a folder")
+        raise CacheError(f"cache.folder {folder} is a file; choose a folder")
     if folder.is_dir() and any(path.name[0] != "." for path in folder.iterdir()):
         raise CacheError(
-            f"cache.folder {folder} is not empty and holds no cache ({DESCRIPTION} is missing); give another folder"
+            f"cache.folder {folder} is not empty and is not a cache ({DESCRIPTION} is missing); choose another folder"
         )
     if not may_make:
         raise CacheError(
-            f"there is no cache in {folder}, and cache.fill is 'never'; make it with `videocrafter cache` and the "
+            f"there is no cache in {folder}, and cache.fill is 'never'; create it with `videocrafter cache` and the "
             "options of this training, or set cache.fill=missing"
         )
 

@@ -1,7 +1,7 @@
-"""Clips encoded one by one, so that what a cut gives is the same whenever and beside whatever it is encoded.
+"""Encode clips one at a time, so that the result does not depend on the other clips of a batch.
 
-That costs some speed, once. In return a cache that was filled ahead, one that is filled during training, and no cache
-at all give the same training, but for the precision in which things are kept.
+That is slower than batches, once. In return, training is the same with a cache filled in advance, a cache filled
+during training, and no cache, apart from the precision of cached tensors.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from videocrafter.training.video.clip_cache.clip_cache import ClipCache, Encoded
 from videocrafter.training.video.clip_encoding import ClipEncoder, ConditionFrame, EncodedClips
 from videocrafter.training.video.frozen_networks import FrozenNetworks
 
-# Batches in a row that need no network, before the networks leave the device.
+# After this many consecutive batches that needed no network, the networks leave the device.
 _IDLE_BATCHES = 20
 
 
 class CutEncoder:
-    """Does what `ClipEncoder` does, by a cache where there is one, and by the networks where they are needed.
+    """A `ClipEncoder` that reads from a cache and runs the networks only for what is missing.
 
     Args:
         frozen: the networks.
-        cache: where results are kept; None keeps none.
+        cache: stores results; None stores none.
         condition_frame, chunk: as in `ClipEncoder`.
-        device: where results go.
+        device: device of the results.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class CutEncoder:
         self._num_idle = 0
 
     def encode(self, batch: VideoBatch) -> EncodedClips:
-        """The clips of a batch, known or encoded."""
+        """Return the encoded clips of a batch, from the cache where possible."""
         self._num_idle += 1
         fresh = iter(batch.pixels.split(1))
         known = batch.cached or (None,) * len(batch)
@@ -74,13 +74,13 @@ class CutEncoder:
         ).to(self._device)
 
     def null_text(self) -> Tensor:
-        """Tokens [1, L, D] of the empty caption."""
+        """Return the tokens [1, L, D] of the empty caption."""
         if self._null_text is None:
             self._null_text = self._text("")[None].to(self._device, torch.float32)
         return self._null_text
 
     def null_image(self) -> Tensor:
-        """Tokens [1, M, D] of the unconditional image, unprojected."""
+        """Return the tokens [1, M, D] of the unconditional image, unprojected."""
         if self._null_image is None:
             found = None if self._cache is None else self._cache.null_image()
             if found is None:
@@ -92,7 +92,7 @@ class CutEncoder:
     def _encoded(self, pixels_1TCHW: Tensor, batch: VideoBatch, index: int) -> EncodedCut:
         name = batch.cuts[index]
         if self._cache is not None:
-            # Kept since the loader asked: batches are gathered ahead.
+            # The loader prefetches, so the cut may have been cached since the loader checked.
             found = self._cache.find(name)
             if isinstance(found, CachedCut):
                 assert isinstance(found.content, EncodedCut)
@@ -109,9 +109,9 @@ class CutEncoder:
             text=text_LD,
             image=None if clips.image_tokens is None else clips.image_tokens[0],
         )
-        return cut if self._cache is None else self._kept(name, one, cut)
+        return cut if self._cache is None else self._add(name, one, cut)
 
-    def _kept(self, name: CutName, clip: VideoBatch, cut: EncodedCut) -> EncodedCut:
+    def _add(self, name: CutName, clip: VideoBatch, cut: EncodedCut) -> EncodedCut:
         assert self._cache is not None
         num_frames, _, height, width = clip.pixels.shape[1:]
         shape, fps = (num_frames, height, width, 3), clip.fps.item()
@@ -139,7 +139,7 @@ class CutEncoder:
 def frozen_encoder(
     frozen: FrozenNetworks, tokenizer: PreTrainedTokenizerBase, *, condition_frame: ConditionFrame, chunk: int
 ) -> ClipEncoder:
-    """The encoder that these networks make, brought to the device."""
+    """Move the networks to the device and return their encoder."""
     networks = frozen.bring()
     return ClipEncoder(
         networks["vae"],

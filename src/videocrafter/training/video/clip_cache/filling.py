@@ -1,7 +1,6 @@
-"""A cache filled ahead of training: every cut of every clip, decoded by workers and encoded here.
+"""Fill a cache in advance: workers decode every cut of every clip, and this process encodes them.
 
-Several processes share the work out by shards. What is there already is passed over, so a filling that was stopped
-goes on.
+Several processes divide the data's shards among them. Cached cuts are skipped, so an interrupted filling resumes.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from videocrafter.training.config import RecipeConfig, StageConfig
 from videocrafter.training.parallel.processes import Processes
 from videocrafter.training.saving.interruption import StopRequest
 from videocrafter.training.video.clip_cache.config import CacheError
-from videocrafter.training.video.clip_cache.filling_progress import FillProgress
+from videocrafter.training.video.clip_cache.filling_progress import FillingProgress
 from videocrafter.training.video.clip_cache.stage_clips import StageClips
 from videocrafter.training.video.frozen_networks import (
     IMAGE_PHASES,
@@ -47,13 +46,13 @@ _LEFT_OUT = "left_out.jsonl"
 
 @dataclass(frozen=True, kw_only=True)
 class Filled:
-    """What one process did.
+    """The result of filling a cache.
 
     Attributes:
-        added: cuts that were encoded.
-        found: cuts that were there.
-        left_out: cuts that cannot be used, found out now.
-        finished: whether it came to the end.
+        added: number of cuts encoded now.
+        found: number of cuts that were already cached.
+        left_out: number of cuts found unusable now.
+        finished: whether all cuts were processed.
     """
 
     added: int = 0
@@ -72,11 +71,11 @@ class Filled:
 
 @dataclass(frozen=True, kw_only=True)
 class Thoroughness:
-    """What is done with cuts that are there.
+    """How cuts that are already cached are treated.
 
     Attributes:
-        check: read each, and encode anew what is damaged.
-        retry: decode those again that were left out; a file may have been mended.
+        check: read each one, and encode damaged ones again.
+        retry: try again to decode cuts that were left out; their files may have been fixed.
     """
 
     check: bool = False
@@ -85,13 +84,13 @@ class Thoroughness:
 
 @dataclass(frozen=True, kw_only=True)
 class FillOutcome:
-    """How the filling of a recipe's caches ended.
+    """The result of filling all caches of a recipe.
 
     Attributes:
-        filled: by all processes together.
-        folders: of the caches.
-        is_main: whether this is the process that speaks for all.
-        signal: number of the signal that stopped it, if one did.
+        filled: sum over all processes.
+        folders: folders of the caches.
+        is_main: whether this is the main process.
+        signal: number of the signal that stopped the filling, if one did.
     """
 
     filled: Filled
@@ -106,18 +105,20 @@ def fill_caches(
     device: torch.device | str | None = None,
     thoroughness: Thoroughness = Thoroughness(),
 ) -> FillOutcome:
-    """Compute what is missing in the caches of all stages of a recipe.
+    """Encode what is missing in the caches of all stages of a recipe.
 
-    Every stage is encoded by the networks of what the first one starts from: a stage hands them on as they are.
+    The networks are those of the model that the first stage starts from; stages do not change the frozen networks.
 
     Raises:
-        SettingsError: the recipe, its start or a cache cannot be used.
+        SettingsError: the recipe, its starting model or a cache cannot be used.
         SourceError, TooManyBadSamplesError: the data cannot be used.
     """
     stages = stages_to_fill(recipe)
     start = start_folder(recipe)
     if start is None:
-        raise CacheError("it is not known what training starts from, whose networks encode; give --init FOLDER")
+        raise CacheError(
+            "the recipe names no model to start from, whose networks encode the clips; pass --init FOLDER"
+        )
     processes = Processes(device)
     filled = Filled()
     with StopRequest() as stop:
@@ -138,18 +139,18 @@ def fill_caches(
 
 
 def stages_to_fill(recipe: RecipeConfig) -> list[StageConfig]:
-    """The stages of a recipe whose caches are not the same.
+    """Return the stages of a recipe that have different caches, one per cache.
 
     Raises:
-        CacheError: there is none.
+        CacheError: a stage has no cache folder, or does not train on clips.
     """
     found: dict[object, StageConfig] = {}
     for stage in recipe.stages:
         task = stage.task
         if not isinstance(task, ClipDiffusionTaskConfig):
-            raise CacheError(f"the recipe {recipe.name!r} makes its own clips and keeps their latents itself")
+            raise CacheError(f"the recipe {recipe.name!r} renders its own clips and needs no cache")
         if task.cache.folder is None:
-            raise CacheError("no folder was given for the cache; say where it goes with --cache DIR")
+            raise CacheError("no cache folder is set; pass --cache DIR")
         takes_image = task.phase in IMAGE_PHASES
         how = (takes_image, task.image_tower, task.condition_frame, task.frozen_weights)
         found.setdefault((task.cache, task.data, task.validation, *how), stage)
@@ -165,23 +166,23 @@ def fill_cache(
     title: str,
     thoroughness: Thoroughness = Thoroughness(),
 ) -> Filled:
-    """Compute what is missing in a stage's cache.
+    """Encode what is missing in a stage's cache.
 
     Args:
-        config: of the stage's task, with sources and a cache folder.
+        config: configuration of the stage's task, with sources and a cache folder.
         start: the pipeline folder that training starts from.
-        title: what the progress calls it.
+        title: label of the progress bar.
 
     Returns:
-        What this process did.
+        The result of this process.
 
     Raises:
-        ValueError: the sources, the networks or the cache cannot be used; one line.
+        ValueError: the sources, the networks or the cache cannot be used.
         TooManyBadSamplesError: more samples are bad than the rules allow.
     """
     if not config.data.sources:
         raise CacheError(
-            "task.data.sources is empty; name your clips with --data, such as --data folder:/path/to/clips"
+            "task.data.sources is empty; pass your clips with --data, for example --data folder:/path/to/clips"
         )
     index = read_model_index(start)
     config = with_frames_of(GenerationDefaults.from_config(index.get("defaults")), config)
@@ -190,7 +191,9 @@ def fill_cache(
     tower = None if config.image_tower is None else tower_folder(config.image_tower)
     sources = frozen_folders(start, config.phase, tower)
     if config.phase in IMAGE_PHASES and "image_encoder" not in sources:
-        raise CacheError(f"phase is {config.phase!r}, but the start takes no image; give task.image_tower")
+        raise CacheError(
+            f"phase is {config.phase!r}, but the starting model has no image encoder; set task.image_tower"
+        )
     frozen = FrozenNetworks(sources, processes.device, config.frozen_weights)
     tokenizer = read_tokenizer(sources["tokenizer"], index["tokenizer"][1])
     clips = StageClips(config, sources, frozen, tokenizer, processes.device)
@@ -202,7 +205,7 @@ def fill_cache(
 
 @dataclass(frozen=True, kw_only=True)
 class _UnderWay:
-    """A cut that is being decoded; without a task, the end of a shard."""
+    """A cut that is being decoded or, without a task, the end of a shard."""
 
     task: DecodingTask | None = None
     number: int = -1
@@ -230,9 +233,9 @@ class _Filling:
         self._added = self._found = self._left_out = self._added_before = 0
 
     def run(self, stop: StopRequest, title: str) -> Filled:
-        """Look at every shard that is this process's; encode what is missing."""
+        """Process this process's shards: encode what is missing."""
         num_shards = sum(len(self._shards_of(source)) for source in self._sources)
-        progress = FillProgress(title, num_shards, shown=self._rank == 0)
+        progress = FillingProgress(title, num_shards, shown=self._rank == 0)
         try:
             for task, label in self._all_missing():
                 if stop.requested():
@@ -243,7 +246,7 @@ class _Filling:
                 self._receive(progress, len(self._under_way) - 1)
             if self._under_way:
                 return self._filled(finished=False)
-            self._encode_what_is_always_needed()
+            self._encode_fixed_entries()
             return self._filled(finished=True)
         finally:
             progress.close()
@@ -253,8 +256,8 @@ class _Filling:
     def _filled(self, *, finished: bool) -> Filled:
         return Filled(added=self._added, found=self._found, left_out=self._left_out, finished=finished)
 
-    def _encode_what_is_always_needed(self) -> None:
-        """The null conditions, and the clips that validation measures."""
+    def _encode_fixed_entries(self) -> None:
+        """Encode the null conditions and the fixed clips of validation."""
         if self._rank == 0:
             self._clips.encoder.null_text()
             if self._clips.takes_image:
@@ -262,13 +265,13 @@ class _Filling:
             self._clips.fixed()
 
     def _shards_of(self, source: ClipSource) -> range:
-        """The shards that this process looks into: its share, or all where there are too few to be shared."""
+        """Return this process's share of the shards; all of them if there are fewer shards than processes."""
         if source.num_shards < self._world_size:
             return range(source.num_shards)
         return range(self._rank, source.num_shards, self._world_size)
 
     def _all_missing(self) -> Iterator[tuple[DecodingTask | None, str]]:
-        """What has to be done, and the label of its source; None at the end of each shard."""
+        """Yield missing cuts with the label of their source, and None at the end of each shard."""
         for source in self._sources:
             for shard in self._shards_of(source):
                 for task in self._missing(source, shard):
@@ -276,7 +279,7 @@ class _Filling:
                 yield None, source.label
 
     def _missing(self, source: ClipSource, index: int) -> Iterator[DecodingTask]:
-        """The cuts of a shard that have to be encoded by this process."""
+        """Yield the missing cuts of a shard that this process encodes."""
         content = source.read_shard(index)
         if content.problem is not None:
             self._bad_samples.bad(source.label, f"shard {index}", "damaged_archive", content.problem)
@@ -286,12 +289,12 @@ class _Filling:
                 continue
             for number in range(self._cuts.count(kind)):
                 task = fixed_cut(source.label, clip, kind, number, self._config.data.cutting)
-                if self._is_there(task):
+                if self._is_cached(task):
                     self._found += 1
                 else:
                     yield task
 
-    def _is_there(self, task: DecodingTask) -> bool:
+    def _is_cached(self, task: DecodingTask) -> bool:
         assert task.name is not None
         if task.name not in self._cache or self._thoroughness == Thoroughness():
             return task.name in self._cache
@@ -306,8 +309,8 @@ class _Filling:
         self._decoding.submit(number, task)
         return _UnderWay(task=task, number=number, label=label)
 
-    def _receive(self, progress: FillProgress, most: int) -> None:
-        """Wait until at most so many cuts are under way; encode those that came."""
+    def _receive(self, progress: FillingProgress, most: int) -> None:
+        """Encode decoded cuts until at most `most` are still being decoded."""
         while self._under_way and (len(self._under_way) > most or self._under_way[0].task is None):
             first = self._under_way.popleft()
             if first.task is None:

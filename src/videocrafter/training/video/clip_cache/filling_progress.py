@@ -1,4 +1,4 @@
-"""How far the filling of a cache is, how fast, and how long it still takes: a bar in a terminal, else lines."""
+"""Show progress, speed and remaining time of filling a cache: a bar in a terminal, otherwise log lines."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _log = logging.getLogger(__name__)
 _SECONDS_BETWEEN_LINES = 20.0
 
 
-class FillProgress:
-    """Shows how many of a process's shards were looked at; a clip is a shard, or an archive of many is.
+class FillingProgress:
+    """Progress over one process's shards of the data; a shard is one clip, or an archive of many.
 
     Args:
-        title: what it is called.
-        num_shards: in all.
-        shown: whether anything is; of several processes one is enough.
+        title: label of the bar and of the log lines.
+        num_shards: total number.
+        shown: whether to show anything; one of several processes is enough.
     """
 
     def __init__(self, title: str, num_shards: int, *, shown: bool) -> None:
@@ -31,7 +31,7 @@ class FillProgress:
             self._bar.start()
 
     def advance(self, num_cuts: int) -> None:
-        """A shard is done, for which so many cuts were encoded."""
+        """Count a finished shard, for which `num_cuts` cuts were encoded."""
         self._num_done += 1
         self._num_cuts += num_cuts
         now = time.monotonic()
@@ -45,7 +45,7 @@ class FillProgress:
             _log.info("%s: %d of %d, %s, %s left", self._title, self._num_done, self._num_shards, rate, left)
 
     def close(self) -> None:
-        """Leave the terminal as it was."""
+        """Restore the terminal."""
         if self._bar is not None:
             self._bar.stop()
 

@@ -1,4 +1,4 @@
-"""A stage's clips: how they are cut, encoded and kept."""
+"""The clips of a stage: loading, encoding and caching."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 
 class StageClips:
-    """Makes a stage's loaders and encodes what they give.
+    """Creates a stage's loaders and encodes their batches.
 
     Args:
-        config: of the stage's task.
-        sources: folders of the frozen parts.
-        frozen: their networks, which are brought only where a cache does not do without.
-        device: where encoded clips go.
+        config: configuration of the stage's task.
+        sources: folders of the frozen networks.
+        frozen: the networks themselves, loaded only if the cache does not contain everything.
+        device: device of the encoded clips.
 
     Raises:
         CacheError: the cache cannot be used for this stage.
@@ -66,18 +66,18 @@ class StageClips:
             self.encoder = frozen_encoder(frozen, tokenizer, condition_frame=frame, chunk=chunk)
 
     def loader(self, data: LoaderConfig, rank: int, world_size: int) -> VideoLoader:
-        """A loader of clips to train on."""
+        """Return a loader of training clips."""
         memory = None
         if self.cache is not None:
             memory = CacheMemory(self.cache, decodes=self._config.cache.fill != "never")
         return VideoLoader(data, rank=rank, world_size=world_size, cuts=self.cuts, cache=memory)
 
     def fixed(self) -> list[EncodedClips]:
-        """The clips that are always the same; what no cache keeps of them is encoded."""
+        """Return the fixed clips of validation; those that are not cached are encoded."""
         memory = None if self.cache is None else CacheMemory(self.cache, decodes=True)
         return fixed_clips(self._config.data, self._config.validation, self.encoder, cuts=self.cuts, cache=memory)
 
     def close(self) -> None:
-        """Write what is not written yet."""
+        """Write pending cache entries."""
         if self.cache is not None:
             self.cache.close()

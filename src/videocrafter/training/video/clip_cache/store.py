@@ -1,7 +1,7 @@
-"""Entries by name in a folder of files, which several processes read and fill at the same time.
+"""Store entries by name in a folder of files that several processes read and write at the same time.
 
-Each process writes files of its own. What it has not written yet, it finds in memory; what others have written, it
-finds as soon as it misses something.
+Each process writes its own files. It finds its unwritten entries in memory, and rescans the folder for the files of
+other processes whenever it misses an entry.
 """
 
 from __future__ import annotations
@@ -15,61 +15,63 @@ from pathlib import Path
 
 import numpy as np
 
-from videocrafter.training.video.clip_cache.config import CacheError
-from videocrafter.training.video.clip_cache.shards import (
+from videocrafter.media.atomic_write import remove_leftovers
+from videocrafter.training.video.clip_cache.cache_file import (
     SUFFIX,
-    DamagedShardError,
+    CacheFile,
+    DamagedFileError,
     Entry,
-    Shard,
-    remove_leftovers,
-    write_shard,
+    write_cache_file,
 )
+from videocrafter.training.video.clip_cache.config import CacheError
 
 _log = logging.getLogger(__name__)
 
-_OPEN_SHARDS = 64
-# A process that is killed loses at most so much work.
+_MAX_OPEN_FILES = 64
+# A killed process loses at most this much work.
 _SECONDS_UNWRITTEN = 600.0
+# Unfinished files of other processes are older than this only if the process was killed.
+_SECONDS_TO_WRITE = 3600.0
 
 
-class ShardStore:
-    """The entries of a cache. May be used from several threads.
+class EntryStore:
+    """The entries of a cache. Thread-safe.
 
     Args:
-        folder: of the cache; exists.
-        digest: of its description.
-        shard_bytes: a file is written when there is so much for it.
+        folder: the cache's existing folder.
+        digest: identifies the cache's description.
+        file_bytes: write a file as soon as this many bytes of entries are pending.
     """
 
-    def __init__(self, folder: Path, digest: str, *, shard_bytes: int = 256_000_000) -> None:
-        self._folder, self._digest, self._shard_bytes = folder, digest, shard_bytes
-        # No two processes, on whatever machines, ever write the same file.
+    def __init__(self, folder: Path, digest: str, *, file_bytes: int = 256_000_000) -> None:
+        self._folder, self._digest, self._file_bytes = folder, digest, file_bytes
+        # Unique across processes and machines.
         self._writer, self._num_written = secrets.token_hex(8), 0
         self._index = _Index()
         self._paths: list[Path] = []
         self._seen: set[str] = set()
         self._looked_at: int | None = None
-        self._open: OrderedDict[int, Shard] = OrderedDict()
+        self._open: OrderedDict[int, CacheFile] = OrderedDict()
         self._unwritten: dict[str, Entry] = {}
         self._unwritten_bytes, self._unwritten_since = 0, 0.0
         self._lock = threading.RLock()
         self.damaged: list[str] = []
-        remove_leftovers(folder)
+        remove_leftovers(folder, min_age_s=_SECONDS_TO_WRITE)
         self._look()
 
     def __contains__(self, name: str) -> bool:
-        """Whether an entry is there, as far as can be told without reading it."""
+        """Whether an entry exists; it may still turn out to be damaged when it is read."""
         with self._lock:
-            return name in self._unwritten or bool(self._shards_of(name))
+            return name in self._unwritten or bool(self._files_of(name))
 
     def read(self, name: str) -> list[Entry]:
-        """What is kept under a name, as often as it was written; what is damaged is named in the log and left out."""
+        """Return all intact entries of a name (several processes may have written it); damaged ones are logged."""
         with self._lock:
             found = [self._unwritten[name]] if name in self._unwritten else []
-            for number in () if found else self._shards_of(name):
+            for number in () if found else self._files_of(name):
                 try:
                     entry = self._opened(number).read(name)
-                except DamagedShardError as error:
+                except DamagedFileError as error:
                     self._report(str(error))
                     self._index.forget(name, number)
                     continue
@@ -78,7 +80,7 @@ class ShardStore:
             return found
 
     def put(self, name: str, entry: Entry) -> None:
-        """Keep an entry; files are written when there is enough for one.
+        """Add an entry. Files are written in batches; see `flush`.
 
         Raises:
             CacheError: a file cannot be written.
@@ -89,11 +91,11 @@ class ShardStore:
             self._unwritten[name] = entry
             self._unwritten_bytes += entry.num_bytes
             is_old = time.monotonic() - self._unwritten_since > _SECONDS_UNWRITTEN
-            if self._unwritten_bytes >= self._shard_bytes or is_old:
+            if self._unwritten_bytes >= self._file_bytes or is_old:
                 self.flush()
 
     def flush(self) -> None:
-        """Write what is not written yet.
+        """Write pending entries to a file.
 
         Raises:
             CacheError: it cannot be written.
@@ -102,17 +104,17 @@ class ShardStore:
             if not self._unwritten:
                 return
             path = self._folder / f"{self._writer}-{self._num_written:06d}{SUFFIX}"
-            write_shard(path, self._unwritten, self._digest)
+            write_cache_file(path, self._unwritten, self._digest)
             self._num_written += 1
             self._add(path, list(self._unwritten))
             self._unwritten, self._unwritten_bytes = {}, 0
 
-    def _shards_of(self, name: str) -> list[int]:
-        found = self._index.shards_of(name)
-        return found if found or not self._look() else self._index.shards_of(name)
+    def _files_of(self, name: str) -> list[int]:
+        found = self._index.files_of(name)
+        return found if found or not self._look() else self._index.files_of(name)
 
     def _look(self) -> bool:
-        """Take in the files that others have written since the last look; whether there were any."""
+        """Index files that other processes have written since the last scan; return whether there were any."""
         try:
             changed_at = self._folder.stat().st_mtime_ns
             if changed_at == self._looked_at:
@@ -124,10 +126,10 @@ class ShardStore:
         new = [path for path in paths if path.name not in self._seen and path.name[0] != "."]
         for path in new:
             try:
-                self._add(path, list(Shard(path, self._digest).names()))
-            except DamagedShardError as error:  # noqa: PERF203  few are, and the others count
+                self._add(path, list(CacheFile(path, self._digest).names()))
+            except DamagedFileError as error:  # noqa: PERF203  few files are damaged, and the others remain usable
                 self._seen.add(path.name)
-                self._report(f"{error}; what it held is not known, so delete it")
+                self._report(f"{error}; its entries are unknown, so delete it")
         return bool(new)
 
     def _add(self, path: Path, names: list[str]) -> None:
@@ -135,11 +137,11 @@ class ShardStore:
         self._paths.append(path)
         self._index.add(names, len(self._paths) - 1)
 
-    def _opened(self, number: int) -> Shard:
+    def _opened(self, number: int) -> CacheFile:
         if number not in self._open:
-            if len(self._open) >= _OPEN_SHARDS:
+            if len(self._open) >= _MAX_OPEN_FILES:
                 self._open.popitem(last=False)
-            self._open[number] = Shard(self._paths[number], self._digest)
+            self._open[number] = CacheFile(self._paths[number], self._digest)
         self._open.move_to_end(number)
         return self._open[number]
 
@@ -149,36 +151,35 @@ class ShardStore:
 
 
 class _Index:
-    """Which files hold a name, in 12 bytes per entry, so that it may be millions.
+    """Maps names to the files that contain them, in 12 bytes per entry, so that there may be millions.
 
-    Names are told apart by their first 16 hexadecimal digits; whoever asks for the entry itself learns whether it is
-    really there.
+    Only the first 16 hexadecimal digits of a name are compared; reading the entry shows whether it is really there.
     """
 
     def __init__(self) -> None:
-        self._keys, self._shards = np.empty(0, np.uint64), np.empty(0, np.int32)
+        self._keys, self._files = np.empty(0, np.uint64), np.empty(0, np.int32)
         self._new: list[tuple[np.ndarray, np.ndarray]] = []
 
-    def add(self, names: list[str], shard: int) -> None:
+    def add(self, names: list[str], file: int) -> None:
         keys = np.array([_key(name) for name in names], np.uint64)
-        self._new.append((keys, np.full(len(keys), shard, np.int32)))
+        self._new.append((keys, np.full(len(keys), file, np.int32)))
 
-    def shards_of(self, name: str) -> list[int]:
+    def files_of(self, name: str) -> list[int]:
         if self._new:
             self._sort()
         key = np.uint64(_key(name))
         first, behind = (int(np.searchsorted(self._keys, key, side)) for side in ("left", "right"))
-        return [int(shard) for shard in self._shards[first:behind] if shard >= 0]
+        return [int(file) for file in self._files[first:behind] if file >= 0]
 
-    def forget(self, name: str, shard: int) -> None:
-        """A file does not hold a name after all."""
-        self._shards[(self._keys == np.uint64(_key(name))) & (self._shards == shard)] = -1
+    def forget(self, name: str, file: int) -> None:
+        """Remove a name from a file's entries."""
+        self._files[(self._keys == np.uint64(_key(name))) & (self._files == file)] = -1
 
     def _sort(self) -> None:
         keys = np.concatenate([self._keys, *(keys for keys, _ in self._new)])
-        shards = np.concatenate([self._shards, *(shards for _, shards in self._new)])
+        files = np.concatenate([self._files, *(files for _, files in self._new)])
         order = np.argsort(keys, kind="stable")
-        self._keys, self._shards, self._new = keys[order], shards[order], []
+        self._keys, self._files, self._new = keys[order], files[order], []
 
 
 def _key(name: str) -> int:

@@ -30,6 +30,7 @@ from videocrafter.media.video_file import write_video
 from videocrafter.training.recipes.by_name import RECIPES
 from videocrafter.training.saving.interruption import StopRequest
 from videocrafter.training.video.clip_cache import filling
+from videocrafter.training.video.clip_cache.cache_file import CacheFile
 from videocrafter.training.video.clip_cache.clip_cache import ClipCache, EncodedCut
 from videocrafter.training.video.clip_cache.config import CacheConfig, CacheError
 from videocrafter.training.video.clip_cache.description import describe
@@ -40,7 +41,6 @@ from videocrafter.training.video.clip_cache.filling import (
     fill_caches,
     stages_to_fill,
 )
-from videocrafter.training.video.clip_cache.shards import Shard
 from videocrafter.training.video.task_config import ClipDiffusionTaskConfig
 
 
@@ -82,7 +82,7 @@ def records(folder: Path) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for path in folder.glob("*.safetensors"):
         with safe_open(path, "pt") as file:
-            shard = Shard(path, file.metadata()["cache"])
+            shard = CacheFile(path, file.metadata()["cache"])
         found += [dict(entry.record) for name in shard.names() if (entry := shard.read(name)) is not None]
     return found
 
@@ -286,7 +286,7 @@ def test_stages_with_the_same_cache_are_filled_once() -> None:
 @pytest.mark.parametrize(
     ("build", "said"),
     [
-        (lambda start, folder: RECIPES["smoke"](), "makes its own clips"),
+        (lambda start, folder: RECIPES["smoke"](), "renders its own clips"),
         (lambda start, folder: recipe(start, task_config(CacheConfig())), "--cache DIR"),
         (
             lambda start, folder: replace(recipe(start, task_config(CacheConfig(folder=folder))), init=None),

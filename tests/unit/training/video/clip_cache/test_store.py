@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from videocrafter.training.video.clip_cache import store as store_module
+from videocrafter.training.video.clip_cache.cache_file import Entry, write_cache_file
 from videocrafter.training.video.clip_cache.config import CacheError
-from videocrafter.training.video.clip_cache.shards import Entry, write_shard
-from videocrafter.training.video.clip_cache.store import ShardStore
+from videocrafter.training.video.clip_cache.store import EntryStore
 
 DIGEST = "0123456789abcdef"
 
@@ -27,7 +27,7 @@ def entry(number: int, size: int = 8) -> Entry:
     return Entry(record={"number": number}, tensors={"x": torch.full((size,), float(number))})
 
 
-def number_of(store: ShardStore, key: int) -> float | None:
+def number_of(store: EntryStore, key: int) -> float | None:
     found = store.read(name(key))
     return float(found[0].tensors["x"][0]) if found else None
 
@@ -41,7 +41,7 @@ def test_what_any_process_has_written_all_find(
     tmp_path_factory: pytest.TempPathFactory, actions: list[tuple[int, str, int]]
 ) -> None:
     folder = tmp_path_factory.mktemp("store")
-    stores = [ShardStore(folder, DIGEST, shard_bytes=200) for _ in range(3)]
+    stores = [EntryStore(folder, DIGEST, file_bytes=200) for _ in range(3)]
     put: set[int] = set()
     for which, action, number in actions:
         if action == "put":
@@ -52,7 +52,7 @@ def test_what_any_process_has_written_all_find(
             stores[which].flush()
     for store in stores:
         store.flush()
-    for store in (*stores, ShardStore(folder, DIGEST)):
+    for store in (*stores, EntryStore(folder, DIGEST)):
         # Times of change are coarse on some disks; a loader that misses something once only decodes it.
         store._looked_at = None
         assert {number for number in range(10) if name(number) in store} == put
@@ -60,7 +60,7 @@ def test_what_any_process_has_written_all_find(
 
 
 def test_what_others_write_is_found_as_soon_as_it_is_missed(tmp_path: Path) -> None:
-    one, other = ShardStore(tmp_path, DIGEST), ShardStore(tmp_path, DIGEST)
+    one, other = EntryStore(tmp_path, DIGEST), EntryStore(tmp_path, DIGEST)
     one.put(name(1), entry(1))
     assert name(1) not in other
     one.flush()
@@ -69,7 +69,7 @@ def test_what_others_write_is_found_as_soon_as_it_is_missed(tmp_path: Path) -> N
 
 
 def test_there_are_few_files_whatever_the_number_of_entries(tmp_path: Path) -> None:
-    store = ShardStore(tmp_path, DIGEST, shard_bytes=40_000)
+    store = EntryStore(tmp_path, DIGEST, file_bytes=40_000)
     for number in range(500):
         store.put(name(number), entry(number, size=100))
     store.flush()
@@ -79,29 +79,29 @@ def test_there_are_few_files_whatever_the_number_of_entries(tmp_path: Path) -> N
 
 
 def test_a_killed_process_loses_only_what_it_had_not_written(tmp_path: Path) -> None:
-    store = ShardStore(tmp_path, DIGEST, shard_bytes=1000)
+    store = EntryStore(tmp_path, DIGEST, file_bytes=1000)
     for number in range(50):
         store.put(name(number), entry(number))
     unwritten = set(store._unwritten)
-    found = ShardStore(tmp_path, DIGEST)
+    found = EntryStore(tmp_path, DIGEST)
     assert {name(number) for number in range(50) if name(number) not in found} == unwritten
     assert 0 < len(unwritten) < 30
 
 
 def test_what_waits_for_too_long_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_module, "_SECONDS_UNWRITTEN", -1.0)
-    ShardStore(tmp_path, DIGEST).put(name(1), entry(1))
+    EntryStore(tmp_path, DIGEST).put(name(1), entry(1))
     assert len(files(tmp_path)) == 1
 
 
 def test_a_damaged_file_is_named_and_the_others_are_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    store = ShardStore(tmp_path, DIGEST)
+    store = EntryStore(tmp_path, DIGEST)
     for number in range(2):
         store.put(name(number), entry(number))
         store.flush()
     damaged = next(path for path in files(tmp_path) if path.name.endswith("-000000.safetensors"))
     damaged.write_bytes(damaged.read_bytes()[:-3])
-    again = ShardStore(tmp_path, DIGEST)
+    again = EntryStore(tmp_path, DIGEST)
     assert str(damaged) in caplog.text
     assert str(damaged) in again.damaged[0]
     assert [name(number) in again for number in range(2)] == [False, True]
@@ -110,7 +110,7 @@ def test_a_damaged_file_is_named_and_the_others_are_used(tmp_path: Path, caplog:
 def test_a_damaged_entry_is_named_and_another_copy_of_it_is_used(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    store = ShardStore(tmp_path, DIGEST)
+    store = EntryStore(tmp_path, DIGEST)
     store.put(name(7), entry(7, size=100))
     store.put(name(8), entry(8))
     store.flush()
@@ -119,7 +119,7 @@ def test_a_damaged_entry_is_named_and_another_copy_of_it_is_used(
     where = content.index(torch.full((100,), 7.0).numpy().tobytes())
     path.unlink()
     path.write_bytes(content[: where + 40] + b"\xff" + content[where + 41 :])
-    store = ShardStore(tmp_path, DIGEST)
+    store = EntryStore(tmp_path, DIGEST)
     assert name(7) in store
     assert store.read(name(7)) == []
     assert f"entry {name(7)} in {path} is damaged" in caplog.text
@@ -127,11 +127,11 @@ def test_a_damaged_entry_is_named_and_another_copy_of_it_is_used(
     assert number_of(store, 8) == 8
     store.put(name(7), entry(7))
     store.flush()
-    assert number_of(ShardStore(tmp_path, DIGEST), 7) == 7
+    assert number_of(EntryStore(tmp_path, DIGEST), 7) == 7
 
 
 def test_names_that_begin_alike_are_told_apart(tmp_path: Path) -> None:
-    store = ShardStore(tmp_path, DIGEST)
+    store = EntryStore(tmp_path, DIGEST)
     one, other = "a" * 31 + "1", "a" * 31 + "2"
     store.put(one, entry(1))
     store.flush()
@@ -143,7 +143,7 @@ def test_names_that_begin_alike_are_told_apart(tmp_path: Path) -> None:
 
 def test_more_files_than_are_kept_open_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_module, "_OPEN_SHARDS", 2)
-    store = ShardStore(tmp_path, DIGEST, shard_bytes=1)
+    store = EntryStore(tmp_path, DIGEST, file_bytes=1)
     for number in range(5):
         store.put(name(number), entry(number))
     for _ in range(2):
@@ -152,7 +152,7 @@ def test_more_files_than_are_kept_open_are_read(tmp_path: Path, monkeypatch: pyt
 
 
 def test_it_may_be_filled_and_read_from_several_threads(tmp_path: Path) -> None:
-    store = ShardStore(tmp_path, DIGEST, shard_bytes=500)
+    store = EntryStore(tmp_path, DIGEST, file_bytes=500)
     failed: list[BaseException] = []
 
     def work(first: int) -> None:
@@ -170,11 +170,11 @@ def test_it_may_be_filled_and_read_from_several_threads(tmp_path: Path) -> None:
         thread.join()
     assert failed == []
     store.flush()
-    again = ShardStore(tmp_path, DIGEST)
+    again = EntryStore(tmp_path, DIGEST)
     assert all(name(number) in again for first in (0, 100, 200) for number in range(first, first + 60))
 
 
 def test_a_file_of_another_cache_in_the_folder_is_refused(tmp_path: Path) -> None:
-    write_shard(tmp_path / "stray.safetensors", {name(1): entry(1)}, "f" * 16)
+    write_cache_file(tmp_path / "stray.safetensors", {name(1): entry(1)}, "f" * 16)
     with pytest.raises(CacheError, match=r"stray\.safetensors belongs to another cache"):
-        ShardStore(tmp_path, DIGEST)
+        EntryStore(tmp_path, DIGEST)

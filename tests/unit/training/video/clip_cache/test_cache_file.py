@@ -1,10 +1,8 @@
-"""A file of entries gives back what was put in, or says which file is damaged; never something else."""
+"""A cache file returns exactly the entries written to it, or names the damaged file."""
 
 from __future__ import annotations
 
 import errno
-import os
-import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,15 +11,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from videocrafter.training.video.clip_cache import shards
-from videocrafter.training.video.clip_cache.config import CacheError
-from videocrafter.training.video.clip_cache.shards import (
-    DamagedShardError,
+from videocrafter.training.video.clip_cache import cache_file
+from videocrafter.training.video.clip_cache.cache_file import (
+    CacheFile,
+    DamagedFileError,
     Entry,
-    Shard,
-    remove_leftovers,
-    write_shard,
+    write_cache_file,
 )
+from videocrafter.training.video.clip_cache.config import CacheError
 
 DIGEST = "0123456789abcdef"
 NAME, OTHER, BAD = "a" * 32, "b" * 32, "c" * 32
@@ -46,12 +43,12 @@ def assert_same(found: Entry | None, expected: Entry) -> None:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    write_shard(tmp_path / "one.safetensors", ENTRIES, DIGEST)
+    write_cache_file(tmp_path / "one.safetensors", ENTRIES, DIGEST)
     return tmp_path / "one.safetensors"
 
 
 def test_entries_come_back_as_they_were(path: Path) -> None:
-    shard = Shard(path, DIGEST)
+    shard = CacheFile(path, DIGEST)
     assert set(shard.names()) == set(ENTRIES)
     for name, entry in ENTRIES.items():
         assert_same(shard.read(name), entry)
@@ -68,8 +65,8 @@ def test_any_shape_and_any_record_comes_back(
 ) -> None:
     path = tmp_path_factory.mktemp("any") / "one.safetensors"
     entry = Entry(record=record, tensors={"x": torch.randn(shape).to(dtype)})
-    write_shard(path, {NAME: entry}, DIGEST)
-    assert_same(Shard(path, DIGEST).read(NAME), entry)
+    write_cache_file(path, {NAME: entry}, DIGEST)
+    assert_same(CacheFile(path, DIGEST).read(NAME), entry)
 
 
 @settings(max_examples=300)
@@ -81,14 +78,14 @@ def test_whatever_bit_is_flipped_an_entry_is_right_or_said_to_be_damaged(
     folder.mkdir(exist_ok=True)
     whole = folder / "whole.safetensors"
     if not whole.exists():
-        write_shard(whole, ENTRIES, DIGEST)
+        write_cache_file(whole, ENTRIES, DIGEST)
     content = bytearray(whole.read_bytes())
     content[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
     path = folder / "damaged.safetensors"
     path.unlink(missing_ok=True)  # one that is mapped must not change
     path.write_bytes(content)
-    with suppress(DamagedShardError, CacheError):
-        shard = Shard(path, DIGEST)
+    with suppress(DamagedFileError, CacheError):
+        shard = CacheFile(path, DIGEST)
         for name in shard.names():
             found = shard.read(name)
             if found is not None and name in ENTRIES:
@@ -98,17 +95,17 @@ def test_whatever_bit_is_flipped_an_entry_is_right_or_said_to_be_damaged(
 @given(left=st.floats(0, 1, exclude_max=True))
 def test_a_file_that_was_cut_off_is_named(tmp_path_factory: pytest.TempPathFactory, left: float) -> None:
     path = tmp_path_factory.mktemp("cut") / "one.safetensors"
-    write_shard(path, ENTRIES, DIGEST)
+    write_cache_file(path, ENTRIES, DIGEST)
     content = path.read_bytes()
     path.unlink()
     path.write_bytes(content[: int(left * len(content))])
-    with pytest.raises(DamagedShardError, match=str(path)):
-        Shard(path, DIGEST)
+    with pytest.raises(DamagedFileError, match=str(path)):
+        CacheFile(path, DIGEST)
 
 
 def test_a_file_of_another_cache_is_refused(path: Path) -> None:
     with pytest.raises(CacheError, match="belongs to another cache"):
-        Shard(path, "f" * 16)
+        CacheFile(path, "f" * 16)
 
 
 def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,22 +113,7 @@ def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path: Path, monkeypatc
         file.write_bytes(b"half of it")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(shards, "save_file", fill)
-    with pytest.raises(CacheError, match="No space left on device"):
-        write_shard(tmp_path / "one.safetensors", ENTRIES, DIGEST)
+    monkeypatch.setattr(cache_file, "save_file", fill)
+    with pytest.raises(CacheError, match="the disk is full"):
+        write_cache_file(tmp_path / "one.safetensors", ENTRIES, DIGEST)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_who_may_look_into_the_folder_may_read_the_file(tmp_path: Path) -> None:
-    tmp_path.chmod(0o755)
-    write_shard(tmp_path / "one.safetensors", ENTRIES, DIGEST)
-    assert (tmp_path / "one.safetensors").stat().st_mode & 0o777 == 0o644
-
-
-def test_what_a_killed_process_left_is_removed_once_it_is_old(tmp_path: Path) -> None:
-    old, new = tmp_path / ".old.part", tmp_path / ".new.part"
-    for leftover in (old, new):
-        leftover.touch()
-    os.utime(old, (0, time.time() - 7200))
-    remove_leftovers(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == [".new.part"]
