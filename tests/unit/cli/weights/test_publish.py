@@ -240,7 +240,7 @@ def test_what_was_written_can_be_published_again(cli: Run, run: Path, tmp_path: 
         (["films", "--to", "ann/films", "--yes"], "the licence of the weights is unknown"),
         (["films", "--dry-run", "--licence", "apache2"], "did you mean apache-2.0"),
         (["films", "--to", "films", "--licence", "mit"], "write USER/NAME"),
-        (["films", "--dry-run", "--licence", "mit", "--checkpoint", "7"], "no checkpoint '7'; there is high-step-"),
+        (["films", "--dry-run", "--licence", "mit", "--checkpoint", "7"], "no checkpoint '7'; checkpoints: high-step-"),
         (["films/final", "--dry-run", "--licence", "mit", "--checkpoint", "latest"], "needs a training run"),
         (["films/samples", "--dry-run", "--licence", "mit"], "neither a pipeline"),
         (["nowhere", "--dry-run", "--licence", "mit"], "nowhere does not exist; pass the folder"),
@@ -265,7 +265,7 @@ def test_bad_input(
 
 def test_a_run_without_a_result(cli: Run, run: Path):
     shutil.rmtree(run / "final")
-    assert "take --checkpoint latest" in refused(cli("publish", run, "--licence", "mit", "--dry-run"))
+    assert "pass --checkpoint latest" in refused(cli("publish", run, "--licence", "mit", "--dry-run"))
 
 
 def test_the_home_folder_is_not_told(cli: Run, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import errno
 import logging
 import resource
 from pathlib import Path
@@ -11,7 +10,7 @@ from toy_run import toy_recipe
 from toy_task import ToyTaskConfig
 
 from videocrafter.training.run import train
-from videocrafter.training.saving.checkpoint import CheckpointError, Checkpoints, find_damage, write_folder
+from videocrafter.training.saving.checkpoint import CheckpointError, Checkpoints, find_damage
 
 
 def write(folder: Path) -> None:
@@ -59,44 +58,6 @@ def test_damaged_ones_do_not_crowd_out_what_is_saved_after_them(tmp_path: Path) 
     (checkpoints.save(9, write) / "weights.bin").unlink()
     good = checkpoints.save(3, write)
     assert checkpoints.latest() == good
-
-
-def test_a_failure_leaves_nothing_half_written(tmp_path: Path) -> None:
-    def fail(folder: Path) -> None:
-        write(folder)
-        raise RuntimeError("Error while serializing: No space left on device (os error 28)")
-
-    with pytest.raises(OSError, match="No space left"):
-        write_folder(tmp_path / "x", fail)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_what_a_library_makes_of_a_full_disk_is_seen_through(tmp_path: Path) -> None:
-    def fail(folder: Path) -> None:
-        try:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        finally:
-            raise RuntimeError("unexpected pos 742784 vs 742672")  # torch.save, as it closes its archive
-
-    with pytest.raises(OSError, match="No space left") as raised:
-        write_folder(tmp_path / "x", fail)
-    assert (raised.value.errno, raised.value.filename) == (errno.ENOSPC, str(tmp_path / "x"))
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_bug_stays_what_it_is(tmp_path: Path) -> None:
-    def fail(folder: Path) -> None:
-        raise RuntimeError("shapes do not match")
-
-    with pytest.raises(RuntimeError, match="shapes do not match"):
-        write_folder(tmp_path / "x", fail)
-
-
-def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
-    write_folder(tmp_path / "x", lambda folder: (folder / "old").touch())
-    write_folder(tmp_path / "x", lambda folder: (folder / "new").touch())
-    assert [path.name for path in (tmp_path / "x").iterdir()] == ["new"]
-    assert [path.name for path in tmp_path.iterdir()] == ["x"]
 
 
 def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path: Path) -> None:
