@@ -1,4 +1,4 @@
-"""Small clips whose every frame can be told apart."""
+"""Small clips whose frames are all different."""
 
 import numpy as np
 
@@ -28,7 +28,7 @@ def numbered(num_frames: int, size: int = 32) -> np.ndarray:
 
 
 def numbers_in(frames: np.ndarray) -> list[int]:
-    """The numbers that frames of `numbered` show."""
+    """Return the numbers that frames of `numbered` show."""
     num_frames, height, width, _ = frames.shape
     blocks = frames.reshape(num_frames, 2, height // 2, 4, width // 4, 3).mean(axis=(2, 4, 5)) > 127
     return (blocks.reshape(num_frames, 8) << np.arange(8)).sum(axis=1).tolist()

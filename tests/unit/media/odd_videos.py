@@ -1,4 +1,4 @@
-"""Videos as people have them: any codec, pixel format, rotation and timing, with sound or nothing but sound."""
+"""Videos as users have them: any codec, pixel format, rotation and timing, with sound or with sound only."""
 
 from collections.abc import Sequence
 from fractions import Fraction
@@ -54,7 +54,7 @@ def encode_video(
 
 
 def _rotate(path: Path, degrees: int) -> None:
-    """Note in an mp4 that it is to be turned counterclockwise when it is shown, as phones do."""
+    """Mark an mp4 to be rotated counterclockwise for display, as phones do."""
     data = bytearray(path.read_bytes())
     # The matrix of the track header, 40 bytes into its content of version 0.
     matrix = data.index(b"tkhd") + 4 + 40
@@ -65,7 +65,7 @@ def _rotate(path: Path, degrees: int) -> None:
 
 
 def encode_sound(path: Path, seconds: float = 1.0) -> Path:
-    """Write a file that holds sound only."""
+    """Write a file that contains only sound."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("aac", rate=16000)
         for packet in _silence(stream, seconds):

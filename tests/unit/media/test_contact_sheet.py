@@ -14,7 +14,7 @@ def plain(num_frames: int, height: int, width: int, first_level: int = 10) -> np
 
 
 def levels_in_row(sheet: np.ndarray, y: int) -> list[int]:
-    """The grey levels met from left to right, white paper left out."""
+    """Return the grey levels from left to right, without the white background."""
     row = sheet[y, :, 0].tolist()
     changes = [value for index, value in enumerate(row) if index == 0 or value != row[index - 1]]
     return [value for value in changes if value != 255]

@@ -1,4 +1,4 @@
-"""Pictures fill their frame, whatever their shape."""
+"""Images of any shape fill the frame."""
 
 import numpy as np
 from hypothesis import given

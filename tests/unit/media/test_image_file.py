@@ -31,7 +31,7 @@ def test_a_png_comes_back_exactly(tmp_path_factory, image):
 
 def test_the_rotation_that_cameras_store_is_applied(tmp_path):
     exif = Image.Exif()
-    exif[0x0112] = 6  # turn a quarter clockwise to see it upright
+    exif[0x0112] = 6  # rotate by 90 degrees clockwise to display it upright
     Image.fromarray(corner_marked()).save(tmp_path / "photo.jpg", exif=exif, quality=95)
     upright = read_image(tmp_path / "photo.jpg")
     assert upright.shape == (30, 20, 3)
@@ -57,7 +57,7 @@ def test_half_transparency_is_half_white(tmp_path):
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "CMYK", "YCbCr"])
 def test_other_modes_become_rgb(tmp_path, mode):
-    # Pillow 12 cannot read the TIFF that it writes of this mode.
+    # Pillow 12 cannot read the TIFF that it writes in this mode.
     path = tmp_path / ("image.jpg" if mode == "YCbCr" else "image.tiff")
     Image.fromarray(corner_marked()).convert(mode).save(path)
     image = read_image(path)
@@ -86,7 +86,7 @@ def test_the_first_frame_of_an_animation_is_taken(tmp_path):
 
 
 def png_of_size(width: int, height: int) -> bytes:
-    """A PNG whose header claims a size; its pixels are missing."""
+    """Return a PNG whose header states a size, without pixels."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

@@ -9,7 +9,7 @@ import pytest
 
 from videocrafter.media.video_encoding import encode_gif, encode_png, encode_video
 
-# (height, width): some of those for which x264's fast code, left to itself, changes its mind within a few tries.
+# (height, width): sizes for which x264's fast code by itself gives different bytes within a few tries.
 FICKLE = [(50, 6), (90, 6), (100, 8), (144, 2), (144, 6)]
 
 
@@ -18,7 +18,7 @@ def noise(num_frames: int, height: int, width: int) -> np.ndarray:
 
 
 def stir_memory(seed: int) -> list[np.ndarray]:
-    """What a long-lived process does: memory is filled in pieces of many sizes, and every other one is given back."""
+    """Fragment memory as a long-lived process does: allocate pieces of many sizes and free every other one."""
     rng = np.random.default_rng(seed)
     pieces = [np.full(size, rng.integers(1, 255), np.uint8) for size in rng.integers(16, 130_000, 400)]
     return pieces[1::2]

@@ -1,4 +1,4 @@
-"""Videos as people have them are read upright, by time, in the wanted size; what cannot be trusted has a reason."""
+"""Videos of any kind are read upright, by time, at a given size; untrustworthy files are refused with a reason."""
 
 import io
 import time
@@ -27,7 +27,7 @@ def square(height: int, width: int) -> Framing:
 
 
 def reason(path: Path, times: list[float] | None = None, **limits) -> str:
-    """Why a file is refused; empty if it is not."""
+    """Return the reason why a file is refused; empty if it is accepted."""
     try:
         with open_reader(path, **limits) as reader:
             reader.frames_at(times or middle_times(reader.fps, list(range(reader.num_frames))), square)
@@ -72,7 +72,7 @@ def test_any_codec_gives_the_same_pictures(tmp_path, name, how):
     assert frames.shape == expected.shape
     distances = np.abs(frames.astype(int)[:, None] - expected).mean(axis=(2, 3, 4))
     assert distances.argmin(axis=1).tolist() == list(range(16))
-    # 8 bits for three colours are coarse; all others differ by the loss of coding.
+    # 8 bits for three colours are coarse; the other formats differ only by coding loss.
     assert distances.diagonal().max() < (24 if name.endswith("gif") else 12)
 
 
@@ -94,7 +94,7 @@ def test_only_the_neighbourhood_is_decoded(long_clip, monkeypatch):
 
     monkeypatch.setattr(video_decoding, "_decode", counting)
     with open_reader(long_clip) as reader:
-        assert decoded == []  # rate and length are known without
+        assert decoded == []  # rate and length need no decoding
         assert numbers_in(reader.frames_at(middle_times(10, [93, 95, 97]))) == [93, 95, 97]
     assert len(decoded) <= 10
 
@@ -203,7 +203,7 @@ def test_a_download_that_was_cut_off_is_found_out(tmp_path):
     assert reason(whole) == ""
     (tmp_path / "cut.mp4").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
     assert reason(tmp_path / "cut.mp4") in ("truncated", "unreadable")
-    assert reason(tmp_path / "cut.mp4", [0.1, 0.3]) == ""  # what is there can be used
+    assert reason(tmp_path / "cut.mp4", [0.1, 0.3]) == ""  # the remaining part can be used
     stream = encode_video(tmp_path / "whole.mkv", noise, codec="mpeg4")
     (tmp_path / "cut.mkv").write_bytes(stream.read_bytes()[: stream.stat().st_size // 2])
     assert reason(tmp_path / "cut.mkv") == "truncated"

@@ -240,7 +240,10 @@ def test_what_was_written_can_be_published_again(cli: Run, run: Path, tmp_path: 
         (["films", "--to", "ann/films", "--yes"], "the licence of the weights is unknown"),
         (["films", "--dry-run", "--licence", "apache2"], "did you mean apache-2.0"),
         (["films", "--to", "films", "--licence", "mit"], "write USER/NAME"),
-        (["films", "--dry-run", "--licence", "mit", "--checkpoint", "7"], "no checkpoint '7'; checkpoints: high-step-"),
+        (
+            ["films", "--dry-run", "--licence", "mit", "--checkpoint", "7"],
+            "no checkpoint '7'; checkpoints: high-step-",
+        ),
         (["films/final", "--dry-run", "--licence", "mit", "--checkpoint", "latest"], "needs a training run"),
         (["films/samples", "--dry-run", "--licence", "mit"], "neither a pipeline"),
         (["nowhere", "--dry-run", "--licence", "mit"], "nowhere does not exist; pass the folder"),

@@ -61,7 +61,7 @@ def test_damaged_ones_do_not_crowd_out_what_is_saved_after_them(tmp_path: Path) 
 
 
 def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path: Path) -> None:
-    """A limit on the size of files stands in for the full disk: writes fail half-way in the same place."""
+    """A limit on file size simulates a full disk: writes fail midway in the same place."""
     output = tmp_path / "run"
     recipe = toy_recipe(checkpoint_every=1)
     train(recipe, output, stop_after_s=0.0)
@@ -82,7 +82,7 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path: Path) -> None:
     assert train(recipe, output).finished
 
 
-def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(
+def test_a_run_resumes_from_the_checkpoint_before_a_damaged_one(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     output, whole = tmp_path / "run", tmp_path / "whole"

@@ -1,4 +1,4 @@
-"""Which weights of a run are meant."""
+"""The weights of a run are found by step, name, "latest" or "best"."""
 
 import json
 from pathlib import Path
@@ -26,7 +26,7 @@ def save(root: Path, stage: str, *steps: int, best: int | None = None) -> None:
 def run(tmp_path: Path) -> Path:
     stages = [{"name": name} for name in ("low", "high", "detail")]
     (tmp_path / "config.json").write_text(json.dumps({"name": "films", "stages": stages}))
-    # Written in another order than trained, so that neither names nor times decide.
+    # Written in another order than trained, so that neither names nor modification times matter.
     save(tmp_path, "high", 5, 10, best=5)
     save(tmp_path, "low", 20, 10, best=20)
     (tmp_path / "final").mkdir()

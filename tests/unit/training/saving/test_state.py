@@ -1,4 +1,4 @@
-"""What is saved to go on from, seen in the files of a run; that going on is exact is tested with runs."""
+"""The saved training state, as found in the files of a run. Tests of whole runs cover exact resumption."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_frozen_weights_are_not_saved_again(tiny_t2v: Path, tmp_path: Path) -> N
     learning = {name for name in saved if "temporal" in name or name.startswith(("fps_embedding", "frame_text"))}
     assert saved == learning
     assert set(state["ema"]["averages"]) == {f"unet.{name}" for name in learning}
-    # The pipeline beside it holds all of them, for use.
+    # The pipeline folder contains all weights, for inference.
     assert (checkpoint / "unet/diffusion_pytorch_model.safetensors").stat().st_size > 0
     assert (checkpoint / "training_state/data.json").exists()
 

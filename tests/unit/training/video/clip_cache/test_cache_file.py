@@ -48,11 +48,11 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_entries_come_back_as_they_were(path: Path) -> None:
-    shard = CacheFile(path, DIGEST)
-    assert set(shard.names()) == set(ENTRIES)
+    file = CacheFile(path, DIGEST)
+    assert set(file.names()) == set(ENTRIES)
     for name, entry in ENTRIES.items():
-        assert_same(shard.read(name), entry)
-    assert shard.read("d" * 32) is None
+        assert_same(file.read(name), entry)
+    assert file.read("d" * 32) is None
 
 
 @given(
@@ -71,7 +71,7 @@ def test_any_shape_and_any_record_comes_back(
 
 @settings(max_examples=300)
 @given(data=st.data())
-def test_whatever_bit_is_flipped_an_entry_is_right_or_said_to_be_damaged(
+def test_after_any_bit_flip_an_entry_is_correct_or_reported_as_damaged(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     folder = tmp_path_factory.getbasetemp() / "flipped"
@@ -82,12 +82,12 @@ def test_whatever_bit_is_flipped_an_entry_is_right_or_said_to_be_damaged(
     content = bytearray(whole.read_bytes())
     content[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
     path = folder / "damaged.safetensors"
-    path.unlink(missing_ok=True)  # one that is mapped must not change
+    path.unlink(missing_ok=True)  # a memory-mapped file must not change
     path.write_bytes(content)
     with suppress(DamagedFileError, CacheError):
-        shard = CacheFile(path, DIGEST)
-        for name in shard.names():
-            found = shard.read(name)
+        file = CacheFile(path, DIGEST)
+        for name in file.names():
+            found = file.read(name)
             if found is not None and name in ENTRIES:
                 assert_same(found, ENTRIES[name])
 

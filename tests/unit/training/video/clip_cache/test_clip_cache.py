@@ -1,4 +1,4 @@
-"""What is kept of cuts and captions comes back, rounded once; what may not be decoded ends the run by name."""
+"""Cached cuts and captions are read back, rounded once; a missing cut that must not be decoded ends the run."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_a_cut_whose_caption_was_lost_is_not_known(tmp_path: Path) -> None:
 def test_a_memory_that_may_not_decode_says_which_clip_is_missing_and_what_to_run(tmp_path: Path) -> None:
     cache(tmp_path).close()
     memory = CacheMemory(cache(tmp_path, fill="never"), decodes=False)
-    assert memory.knows(task(3)), "so that nothing is decoded, and the error comes when its turn does"
+    assert memory.knows(task(3)), "it is not decoded; the error is raised when it is recalled"
     with pytest.raises(CacheError, match=r"no cut 3 of sprites:0/video/7.*`videocrafter cache RECIPE --cache"):
         memory.recall(task(3))
 

@@ -1,4 +1,4 @@
-"""A cache that was made with anything else is refused, and the message says what differs."""
+"""A cache with another description is refused, and the message names the differences."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cuts are encoded one by one, once, and by networks that are there only as long as they are needed."""
+"""Cuts are encoded one by one, once, by networks that stay on the device only while they are needed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CAPTIONS = ("a rocket moving left", "a cat", "a rocket moving left")
 
 
 class Stage:
-    """What encodes a stage's clips, with a record of when the networks were brought and parked."""
+    """A stage's clips, with a record of when the networks were loaded and parked."""
 
     def __init__(self, start: Path, folder: Path | None, monkeypatch: pytest.MonkeyPatch, **cache: object) -> None:
         sources = sources_of(start)

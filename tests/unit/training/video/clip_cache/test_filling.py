@@ -1,4 +1,4 @@
-"""A cache filled ahead holds every cut of every clip once, whoever shares the work and however often it stopped."""
+"""A filled cache contains every cut of every clip once, for any number of processes and interruptions."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ from videocrafter.training.video.task_config import ClipDiffusionTaskConfig
 
 @dataclass
 class Share:
-    """One process of several that take turns."""
+    """One of several processes that run one after another."""
 
     index: int = 0
     count: int = 1
@@ -54,7 +54,7 @@ class Share:
 
 
 class StopAfter(StopRequest):
-    """Asks to stop after so many looks."""
+    """A stop request that is raised after a number of checks."""
 
     def __init__(self, looks: int) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ def fill(
 
 
 def records(folder: Path) -> list[dict[str, Any]]:
-    """Of all entries, as often as they stand in files."""
+    """Return the names of all entries, repeated if several files contain them."""
     found: list[dict[str, Any]] = []
     for path in folder.glob("*.safetensors"):
         with safe_open(path, "pt") as file:
@@ -88,8 +88,8 @@ def records(folder: Path) -> list[dict[str, Any]]:
 
 
 def cuts(folder: Path) -> list[tuple[object, object]]:
-    """Clips and numbers of what is kept for training, in order."""
-    fixed = 2  # the validation's clips are there as well, cut in their own way
+    """Return clip and number of each cut that is cached for training, in order."""
+    fixed = 2  # the clips of validation are cached as well, with cuts of their own
     found = sorted((str(record["key"]), record["cut"]) for record in records(folder) if "cut" in record)
     assert len(found) > fixed
     return found
@@ -218,15 +218,15 @@ def test_damage_is_mended_by_a_check(t2v_start: Path, tmp_path: Path, part: str)
     path.unlink()
     path.write_bytes(damaged)
     assert kept(task, t2v_start) == [None] * 10
-    assert fill(task, t2v_start).added == 0, "nothing is read unless asked"
+    assert fill(task, t2v_start).added == 0, "entries are read only with check"
     assert 5 <= fill(task, t2v_start, check=True).added <= 10
-    for mended, before in zip(kept(task, t2v_start), whole, strict=True):
-        assert torch.equal(mended.mean, before.mean)  # type: ignore[union-attr]
-        assert torch.equal(mended.text, before.text)  # type: ignore[union-attr]
+    for repaired, before in zip(kept(task, t2v_start), whole, strict=True):
+        assert torch.equal(repaired.mean, before.mean)  # type: ignore[union-attr]
+        assert torch.equal(repaired.text, before.text)  # type: ignore[union-attr]
 
 
 def kept(task: ClipDiffusionTaskConfig, start: Path) -> list[EncodedCut | None]:
-    """What a cache that is opened anew has of both cuts of each clip of the first source."""
+    """Reopen the cache; return both cuts of each clip of the first source."""
     description = describe(
         task.data.cutting, sources_of(start), condition_frame="random", network_dtype="fp32", dtype="bf16"
     )

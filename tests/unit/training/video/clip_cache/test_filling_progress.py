@@ -1,4 +1,4 @@
-"""Where there is no terminal, a filling says now and then how far it is."""
+"""Without a terminal, progress is logged at intervals."""
 
 from __future__ import annotations
 

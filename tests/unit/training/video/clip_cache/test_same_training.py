@@ -1,4 +1,4 @@
-"""However a cache is filled, and with none at all, the same is learned, bit for bit."""
+"""Training gives the same weights, bit for bit, however a cache is filled, and without a cache."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def learned(run: Path) -> Learned:
-    """Every loss, and all weights of the end."""
+    """Return every logged loss, and all final weights."""
     told = ("kind", "step", "loss", "loss_clips", "loss_images", "grad_norm")
     log = [{name: entry.get(name) for name in told} for entry in read_log(run)]
     weights: dict[str, torch.Tensor] = {}
@@ -65,7 +65,7 @@ def start(request: pytest.FixtureRequest, t2v_start: Path, i2v_start: Path) -> P
 
 
 def wanted(start: Path, how: str, **cache: object) -> RecipeConfig:
-    """A recipe that learns from clips and pictures; how it learns goes with the start."""
+    """Return a recipe that trains on clips and images; its phase follows from the starting model."""
     changes: dict[str, object] = {"lora": LoraTraining(rank=2)} if how == "lora" else {"image_dropout": 0.2}
     return recipe(start, task_config(CacheConfig(**cache), **changes), ema_decay=0.5)  # type: ignore[arg-type]
 
@@ -80,7 +80,7 @@ def test_filled_ahead_filled_meanwhile_and_without_a_cache_the_same_is_learned(
     assert any(entry["loss_clips"] for entry in without[0])
     meanwhile = {"folder": str(tmp_path / "meanwhile"), "dtype": "fp32", "variants": 2}
     assert_same(trained(wanted(start, how, **meanwhile), tmp_path / "run"), without)
-    # What that training kept is all it needs.
+    # The cache of that training suffices.
     assert_same(trained(wanted(start, how, **meanwhile, fill="never"), tmp_path / "again"), without)
     ahead = {"folder": str(tmp_path / "ahead"), "dtype": "fp32", "variants": 2}
     outcome = fill_caches(wanted(start, how, **ahead), device="cpu")
@@ -172,7 +172,7 @@ def test_validation_of_clips_that_no_cache_has_brings_the_networks(
     others = replace(never.validation, sources=("sprites:?num_clips=2&num_frames=6&height=16&width=16&seed=5",))
     train(recipe(t2v_start, replace(never, validation=others), num_steps=1), tmp_path / "run", device="cpu")
     assert sorted(read) == ["text_encoder", "vae"]
-    assert sorted((tmp_path / "kept").iterdir()) == files, "what is only read is not added to"
+    assert sorted((tmp_path / "kept").iterdir()) == files, "nothing is added with fill 'never'"
 
 
 def test_what_is_missing_and_may_not_be_made_ends_the_run_by_name(t2v_start: Path, tmp_path: Path) -> None:

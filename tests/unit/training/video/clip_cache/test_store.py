@@ -1,4 +1,4 @@
-"""A store holds what was put into it by any process, in few files, and loses no more than one open file."""
+"""A store contains the entries of all processes, in few files, and loses at most one unwritten file."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_what_any_process_has_written_all_find(
     for store in stores:
         store.flush()
     for store in (*stores, EntryStore(folder, DIGEST)):
-        # Times of change are coarse on some disks; a loader that misses something once only decodes it.
+        # Modification times are coarse on some disks. A loader that misses an entry decodes its clip instead.
         store._looked_at = None
         assert {number for number in range(10) if name(number) in store} == put
         assert [number_of(store, number) for number in sorted(put)] == sorted(put)
@@ -123,7 +123,7 @@ def test_a_damaged_entry_is_named_and_another_copy_of_it_is_used(
     assert name(7) in store
     assert store.read(name(7)) == []
     assert f"entry {name(7)} in {path} is damaged" in caplog.text
-    assert name(7) not in store, "what is damaged is as good as not there"
+    assert name(7) not in store, "a damaged entry counts as missing"
     assert number_of(store, 8) == 8
     store.put(name(7), entry(7))
     store.flush()

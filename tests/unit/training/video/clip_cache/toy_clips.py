@@ -1,4 +1,4 @@
-"""Stages at toy size: clips of four frames of 16 x 16 from the sprite world, some with pictures, all on the CPU."""
+"""Toy stages on the CPU: clips of four frames of 16 x 16 pixels from the sprite world, some with images."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PICTURES = "sprites:?kind=image&num_clips=4&height=16&width=20"
 
 
 def task_config(cache: CacheConfig, *sources: str, **changes: Any) -> ClipDiffusionTaskConfig:
-    """In full precision; of clips and pictures unless other sources are named."""
+    """Return a task in full precision, on clips and images unless other sources are given."""
     data = LoaderConfig(
         sources=sources or (CLIPS, PICTURES),
         batch_size=2,
@@ -49,7 +49,7 @@ def task_config(cache: CacheConfig, *sources: str, **changes: Any) -> ClipDiffus
 
 
 def recipe(start: Path, task: ClipDiffusionTaskConfig, *, num_steps: int = 6, **changes: Any) -> RecipeConfig:
-    """One stage that logs every step and shows nothing."""
+    """Return a recipe of one stage that logs every step and shows nothing."""
     stage = StageConfig(
         name="clips",
         task=task,
@@ -66,5 +66,5 @@ def recipe(start: Path, task: ClipDiffusionTaskConfig, *, num_steps: int = 6, **
 
 
 def sources_of(start: Path) -> dict[str, Path]:
-    """Folders of the frozen parts."""
+    """Return the folders of the frozen networks."""
     return frozen_folders(start, "text_to_video", None)
