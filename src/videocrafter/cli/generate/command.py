@@ -34,6 +34,7 @@ def generate(
     continued: option.Continued = None,
     prompts_file: option.PromptsFile = None,
     repeated: option.From = None,
+    codec: option.Codec = None,
     contact_sheet: option.ContactSheet = None,
     preview: option.Preview = None,
     preview_every: option.PreviewEvery = 1,

@@ -56,7 +56,7 @@ Output = Annotated[
         "--output",
         "-o",
         metavar="OUT",
-        about="Output file (.mp4 or .gif), or a name without suffix for a folder of PNG files.",
+        about="Output file (.mp4, .webm or .gif), or a name without suffix for a folder of PNG files.",
     ),
 ]
 
@@ -142,6 +142,15 @@ From = Annotated[
 ContactSheet = Annotated[
     Path | None,
     _option("--contact-sheet", metavar="PNG", about="Also write one image that shows all frames.", panel=_FILES),
+]
+Codec = Annotated[
+    str | None,
+    _option(
+        "--codec",
+        metavar="NAME",
+        about="Codec of the output file: h264 (default) or av1 for .mp4, vp9 (default) or av1 for .webm.",
+        panel=_FILES,
+    ),
 ]
 Preview = Annotated[
     Path | None,

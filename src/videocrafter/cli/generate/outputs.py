@@ -1,7 +1,7 @@
 """Output files: their names, and all checks before anything is generated.
 
 One video is written to OUT itself, several to OUT-000.mp4, OUT-001.mp4, … in the order of the prompts, all videos of
-the first prompt first. The suffix selects the format: .mp4, .gif, or none for a folder of PNG files. Next to each
+the first prompt first. The suffix selects the format: .mp4, .webm, .gif, or none for a folder of PNG files. Next to each
 video is its recording, OUT.mp4.json.
 """
 
@@ -21,7 +21,11 @@ def plan_outputs(output: Path, count: int) -> list[Path]:
 
 
 def check_outputs(
-    outputs: list[Path], contact_sheet: Path | None, playback_fps: float | None, overwrite: bool
+    outputs: list[Path],
+    contact_sheet: Path | None,
+    playback_fps: float | None,
+    overwrite: bool,
+    codec: str | None = None,
 ) -> None:
     """Raise ValueError if a file exists and `overwrite` is False, or a path cannot be written.
 
@@ -32,7 +36,7 @@ def check_outputs(
     from videocrafter.media.video_file import check_output
 
     for path in outputs:
-        check_output(path, overwrite=overwrite or is_empty_folder(path))
+        check_output(path, overwrite=overwrite or is_empty_folder(path), codec=codec)
         if path.suffix.lower() == ".gif" and playback_fps is not None and playback_fps > MAX_GIF_FPS:
             raise ValueError(
                 f"playback_fps must be at most {MAX_GIF_FPS:g} for a GIF, but is {playback_fps:g}; write an .mp4, or"

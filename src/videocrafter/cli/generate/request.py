@@ -58,6 +58,7 @@ class GenerateOptions:
     overwrite: bool = False
     quiet: bool = False
     ignore_memory: bool = False
+    codec: str | None = None
     contact_sheet: Path | None = None
     preview: Path | None = None
     preview_every: int = 1

@@ -97,7 +97,7 @@ def _prepare(options: GenerateOptions) -> Run:
 
     with bad_input(), naming_options():
         outputs = plan_outputs(options.output, options.num_outputs)
-        check_outputs(outputs, options.contact_sheet, options.playback_fps, options.overwrite)
+        check_outputs(outputs, options.contact_sheet, options.playback_fps, options.overwrite, options.codec)
         check_preview(options.preview, outputs, options.contact_sheet, options.overwrite)
         console = Console(stderr=True, highlight=False)
         this = Run(options, Path(), outputs, console, inputs=read_inputs(options))
@@ -167,7 +167,7 @@ def _request(this: Run, pipeline: Pipeline, mode: Mode) -> VideoRequest:
         **options.sampling,
     )
     for index, path in enumerate(this.outputs):
-        check_outputs([path], None, _playback_fps(this, request.fps[index]), options.overwrite)
+        check_outputs([path], None, _playback_fps(this, request.fps[index]), options.overwrite, options.codec)
     return request
 
 
@@ -242,7 +242,7 @@ def _write_one(this: Run, number: int, frames: np.ndarray, batch: VideoRequest, 
     path, playback_fps = this.outputs[number], _playback_fps(this, batch.fps[index])
     recording = record_of_video(batch, index, this.row(number), this.inputs, playback_fps) | this.recording
     overwrite = this.options.overwrite or is_empty_folder(path)
-    write_video(path, frames, playback_fps, recording, overwrite=overwrite)
+    write_video(path, frames, playback_fps, recording, overwrite=overwrite, codec=this.options.codec)
     prompt, seed = batch.prompts[index], batch.seeds[index]
     if this.options.contact_sheet is not None:
         this.for_sheet.append((frames, f"{prompt[:_CAPTION_LENGTH]} (seed {seed})"))

@@ -50,9 +50,9 @@ def test_training_may_name_the_same_folder(start: str, tmp_path: Path) -> None:
     ("arguments", "said"),
     [
         (["cache", "t2v-255"], "there is no recipe 't2v-255'; did you mean t2v-256?"),
-        (["cache", "t2v-256", *CLIPS, "--init", "{start}"], "say where it goes with --cache DIR"),
-        (["cache", "t2v-256", *CLIPS, "--cache", "{kept}"], "give --init FOLDER"),
-        (["cache", "t2v-256", "--init", "{start}", "--cache", "{kept}"], "name your clips with --data"),
+        (["cache", "t2v-256", *CLIPS, "--init", "{start}"], "pass --cache DIR"),
+        (["cache", "t2v-256", *CLIPS, "--cache", "{kept}"], "pass --init FOLDER"),
+        (["cache", "t2v-256", "--init", "{start}", "--cache", "{kept}"], "pass your clips with --data"),
         (
             ["cache", "t2v-256", *CLIPS, "--init", "nowhere", "--cache", "{kept}"],
             "neither a folder nor a model's name",
@@ -61,7 +61,7 @@ def test_training_may_name_the_same_folder(start: str, tmp_path: Path) -> None:
             ["cache", "t2v-256", "--data", "nowhere", "--init", "{start}", "--cache", "{kept}"],
             "'nowhere' is not a folder",
         ),
-        (["cache", "t2v-256", *CLIPS, "--init", "{start}", "--cache", "{file}"], "is a file; give a folder"),
+        (["cache", "t2v-256", *CLIPS, "--init", "{start}", "--cache", "{file}"], "is a file; choose a folder"),
         (["cache", "t2v-256", *CLIPS, "--init", "{start}", "--cache", "{start}"], "is not a cache"),
         (["cache", "t2v-256", *CLIPS, "--init", "{start}", "--cache", "{kept}", "--set", "x=1"], "no such setting"),
         (["cache", "smoke", "--cache", "{kept}"], "does not use a cache; remove --cache"),

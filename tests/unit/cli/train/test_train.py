@@ -72,7 +72,7 @@ def test_stop_after_says_how_to_go_on(app: typer.Typer, tmp_path: Path) -> None:
         (["toy", "--set", "stages.low.num_steps=0"], "num_steps is 0, expected 1 or more"),
         (["toy", "--output", "{folder}", "--set", "stages.low.keep_best=means"], "stages.low.keep_best is 'means'"),
         (["toy", "--stop-after", "soon"], "write it as 90s, 30m or 1.5h"),
-        (["toy", "--output", "{file}"], "is a file; give a folder"),
+        (["toy", "--output", "{file}"], "is a file; choose a folder"),
         (["toy", "--output", "{folder}", "--track", "wandbb"], "there is no tracker 'wandbb'; did you mean wandb?"),
         (["toy", "--output", "{folder}", "--track", "swanlab"], "is not installed; pip install swanlab"),
         (["toy", "--output", "{folder}", "--device", "abacus"], "the device 'abacus' is not available here"),

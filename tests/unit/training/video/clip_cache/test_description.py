@@ -100,7 +100,7 @@ def test_what_is_no_cache_is_left_alone(tmp_path: Path, description: CacheDescri
     (tmp_path / "holiday.mp4").touch()
     with pytest.raises(CacheError, match="is not empty and is not a cache"):
         claim_folder(tmp_path, description, may_make=True)
-    with pytest.raises(CacheError, match="is a file; give a folder"):
+    with pytest.raises(CacheError, match="is a file; choose a folder"):
         claim_folder(tmp_path / "holiday.mp4", description, may_make=True)
     assert [path.name for path in tmp_path.iterdir()] == ["holiday.mp4"]
 

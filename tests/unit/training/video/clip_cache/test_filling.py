@@ -290,7 +290,7 @@ def test_stages_with_the_same_cache_are_filled_once() -> None:
         (lambda start, folder: recipe(start, task_config(CacheConfig())), "--cache DIR"),
         (
             lambda start, folder: replace(recipe(start, task_config(CacheConfig(folder=folder))), init=None),
-            "give --init FOLDER",
+            "pass --init FOLDER",
         ),
         (
             lambda start, folder: recipe(

@@ -180,7 +180,7 @@ def test_what_is_missing_and_may_not_be_made_ends_the_run_by_name(t2v_start: Pat
     fewer = "sprites:?num_clips=3&num_frames=6&height=16&width=20"
     fill_caches(recipe(t2v_start, task_config(CacheConfig(folder=folder), fewer)), device="cpu")
     never = task_config(CacheConfig(folder=folder, fill="never"), CLIPS)
-    with pytest.raises(CacheError, match=r"no cut 0 of sprites:0/video/\d, and cache.fill is 'never'"):
+    with pytest.raises(CacheError, match=r"not contain cut 0 of sprites:0/video/\d, and cache.fill is 'never'"):
         train(recipe(t2v_start, never), tmp_path / "run", device="cpu")
 
 

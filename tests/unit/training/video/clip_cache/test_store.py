@@ -142,7 +142,7 @@ def test_names_that_begin_alike_are_told_apart(tmp_path: Path) -> None:
 
 
 def test_more_files_than_are_kept_open_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_module, "_OPEN_SHARDS", 2)
+    monkeypatch.setattr(store_module, "_MAX_OPEN_FILES", 2)
     store = EntryStore(tmp_path, DIGEST, file_bytes=1)
     for number in range(5):
         store.put(name(number), entry(number))
