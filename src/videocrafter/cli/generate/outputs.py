@@ -1,8 +1,8 @@
 """Output files: their names, and all checks before anything is generated.
 
 One video is written to OUT itself, several to OUT-000.mp4, OUT-001.mp4, … in the order of the prompts, all videos of
-the first prompt first. The suffix selects the format: .mp4, .webm, .gif, or none for a folder of PNG files. Next to each
-video is its recording, OUT.mp4.json.
+the first prompt first. The suffix selects the format: .mp4, .webm, .gif, or none for a folder of PNG files. Next to
+each video is its recording, OUT.mp4.json.
 """
 
 from __future__ import annotations

@@ -57,6 +57,7 @@ def assert_refused(result, out, *words):
         (["--guidance-interval", "0.8", "0.2"], ["--guidance-interval", "(0.8, 0.2)"]),
         (["--temporal-guidance", "-1"], ["--temporal-guidance", "-1"]),
         (["--preview", "preview.jpg"], ["preview.jpg", ".png"]),
+        (["--codec", "vp9"], ["--codec 'vp9' cannot be used for a .mp4 file", ".mp4: h264, av1; .webm: vp9, av1"]),
         (["--preview-every", "0"], ["--preview-every", "at least 1"]),
         (["--strength", "0.5"], ["--strength", "--video"]),
         (["--loop", "--video", "x.mp4"], ["--video and --loop", "choose one"]),

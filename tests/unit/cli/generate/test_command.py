@@ -1,5 +1,6 @@
 import json
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -37,7 +38,7 @@ def test_prompt_becomes_a_video_with_a_recording(make, tmp_path):
         assert phase in result.stdout
 
 
-@pytest.mark.parametrize("suffix", [".gif", ""])
+@pytest.mark.parametrize("suffix", [".webm", ".gif", ""])
 def test_suffix_decides_the_form(make, tmp_path, suffix):
     out = tmp_path / f"cat{suffix}"
     assert make("a cat", "-o", out, "--seed", 1, "--playback-fps", 5).exit_code == 0
@@ -45,6 +46,16 @@ def test_suffix_decides_the_form(make, tmp_path, suffix):
     assert read_metadata(out)["playback_fps"] == 5
     assert read_metadata(out)["fps"] == 8
     assert out.is_dir() == (suffix == "")
+
+
+def test_the_codec_belongs_to_the_file_and_is_not_recorded(make, tmp_path):
+    size = ("--height", 32, "--width", 32, "--seed", 1)
+    assert make("a cat", "-o", tmp_path / "av1.webm", "--codec", "av1", *size).exit_code == 0
+    assert make("--from", tmp_path / "av1.webm", "-o", tmp_path / "again.webm").exit_code == 0
+    for name, codec in (("av1.webm", "av1"), ("again.webm", "vp9")):
+        with av.open(str(tmp_path / name)) as container:
+            assert codec in container.streams.video[0].codec_context.codec.long_name.lower()
+    assert read_metadata(tmp_path / "av1.webm") == read_metadata(tmp_path / "again.webm")
 
 
 def test_several_videos_are_numbered_prompt_by_prompt_and_have_their_own_seeds(make, tmp_path):
