@@ -26,6 +26,11 @@ def parse_list(cell: Any) -> Sequence[Any]:
     return () if cell is None else (cell,)
 
 
+def is_blank(cell: Any) -> bool:
+    """Return whether a cell is missing: None, blank text, or the NaN that stands for a missing number in Parquet."""
+    return cell is None or (isinstance(cell, str) and not cell.strip()) or (isinstance(cell, float) and cell != cell)
+
+
 def parse_number(cell: Any) -> float | None:
     """Return a finite number, given as a number or as text, or None."""
     if isinstance(cell, bool):

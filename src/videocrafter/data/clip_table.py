@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from videocrafter.data.clip import BrokenClip, Clip, Kind
 from videocrafter.data.errors import BadSampleError, SourceError
 from videocrafter.data.locations import Location
 from videocrafter.data.media_clip import CaptionFile, MediaClip
+from videocrafter.data.rows import read_rows
 from videocrafter.data.source import ClipShard
+from videocrafter.data.tables import TableRow
 
 
 class ClipRow(NamedTuple):
@@ -23,6 +25,7 @@ class ClipRow(NamedTuple):
         caption: the caption; empty if it is missing or in `caption_file`.
         caption_file: path of a text file with the caption, or empty.
         start_s, end_s: start and end of the clip within the file, in seconds.
+        problem: why the row must not be used, in one line; empty for a valid row.
     """
 
     key: str
@@ -31,6 +34,26 @@ class ClipRow(NamedTuple):
     caption_file: str = ""
     start_s: float = 0.0
     end_s: float | None = None
+    problem: str = ""
+
+
+def table_clips(
+    pattern: str, columns: Sequence[str], clips_of_row: Callable[[TableRow], Iterable[ClipRow]]
+) -> Iterator[ClipRow]:
+    """Yield the clips of all rows of a manifest. An invalid row is one clip, with its problem.
+
+    Args:
+        pattern, columns: as for `read_rows`.
+        clips_of_row: returns the clips of a valid row.
+
+    Raises:
+        SourceError: as for `read_rows`.
+    """
+    for row in read_rows(pattern, columns):
+        if row.problem:
+            yield ClipRow(key=row.where, path="", problem=row.problem)
+        else:
+            yield from clips_of_row(row)
 
 
 class ClipTable:
@@ -44,7 +67,7 @@ class ClipTable:
         captions_from: origin of the captions for the error if all are empty, such as "column 'name'".
 
     Raises:
-        SourceError: there are no clips, or none has a caption.
+        SourceError: there are no clips, none is valid, or none has a caption.
     """
 
     shards_together = 1
@@ -61,17 +84,21 @@ class ClipTable:
         self.label, self.kind, self._place = label, kind, place
         self._text = bytearray()
         self._ends = array("Q")
-        captioned = False
+        captioned, num_valid, problem = False, 0, ""
         for clip in clips:
             captioned |= bool(clip.caption or clip.caption_file)
+            num_valid += not clip.problem
+            problem = problem or clip.problem
             # File names need not be valid UTF-8; surrogates preserve them.
             text = json.dumps(list(clip), ensure_ascii=False, separators=(",", ":"))
             self._text += text.encode("utf-8", "surrogatepass")
             self._ends.append(len(self._text))
         if not self._ends:
             raise SourceError(f"{label} contains no clips, expected at least one")
+        if not num_valid:
+            raise SourceError(f"{label} contains no valid row; the first problem: {problem}")
         if not captioned:
-            raise SourceError(f"{label}: {captions_from} is empty for all {len(self._ends)} clips; add captions")
+            raise SourceError(f"{label}: {captions_from} is empty for all {num_valid} clips; add captions")
 
     @property
     def num_shards(self) -> int:
@@ -89,6 +116,8 @@ class ClipTable:
         return self._clip(ClipRow(*json.loads(self._text[start : self._ends[index]])))
 
     def _clip(self, row: ClipRow) -> Clip:
+        if row.problem:
+            return BrokenClip(key=row.key, reason="bad_row", message=row.problem)
         try:
             media = Location(url=self._place(row.path))
             if row.caption_file:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import posixpath
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -173,6 +174,14 @@ def join_or_absolute(root: str, path: str) -> str:
     return path if is_remote(path) or Path(path).is_absolute() else join(root, path)
 
 
+def expand_home(path: str) -> str:
+    """Return a path with a leading ~ or ~user replaced by that home folder; unchanged if there is no such user."""
+    try:
+        return os.path.expanduser(path)  # noqa: PTH111  Path would change URLs and patterns
+    except ValueError:  # characters that no user name has
+        return path
+
+
 def folder_of(url: str) -> str:
     """Return the folder of a file."""
     return posixpath.dirname(url) if is_remote(url) else str(Path(url).parent)
@@ -213,7 +222,7 @@ def list_matches(pattern: str) -> list[str]:
         SourceError: no file matches, or the files cannot be listed.
     """
     found: list[str] = []
-    for part in expand_braces(pattern):
+    for part in map(expand_home, expand_braces(pattern)):
         if not any(sign in part for sign in "*?["):
             found.append(part)
             continue

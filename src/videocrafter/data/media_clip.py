@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +12,8 @@ import numpy as np
 from videocrafter.data.clip import DecodingLimits, Kind, LazyVideo
 from videocrafter.data.errors import BadSampleError
 from videocrafter.data.locations import Location
+from videocrafter.data.tables import RepeatedKeyObject, TableError, parse_json
+from videocrafter.data.text_files import TextError, decode_text
 from videocrafter.media.errors import MediaError
 from videocrafter.media.framing import MAX_ASPECT, Framer, frame_image
 from videocrafter.media.image_file import TooManyPixelsError, read_image
@@ -33,23 +34,29 @@ class CaptionFile:
         """Return the caption, or an empty string if the field is missing or not a string.
 
         Raises:
-            BadSampleError: the file cannot be read.
+            BadSampleError: the file cannot be read or decoded, or contains the field twice.
         """
-        text = self.location.read(_MAX_CAPTION_BYTES).decode("utf-8-sig", "replace")
-        if self.field is None:
-            return tidy_caption(text)
+        name = self.location.name
         try:
-            content = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise BadSampleError("no_caption", f"{self.location.name} is not valid JSON ({error})") from error
-        return tidy_caption(content.get(self.field) if isinstance(content, dict) else None)
+            text = decode_text(self.location.read(_MAX_CAPTION_BYTES), name)
+            if self.field is None:
+                return tidy_caption(text)
+            content = parse_json(text, name)
+        except TextError as error:
+            raise BadSampleError("bad_caption", str(error)) from error
+        except TableError as error:
+            raise BadSampleError("no_caption", str(error)) from error
+        if isinstance(content, RepeatedKeyObject) and self.field in content.repeated:
+            raise BadSampleError("bad_caption", f"{name} has the key {self.field!r} twice; remove one of them")
+        caption = tidy_caption(content.get(self.field) if isinstance(content, dict) else None)
+        return _checked(caption, name)
 
-    def is_present(self) -> bool:
-        """Return whether the caption can be read and is not empty."""
+    def problem(self) -> str | None:
+        """Return one line on why there is no usable caption, or None if there is one."""
         try:
-            return bool(self.read())
-        except BadSampleError:
-            return False
+            return None if self.read() else f"{self.location.name} has an empty caption"
+        except BadSampleError as error:
+            return str(error)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +81,7 @@ class MediaClip:
     @contextmanager
     def open(self, limits: DecodingLimits) -> Iterator[LazyVideo]:
         """Open the clip for decoding."""
-        caption = self.caption.read() if isinstance(self.caption, CaptionFile) else self.caption
+        caption = self.caption.read() if isinstance(self.caption, CaptionFile) else _checked(self.caption, self.key)
         if self.kind == "image":
             yield _StillImage(caption, self.media, limits)
             return
@@ -150,9 +157,14 @@ def _reader(media: Location, limits: DecodingLimits) -> Iterator[VideoReader]:
 
 
 def tidy_caption(value: object) -> str:
-    """Return a caption on one line, in characters that every tokenizer accepts; empty if `value` is not a string."""
-    if not isinstance(value, str):
-        return ""
-    # JSON strings may contain lone surrogates, which are not characters.
-    whole = value.encode("utf-8", "replace").decode("utf-8")
-    return " ".join(whole.replace("\0", " ").split())
+    """Return a caption on one line; empty if `value` is not a string."""
+    return " ".join(value.split()) if isinstance(value, str) else ""
+
+
+def _checked(caption: str, name: str) -> str:
+    """Return a caption that every tokenizer accepts. JSON can spell NUL and lone surrogates, which are not text."""
+    for character in caption:
+        if character == "\0" or "\ud800" <= character <= "\udfff":
+            what = "a NUL character" if character == "\0" else f"half of a surrogate pair, {character!r}"
+            raise BadSampleError("bad_caption", f"the caption of {name} contains {what}; correct or remove it")
+    return caption

@@ -2,52 +2,61 @@
 
 from __future__ import annotations
 
-import csv
 import difflib
 import gzip
-import io
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import zlib
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 from videocrafter.data.errors import BadSampleError, SourceError
 from videocrafter.data.locations import list_matches, open_url
+from videocrafter.data.tables import TableError, TableRow, csv_rows, json_lines, json_list
+from videocrafter.data.text_files import TextError
 
 Row = Mapping[str, Any]
 
 # JSON lines may omit fields, so a column counts as missing only if it is missing from the first rows.
 _ROWS_INSPECTED = 100
+_JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
 
 
-def read_rows(pattern: str, columns: Sequence[str] | None = None) -> Iterator[Row]:
-    """Yield the rows of all files that match `pattern`, in order, as dictionaries.
+def read_rows(pattern: str, columns: Sequence[str]) -> Iterator[TableRow]:
+    """Yield the rows of all files that match `pattern`, in order.
 
     Args:
         pattern: path or URL, with optional braces and *.
-        columns: columns to read; Parquet then reads only these.
+        columns: columns to check; Parquet then reads only these. Rows of JSON may lack some of them.
 
     Raises:
-        SourceError: no file matches, its format is unknown, or it cannot be read.
+        SourceError: no file matches, its format is unknown, it cannot be read, or it lacks a column.
     """
     for url in list_matches(pattern):
-        yield from _rows_of(url, columns)
+        is_checked = _suffix(url) in _JSON_SUFFIXES
+        for row in _rows_of(url, columns):
+            if not is_checked and not row.problem:
+                _check_columns(url, columns, row.cells)
+                is_checked = True
+            yield row
 
 
 def column_names(pattern: str) -> list[str]:
     """Return the columns of the first file.
 
     Raises:
-        SourceError: as for `read_rows`, or the file has no rows.
+        SourceError: as for `read_rows`, or the file has no rows, or none of the first rows is valid.
     """
     url = list_matches(pattern)[0]
     names: dict[str, None] = {}
+    problem = ""
     for number, row in enumerate(_rows_of(url, None)):
-        names.update(dict.fromkeys(row))
+        names.update(dict.fromkeys(row.cells))
+        problem = problem or row.problem
         if number == _ROWS_INSPECTED:
             break
     if not names:
-        raise SourceError(f"{url} has no rows, expected one row per clip")
+        raise SourceError(problem or f"{url} has no rows, expected one row per clip")
     return list(names)
 
 
@@ -71,9 +80,22 @@ def find_column(pattern: str, columns: Sequence[str], role: str, wanted: str | N
     )
 
 
-def _rows_of(url: str, columns: Sequence[str] | None) -> Iterator[Row]:
+def _check_columns(url: str, columns: Sequence[str], given: Collection[str]) -> None:
+    for column in columns:
+        if column not in given:
+            raise SourceError(
+                f"{url} has no column {column!r}, but another file of the same source has it; its columns are "
+                f"{', '.join(map(repr, given))}"
+            )
+
+
+def _suffix(url: str) -> str:
     name = url.lower().removesuffix(".gz")
-    suffix = name[name.rfind(".") :]
+    return name[name.rfind(".") :]
+
+
+def _rows_of(url: str, columns: Sequence[str] | None) -> Iterator[TableRow]:
+    suffix = _suffix(url)
     if suffix not in _READERS:
         raise SourceError(f"{url} is not a supported manifest, expected one of {', '.join(_READERS)}")
     try:
@@ -81,7 +103,9 @@ def _rows_of(url: str, columns: Sequence[str] | None) -> Iterator[Row]:
             yield from _READERS[suffix](plain, url, columns)
     except BadSampleError as error:
         raise SourceError(f"{error}; check the path of the manifest") from error
-    except (OSError, EOFError, UnicodeError) as error:
+    except (TableError, TextError) as error:
+        raise SourceError(str(error)) from error
+    except (OSError, EOFError, UnicodeError, zlib.error) as error:
         raise SourceError(f"{url} cannot be read ({error}); it may be damaged or truncated") from error
 
 
@@ -94,55 +118,7 @@ def _unzipped(file: BinaryIO, url: str) -> Iterator[Any]:
         yield plain
 
 
-def _csv_rows(file: BinaryIO, url: str, columns: Sequence[str] | None, delimiter: str = ",") -> Iterator[Row]:
-    text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="replace", newline="")
-    reader = csv.DictReader(text, delimiter=delimiter, restval="")
-    try:
-        for row in reader:
-            row.pop(None, None)  # cells beyond the last column
-            yield row
-    except csv.Error as error:
-        raise SourceError(f"{url}, after line {reader.line_num}: {error}; fix the line or its quotes") from error
-    finally:
-        text.detach()
-
-
-def _tsv_rows(file: BinaryIO, url: str, columns: Sequence[str] | None) -> Iterator[Row]:
-    return _csv_rows(file, url, columns, "\t")
-
-
-def _json_lines(file: BinaryIO, url: str, columns: Sequence[str] | None) -> Iterator[Row]:
-    for number, line in enumerate(file, start=1):
-        if line.strip():
-            yield _json_object(line, f"{url}, line {number}")
-
-
-def _json_list(file: BinaryIO, url: str, columns: Sequence[str] | None) -> Iterator[Row]:
-    rows = _json_value(file.read(), url)
-    if not isinstance(rows, list):
-        raise SourceError(f"{url} is not a JSON list, expected a list of objects, one per clip, or JSON Lines")
-    for number, row in enumerate(rows):
-        yield _checked_object(row, f"{url}, entry {number}")
-
-
-def _json_object(text: bytes, where: str) -> Row:
-    return _checked_object(_json_value(text, where), where)
-
-
-def _json_value(text: bytes, where: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise SourceError(f"{where} is not valid JSON ({error}); fix or remove it") from error
-
-
-def _checked_object(value: object, where: str) -> Row:
-    if not isinstance(value, dict):
-        raise SourceError(f'{where} is not a JSON object, expected one such as {{"video": …, "caption": …}}')
-    return value
-
-
-def _parquet_rows(file: BinaryIO, url: str, columns: Sequence[str] | None) -> Iterator[Row]:
+def _parquet_rows(file: BinaryIO, url: str, columns: Sequence[str] | None) -> Iterator[TableRow]:
     try:
         import pyarrow as pa
         from pyarrow import parquet
@@ -150,21 +126,37 @@ def _parquet_rows(file: BinaryIO, url: str, columns: Sequence[str] | None) -> It
         raise SourceError(f"reading {url} needs pyarrow; run pip install 'videocrafter[train]'") from error
     try:
         table = parquet.ParquetFile(file)
-        known = None if columns is None else [name for name in columns if name in table.schema_arrow.names]
-        for batch in table.iter_batches(_ROWS_INSPECTED if known is None else 4096, columns=known):
-            yield from batch.to_pylist()
+        given = table.schema_arrow.names
+        repeated = [name for name, count in Counter(given).items() if count > 1]
+        if repeated:
+            raise SourceError(f"{url} has the column {repeated[0]!r} twice; rename or remove one of them")
+        if columns is not None:
+            _check_columns(url, columns, given)
+        number = 0
+        for batch in table.iter_batches(_ROWS_INSPECTED if columns is None else 4096, columns=columns):
+            for cells in batch.to_pylist():
+                yield TableRow(f"{url}, row {number}", cells)
+                number += 1
     except pa.ArrowException as error:
-        first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
+        first_line = str(error).partition("\n")[0] or type(error).__name__
         raise SourceError(
             f"{url} is not readable as Parquet ({first_line}); it may be damaged or truncated"
         ) from error
 
 
-_READERS: Mapping[str, Callable[[BinaryIO, str, Sequence[str] | None], Iterable[Row]]] = {
-    ".csv": _csv_rows,
-    ".tsv": _tsv_rows,
-    ".jsonl": _json_lines,
-    ".ndjson": _json_lines,
-    ".json": _json_list,
+class _Reader(Protocol):
+    def __call__(self, file: BinaryIO, name: str, columns: Sequence[str] | None, /) -> Iterator[TableRow]: ...
+
+
+def _delimited(delimiter: str) -> _Reader:
+    return lambda file, name, columns: csv_rows(file, name, delimiter)
+
+
+_READERS: Mapping[str, _Reader] = {
+    ".csv": _delimited(","),
+    ".tsv": _delimited("\t"),
+    ".jsonl": json_lines,
+    ".ndjson": json_lines,
+    ".json": json_list,
     ".parquet": _parquet_rows,
 }

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from videocrafter.data.clip import Clip, Kind
+from videocrafter.data.locations import expand_home
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,10 +18,12 @@ class ClipShard:
     Attributes:
         clips: in the order of the file; the same in every read.
         problem: one line on what is wrong with the shard, or None. `clips` then holds those before the damage.
+        ignored: numbers of members that belong to no clip, by the rule that ignores them.
     """
 
     clips: Sequence[Clip]
     problem: str | None = None
+    ignored: Mapping[str, int] = field(default_factory=dict)
 
 
 class ClipSource(Protocol):
@@ -52,7 +55,7 @@ class ClipSource(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class SourceConfig(ABC):
-    """Configuration of a source.
+    """Configuration of a source. A leading ~ in `path` and `root` is the home folder.
 
     Attributes:
         weight: sampling weight relative to the other sources of the same kind.
@@ -63,6 +66,9 @@ class SourceConfig(ABC):
     def __post_init__(self) -> None:
         if not 0 < self.weight < float("inf"):
             raise ValueError(f"weight is {self.weight!r}, expected a number above 0")
+        for name in ("path", "root"):
+            if isinstance(value := getattr(self, name, None), str):
+                object.__setattr__(self, name, expand_home(value))
 
     @abstractmethod
     def open(self) -> ClipSource:

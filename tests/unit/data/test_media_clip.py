@@ -78,7 +78,7 @@ def test_an_image_is_a_video_of_one_frame(tmp_path: Path) -> None:
 
 
 def test_captions_come_from_text_or_from_a_field(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_bytes("\ufeff a cat \n\n on a\tmat\0 ".encode())
+    (tmp_path / "a.txt").write_bytes("\ufeff a cat \n\n on a\tmat ".encode())
     (tmp_path / "a.json").write_text(json.dumps({"top_caption": " a dog ", "number": 3, "list": ["x"], "none": None}))
     (tmp_path / "b.json").write_text("{")
     (tmp_path / "c.json").write_text("[1]")
@@ -97,17 +97,39 @@ def test_captions_come_from_text_or_from_a_field(tmp_path: Path) -> None:
     }
     assert CaptionFile(location=Location(url=str(tmp_path / "c.json")), field="a").read() == ""
     broken = CaptionFile(location=Location(url=str(tmp_path / "b.json")), field="a")
-    with pytest.raises(BadSampleError, match=r"b\.json is not valid JSON"):
+    with pytest.raises(BadSampleError, match=r"b\.json, line 1 is not valid JSON"):
         broken.read()
-    assert not broken.is_present()
-    assert CaptionFile(location=text).is_present()
+    assert "is not valid JSON" in str(broken.problem())
+    assert "has an empty caption" in str(fields["missing"].problem())
+    assert CaptionFile(location=text).problem() is None
     assert tidy_caption(3.5) == ""
 
 
-def test_a_caption_is_text_that_can_be_written_down(tmp_path: Path) -> None:
-    (tmp_path / "c.json").write_text('{"a": "half \\ud83d of a smile"}')
-    read = CaptionFile(location=Location(url=str(tmp_path / "c.json")), field="a").read()
-    assert read.encode("utf-8").decode("utf-8") == read == "half ? of a smile"
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("c.txt", "café".encode("latin-1"), "c.txt, line 1: byte 0xE9 is not valid UTF-8"),
+        ("c.txt", "a cat".encode("utf-16-le"), "c.txt, line 1 contains a NUL character"),
+        ("c.json", b'{"a": "half \\ud83d of a smile"}', "half of a surrogate pair"),
+        ("c.json", b'{"a": "zero \\u0000"}', "c.json contains a NUL character"),
+        ("c.json", b'{"a": "\xe9"}', "c.json, line 1: byte 0xE9"),
+        ("c.json", b'{"a": "one", "a": "two"}', "has the key 'a' twice"),
+    ],
+)
+def test_a_caption_that_is_not_text_is_bad(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    caption = CaptionFile(location=Location(url=str(tmp_path / name)), field="a" if name == "c.json" else None)
+    with pytest.raises(BadSampleError, match=message) as caught:
+        caption.read()
+    assert caught.value.reason == "bad_caption"
+    assert reason(clip(tmp_path / "a.mp4", caption=caption)) == "bad_caption"
+    assert reason(clip(tmp_path / "a.mp4", caption="a\0b")) == "bad_caption"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_a_caption_may_have_a_byte_order_mark(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "c.txt").write_bytes("un café\n".encode(encoding))
+    assert CaptionFile(location=Location(url=str(tmp_path / "c.txt"))).read() == "un café"
 
 
 def test_reasons_of_bad_files(tmp_path: Path) -> None:

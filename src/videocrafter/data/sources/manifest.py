@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from videocrafter.data.cells import parse_list, parse_seconds
+from videocrafter.data.cells import is_blank, parse_list, parse_seconds
 from videocrafter.data.clip import Kind
-from videocrafter.data.clip_table import ClipRow, ClipTable
+from videocrafter.data.clip_table import ClipRow, ClipTable, table_clips
 from videocrafter.data.locations import folder_of, join, join_or_absolute
 from videocrafter.data.media_clip import tidy_caption
-from videocrafter.data.rows import Row, column_names, find_column, read_rows
+from videocrafter.data.rows import column_names, find_column
 from videocrafter.data.source import SourceConfig, check_kind
+from videocrafter.data.tables import TableRow
 
 _FILE_COLUMNS = ("video", "image", "path", "file", "file_name", "filename", "video_path", "image_path")
 _CAPTION_COLUMNS = ("caption", "text", "prompt", "description", "top_caption", "name")
@@ -62,38 +63,53 @@ class ManifestConfig(SourceConfig):
         return ClipTable(
             label=f"manifest:{self.path}",
             kind=self.kind,
-            clips=self._clips(file, caption),
+            clips=table_clips(
+                self.path,
+                [column for column in (file, caption, self.start, self.end) if column is not None],
+                partial(self._clips, file, caption),
+            ),
             place=place,
             captions_from=f"column {caption!r}",
         )
 
-    def _clips(self, file: str, caption: str) -> Iterator[ClipRow]:
-        wanted = [column for column in (file, caption, self.start, self.end) if column is not None]
-        for row in read_rows(self.path, wanted):
-            yield from clips_of_row(
-                str(row.get(file) or ""),
-                _cells(row, caption),
-                _cells(row, self.start),
-                _cells(row, self.end),
-            )
+    def _clips(self, file: str, caption: str, row: TableRow) -> Iterator[ClipRow]:
+        captions, starts, ends = (entries(row, column) for column in (caption, self.start, self.end))
+        return clips_of_file(row.where, str(row.cells.get(file) or ""), captions, starts, ends)
 
 
-def clips_of_row(path: str, captions: Sequence[Any], starts: Sequence[Any], ends: Sequence[Any]) -> Iterator[ClipRow]:
-    """Yield the clips of one file, one per entry of the longest list. Missing entries of other lists are empty."""
+def clips_of_file(
+    where: str, path: str, captions: Sequence[Any], starts: Sequence[Any], ends: Sequence[Any]
+) -> Iterator[ClipRow]:
+    """Yield the clips of one file, one per entry of the longest list.
+
+    A list of times that is not empty must have a time, or an empty entry, for each clip; a clip without one, or with
+    an invalid one, is a problem of its own.
+
+    Args:
+        where: place of the row in messages.
+    """
     count = max(1, len(captions), len(starts), len(ends))
     for index in range(count):
+        key, problem = path if count == 1 else f"{path}#{index}", ""
+        times: list[float | None] = []
+        for role, cells in (("start", starts), ("end", ends)):
+            cell = cells[index] if index < len(cells) else None
+            times.append(parse_seconds(cell))
+            if cells and index >= len(cells):
+                problem = f"{where}: there are {count} clips, but only {len(cells)} entries for their {role}"
+            elif times[-1] is None and not is_blank(cell):
+                problem = f"{where}: {role} is {cell!r}, expected seconds or hh:mm:ss, at least 0"
         yield ClipRow(
-            key=path if count == 1 else f"{path}#{index}",
+            key=key,
             path=path,
-            caption=tidy_caption(_at(captions, index)),
-            start_s=parse_seconds(_at(starts, index)) or 0.0,
-            end_s=parse_seconds(_at(ends, index)),
+            caption=tidy_caption(captions[index] if index < len(captions) else None),
+            start_s=times[0] or 0.0,
+            end_s=times[1],
+            problem=problem,
         )
 
 
-def _cells(row: Row, column: str | None) -> Sequence[Any]:
-    return () if column is None else parse_list(row.get(column))
-
-
-def _at(cells: Sequence[Any], index: int) -> Any:
-    return cells[index] if index < len(cells) else None
+def entries(row: TableRow, column: str | None) -> Sequence[Any]:
+    """Return the entries of a row's cell; none if the cell is missing or empty."""
+    cell = None if column is None else row.cells.get(column)
+    return () if is_blank(cell) else parse_list(cell)

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from functools import partial
 
 from videocrafter.data.clip import Kind
-from videocrafter.data.clip_table import ClipRow, ClipTable
+from videocrafter.data.clip_table import ClipRow, ClipTable, table_clips
 from videocrafter.data.errors import SourceError
 from videocrafter.data.file_kinds import main_kind
 from videocrafter.data.locations import join, list_files
 from videocrafter.data.media_clip import tidy_caption
 from videocrafter.data.rows import column_names, find_column, read_rows
 from videocrafter.data.source import SourceConfig, check_kind
+from videocrafter.data.tables import TableRow
 
 METADATA_NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 _CAPTION_COLUMNS = ("caption", "text", "prompt", "description")
@@ -52,7 +53,7 @@ class MetadataFolderConfig(SourceConfig):
         columns = column_names(manifest)
         file = find_column(manifest, columns, "file name", None, ("file_name", "video_file_name", "image_file_name"))
         caption = find_column(manifest, columns, "caption", self.caption, _CAPTION_COLUMNS)
-        kind = self.kind or main_kind(str(row.get(file) or "") for row in read_rows(manifest, (file,)))
+        kind = self.kind or main_kind(str(row.cells.get(file) or "") for row in read_rows(manifest, (file,)))
         if kind is None:
             raise SourceError(
                 f"{manifest} lists no videos or images in column {file!r}, expected paths with suffixes"
@@ -60,13 +61,12 @@ class MetadataFolderConfig(SourceConfig):
         return ClipTable(
             label=f"metadata:{self.path}",
             kind=kind,
-            clips=_clips(manifest, file, caption),
+            clips=table_clips(manifest, (file, caption), partial(_clips, file, caption)),
             place=partial(join, self.path),
             captions_from=f"column {caption!r} of {found[0]}",
         )
 
 
-def _clips(manifest: str, file: str, caption: str) -> Iterator[ClipRow]:
-    for row in read_rows(manifest, (file, caption)):
-        name = str(row.get(file) or "")
-        yield ClipRow(key=name or "?", path=name, caption=tidy_caption(row.get(caption)))
+def _clips(file: str, caption: str, row: TableRow) -> Iterator[ClipRow]:
+    name = str(row.cells.get(file) or "")
+    yield ClipRow(key=name or "?", path=name, caption=tidy_caption(row.cells.get(caption)))

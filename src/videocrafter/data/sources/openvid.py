@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
 from videocrafter.data.cells import parse_number
-from videocrafter.data.clip_table import ClipRow, ClipTable
+from videocrafter.data.clip_table import ClipRow, ClipTable, table_clips
 from videocrafter.data.locations import join
 from videocrafter.data.media_clip import tidy_caption
-from videocrafter.data.rows import column_names, find_column, read_rows
+from videocrafter.data.rows import column_names, find_column
 from videocrafter.data.source import SourceConfig
+from videocrafter.data.tables import TableRow
 
 _AESTHETIC, _MOTION = "aesthetic score", "motion score"
 
@@ -44,14 +45,14 @@ class OpenVidConfig(SourceConfig):
         return ClipTable(
             label=f"openvid:{self.path}",
             kind="video",
-            clips=self._clips(limits),
+            clips=table_clips(self.path, ("video", "caption", *limits), partial(_clips, limits)),
             place=partial(join, self.root),
             captions_from="column 'caption'",
         )
 
-    def _clips(self, limits: dict[str, float]) -> Iterator[ClipRow]:
-        for row in read_rows(self.path, ("video", "caption", *limits)):
-            scores = {column: parse_number(row.get(column)) for column in limits}
-            if all(score is not None and score >= limits[column] for column, score in scores.items()):
-                video = str(row.get("video") or "")
-                yield ClipRow(key=video or "?", path=video, caption=tidy_caption(row.get("caption")))
+
+def _clips(limits: Mapping[str, float], row: TableRow) -> Iterator[ClipRow]:
+    scores = {column: parse_number(row.cells.get(column)) for column in limits}
+    if all(score is not None and score >= limits[column] for column, score in scores.items()):
+        video = str(row.cells.get("video") or "")
+        yield ClipRow(key=video or "?", path=video, caption=tidy_caption(row.cells.get("caption")))

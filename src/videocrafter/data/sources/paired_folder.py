@@ -48,9 +48,9 @@ class PairedFolderConfig(SourceConfig):
         if kind is None:
             raise SourceError(f"{self.path} contains no videos or images, expected pairs such as a.mp4 and a.txt")
         wanted = [name for name in names if name.lower().endswith(SUFFIXES[kind])]
-        captions = {name for name in names if name.endswith(self.caption_suffix)}
-        pairs = {name: str(PurePosixPath(name).with_suffix(self.caption_suffix)) for name in wanted}
-        found = {name: caption for name, caption in pairs.items() if caption in captions}
+        captions = self._captions_by_stem(names)
+        stems = {name: str(PurePosixPath(name).with_suffix("")) for name in wanted}
+        found = {name: captions[stem] for name, stem in stems.items() if stem in captions}
         self._check_captions(list(found.values()), len(wanted), kind)
         return ClipTable(
             label=f"folder:{self.path}",
@@ -64,14 +64,27 @@ class PairedFolderConfig(SourceConfig):
         for name in names:
             yield ClipRow(key=name, path=name, caption_file=captions.get(name, ""))
 
+    def _captions_by_stem(self, names: list[str]) -> dict[str, str]:
+        """Return the caption files by their path without the suffix. A suffix in another case counts, too."""
+        found: dict[str, str] = {}
+        for name in names:
+            stem = name[: -len(self.caption_suffix)]
+            is_exact = name.endswith(self.caption_suffix)
+            if is_exact or (name.lower().endswith(self.caption_suffix.lower()) and stem not in found):
+                found[stem] = name
+        return found
+
     def _check_captions(self, captions: list[str], num_clips: int, kind: Kind) -> None:
         if not num_clips:
             raise SourceError(f"{self.path} contains no {kind}s; check the folder and the kind")
-        checked = (CaptionFile(location=Location(url=join(self.path, name))) for name in captions[:_CAPTIONS_CHECKED])
-        if any(caption.is_present() for caption in checked):
-            return
+        problem: str | None = None
+        for name in captions[:_CAPTIONS_CHECKED]:
+            found = CaptionFile(location=Location(url=join(self.path, name))).problem()
+            if found is None:
+                return
+            problem = problem or found
         which = f"the first {_CAPTIONS_CHECKED} are" if len(captions) > _CAPTIONS_CHECKED else "all are"
-        given = f"{which} empty" if captions else "there is none"
+        given = f"{which} empty or unreadable: {problem}" if captions else "there is none"
         raise SourceError(
             f"{self.path} needs a {self.caption_suffix} file with a caption for each {kind}, but {given}"
         )

@@ -15,11 +15,12 @@ from functools import partial
 from typing import Any
 
 from videocrafter.data.cells import parse_list
-from videocrafter.data.clip_table import ClipRow, ClipTable
+from videocrafter.data.clip_table import ClipRow, ClipTable, table_clips
 from videocrafter.data.locations import join
-from videocrafter.data.rows import Row, column_names, find_column, read_rows
+from videocrafter.data.rows import column_names, find_column
 from videocrafter.data.source import SourceConfig
-from videocrafter.data.sources.manifest import clips_of_row
+from videocrafter.data.sources.manifest import clips_of_file, entries
+from videocrafter.data.tables import TableRow
 
 _VIDEO_ID = re.compile(r"(?:[?&]v=|youtu\.be/|/shorts/|/embed/)([\w-]{6,})")
 
@@ -41,36 +42,42 @@ class Panda70MConfig(SourceConfig):
     def open(self) -> ClipTable:
         """Read the CSV."""
         columns = column_names(self.path)
-        for column in ("url", "timestamp", "caption"):
+        used = ["url", "timestamp", "caption"]
+        for column in used:
             find_column(self.path, columns, "clips", column, ())
         if self.desirable_only:
+            used.append("desirable_filtering")
             find_column(self.path, columns, "filter (or set desirable_only=false)", "desirable_filtering", ())
         return ClipTable(
             label=f"panda70m:{self.path}",
             kind="video",
-            clips=self._clips(),
+            clips=table_clips(self.path, used, self._clips),
             place=partial(join, self.root),
             captions_from="column 'caption'",
         )
 
-    def _clips(self) -> Iterator[ClipRow]:
-        for row in read_rows(self.path, ("url", "timestamp", "caption", "desirable_filtering")):
-            parts = [entry if isinstance(entry, list | tuple) else parse_list(entry) for entry in _spans(row)]
-            clips = clips_of_row(
-                _file_name(str(row.get("url") or "")),
-                parse_list(row.get("caption")),
-                [part[0] if part else None for part in parts],
-                [part[1] if len(part) > 1 else None for part in parts],
-            )
-            verdicts = parse_list(row.get("desirable_filtering"))
-            for index, clip in enumerate(clips):
-                if not self.desirable_only or verdicts[index : index + 1] in (["desirable"], ("desirable",)):
-                    yield clip
+    def _clips(self, row: TableRow) -> Iterator[ClipRow]:
+        for column in ("timestamp", "caption", "desirable_filtering"):
+            cell = row.cells.get(column)
+            if isinstance(cell, str) and cell.lstrip().startswith("[") and parse_list(cell) == (cell,):
+                problem = f"{row.where}: {column} is not a valid list, expected one such as ['a', 'b']"
+                yield ClipRow(key=row.where, path="", problem=problem)
+                return
+        captions, verdicts = entries(row, "caption"), entries(row, "desirable_filtering")
+        spans = [parse_list(entry) for entry in _spans(row)]
+        starts, ends = (
+            [span[0] if span else None for span in spans],
+            [span[1] if len(span) > 1 else None for span in spans],
+        )
+        clips = clips_of_file(row.where, _file_name(str(row.cells.get("url") or "")), captions, starts, ends)
+        for index, clip in enumerate(clips):
+            if not self.desirable_only or verdicts[index : index + 1] in (["desirable"], ("desirable",)):
+                yield clip
 
 
-def _spans(row: Row) -> Sequence[Any]:
+def _spans(row: TableRow) -> Sequence[Any]:
     """Return pairs of start and end. A single clip may lack the outer list."""
-    cells = parse_list(row.get("timestamp"))
+    cells = entries(row, "timestamp")
     single = len(cells) == 2 and all(isinstance(cell, str) and not cell.startswith("[") for cell in cells)
     return [list(cells)] if single else cells
 

@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from videocrafter.data.errors import SourceError
-from videocrafter.data.locations import is_remote, list_files
+from videocrafter.data.locations import expand_home, is_remote, list_files
 from videocrafter.data.source import ClipSource, SourceConfig
 from videocrafter.data.sources.manifest import ManifestConfig
 from videocrafter.data.sources.metadata_folder import METADATA_NAMES, MetadataFolderConfig
@@ -56,12 +56,14 @@ def open_source(spec: str | SourceConfig) -> ClipSource:
 def parse_source(spec: str) -> SourceConfig:
     """Return the configuration for a line `FORMAT:PATH?NAME=VALUE&NAME=VALUE`.
 
-    The format may be omitted for folders, and for files whose suffix determines it. In values, write %26 for "&".
+    The format may be omitted for folders, and for files whose suffix determines it. A leading ~ in a path is the
+    home folder. In values, write %26 for "&".
 
     Raises:
         SourceError: unknown format, unknown option or invalid value; the message lists what is allowed.
     """
     location, options = _split_options(spec)
+    location = expand_home(location)
     word, colon, path = location.partition(":")
     if not colon or path.startswith("//") or (len(word) == 1 and word not in FORMATS) or Path(location).exists():
         word, path = _guess_format(location), location

@@ -6,27 +6,26 @@ cannot lead out of a folder.
 
 from __future__ import annotations
 
+import logging
 import posixpath
-import tarfile
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import BinaryIO
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 from videocrafter.data.clip import BrokenClip, Clip, Kind
-from videocrafter.data.errors import BadSampleError, SourceError
-from videocrafter.data.file_kinds import SUFFIXES, main_kind
-from videocrafter.data.locations import Location, list_files, list_matches, open_url
+from videocrafter.data.errors import SourceError
+from videocrafter.data.file_kinds import SUFFIXES, kind_of, main_kind
+from videocrafter.data.locations import Location, list_files, list_matches
 from videocrafter.data.media_clip import CaptionFile, MediaClip
 from videocrafter.data.source import ClipShard, SourceConfig, check_kind
+from videocrafter.data.sources.tar_members import TarListing, list_members
 
+_log = logging.getLogger(__name__)
 # Number of captions to check before the source counts as uncaptioned.
 _CAPTIONS_CHECKED = 100
-# A hundred times what long names and timestamp records need. A corrupt header may claim gigabytes.
-_LARGEST_HEADER = 1 << 20
-# Tar records are 10 kB by default, but may be larger.
-_LONGEST_END = 1 << 20
+_ARTICLE: Mapping[Kind, str] = {"video": "a", "image": "an"}
 _TEXT_SUFFIX, _JSON_SUFFIX = ".txt", ".json"
+_COMPRESSED_SUFFIXES = (".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +58,12 @@ class WebDatasetConfig(SourceConfig):
         if folder:
             names = [f"{self.path.rstrip('/')}/{name}" for name in list_files(self.path)]
             urls = [name for name in names if name.lower().endswith(".tar")]
+            compressed = [name for name in names if name.lower().endswith(_COMPRESSED_SUFFIXES)]
+            if urls and compressed:
+                _log.warning(
+                    "%s: %d compressed archives are not used, such as %s; decompress them",
+                    *(self.path, len(compressed), compressed[0]),
+                )
         else:
             urls = list_matches(self.path)
         wrong = [url for url in urls if not url.lower().endswith(".tar")]
@@ -86,135 +91,132 @@ class TarShards:
     def read_shard(self, index: int) -> ClipShard:
         """List the samples of one tar file."""
         url = self._urls[index]
-        listing = _list_members(url)
-        samples: dict[str, dict[str, Location]] = {}
-        seen: Counter[str] = Counter()
-        for member in listing.members:
-            key, suffix = _split(member.member)
-            # A repeated name belongs to another sample with the same key.
-            seen[member.member] += 1
-            key = key if seen[member.member] == 1 else f"{key} ({seen[member.member]})"
-            samples.setdefault(key, {})[suffix] = member
-        found = [self._clip(f"{url}#{key}", parts) for key, parts in samples.items()]
-        odd = [
-            BrokenClip(
-                key=f"{url}#{name}", reason="unreadable", message=f"{url}#{name} is {what}, expected a regular file"
-            )
-            for name, what in listing.odd
-            if name.lower().endswith(SUFFIXES[self.kind])
-        ]
-        return ClipShard(clips=[*(clip for clip in found if clip is not None), *odd], problem=listing.problem)
+        return self._shard(url, list_members(url))
 
-    def _clip(self, key: str, parts: dict[str, Location]) -> Clip | None:
-        media = next((parts[suffix] for suffix in SUFFIXES[self.kind] if suffix in parts), None)
-        if media is None:
-            return None  # such as the record of a failed download
-        suffix = _TEXT_SUFFIX if self._caption is None else _JSON_SUFFIX
-        if suffix not in parts:
+    def _shard(self, url: str, listing: TarListing) -> ClipShard:
+        ignored: Counter[str] = Counter()
+        clips: list[Clip] = []
+        for key, parts in _groups(listing.members, ignored):
+            used: set[Location] = set()
+            for sample_key, media, caption in self._samples(key, parts):
+                used |= {media} if caption is None else {media, caption}
+                clips.append(self._clip(f"{url}#{sample_key}", media, caption))
+            ignored.update(
+                self._rule(part.member, has_sample=bool(used)) for part in parts.values() if part not in used
+            )
+        for name, what in listing.odd:
+            if kind_of(name) == self.kind:
+                message = f"{url}#{name} is {what}, expected a regular file"
+                clips.append(BrokenClip(key=f"{url}#{name}", reason="unreadable", message=message))
+            else:
+                ignored["folders" if what == "a folder" else "links and special files"] += 1
+        problem = listing.problem
+        if not clips and problem is None:
+            problem = f"{url} contains no {self.kind}; it contains {listing.summary()}"
+        return ClipShard(clips=clips, problem=problem, ignored=ignored)
+
+    def _samples(self, key: str, parts: Mapping[str, Location]) -> Iterator[tuple[str, Location, Location | None]]:
+        """Yield key, media and caption of the samples whose names are equal up to the first dot.
+
+        Usually there is one, such as `key.mp4` and `key.txt`; its other media members are details, such as
+        `key.depth.jpg`. If names contain dots, as in `key.v1.mp4` and `key.v1.txt`, each pair is a sample, and so is
+        each media member if there is no `key.mp4`.
+        """
+        caption_suffix = _TEXT_SUFFIX if self._caption is None else _JSON_SUFFIX
+        chosen: dict[str, str] = {}
+        for end in SUFFIXES[self.kind]:
+            for suffix in parts:
+                if suffix.endswith(end):
+                    chosen.setdefault(suffix.removesuffix(end), suffix)
+        for suffix, media in parts.items():
+            stem = suffix[: suffix.rfind(".")]
+            if chosen.get(stem) != suffix:
+                continue
+            caption = parts.get(stem + caption_suffix)
+            if caption is None and len(chosen) == 1:
+                caption = parts.get(caption_suffix)
+            if caption is not None or not stem or "" not in chosen:
+                yield key + _dotted_stem(media.member), media, caption
+
+    def _clip(self, key: str, media: Location, caption: Location | None) -> Clip:
+        if caption is None:
+            suffix = _TEXT_SUFFIX if self._caption is None else _JSON_SUFFIX
             return BrokenClip(key=key, reason="no_caption", message=f"{key} has no {suffix} member")
-        caption = CaptionFile(location=parts[suffix], field=self._caption)
-        return MediaClip(key=key, kind=self.kind, media=media, caption=caption)
+        return MediaClip(
+            key=key, kind=self.kind, media=media, caption=CaptionFile(location=caption, field=self._caption)
+        )
+
+    def _rule(self, name: str, *, has_sample: bool) -> str:
+        """Return the rule by which a member without a sample of its own is ignored."""
+        kind = kind_of(name)
+        if kind is not None:
+            return f"further {kind}s of a sample" if kind == self.kind else f"{kind}s"
+        if has_sample:
+            return "other members of a sample"
+        return f"members without {_ARTICLE[self.kind]} {self.kind}"  # such as the record of a failed download
 
     def _kind_of_first(self) -> Kind:
+        problem = ""
         for url in self._urls:
-            if kind := main_kind(member.member for member in _list_members(url).members):
+            listing = list_members(url)
+            if kind := main_kind(member.member for member in listing.members):
                 return kind
-        raise SourceError(f"{self.label}: no shard contains readable videos or images; check the files")
+            problem = problem or listing.problem or f"{url} contains {listing.summary()}"
+        raise SourceError(f"{self.label}: no shard contains readable videos or images; {problem}")
 
     def _check_captions(self) -> None:
-        num_checked = 0
-        for clip in self._first_clips():
-            if _has_caption(clip):
-                return
-            num_checked += 1
+        num_checked, problem = 0, ""
+        for index in range(self.num_shards):
+            shard = self.read_shard(index)
+            for clip in shard.clips[: _CAPTIONS_CHECKED - num_checked]:
+                found = _caption_problem(clip)
+                if found is None:
+                    self._log_ignored(self._urls[index], shard)
+                    return
+                num_checked, problem = num_checked + 1, problem or found
+            if not num_checked:
+                problem = problem or shard.problem or ""
             if num_checked == _CAPTIONS_CHECKED:
                 break
         if not num_checked:
-            raise SourceError(f"{self.label}: no shard contains a readable {self.kind}; check the files")
+            raise SourceError(f"{self.label}: no shard contains a readable {self.kind}; {problem}")
         given = f"field {self._caption!r} of the .json members" if self._caption else "the .txt member"
         raise SourceError(
-            f"{self.label}: {given} is missing or empty for all of the first {num_checked} samples; "
-            "name the field that contains the caption, such as caption=top_caption"
+            f"{self.label}: {given} is missing, empty or unreadable for all of the first {num_checked} samples "
+            f"({problem}); name the field that contains the caption, such as caption=top_caption"
         )
 
-    def _first_clips(self) -> Iterator[Clip]:
-        for index in range(self.num_shards):
-            yield from self.read_shard(index).clips
+    def _log_ignored(self, url: str, shard: ClipShard) -> None:
+        if shard.ignored:
+            counts = ", ".join(f"{count} {rule}" for rule, count in sorted(shard.ignored.items()))
+            _log.info("%s: of %s, %d samples are used; ignored: %s", self.label, url, len(shard.clips), counts)
 
 
-def _has_caption(clip: Clip) -> bool:
-    return isinstance(clip, MediaClip) and isinstance(clip.caption, CaptionFile) and clip.caption.is_present()
+def _caption_problem(clip: Clip) -> str | None:
+    if isinstance(clip, MediaClip) and isinstance(clip.caption, CaptionFile):
+        return clip.caption.problem()
+    return clip.message if isinstance(clip, BrokenClip) else None
 
 
-@dataclass(kw_only=True)
-class _Listing:
-    """Contents of a tar file, in order.
+def _groups(members: list[Location], ignored: Counter[str]) -> Iterator[tuple[str, dict[str, Location]]]:
+    """Yield members by key, and within a key by lower-case suffix.
 
-    Attributes:
-        members: regular files.
-        odd: names and descriptions of links, devices and the like.
-        problem: one line on damage, or None.
+    A repeated name belongs to another group, named such as `key (2)`; so does a name that differs in case only.
     """
-
-    members: list[Location] = field(default_factory=list)
-    odd: list[tuple[str, str]] = field(default_factory=list)
-    problem: str | None = None
-
-
-def _list_members(url: str) -> _Listing:
-    """Read the headers of a tar file up to its end or to the first damage."""
-    found = _Listing()
-    try:
-        with open_url(url) as file, tarfile.open(fileobj=_Headers(file), mode="r:") as archive:  # type: ignore[call-overload]
-            last = -1
-            while (member := archive.next()) is not None:
-                if archive.offset <= last:
-                    raise tarfile.ReadError("a header points backwards")
-                last = archive.offset
-                if what := _oddity(member):
-                    found.odd.append((member.name, what))
-                else:
-                    place = Location(url=url, offset=member.offset_data, size=member.size, member=member.name)
-                    found.members.append(place)
-            file.seek(archive.offset)
-            end = file.read(_LONGEST_END + 1)
-    except BadSampleError as error:
-        found.problem = str(error)
-        return found
-    except (tarfile.TarError, OSError, EOFError, ValueError, ArithmeticError, LookupError, RecursionError) as error:
-        found.problem = f"{url} is damaged or truncated ({error})"
-        return found
-    # The reader mistakes anything that is not a header for the end. The real end consists of zeros that fill the last
-    # record. Zeros also occur in holes left by a download and between concatenated archives, but are longer or
-    # followed by data.
-    if not tarfile.BLOCKSIZE <= len(end) <= _LONGEST_END or end.count(0) < len(end):
-        found.problem = f"{url} is damaged or truncated; samples before the damage are used"
-    elif not found.members and not found.odd:
-        found.problem = f"{url} is empty"
-    return found
-
-
-class _Headers:
-    """A tar file with a limit on the header sizes that its reader requests."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file, self.tell, self.seek = file, file.tell, file.seek
-
-    def read(self, size: int) -> bytes:
-        if not 0 <= size <= _LARGEST_HEADER:
-            raise tarfile.ReadError(f"a header claims {size} bytes")
-        return self._file.read(size)
-
-
-def _oddity(member: tarfile.TarInfo) -> str | None:
-    """Describe a member that is not a regular file, or return None for a regular one."""
-    if member.issym() or member.islnk():
-        return "a link"
-    if member.issparse():
-        return "a sparse file"
-    if member.isreg():
-        return None if min(member.size, member.offset_data) >= 0 else "a file of negative size"
-    return "a folder" if member.isdir() else "a special file"
+    groups: dict[tuple[str, int], dict[str, Location]] = {}
+    seen: Counter[str] = Counter()
+    for member in members:
+        if posixpath.basename(member.member).startswith("."):
+            ignored["hidden files"] += 1
+            continue
+        key, suffix = _split(member.member)
+        seen[member.member] += 1
+        number = seen[member.member]
+        if suffix in groups.get((key, number), {}):
+            key = member.member
+        groups.setdefault((key, number), {})[suffix] = member
+    for (key, number), parts in groups.items():
+        yield key if number == 1 else f"{key} ({number})", parts
 
 
 def _split(name: str) -> tuple[str, str]:
@@ -222,3 +224,9 @@ def _split(name: str) -> tuple[str, str]:
     folder, file = posixpath.split(name)
     stem, dot, suffix = file.partition(".")
     return posixpath.join(folder, stem), f"{dot}{suffix}".lower()
+
+
+def _dotted_stem(name: str) -> str:
+    """Return the part of a file name from its first dot to its last one, such as ".v1" of "clip.v1.mp4"."""
+    file = posixpath.basename(name)
+    return file[file.index(".") : file.rindex(".")]

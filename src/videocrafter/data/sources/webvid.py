@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from videocrafter.data.clip_table import ClipRow, ClipTable
+from videocrafter.data.clip_table import ClipRow, ClipTable, table_clips
 from videocrafter.data.locations import join
 from videocrafter.data.media_clip import tidy_caption
-from videocrafter.data.rows import column_names, find_column, read_rows
+from videocrafter.data.rows import column_names, find_column
 from videocrafter.data.source import SourceConfig
+from videocrafter.data.tables import TableRow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,13 +34,13 @@ class WebVidConfig(SourceConfig):
         return ClipTable(
             label=f"webvid:{self.path}",
             kind="video",
-            clips=self._clips(),
+            clips=table_clips(self.path, ("videoid", "page_dir", "name"), _clips),
             place=partial(join, self.root),
             captions_from="column 'name'",
         )
 
-    def _clips(self) -> Iterator[ClipRow]:
-        for row in read_rows(self.path, ("videoid", "page_dir", "name")):
-            video, folder = str(row.get("videoid") or ""), str(row.get("page_dir") or "")
-            path = f"videos/{folder}/{video}.mp4" if video else ""
-            yield ClipRow(key=video or "?", path=path, caption=tidy_caption(row.get("name")))
+
+def _clips(row: TableRow) -> Iterator[ClipRow]:
+    video, folder = str(row.cells.get("videoid") or ""), str(row.cells.get("page_dir") or "")
+    path = f"videos/{folder}/{video}.mp4" if video else ""
+    yield ClipRow(key=video or "?", path=path, caption=tidy_caption(row.cells.get("name")))

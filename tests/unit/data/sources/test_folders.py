@@ -136,3 +136,29 @@ def test_metadata_without_captions_or_media_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "metadata.csv").write_text("file_name,text\na,b\n")
     with pytest.raises(SourceError, match="lists no videos or images in column 'file_name'"):
         MetadataFolderConfig(path=str(tmp_path)).open()
+
+
+def test_a_suffix_may_be_in_upper_case(tmp_path: Path) -> None:
+    for name in ("a.JPG", "b.jpg"):
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    (tmp_path / "a.TXT").write_text("one")
+    (tmp_path / "b.TXT").write_text("wrong")
+    (tmp_path / "b.txt").write_text("two")
+    assert captions(PairedFolderConfig(path=str(tmp_path)).open()) == {"a.JPG": "one", "b.jpg": "two"}
+
+
+def test_a_caption_in_another_encoding_is_left_out(tmp_path: Path) -> None:
+    texts = {"a": "café".encode(), "b": "café".encode("latin-1"), "c": "café".encode("utf-16"), "d": b"caf\0"}
+    for stem, text in texts.items():
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{stem}.png")
+        (tmp_path / f"{stem}.txt").write_bytes(text)
+    assert captions(PairedFolderConfig(path=str(tmp_path)).open()) == {
+        "a.png": "café",
+        "b.png": "[bad_caption]",
+        "c.png": "café",
+        "d.png": "[bad_caption]",
+    }
+    for stem in "ac":
+        (tmp_path / f"{stem}.txt").unlink()
+    with pytest.raises(SourceError, match=r"all are empty or unreadable: .*b\.txt, line 1: byte 0xE9"):
+        PairedFolderConfig(path=str(tmp_path)).open()

@@ -91,7 +91,8 @@ def test_a_manifest_finds_its_columns_by_their_usual_names(tmp_path: Path) -> No
 def test_a_manifest_with_columns_by_other_names_and_parts_of_files(tmp_path: Path) -> None:
     rows = [
         {"where": "a.mp4", "what": "one", "from": "0:01.5", "to": 4},
-        {"where": "b.mp4", "what": "two", "from": "", "to": "?"},
+        {"where": "b.mp4", "what": "two", "from": "", "to": " "},
+        {"where": "c.mp4", "what": "three", "from": "1m30s", "to": ""},
     ]
     config = ManifestConfig(
         path=write_csv(tmp_path / "m.csv", rows), file="where", caption="what", start="from", end="to"
@@ -99,6 +100,7 @@ def test_a_manifest_with_columns_by_other_names_and_parts_of_files(tmp_path: Pat
     assert described(config.open()) == [
         (f"{tmp_path}/a.mp4", "one", 1.5, 4.0),
         (f"{tmp_path}/b.mp4", "two", 0.0, None),
+        ("bad_row",),
     ]
 
 
@@ -108,6 +110,25 @@ def test_lists_in_cells_are_several_clips(tmp_path: Path) -> None:
     source = ManifestConfig(path=str(tmp_path / "m.parquet"), start="start", end="end").open()
     assert described(source) == [(f"{tmp_path}/a.mp4", "one", 0.0, 3.0), (f"{tmp_path}/a.mp4", "two", 3.0, 5.0)]
     assert [clip.key for clip in clips_of(source)] == ["a.mp4#0", "a.mp4#1"]
+
+
+def test_a_clip_without_its_time_is_a_bad_row(tmp_path: Path) -> None:
+    (tmp_path / "m.json").write_text('[{"video": "a.mp4", "caption": ["one", "two"], "start": [1.0]}]')
+    clips = clips_of(ManifestConfig(path=str(tmp_path / "m.json"), start="start").open())
+    assert [clip.key for clip in clips] == ["a.mp4#0", "a.mp4#1"]
+    assert isinstance(clips[1], BrokenClip)
+    assert clips[1].message.endswith("m.json, entry 0: there are 2 clips, but only 1 entries for their start")
+
+
+def test_a_bad_row_is_a_bad_sample_and_costs_only_itself(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text("video,caption\na.mp4,a cat on a mat, seen from above\nb.mp4,a dog\n")
+    config = ManifestConfig(path=str(tmp_path / "m.csv"))
+    assert described(config.open()) == [("bad_row",), (f"{tmp_path}/b.mp4", "a dog", 0.0, None)]
+    (bad, _) = clips_of(config.open())
+    assert bad.key == f"{tmp_path}/m.csv, line 2"
+    (tmp_path / "m.csv").write_text("video,caption\na.mp4,a cat on a mat, seen from above\n")
+    with pytest.raises(SourceError, match=r"m\.csv, line 2 has 3 cells, .*double quotes"):
+        config.open()
 
 
 def test_panda_70m_cuts_source_videos_into_the_desirable_clips(tmp_path: Path) -> None:
@@ -136,6 +157,14 @@ def test_panda_70m_cuts_source_videos_into_the_desirable_clips(tmp_path: Path) -
             "desirable_filtering": "['desirable']",
             "shot_boundary_detection": "",
         },
+        {
+            "url": "https://youtu.be/YYYYYYYYYYY",
+            "timestamp": "",
+            "caption": "['cut",
+            "matching_score": "",
+            "desirable_filtering": "",
+            "shot_boundary_detection": "",
+        },
     ]
     path = write_csv(tmp_path / "p.csv", rows)
     assert described(Panda70MConfig(path=path, root="/v").open()) == [
@@ -143,10 +172,11 @@ def test_panda_70m_cuts_source_videos_into_the_desirable_clips(tmp_path: Path) -
         ("/v/AbC-d_f0123.mp4", "Text on screen.", 120.0, 121.0),
         ("/v/ZZZZZZZZZZZ.mp4", "alone", 1.0, 2.0),
         ("missing",),
+        ("bad_row",),
     ]
     everything = described(Panda70MConfig(path=path, root="/v", desirable_only=False).open())
     assert everything[1] == ("/v/AbC-d_f0123.mp4", "A dog's nose.", 60.0, 69.0)
-    assert len(everything) == 5
+    assert len(everything) == 6
 
 
 def test_openvid_takes_its_columns_and_its_scores(tmp_path: Path) -> None:

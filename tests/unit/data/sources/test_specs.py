@@ -55,6 +55,21 @@ def test_the_format_of_a_folder_follows_from_its_contents(tmp_path: Path) -> Non
     assert parse_source(f"{tmp_path}?weight=3") == MetadataFolderConfig(path=str(tmp_path), weight=3.0)
 
 
+def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    (tmp_path / "clips").mkdir()
+    for number in range(2):
+        (tmp_path / f"{number}.csv").write_text(f"video,caption\n{number}.mp4,a cat\n")
+    home = str(tmp_path)
+    assert parse_source("folder:~/clips") == parse_source("~/clips") == PairedFolderConfig(path=f"{home}/clips")
+    assert parse_source("~/0.csv?root=~/videos") == ManifestConfig(path=f"{home}/0.csv", root=f"{home}/videos")
+    assert parse_source("folder:~nobody-of-this-name/x") == PairedFolderConfig(path="~nobody-of-this-name/x")
+    assert ManifestConfig(path="~/0.csv").path == f"{home}/0.csv"
+    for pattern in ("~/*.csv", "~/{0,1}.csv", "{~/0.csv,~/1.csv}"):
+        assert open_source(f"manifest:{pattern}?root=~").num_shards == 2
+
+
 @pytest.mark.parametrize(
     ("spec", "message"),
     [

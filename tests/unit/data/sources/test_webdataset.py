@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import numpy as np
@@ -209,6 +211,114 @@ def test_a_name_that_comes_again_is_another_sample(tmp_path: Path) -> None:
     assert found == {"a": ("one", 1), "a (2)": ("two", 2), "a (3)": ("no_caption", -1)}
 
 
+def shard_of(folder: Path, members: list[tuple[str, bytes] | tarfile.TarInfo], **options: Any) -> ClipSource:
+    (folder / "a.tar").write_bytes(tar(members))
+    return WebDatasetConfig(path=str(folder), **options).open()
+
+
+def pair(stem: str, value: int, caption: str | None = None) -> list[tuple[str, bytes]]:
+    return [(f"{stem}.jpg", jpeg(value)), *([] if caption is None else [(f"{stem}.txt", caption.encode())])]
+
+
+def test_names_with_dots_are_samples_of_their_own(tmp_path: Path) -> None:
+    members = [
+        *pair("d/clip.v1", 1, "one"),
+        *pair("d/clip.v2", 2, "two"),
+        *pair("a.b.C", 3, "three"),
+        *pair("frame_0.5", 4),
+        ("alone.left.jpg", jpeg(5)),
+        ("alone.txt", b"five"),
+        *pair("clip", 6, "six"),
+        *pair("clip.v1", 7, "seven"),
+        ("x.1.jpg", jpeg(8)),
+        ("x.1.png", jpeg(9)),
+        ("x.1.txt", b"eight"),
+        ("y.1.jpg", jpeg(1)),
+        ("y.2.jpg", jpeg(1)),
+        ("y.txt", b"of which one?"),
+    ]
+    source = shard_of(tmp_path, members)
+    assert clips_of(source) == {
+        "d/clip.v1": ("one", 1),
+        "d/clip.v2": ("two", 2),
+        "a.b.C": ("three", 3),
+        "frame_0.5": ("no_caption", -1),
+        "alone.left": ("five", 5),
+        "clip": ("six", 6),
+        "clip.v1": ("seven", 7),
+        "x.1": ("eight", 8),
+        "y.1": ("no_caption", -1),
+        "y.2": ("no_caption", -1),
+    }
+    assert source.read_shard(0).ignored == {"further images of a sample": 1, "other members of a sample": 1}
+
+
+def test_every_member_is_used_or_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = tarfile.TarInfo("deep")
+    folder.type = tarfile.DIRTYPE
+    link = tarfile.TarInfo("2.txt")
+    link.type, link.linkname = tarfile.SYMTYPE, "1.txt"
+    members: list[tuple[str, bytes] | tarfile.TarInfo] = [
+        folder,
+        *pair("deep/1", 1, "one"),
+        ("deep/1.depth.jpg", jpeg(2)),
+        ("deep/1.JSON", b"{}"),
+        ("deep/._1.jpg", b"resource fork"),
+        ("deep/2.JPG", jpeg(3)),
+        link,
+        ("3.mp4", b"a video"),
+        ("4.txt", b"a failed download"),
+        ("README", b"read me"),
+    ]
+    with caplog.at_level("INFO"):
+        source = shard_of(tmp_path, members)
+    shard = source.read_shard(0)
+    assert clips_of(source) == {"deep/1": ("one", 1), "deep/2": ("no_caption", -1)}
+    assert shard.ignored == {
+        "folders": 1,
+        "further images of a sample": 1,
+        "hidden files": 1,
+        "links and special files": 1,
+        "members without an image": 2,
+        "other members of a sample": 1,
+        "videos": 1,
+    }
+    assert len(members) == sum(shard.ignored.values()) + 3
+    assert "2 samples are used; ignored: 1 folders, 1 further images of a sample" in caplog.text
+
+
+def test_names_that_differ_only_in_case_or_by_a_number_do_not_clash(tmp_path: Path) -> None:
+    members = [*pair("a", 1, "one"), ("a.JPG", jpeg(2)), *pair("a (2)", 3, "three"), *pair("a", 4, "four")]
+    read = []
+    for clip in shard_of(tmp_path, members).read_shard(0).clips:
+        with suppress(BadSampleError), clip.open(DecodingLimits()) as video:
+            read.append((clip.key.rpartition("#")[2], video.caption, int(video.frames_at([0.5])[0, 0, 0, 0])))
+    assert sorted(read) == [("a", "one", 1), ("a (2)", "four", 4), ("a (2)", "three", 3)]
+
+
+def test_a_shard_without_samples_says_what_it_contains(tmp_path: Path) -> None:
+    (tmp_path / "b.tar").write_bytes(tar([("1.flac", b"x"), ("1.txt", b"x"), ("2.flac", b"x")]))
+    shard = shard_of(tmp_path, pair("a", 1, "one")).read_shard(1)
+    assert str(shard.problem).endswith("b.tar contains no image; it contains 2 .flac, 1 .txt, such as '1.flac'")
+
+
+def test_a_compressed_archive_next_to_shards_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "b.tar.gz").write_bytes(b"")
+    shard_of(tmp_path, pair("a", 1, "one"))
+    assert "1 compressed archives are not used, such as" in caplog.text
+
+
+def test_a_caption_in_another_encoding_is_a_bad_sample(tmp_path: Path) -> None:
+    members = [
+        *pair("1", 1, "one"),
+        *pair("2", 2),
+        ("2.txt", "café".encode("latin-1")),
+        *pair("3", 3),
+        ("3.txt", "café".encode("utf-16")),
+    ]
+    assert clips_of(shard_of(tmp_path, members)) == {"1": ("one", 1), "2": ("bad_caption", -1), "3": ("café", 3)}
+
+
 def test_captions_are_looked_for_beyond_the_first_shard(tmp_path: Path) -> None:
     (tmp_path / "0.tar").write_bytes(tar([("1.jpg", jpeg(1))]))
     (tmp_path / "1.tar").write_bytes(tar(image_members(1)))
@@ -240,9 +350,17 @@ def test_no_damage_is_too_odd(
         ({}, {}, "contains no .tar file, expected uncompressed .tar shards"),
         ({"a.tar.gz": b""}, {}, "contains no .tar file, .*; decompress compressed ones"),
         ({"a.tar": b""}, {}, "no shard contains readable videos or images"),
-        ({"a.tar": b"PK\x03\x04 a zip"}, {}, "no shard contains readable videos or images"),
-        ({"a.tar": tar([("readme.txt", b"x")])}, {}, "no shard contains readable videos or images"),
-        ({"a.tar": tar(image_members(2))}, {"kind": "video"}, "no shard contains a readable video"),
+        ({"a.tar": b"PK\x03\x04 a zip"}, {}, "no shard contains readable videos or images; .*a.tar is damaged"),
+        (
+            {"a.tar": tar([("readme.txt", b"x")])},
+            {},
+            "videos or images; .*a.tar contains 1 .txt, such as 'readme.txt'",
+        ),
+        (
+            {"a.tar": tar(image_members(2))},
+            {"kind": "video"},
+            "no shard contains a readable video; .*a.tar contains no video; it contains 2 .jpg, 2 .txt, 2 .json",
+        ),
         (
             {"a.tar": tar(image_members(2))},
             {"caption": "captoin"},
@@ -251,7 +369,7 @@ def test_no_damage_is_too_odd(
         (
             {"a.tar": tar([("1.jpg", jpeg(0)), ("1.txt", b" ")])},
             {},
-            "the .txt member is missing or empty for all of the first 1",
+            "the .txt member is missing, empty or unreadable for all of the first 1 .*1.txt has an empty caption",
         ),
     ],
 )
@@ -267,7 +385,7 @@ def test_shards_that_cannot_be_used_say_why(
 
 def test_compressed_shards_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.tar").write_bytes(tar(image_members(1), mode="w:gz"))
-    with pytest.raises(SourceError, match="no shard contains"):
+    with pytest.raises(SourceError, match=r"no shard contains .*a\.tar is compressed with gzip; decompress it"):
         WebDatasetConfig(path=str(tmp_path)).open()
     with pytest.raises(SourceError, match=r"matches .*a\.tgz, expected"):
         WebDatasetConfig(path=f"{tmp_path}/{{a.tar,a.tgz}}").open()
