@@ -13,7 +13,7 @@ from videocrafter.data.clip import DecodingLimits, Kind, LazyVideo
 from videocrafter.data.errors import BadSampleError
 from videocrafter.data.locations import Location
 from videocrafter.data.tables import RepeatedKeyObject, TableError, parse_json
-from videocrafter.data.text_files import TextError, decode_text
+from videocrafter.data.text_files import TextError, decode_text, non_character
 from videocrafter.media.errors import MediaError
 from videocrafter.media.framing import MAX_ASPECT, Framer, frame_image
 from videocrafter.media.image_file import TooManyPixelsError, read_image
@@ -162,9 +162,6 @@ def tidy_caption(value: object) -> str:
 
 
 def _checked(caption: str, name: str) -> str:
-    """Return a caption that every tokenizer accepts. JSON can spell NUL and lone surrogates, which are not text."""
-    for character in caption:
-        if character == "\0" or "\ud800" <= character <= "\udfff":
-            what = "a NUL character" if character == "\0" else f"half of a surrogate pair, {character!r}"
-            raise BadSampleError("bad_caption", f"the caption of {name} contains {what}; correct or remove it")
+    if what := non_character(caption):
+        raise BadSampleError("bad_caption", f"the caption of {name} contains {what}; correct or remove it")
     return caption

@@ -10,7 +10,7 @@ import csv
 import json
 import math
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO, NamedTuple
 
 from videocrafter.data.text_files import decode_text, text_lines
@@ -38,11 +38,20 @@ class TableRow(NamedTuple):
     problem: str = ""
 
 
-def csv_rows(file: BinaryIO, name: str, delimiter: str = ",") -> Iterator[TableRow]:
+def csv_rows(
+    file: BinaryIO,
+    name: str,
+    delimiter: str = ",",
+    check_header: Callable[[str, Sequence[str]], None] | None = None,
+) -> Iterator[TableRow]:
     """Yield the rows of a table whose first line names the columns.
 
     Blank lines are skipped. Columns without a name at the end of the header, as spreadsheets write them, must be
     empty in all rows.
+
+    Args:
+        name: name of the file in messages.
+        check_header: called with the place and the columns of the header; may raise an error of its own.
 
     Raises:
         TableError: the header is wrong, or a quote is not closed.
@@ -68,6 +77,8 @@ def csv_rows(file: BinaryIO, name: str, delimiter: str = ",") -> Iterator[TableR
             continue
         if header is None:
             width, header = len(cells), _checked_header(cells, where, delimiter)
+            if check_header is not None:
+                check_header(where, header)
             continue
         if len(header) <= len(cells) <= width and not any(cells[len(header) :]):
             yield TableRow(where, dict(zip(header, cells, strict=False)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import io
+import re
 from collections.abc import Iterator
 from typing import BinaryIO, Literal
 
@@ -62,6 +63,14 @@ def text_lines(file: BinaryIO, name: str, *, newline: Literal["", "\n"]) -> Iter
     finally:
         if not file.closed:
             text.detach()  # else the wrapper would close the file
+
+
+def non_character(text: str) -> str:
+    """Describe the first NUL or lone surrogate, which JSON can spell but no tokenizer accepts; empty if none."""
+    found = re.search("[\0\ud800-\udfff]", text)
+    if found is None:
+        return ""
+    return "a NUL character" if found[0] == "\0" else f"half of a surrogate pair, {found[0]!r}"
 
 
 def _seek_past_mark(file: BinaryIO) -> str:

@@ -7,19 +7,19 @@ optional columns num_frames, height and width must be equal in all rows.
 
 from __future__ import annotations
 
-import csv
 import difflib
-import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+
+from videocrafter.data.tables import csv_rows, json_lines
+from videocrafter.data.text_files import non_character, text_lines
 
 _SIZES = ("num_frames", "height", "width")
 _COLUMNS = ("prompt", "negative_prompt", "seed", "fps", "image", *_SIZES)
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
-_LONGEST_CELL = 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,75 +57,50 @@ class PromptFile:
 def read_prompt_file(path: Path) -> PromptFile:
     """Read a prompts file. The suffix selects the format: .csv, .tsv, .jsonl, or any other for plain text.
 
-    In plain text, blank lines and lines that begin with # are skipped. Raises ValueError or OSError naming the file
+    A byte order mark selects UTF-16 or UTF-32; otherwise the file is UTF-8. In plain text, blank lines and lines that
+    begin with # are skipped. Raises ValueError or OSError naming the file
     and the line.
     """
     suffix = path.suffix.lower()
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not a UTF-8 text file; write one prompt per line") from error
-    if suffix in _DELIMITERS:
-        found = list(_table_rows(path, text, _DELIMITERS[suffix]))
-    elif suffix in (".jsonl", ".ndjson"):
-        found = list(_json_rows(path, text))
-    elif suffix == ".json":
+    if suffix == ".json":
         raise ValueError(f"{path} is a .json file; write one object per line and name it {path.stem}.jsonl")
-    else:
-        found = [(f"{path}, line {number}", {"prompt": line}) for number, line in _plain_lines(text)]
+    with path.open("rb") as file:
+        if suffix in _DELIMITERS:
+            found = list(_table_rows(file, path, _DELIMITERS[suffix]))
+        elif suffix in (".jsonl", ".ndjson"):
+            found = list(_json_rows(file, path))
+        else:
+            found = [(where, {"prompt": line}) for where, line in _plain_lines(file, path)]
     if not found:
         raise ValueError(f"{path} contains no prompts; write one per line (lines that begin with # are skipped)")
     return PromptFile(rows=tuple(_row(where, cells) for where, cells in found), sizes=_sizes(found))
 
 
-def _plain_lines(text: str) -> Iterator[tuple[int, str]]:
-    for number, line in enumerate(text.splitlines(), start=1):
+def _plain_lines(file: BinaryIO, path: Path) -> Iterator[tuple[str, str]]:
+    for number, line in enumerate(text_lines(file, str(path), newline=""), start=1):
         if line.strip() and not line.lstrip().startswith("#"):
-            yield number, line.strip()
+            yield f"{path}, line {number}", line.strip()
 
 
-def _table_rows(path: Path, text: str, delimiter: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    # The limit is global to the process, so restore it.
-    limit = csv.field_size_limit(_LONGEST_CELL)
-    reader = csv.reader(text.splitlines(keepends=True), delimiter=delimiter, strict=True)
-    header: list[str] = []
-    try:
-        for cells in reader:
-            where = f"{path}, line {reader.line_num}"
-            if not any(cell.strip() for cell in cells):
-                continue
-            if not header:
-                header = [cell.strip() for cell in cells]
-                _check_columns(where, header)
-                continue
-            if len(cells) != len(header):
-                raise ValueError(
-                    f"{where} has {len(cells)} cells, but the first line names {len(header)} columns; put text that"
-                    " contains commas in double quotes"
-                )
-            yield where, {name: cell.strip() for name, cell in zip(header, cells, strict=True) if cell.strip()}
-    except csv.Error as error:
-        raise ValueError(f"{path}, line {reader.line_num} is not a valid table row: {error}") from error
-    finally:
-        csv.field_size_limit(limit)
+def _table_rows(file: BinaryIO, path: Path, delimiter: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    for where, cells, problem in csv_rows(file, str(path), delimiter, check_header=_check_columns):
+        if problem:
+            raise ValueError(problem)
+        given = {name.strip(): cell.strip() for name, cell in cells.items() if cell.strip()}
+        if given:
+            yield where, given
 
 
-def _json_rows(path: Path, text: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    for number, line in enumerate(text.splitlines(), start=1):
-        if not line.strip():
-            continue
-        where = f"{path}, line {number}"
-        try:
-            cells = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise ValueError(f"{where} is not valid JSON: {error}; write one object per line") from error
-        if not isinstance(cells, dict):
-            raise ValueError(f'{where} is not a JSON object; write, for example, {{"prompt": "a cat"}}')
+def _json_rows(file: BinaryIO, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    for where, cells, problem in json_lines(file, str(path)):
+        if problem:
+            raise ValueError(problem)
         _check_columns(where, list(cells))
         yield where, {name: value for name, value in cells.items() if value is not None}
 
 
-def _check_columns(where: str, names: list[str]) -> None:
+def _check_columns(where: str, given: Sequence[str]) -> None:
+    names = [name.strip() for name in given]
     for name in names:
         if name not in _COLUMNS:
             near = difflib.get_close_matches(name.lower(), _COLUMNS, n=1)
@@ -173,6 +148,8 @@ def _sizes(found: list[tuple[str, dict[str, Any]]]) -> dict[str, int]:
 def _text(where: str, name: str, value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError(f"{where}: {name} must be text, but is {value!r}")
+    if what := non_character(value):
+        raise ValueError(f"{where}: {name} contains {what}; correct or remove it")
     return value
 
 

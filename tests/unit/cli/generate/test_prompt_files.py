@@ -49,7 +49,26 @@ def test_json_lines_have_keys_and_types(tmp_path):
     assert found.sizes == {"num_frames": 6}
 
 
-prompts = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"]), max_size=20).map(str.strip)
+def test_only_line_ends_end_a_prompt(tmp_path):
+    prompt = "a cat\u2028on\u2029a\x85mat,\x0b\x0casleep"
+    texts = {"p.txt": f"{prompt}\r\n", "p.csv": f'prompt\n"{prompt}"\n', "p.tsv": f"prompt\r\n{prompt}\r\n"}
+    texts["p.jsonl"] = json.dumps({"prompt": prompt}, ensure_ascii=False)
+    for name, text in texts.items():
+        assert [row.prompt for row in read(tmp_path, name, text).rows] == [prompt]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-8-sig"])
+@pytest.mark.parametrize("name", ["p.txt", "p.csv", "p.jsonl"])
+def test_a_byte_order_mark_names_the_encoding(tmp_path, name, encoding):
+    text = {"p.txt": "un café", "p.csv": "prompt\nun café", "p.jsonl": '{"prompt": "un café"}'}[name]
+    (tmp_path / name).write_bytes(text.encode(encoding))
+    assert [row.prompt for row in read_prompt_file(tmp_path / name).rows] == ["un café"]
+    (tmp_path / name).write_bytes(text.encode("latin-1"))
+    with pytest.raises(ValueError, match="byte 0xE9 is not valid UTF-8; save the file as UTF-8 or convert it"):
+        read_prompt_file(tmp_path / name)
+
+
+prompts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20).map(str.strip)
 
 
 @given(st.lists(st.tuples(prompts.filter(bool), st.none() | st.integers(0, 2**63 - 1)), min_size=1, max_size=5))
@@ -79,11 +98,17 @@ def test_what_is_written_is_read(tmp_path_factory, wanted):
         ("p.csv", "prompt,seed\na,-1\n", ["line 2: seed", "'-1'"]),
         ("p.csv", "prompt,fps\na,0\n", ["line 2: fps must be above 0", "'0'"]),
         ("p.csv", "prompt,fps\na,nan\n", ["fps", "'nan'"]),
-        ("p.csv", 'prompt\n"a cat\n', ["line 2 is not a valid table row"]),
+        ("p.csv", 'prompt\n"a cat\n', ["line 2: a cell begins with a double quote that is never closed"]),
         ("p.csv", "prompt,width\na,64\nb,128\n", ["line 3 sets width to 128", "line 2 to 64", "split the file"]),
         ("p.csv", "prompt,width\na,64\nb,\n", ["width is set in only one of", "line 3 and", "line 2"]),
         ("p.csv", "prompt,width\na,0\n", ["line 2: width", "'0'"]),
         ("p.jsonl", '{"prompt": "a"}\nnonsense\n', ["p.jsonl, line 2 is not valid JSON"]),
+        ("p.jsonl", '{"prompt": "a", "prompt": "b"}\n', ["line 1 has the key 'prompt' twice"]),
+        ("p.jsonl", '{"prompt": "a", "fps": NaN}\n', ["line 1: fps is nan"]),
+        ("p.jsonl", '{"prompt": "a\\u0000"}\n', ["line 1: prompt contains a NUL character"]),
+        ("p.jsonl", "[" * 100_000, ["line 1 is not valid JSON", "nested too deeply"]),
+        ("p.csv", "prompt;seed\na;1\n", ["line 1 is separated by semicolons"]),
+        ("p.txt", "a cat\na\0dog\n", ["line 2 contains a NUL character", "UTF-8"]),
         ("p.jsonl", "[1]\n", ["line 1 is not a JSON object"]),
         ("p.jsonl", '{"prompt": 3}\n', ["line 1: prompt must be text, but is 3"]),
         ("p.jsonl", '{"prompt": "a", "seed": true}\n', ["seed", "True"]),
@@ -105,7 +130,7 @@ def test_the_line_at_fault_is_named(tmp_path, name, text, words):
 
 def test_binary_and_missing_files_are_named(tmp_path):
     (tmp_path / "p.txt").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ValueError, match=r"p\.txt is not a UTF-8 text file"):
+    with pytest.raises(ValueError, match=r"p\.txt, line 1: byte 0x00 is not valid UTF-16"):
         read_prompt_file(tmp_path / "p.txt")
     with pytest.raises(FileNotFoundError):
         read_prompt_file(tmp_path / "nowhere.csv")
