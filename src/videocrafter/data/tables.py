@@ -141,7 +141,9 @@ def _checked_header(cells: list[str], where: str, delimiter: str) -> list[str]:
     if len(cells) == 1:
         for other, other_name in _DELIMITER_NAMES.items():
             if other in cells[0]:
-                raise TableError(f"{where} is separated by {other_name}, {expected}; save the table with these")
+                raise TableError(
+                    f"{where} is separated by {other_name}, {expected}; save the table again with that separator"
+                )
     header = list(cells)
     while header and not header[-1].strip():
         header.pop()

@@ -13,7 +13,7 @@ from typing import Any
 from videocrafter.data.cells import is_blank, parse_list, parse_seconds
 from videocrafter.data.clip import Kind
 from videocrafter.data.clip_table import ClipRow, ClipTable, table_clips
-from videocrafter.data.locations import folder_of, join, join_or_absolute
+from videocrafter.data.locations import expand_braces, expand_home, folder_of, join, join_or_absolute
 from videocrafter.data.media_clip import tidy_caption
 from videocrafter.data.rows import column_names, find_column
 from videocrafter.data.source import SourceConfig, check_kind
@@ -57,7 +57,8 @@ class ManifestConfig(SourceConfig):
             if column is not None:
                 find_column(self.path, columns, role, column, ())
         if self.root is None:
-            place = partial(join_or_absolute, folder_of(self.path))
+            folders = {folder_of(expand_home(path)) for path in expand_braces(self.path)}
+            place = partial(join_or_absolute, folders.pop() if len(folders) == 1 else folder_of(self.path))
         else:
             place = partial(join, self.root)
         return ClipTable(

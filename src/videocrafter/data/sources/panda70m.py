@@ -65,10 +65,8 @@ class Panda70MConfig(SourceConfig):
                 return
         captions, verdicts = entries(row, "caption"), entries(row, "desirable_filtering")
         spans = [parse_list(entry) for entry in _spans(row)]
-        starts, ends = (
-            [span[0] if span else None for span in spans],
-            [span[1] if len(span) > 1 else None for span in spans],
-        )
+        starts = [span[0] if span else None for span in spans]
+        ends = [span[1] if len(span) > 1 else None for span in spans]
         clips = clips_of_file(row.where, _file_name(str(row.cells.get("url") or "")), captions, starts, ends)
         for index, clip in enumerate(clips):
             if not self.desirable_only or verdicts[index : index + 1] in (["desirable"], ("desirable",)):

@@ -18,7 +18,7 @@ from videocrafter.data.file_kinds import SUFFIXES, kind_of, main_kind
 from videocrafter.data.locations import Location, list_files, list_matches
 from videocrafter.data.media_clip import CaptionFile, MediaClip
 from videocrafter.data.source import ClipShard, SourceConfig, check_kind
-from videocrafter.data.sources.tar_members import TarListing, list_members
+from videocrafter.data.sources.tar_members import list_members
 
 _log = logging.getLogger(__name__)
 # Number of captions to check before the source counts as uncaptioned.
@@ -60,10 +60,8 @@ class WebDatasetConfig(SourceConfig):
             urls = [name for name in names if name.lower().endswith(".tar")]
             compressed = [name for name in names if name.lower().endswith(_COMPRESSED_SUFFIXES)]
             if urls and compressed:
-                _log.warning(
-                    "%s: %d compressed archives are not used, such as %s; decompress them",
-                    *(self.path, len(compressed), compressed[0]),
-                )
+                message = "%s: %d compressed archives are not used, such as %s; decompress them"
+                _log.warning(message, self.path, len(compressed), compressed[0])
         else:
             urls = list_matches(self.path)
         wrong = [url for url in urls if not url.lower().endswith(".tar")]
@@ -91,9 +89,7 @@ class TarShards:
     def read_shard(self, index: int) -> ClipShard:
         """List the samples of one tar file."""
         url = self._urls[index]
-        return self._shard(url, list_members(url))
-
-    def _shard(self, url: str, listing: TarListing) -> ClipShard:
+        listing = list_members(url)
         ignored: Counter[str] = Counter()
         clips: list[Clip] = []
         for key, parts in _groups(listing.members, ignored):

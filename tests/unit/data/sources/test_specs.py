@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from videocrafter.data.errors import SourceError
+from videocrafter.data.media_clip import MediaClip
 from videocrafter.data.source import SourceConfig
 from videocrafter.data.sources.manifest import ManifestConfig
 from videocrafter.data.sources.metadata_folder import MetadataFolderConfig
@@ -67,7 +68,9 @@ def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert parse_source("folder:~nobody-of-this-name/x") == PairedFolderConfig(path="~nobody-of-this-name/x")
     assert ManifestConfig(path="~/0.csv").path == f"{home}/0.csv"
     for pattern in ("~/*.csv", "~/{0,1}.csv", "{~/0.csv,~/1.csv}"):
-        assert open_source(f"manifest:{pattern}?root=~").num_shards == 2
+        source = open_source(f"manifest:{pattern}")
+        clips = [clip for index in range(source.num_shards) for clip in source.read_shard(index).clips]
+        assert [clip.media.url for clip in clips if isinstance(clip, MediaClip)] == [f"{home}/0.mp4", f"{home}/1.mp4"]
 
 
 @pytest.mark.parametrize(
