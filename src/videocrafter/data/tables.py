@@ -29,7 +29,7 @@ class TableRow(NamedTuple):
 
     Attributes:
         where: the file and the line, such as "clips.csv, line 3".
-        cells: values by column.
+        cells: values by column; blank in a row with a problem.
         problem: why the row must not be used, in one line that contains `where`; empty for a valid row.
     """
 
@@ -69,7 +69,7 @@ def csv_rows(
             problem = lines.explain(error)
             if header is None or not lines.is_at_first:
                 raise TableError(problem) from error
-            yield TableRow(where, {}, problem)
+            yield TableRow(where, dict.fromkeys(header, ""), problem)
             continue
         if cells is None:
             return
@@ -83,7 +83,7 @@ def csv_rows(
         if len(header) <= len(cells) <= width and not any(cells[len(header) :]):
             yield TableRow(where, dict(zip(header, cells, strict=False)))
         else:
-            yield TableRow(where, {}, _wrong_width(where, cells, header, delimiter))
+            yield TableRow(where, dict.fromkeys(header, ""), _wrong_width(where, cells, header, delimiter))
 
 
 class _CsvLines(Iterator[str]):

@@ -97,7 +97,6 @@ def test_a_number_that_is_not_finite_matters_only_in_a_column_that_is_read(tmp_p
     [
         ("m.csv", b"", "has no rows"),
         ("m.csv", b"video,caption\n", "has no rows"),
-        ("m.csv", b'video,caption\n"' + b"x" * 200_000, "line 2: a cell has more than 131072 characters"),
         ("m.csv", b"video,caption\na.mp4,Jos\xe9\n", r"line 2: byte 0xE9 is not valid UTF-8; save .* or convert"),
         ("m.csv", b"video;caption\na.mp4;a cat\n", "line 1 is separated by semicolons, expected .* commas"),
         ("m.csv", b"video,caption,caption\na,b,c\n", "line 1 names the column 'caption' twice"),

@@ -75,7 +75,7 @@ def test_any_bytes_are_rows_or_a_documented_error(data: bytes) -> None:
 def test_a_bad_row_costs_only_itself(row: str, problem: str) -> None:
     good, bad, after = read_csv(f"video,caption\nz.mp4,one\n{row}\nb.mp4,two\n")
     assert (good.cells["caption"], after.cells["caption"]) == ("one", "two")
-    assert (dict(bad.cells), bad.where) == ({}, "m.csv, line 3")
+    assert (dict(bad.cells), bad.where) == ({"video": "", "caption": ""}, "m.csv, line 3")
     with pytest.raises(AssertionError, match=f"m.csv, line 3.*{problem}"):
         raise AssertionError(bad.problem)
 

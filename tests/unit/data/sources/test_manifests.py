@@ -127,8 +127,7 @@ def test_a_bad_row_is_a_bad_sample_and_costs_only_itself(tmp_path: Path) -> None
     (bad, _) = clips_of(config.open())
     assert bad.key == f"{tmp_path}/m.csv, line 2"
     (tmp_path / "m.csv").write_text("video,caption\na.mp4,a cat on a mat, seen from above\n")
-    with pytest.raises(SourceError, match=r"m\.csv, line 2 has 3 cells, .*double quotes"):
-        config.open()
+    assert described(config.open()) == [("bad_row",)]
 
 
 def test_panda_70m_cuts_source_videos_into_the_desirable_clips(tmp_path: Path) -> None:
