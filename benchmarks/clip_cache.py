@@ -138,12 +138,14 @@ def samples_per_second(given: argparse.Namespace, how: Literal["without", "filli
     """Train for some batches. Everything is built for one turn, so that no worker runs during others."""
     import torch
 
+    from videocrafter.training.video.task import ClipDiffusionTask
+
     folder = {"without": None, "filling": given.folder / "filled", "cached": given.folder / "cached"}[how]
     if how == "filling":
         shutil.rmtree(folder, ignore_errors=True)  # type: ignore[arg-type]
     device = torch.device(given.device)
     config = task_config(given, folder, "never" if how == "cached" else "missing")
-    task = config.build(start_of(given), 0, 0, device)
+    task = ClipDiffusionTask.build(config, start_of(given), 0, 0, device)
     task.open_data(0, 1, given.folder)
     generator = torch.Generator(device=device).manual_seed(0)
     try:
@@ -152,7 +154,7 @@ def samples_per_second(given: argparse.Namespace, how: Literal["without", "filli
                 start = time.perf_counter()
             loss, _ = task.loss(task.batch(step), generator)
             torch.autograd.backward(loss)
-            for parameter in task.parameter_groups():
+            for parameter in task.trainable_parameters():
                 parameter.grad = None
         float(loss.detach())
         seconds = time.perf_counter() - start

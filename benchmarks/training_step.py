@@ -16,9 +16,10 @@ from benchmarks.turns import Readings
 from videocrafter.models import attention
 from videocrafter.training.config import StageConfig
 from videocrafter.training.loop import StageLoop
-from videocrafter.training.miniature.autoencoder import AutoencoderTaskConfig
-from videocrafter.training.miniature.diffusion import VideoDiffusionTask, VideoDiffusionTaskConfig
-from videocrafter.training.miniature.towers import ContrastiveTaskConfig
+from videocrafter.training.miniature.autoencoder import AutoencoderTask, AutoencoderTaskConfig
+from videocrafter.training.miniature.diffusion import VideoDiffusionTask
+from videocrafter.training.miniature.diffusion_config import VideoDiffusionTaskConfig
+from videocrafter.training.miniature.towers import ContrastiveTask, ContrastiveTaskConfig
 from videocrafter.training.optim.ema import ExponentialMovingAverage
 from videocrafter.training.optim.guard import StepGuard
 from videocrafter.training.optim.optimizer import StageOptimizer
@@ -101,8 +102,8 @@ def measured_stage(parts: str, *, smoke: bool, name: str = "high") -> StageConfi
 
 def save_random_parts(folder: Path) -> str:
     """Write an untrained autoencoder and untrained CLIP encoders of the recipes' sizes; return the folder."""
-    AutoencoderTaskConfig(num_validation=4).build(None, 0, 0, _CPU).save_pipeline(folder)
-    ContrastiveTaskConfig().build(None, 0, 0, _CPU).save_pipeline(folder)
+    AutoencoderTask(AutoencoderTaskConfig(num_validation=4), None, 0, 0, _CPU).save_pipeline(folder)
+    ContrastiveTask(ContrastiveTaskConfig(), None, 0, 0, _CPU).save_pipeline(folder)
     return str(folder)
 
 
@@ -147,7 +148,7 @@ class TrainingStep:
         if self.variant.keeps_latents:
             config = replace(config, num_clips=_KEPT_BATCHES * config.batch_size)
         torch.manual_seed(0)
-        task = config.build(None, seed=0, stage_index=0, device=_CPU)
+        task = VideoDiffusionTask.build(config, None, seed=0, stage_index=0, device=_CPU)
         if self.variant.keeps_latents:
             task.clips.clips(list(range(task.clips.num_blocks)))
         if not self.variant.channels_last:

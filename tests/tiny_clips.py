@@ -84,7 +84,7 @@ def clip_task(
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        task = clip_config(*sources, **changes).build(start, seed, stage_index, CPU)
+        task = ClipDiffusionTask.build(clip_config(*sources, **changes), start, seed, stage_index, CPU)
     if report is not None:
         task.open_data(0, 1, report)
     return task

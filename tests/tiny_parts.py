@@ -12,6 +12,7 @@ from videocrafter.training.miniature.diffusion import VideoDiffusionTask
 from videocrafter.training.miniature.diffusion_config import VideoDiffusionTaskConfig
 from videocrafter.training.miniature.networks import MiniatureNetwork
 from videocrafter.training.miniature.towers import ContrastiveTask, ContrastiveTaskConfig
+from videocrafter.training.registry import build_task
 
 CPU = torch.device("cpu")
 LATENT_CHANNELS = 4
@@ -98,7 +99,7 @@ def build(config: Any, start: Path | None = None, seed: int = 0, stage_index: in
     """Build a task like a run does, with weights that depend on the seed alone."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return config.build(start, seed, stage_index, CPU)
+        return build_task(config, start, seed, stage_index, CPU)
 
 
 def fill_zeros(module: torch.nn.Module) -> None:

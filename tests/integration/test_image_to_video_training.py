@@ -98,13 +98,17 @@ def test_phase_2_trains_the_video_model_and_not_the_mappings(folders: dict[str, 
 
 
 def test_the_projector_learned_in_the_first_phase(folders: dict[str, Path]) -> None:
+    from videocrafter.training.miniature.diffusion import VideoDiffusionTask
     from videocrafter.training.randomness import seed_global_generators
+    from videocrafter.training.registry import build_task
 
     # The projector at the start of the stage, with the same random initialisation as in the run.
     recipe = toy_recipe(folders["start"], folders["parts"])
     with torch.random.fork_rng():
         seed_global_generators(recipe.seed, "mapping", "build")
-        task = recipe.stages[0].task.build(folders["start"], recipe.seed, 0, torch.device("cpu"))
+        task = build_task(recipe.stages[0].task, folders["start"], recipe.seed, 0, torch.device("cpu"))
+    assert isinstance(task, VideoDiffusionTask)
+    assert task.projector is not None
     began, ended = task.projector.state_dict(), weights(folders["mapping"], "image_projector")
     assert changed(began, ended) == set(began)
 

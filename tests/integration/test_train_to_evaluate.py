@@ -14,7 +14,7 @@ from tests.tiny_parts import save_parts
 from tests.warm_process import COMMAND_LINE, WarmProcess
 from videocrafter.media.video_file import probe, read_frames, read_metadata
 from videocrafter.training.miniature.autoencoder import AutoencoderTaskConfig
-from videocrafter.training.miniature.judge import JudgeTaskConfig
+from videocrafter.training.miniature.judge import JudgeTask, JudgeTaskConfig
 from videocrafter.training.miniature.towers import ContrastiveTaskConfig
 from videocrafter.training.recipes.miniature import smoke
 from videocrafter.training.tracking.log import read_log
@@ -105,7 +105,7 @@ def exam(tmp_path_factory: pytest.TempPathFactory, runs: Runs) -> Exam:
     # A judge with random weights, because only the format of the report is tested.
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        judge = JudgeTaskConfig(widths=(8, 8, 8, 8)).build(None, 0, 0, torch.device("cpu"))
+        judge = JudgeTask(JudgeTaskConfig(widths=(8, 8, 8, 8)), None, 0, 0, torch.device("cpu"))
     (root / "judge").mkdir()
     judge.save_pipeline(root / "judge")
     code = f"""

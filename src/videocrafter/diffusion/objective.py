@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
+import torch
 from torch import Tensor, nn
 
 PredictionType = Literal["epsilon", "v_prediction"]
@@ -61,10 +62,32 @@ def diffusion_loss(
     """Return the mean squared error of each sample, ``[B]`` in float32.
 
     There is no weight per timestep: the paper's simple loss. With ``v_prediction`` this equals a weight of SNR + 1 on
-    the error of the clean latent.
+    the error of the clean latent. Multiply by :func:`min_snr_weights` for another weighting.
     """
     wanted = target(x0, noise, alphas_cumprod_B, prediction_type)
     return nn.functional.mse_loss(prediction.float(), wanted.float(), reduction="none").flatten(1).mean(dim=1)
+
+
+def min_snr_weights(alphas_cumprod_B: Tensor, gamma: float, prediction_type: PredictionType) -> Tensor:
+    """Return the min-SNR-gamma weight of each sample's loss, ``[B]`` (Hang et al. 2023, section 3.4).
+
+    The error of the clean latent is weighted by ``min(SNR, gamma)`` with ``SNR = alpha_bar / (1 - alpha_bar)``.
+    A squared error of the noise is SNR times that of the clean latent, one of the velocity SNR + 1 times, so their
+    weights are ``min(SNR, gamma) / SNR`` and ``min(SNR, gamma) / (SNR + 1)``. Both are written without the SNR
+    itself, which is infinite without noise. In pure noise they are 1 and 0.
+
+    For a signal-scaled model pass the same ``alpha_bar'`` as for the loss: its SNR is the one that the network sees.
+
+    Raises:
+        ValueError: gamma is not above 0, or the prediction type is unknown.
+    """
+    _check_prediction_type(prediction_type)
+    if not gamma > 0:
+        raise ValueError(f"gamma of min-SNR weighting is {gamma}; expected a number above 0")
+    noise_B = 1 - alphas_cumprod_B
+    if prediction_type == "v_prediction":
+        return torch.minimum(alphas_cumprod_B, gamma * noise_B)
+    return (gamma * noise_B / alphas_cumprod_B).clamp(max=1.0)
 
 
 def _signal_and_noise_levels(like: Tensor, alphas_cumprod_B: Tensor) -> tuple[Tensor, Tensor]:

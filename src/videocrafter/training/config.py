@@ -223,10 +223,10 @@ class StageConfig:
         )
         prefix = f"stages.{self.name}"
         _require(
-            is_dataclass(self.task) and hasattr(self.task, "build"),
+            is_dataclass(self.task) and hasattr(self.task, "validation_metrics"),
             f"{prefix}.task",
             self.task,
-            "a frozen dataclass with a build method",
+            "a frozen dataclass with a validation_metrics method",
         )
         _require(self.num_steps >= 1, f"{prefix}.num_steps", self.num_steps, "1 or more")
         _require(0 <= self.ema_decay < 1, f"{prefix}.ema_decay", self.ema_decay, "a number in [0, 1)")

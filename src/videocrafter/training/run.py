@@ -25,6 +25,7 @@ from videocrafter.training.parallel.precision import DTYPES, ChosenPrecision, ch
 from videocrafter.training.parallel.processes import Processes, check_shared
 from videocrafter.training.parallel.sharding import Sharding, shard
 from videocrafter.training.randomness import seed_global_generators
+from videocrafter.training.registry import build_task
 from videocrafter.training.saving.checkpoint import Checkpoints
 from videocrafter.training.saving.interruption import StopRequest
 from videocrafter.training.saving.run_folder import Confirm, RunFolder, lock, open_run, write_stage_record
@@ -205,7 +206,7 @@ class _Run:
         resumed_from = self._processes.same_as_main(latest)
         seed_global_generators(self._recipe.seed, stage.name, "build")
         try:
-            task = stage.task.build(start, self._recipe.seed, index, self._processes.device)
+            task = build_task(stage.task, start, self._recipe.seed, index, self._processes.device)
         except ValueError as error:
             raise SettingsError(f"stage {stage.name!r} cannot be built: {error}") from error
         if isinstance(task, ReadsInOrder):

@@ -23,6 +23,7 @@ from videocrafter.training.optim.guard import NonFiniteError
 from videocrafter.training.parallel import precision
 from videocrafter.training.parallel.precision import choose_precision
 from videocrafter.training.randomness import make_generator, seed_global_generators
+from videocrafter.training.registry import register
 from videocrafter.training.run import train
 from videocrafter.training.saving.interruption import StopRequest
 from videocrafter.training.saving.run_folder import RunFolderError, lock
@@ -65,10 +66,13 @@ def test_a_stage_starts_from_the_one_before_and_the_first_from_init(tmp_path: Pa
     starts: list[Path | None] = []
 
     class Spy(ToyTaskConfig):
-        def build(self, start: Path | None, seed: int, stage_index: int, device: torch.device) -> ToyTask:
-            starts.append(start)
-            return super().build(start, seed, stage_index, device)
+        pass
 
+    def build(config: Spy, start: Path | None, seed: int, stage_index: int, device: torch.device) -> ToyTask:
+        starts.append(start)
+        return ToyTask(config, start, seed, stage_index, device)
+
+    register(Spy, build)
     train(toy_recipe(), tmp_path / "before")
     recipe = dataclasses.replace(toy_recipe(Spy()), init=str(tmp_path / "before/final"))
     train(recipe, tmp_path / "after")
@@ -209,14 +213,14 @@ def test_accumulation_minimises_the_mean_over_micro_steps(tmp_path: Path) -> Non
     train(toy_recipe(num_steps=1, validate_every=0), tmp_path)
     logged = next(line for line in read_log(tmp_path) if line["kind"] == "train")
     seed_global_generators(3, "low", "build")
-    task = ToyTaskConfig().build(None, 3, 0, CPU)
+    task = ToyTask(ToyTaskConfig(), None, 3, 0, CPU)
     losses = []
     for micro_step in range(2):
         batch = task.batch(0, micro_step)
         seed_global_generators(3, "low", 0, micro_step)
         losses.append(task.loss(batch, make_generator(CPU, 3, "low", 0, micro_step, "loss"))[0])
     mean = torch.stack(losses).mean()
-    norm = torch.nn.utils.get_total_norm(torch.autograd.grad(mean, task.parameter_groups()))
+    norm = torch.nn.utils.get_total_norm(torch.autograd.grad(mean, task.trainable_parameters()))
     assert not torch.equal(*losses)
     assert logged["loss"] == pytest.approx(mean.item(), rel=1e-6)
     assert logged["grad_norm"] == pytest.approx(norm.item(), rel=1e-5)
@@ -225,7 +229,7 @@ def test_accumulation_minimises_the_mean_over_micro_steps(tmp_path: Path) -> Non
 
 def test_measuring_precision_leaves_the_task_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(precision, "emulates_bf16", lambda: False)
-    task = ToyTaskConfig().build(None, 0, 0, CPU)
+    task = ToyTask(ToyTaskConfig(), None, 0, 0, CPU)
     before = {key: value.clone() for key, value in task.net.state_dict().items()}
     choice = choose_precision("auto", task, CPU)
     assert choice.fp32_seconds is not None
@@ -233,7 +237,7 @@ def test_measuring_precision_leaves_the_task_as_it_was(monkeypatch: pytest.Monke
     wanted = "bf16" if choice.fp32_seconds / choice.bf16_seconds >= 1.05 else "fp32"
     assert choice.precision == wanted
     assert all(torch.equal(before[key], value) for key, value in task.net.state_dict().items())
-    assert all(parameter.grad is None for parameter in task.parameter_groups())
+    assert all(parameter.grad is None for parameter in task.trainable_parameters())
     assert choose_precision("bf16", task, CPU).precision == "bf16"
 
 
@@ -270,7 +274,7 @@ def test_the_log_is_cut_back_to_a_checkpoint(tmp_path: Path) -> None:
 
 
 def test_a_task_that_contradicts_itself_is_refused() -> None:
-    task = ToyTaskConfig().build(None, 0, 0, CPU)
+    task = ToyTask(ToyTaskConfig(), None, 0, 0, CPU)
     assert len(trained_parameters(task)) == 6
     task.net[0].bias.requires_grad_(False)
     with pytest.raises(ValueError, match=r"net\.0\.bias is trainable but has requires_grad=False"):

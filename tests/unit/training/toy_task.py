@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from videocrafter.training.registry import register
+
 
 @dataclass(frozen=True, kw_only=True)
 class ToyTaskConfig:
@@ -24,9 +26,6 @@ class ToyTaskConfig:
     nan_until_step: int | None = None
     bytes_in_pipeline: int = 0
     disk_is_full: bool = False
-
-    def build(self, start: Path | None, seed: int, stage_index: int, device: torch.device) -> ToyTask:
-        return ToyTask(self, start, seed, stage_index, device)
 
     def validation_metrics(self) -> list[str]:
         return ["mean"]
@@ -54,7 +53,7 @@ class ToyTask:
     def modules(self) -> dict[str, nn.Module]:
         return {"net": self.net, "frozen": self.frozen}
 
-    def parameter_groups(self) -> list[nn.Parameter]:
+    def trainable_parameters(self) -> list[nn.Parameter]:
         return list(self.net.parameters())
 
     def batch(self, step: int, micro_step: int = 0) -> tuple[int, Tensor]:
@@ -97,3 +96,6 @@ class ToyTask:
         torch.save(self.net.state_dict(), folder / "net.pt")
         if self.config.bytes_in_pipeline:
             (folder / "ballast.bin").write_bytes(b"x" * self.config.bytes_in_pipeline)
+
+
+register(ToyTaskConfig, ToyTask)

@@ -1,6 +1,6 @@
-"""The frame-wise autoencoder of the miniature: reconstruction with a light KL term, on rendered frames.
+"""The task that trains the miniature's frame-wise autoencoder: reconstruction of rendered frames with a KL term.
 
-The official checkpoints bring Stable Diffusion's autoencoder; the miniature trains its own, of the same class.
+The official checkpoints use Stable Diffusion's autoencoder; the miniature trains its own, of the same class.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ class AutoencoderTaskConfig:
             would take most of the time and learn slowly.
         block_out_channels: channels of each level; with patches of 4 and two levels, latents are 8 times smaller.
         norm_groups: groups of every group norm.
-        sizes: sides in pixels at which the world is rendered, in turn.
+        sizes: sides in pixels at which the world is rendered; steps use them in turn.
         batch_size: frames per batch.
         edge_weight: weight of the error of differences between neighbouring pixels, which keeps edges sharp.
-        kl_weight: weight of the mean KL term per latent value; keeps latents near a unit Gaussian.
-        num_validation: frames per size in the validation.
+        kl_weight: weight of the mean KL term per latent value, which keeps latents near a unit Gaussian.
+        num_validation: validation frames per size.
     """
 
     latent_channels: int = 16
@@ -49,17 +49,17 @@ class AutoencoderTaskConfig:
     kl_weight: float = 3e-4
     num_validation: int = 96
 
-    def build(self, start: Path | None, seed: int, stage_index: int, device: torch.device) -> AutoencoderTask:
-        """Make the task; `start` is a pipeline folder whose `vae` is trained on, None begins with random weights."""
-        return AutoencoderTask(self, start, seed, stage_index, device)
-
     def validation_metrics(self) -> list[str]:
-        """The signal-to-noise ratio at each size."""
+        """The peak signal-to-noise ratio at each size."""
         return [f"psnr_{size}" for size in dict.fromkeys(self.sizes)]
 
 
 class AutoencoderTask:
-    """Trains an `AutoencoderKL` (see `training/task.py` for what each method promises)."""
+    """Trains an `AutoencoderKL` (see `training/task.py` for the contract of each method).
+
+    Args:
+        start: pipeline folder whose `vae` is trained further; None begins with random weights.
+    """
 
     def __init__(
         self,
@@ -78,12 +78,12 @@ class AutoencoderTask:
         """The autoencoder alone."""
         return {"vae": self.vae}
 
-    def parameter_groups(self) -> list[nn.Parameter]:
-        """All of its weights."""
+    def trainable_parameters(self) -> list[nn.Parameter]:
+        """All parameters."""
         return list(self.vae.parameters())
 
     def batch(self, step: int, micro_step: int = 0) -> Tensor:
-        """Frames `[B, 3, H, W]` that no other step shows."""
+        """Frames `[B, 3, H, W]`, different in every step."""
         config = self.config
         world = self.worlds[config.sizes[step % len(config.sizes)]]
         first = (step * 64 + micro_step) * config.batch_size
@@ -103,7 +103,7 @@ class AutoencoderTask:
         return loss, {"mse": squared.detach(), "kl": kl.detach()}
 
     def names(self, batch: Tensor) -> list[str]:
-        """None: the step says which frames they are."""
+        """None: the step identifies the frames."""
         return []
 
     def num_samples(self, batch: Tensor) -> int:
@@ -112,7 +112,7 @@ class AutoencoderTask:
 
     @torch.no_grad()
     def validate(self) -> Mapping[str, float]:
-        """Peak signal-to-noise ratio (dB, peak 2) of frames that training does not show, at each size."""
+        """Peak signal-to-noise ratio (dB, peak 2) of held-out frames, at each size."""
         scores = {}
         for size in self.worlds:
             frames = self._validation_frames(size, self.config.num_validation)
@@ -131,7 +131,7 @@ class AutoencoderTask:
 
     @torch.no_grad()
     def save_pipeline(self, folder: Path) -> None:
-        """Write `vae/` with the scaling factor that gives latents unit variance."""
+        """Write `vae/` with the scaling factor that brings latents to unit variance."""
         latents = torch.cat(
             [
                 encode_video(self.vae, self._validation_frames(size, self.config.num_validation), sample=False)
@@ -153,7 +153,7 @@ class AutoencoderTask:
 
 
 def _edge_error(reconstruction: Tensor, frames: Tensor) -> Tensor:
-    """Mean absolute error of the differences between pixels side by side and one above the other."""
+    """Mean absolute error of the differences between horizontal and vertical neighbours."""
     error = reconstruction - frames
     return error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
 

@@ -1,6 +1,6 @@
-"""The video network of the miniature: text to video, and image to video in the paper's two phases.
+"""The task that trains the miniature's video network: text to video, and image to video in the paper's two phases.
 
-Text to video (paper §3.1) learns from images and videos jointly; image to video (§3.2) starts from it, trains the
+Text to video (paper §3.1) learns from images and videos jointly. Image to video (§3.2) starts from it, trains the
 image projector and the new W'k, W'v first, then freezes both mappings and trains the video model.
 """
 
@@ -13,12 +13,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
 from torch import Tensor, nn
-from transformers import CLIPTextModel, CLIPVisionModel, PreTrainedTokenizerFast
+from transformers import CLIPVisionModel
 
 from videocrafter.data.sprite_world.world import SceneScript, SpriteWorld, motion_caption
-from videocrafter.diffusion.objective import add_noise, diffusion_loss
 from videocrafter.diffusion.schedule import alphas_cumprod
 from videocrafter.media.contact_sheet import contact_sheet
 from videocrafter.media.image_file import write_image
@@ -34,61 +32,76 @@ from videocrafter.training.miniature.gauges import gauge_scripts, wrong_image_ga
 from videocrafter.training.miniature.image_alignment import alignment_error, plain_caption, reading_accuracy
 from videocrafter.training.miniature.latent_clips import LatentClips, LatentClipSource
 from videocrafter.training.randomness import derive_seed, make_generator
-from videocrafter.training.video.diffusion_step import draw_dropped, draw_timesteps
-from videocrafter.training.video.phases import choose_trained, network_input
-from videocrafter.training.video.starting_weights import check_fit, part_folder, starting_network
+from videocrafter.training.video.diffusion_step import draw_dropped
+from videocrafter.training.video.diffusion_task import DiffusionTask
+from videocrafter.training.video.phases import choose_trained
+from videocrafter.training.video.starting_weights import FolderNetworks, NetworkSource, check_fit, starting_network
 
 _GAUGED_SNR = (0.001, 0.01, 0.03, 0.1, 0.3, 1.0)
+GAUGED_AT_ONCE = 48
+"""Clips in the network at once during validation."""
 _SAMPLES_SEED = 7
 
 
-class VideoDiffusionTask:
-    """Trains a `VideoUNet` in latent space (see `training/task.py` for what each method promises)."""
+class VideoDiffusionTask(DiffusionTask):
+    """Trains a `VideoUNet` in latent space (see `training/task.py` for the contract of each method).
 
-    shardable_modules = ("unet",)
+    Args:
+        source: the stage's start; may hold networks without weights, for a plan.
+
+    Raises:
+        ValueError: a part is missing, or the networks and the size of the world do not fit together.
+    """
 
     def __init__(
         self,
         config: VideoDiffusionTaskConfig,
-        start: Path | None,
+        source: NetworkSource,
         seed: int,
         stage_index: int,
         device: torch.device,
     ) -> None:
-        self.config, self.seed, self.stage_index, self.device = config, seed, stage_index, device
-        self.uses_image = config.uses_image
-        self.vae = AutoencoderKL.from_pretrained(part_folder(start, config.autoencoder, "vae")).to(device)
-        self.tokenizer = PreTrainedTokenizerFast.from_pretrained(part_folder(start, config.towers, "tokenizer"))
-        # Models that the package brings are stored in half precision.
-        self.text_encoder = CLIPTextModel.from_pretrained(
-            part_folder(start, config.towers, "text_encoder"), dtype=torch.float32
-        ).to(device)
-        self.unet = starting_network(start, asdict(config.network), image_branch=self.uses_image).to(
-            device, memory_format=torch.channels_last
-        )
-        check_fit(self.unet, self.vae, self.text_encoder, config.world.height, config.world.width)
+        self.config, self.seed, self.stage_index = config, seed, stage_index
+        self.vae = source.network("vae", config.autoencoder).to(device)
+        self.tokenizer = source.tokenizer(config.towers)
+        self.text_encoder = source.network("text_encoder", config.towers).to(device)
+        unet = starting_network(source, asdict(config.network), image_branch=config.uses_image)
+        check_fit(unet, self.vae, self.text_encoder, config.world.height, config.world.width)
         self.image_encoder: CLIPVisionModel | None = None
-        self.projector: ImageProjector | None = None
-        if self.uses_image:
-            self._add_image_branch(start)
-        for frozen in (self.vae, self.text_encoder, self.image_encoder):
-            if frozen is not None:
-                frozen.requires_grad_(False).eval()
+        projector: ImageProjector | None = None
+        if config.uses_image:
+            self.image_encoder = source.network("image_encoder", config.towers).to(device)
+            projector = self._projector(source, self.image_encoder.config.hidden_size).to(device)
+            with torch.no_grad():
+                self._null_tokens = encode_image(self.image_encoder, null_image(1, self.image_encoder))
+        for frozen in self.frozen_networks.values():
+            frozen.requires_grad_(False).eval()
+        super().__init__(
+            config,
+            unet.to(device, memory_format=torch.channels_last),
+            projector,
+            alphas_cumprod=alphas_cumprod(config.noise.betas()),
+            prediction_type=config.noise.prediction_type,
+            device=device,
+        )
         choose_trained(self.unet, self.projector, config.phase)
-        self.alphas_cumprod = alphas_cumprod(config.noise.betas()).to(device)
         self.clips = self._source(config.num_clips, images=False)
         self.images = self._source(config.num_images, images=True)
 
-    def modules(self) -> Mapping[str, nn.Module]:
-        """The video network, and the image projector in the image phases."""
-        modules: dict[str, nn.Module] = {"unet": self.unet}
-        if self.projector is not None:
-            modules["image_projector"] = self.projector
-        return modules
+    @classmethod
+    def build(
+        cls, config: VideoDiffusionTaskConfig, start: Path | None, seed: int, stage_index: int, device: torch.device
+    ) -> VideoDiffusionTask:
+        """Build the task from the folder of the stage before, if any; see `training/registry.py`."""
+        return cls(config, FolderNetworks(start), seed, stage_index, device)
 
-    def parameter_groups(self) -> list[nn.Parameter]:
-        """What this phase trains."""
-        return [p for module in self.modules().values() for p in module.parameters() if p.requires_grad]
+    @property
+    def frozen_networks(self) -> dict[str, nn.Module]:
+        """The frozen encoders by their name in a pipeline folder."""
+        found: dict[str, nn.Module] = {"vae": self.vae, "text_encoder": self.text_encoder}
+        if self.image_encoder is not None:
+            found["image_encoder"] = self.image_encoder
+        return found
 
     def batch(self, step: int, micro_step: int = 0) -> LatentClips:
         """A batch of clips or, for a share of the steps, of images."""
@@ -103,31 +116,32 @@ class VideoDiffusionTask:
         return source.batch(step * num_blocks + micro_step * 2**40, num_blocks, seed)
 
     def loss(self, batch: LatentClips, generator: torch.Generator) -> tuple[Tensor, Mapping[str, float | Tensor]]:
-        """The denoising loss at one noise level per clip; while aligning, how far the image is from its caption."""
+        """The denoising loss at one noise level per clip; in phase "image_alignment" the alignment error."""
         if self.config.phase == "image_alignment":
             return self._alignment_loss(batch, generator)
-        count = len(batch)
-        timestep_B = draw_timesteps(
-            count, len(self.alphas_cumprod), generator, self.device, self.config.timestep_power
-        )
+        timestep_B = self._draw_timesteps(len(batch), generator)
         noise = torch.randn(batch.latents.shape, generator=generator, device=self.device)
         captions, drops_image = self._drop_conditions(batch, generator)
-        image_BQD = self._image_context(batch, drops_image)
-        loss = self._loss(batch.latents, noise, timestep_B, captions, batch.fps, image_BQD).mean()
-        kind = "loss_images" if batch.latents.shape[2] == 1 else "loss_clips"
-        metrics = {kind: loss.detach()}
+        image_BQD = self._image_context(batch.image_tokens, drops_image)
+        text_BLD = self._encode_text(captions)
+        loss, metrics = self._training_loss(batch.latents, noise, timestep_B, text_BLD, batch.fps, image_BQD)
         if self.config.alignment_weight and image_BQD is not None:
             _, unexplained = self._alignment(batch, drops_image, image_BQD, free_rows=True)
             loss = loss + self.config.alignment_weight * unexplained
             metrics["unexplained"] = unexplained.detach()
         return loss, metrics
 
+    def null_image_tokens(self) -> Tensor:
+        """Tokens [1, M, D] of the unconditional image, unprojected."""
+        return self._null_tokens
+
     def _alignment_loss(
         self, batch: LatentClips, generator: torch.Generator
     ) -> tuple[Tensor, Mapping[str, float | Tensor]]:
-        """How far the images' tokens are from their captions'; the video network is not run."""
-        drops_image = torch.rand(len(batch), generator=generator, device=self.device) < self.config.image_dropout
-        image_BQD = self._image_context(batch, drops_image)
+        """Distance of the images' tokens from their captions'; the video network does not run."""
+        draw_B = torch.rand(len(batch), generator=generator, device=generator.device)
+        drops_image = draw_B < self.config.image_dropout
+        image_BQD = self._image_context(batch.image_tokens, drops_image)
         assert image_BQD is not None
         error, unexplained = self._alignment(batch, drops_image, image_BQD, free_rows=False)
         return error, {"unexplained": unexplained.detach()}
@@ -135,7 +149,7 @@ class VideoDiffusionTask:
     def _alignment(
         self, batch: LatentClips, drops_image: Tensor, image_BQD: Tensor, *, free_rows: bool
     ) -> tuple[Tensor, Tensor]:
-        """How far the images' tokens are from their plain captions'; a dropped image's from the empty caption's."""
+        """Distance of the images' tokens from those of their plain captions, or of "" where the image is dropped."""
         captions = [
             "" if drop else plain_caption(script)
             for script, drop in zip(batch.scripts, drops_image.tolist(), strict=True)
@@ -156,7 +170,7 @@ class VideoDiffusionTask:
 
     @torch.no_grad()
     def validate(self) -> Mapping[str, float]:
-        """Gauges of how much the network uses of each word, on fixed clips, noise and noise levels."""
+        """The loss and the gauges, on fixed clips, noise and noise levels."""
         world = self.config.gauged_world()
         scripts = gauge_scripts(world, self.config.num_gauged)
         source = LatentClipSource(world, self.vae, self.image_encoder, num_clips=1, block_size=1, device=self.device)
@@ -175,17 +189,14 @@ class VideoDiffusionTask:
         def loss(indices: Sequence[int], captions: Sequence[str], images_of: Sequence[int] | None = None) -> Tensor:
             chosen = torch.tensor(list(indices), device=self.device)
             shown = chosen if images_of is None else torch.tensor(list(images_of), device=self.device)
-            losses = [
-                self._loss(
-                    latents[part],
-                    noise[part],
-                    timestep_B[part],
-                    list(captions)[first : first + 48],
-                    fps_B[part],
-                    None if image is None else image[shown[first : first + 48]],
+            losses = []
+            for first, part in enumerate(chosen.split(GAUGED_AT_ONCE)):
+                at = slice(first * GAUGED_AT_ONCE, (first + 1) * GAUGED_AT_ONCE)
+                text_BLD = self._encode_text(list(captions)[at])
+                image_BQD = None if image is None else image[shown[at]]
+                losses.append(
+                    self._losses(latents[part], noise[part], timestep_B[part], text_BLD, fps_B[part], image_BQD)
                 )
-                for first, part in zip(range(0, len(chosen), 48), chosen.split(48), strict=True)
-            ]
             return torch.cat(losses)
 
         count = self.config.num_gauged
@@ -198,10 +209,10 @@ class VideoDiffusionTask:
 
     @torch.no_grad()
     def write_samples(self, folder: Path) -> None:
-        """Write a contact sheet of held-out prompts, made by the pipeline itself."""
+        """Write a contact sheet of videos that the pipeline makes from held-out prompts."""
         world = SpriteWorld(replace(self.config.world, split="held_out", seed=_SAMPLES_SEED))
         scripts = [world.script(index) for index in range(self.config.num_samples)]
-        pipeline = self._pipeline()
+        pipeline = self.pipeline()
         pipeline.set_progress_bar_config(disable=True)
         captions = [script.caption for script in scripts]
         settings: dict[str, Any] = {
@@ -216,36 +227,15 @@ class VideoDiffusionTask:
         write_image(folder / "samples.png", contact_sheet(list(frames), labels, scale=2), overwrite=True)
 
     def save_pipeline(self, folder: Path) -> None:
-        """Write the finished pipeline's folder."""
-        self._pipeline().save_pretrained(folder)
-
-    def _loss(
-        self,
-        latents: Tensor,
-        noise: Tensor,
-        timestep_B: Tensor,
-        captions: list[str],
-        fps_B: Tensor,
-        image_BQD: Tensor | None,
-    ) -> Tensor:
-        alphas_B = self.alphas_cumprod[timestep_B]
-        text_BLD = self._encode_text(captions)
-        noisy = network_input(add_noise(latents, noise, alphas_B), self.config.phase)
-        prediction = self.unet(noisy, timestep_B, text_BLD, fps_B, image_BQD)
-        return diffusion_loss(prediction.float(), latents, noise, alphas_B, self.config.noise.prediction_type)
+        """Write the trained pipeline's folder."""
+        self.pipeline().save_pretrained(folder)
 
     def _drop_conditions(self, batch: LatentClips, generator: torch.Generator) -> tuple[list[str], Tensor]:
-        """Captions with some dropped, and which images are dropped, for classifier-free guidance."""
-        config = self.config
-        dropped = draw_dropped(
-            len(batch),
-            generator,
-            self.device,
-            text=config.text_dropout,
-            image=config.image_dropout,
-            both=config.both_dropout,
-        )
-        names_motion_only = torch.rand(len(batch), generator=generator, device=self.device) < config.motion_captions
+        """Captions with some dropped or shortened, and a mask of the images to drop."""
+        count = len(batch)
+        dropped = draw_dropped(count, generator, self.config)
+        draw_B = torch.rand(count, generator=generator, device=generator.device)
+        names_motion_only = draw_B < self.config.motion_captions
         captions = [
             "" if drop else (_names_motion_only(script) if short else script.caption)
             for script, drop, short in zip(
@@ -254,24 +244,11 @@ class VideoDiffusionTask:
         ]
         return captions, dropped.image
 
-    def _image_context(self, batch: LatentClips, drops_image: Tensor) -> Tensor | None:
-        if self.projector is None or batch.image_tokens is None:
-            return None
-        tokens_BMD = torch.where(drops_image[:, None, None], self._null_tokens, batch.image_tokens)
-        return self.projector(tokens_BMD)
-
-    def _add_image_branch(self, start: Path | None) -> None:
-        config = self.config
-        self.image_encoder = CLIPVisionModel.from_pretrained(
-            part_folder(start, config.towers, "image_encoder"), dtype=torch.float32
-        ).to(self.device)
-        if start is not None and (start / "image_projector").is_dir():
-            projector = ImageProjector.from_pretrained(start / "image_projector")
-        else:
-            projector = config.network.image_projector(self.image_encoder.config.hidden_size)
-        self.projector = projector.to(self.device)
-        with torch.no_grad():
-            self._null_tokens = encode_image(self.image_encoder, null_image(1, self.image_encoder))
+    def _projector(self, source: NetworkSource, width: int) -> Any:
+        if source.has("image_projector"):
+            return source.network("image_projector")
+        with source.device:
+            return self.config.network.image_projector(width)
 
     def _source(self, count: int, *, images: bool) -> LatentClipSource:
         world = SpriteWorld(replace(self.config.world, seed=derive_seed(self.seed, self.stage_index, "world")))
@@ -285,7 +262,8 @@ class VideoDiffusionTask:
             device=self.device,
         )
 
-    def _pipeline(self) -> TextToVideoPipeline | ImageToVideoPipeline:
+    def pipeline(self) -> TextToVideoPipeline | ImageToVideoPipeline:
+        """Assemble the pipeline from the networks as they are."""
         config, world = self.config, self.config.world
         defaults = GenerationDefaults(
             num_frames=world.num_frames,
@@ -319,7 +297,7 @@ class VideoDiffusionTask:
 
 
 def _names_motion_only(script: SceneScript) -> str:
-    """What is said of a clip whose first frame is given; an image has no motion to speak of."""
+    """The caption of a clip whose image is given: its motion, or nothing if it is an image itself."""
     if script.image_frame is not None:
         return ""
     return motion_caption(script.motion, script.speed, np.random.default_rng(list(script.wording)))

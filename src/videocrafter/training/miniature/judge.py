@@ -1,8 +1,8 @@
-"""The judge of the exam: supervised training on rendered clips of the sprite world.
+"""The task that trains the exam's judge: a classifier of rendered clips of the sprite world, supervised.
 
-It learns every combination of subject, motion and scene alike, the held-out ones too: a judge that had seen
-only the training combinations would prefer them, and the exam asks about the others. Clips are spoilt as a
-generated video may be (blur, blotches, noise, shifted colours), so that the judge does not demand clean ones.
+It learns all combinations of subject, motion and scene, including the held-out ones: a judge that has seen only the
+training combinations would prefer them, and the exam tests the others. Training clips are degraded as generated
+videos may be (blur, blotches, noise, shifted colours), so that the judge does not expect clean ones.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from videocrafter.training.randomness import derive_seed, make_generator
 
 _VALIDATION_SEED = 20_231_030
 _VALIDATION_FPS = (4, 8, 16, 24)
-# Batches of one step that accumulate gradients draw different clips; none of them reaches this many.
+# The batches that one step accumulates show different clips; no step accumulates this many.
 _MICRO_STEPS = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
 class JudgeBatch:
-    """Spoilt clips [B, T, 3, H, W] and what they show."""
+    """Degraded clips [B, T, 3, H, W] and their labels."""
 
     pixels: Tensor
     labels: JudgeLabels
@@ -53,8 +53,8 @@ class JudgeTaskConfig:
         size: side of the clips in pixels.
         num_frames: frames per clip.
         fps_range: lowest and highest fps of the clips.
-        position_jitter: how far paths lie off the middle, in half-widths; more than the generator is trained
-            on, for its videos are not always where they should be.
+        position_jitter: largest offset of a path from the middle, in half-widths; larger than in the generator's
+            training, because generated videos are not always in the right place.
         widths: channels of the judge's four levels.
         num_validation: clean held-out clips per validated fps.
     """
@@ -67,19 +67,19 @@ class JudgeTaskConfig:
     widths: tuple[int, int, int, int] = (32, 64, 96, 128)
     num_validation: int = 128
 
-    def build(self, start: Path | None, seed: int, stage_index: int, device: torch.device) -> JudgeTask:
-        """Make the task; ``start`` is a judge's folder to go on from, None begins with random weights."""
-        return JudgeTask(self, start, seed, stage_index, device)
-
     def validation_metrics(self) -> list[str]:
-        """The loss and what ``judge_loss`` tells over all fps, and two accuracies at each."""
+        """The loss and the metrics of ``judge_loss`` over all fps, and two accuracies at each fps."""
         accuracies = ["subject_accuracy", "motion_accuracy"]
         at_fps = [f"{name}_at_{fps}_fps" for fps in _VALIDATION_FPS for name in accuracies]
         return ["loss", *accuracies, "scene_accuracy", "center_error", "size_error", *at_fps]
 
 
 class JudgeTask:
-    """Trains a ``VideoJudge`` (see ``training/task.py`` for what each method promises)."""
+    """Trains a ``VideoJudge`` (see ``training/task.py`` for the contract of each method).
+
+    Args:
+        start: folder of a judge that is trained further; None begins with random weights.
+    """
 
     def __init__(
         self, config: JudgeTaskConfig, start: Path | None, seed: int, stage_index: int, device: torch.device
@@ -114,12 +114,12 @@ class JudgeTask:
         """The judge alone."""
         return {"judge": self.judge}
 
-    def parameter_groups(self) -> list[nn.Parameter]:
-        """All of the judge's weights."""
+    def trainable_parameters(self) -> list[nn.Parameter]:
+        """All parameters of the judge."""
         return list(self.judge.parameters())
 
     def batch(self, step: int, micro_step: int = 0) -> JudgeBatch:
-        """Clips that no other step shows, rendered and spoilt."""
+        """Rendered and degraded clips, different in every step."""
         first = (step * _MICRO_STEPS + micro_step) * self.config.batch_size
         scripts = [self.world.script(first + offset) for offset in range(self.config.batch_size)]
         generator = make_generator(torch.device("cpu"), self.seed, self.stage_index, "spoiling", step, micro_step)
@@ -129,12 +129,12 @@ class JudgeTask:
         )
 
     def loss(self, batch: JudgeBatch, generator: torch.Generator) -> tuple[Tensor, Mapping[str, float | Tensor]]:
-        """``judge_loss``; nothing in it is random, so the generator is not drawn from."""
+        """``judge_loss``, which is deterministic: the generator is not used."""
         loss, metrics = judge_loss(self.judge, batch.pixels, batch.labels)
         return loss, {"loss": loss.detach(), **metrics}
 
     def names(self, batch: JudgeBatch) -> list[str]:
-        """None: the step says which clips they are."""
+        """None: the step identifies the clips."""
         return []
 
     def num_samples(self, batch: JudgeBatch) -> int:
@@ -158,7 +158,7 @@ class JudgeTask:
 
     @torch.no_grad()
     def write_samples(self, folder: Path) -> None:
-        """Write ``verdicts.json``: what validation clips show and what the judge took them for."""
+        """Write ``verdicts.json``: true and predicted labels of validation clips."""
         world, scripts = self._validation(8, 24)
         reading = self.judge(world.render(scripts).to(self.device))
         names = self.judge.config
@@ -196,7 +196,7 @@ class JudgeTask:
 
 
 def labels_of(world: SpriteWorld, judge: VideoJudge, scripts: list[SceneScript], device: torch.device) -> JudgeLabels:
-    """The truth about rendered clips, in the judge's own numbering of the names."""
+    """Return the labels of rendered clips, by the judge's own numbering of the names."""
     names = judge.config
 
     def numbers(known: list[str], given: list[str]) -> Tensor:
@@ -212,9 +212,9 @@ def labels_of(world: SpriteWorld, judge: VideoJudge, scripts: list[SceneScript],
 
 
 def spoil(pixels: Tensor, generator: torch.Generator) -> Tensor:
-    """Make clean clips [B, T, 3, H, W] look like generated ones: blur, colours, blotches, noise.
+    """Degrade clean clips [B, T, 3, H, W] as a generator would: blur, colours, blotches, noise, by random amounts.
 
-    Each by a random amount; half of the clips keep their sharpness.
+    Half of the clips stay sharp.
     """
     batch, _, _, height, width = pixels.shape
 

@@ -19,6 +19,9 @@ from videocrafter.data.sprite_world.world import SceneScript, SpriteWorld
 from videocrafter.models.autoencoder import encode_video
 from videocrafter.models.image_encoder import encode_image
 
+ENCODED_FRAMES = 64
+"""Frames in the autoencoder at once."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class LatentClips:
@@ -109,7 +112,7 @@ class LatentClipSource:
     @torch.no_grad()
     def _encode(self, scripts: list[SceneScript]) -> tuple[Tensor, Tensor | None]:
         pixels = self.world.render(scripts).to(self.device)
-        latents = encode_video(self.vae, pixels, sample=False, chunk=64).half()
+        latents = encode_video(self.vae, pixels, sample=False, chunk=ENCODED_FRAMES).half()
         if self.image_encoder is None:
             return latents, None
         return latents, encode_image(self.image_encoder, pixels[:, 0]).half()

@@ -77,10 +77,6 @@ class ContrastiveTaskConfig:
     caption_weight: float = 0.5
     word_weight: float = 0.0
 
-    def build(self, start: Path | None, seed: int, stage_index: int, device: torch.device) -> ContrastiveTask:
-        """Make the task; with a `start` folder its towers are trained on."""
-        return ContrastiveTask(self, start, seed, stage_index, device)
-
     def validation_metrics(self) -> list[str]:
         """How often clips find their captions, by what these differ in; and what a motion word does."""
         return [*(f"retrieval_by_{kind}" for kind in _GROUP_KINDS), "motion_word_change"]
@@ -146,7 +142,11 @@ class ContrastiveHeads(nn.Module):
 
 
 class ContrastiveTask:
-    """Trains both towers together (see `training/task.py` for what each method promises)."""
+    """Trains both towers together (see `training/task.py` for the contract of each method).
+
+    Args:
+        start: folder whose towers are trained further; None begins with random weights.
+    """
 
     def __init__(
         self,
@@ -175,17 +175,17 @@ class ContrastiveTask:
         )
         for module in self.modules().values():
             module.to(device).train()
+        for name, parameter in self.image_encoder.named_parameters():
+            # The norm after the class token's last block is unused: all tokens are read before it.
+            parameter.requires_grad_("post_layernorm" not in name)
         self.world = _world(config.size, derive_seed(seed, stage_index, "world"))
 
     def modules(self) -> Mapping[str, nn.Module]:
         """Both towers and the heads that only training needs."""
         return {"text_encoder": self.text_encoder, "image_encoder": self.image_encoder, "heads": self.heads}
 
-    def parameter_groups(self) -> list[nn.Parameter]:
-        """All weights that the loss reaches."""
-        for name, parameter in self.image_encoder.named_parameters():
-            # The norm after the class token's last block is never used: all tokens are read before it.
-            parameter.requires_grad_("post_layernorm" not in name)
+    def trainable_parameters(self) -> list[nn.Parameter]:
+        """All parameters that the loss depends on."""
         return [p for module in self.modules().values() for p in module.parameters() if p.requires_grad]
 
     def batch(self, step: int, micro_step: int = 0) -> CaptionedClips:

@@ -124,7 +124,7 @@ def _seconds_of_pass(task: Task, batch: Batch, step: int, device: torch.device, 
     torch.autograd.backward(loss)
     _synchronize(device)
     seconds = time.perf_counter() - start
-    for parameter in task.parameter_groups():
+    for parameter in task.trainable_parameters():
         parameter.grad = None
     return seconds
 

@@ -1,4 +1,4 @@
-"""The passes of a stage, run on tensors without content: the bytes that they take at most, and their operations."""
+"""Measure the passes of a stage on the meta device: peak memory and floating-point operations."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from videocrafter.models.unet import VideoUNet
 from videocrafter.training.planning.meter import ComputeAs, DeviceKind, Meter, checkpointing_as, tensors_of
-from videocrafter.training.planning.work import Call, Pass, StageWork
+from videocrafter.training.video.work import Call, Pass, StageWork
 
 
 @dataclass(frozen=True, kw_only=True)
-class Conditions:
+class ComputeSettings:
     """How passes are computed.
 
     Attributes:
-        kind: of device.
-        bf16: within autocast to bfloat16.
-        accumulates: whether gradients of earlier passes of the step are there.
-        gathered_bf16: whether the weights come in bfloat16 already, as those that are sharded do.
-        offloads: whether what the forward pass keeps waits in main memory.
+        kind: kind of device.
+        bf16: compute within autocast to bfloat16.
+        accumulates: gradients of earlier passes of the step already exist.
+        gathered_bf16: the weights arrive in bfloat16 already, as sharded ones do.
+        offloads: activations saved for the backward pass wait in main memory.
     """
 
     kind: DeviceKind
@@ -33,13 +34,13 @@ class Conditions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Taken:
-    """What one computation takes.
+class Measured:
+    """The cost of one computation.
 
     Attributes:
-        peak: bytes beside weights and data, and beside gradients that were there before.
+        peak: bytes, without weights, data and gradients that existed before.
         flops: two for each multiplication with its addition.
-        waiting: bytes in main memory meanwhile.
+        waiting: bytes that wait in main memory meanwhile.
     """
 
     peak: int = 0
@@ -49,26 +50,28 @@ class Taken:
 
 @dataclass(frozen=True, kw_only=True)
 class StageMeasure:
-    """What a stage's computations take: passes and the encoding before them by kind of pass, samples by part."""
+    """The costs of a stage: passes and their encoding by kind of pass, samples by part."""
 
-    passes: Mapping[str, Taken]
-    encoding: Mapping[str, Taken] = field(default_factory=dict)
-    samples: Mapping[str, Taken] = field(default_factory=dict)
+    passes: Mapping[str, Measured]
+    encoding: Mapping[str, Measured] = field(default_factory=dict)
+    samples: Mapping[str, Measured] = field(default_factory=dict)
 
 
-def measure(work: StageWork, conditions: Conditions) -> StageMeasure:
-    """Run everything once. The networks may be of other types afterwards, so take ones of its own."""
-    encoding = {one.name: _together(work, one.encoders.values(), conditions) for one in work.passes}
-    # Looking at samples is done in float32, but for sharded weights.
-    plain = Conditions(kind=conditions.kind, bf16=conditions.gathered_bf16)
+def measure(work: StageWork, settings: ComputeSettings) -> StageMeasure:
+    """Run everything once. This may change the networks' types, so pass a work that nothing else uses."""
+    encoding = {one.name: _together(work, one.encoders.values(), settings) for one in work.passes}
+    # Samples are made in float32, except with sharded weights.
+    plain = ComputeSettings(kind=settings.kind, bf16=settings.gathered_bf16)
     samples = {name: _call(work, call, plain) for name, call in work.samples.items()}
-    if conditions.gathered_bf16:
+    if settings.gathered_bf16:
         for name in work.shardable:
-            work.trained[name].to(torch.bfloat16)
-    if work.checkpointed:
-        again = checkpointing_as(conditions.kind, bf16=conditions.bf16)
-        work.trained["unet"].enable_gradient_checkpointing(again)  # type: ignore[operator]
-    passes = {one.name: _pass(work, one, conditions) for one in work.passes}
+            # Not the network's own `to`, with which diffusers warns about the precision.
+            nn.Module.to(work.trained[name], torch.bfloat16)
+    again = checkpointing_as(settings.kind, bf16=settings.bf16)
+    for network in work.trained.values():
+        if isinstance(network, VideoUNet) and network.is_gradient_checkpointing:
+            network.enable_gradient_checkpointing(again)
+    passes = {one.name: _pass(work, one, settings) for one in work.passes}
     return StageMeasure(passes=passes, encoding=encoding, samples=samples)
 
 
@@ -76,50 +79,49 @@ def _networks(work: StageWork) -> list[nn.Module]:
     return [*work.trained.values(), *work.frozen.values()]
 
 
-def _pass(work: StageWork, one: Pass, conditions: Conditions) -> Taken:
-    networks = _networks(work)
-    learning = [p for network in networks for p in network.parameters() if p.requires_grad]
+def _pass(work: StageWork, one: Pass, settings: ComputeSettings) -> Measured:
+    trainable = work.task.trainable_parameters()
     for network in work.trained.values():
         network.train(any(parameter.requires_grad for parameter in network.parameters()))
-    for parameter in learning:
-        parameter.grad = torch.empty_like(parameter) if conditions.accumulates else None
+    for parameter in trainable:
+        parameter.grad = torch.empty_like(parameter) if settings.accumulates else None
     waiting = _Waiting()
-    with Meter(tensors_of(networks)) as meter:
+    with Meter(tensors_of(_networks(work))) as meter:
         with (
-            ComputeAs(conditions.kind, bf16=conditions.bf16),
-            waiting.room() if conditions.offloads else nullcontext(),
+            ComputeAs(settings.kind, bf16=settings.bf16),
+            waiting.room() if settings.offloads else nullcontext(),
         ):
             loss = one.loss()
         loss.backward()
-    for parameter in learning:
+    for parameter in trainable:
         parameter.grad = None
-    return Taken(peak=meter.peak, flops=meter.flops, waiting=waiting.most)
+    return Measured(peak=meter.peak, flops=meter.flops, waiting=waiting.most)
 
 
-def _call(work: StageWork, call: Call, conditions: Conditions) -> Taken:
+def _call(work: StageWork, call: Call, settings: ComputeSettings) -> Measured:
     for network in _networks(work):
         network.eval()
     known = Meter(tensors_of(_networks(work)))
-    with torch.no_grad(), known as meter, ComputeAs(conditions.kind, bf16=conditions.bf16):
+    with torch.no_grad(), known as meter, ComputeAs(settings.kind, bf16=settings.bf16):
         call.run()
-    return Taken(peak=meter.peak + call.held, flops=meter.flops * call.times)
+    return Measured(peak=meter.peak + call.held, flops=meter.flops * call.times)
 
 
-def _together(work: StageWork, calls: Iterable[Call], conditions: Conditions) -> Taken:
-    """One after the other. The frozen networks run in their own type."""
-    found = [_call(work, call, Conditions(kind=conditions.kind, bf16=False)) for call in calls]
-    return Taken(peak=max((one.peak for one in found), default=0), flops=sum(one.flops for one in found))
+def _together(work: StageWork, calls: Iterable[Call], settings: ComputeSettings) -> Measured:
+    """Measure calls one after the other, in the frozen networks' own type."""
+    found = [_call(work, call, ComputeSettings(kind=settings.kind, bf16=False)) for call in calls]
+    return Measured(peak=max((one.peak for one in found), default=0), flops=sum(one.flops for one in found))
 
 
 class _Waiting:
-    """Counts what autograd keeps and would send to main memory, instead of keeping it."""
+    """Counts the bytes that autograd saves and activation offloading moves to main memory, and drops the tensors."""
 
     def __init__(self) -> None:
         self.most = self._now = 0
 
     @contextmanager
     def room(self) -> Iterator[None]:
-        """What is kept within leaves the device until the backward pass asks for it."""
+        """Within the context, saved tensors leave the device until the backward pass needs them."""
         with torch.autograd.graph.saved_tensors_hooks(self._leave, self._come_back):
             yield
 

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from videocrafter.training.config import RecipeConfig, SettingsError, StageConfig
 from videocrafter.training.parallel.processes import check_shared
-from videocrafter.training.planning.measure import Conditions, StageMeasure, measure
+from videocrafter.training.planning.measure import ComputeSettings, StageMeasure, measure
 from videocrafter.training.planning.meter import DeviceKind
 from videocrafter.training.planning.stage_memory import Share, StageMemory, stage_memory
-from videocrafter.training.planning.stages import stage_work
-from videocrafter.training.planning.start import USUAL_START, Start, named_start, size_of
-from videocrafter.training.planning.work import StageWork
-from videocrafter.training.video.frozen_networks import settle_weights
-from videocrafter.training.video.task_config import ClipDiffusionTaskConfig
+from videocrafter.training.registry import stage_work, usual_start
+from videocrafter.training.video.planned_start import PlannedStart, named_start
+from videocrafter.training.video.work import StageWork
 
 _GIB = 2**30
 RESERVED: Mapping[DeviceKind, int] = {"gpu": int(1.5 * _GIB), "cpu": int(0.75 * _GIB)}
@@ -115,24 +114,23 @@ def days(flops: float, machine: Machine, speed: float) -> float:
 
 
 class Planner:
-    """Plans runs; what the same passes take is found once."""
+    """Plans runs, and measures the same computation only once."""
 
     def __init__(self) -> None:
+        self._starts: dict[str, PlannedStart] = {}
         self._measured: dict[object, StageMeasure] = {}
         self._works: dict[object, StageWork] = {}
-        self._planned: dict[object, tuple[StagePlan, Start | None]] = {}
+        self._planned: dict[object, tuple[StagePlan, PlannedStart | None]] = {}
 
     def plan(self, recipe: RecipeConfig, machine: Machine) -> RunPlan:
-        """What a run needs on a machine.
+        """Return the needs of a run on a machine.
 
         Raises:
-            ValueError: the recipe's settings do not go together, with the machine, or with its start; one line.
+            ValueError: the recipe's settings do not fit together, the machine, or the start; one line.
         """
-        name = recipe.init
-        assumed = name is None and any(isinstance(stage.task, ClipDiffusionTaskConfig) for stage in recipe.stages)
-        if assumed:
-            name = USUAL_START
-        start = first = None if name is None else named_start(name)
+        assumed = next(filter(None, (usual_start(stage.task) for stage in recipe.stages)), None)
+        name = assumed if recipe.init is None else recipe.init
+        start = first = None if name is None else self._start(name)
         stages = []
         for stage in recipe.stages:
             try:
@@ -141,29 +139,38 @@ class Planner:
                 raise ValueError(f"stage {stage.name!r} cannot be planned: {error}") from error
             stages.append(planned)
             start = leaves or start
-        described = None if first is None else first.described
-        return RunPlan(recipe=recipe.name, start=described, assumed=assumed, machine=machine, stages=tuple(stages))
+        return RunPlan(
+            recipe=recipe.name,
+            start=None if first is None else first.described,
+            assumed=recipe.init is None and assumed is not None,
+            machine=machine,
+            stages=tuple(stages),
+        )
 
-    def _stage(self, stage: StageConfig, start: Start | None, machine: Machine) -> tuple[StagePlan, Start | None]:
-        if isinstance(stage.task, ClipDiffusionTaskConfig):
-            # A plan for CPUs is one for CPUs like this machine's.
-            device = torch.device("cpu" if machine.kind == "cpu" else "cuda")
-            stage = replace(stage, task=settle_weights(stage.task, device))
-        key = (stage, repr(start), machine.kind, machine.count)
+    def _start(self, name: str) -> PlannedStart:
+        if name not in self._starts:
+            self._starts[name] = named_start(name)
+        return self._starts[name]
+
+    def _stage(
+        self, stage: StageConfig, start: PlannedStart | None, machine: Machine
+    ) -> tuple[StagePlan, PlannedStart | None]:
+        key = (stage, start, machine.kind, machine.count)
         if key not in self._planned:
             self._planned[key] = self._new_stage(stage, start, machine)
         return self._planned[key]
 
-    def _new_stage(self, stage: StageConfig, start: Start | None, machine: Machine) -> tuple[StagePlan, Start | None]:
+    def _new_stage(
+        self, stage: StageConfig, start: PlannedStart | None, machine: Machine
+    ) -> tuple[StagePlan, PlannedStart | None]:
         check_shared(stage.optimizer.accumulate, machine.count)
-        work = self._work(stage, start)
+        work = self._work(stage, start, machine.kind)
         share = _share(stage, work, machine)
-        taken = self._taken(stage, start, share)
+        measured = self._measure(stage, start, share)
         per_pass = sum(
-            one.share * (taken.passes[one.name].flops + taken.encoding[one.name].flops) for one in work.passes
+            one.share * (measured.passes[one.name].flops + measured.encoding[one.name].flops) for one in work.passes
         )
-        trained = [p for module in work.trained.values() for p in module.parameters()]
-        learning = sum(parameter.numel() for parameter in trained if parameter.requires_grad)
+        trainable = sum(parameter.numel() for parameter in work.task.trainable_parameters())
         planned = StagePlan(
             name=stage.name,
             num_steps=stage.num_steps,
@@ -171,40 +178,49 @@ class Planner:
             sharded=share.sharded,
             passes_per_step=stage.optimizer.accumulate,
             samples_per_step=work.samples_per_pass * stage.optimizer.accumulate,
-            learning=learning,
-            resting=sum(parameter.numel() for parameter in trained) - learning,
-            frozen=sum(size_of(module) for module in work.frozen.values()),
-            memory=stage_memory(stage, work, taken, share),
+            learning=trainable,
+            resting=sum(_size(module) for module in work.trained.values()) - trainable,
+            frozen=sum(_size(module) for module in work.frozen.values()),
+            memory=stage_memory(stage, work, measured, share),
             flops_per_step=per_pass * stage.optimizer.accumulate,
         )
         return planned, work.leaves
 
-    def _taken(self, stage: StageConfig, start: Start | None, share: Share) -> StageMeasure:
-        conditions = Conditions(
+    def _measure(self, stage: StageConfig, start: PlannedStart | None, share: Share) -> StageMeasure:
+        settings = ComputeSettings(
             kind=share.kind,
             bf16=share.bf16,
-            # What is shared out has its gradients reduced at once, and none is there as a whole.
+            # Gradients of sharded networks are reduced at once and never exist as a whole.
             accumulates=share.accumulates or share.sharded,
             gathered_bf16=share.sharded and share.bf16,
             offloads=stage.offload_activations and share.kind == "gpu",
         )
-        key = (_computed(stage, start), conditions)
+        key = (_computed(stage, start), settings)
         if key not in self._measured:
-            # Networks of its own, because measuring changes them.
-            self._measured[key] = measure(stage_work(stage, start), conditions)
+            # With new networks, because measuring changes them.
+            self._measured[key] = measure(stage_work(stage, start, _device(share.kind)), settings)
         return self._measured[key]
 
-    def _work(self, stage: StageConfig, start: Start | None) -> StageWork:
-        key = _computed(stage, start)
+    def _work(self, stage: StageConfig, start: PlannedStart | None, kind: DeviceKind) -> StageWork:
+        key = (_computed(stage, start), kind)
         if key not in self._works:
-            self._works[key] = stage_work(stage, start)
+            self._works[key] = stage_work(stage, start, _device(kind))
         return self._works[key]
 
 
-def _computed(stage: StageConfig, start: Start | None) -> object:
-    """What a stage's passes depend on, whatever its optimizer."""
+def _computed(stage: StageConfig, start: PlannedStart | None) -> object:
+    """All that a stage's passes depend on, whatever its optimizer."""
     looks = (bool(stage.sample_every), bool(stage.validate_every), stage.num_steps, stage.optimizer.accumulate)
-    return stage.task, looks, repr(start)
+    return stage.task, looks, start
+
+
+def _device(kind: DeviceKind) -> torch.device:
+    # A plan for CPUs assumes CPUs like this machine's.
+    return torch.device("cpu" if kind == "cpu" else "cuda")
+
+
+def _size(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def _share(stage: StageConfig, work: StageWork, machine: Machine) -> Share:

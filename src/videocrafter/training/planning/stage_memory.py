@@ -15,7 +15,7 @@ from videocrafter.training.planning import optimizer_memory
 from videocrafter.training.planning.measure import StageMeasure
 from videocrafter.training.planning.meter import DeviceKind
 from videocrafter.training.planning.optimizer_memory import Weights
-from videocrafter.training.planning.work import StageWork
+from videocrafter.training.video.work import StageWork
 
 _FLOAT, _HALF = 4, 2
 _BUCKET = _FLOAT * BUCKET_ELEMENTS

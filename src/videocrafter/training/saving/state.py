@@ -177,7 +177,7 @@ def trained_parameters(task: Task) -> dict[str, nn.Parameter]:
     Raises:
         ValueError: a trainable parameter is in none of the modules, or another parameter has `requires_grad`.
     """
-    wanted = {id(parameter) for parameter in task.parameter_groups()}
+    wanted = {id(parameter) for parameter in task.trainable_parameters()}
     found: dict[str, nn.Parameter] = {}
     seen: set[int] = set()
     for module_name, module in task.modules().items():

@@ -61,10 +61,16 @@ class EncodedClips:
 
 
 class EncodesClips(Protocol):
-    """Whoever makes clips of batches."""
+    """An encoder of clips and of the null conditions."""
 
     def encode(self, batch: VideoBatch) -> EncodedClips:
         """Encode clips."""
+
+    def null_text(self) -> Tensor:
+        """Tokens [1, L, D] of the empty caption."""
+
+    def null_image(self) -> Tensor:
+        """Tokens [1, M, D] of the unconditional image, unprojected."""
 
 
 class ClipEncoder:

@@ -1,6 +1,6 @@
-"""The frozen networks in front of the video network: read when first needed, out of the way when they are not.
+"""The frozen networks in front of the video network, loaded when they are first needed.
 
-Until then networks of the same configuration without weights stand in their place, so that a pipeline can be made,
+Until then, networks of the same configuration on the meta device take their place, so that a pipeline can be built,
 asked for its sizes and saved.
 """
 
@@ -19,94 +19,105 @@ from transformers import CLIPTextModel, CLIPVisionModel, PreTrainedTokenizerBase
 
 from videocrafter.pipelines.model_folder import (
     PIPELINE_TASKS,
+    ModelFolderError,
     check_weights_fit,
     component_folder,
     read_model_index,
+    tensor_names,
 )
 from videocrafter.training.parallel.precision import emulates_bf16
-from videocrafter.training.video.phases import Phase
-from videocrafter.training.video.starting_pipeline import FROZEN_PARTS, AnyPipeline, image_tower_folder
+from videocrafter.training.video.meta_networks import network_in
+from videocrafter.training.video.phases import IMAGE_PHASES, Phase
+from videocrafter.training.video.starting_pipeline import (
+    FROZEN_PARTS,
+    AnyPipeline,
+    image_tower_folder,
+    is_whole_clip,
+)
 from videocrafter.training.video.task_config import ClipDiffusionTaskConfig, WeightPrecision
 
 WEIGHT_DTYPES: dict[WeightPrecision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
-
-IMAGE_PHASES = ("image_mapping", "image_to_video")
 
 _CLASSES = {"vae": AutoencoderKL, "text_encoder": CLIPTextModel, "image_encoder": CLIPVisionModel}
 
 
 class FrozenNetworks:
-    """The autoencoder, the text tower, and the image tower where there is one.
+    """The autoencoder, the text encoder, and the image encoder where there is one.
 
     Args:
-        folders: where their files are, by their names in a pipeline folder.
-        device, precision: where and in which precision they run; "auto" must have been settled.
-        stay: whether they stay on the device once they are there; else `park` takes them away.
+        folders: folders of the frozen parts, by their names in a pipeline folder; may include the tokenizer's.
+        device, precision: device and precision in which they run; "auto" must have been resolved.
+        stay: keep the networks on the device once they are there. Otherwise `park` moves them off it.
+
+    Attributes:
+        folders: as given.
     """
 
     def __init__(
         self, folders: Mapping[str, Path], device: torch.device, precision: WeightPrecision, *, stay: bool = True
     ) -> None:
-        self._folders = {name: folders[name] for name in _CLASSES if name in folders}
+        self.folders = dict(folders)
         self._device, self._dtype, self._stay = device, WEIGHT_DTYPES[precision], stay
-        self._networks = {name: _without_weights(name, folder) for name, folder in self._folders.items()}
+        self._networks = {
+            name: network_in(name, folders[name]).requires_grad_(False).eval() for name in _CLASSES if name in folders
+        }
         self._pipeline: AnyPipeline | None = None
-        self._read = self._here = False
+        self._loaded = self._on_device = False
 
     @property
     def networks(self) -> Mapping[str, nn.Module]:
-        """By name; without weights until `bring` was called."""
+        """The networks by name; on the meta device until `bring` is called."""
         return self._networks
 
     def belong_to(self, pipeline: AnyPipeline) -> None:
-        """Put the networks into a pipeline, now or when they are read."""
+        """Register the networks with a pipeline, now and again when they are loaded."""
         self._pipeline = pipeline
         pipeline.register_modules(**self._networks)
 
     def bring(self) -> Mapping[str, nn.Module]:
-        """The networks on the device, read if that was never done.
+        """Return the networks on the device, and load them if this is the first call.
 
         Raises:
-            ValueError: the files of one are damaged, or are not its; one line.
+            ValueError: the files of a network are damaged or belong to another network; one line.
         """
-        if not self._read:
+        if not self._loaded:
             self._networks = {
-                name: _read(name, folder, self._dtype).requires_grad_(False).eval()
-                for name, folder in self._folders.items()
+                name: _read(name, self.folders[name], self._dtype).requires_grad_(False).eval()
+                for name in self._networks
             }
-            self._read = True
+            self._loaded = True
             if self._pipeline is not None:
                 self._pipeline.register_modules(**self._networks)
-        if not self._here:
+        if not self._on_device:
             for network in self._networks.values():
                 network.to(self._device)
-            self._here = True
+            self._on_device = True
         return self._networks
 
     def park(self) -> None:
-        """Take the networks off the device, unless they shall stay."""
-        if self._stay or not self._here or self._device.type == "cpu":
+        """Move the networks off the device, unless they are to stay."""
+        if self._stay or not self._on_device or self._device.type == "cpu":
             return
         for network in self._networks.values():
             network.to("cpu")
-        self._here = False
+        self._on_device = False
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 
     @contextmanager
     def at_hand(self) -> Iterator[None]:
-        """The networks are on the device, and where they were afterwards."""
-        was_here = self._here
+        """Hold the networks on the device within the context; park them afterwards if they were parked before."""
+        was_on_device = self._on_device
         self.bring()
         try:
             yield
         finally:
-            if not was_here:
+            if not was_on_device:
                 self.park()
 
 
 def settle_weights(config: ClipDiffusionTaskConfig, device: torch.device) -> ClipDiffusionTaskConfig:
-    """The configuration with what "auto" weights are on a device."""
+    """Return the config with "auto" weight precisions resolved for a device."""
     best: WeightPrecision = "fp32" if device.type == "cpu" and emulates_bf16() else "bf16"
     return replace(
         config,
@@ -116,14 +127,14 @@ def settle_weights(config: ClipDiffusionTaskConfig, device: torch.device) -> Cli
 
 
 def frozen_folders(start: Path, phase: Phase, tower: Path | None) -> dict[str, Path]:
-    """Where the files of a stage's frozen parts are, by the parts' names; nothing is loaded.
+    """Return the folders of a stage's frozen parts, by the parts' names; load nothing.
 
     Args:
-        start: the pipeline folder that it starts from.
-        tower: CLIP's image tower, for a phase with images and a start that takes none.
+        start: the pipeline folder that the stage starts from.
+        tower: CLIP's image encoder, for an image phase whose start has no image branch.
 
     Raises:
-        ValueError: there is no such start, or no such tower.
+        ValueError: there is no such start, or no such image encoder.
     """
     takes_image = PIPELINE_TASKS[read_model_index(start)["_class_name"]] == "i2v"
     found = {name: component_folder(start, name) for name in FROZEN_PARTS if (start / name).is_dir()}
@@ -133,40 +144,41 @@ def frozen_folders(start: Path, phase: Phase, tower: Path | None) -> dict[str, P
 
 
 def read_tokenizer(folder: Path, name: str) -> PreTrainedTokenizerBase:
-    """A tokenizer of transformers.
+    """Load a tokenizer.
 
     Args:
-        name: of its class, as a pipeline folder's index has it.
+        name: its class in transformers, as a pipeline folder's index names it.
     """
     tokenizer: PreTrainedTokenizerBase = getattr(transformers, name).from_pretrained(folder, local_files_only=True)
     return tokenizer
 
 
-def _without_weights(name: str, folder: Path) -> nn.Module:
-    network = _CLASSES[name]
-    try:
-        with torch.device("meta"):
-            if name == "vae":
-                made: nn.Module = network.from_config(network.load_config(folder, local_files_only=True))
-            else:
-                made = network(network.config_class.from_pretrained(folder, local_files_only=True))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
-        raise ValueError(f"the {name} in {folder} cannot be read: {_one_line(error)}") from error
-    return made.requires_grad_(False).eval()
-
-
 def _read(name: str, folder: Path, dtype: torch.dtype) -> nn.Module:
     keyword = "torch_dtype" if name == "vae" else "dtype"
     try:
-        # When that happens depends on what a cache holds, and must not change what is drawn afterwards.
+        # A cache decides when this happens; it must not change the random numbers that training draws afterwards.
         with torch.random.fork_rng(devices=[]):
             network: nn.Module = _CLASSES[name].from_pretrained(folder, local_files_only=True, **{keyword: dtype})
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
-        raise ValueError(f"the {name} in {folder} cannot be loaded: {_one_line(error)}") from error
-    if name != "vae":
-        check_weights_fit(folder, list(network.state_dict()))
+        raise ValueError(f"the {name} in {folder} cannot be loaded: {' '.join(str(error).split())[:200]}") from error
+    names = list(network.state_dict())
+    if name == "image_encoder" and is_whole_clip(folder):
+        _check_vision_weights(folder, names)
+    elif name != "vae":
+        check_weights_fit(folder, names)
     return network
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
+def _check_vision_weights(folder: Path, expected: list[str]) -> None:
+    """Check that a whole CLIP holds the weights of its image encoder; those that are missing would be random."""
+    stored = {
+        name.removeprefix("vision_model.")
+        for path in folder.glob("*.safetensors")
+        for name in tensor_names(path)
+        if name.startswith("vision_model.")
+    }
+    missing = sorted({name.removeprefix("vision_model.") for name in expected} - stored)
+    if missing:
+        raise ModelFolderError(
+            f"the CLIP in {folder} lacks {len(missing)} tensors, vision_model.{missing[0]} among them"
+        )

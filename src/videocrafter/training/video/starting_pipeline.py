@@ -1,4 +1,4 @@
-"""The pipeline that training on clips starts from, made ready for it, and the finished one that it leaves."""
+"""The pipeline that training on clips starts from, prepared for a stage, and the trained one as a folder."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ _OFFICIAL_PROJECTOR = {"dim": 1024, "depth": 4, "heads": 12}
 
 
 def load_start(folder: Path, frozen: Mapping[str, nn.Module] | None = None) -> AnyPipeline:
-    """Load the pipeline to start from, in float32: lower precisions of its parts are rounded from that.
+    """Load the pipeline to start from, in float32; lower precisions of its parts are rounded from that.
 
     Args:
-        frozen: networks by name that stand in for its own, which are then not read.
+        frozen: networks by name that replace its own, which are then not read.
 
     Raises:
-        ValueError: it is none, is damaged, or predicts something that cannot be trained; one line.
+        ValueError: the folder holds no pipeline, is damaged, or has a prediction type without an objective; one line.
     """
     own = read_model_index(folder)
     given = {name: network for name, network in (frozen or {}).items() if name in own}
@@ -59,9 +59,10 @@ def load_start(folder: Path, frozen: Mapping[str, nn.Module] | None = None) -> A
 
 
 def with_defaults(pipeline: AnyPipeline, **changes: Any) -> None:
-    """Change what a pipeline recommends: fields of `GenerationDefaults`.
+    """Change the recommended settings of a pipeline, fields of `GenerationDefaults`.
 
-    The recommended fps stays within what is seen in training, and as many frames as in training may be asked for.
+    The recommended fps is moved into the range seen in training, and the limit of frames is raised to the number of
+    frames in training.
     """
     defaults = replace(pipeline.generation_defaults, **changes)
     if defaults.fps_range is not None:
@@ -73,10 +74,10 @@ def with_defaults(pipeline: AnyPipeline, **changes: Any) -> None:
 
 
 def with_signal_scale(pipeline: AnyPipeline, b: float) -> None:
-    """Let a pipeline of the paper's schedule scale its clean latents from now on: s_t falls from 1 to b.
+    """Change a pipeline with the paper's schedule to a signal-scaled one, whose s_t falls from 1 to b.
 
     Raises:
-        ValueError: its schedule is another one.
+        ValueError: the pipeline has another schedule.
     """
     scheduler = pipeline.scheduler
     steps = scheduler.config.num_train_timesteps
@@ -98,16 +99,12 @@ def with_signal_scale(pipeline: AnyPipeline, b: float) -> None:
 
 
 def fit_for(
-    pipeline: AnyPipeline,
-    phase: Phase,
-    tower: str | None,
-    num_queries: int,
-    image_encoder: CLIPVisionModel | None = None,
+    pipeline: AnyPipeline, phase: Phase, num_queries: int, image_encoder: CLIPVisionModel | None
 ) -> AnyPipeline:
-    """The start of a phase: with an image branch where the phase begins one.
+    """Return the pipeline that a phase trains: with a new image branch where the phase begins one.
 
     Args:
-        tower, num_queries, image_encoder: as for `with_image_input`.
+        num_queries, image_encoder: as for `with_image_input`.
 
     Raises:
         ValueError: the phase cannot begin with this start.
@@ -115,43 +112,37 @@ def fit_for(
     if phase not in ("image_mapping", "image_to_video") or isinstance(pipeline, ImageToVideoPipeline):
         return pipeline
     if phase == "image_to_video":
-        # The mapping of a new branch is silent and would stay so: the image would never be seen.
+        # The phase freezes the image mapping. A new one is silent and would stay so, and the image without effect.
         raise ValueError(
-            "phase is 'image_to_video', which leaves the mapping of images as it is, but the start takes no image; "
-            "train phase 'image_mapping' first (recipe i2v-512 has both), or start from an image-to-video model"
+            "phase is 'image_to_video', which freezes the image mapping, but the start has no image branch; train "
+            "phase 'image_mapping' first (recipe i2v-512 has both), or start from an image-to-video model"
         )
-    if tower is None:
+    if image_encoder is None:
         raise ValueError(
-            f"phase is {phase!r}, but the start takes no image; give task.image_tower, a folder with CLIP's image "
-            "tower, or start from an image-to-video model"
+            f"phase is {phase!r}, but the start has no image branch; set task.image_tower to a folder with CLIP's "
+            "image encoder, or start from an image-to-video model"
         )
-    return with_image_input(pipeline, tower_folder(tower), num_queries, image_encoder)
+    return with_image_input(pipeline, image_encoder, num_queries)
 
 
 def tower_folder(name: str) -> Path:
-    """The folder that `task.image_tower` means: itself, or that of a model that the package brings."""
+    """Return the folder that `task.image_tower` names: a path, or the folder of a shipped model."""
     preset = PRESETS.get(name)
     return Path(name) if preset is None or preset.folder is None else preset.folder
 
 
 def with_image_input(
-    pipeline: TextToVideoPipeline, tower: Path, num_queries: int, image_encoder: CLIPVisionModel | None = None
+    pipeline: TextToVideoPipeline, image_encoder: CLIPVisionModel, num_queries: int
 ) -> ImageToVideoPipeline:
-    """An image-to-video pipeline that still is the text-to-video one: its projector is silent.
+    """Return an image-to-video pipeline that still computes what the text-to-video one does.
 
-    W'k and W'v start as the text's (see `starting_weights.with_image_branch`).
+    Its projector starts silent, and W'k and W'v as the text's (see `starting_weights.with_image_branch`).
 
     Args:
-        tower: a folder with CLIP's image tower as transformers stores it, or one that holds `image_encoder/`.
-        num_queries: tokens that an image becomes.
-        image_encoder: stands in for the tower, which is then not read.
-
-    Raises:
-        ValueError: there is no such tower.
+        num_queries: tokens per image.
     """
-    if image_encoder is None:
-        image_encoder = _read_tower(image_tower_folder(tower))
-    projector = new_projector(pipeline.unet.config["context_dim"], image_encoder.config.hidden_size, num_queries)
+    with pipeline.unet.device:
+        projector = new_projector(pipeline.unet.config["context_dim"], image_encoder.config.hidden_size, num_queries)
     made = ImageToVideoPipeline(
         vae=pipeline.vae,
         text_encoder=pipeline.text_encoder,
@@ -169,22 +160,26 @@ def with_image_input(
 
 
 def image_tower_folder(tower: Path) -> Path:
-    """Where the files of an image tower are; `tower` as for `with_image_input`.
+    """Return the folder with the files of CLIP's image encoder.
+
+    Args:
+        tower: a folder with the image encoder as transformers stores it, alone or in a whole CLIP, or a folder that
+            holds `image_encoder/`.
 
     Raises:
-        ValueError: there is none.
+        ValueError: it holds none.
     """
     inner = component_folder(tower, "image_encoder") if (tower / "image_encoder").is_dir() else tower
     if not (inner / "config.json").is_file():
         raise ValueError(
             f"task.image_tower is {str(tower)!r}, which holds no image tower; give a folder of CLIP as transformers "
-            "stores it (for the paper's OpenCLIP ViT-H/14), or an image-to-video model's folder"
+            "stores it (the paper's is OpenCLIP ViT-H/14), or an image-to-video model's folder"
         )
     return inner
 
 
 def new_projector(context_dim: int, image_width: int, num_queries: int) -> ImageProjector:
-    """A silent projector between an image tower and a video network of these widths."""
+    """Return a new projector, silent at first, between an image encoder and a video network of these widths."""
     head = min(_OFFICIAL_HEAD_DIM, context_dim)
     small = {"dim": context_dim, "depth": 2, "heads": context_dim // head}
     sizes = _OFFICIAL_PROJECTOR if context_dim == _OFFICIAL_PROJECTOR["dim"] else small
@@ -195,24 +190,15 @@ def new_projector(context_dim: int, image_width: int, num_queries: int) -> Image
     return projector
 
 
-def _read_tower(folder: Path) -> CLIPVisionModel:
-    try:
-        return CLIPVisionModel.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise ValueError(
-            f"the image tower in {folder} cannot be loaded: {' '.join(str(error).split())[:200]}"
-        ) from error
+def save_trained(pipeline: AnyPipeline, folder: Path, sources: Mapping[str, Path]) -> None:
+    """Write the pipeline: the trained networks from memory, the frozen parts as copies of their files.
 
-
-def save_trained(pipeline: AnyPipeline, folder: Path, sources: dict[str, Path]) -> None:
-    """Write the pipeline: the trained networks as they are, the frozen parts as files of where they came from.
-
-    So the frozen ones are not rounded to the precision in which they were used. Of a folder with all of CLIP only the
-    image tower is taken.
+    Copying keeps the frozen networks from being rounded to the precision in which they ran. From the folder of a
+    whole CLIP only the image encoder is taken.
 
     Args:
         folder: exists, empty.
-        sources: folders of frozen parts.
+        sources: folders of the frozen parts.
     """
     pipeline.save_config(folder)
     for name in ("unet", "image_projector", "scheduler"):
@@ -220,30 +206,21 @@ def save_trained(pipeline: AnyPipeline, folder: Path, sources: dict[str, Path]) 
         if part is not None:
             part.save_pretrained(folder / name)
     for name, source in sources.items():
-        if name == "image_encoder" and _is_more_than_a_tower(source):
+        if name == "image_encoder" and is_whole_clip(source):
             tower = CLIPVisionModel.from_pretrained(source, dtype="auto", local_files_only=True)
             tower.save_pretrained(folder / name)
         else:
             shutil.copytree(source, folder / name)
 
 
-def _is_more_than_a_tower(folder: Path) -> bool:
+def is_whole_clip(folder: Path) -> bool:
+    """Whether the folder of an image encoder holds a whole CLIP, with its text encoder."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     return bool(config.get("model_type") != "clip_vision_model")
 
 
-def frozen_sources(start: Path, pipeline: AnyPipeline, tower: Path | None) -> dict[str, Path]:
-    """Where the files of a pipeline's frozen parts are."""
-    found = {name: component_folder(start, name) for name in FROZEN_PARTS if (start / name).is_dir()}
-    if "image_encoder" not in found and isinstance(pipeline, ImageToVideoPipeline):
-        assert tower is not None
-        inner = tower / "image_encoder"
-        found["image_encoder"] = component_folder(tower, "image_encoder") if inner.is_dir() else tower
-    return found
-
-
 def with_frames_of(defaults: GenerationDefaults, config: ClipDiffusionTaskConfig) -> ClipDiffusionTaskConfig:
-    """The config with the size and the number of frames that its start recommends, if it asks for them."""
+    """Return the config with the size and number of frames that its start recommends, if it asks for them."""
     if not config.frames_like_start:
         return config
     cutting = config.data.cutting
@@ -254,9 +231,14 @@ def with_frames_of(defaults: GenerationDefaults, config: ClipDiffusionTaskConfig
 
 def prepared(
     pipeline: AnyPipeline, config: ClipDiffusionTaskConfig, image_encoder: CLIPVisionModel | None = None
-) -> AnyPipeline:
-    """The start with an image branch, a signal scale and the recommendations that the config asks for."""
-    pipeline = fit_for(pipeline, config.phase, config.image_tower, config.image_queries, image_encoder)
+) -> tuple[AnyPipeline, ClipDiffusionTaskConfig]:
+    """Return the start with the image branch, signal scale and defaults of the config, and the completed config.
+
+    Raises:
+        ValueError: the start does not fit the config.
+    """
+    config = with_frames_of(pipeline.generation_defaults, config)
+    pipeline = fit_for(pipeline, config.phase, config.image_queries, image_encoder)
     if config.signal_scale is not None and config.signal_scale != pipeline.config["signal_scale"]:
         with_signal_scale(pipeline, config.signal_scale)
     sampling, cutting = config.data.cutting.sampling, config.data.cutting
@@ -267,4 +249,4 @@ def prepared(
         width=cutting.width,
         **({} if sampling.fps_range is None else {"fps_range": sampling.fps_range}),
     )
-    return pipeline
+    return pipeline, config

@@ -1,4 +1,4 @@
-"""Where a stage's networks come from: the pipeline it starts from, other runs, or the models in the package."""
+"""The networks that a stage begins with: from its start, another run, a shipped model, or new."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import inspect
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from diffusers import AutoencoderKL
-from transformers import CLIPTextModel
+from torch import nn
+from transformers import CLIPTextModel, CLIPVisionModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from videocrafter.checkpoints.hub.obtain import obtain_model
 from videocrafter.models.autoencoder import spatial_factor
+from videocrafter.models.image_projector import ImageProjector
 from videocrafter.models.unet import VideoUNet
 from videocrafter.pipelines.model_folder import ModelFolderError, component_folder, tensor_names
 from videocrafter.presets import PRESETS, ModelPreset
@@ -23,10 +25,10 @@ _log = logging.getLogger(__name__)
 
 
 def start_folder(recipe: RecipeConfig) -> Path | None:
-    """What the first stage starts from: a folder, or a model that is known by name, fetched if need be.
+    """Return the folder that the first stage starts from; a model given by name is downloaded if necessary.
 
     Raises:
-        SettingsError: there is no such start, it is damaged, or it cannot be fetched.
+        SettingsError: there is no such start, it is damaged, or it cannot be downloaded.
     """
     if recipe.init is None:
         return None
@@ -48,19 +50,92 @@ def start_folder(recipe: RecipeConfig) -> Path | None:
 
 
 def _obtained(preset: ModelPreset) -> Path:
-    """The folder of a model that does not ship, fetched and converted if that was never done."""
+    """Return the folder of a model that does not ship; download and convert it on first use."""
     try:
         return obtain_model(preset.name, preset.task, notify=_log.info)
     except ValueError as error:
         raise SettingsError(f"init is {preset.name!r}: {error}") from error
 
 
-def part_folder(start: Path | None, folder: str, name: str) -> Path:
-    """The folder of one frozen part: in the pipeline that the stage starts from, or else in `folder`.
+class NetworkSource(Protocol):
+    """The start of a stage, and other folders for the parts that it lacks; with weights, or on the meta device.
+
+    Attributes:
+        device: device on which new networks are created.
+    """
+
+    device: torch.device
+
+    def has(self, part: str) -> bool:
+        """Whether the start holds a part."""
+
+    def network(self, part: str, elsewhere: str | None = None) -> Any:
+        """Return a network of the start.
+
+        Args:
+            part: name in a pipeline folder.
+            elsewhere: where the network comes from if the start has none; see `part_folder`.
+
+        Raises:
+            ValueError: neither holds the part, or its files are damaged.
+        """
+
+    def tokenizer(self, elsewhere: str) -> PreTrainedTokenizerBase:
+        """Return the tokenizer; arguments and errors as for `network`."""
+
+
+class FolderNetworks:
+    """A `NetworkSource` of networks with weights, in float32 on the CPU.
 
     Args:
         start: pipeline folder of the stage before, if any.
-        folder: `final` folder of another run, or the name of a model that the package brings.
+    """
+
+    device = torch.device("cpu")
+
+    def __init__(self, start: Path | None) -> None:
+        self._start = start
+
+    def has(self, part: str) -> bool:
+        """Whether the start's folder holds a part."""
+        return self._start is not None and (self._start / part).is_dir()
+
+    def network(self, part: str, elsewhere: str | None = None) -> nn.Module:
+        """Load a network."""
+        folder = self._folder(part, elsewhere)
+        network: nn.Module
+        if part == "vae":
+            network = AutoencoderKL.from_pretrained(folder)
+        elif part == "unet":
+            network = VideoUNet.from_pretrained(folder, torch_dtype=torch.float32)
+        elif part == "image_projector":
+            network = ImageProjector.from_pretrained(folder)
+        else:
+            # The shipped models are stored in half precision.
+            tower = CLIPTextModel if part == "text_encoder" else CLIPVisionModel
+            network = tower.from_pretrained(folder, dtype=torch.float32)
+        return network
+
+    def tokenizer(self, elsewhere: str) -> PreTrainedTokenizerBase:
+        """Load the tokenizer."""
+        tokenizer: PreTrainedTokenizerBase = PreTrainedTokenizerFast.from_pretrained(
+            self._folder("tokenizer", elsewhere)
+        )
+        return tokenizer
+
+    def _folder(self, part: str, elsewhere: str | None) -> Path:
+        if elsewhere is not None:
+            return part_folder(self._start, elsewhere, part)
+        assert self._start is not None
+        return component_folder(self._start, part)
+
+
+def part_folder(start: Path | None, folder: str, name: str) -> Path:
+    """Return the folder of one frozen part: in the stage's start, or else in `folder`.
+
+    Args:
+        start: pipeline folder of the stage before, if any.
+        folder: `final` folder of another run, or the name of a shipped model.
         name: "vae", "tokenizer", "text_encoder" or "image_encoder".
 
     Raises:
@@ -85,7 +160,7 @@ def part_folder(start: Path | None, folder: str, name: str) -> Path:
 
 
 def check_whole(folder: Path) -> None:
-    """Look at the header and the size of every weights file below a folder.
+    """Check the header and the size of every weights file below a folder.
 
     Raises:
         ModelFolderError: one of them is damaged.
@@ -94,36 +169,39 @@ def check_whole(folder: Path) -> None:
         tensor_names(path)
 
 
-def starting_network(start: Path | None, config: Mapping[str, Any], *, image_branch: bool) -> VideoUNet:
-    """The video network that a stage begins with: `start`'s, given an image branch where it has none, or a new one.
+def starting_network(source: NetworkSource, config: Mapping[str, Any], *, image_branch: bool) -> VideoUNet:
+    """Return the video network that a stage begins with: the start's, or a new one.
 
     Args:
-        config: of a new network; with a new image branch, also of `start`'s.
+        config: of a new network. If the start's network lacks an image branch that is asked for, it gets one and
+            must have this config.
+        image_branch: whether the stage uses images.
 
     Raises:
-        ValueError: the network in `start` is another than `config` describes.
+        ValueError: the start's network does not have the given config.
     """
-    if start is None or not (start / "unet").is_dir():
-        return VideoUNet(**config, image_cross_attention=image_branch)
-    trained = VideoUNet.from_pretrained(start / "unet", torch_dtype=torch.float32)
+    if not source.has("unet"):
+        with source.device:
+            return VideoUNet(**config, image_cross_attention=image_branch)
+    trained: VideoUNet = source.network("unet")
     if not image_branch or trained.config["image_cross_attention"]:
         return trained
     try:
         return with_image_branch(trained, config)
     except RuntimeError as error:
-        raise ValueError(f"the network in {start} is not the one of this stage's task.network: {error}") from error
+        raise ValueError(f"the start's network does not have the config of task.network: {error}") from error
     except KeyError as error:
-        raise ValueError(f"the network in {start} lacks {error}; give both stages the same task.network") from error
+        raise ValueError(f"the start's network lacks {error}; give both stages the same task.network") from error
 
 
 def with_image_branch(trained: VideoUNet, config: Mapping[str, Any] | None = None) -> VideoUNet:
-    """A copy of a network with an image branch that knows what the text's branch knows.
+    """Return a copy of a network with an image branch, on the same device.
 
-    W'k and W'v start as the text's mappings: what the network understands already. Then only the projector has to
-    learn to speak, and every layer tells it how.
+    W'k and W'v start as copies of the text's mappings, which the network already understands, so that only the
+    projector has to learn from nothing.
 
     Args:
-        config: of the new network but for the branch; None takes that of `trained`.
+        config: of the new network, without the branch; None takes that of `trained`.
 
     Raises:
         KeyError: `trained` lacks a mapping that the new network needs.
@@ -132,7 +210,8 @@ def with_image_branch(trained: VideoUNet, config: Mapping[str, Any] | None = Non
     if config is None:
         names = inspect.signature(VideoUNet.__init__).parameters
         config = {name: value for name, value in trained.config.items() if name in names}
-    network = VideoUNet(**{**config, "image_cross_attention": True})
+    with trained.device:
+        network = VideoUNet(**{**config, "image_cross_attention": True})
     weights = trained.state_dict()
     for name in network.state_dict().keys() - weights.keys():
         of_text = name.replace("to_k_image", "to_k").replace("to_v_image", "to_v")
@@ -142,7 +221,7 @@ def with_image_branch(trained: VideoUNet, config: Mapping[str, Any] | None = Non
 
 
 def check_fit(network: VideoUNet, vae: AutoencoderKL, text_encoder: CLIPTextModel, height: int, width: int) -> None:
-    """Find out before the first step whether a stage's networks and its frames (in pixels) go together.
+    """Check before the first step that a stage's networks and the size of its frames (in pixels) fit together.
 
     Raises:
         ValueError: they do not; the message names the setting.

@@ -161,7 +161,7 @@ def test_what_does_not_fit_the_start_or_the_data_is_found_before_the_first_step(
             "there is no such setting; did you mean stages.t2v-256.task.data.batch_size?",
         ),
         ("stages.*.task.source.sources=a", "did you mean stages.t2v-256.task.data.sources?"),
-        ("stages.*.task.data.epochs=2", "data.epochs is 2; num_steps says how long is trained"),
+        ("stages.*.task.data.epochs=2", "data.epochs is 2; num_steps sets the training length"),
         ("stages.*.task.samples.num_inference_steps=0", "samples.num_inference_steps is 0; expected 1 to 1000"),
         ("stages.*.task.data=x", "this is a group of settings; set one of them, such as stages.*.task.data.sources"),
     ],

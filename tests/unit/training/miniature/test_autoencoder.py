@@ -92,7 +92,7 @@ def test_edges_are_counted_whichever_way_they_run() -> None:
 def test_a_few_steps_lower_the_loss_of_a_batch() -> None:
     task = autoencoder_task()
     batch = task.batch(0)
-    optimizer = torch.optim.Adam(task.parameter_groups(), lr=3e-3)
+    optimizer = torch.optim.Adam(task.trainable_parameters(), lr=3e-3)
     losses = []
     for _ in range(15):
         loss, _ = task.loss(batch, torch.Generator().manual_seed(0))

@@ -155,7 +155,7 @@ def test_the_loss_draws_from_its_generator_alone(parts: Path, t2v_start: Path) -
 def test_a_few_steps_lower_the_loss_of_a_batch(parts: Path, t2v_start: Path, phase: str) -> None:
     task = video_task(parts, t2v_start, phase=phase, image_share=0.0)
     batch = task.batch(0)
-    optimizer = torch.optim.Adam(task.parameter_groups(), lr=1e-2)
+    optimizer = torch.optim.Adam(task.trainable_parameters(), lr=1e-2)
     losses = []
     for _ in range(8):
         loss, _ = task.loss(batch, seeded())
@@ -297,7 +297,7 @@ def test_autoencoder_and_towers_stay_as_they_are(parts: Path, phase: str) -> Non
 def test_aligning_teaches_the_projector_what_the_text_tower_says(parts: Path, t2v_start: Path) -> None:
     task = video_task(parts, t2v_start, phase="image_alignment", image_share=1.0, image_dropout=0.25)
     unet = {name: weight.clone() for name, weight in task.unet.state_dict().items()}
-    optimizer = torch.optim.Adam(task.parameter_groups(), lr=1e-2)
+    optimizer = torch.optim.Adam(task.trainable_parameters(), lr=1e-2)
     unexplained = []
     for _ in range(150):
         loss, metrics = task.loss(task.batch(0), seeded())
@@ -308,7 +308,7 @@ def test_aligning_teaches_the_projector_what_the_text_tower_says(parts: Path, t2
     assert unexplained[-1] < 0.5 * unexplained[0], "the same few pictures can be learned by heart"
     assert all(torch.equal(weight, unet[name]) for name, weight in task.unet.state_dict().items())
     pictures = task.batch(0)
-    rows = torch.stack([task._image_context(pictures, torch.zeros(len(pictures), dtype=torch.bool))])
+    rows = torch.stack([task._image_context(pictures.image_tokens, torch.zeros(len(pictures), dtype=torch.bool))])
     assert float(rows.std(dim=1).mean()) > 1e-3, "different pictures read differently"
 
 
@@ -342,7 +342,7 @@ def test_the_image_branch_starts_silent(parts: Path, t2v_start: Path) -> None:
     with torch.no_grad():
         before = text.unet(noisy, timesteps, captions, fps)
         torch.testing.assert_close(image.unet(noisy, timesteps, captions, fps, tokens), before, atol=1e-6, rtol=1e-6)
-        optimizer = torch.optim.SGD(image.parameter_groups(), lr=1.0)
+        optimizer = torch.optim.SGD(image.trainable_parameters(), lr=1.0)
     image.loss(image.batch(0), seeded())[0].backward()
     optimizer.step()
     with torch.no_grad():
@@ -367,8 +367,8 @@ def test_temporal_layers_learn_alone(parts: Path, tmp_path: Path, place_conditio
     loss, _ = task.loss(task.batch(0), seeded())
     assert calls[0][0].requires_grad, "or torch crashes, where the first norm learns"
     loss.backward()
-    assert all(parameter.grad is not None for parameter in task.parameter_groups())
-    assert isinstance(task._pipeline(), TextToVideoPipeline)
+    assert all(parameter.grad is not None for parameter in task.trainable_parameters())
+    assert isinstance(task.pipeline(), TextToVideoPipeline)
 
 
 def test_temporal_layers_learn_nothing_from_images(parts: Path) -> None:

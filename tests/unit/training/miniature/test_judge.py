@@ -11,7 +11,7 @@ CPU = torch.device("cpu")
 
 def small_task(seed: int = 0) -> JudgeTask:
     config = JudgeTaskConfig(batch_size=4, widths=(8, 8, 8, 8), num_validation=6)
-    return config.build(None, seed, 0, CPU)
+    return JudgeTask(config, None, seed, 0, CPU)
 
 
 def test_a_batch_is_a_function_of_seed_and_step() -> None:
@@ -49,7 +49,7 @@ def test_spoiling_keeps_range_and_picture() -> None:
 
 def test_one_step_lowers_the_loss_of_its_batch_and_the_folder_loads(tmp_path) -> None:
     task = small_task()
-    optimizer = torch.optim.SGD(task.parameter_groups(), lr=0.01)
+    optimizer = torch.optim.SGD(task.trainable_parameters(), lr=0.01)
     batch = task.batch(0)
     before, metrics = task.loss(batch, torch.Generator())
     before.backward()
@@ -62,7 +62,7 @@ def test_one_step_lowers_the_loss_of_its_batch_and_the_folder_loads(tmp_path) ->
     stored = load_file(tmp_path / "diffusion_pytorch_model.safetensors")
     assert {tensor.dtype for tensor in stored.values()} == {torch.float16}
     assert task.judge.dtype == torch.float32, "saving must not touch the weights in training"
-    go_on = JudgeTaskConfig(batch_size=4).build(tmp_path, 0, 0, CPU)
+    go_on = JudgeTask(JudgeTaskConfig(batch_size=4), tmp_path, 0, 0, CPU)
     assert go_on.judge.dtype == torch.float32
 
 

@@ -134,7 +134,7 @@ def test_the_tower_knows_every_word_of_its_captions_and_has_room_for_them(task: 
 def test_a_few_steps_lower_the_loss_of_a_batch() -> None:
     task = towers_task(word_weight=0.5)
     batch = task.batch(0)
-    optimizer = torch.optim.Adam(task.parameter_groups(), lr=3e-3)
+    optimizer = torch.optim.Adam(task.trainable_parameters(), lr=3e-3)
     losses = []
     for _ in range(12):
         loss, metrics = task.loss(batch, torch.Generator())

@@ -150,7 +150,7 @@ def test_recipes_name_no_start_and_no_data(name: str) -> None:
         ("t2v-256", "stages.*.task.encoded_frames=0", "encoded_frames is 0"),
         ("lora", "stages.*.task.lora.alpha=0", "lora.alpha is 0.0"),
         ("lora", "stages.*.task.lora.layer=temporal", "did you mean stages.lora.task.lora.layers?"),
-        ("lora", "stages.*.task.phase=temporal_only", "phase is 'temporal_only' beside a LoRA"),
+        ("lora", "stages.*.task.phase=temporal_only", "phase is 'temporal_only' with a LoRA"),
         ("i2v-512", "stages.mapping.task.image_queries=0", "image_queries is 0"),
     ],
 )

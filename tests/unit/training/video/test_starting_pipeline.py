@@ -16,9 +16,10 @@ from videocrafter.pipelines.loading import load_pipeline
 from videocrafter.pipelines.model_folder import ModelFolderError
 from videocrafter.pipelines.text_to_video import TextToVideoPipeline
 from videocrafter.presets import PRESETS
+from videocrafter.training.video.frozen_networks import FrozenNetworks, frozen_folders
 from videocrafter.training.video.starting_pipeline import (
     fit_for,
-    frozen_sources,
+    image_tower_folder,
     load_start,
     save_trained,
     tower_folder,
@@ -154,10 +155,12 @@ def test_an_image_branch_is_silent_at_first_and_its_folder_loads(
 ) -> None:
     save_tiny_pipeline(tmp_path / "start", image=False)
     start = load_start(tmp_path / "start")
-    made = with_image_input(start, towers[kind], num_queries=5)
+    folders = frozen_folders(tmp_path / "start", "image_mapping", towers[kind])
+    frozen = FrozenNetworks(folders, torch.device("cpu"), "fp32").bring()
+    made = with_image_input(start, frozen["image_encoder"], num_queries=5)  # type: ignore[arg-type]
     assert made.image_projector.config["num_queries"] == 5
     (tmp_path / "saved").mkdir()
-    save_trained(made, tmp_path / "saved", frozen_sources(tmp_path / "start", made, towers[kind]))
+    save_trained(made, tmp_path / "saved", folders)
     pipeline = load_pipeline(tmp_path / "saved", expect=ImageToVideoPipeline)
     pipeline.set_progress_bar_config(disable=True)
     expected = made.image_encoder.state_dict()
@@ -174,7 +177,7 @@ def test_an_image_branch_is_silent_at_first_and_its_folder_loads(
 
 
 def test_the_mappings_of_an_image_branch_begin_as_the_texts() -> None:
-    made = with_image_input(paper_pipeline(), PRESETS["tiny-i2v"].folder, num_queries=4)  # type: ignore[arg-type]
+    made = with_image_input(paper_pipeline(), tiny_pipeline(image=True).image_encoder, num_queries=4)
     weights = made.unet.state_dict()
     new = [name for name in weights if "_image." in name]
     assert len(new) == 2 * 4
@@ -186,36 +189,33 @@ def test_the_mappings_of_an_image_branch_begin_as_the_texts() -> None:
 def test_a_tower_may_be_that_of_a_model_of_the_package() -> None:
     assert tower_folder("tiny-i2v") == PRESETS["tiny-i2v"].folder
     assert tower_folder("clip/vit-h") == Path("clip/vit-h")
-    made = fit_for(paper_pipeline(), "image_mapping", "tiny-i2v", 4)
-    assert made.image_encoder.config.hidden_size == 128  # type: ignore[union-attr]
-    assert frozen_sources(Path("nowhere"), made, tower_folder("tiny-i2v")) == {
-        "image_encoder": PRESETS["tiny-i2v"].folder / "image_encoder"  # type: ignore[operator]
-    }
+    assert image_tower_folder(tower_folder("tiny-i2v")) == PRESETS["tiny-i2v"].folder / "image_encoder"  # type: ignore[operator]
 
 
 def test_what_is_no_tower_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="which holds no image tower; give a folder of CLIP") as error:
-        with_image_input(paper_pipeline(), tmp_path, num_queries=4)
+        image_tower_folder(tmp_path)
     assert str(tmp_path) in str(error.value)
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "clip_vision_model"}))
+    frozen = FrozenNetworks({"image_encoder": image_tower_folder(tmp_path)}, torch.device("cpu"), "fp32")
     with pytest.raises(ValueError, match="cannot be loaded: ") as error:
-        with_image_input(paper_pipeline(), tmp_path, num_queries=4)
+        frozen.bring()
     assert "\n" not in str(error.value)
 
 
-def test_each_phase_takes_the_starts_that_make_sense(tmp_path: Path) -> None:
+def test_each_phase_takes_the_starts_that_make_sense() -> None:
     text, image = tiny_pipeline(image=False), tiny_pipeline(image=True)
     for phase in ("text_to_video", "temporal_only"):
-        assert fit_for(text, phase, None, 4) is text  # type: ignore[arg-type]
-        assert fit_for(image, phase, None, 4) is image  # type: ignore[arg-type]
+        assert fit_for(text, phase, 4, None) is text  # type: ignore[arg-type]
+        assert fit_for(image, phase, 4, None) is image  # type: ignore[arg-type]
     for phase in ("image_mapping", "image_to_video"):
-        assert fit_for(image, phase, str(tmp_path), 4) is image  # type: ignore[arg-type]
+        assert fit_for(image, phase, 4, image.image_encoder) is image  # type: ignore[arg-type]
     with pytest.raises(
-        ValueError, match=r"phase is 'image_mapping', but the start takes no image; give task\.image_t"
+        ValueError, match=r"phase is 'image_mapping', but the start has no image branch; set task\.image_tower"
     ):
-        fit_for(text, "image_mapping", None, 4)
+        fit_for(text, "image_mapping", 4, None)
     with pytest.raises(ValueError, match="train phase 'image_mapping' first"):
-        fit_for(text, "image_to_video", str(PRESETS["tiny-i2v"].folder), 4)
+        fit_for(text, "image_to_video", 4, image.image_encoder)
 
 
 # Saving
@@ -229,7 +229,7 @@ def test_frozen_parts_are_copied_byte_for_byte(tmp_path: Path) -> None:
     with torch.no_grad():
         start.unet.conv_in.bias.add_(1)
     (tmp_path / "saved").mkdir()
-    save_trained(start, tmp_path / "saved", frozen_sources(tmp_path / "start", start, None))
+    save_trained(start, tmp_path / "saved", frozen_folders(tmp_path / "start", "text_to_video", None))
     before, after = files(tmp_path / "start"), files(tmp_path / "saved")
     assert set(before) == set(after)
     differing = {name for name in before if before[name] != after[name]}
@@ -246,7 +246,7 @@ def test_parts_that_stand_in_the_folder_of_another_model_are_found(tmp_path: Pat
     assert folder is not None
     shared = [path.parent.name for path in folder.glob("*/shared.json")]
     assert shared
-    sources = frozen_sources(folder, tiny_pipeline(image=True), None)
+    sources = frozen_folders(folder, "text_to_video", None)
     assert set(sources) == {"vae", "text_encoder", "tokenizer", "image_encoder"}
     for name in shared:
         shutil.copytree(sources[name], tmp_path / name)

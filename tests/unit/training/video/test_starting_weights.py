@@ -11,7 +11,7 @@ from tests.tiny_parts import NETWORK
 from videocrafter import presets
 from videocrafter.models.unet import VideoUNet
 from videocrafter.training.video import starting_weights
-from videocrafter.training.video.starting_weights import check_fit, part_folder, starting_network
+from videocrafter.training.video.starting_weights import FolderNetworks, check_fit, part_folder, starting_network
 
 CONFIG = asdict(NETWORK)
 
@@ -51,21 +51,21 @@ def test_a_damaged_part_is_named_before_it_is_loaded(parts: Path, tmp_path: Path
 @pytest.mark.parametrize("image_branch", [False, True])
 def test_without_a_start_the_network_is_new(parts: Path, image_branch: bool) -> None:
     for start in (None, parts):
-        network = starting_network(start, CONFIG, image_branch=image_branch)
+        network = starting_network(FolderNetworks(start), CONFIG, image_branch=image_branch)
         assert network.config["image_cross_attention"] is image_branch
         assert network.config["model_channels"] == NETWORK.model_channels
 
 
 def test_a_start_is_gone_on_from(t2v_start: Path) -> None:
     saved = VideoUNet.from_pretrained(t2v_start / "unet").state_dict()
-    network = starting_network(t2v_start, CONFIG, image_branch=False).state_dict()
+    network = starting_network(FolderNetworks(t2v_start), CONFIG, image_branch=False).state_dict()
     assert list(network) == list(saved)
     assert all(torch.equal(network[name], saved[name]) for name in saved)
 
 
 def test_an_image_branch_begins_with_the_mappings_of_the_text(t2v_start: Path) -> None:
     saved = VideoUNet.from_pretrained(t2v_start / "unet").state_dict()
-    network = starting_network(t2v_start, CONFIG, image_branch=True)
+    network = starting_network(FolderNetworks(t2v_start), CONFIG, image_branch=True)
     for name, weight in network.state_dict().items():
         if name in saved:
             assert torch.equal(weight, saved[name]), name
@@ -74,19 +74,19 @@ def test_an_image_branch_begins_with_the_mappings_of_the_text(t2v_start: Path) -
 
 
 def test_an_image_branch_that_is_there_is_kept(t2v_start: Path, tmp_path: Path) -> None:
-    network = starting_network(t2v_start, CONFIG, image_branch=True)
+    network = starting_network(FolderNetworks(t2v_start), CONFIG, image_branch=True)
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(1)
     network.save_pretrained(tmp_path / "unet")
-    again = starting_network(tmp_path, CONFIG, image_branch=True).state_dict()
+    again = starting_network(FolderNetworks(tmp_path), CONFIG, image_branch=True).state_dict()
     assert all(torch.equal(again[name], weight) for name, weight in network.state_dict().items())
 
 
 def test_half_precision_weights_become_full(t2v_start: Path, tmp_path: Path) -> None:
     VideoUNet.from_pretrained(t2v_start / "unet").half().save_pretrained(tmp_path / "unet")
     for image_branch in (False, True):
-        network = starting_network(tmp_path, CONFIG, image_branch=image_branch)
+        network = starting_network(FolderNetworks(tmp_path), CONFIG, image_branch=image_branch)
         assert {parameter.dtype for parameter in network.parameters()} == {torch.float32}
 
 
@@ -95,7 +95,7 @@ def test_half_precision_weights_become_full(t2v_start: Path, tmp_path: Path) -> 
 )
 def test_an_image_branch_for_another_network_is_refused(t2v_start: Path, changed: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"task\.network"):
-        starting_network(t2v_start, {**CONFIG, **changed}, image_branch=True)
+        starting_network(FolderNetworks(t2v_start), {**CONFIG, **changed}, image_branch=True)
 
 
 def test_what_does_not_fit_is_named_with_its_setting(parts: Path) -> None:

@@ -332,11 +332,11 @@ def test_overfitting_one_clip_lowers_its_loss_far(tiny_t2v: Path, tmp_path: Path
     folder = write_clips(tmp_path / "clips", 1)
     validation = ValidationConfig(num_clips=1, timesteps=(200, 500, 800))
     task = clip_task(tiny_t2v, f"folder:{folder}", data={"batch_size": 1}, validation=validation, report=tmp_path)
-    optimizer = torch.optim.AdamW(task.parameter_groups(), lr=3e-3)
+    optimizer = torch.optim.AdamW(task.trainable_parameters(), lr=3e-3)
     before = task.validate()
     for step in range(40):
         task.loss(task.batch(step, 0), seeded(step))[0].backward()
-        nn.utils.clip_grad_norm_(task.parameter_groups(), 1.0)
+        nn.utils.clip_grad_norm_(task.trainable_parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
     after = task.validate()
@@ -361,7 +361,7 @@ def test_a_model_of_the_package_is_a_start(tmp_path: Path, name: str) -> None:
     assert torch.isfinite(loss)
     task.save_pipeline(tmp_path)
     load_pipeline(tmp_path)
-    for part, source in task._frozen_sources.items():
+    for part, source in task._inputs.frozen.folders.items():
         for path in source.iterdir():
             assert (tmp_path / part / path.name).read_bytes() == path.read_bytes(), path
     defaults = json.loads((tmp_path / "model_index.json").read_text())["defaults"]
@@ -386,7 +386,7 @@ def test_frozen_networks_run_in_their_own_precision(
         assert {parameter.dtype for parameter in task.projector.parameters()} == {torch.float32}
     loss, _ = task.loss(clips_batch(), seeded())
     loss.backward()
-    assert {one.grad.dtype for one in task.parameter_groups() if one.grad is not None} == {torch.float32}
+    assert {one.grad.dtype for one in task.trainable_parameters() if one.grad is not None} == {torch.float32}
     rounded = clip_task(start, lora=lora, frozen_weights="bf16", base_weights="bf16")
     assert {p.dtype for network in rounded.encoder.networks().values() for p in network.parameters()} == {
         torch.bfloat16
@@ -399,7 +399,7 @@ def test_frozen_networks_run_in_their_own_precision(
 
 def test_a_trained_lora_equals_the_merged_network(tiny_t2v: Path, tmp_path: Path) -> None:
     task = clip_task(tiny_t2v, lora=LoraTraining(rank=2, alpha=3.0, layers="all"))
-    optimizer = torch.optim.AdamW(task.parameter_groups(), lr=0.05)
+    optimizer = torch.optim.AdamW(task.trainable_parameters(), lr=0.05)
     for seed in range(2):
         task.loss(clips_batch(), seeded(seed))[0].backward()
         optimizer.step()
@@ -554,8 +554,8 @@ def test_of_several_clips_one_is_learned_measured_and_named(
     wanted = f"{folders[0]}/0.mp4"
     assert set(keys_of(task, 5)) == {wanted}
     assert [key for clips in task._validation_clips() for key in clips.keys] == [wanted]
-    assert [record.message for record in caplog.records if "is learned" in record.message] == [
-        f"One clip is learned, the first: {wanted}"
+    assert [record.message for record in caplog.records if "one clip" in record.message] == [
+        f"Training on one clip, the first: {wanted}"
     ]
     task.close_data()
 
@@ -600,7 +600,7 @@ def test_temporal_layers_learn_nothing_from_images(
     tiny_t2v: Path, tmp_path: Path, what: dict[str, Any], sources: tuple[str, ...]
 ) -> None:
     task = clip_task(tiny_t2v, *sources, data={"image_share": 0.5 if len(sources) == 2 else None}, **what)
-    with pytest.raises(ValueError, match="temporal layers learn, which do not run on images"):
+    with pytest.raises(ValueError, match="temporal layers are trained, which do not run on images"):
         task.open_data(0, 1, tmp_path)
 
 
@@ -648,8 +648,8 @@ def test_data_are_opened_before_they_are_read(tiny_t2v: Path) -> None:
         ({"offset_noise": -1.0}, "offset_noise is -1.0; it must be 0 or more"),
         ({"signal_scale": 1.5}, "signal_scale is 1.5; expected a number above 0, 1 at most, or none"),
         ({"signal_scale": 0.0}, "signal_scale is 0.0"),
-        ({"lora": LoraTraining(), "phase": "temporal_only"}, "phase is 'temporal_only' beside a LoRA"),
-        ({"data": {"epochs": 2}}, "data.epochs is 2; num_steps says how long"),
+        ({"lora": LoraTraining(), "phase": "temporal_only"}, "phase is 'temporal_only' with a LoRA"),
+        ({"data": {"epochs": 2}}, "data.epochs is 2; num_steps sets the training length"),
     ],
 )
 def test_settings_that_make_no_sense(wrong: dict[str, Any], said: str) -> None:
@@ -682,14 +682,15 @@ def test_a_size_that_does_not_fit_is_refused_when_the_task_is_built(tiny_t2v: Pa
 
 def test_a_start_and_sources_are_needed(tiny_t2v: Path) -> None:
     with pytest.raises(ValueError, match="none was named; give --init FOLDER"):
-        clip_config().build(None, 0, 0, CPU)
+        ClipDiffusionTask.build(clip_config(), None, 0, 0, CPU)
     config = clip_config()
+    without = replace(config, data=replace(config.data, sources=()))
     with pytest.raises(ValueError, match=r"task\.data\.sources is empty; name your clips with --data"):
-        replace(config, data=replace(config.data, sources=())).build(tiny_t2v, 0, 0, CPU)
+        ClipDiffusionTask.build(without, tiny_t2v, 0, 0, CPU)
 
 
 def test_the_image_phases_need_an_image_branch(tiny_t2v: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"give task\.image_tower"):
+    with pytest.raises(ValueError, match=r"set task\.image_tower"):
         clip_task(tiny_t2v, phase="image_mapping")
     with pytest.raises(ValueError, match=r"'image_tower'|image_tower is"):
         clip_task(tiny_t2v, phase="image_mapping", image_tower=str(tmp_path))

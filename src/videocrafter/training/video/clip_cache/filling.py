@@ -31,12 +31,12 @@ from videocrafter.training.video.clip_cache.config import CacheError
 from videocrafter.training.video.clip_cache.filling_progress import FillingProgress
 from videocrafter.training.video.clip_cache.stage_clips import StageClips
 from videocrafter.training.video.frozen_networks import (
-    IMAGE_PHASES,
     FrozenNetworks,
     frozen_folders,
     read_tokenizer,
     settle_weights,
 )
+from videocrafter.training.video.phases import IMAGE_PHASES
 from videocrafter.training.video.starting_pipeline import tower_folder, with_frames_of
 from videocrafter.training.video.starting_weights import start_folder
 from videocrafter.training.video.task_config import ClipDiffusionTaskConfig

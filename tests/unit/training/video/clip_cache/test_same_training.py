@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from tests.unit.training.video.clip_cache.toy_clips import CLIPS, CPU, recipe, task_config
 from videocrafter.data.errors import TooManyBadSamplesError
 from videocrafter.training.config import RecipeConfig
+from videocrafter.training.registry import build_task
 from videocrafter.training.run import train
 from videocrafter.training.tracking.log import read_log
 from videocrafter.training.video import frozen_networks
@@ -190,7 +191,7 @@ def test_a_stage_of_other_size_is_refused_before_it_begins(t2v_start: Path, tmp_
     fill_caches(recipe(t2v_start, task), device="cpu")
     larger = replace(task, data=replace(task.data, cutting=replace(task.data.cutting, height=32)))
     with pytest.raises(CacheError, match=f"cache in {folder} was made with .*cutting.height was 16, now 32"):
-        larger.build(t2v_start, 0, 0, CPU)
+        build_task(larger, t2v_start, 0, 0, CPU)
 
 
 def test_bad_clips_count_as_without_a_cache(t2v_start: Path, tmp_path: Path) -> None:
