@@ -1,7 +1,7 @@
-"""A run's whole configuration: a recipe is a tuple of stages, a stage is a task and how it is trained.
+"""The configuration of a run: a recipe is a tuple of stages, a stage is a task and its training settings.
 
-Values are checked when they are made, so that a wrong one stops a run before its first step. Fields marked
-`harmless` change what is written down, never what is learned: a run may be resumed with other values of them.
+Values are checked on construction, so that a wrong one stops a run before its first step. Fields marked `harmless`
+change what is recorded or where it is computed, never the result: a run may be resumed with other values of them.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ _STAGE_NAME = re.compile(r"[a-z][a-z0-9_-]*")
 
 
 def harmless(default: Any) -> Any:
-    """A dataclass field with a default that may change between a run and its resumption."""
+    """Return a dataclass field with a default whose value may differ when a run is resumed."""
     return field(default=default, metadata={"harmless": True})
 
 
 class SettingsError(ValueError):
-    """A run cannot be made with these settings; found out where they are used."""
+    """Settings that cannot be used for a run; raised where they are used."""
 
 
 def _require(condition: bool, name: str, given: object, expected: str) -> None:
@@ -129,12 +129,12 @@ class OptimizerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class GuardConfig:
-    """What is done with a step whose loss or gradient is no number, or whose gradient is far too large.
+    """How a step with NaN or infinity in its loss or gradient, or with far too large a gradient, is handled.
 
     Attributes:
-        spike: a gradient norm above this many times the median of the last 100 steps' is too large; 0 never is.
-        skips: bad steps in a row that are skipped; the weights stay as they are.
-        rollbacks: how often a stage then goes back to its last checkpoint, before the run stops.
+        spike: a gradient norm above this multiple of the median of the last 100 steps is too large; 0 disables this.
+        skips: bad steps in a row that are skipped, which leaves the weights unchanged.
+        rollbacks: how often the stage then returns to its last checkpoint before the run stops.
     """
 
     spike: float = 0.0
@@ -149,13 +149,13 @@ class GuardConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ParallelConfig:
-    """What several processes share, beside the passes of a step.
+    """What several processes share in addition to the passes of a step.
 
     Attributes:
-        sharding: "none", and each holds all weights; or "full", and each holds a part of the large trained networks,
-            of their gradients, moments and averages (FSDP2).
-        cpu_offload: keep the parts in main memory and update them there.
-        reshard_after_forward: gather a block's weights once more for the backward pass instead of keeping them.
+        sharding: "none": each process holds all weights. "full": each holds a shard of the large trained networks, of
+            their gradients, optimizer moments and EMA weights (FSDP2).
+        cpu_offload: keep the shards in main memory and update them there.
+        reshard_after_forward: gather a block's weights again for the backward pass instead of keeping them.
     """
 
     sharding: ShardingKind = "none"
@@ -171,27 +171,27 @@ class ParallelConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class StageConfig:
-    """One stage: what is trained, for how long, and what is written on the way.
+    """One stage: its task, its length, and what is recorded during training.
 
     Attributes:
         name: names the stage's folders; lower-case letters, digits, "-" and "_".
-        task: frozen dataclass that builds the networks, data and loss.
+        task: frozen dataclass with the settings of a task that is registered in `registry.py`.
         num_steps: optimizer steps.
-        ema_decay: of the averaged weights, warmed up as min(decay, (1 + n) / (10 + n)); 0 keeps no average.
-        ema_device: where the averaged weights are kept: beside the trained ones, or in main memory.
-        precision: "bf16" and "fp16" use autocast, fp16 with a scaled loss; "auto" times fp32 and bf16 on this
-            device and keeps the faster.
-        parallel: what several processes share.
-        offload_activations: on a GPU, let what the forward pass keeps wait in main memory.
+        ema_decay: decay of the EMA weights, warmed up as min(decay, (1 + n) / (10 + n)); 0 disables EMA.
+        ema_device: "same" keeps the EMA weights on the training device, "cpu" in main memory.
+        precision: "bf16" and "fp16" use autocast, fp16 with loss scaling; "auto" times fp32 and bf16 on this device
+            and takes the faster.
+        parallel: sharding over several processes.
+        offload_activations: on a GPU, keep activations saved for the backward pass in main memory.
         compile: run the trained networks through torch.compile.
-        log_every, validate_every, sample_every, checkpoint_every: in steps; 0 is never. The stage's last step
-            does all four, whatever they say (validation and samples only where not 0).
-        checkpoint_seconds: also save when this long has passed since the last save; 0 is never.
-        guard: what is done with bad steps.
-        keep_checkpoints: newest checkpoints of the stage that are kept.
-        keep_every: also keep those of steps that are multiples of this; 0 is none.
-        keep_best: also keep the one with the lowest value of this validation metric, saved when it is measured; one
-            of the task's `validation_metrics`.
+        log_every, validate_every, sample_every, checkpoint_every: interval in steps; 0 disables. The last step of the
+            stage always logs and saves, and validates and samples unless disabled.
+        checkpoint_seconds: also save when this long has passed since the last save; 0 disables.
+        guard: handling of bad steps.
+        keep_checkpoints: number of newest checkpoints of the stage to keep.
+        keep_every: also keep the checkpoints of steps that are multiples of this; 0 keeps none of them.
+        keep_best: also keep the checkpoint with the lowest value of this validation metric, saved when it is
+            measured; one of the task's `validation_metrics`.
     """
 
     name: str
@@ -245,19 +245,17 @@ class StageConfig:
         if self.keep_best is not None:
             metrics = self.task.validation_metrics()
             names, measured = f"{prefix}.keep_best", ", ".join(metrics)
-            _require(
-                self.keep_best in metrics, names, self.keep_best, f"none, or what validation measures: {measured}"
-            )
+            _require(self.keep_best in metrics, names, self.keep_best, f"none, or a validation metric: {measured}")
             _require(self.validate_every > 0, names, self.keep_best, f"{prefix}.validate_every above 0 with it")
 
 
 @dataclass(frozen=True, kw_only=True)
 class RecipeConfig:
-    """Stages that follow each other; each starts from the averaged weights of the one before.
+    """Stages that follow each other; each starts from the EMA weights of the one before.
 
     Attributes:
-        init: what the first stage starts from: a pipeline folder, or the name of a model that the package brings,
-            such as "tiny-t2v"; None starts from nothing.
+        init: start of the first stage: a pipeline folder, or the name of a model, such as "tiny-t2v"; None begins
+            with new networks.
     """
 
     name: str

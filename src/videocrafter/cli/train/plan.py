@@ -1,4 +1,4 @@
-"""`videocrafter plan`: what a training run needs, said before it begins."""
+"""`videocrafter plan`: memory, operations and time of a training run, computed before it starts."""
 
 from __future__ import annotations
 
@@ -26,27 +26,30 @@ def plan_command(
     recipe: Annotated[str, typer.Argument(help="Name of the recipe, such as t2v-256 or lora.")],
     device: Annotated[
         str | None,
-        typer.Option(help="Memory of each GPU: 24GB. Without GPUs: cpu:16GB. Default: what this computer has."),
+        typer.Option(help="Memory of each GPU, such as 24GB; without a GPU, cpu:16GB. Default: this computer's."),
     ] = None,
-    gpus: Annotated[int, typer.Option(help="GPUs (or processes) that train together.")] = 1,
+    gpus: Annotated[int, typer.Option(help="Number of GPUs (or processes) that train together.")] = 1,
     init: StartOption = None,
     set_: SettingsOption = None,
     flops: Annotated[
         str | None,
-        typer.Option(help="FLOP/s of each device by its data sheet: 989T. Default: 312T, an A100 in bf16 (docs)."),
+        typer.Option(
+            help="Peak FLOP/s of each device, from its data sheet, such as 989T. Default: 312T, an A100 in bf16."
+        ),
     ] = None,
-    utilisation: Annotated[float, typer.Option(help="Share of these that training reaches.")] = 0.4,
+    utilisation: Annotated[float, typer.Option(help="Share of the peak FLOP/s that training achieves.")] = 0.4,
     suggestions: Annotated[
-        bool, typer.Option("--suggestions/--no-suggestions", help="Look for settings that fit where it does not.")
+        bool,
+        typer.Option("--suggestions/--no-suggestions", help="Search for settings that fit if the recipe does not."),
     ] = True,
-    json_: Annotated[bool, typer.Option("--json", help="Print JSON, with every number in bytes.")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON, with memory in bytes.")] = False,
 ) -> None:
-    """Say what a recipe needs: memory, operations, days; and what would make it fit. Nothing is loaded or trained."""
+    """Compute the memory, operations and time of a recipe, and suggest settings that fit. Nothing is trained."""
     with bad_input():
         if gpus < 1:
             raise ValueError(f"--gpus is {gpus}; give 1 or more")
         if not 0 < utilisation <= 1:
-            raise ValueError(f"--utilisation is {utilisation:g}; give a share above 0, 1 at most")
+            raise ValueError(f"--utilisation is {utilisation:g}; give a share above 0, at most 1")
         peak = None if flops is None else parse_flops(flops)
         config = choose_recipe(recipe, set_, init=init)
         machine = parse_device(device, gpus)
@@ -62,7 +65,7 @@ def plan_command(
         plan = planner.plan(config, machine)
     wanted = suggestions and not all(plan.fits(stage) for stage in plan.stages)
     if wanted:
-        typer.echo("It does not fit; looking for settings that do ...", err=True)
+        typer.echo("It does not fit; searching for settings that do ...", err=True)
     advice = advise(planner, config, plan) if wanted else []
     speed = Speed(peak=peak, utilisation=utilisation)
     if json_:
@@ -72,13 +75,13 @@ def plan_command(
 
 
 def parse_device(text: str | None, count: int) -> Machine:
-    """The machine that `--device` describes.
+    """Return the machine that `--device` describes.
 
     Args:
         text: "24GB", "80 GiB", "cpu:16GB"; None is this computer. As with memory chips, 1 GB is 2**30 bytes.
 
     Raises:
-        ValueError: it is no such text, or leaves nothing to train in.
+        ValueError: the text is not a device, or its memory is too small to train in.
     """
     from videocrafter.training.planning.plan import Machine
 
@@ -87,20 +90,20 @@ def parse_device(text: str | None, count: int) -> Machine:
     kind, _, size = text.strip().rpartition(":")
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([mgt]?)(?:i?b)?", size.strip().lower())
     if match is None or kind.lower() not in ("", "gpu", "cuda", "cpu"):
-        raise ValueError(f"--device {text!r} is no amount of memory; write it as 24GB for a GPU, or as cpu:16GB")
+        raise ValueError(f"--device {text!r} is not an amount of memory; write 24GB for a GPU, or cpu:16GB")
     memory = int(float(match[1]) * _UNITS[match[2]])
     machine = Machine(kind="cpu" if kind.lower() == "cpu" else "gpu", memory=memory, count=count)
     if machine.usable <= 0:
         reserved = (machine.memory - machine.usable) / 2**30
-        raise ValueError(f"--device {text!r} is less than the {reserved:g} GB that libraries and driver take")
+        raise ValueError(f"--device {text!r} is less than the {reserved:g} GB that libraries and driver need")
     return machine
 
 
 def this_machine(count: int) -> Machine:
-    """What this computer has: a GPU's memory, or main memory.
+    """Return this computer as a machine: its GPU's memory, or its main memory.
 
     Raises:
-        ValueError: the system does not tell.
+        ValueError: the system does not report its memory.
     """
     import torch
 
@@ -112,17 +115,17 @@ def this_machine(count: int) -> Machine:
         return Machine(kind="gpu", memory=memory, count=count)
     available = available_memory(torch.device("cpu"))
     if available is None:
-        raise ValueError("this system does not say how much memory it has; say it: --device cpu:16GB")
+        raise ValueError("this system does not report how much memory it has; give it with --device cpu:16GB")
     return Machine(kind="cpu", memory=available // count, count=count)
 
 
 def parse_flops(text: str) -> float:
-    """Operations per second of a text such as "312T", "19.5 TFLOP/s" or "1.2e14".
+    """Parse operations per second from a text such as "312T", "19.5 TFLOP/s" or "1.2e14".
 
     Raises:
-        ValueError: it is none, or is not above 0.
+        ValueError: the text is not such a number above 0.
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?(?:e\d+)?)\s*([gtp]?)(?:flops?(?:/s)?)?", text.strip().lower())
     if match is None or float(match[1]) <= 0:
-        raise ValueError(f"--flops {text!r} is no number of operations per second; write it as 312T or 9.9e14")
+        raise ValueError(f"--flops {text!r} is not a number of operations per second; write 312T or 9.9e14")
     return float(match[1]) * _POWERS[match[2]]

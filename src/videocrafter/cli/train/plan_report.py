@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 _GIB = 2**30
 _FEW = 3
-# By their data sheets: an A100 in bf16 and in float32, and a core or two of a computer.
+# From data sheets: an A100 in bf16 and in float32; and one or two cores of a CPU.
 _USUAL_PEAK = {("gpu", "bf16"): 312e12, ("gpu", "fp32"): 19.5e12, ("cpu", "bf16"): 2e11, ("cpu", "fp32"): 2e11}
 _SHORT = {"optimizer step": "optimizer steps", "making samples": "samples", "saving a checkpoint": "saving"}
 _PARTS = {
-    "trained": "learning networks",
-    "frozen": "networks before",
+    "trained": "trained networks",
+    "frozen": "frozen encoders",
     "gradients": "gradients",
-    "optimizer": "optimizer",
-    "average": "averaged weights",
-    "data": "data, kept",
-    "working": "activations, work",
+    "optimizer": "optimizer state",
+    "average": "EMA weights",
+    "data": "cached data",
+    "working": "activations, temporary",
 }
 
 
@@ -37,15 +37,15 @@ class Speed:
     """Operations per second.
 
     Attributes:
-        peak: of each device by its data sheet; None takes a usual one for the stage's precision.
-        utilisation: share of it that training reaches.
+        peak: peak of each device by its data sheet; None assumes a typical device for the stage's precision.
+        utilisation: share of the peak that training achieves.
     """
 
     peak: float | None
     utilisation: float
 
     def peak_for(self, plan: RunPlan, stage: StagePlan) -> float:
-        """Of each device in a stage."""
+        """Peak of each device in a stage."""
         return _USUAL_PEAK[plan.machine.kind, stage.precision] if self.peak is None else self.peak
 
     def days(self, plan: RunPlan, stage: StagePlan) -> float:
@@ -54,7 +54,7 @@ class Speed:
 
 
 def as_json(plan: RunPlan, advice: Sequence[Advice], speed: Speed) -> str:
-    """Everything: memory in bytes, operations, days, and the advice."""
+    """Return memory in bytes, operations, days and advice as JSON."""
     by_stage = {one.stage: one for one in advice}
     stages = [
         {
@@ -90,18 +90,18 @@ def _moment(moment: Moment) -> dict[str, Any]:
 
 
 def show(plan: RunPlan, advice: Sequence[Advice], speed: Speed) -> None:
-    """Print tables."""
+    """Print the plan and the advice as tables."""
     console = Console(highlight=False)
     machine = plan.machine
     what = "GPU" if machine.kind == "gpu" else "process"
     console.print(
         f"{plan.recipe} on {machine.count} {what}{'' if machine.count == 1 else 's' if what == 'GPU' else 'es'} with "
-        f"{size(machine.memory)}, of which {size(machine.usable)} are for training",
+        f"{size(machine.memory)}, of which {size(machine.usable)} are available for training",
         markup=False,
         soft_wrap=True,
     )
     if plan.start is not None:
-        hint = " (--init names another)" if plan.assumed else ""
+        hint = " (assumed; choose another with --init)" if plan.assumed else ""
         console.print(f"start: {plan.start}{hint}", markup=False, soft_wrap=True)
     console.print(plan_table(plan, speed))
     console.print(_about_days(plan, speed), markup=False, soft_wrap=True)
@@ -110,28 +110,28 @@ def show(plan: RunPlan, advice: Sequence[Advice], speed: Speed) -> None:
 
 
 def plan_table(plan: RunPlan, speed: Speed) -> Table:
-    """A column for each stage."""
+    """Return a table with a column for each stage."""
     stages = plan.stages
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0) if len(stages) <= _FEW else (0, 1, 0, 0))
     table.add_column("", no_wrap=True)
     for stage in stages:
         table.add_column(stage.name, justify="right", overflow="fold")
     rows: dict[str, list[str]] = {
-        "numbers that learn": [count(stage.learning) for stage in stages],
-        "beside them": [count(stage.resting) for stage in stages],
-        "in networks before": [count(stage.frozen) for stage in stages],
-        "precision": [stage.precision + (", shared" if stage.sharded else "") for stage in stages],
+        "trainable parameters": [count(stage.learning) for stage in stages],
+        "frozen parameters": [count(stage.resting) for stage in stages],
+        "frozen encoders": [count(stage.frozen) for stage in stages],
+        "precision": [stage.precision + (", sharded" if stage.sharded else "") for stage in stages],
         "samples per step": [f"{stage.samples_per_step:g}" for stage in stages],
     }
     for name, cells in rows.items():
         table.add_row(name, *cells)
     table.add_section()
-    table.add_row("most GiB are held in", *(stage.memory.peak.name for stage in stages))
+    table.add_row("peak memory during", *(stage.memory.peak.name for stage in stages))
     for part, words in _PARTS.items():
         sizes = [getattr(stage.memory.peak, part) for stage in stages]
         if any(sizes):
             table.add_row(f"  {words}", *(gib(one) for one in sizes))
-    table.add_row("  together", *(gib(stage.memory.peak.total) for stage in stages))
+    table.add_row("  total (GiB)", *(gib(stage.memory.peak.total) for stage in stages))
     table.add_row("fits", *("yes" if plan.fits(stage) else "NO" for stage in stages))
     for name in [key for key in _SHORT if _has(plan, key)]:
         table.add_row(f"GiB in {_SHORT[name]}", *(_at(stage, name) for stage in stages))
@@ -160,8 +160,8 @@ def _about_days(plan: RunPlan, speed: Speed) -> str:
     total = sum(speed.days(plan, stage) for stage in plan.stages)
     shown = " and ".join(f"{peak / 1e12:g}" for peak in peaks)
     return (
-        f"All of it: {plan.flops:.3g} FLOPs, {duration(total)} at {speed.utilisation:.0%} of {shown} TFLOP/s for "
-        "each device; data, validation and samples not counted."
+        f"Total: {plan.flops:.3g} FLOPs, {duration(total)} at {speed.utilisation:.0%} of {shown} TFLOP/s per device, "
+        "without data loading, validation and samples."
     )
 
 
@@ -171,7 +171,7 @@ def _show_advice(console: Console, plan: RunPlan, advice: Advice) -> None:
     table.add_column("setting", overflow="fold")
     for heading in ("peak", "FLOPs"):
         table.add_column(heading, justify="right")
-    table.add_column("costs")
+    table.add_column("drawback")
     prefix = f"stages.{advice.stage}."
     for one in advice.alone:
         settings = "\n".join(setting.removeprefix(prefix) for setting in one.settings)
@@ -183,21 +183,21 @@ def _show_advice(console: Console, plan: RunPlan, advice: Advice) -> None:
         console.print(text, markup=False, soft_wrap=True)
 
     if advice.together is not None:
-        say(f"{advice.stage} fits, with {size(advice.together.peak)}{_beside(advice.together)}, with")
+        say(f"{advice.stage} fits, in {size(advice.together.peak)}{_main_memory(advice.together)}, with")
         say(f"  {_options(advice.together)}")
     else:
-        say(f"{advice.stage}: no set of these settings fits in {size(plan.machine.usable)}.")
+        say(f"{advice.stage}: no combination of these settings fits in {size(plan.machine.usable)}.")
     if advice.more_devices is not None:
         more = advice.more_devices
-        say(f"It fits on {more.count} such devices, with {size(more.peak)} on each{_beside(more)}, with")
+        say(f"It fits on {more.count} such devices, in {size(more.peak)} on each{_main_memory(more)}, with")
         say(f"  --gpus {more.count} {_options(more)}")
     if advice.as_lora is not None:
         lora = advice.as_lora
-        fits = "fits: it" if lora.fits else "does not fit either: it"
-        say(f"A LoRA on the same clips (recipe lora) {fits} takes {size(lora.peak)}.")
+        fits = "fits" if lora.fits else "does not fit either"
+        say(f"A LoRA on the same clips (recipe lora) {fits}: it needs {size(lora.peak)}.")
 
 
-def _beside(outcome: Outcome) -> str:
+def _main_memory(outcome: Outcome) -> str:
     return f" and {size(outcome.main_memory)} of main memory" if outcome.main_memory else ""
 
 
@@ -206,22 +206,22 @@ def _options(outcome: Outcome) -> str:
 
 
 def size(num_bytes: float) -> str:
-    """Bytes as people read them."""
+    """Format bytes as GiB or MiB."""
     return f"{num_bytes / _GIB:.1f} GiB" if num_bytes >= _GIB / 10 else f"{num_bytes / 2**20:.0f} MiB"
 
 
 def gib(num_bytes: float) -> str:
-    """Bytes in GiB, for a table."""
+    """Format bytes as a number of GiB, for a table."""
     return f"{num_bytes / _GIB:.2f}"
 
 
 def count(number: int) -> str:
-    """Millions of numbers."""
+    """Format a number in millions."""
     return f"{number / 1e6:,.1f} M" if number else "–"
 
 
 def duration(number: float) -> str:
-    """Days, hours or minutes."""
+    """Format days as days, hours or minutes."""
     if number >= 1:
         return f"{number:,.1f} days"
     hours = 24 * number

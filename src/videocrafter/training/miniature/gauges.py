@@ -1,7 +1,7 @@
-"""How much of the caption a video network uses: its loss with one word wrong, against its loss with the right one.
+"""Gauges of how much a video network uses the caption: the rise of its loss if one word is wrong.
 
-Samples do not show what happens while a network is on a plateau; this does. A gauge of 0 means that the word is
-not used at all; each attribute's gauge rises suddenly when the network discovers it.
+They show progress on a plateau, where samples do not. A gauge of 0 means that the word is not used at all. The gauge
+of an attribute rises suddenly when the network discovers it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 from videocrafter.data.sprite_world.world import SceneScript, SpriteWorld
 
 Loss = Callable[[Sequence[int], Sequence[str]], Tensor]
-"""(which of the fixed clips, the captions to use for them) -> loss of each, with the same noise at every call."""
+"""(indices of fixed clips, their captions) -> loss of each clip, with the same noise at every call."""
 
 OPPOSITE_GAUGES: Mapping[str, tuple[str, ...]] = {
     "left_right": ("left", "right"),
@@ -26,7 +26,7 @@ _OPPOSITE_CLIPS = 24
 
 
 def gauge_scripts(world: SpriteWorld, count: int) -> list[SceneScript]:
-    """The fixed clips that are gauged: `count` of any kind, then up to as many for each pair of opposites."""
+    """Return the fixed clips: `count` of any kind, then up to as many for each group of opposites."""
     scripts = [world.script(index) for index in range(count)]
     for motions in OPPOSITE_GAUGES.values():
         index, found = count, 0
@@ -40,19 +40,23 @@ def gauge_scripts(world: SpriteWorld, count: int) -> list[SceneScript]:
 
 
 def gauge_names(world: SpriteWorld, scripts: Sequence[SceneScript], count: int) -> list[str]:
-    """What `wrong_word_gauges` measures: an attribute that a small world cannot get wrong has no gauge.
+    """Return the names of the metrics of `wrong_word_gauges`.
+
+    A small world without a wrong value of an attribute has no gauge of it.
 
     Args:
-        world, scripts, count: as in and from `gauge_scripts`.
+        world, count: as for `gauge_scripts`.
+        scripts: result of `gauge_scripts`.
     """
     return ["loss", *(f"gauge_{name}" for name in _wrong_captions(world, scripts, count))]
 
 
 def wrong_word_gauges(world: SpriteWorld, scripts: Sequence[SceneScript], count: int, loss: Loss) -> dict[str, float]:
-    """The mean loss, and for each attribute its rise in percent when the caption gets that attribute wrong.
+    """Return the mean loss, and for each attribute its rise in percent if the caption has that attribute wrong.
 
     Args:
-        world, scripts, count: as in and from `gauge_scripts`.
+        world, count: as for `gauge_scripts`.
+        scripts: result of `gauge_scripts`.
         loss: the network's loss on these clips.
     """
     right = loss(range(len(scripts)), [script.caption for script in scripts])
@@ -64,7 +68,7 @@ def wrong_word_gauges(world: SpriteWorld, scripts: Sequence[SceneScript], count:
 
 
 def _wrong_captions(world: SpriteWorld, scripts: Sequence[SceneScript], count: int) -> dict[str, dict[int, str]]:
-    """For each gauge that there is: which clips, and their captions with that attribute wrong."""
+    """Return for each gauge the indices of its clips, with captions that have the attribute wrong."""
     rng = np.random.default_rng(0)
     groups = {attribute: (attribute, range(count)) for attribute in ("subject", "motion", "scene")}
     for name, motions in OPPOSITE_GAUGES.items():
@@ -78,12 +82,12 @@ def _wrong_captions(world: SpriteWorld, scripts: Sequence[SceneScript], count: i
 
 
 def wrong_image_gauge(count: int, loss: Callable[[Sequence[int]], Tensor]) -> float:
-    """The rise of the loss in percent when each clip is given another one's image.
+    """Return the rise of the loss in percent if each clip is given another clip's image.
 
     Args:
-        count: how many clips.
-        loss: (whose image each clip is given) -> loss of each, with the same noise at every call and captions that
-            leave to the image what it shows.
+        count: number of clips.
+        loss: (index of the clip whose image each clip is given) -> loss of each clip, with the same noise at every
+            call and captions that do not describe the content of the image.
     """
     own = list(range(count))
     return 100 * float(loss(own[1:] + own[:1]).mean() / loss(own).mean() - 1)

@@ -1,8 +1,8 @@
-"""How far the tokens of a picture are from what the text tower says of its plain caption.
+"""Alignment of the image projector with the text encoder: distance of an image's tokens from those of its caption.
 
-A miniature's image branch learns the subject of a picture only if the projector first learns the text tower's
-language (docs/lab_log.md, "Image to video"), and does not forget it while the denoising loss, to which a subject is a
-small part of a frame, trains it on.
+The miniature's image branch learns the subject of an image only if the projector first learns the representation of
+the text encoder (docs/lab_log.md, "Image to video"), and does not forget it during training with the denoising loss,
+for which the subject is a small part of the frame.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ EncodeText = Callable[[list[str]], Tensor]
 
 
 def plain_caption(script: SceneScript) -> str:
-    """What a picture of this script shows, always in the same words."""
+    """Return the caption of an image of this script in a fixed wording."""
     return worded_image_caption(script.subject, script.scene, PLAIN_WORDING)
 
 
 def alignment_error(image_BQD: Tensor, text_BLD: Tensor, *, free_rows: bool) -> tuple[Tensor, Tensor]:
-    """Distance of a picture's tokens from its caption's, row by row, as many as both have.
+    """Return the distance of image tokens from caption tokens, over the rows that both have.
 
-    W'k and W'v start as the text's, so tokens that read like text mean to the video network what the text means.
+    W'k and W'v start as the text's, so the video network understands image tokens that resemble text tokens.
 
     Args:
-        free_rows: whether the rows past a caption's end do not count; there the projector may tell what no caption
-            does: where and how large the subject is.
+        free_rows: ignore the rows past a caption's end, in which the projector can then encode what no caption
+            describes: position and size of the subject.
 
     Returns:
-        The mean squared error, and the share of the differences between captions that it leaves unexplained: the
-        mean of all captions alone would leave 1.
+        The mean squared error, and the unexplained share of the variance between captions (1 for tokens that equal
+        the mean of all captions).
     """
     rows = min(image_BQD.shape[1], text_BLD.shape[1])
     wanted = text_BLD[:, :rows].float()
@@ -49,12 +49,12 @@ def alignment_error(image_BQD: Tensor, text_BLD: Tensor, *, free_rows: bool) -> 
 def reading_accuracy(
     image_BQD: Tensor, scripts: Sequence[SceneScript], world: SpriteWorld, encode: EncodeText
 ) -> float:
-    """Share of pictures, in percent, whose tokens are nearer to their own subject's caption than to any other's.
+    """Return the percentage of images whose tokens are nearest to the caption with their own subject.
 
     Args:
-        image_BQD: the projector's tokens of pictures of `scripts`.
-        world: whose subjects are the choices.
-        encode: the text tower.
+        image_BQD: the projector's tokens of images of `scripts`.
+        world: supplies the subjects to choose from.
+        encode: the text encoder.
     """
     text_of = {
         scene: encode([worded_image_caption(subject, scene, PLAIN_WORDING) for subject in world.subjects])

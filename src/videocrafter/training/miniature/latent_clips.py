@@ -1,8 +1,8 @@
-"""The sprite world as the video network sees it: latents of clips and images, encoded once and kept.
+"""The sprite world as latents: clips and images encoded once and kept in memory.
 
-Encoding costs a fifth of a training step of the miniature, and a finite number of clips is enough for several
-epochs. So clips are encoded in blocks, when first needed, and kept in half precision in memory. A block is always
-encoded as one batch, so that its values do not depend on when or in which run that happens.
+Encoding takes a fifth of a training step of the miniature, and a finite number of clips is enough for several epochs.
+Clips are therefore encoded in blocks, when first needed, and kept in half precision. A block is always encoded as one
+batch, so that its values do not depend on when or in which run this happens.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ ENCODED_FRAMES = 64
 
 @dataclass(frozen=True, kw_only=True)
 class LatentClips:
-    """Clips (or images, T = 1) as latents [B, C, T, H, W], and what they show.
+    """Clips (or images, T = 1) as latents [B, C, T, H, W], with their scripts.
 
-    image_tokens: tokens [B, M, D] of each clip's first frame, where asked for.
+    Attributes:
+        image_tokens: tokens [B, M, D] of each clip's first frame; None without an image branch.
     """
 
     scripts: tuple[SceneScript, ...]
@@ -36,7 +37,7 @@ class LatentClips:
 
     @property
     def captions(self) -> list[str]:
-        """What is said of each clip."""
+        """The caption of each clip."""
         return [script.caption for script in self.scripts]
 
     @property
@@ -52,9 +53,9 @@ class LatentClipSource:
     """Batches of the first `num_clips` clips of a world, in a new order each epoch.
 
     Args:
-        world: what is rendered.
-        vae: encodes it (the posterior's mean, scaled).
-        image_encoder: also gives the image tokens of first frames; None leaves them out.
+        world: renders the clips.
+        vae: encodes them (the posterior's mean, scaled).
+        image_encoder: encodes first frames; None leaves out image tokens.
         num_clips: clips per epoch; rounded down to whole blocks.
         block_size: clips that are encoded together and stay together in a batch.
         images: single images instead of clips.
@@ -79,12 +80,12 @@ class LatentClipSource:
         self._blocks: dict[int, tuple[Tensor, Tensor | None]] = {}
 
     def batch(self, first_block: int, num_blocks: int, seed: int) -> LatentClips:
-        """Blocks `first_block` … `first_block + num_blocks - 1` of the endless order that `seed` shuffles."""
+        """Return blocks `first_block` … `first_block + num_blocks - 1` of the endless shuffled order of `seed`."""
         chosen = [self._shuffled(position, seed) for position in range(first_block, first_block + num_blocks)]
         return self.clips(chosen)
 
     def clips(self, blocks: list[int]) -> LatentClips:
-        """The clips of these blocks."""
+        """Return the clips of these blocks."""
         parts = [self._block(block) for block in blocks]
         tokens = [tokens for _, tokens in parts if tokens is not None]
         return LatentClips(

@@ -1,4 +1,4 @@
-"""The miniature's networks and noise: what differs from the official models at a size that a laptop trains."""
+"""The miniature's networks and noise schedule, which differ from the official ones to train on a laptop."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from videocrafter.models.image_projector import ImageProjector
 
 @dataclass(frozen=True, kw_only=True)
 class MiniatureNetwork:
-    """The miniature's VideoUNet: fields of its config, with everything that a small network needs switched on."""
+    """Config of the miniature's VideoUNet, with all options that a small network needs."""
 
     in_channels: int = 16
     out_channels: int = 16
@@ -37,7 +37,7 @@ class MiniatureNetwork:
     place_condition: bool = True
 
     def image_projector(self, width: int) -> ImageProjector:
-        """A new projector for a tower of this width; silent, so that the first step is the text-to-video model."""
+        """Return a new projector for an image encoder of this width, silent at first: then images have no effect."""
         projector = ImageProjector(
             dim=width,
             depth=2,
@@ -53,11 +53,11 @@ class MiniatureNetwork:
 
 @dataclass(frozen=True, kw_only=True)
 class NoiseConfig:
-    """The noise schedule and what is predicted.
+    """The noise schedule and the prediction type.
 
     Attributes:
-        schedule: "linear", the paper's; or "shifted_cosine", which ends in pure noise and divides the cosine
-            schedule's signal-to-noise ratio by `snr_shift`.
+        schedule: "linear", the paper's; or "shifted_cosine", which ends in pure noise and divides the signal-to-noise
+            ratio of the cosine schedule by `snr_shift`.
     """
 
     schedule: Literal["linear", "shifted_cosine"] = "shifted_cosine"
@@ -65,11 +65,11 @@ class NoiseConfig:
     prediction_type: PredictionType = "v_prediction"
 
     def betas(self) -> Tensor:
-        """Betas [1000] in float64."""
+        """Return the betas, [1000] in float64."""
         return linear_betas() if self.schedule == "linear" else cosine_betas_shifted(1000, self.snr_shift)
 
     def scheduler(self) -> DDIMScheduler:
-        """What the finished pipeline samples with."""
+        """Return the scheduler of the trained pipeline."""
         betas = self.betas().tolist()
         return DDIMScheduler(
             num_train_timesteps=len(betas),

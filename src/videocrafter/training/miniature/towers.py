@@ -1,10 +1,10 @@
-"""The miniature's CLIP: a text and an image tower trained on captioned clips and images.
+"""The task that trains the miniature's CLIP: a text and an image encoder ("towers") on captioned clips and images.
 
-Three things keep the motion words alive, which a CLIP trained on stills forgets: the towers see clips (frames
-through the image tower, then a small transformer over frames that is thrown away after training); a batch holds
-groups of clips whose captions differ in one attribute only; and beside the contrast each text token must still tell
-its own word, which keeps words apart that a young contrast sees no use for. A small caption decoder, thrown away too,
-makes every patch token tell what it shows.
+Three things preserve motion words, which a CLIP trained on still images loses. The towers see clips: frames go
+through the image encoder, then through a small transformer over frames that is dropped after training. A batch holds
+groups of clips whose captions differ in one attribute only. And in addition to the contrastive loss, each text token
+must predict its own word, which separates words that the contrastive loss cannot use yet. A small caption decoder,
+dropped after training too, makes every patch token describe its content.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from videocrafter.models.tokenizer import PAD_ID, build_word_tokenizer
 from videocrafter.training.randomness import derive_seed
 
 _VALIDATION_SEED = 2_000_003
-# What the clips of a group differ in, drawn with these odds: motion words are the hardest to learn.
+# The attribute in which the clips of a group differ, and its probability: motion words are the hardest to learn.
 _GROUP_KINDS = ("motion", "subject", "scene", "speed")
 _GROUP_ODDS = (0.5, 0.2, 0.1, 0.2)
 _LAYER: dict[str, Any] = {
@@ -56,11 +56,11 @@ class ContrastiveTaskConfig:
         width, text_layers, image_layers, heads: size of the towers.
         max_length: longest caption in tokens, start and end included.
         size, patch: side of the frames and of a patch, in pixels.
-        num_frames: frames that a clip is watched in, out of its eight.
-        num_groups, group_size: a batch is that many groups of clips that differ in one attribute.
-        image_share: share of the batches that are single images with captions without motion.
-        caption_weight: weight of the caption loss beside the contrast.
-        word_weight: weight of the loss that keeps each text token's own word.
+        num_frames: frames per clip that the towers see, out of its eight.
+        num_groups, group_size: number and size of the groups in a batch, whose clips differ in one attribute.
+        image_share: share of the batches that are single images, with captions without motion.
+        caption_weight: weight of the caption loss relative to the contrastive loss.
+        word_weight: weight of the loss by which each text token predicts its own word.
     """
 
     width: int = 128
@@ -78,13 +78,13 @@ class ContrastiveTaskConfig:
     word_weight: float = 0.0
 
     def validation_metrics(self) -> list[str]:
-        """How often clips find their captions, by what these differ in; and what a motion word does."""
+        """Retrieval accuracy by attribute, and the effect of a motion word."""
         return [*(f"retrieval_by_{kind}" for kind in _GROUP_KINDS), "motion_word_change"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class CaptionedClips:
-    """Frames [B, T, 3, H, W], how fast they follow each other [B], and what they show."""
+    """Frames [B, T, 3, H, W], their fps [B] and their captions."""
 
     pixels: Tensor
     fps: Tensor
@@ -92,7 +92,7 @@ class CaptionedClips:
 
 
 class ContrastiveHeads(nn.Module):
-    """What training needs beside the towers: projections, a transformer over frames, a caption decoder."""
+    """Networks that only training needs: projections, a transformer over frames, a caption decoder."""
 
     def __init__(self, width: int, heads: int, vocabulary_size: int, max_length: int, num_frames: int) -> None:
         super().__init__()
@@ -113,18 +113,18 @@ class ContrastiveHeads(nn.Module):
         self.log_temperature = nn.Parameter(torch.tensor(2.5))
 
     def clip_embedding(self, class_tokens_BTD: Tensor, fps_B: Tensor) -> Tensor:
-        """Unit vectors [B, D] of clips, from the class tokens of their frames."""
+        """Return unit vectors [B, D] of clips, from the class tokens of their frames."""
         speed_BD = self.fps_in(torch.stack([fps_B.log(), 8 / fps_B], dim=-1))
         frames_BTD = class_tokens_BTD + self.frame_positions[: class_tokens_BTD.shape[1]]
         mixed_BSD = self.over_frames(torch.cat([speed_BD[:, None], frames_BTD], dim=1))
         return nn.functional.normalize(self.clip_projection(mixed_BSD[:, 0]), dim=-1)
 
     def text_embedding(self, end_tokens_BD: Tensor) -> Tensor:
-        """Unit vectors [B, D] of captions, from their end tokens."""
+        """Return unit vectors [B, D] of captions, from their end tokens."""
         return nn.functional.normalize(self.text_projection(end_tokens_BD), dim=-1)
 
     def caption_loss(self, tokens_BTMD: Tensor, fps_B: Tensor, ids_BL: Tensor) -> Tensor:
-        """Mean cross entropy of each next word, given the words before it and all tokens of all frames."""
+        """Return the mean cross entropy of each next word, given the words before it and all tokens of all frames."""
         speed_B1D = self.fps_in(torch.stack([fps_B.log(), 8 / fps_B], dim=-1))[:, None]
         frames_BTMD = tokens_BTMD + self.frame_positions[: tokens_BTMD.shape[1], None]
         memory_BSD = torch.cat([speed_B1D, frames_BTMD.flatten(1, 2)], dim=1)
@@ -136,7 +136,7 @@ class ContrastiveHeads(nn.Module):
         )
 
     def own_word_loss(self, text_BLD: Tensor, ids_BL: Tensor) -> Tensor:
-        """Mean cross entropy of each word, given the text tower's output in its own place."""
+        """Return the mean cross entropy of each word, given the text encoder's output at its position."""
         logits_BLV = self.to_own_word(text_BLD)
         return nn.functional.cross_entropy(logits_BLV.flatten(0, 1).float(), ids_BL.flatten(), ignore_index=PAD_ID)
 
@@ -166,7 +166,7 @@ class ContrastiveTask:
             self.image_encoder = tiny_image_encoder(config.size, config.patch, layers=config.image_layers, **size)
         else:
             self.tokenizer = PreTrainedTokenizerFast.from_pretrained(start, subfolder="tokenizer")
-            # Models that the package brings are stored in half precision.
+            # The shipped models are stored in half precision.
             stored: dict[str, Any] = {"pretrained_model_name_or_path": start, "dtype": torch.float32}
             self.text_encoder = CLIPTextModel.from_pretrained(subfolder="text_encoder", **stored)
             self.image_encoder = CLIPVisionModel.from_pretrained(subfolder="image_encoder", **stored)
@@ -181,7 +181,7 @@ class ContrastiveTask:
         self.world = _world(config.size, derive_seed(seed, stage_index, "world"))
 
     def modules(self) -> Mapping[str, nn.Module]:
-        """Both towers and the heads that only training needs."""
+        """Both towers, and the heads."""
         return {"text_encoder": self.text_encoder, "image_encoder": self.image_encoder, "heads": self.heads}
 
     def trainable_parameters(self) -> list[nn.Parameter]:
@@ -189,7 +189,7 @@ class ContrastiveTask:
         return [p for module in self.modules().values() for p in module.parameters() if p.requires_grad]
 
     def batch(self, step: int, micro_step: int = 0) -> CaptionedClips:
-        """Groups of clips that differ in one attribute, or images; never seen before or after."""
+        """Groups of clips or images that differ in one attribute, different in every step."""
         rng = np.random.default_rng([derive_seed(self.seed, self.stage_index, step, micro_step)])
         images = rng.random() < self.config.image_share
         first = (step * 64 + micro_step) * self.config.num_groups
@@ -200,10 +200,10 @@ class ContrastiveTask:
         return self._render(self.world, scripts)
 
     def loss(self, batch: CaptionedClips, generator: torch.Generator) -> tuple[Tensor, Mapping[str, float | Tensor]]:
-        """Symmetric contrast between clips and captions, the caption loss and the own-word loss."""
+        """Symmetric contrastive loss between clips and captions, plus the caption loss and the own-word loss."""
         text_BD, clip_BD, caption_loss, word_loss = self._embed(batch)
         logits_BB = self.heads.log_temperature.clamp(max=4.6).exp() * clip_BD.float() @ text_BD.float().T
-        # Two clips of a batch may have the very same caption; either is right then.
+        # Two clips of a batch may have the same caption; then both are right.
         same_BB = torch.tensor([[a == b for b in batch.captions] for a in batch.captions], device=self.device)
         wanted_BB = same_BB / same_BB.sum(dim=1, keepdim=True)
         contrast = 0.5 * (
@@ -228,9 +228,10 @@ class ContrastiveTask:
 
     @torch.no_grad()
     def validate(self) -> Mapping[str, float]:
-        """How often a clip finds its caption among some that differ in one attribute; how much a motion word does.
+        """Accuracy of a clip's retrieval of its caption among captions that differ in one attribute.
 
-        `motion_word_change` is the relative change of the text tower's output; below 0.2 a word is nearly lost.
+        `motion_word_change` is the relative change of the text encoder's output if a motion word changes; below 0.2
+        the word is nearly lost.
         """
         world = _world(self.config.size, _VALIDATION_SEED)
         rng = np.random.default_rng(_VALIDATION_SEED)
@@ -248,7 +249,7 @@ class ContrastiveTask:
         return scores
 
     def write_samples(self, folder: Path) -> None:
-        """There is nothing to look at."""
+        """Write nothing."""
 
     def save_pipeline(self, folder: Path) -> None:
         """Write `tokenizer/`, `text_encoder/` and `image_encoder/`."""
@@ -293,9 +294,12 @@ class ContrastiveTask:
 def contrasting_group(
     world: SpriteWorld, base: SceneScript, size: int, rng: np.random.Generator, kind: str | None = None
 ) -> list[SceneScript]:
-    """The script and others that differ from it in one attribute only: drawn, or `kind`.
+    """Return the script and variants that differ from it in one attribute.
 
-    A group may be smaller than asked for where an attribute has fewer values; held-out combinations are left out.
+    The group is smaller than `size` if the attribute has fewer values. Held-out combinations are left out.
+
+    Args:
+        kind: the attribute; None draws one.
     """
     is_image = base.image_frame is not None
     if kind is None:

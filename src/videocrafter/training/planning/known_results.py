@@ -1,4 +1,4 @@
-"""What operations on tensors without content make, remembered: torch takes long to find a shape, and often."""
+"""Cache of the results of operations on meta tensors: shape inference in torch is slow, and repeats itself."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-# Size, stride and type of what an operation makes anew.
+# Size, stride and type of a tensor that an operation creates.
 _Made = tuple[torch.Size, tuple[int, ...], torch.dtype]
-# What kind of result, and what is in it; nothing where torch has to be asked each time.
+# Type of the result and the tensors in it; an empty list if the result cannot be cached.
 _known_results: dict[object, tuple[type, list[_Made | None]]] = {}
 
 
 def call(func: Any, args: Any, kwargs: Any) -> Any:
-    """An operation's result: from torch the first time, and where it shares memory with what was given."""
+    """Return an operation's result, from the cache unless it is new or shares memory with its inputs."""
     try:
         key = (func, _shape(args), _shape(kwargs))
         known = _known_results.get(key)
-    except TypeError:  # something real, or without a hash
+    except TypeError:  # a tensor with content, or an argument without a hash
         return func(*args, **kwargs)
     if known is None:
         result = func(*args, **kwargs)
@@ -33,10 +33,10 @@ def call(func: Any, args: Any, kwargs: Any) -> Any:
 
 
 def _shape(value: Any) -> object:
-    """All that a result depends on, as a key.
+    """Return a key of all that a result depends on.
 
     Raises:
-        TypeError: a tensor with content is part of it.
+        TypeError: an argument is a tensor with content.
     """
     if isinstance(value, Tensor):
         if not value.is_meta:
@@ -50,7 +50,7 @@ def _shape(value: Any) -> object:
 
 
 def _made_anew(result: Any, given: Any) -> list[_Made | None]:
-    """The parts of a result; none if it shares memory with what was given, or its parts with one another."""
+    """Return the tensors of a result; none if it shares memory with the inputs, or its parts with one another."""
     parts = list(result) if isinstance(result, list | tuple) else [result]
     tensors = [one for one in parts if one is not None]
     if not tensors or not all(type(one) is Tensor and one.is_meta for one in tensors):
@@ -59,7 +59,7 @@ def _made_anew(result: Any, given: Any) -> list[_Made | None]:
     shared = storages & {one.untyped_storage()._cdata for one in tree_leaves(given) if isinstance(one, Tensor)}
     if shared or len(storages) < len(tensors):
         return []
-    if any(one.untyped_storage().nbytes() != _bytes_of(one) for one in tensors):  # parts of something larger
+    if any(one.untyped_storage().nbytes() != _bytes_of(one) for one in tensors):  # views of a larger storage
         return []
     return [None if one is None else (one.shape, one.stride(), one.dtype) for one in parts]
 

@@ -1,8 +1,8 @@
-"""What a computation takes, found on tensors that have shapes but no content: bytes alive at once, and operations.
+"""Peak memory and operations of a computation, counted on the meta device.
 
-The networks themselves run on torch's meta device, forward and backward, so nothing is estimated from formulas that
-could come to differ from them. Two things depend on a real device and are put in its place by `ComputeAs`: the types
-that autocast computes in, and the kernels of attention, dropout and group norm.
+The networks themselves run there, forward and backward, so no estimate can drift away from the code. `ComputeAs`
+simulates the two things that depend on a real device: the types in which autocast computes, and the kernels of
+attention, dropout and group norm.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from videocrafter.training.planning.known_results import call
 
 DeviceKind = Literal["cpu", "gpu"]
 
-# What autocast computes in bfloat16, by the names of torch's functions.
+# Functions of torch that autocast computes in bfloat16.
 _IN_BF16 = frozenset(
     {"linear", "conv1d", "conv2d", "conv3d", "matmul", "__matmul__", "__rmatmul__", "mm", "bmm", "addmm", "baddbmm"}
     | {"einsum", "scaled_dot_product_attention"}
 )
-# What it computes in float32, where that is not what the operation would do by itself.
+# Functions that it computes in float32 although their inputs may be bfloat16.
 _IN_FP32: dict[DeviceKind, frozenset[str]] = {
     "gpu": frozenset(
         {"layer_norm", "group_norm", "softmax", "log_softmax", "interpolate", "mse_loss", "l1_loss", "kl_div"}
@@ -43,19 +43,19 @@ _IN_FP32: dict[DeviceKind, frozenset[str]] = {
 }
 
 
-# Of the tensors that fused attention takes; with others torch computes plainly.
+# Dimensions of the inputs of fused attention; torch computes others with plain operations.
 _FUSED_DIMENSIONS = 4
 
 
 class Meter(TorchDispatchMode):
-    """Counts, within its context, the bytes of all storages that were made there and live, and the operations.
+    """Counts the bytes of all live storages created within its context, and the operations.
 
     Attributes:
-        now, peak: bytes alive, and the most there ever were.
-        flops: two for each multiplication and addition of matrix products, convolutions and attention.
+        now, peak: live bytes, and their maximum so far.
+        flops: two for each multiply-add of matrix products, convolutions and attention.
 
     Args:
-        known: tensors that are not to be counted, such as weights.
+        known: tensors that are not counted, such as weights.
     """
 
     def __init__(self, known: Iterable[Tensor] = ()) -> None:
@@ -64,7 +64,7 @@ class Meter(TorchDispatchMode):
         self._seen: dict[int, weakref.ref[Any] | None] = {tensor.untyped_storage()._cdata: None for tensor in known}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run an operation and count what it made and computed."""
+        """Run an operation, and count its new storages and its floating-point operations."""
         kwargs = kwargs or {}
         result = call(func, args, kwargs)
         for made in result if isinstance(result, tuple | list) else (result,):
@@ -90,11 +90,11 @@ class Meter(TorchDispatchMode):
 
 
 class ComputeAs(TorchFunctionMode):
-    """Within its context, tensors of the meta device are computed with as a device would.
+    """Computes with meta tensors as a real device would, within its context.
 
     Args:
-        kind: of device.
-        bf16: as within autocast to bfloat16. Copies of learning weights in bfloat16 are kept until the context ends.
+        kind: kind of device.
+        bf16: simulate autocast to bfloat16, which keeps bfloat16 copies of trainable weights until the context ends.
     """
 
     def __init__(self, kind: DeviceKind, *, bf16: bool) -> None:
@@ -105,12 +105,12 @@ class ComputeAs(TorchFunctionMode):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Forget the copies of weights."""
+        """Drop the copies of weights."""
         self._kept.clear()
         super().__exit__(kind, error, trace)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Call a function of torch, or what the device has in its place."""
+        """Call a function of torch, or the device's counterpart of it."""
         kwargs, name = kwargs or {}, getattr(func, "__name__", "")
         if self._bf16 and name in _IN_BF16:
             args, kwargs = tree_map(self._to_bf16, (args, kwargs))
@@ -135,7 +135,7 @@ class ComputeAs(TorchFunctionMode):
         return self._kept[key]
 
     def _attend(self, query: Tensor, key: Tensor, value: Tensor, *others: Any, **options: Any) -> Tensor:
-        """Fused attention, which keeps no scores; or, as `models.attention.attend` does on CPUs, written out."""
+        """Fused attention, which saves no scores; or written out, as `models.attention.attend` does on CPUs."""
         is_plain = not others and not options
         if self._kind == "cpu" and is_plain and torch.is_grad_enabled() and key.shape[-2] <= SHORT_SEQUENCE:
             return attend_unfused(query, key, value)
@@ -148,7 +148,7 @@ class ComputeAs(TorchFunctionMode):
 
 
 def checkpointing_as(kind: DeviceKind, *, bf16: bool) -> Any:
-    """Gradient checkpointing for `enable_gradient_checkpointing` that recomputes within `ComputeAs`."""
+    """Return a function for `enable_gradient_checkpointing` that recomputes within `ComputeAs`."""
 
     def contexts() -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
         return nullcontext(), ComputeAs(kind, bf16=bf16)
@@ -157,7 +157,7 @@ def checkpointing_as(kind: DeviceKind, *, bf16: bool) -> Any:
 
 
 def tensors_of(modules: Iterable[nn.Module]) -> list[Tensor]:
-    """All weights, their gradients as far as there are any, and buffers."""
+    """Return all parameters, their gradients where they exist, and all buffers."""
     found: list[Tensor] = []
     for module in modules:
         for parameter in module.parameters():
@@ -173,16 +173,16 @@ def _to_fp32(value: Any) -> Any:
 
 
 def _dropout_with_mask(x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
-    """GPUs keep one byte for each number; the plain operations would keep a number."""
+    """Dropout as on GPUs, which save a mask of one byte per number."""
     return torch.native_dropout(x, p, training)[0] if training and p > 0 else x
 
 
 def _group_norm_in_place(
     func: Any, x: Tensor, num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
 ) -> Tensor:
-    """CPUs take group norms of channels-last tensors as they lie; elsewhere they are copied first.
+    """Group norm as on CPUs, which does not copy channels-last tensors first.
 
-    A layer norm over the channels, which come last in memory, makes and keeps as much.
+    A layer norm over the channels, which come last in memory, allocates and saves as much.
     """
     if x.ndim != 4 or x.is_contiguous() or not x.is_contiguous(memory_format=torch.channels_last):
         return func(x, num_groups, weight, bias, eps)

@@ -1,4 +1,4 @@
-"""What optimizers keep for each parameter, and what a step takes beside that."""
+"""Memory of the optimizers: the state per parameter, and the working memory of a step."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from dataclasses import dataclass
 from videocrafter.training.config import OptimizerConfig
 
 _FLOAT, _HALF = 4, 2
-# bitsandbytes: a byte for each moment and a scale for each block; small tensors are kept as they are.
+# bitsandbytes: one byte per moment and one scale per block; small tensors stay in float32.
 _FEWEST_8BIT, _BLOCK = 4096, 256
-# `LeanAdamW` works on one parameter at a time, with both moments, the spread, and the bits for rounding.
+# `LeanAdamW` updates one parameter at a time: both moments, the denominator, and the bits for rounding.
 _LEAN_WORKING = 24
 
 
 @dataclass(frozen=True, kw_only=True)
 class Weights:
-    """One parameter that learns, or this process's part of it.
+    """One trainable parameter, or this process's shard of it.
 
     Attributes:
-        shape: of the part.
-        is_matrix: a hidden matrix, which Muon takes.
+        shape: shape of the shard.
+        is_matrix: whether it is a hidden matrix, which Muon updates.
     """
 
     shape: tuple[int, ...]
@@ -29,17 +29,17 @@ class Weights:
 
     @property
     def size(self) -> int:
-        """Numbers in it."""
+        """Number of elements."""
         return math.prod(self.shape)
 
 
 def moments(config: OptimizerConfig, weights: Iterable[Weights]) -> int:
-    """Bytes of everything that the optimizer keeps between steps."""
+    """Return the bytes of the optimizer's state."""
     return sum(_kept(config, one) for one in weights)
 
 
 def working(config: OptimizerConfig, weights: Iterable[Weights]) -> int:
-    """Bytes that a step takes at most, for one parameter at a time."""
+    """Return the peak bytes of working memory in a step, which updates one parameter at a time."""
     return max((_needed(config, one) for one in weights), default=0)
 
 
@@ -53,6 +53,6 @@ def _kept(config: OptimizerConfig, one: Weights) -> int:
 
 def _needed(config: OptimizerConfig, one: Weights) -> int:
     if config.name == "muon" and one.is_matrix:
-        # The update, and what makes it orthogonal in bfloat16: two matrices and three of its smaller side's square.
+        # The update; and in bfloat16, to orthogonalise it, two matrices and three squares of its smaller side.
         return (_FLOAT + 2 * _HALF) * one.size + 3 * _HALF * min(one.shape) ** 2
     return _LEAN_WORKING * one.size if config.state_dtype == "bf16" else 0

@@ -1,4 +1,4 @@
-"""Settings that may make a stage smaller, those that cost least first."""
+"""Settings that may reduce a stage's memory, cheapest first."""
 
 from __future__ import annotations
 
@@ -12,37 +12,37 @@ from videocrafter.training.planning.plan import Machine
 from videocrafter.training.video.task_config import ClipDiffusionTaskConfig
 
 CACHE = "CACHE"
-"""Stands for a folder that the user chooses."""
+"""Placeholder for a folder that the user chooses."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Option:
-    """One way to change a stage.
+    """One change of a stage.
 
     Attributes:
         settings: `path=value` within the stage.
-        costs: what it costs, in words.
+        costs: its drawback, for the user.
     """
 
     settings: tuple[str, ...]
     costs: str
 
     def assignments(self, stage: StageConfig) -> tuple[str, ...]:
-        """As `--set` takes them."""
+        """Return the settings as arguments of `--set`."""
         return tuple(f"stages.{stage.name}.{setting}" for setting in self.settings)
 
 
 Choice = tuple[Option, ...]
-"""Options that exclude each other, the mildest first."""
+"""Options that exclude each other, mildest first."""
 
 
 def choices(stage: StageConfig, machine: Machine) -> list[Choice]:
-    """What could be changed about a stage; settings that it has already are left out."""
+    """Return the possible changes of a stage, without those that it has already."""
     found = [
         _one(stage, "task.frozen_weights=bf16", _cost_of_bf16("nothing on most GPUs", machine)),
-        _one(stage, "task.base_weights=bf16", _cost_of_bf16("rounds weights that do not learn", machine)),
+        _one(stage, "task.base_weights=bf16", _cost_of_bf16("rounds frozen weights", machine)),
         _one(stage, "task.encoded_frames=1", "slower encoding"),
-        _one(stage, "task.gradient_checkpointing=true", "computes each layer twice"),
+        _one(stage, "task.gradient_checkpointing=true", "recomputes each layer in the backward pass"),
         tuple(_smaller_batches(stage)),
         _precision(stage, machine),
         _sharding(stage, machine),
@@ -55,9 +55,9 @@ def choices(stage: StageConfig, machine: Machine) -> list[Choice]:
         found.append(_offload(stage))
         found.append(_one(stage, "offload_activations=true", "moves activations to main memory and back"))
     if stage.sample_every:
-        found.append((Option(settings=("sample_every=0",), costs="no videos to look at while training"),))
+        found.append((Option(settings=("sample_every=0",), costs="no sample videos during training"),))
     if stage.ema_decay:
-        found.append((Option(settings=("ema_decay=0",), costs="no averaged weights, and so worse samples"),))
+        found.append((Option(settings=("ema_decay=0",), costs="no EMA weights, so worse samples"),))
     return [choice for choice in found if choice]
 
 
@@ -66,7 +66,7 @@ def _cost_of_bf16(usual: str, machine: Machine) -> str:
 
 
 def _one(stage: StageConfig, setting: str, costs: str) -> Choice:
-    """A single setting, where there is such a one and it is not set."""
+    """Return a single setting, if the stage has it and its value differs."""
     path, _, value = setting.partition("=")
     owner: object = stage
     *way, name = path.split(".")
@@ -84,7 +84,7 @@ def _written(value: object) -> str:
 
 
 def _smaller_batches(stage: StageConfig) -> Iterator[Option]:
-    """Fewer samples in a pass and more passes in a step, which learns the same."""
+    """Yield fewer samples per pass with more passes per step, which leaves the result the same."""
     task, accumulate = stage.task, stage.optimizer.accumulate
     if isinstance(task, ClipDiffusionTaskConfig):
         prefix, clips, images, unit = "task.data.", task.data.batch_size, task.data.image_batch_size, 1
@@ -97,7 +97,7 @@ def _smaller_batches(stage: StageConfig) -> Iterator[Option]:
         settings = [f"{prefix}batch_size={clips // factor}", f"optimizer.accumulate={accumulate * factor}"]
         if images is not None:
             settings.insert(1, f"{prefix}image_batch_size={images // factor}")
-        yield Option(settings=tuple(settings), costs="smaller passes use a GPU less well")
+        yield Option(settings=tuple(settings), costs="smaller passes use a GPU less efficiently")
         factor *= 2
 
 
@@ -110,7 +110,7 @@ def _precision(stage: StageConfig, machine: Machine) -> Choice:
 def _sharding(stage: StageConfig, machine: Machine) -> Choice:
     if machine.count == 1:
         return ()
-    full = Option(settings=("parallel.sharding=full",), costs="processes send each other weights")
+    full = Option(settings=("parallel.sharding=full",), costs="processes exchange weights")
     away = Option(
         settings=("parallel.sharding=full", "parallel.cpu_offload=true"), costs="weights and moments in main memory"
     )
@@ -126,7 +126,7 @@ def _cache(stage: StageConfig) -> Choice:
         return ()
     folder = task.cache.folder or CACHE
     settings = (f"task.cache.folder={folder}", "task.cache.fill=never")
-    return (Option(settings=settings, costs="clips are encoded beforehand, in fixed cuts"),)
+    return (Option(settings=settings, costs="clips are encoded in advance, in fixed cuts"),)
 
 
 def _moments(stage: StageConfig, machine: Machine) -> Choice:
@@ -142,4 +142,4 @@ def _moments(stage: StageConfig, machine: Machine) -> Choice:
 def _offload(stage: StageConfig) -> Choice:
     if stage.optimizer.offload or stage.optimizer.name == "adamw8bit":
         return ()
-    return (Option(settings=("optimizer.offload=true",), costs="the CPU takes the optimizer's steps"),)
+    return (Option(settings=("optimizer.offload=true",), costs="the optimizer runs on the CPU"),)

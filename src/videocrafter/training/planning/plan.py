@@ -1,4 +1,4 @@
-"""A run's plan: for each stage what it holds in memory, what it computes, and how long that takes."""
+"""The plan of a run: memory, operations and time of each stage."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from videocrafter.training.video.work import StageWork
 
 _GIB = 2**30
 RESERVED: Mapping[DeviceKind, int] = {"gpu": int(1.5 * _GIB), "cpu": int(0.75 * _GIB)}
-"""Bytes of a device that are left alone: for the driver, for libraries and what they work in, for gaps; on a CPU for
-Python and the libraries."""
+"""Bytes of a device that a plan leaves free: on a GPU for the driver, library workspaces and fragmentation; on a CPU
+for Python and the libraries."""
 _SECONDS_PER_DAY = 86_400
 
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """Where a run is to train.
+    """The devices that a run is to train on.
 
     Attributes:
-        kind: of each device.
-        memory: of each device, in bytes.
-        count: devices, with a process for each.
+        kind: kind of each device.
+        memory: bytes of each device.
+        count: number of devices, each with one process.
     """
 
     kind: DeviceKind
@@ -40,23 +40,23 @@ class Machine:
 
     @property
     def usable(self) -> int:
-        """Bytes that training may take."""
+        """Bytes of a device that training may use."""
         return self.memory - RESERVED[self.kind]
 
 
 @dataclass(frozen=True, kw_only=True)
 class StagePlan:
-    """What a stage needs.
+    """The needs of a stage.
 
     Attributes:
         name, num_steps: of the stage.
-        precision: that passes are computed in.
-        sharded: whether the large networks are shared out over the processes.
+        precision: precision of the passes.
+        sharded: whether the large networks are sharded over the processes.
         passes_per_step, samples_per_step: over all processes; samples on average.
-        learning: numbers that learn.
-        resting: numbers of the same networks that do not.
-        frozen: numbers in the networks before them.
-        memory: of a process.
+        learning: trainable parameters.
+        resting: frozen parameters of the same networks.
+        frozen: parameters of the frozen encoders.
+        memory: memory of one process.
         flops_per_step: over all processes, without validation and samples.
     """
 
@@ -74,18 +74,18 @@ class StagePlan:
 
     @property
     def flops(self) -> float:
-        """Of the whole stage."""
+        """Operations of the whole stage."""
         return self.flops_per_step * self.num_steps
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunPlan:
-    """What a run needs.
+    """The needs of a run.
 
     Attributes:
-        recipe: its name.
-        start: what it was planned to start from, in words; None from nothing.
-        assumed: whether that start was not asked for.
+        recipe: name of the recipe.
+        start: description of the start; None for new networks.
+        assumed: whether the start is assumed because none was named.
     """
 
     recipe: str
@@ -96,19 +96,19 @@ class RunPlan:
 
     @property
     def flops(self) -> float:
-        """Of the whole run."""
+        """Operations of the whole run."""
         return sum(stage.flops for stage in self.stages)
 
     def fits(self, stage: StagePlan) -> bool:
-        """Whether a stage's peak is within the device."""
+        """Whether a stage's peak memory fits in the device."""
         return stage.memory.peak.total <= self.machine.usable
 
 
 def days(flops: float, machine: Machine, speed: float) -> float:
-    """Days for so many operations.
+    """Return the days that a number of operations takes.
 
     Args:
-        speed: operations per second that each device really does.
+        speed: operations per second that each device achieves.
     """
     return flops / (machine.count * speed) / _SECONDS_PER_DAY
 
@@ -210,8 +210,8 @@ class Planner:
 
 def _computed(stage: StageConfig, start: PlannedStart | None) -> object:
     """All that a stage's passes depend on, whatever its optimizer."""
-    looks = (bool(stage.sample_every), bool(stage.validate_every), stage.num_steps, stage.optimizer.accumulate)
-    return stage.task, looks, start
+    schedule = (bool(stage.sample_every), bool(stage.validate_every), stage.num_steps, stage.optimizer.accumulate)
+    return stage.task, schedule, start
 
 
 def _device(kind: DeviceKind) -> torch.device:
@@ -237,7 +237,7 @@ def _share(stage: StageConfig, work: StageWork, machine: Machine) -> Share:
 
 
 def _check_sharding(stage: StageConfig) -> None:
-    """As training refuses it when it makes its optimizer."""
+    """Refuse the settings that training refuses when it builds the optimizer."""
     wrong = {
         "compile": stage.compile,
         "optimizer.name muon": stage.optimizer.name == "muon",
@@ -246,4 +246,4 @@ def _check_sharding(stage: StageConfig) -> None:
     }
     for setting, is_set in wrong.items():
         if is_set:
-            raise SettingsError(f"{setting} and parallel.sharding do not go together; leave one out")
+            raise SettingsError(f"{setting} and parallel.sharding cannot be combined; leave one out")

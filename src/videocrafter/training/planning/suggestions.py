@@ -1,4 +1,4 @@
-"""What would make a stage fit: every suggestion is a plan of its own, computed like the first."""
+"""Suggestions that make a stage fit. Each is checked by its own plan."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _WORTH_IT = 0.995
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """A stage with changes.
+    """The plan of a stage with changes.
 
     Attributes:
-        settings: as `--set` takes them.
-        count: devices.
-        costs: in words.
-        peak: bytes that a process holds at most.
-        fits: whether that is within the device.
-        work: operations, as a multiple of those without the changes.
-        main_memory: bytes that wait in main memory, of each process.
+        settings: arguments of `--set`.
+        count: number of devices.
+        costs: drawbacks, for the user.
+        peak: peak memory of a process, in bytes.
+        fits: whether the peak fits in the device.
+        work: operations, relative to the stage without the changes.
+        main_memory: bytes that each GPU's process keeps in main memory.
     """
 
     settings: tuple[str, ...]
@@ -41,14 +41,14 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True)
 class Advice:
-    """What can be done about a stage that does not fit.
+    """Suggestions for a stage that does not fit.
 
     Attributes:
-        stage: its name.
-        alone: what each setting does by itself.
-        together: few settings that make it fit; None if there are none.
-        more_devices: the fewest devices that hold it with their weights shared out; None where they do not help.
-        as_lora: what a LoRA beside the frozen network would take, where that could be trained instead.
+        stage: name of the stage.
+        alone: each setting by itself.
+        together: a small set of settings that makes it fit; None if there is none.
+        more_devices: the fewest devices that fit it with sharded weights; None if they do not help.
+        as_lora: a LoRA instead, if the stage could train one.
     """
 
     stage: str
@@ -59,7 +59,7 @@ class Advice:
 
 
 def advise(planner: Planner, recipe: RecipeConfig, plan: RunPlan) -> list[Advice]:
-    """Advice for each stage that does not fit, in their order."""
+    """Return advice for each stage that does not fit, in order."""
     return [
         _Adviser(planner, recipe, plan.machine, index).advise()
         for index, stage in enumerate(plan.stages)
@@ -76,7 +76,7 @@ class _Adviser:
         self._before = planned
 
     def advise(self) -> Advice:
-        """All that can be said about the stage."""
+        """Return all suggestions for the stage."""
         own = choices(self._stage, self._machine)
         alone = [self._outcome((option,), self._machine) for choice in own for option in choice]
         return Advice(
@@ -92,11 +92,11 @@ class _Adviser:
         return self._before.memory.peak.total
 
     def _planned(self, options: Sequence[Option], machine: Machine) -> StagePlan | None:
-        """The stage with these options; None if they do not go together."""
+        """Plan the stage with these options; None if they cannot be combined."""
         settings = [setting for option in options for setting in option.assignments(self._stage)]
         try:
             changed = apply_overrides(self._recipe, settings)
-            # Only this stage and those that it starts from.
+            # This stage and those before it, which its start depends on.
             shown = replace(changed, stages=changed.stages[: self._index + 1])
             return self._planner.plan(shown, machine).stages[-1]
         except ValueError:
@@ -126,7 +126,7 @@ class _Adviser:
         )
 
     def _smallest_set(self, own: Sequence[Choice], machine: Machine) -> Outcome | None:
-        """Options are added until the stage fits; then those that are not needed go again, the dearest first."""
+        """Add options until the stage fits, then remove those that are not needed, most expensive first."""
         chosen: dict[int, Option] = {}
         best = self._before_peak
         for place, choice in enumerate(own):
@@ -162,8 +162,8 @@ class _Adviser:
         return self._outcome(_in_order(chosen), machine)
 
     def _on_more_devices(self) -> Outcome | None:
-        """The fewest devices on which it fits, as it is but for its weights, or else with more changes."""
-        shared = Option(settings=("parallel.sharding=full",), costs="processes send each other weights")
+        """The fewest devices that fit the stage with sharding alone, or else with further changes."""
+        shared = Option(settings=("parallel.sharding=full",), costs="processes exchange weights")
         machines = [replace(self._machine, count=count) for count in _MORE_DEVICES]
         for machine in machines:
             found = self._outcome((shared,), machine)
@@ -185,7 +185,7 @@ class _Adviser:
             planned = self._planner.plan(replace(self._recipe, stages=(*earlier, stage)), self._machine).stages[-1]
         except ValueError:
             return None
-        return self._described(planned, self._machine, settings=(), costs="learns less, and leaves a LoRA")
+        return self._described(planned, self._machine, settings=(), costs="can learn less; the result is a LoRA")
 
 
 def _in_order(chosen: dict[int, Option]) -> list[Option]:

@@ -1,4 +1,4 @@
-"""Clips as the video network learns from them: what the frozen networks make of pixels and captions."""
+"""Clips encoded by the frozen networks, as the video network is trained on them."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ ConditionFrame = Literal["first", "random"]
 
 @dataclass(frozen=True, kw_only=True)
 class EncodedClips:
-    """B clips, or images, without need of the frozen networks.
+    """B encoded clips or images.
 
     Attributes:
         latents: the autoencoder's posterior, scaled, [B, C, T, H, W].
-        text: [B, L, D] tokens of the captions.
-        fps: [B] frames per second.
-        image_tokens: [B, M, D] of one frame of each clip, unprojected; None without an image branch.
+        text: tokens of the captions, [B, L, D].
+        fps: frames per second, [B].
+        image_tokens: tokens of one frame of each clip, unprojected, [B, M, D]; None without an image branch.
         captions, keys: as in `VideoBatch`.
     """
 
@@ -48,7 +48,7 @@ class EncodedClips:
         return self.latents.mean.shape[2]
 
     def to(self, device: torch.device) -> EncodedClips:
-        """The same on a device, in float32."""
+        """Copy to a device, in float32."""
         return replace(
             self,
             latents=Posterior(
@@ -74,12 +74,12 @@ class EncodesClips(Protocol):
 
 
 class ClipEncoder:
-    """The frozen networks in front of the video network.
+    """Encodes clips with the frozen networks.
 
     Args:
         image_encoder: None without an image branch.
-        condition_frame: which frame of a clip is its image. "random" draws one for each clip, by its key, so that
-            the image says what is shown and not how the clip begins.
+        condition_frame: which frame of a clip is its image. "random" draws one from the clip's key, so that the image
+            conditions the content and not the beginning of the clip.
         chunk: frames in the autoencoder at once.
     """
 
@@ -109,14 +109,14 @@ class ClipEncoder:
 
     @torch.no_grad()
     def encode(self, batch: VideoBatch, text_BLD: Tensor | None = None) -> EncodedClips:
-        """Encode clips, each by itself: what a clip gives does not depend on its batch but for rounding.
+        """Encode clips. A clip's result does not depend on its batch, except for rounding.
 
         Args:
-            text_BLD: tokens of the captions, where they are known.
+            text_BLD: tokens of the captions, if they are known.
         """
         device = self.vae.device
         pixels = batch.pixels.to(device)
-        # In their own precision: what a cache holds must not depend on how the video network is trained.
+        # In the networks' own precision: a cache must not depend on how the video network is trained.
         with torch.autocast(device.type, enabled=False):
             return EncodedClips(
                 latents=encode_posterior(self.vae, pixels, chunk=self._chunk),

@@ -1,10 +1,10 @@
-"""Videos that the pipeline makes during training, always of the same prompts and seeds."""
+"""Sample videos that the pipeline makes during training, always from the same prompts and seeds."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,9 +18,7 @@ from videocrafter.models.autoencoder import decode_video
 from videocrafter.pipelines.image_to_video import ImageToVideoPipeline
 from videocrafter.pipelines.text_to_video import TextToVideoPipeline
 from videocrafter.training.video.clip_encoding import EncodedClips
-
-if TYPE_CHECKING:
-    from videocrafter.training.video.task_config import SampleConfig
+from videocrafter.training.video.task_config import SampleConfig
 
 
 def write_clip_samples(
@@ -30,12 +28,12 @@ def write_clip_samples(
     samples: SampleConfig,
     cutting: CuttingConfig,
 ) -> None:
-    """Write `sample-00.mp4`, … and `samples.png`, a sheet of them, into a folder that is there.
+    """Write `sample-00.mp4`, … and `samples.png`, a contact sheet of them, into an existing folder.
 
-    They are made one at a time: training leaves little memory.
+    Videos are made one at a time, because training leaves little memory.
 
     Args:
-        clips: one in each. They give the prompts, and the fps with them, where `samples` has none, and the images.
+        clips: one in each. They supply the images and, if `samples` has no prompts, the prompts and their fps.
     """
     own = samples.prompts
     prompts = list(own) or [clip.captions[0] for clip in clips[: samples.count]]
@@ -63,6 +61,6 @@ def write_clip_samples(
 
 @torch.no_grad()
 def _picture(pipeline: ImageToVideoPipeline, clip: EncodedClips) -> Tensor:
-    """The first frame of a clip, as a person would give it."""
+    """Return the first frame of a clip as a user would pass it, [3, H, W] in [-1, 1]."""
     first = clip.latents.mean[:, :, :1]
     return decode_video(pipeline.vae, first)[0, 0].float().clamp(-1, 1).cpu()

@@ -1,4 +1,4 @@
-"""The clips that validation measures and samples are made of: always the same ones, cut in the same way."""
+"""The fixed clips of validation and samples: always the same, cut in the same way."""
 
 from __future__ import annotations
 
@@ -17,13 +17,12 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class ValidationConfig:
-    """The loss on fixed clips at fixed noise levels, with fixed noise.
+    """The validation loss: on fixed clips, at fixed noise levels, with fixed noise.
 
     Attributes:
-        sources: clips that are not trained on; empty takes the first clips of the training data, whose loss tells
-            whether anything is learned, not whether it holds for others. Of training on one clip it is that one, cut
-            as it is trained on.
-        num_clips: how many, of all sources together, as evenly as it goes.
+        sources: held-out clips. Empty takes the first clips of the training data, whose loss shows that the model
+            learns but not that it generalises. In training on one clip it is that clip, cut as in training.
+        num_clips: number of clips of all sources together, divided evenly.
         timesteps: noise levels, of 1000.
     """
 
@@ -46,9 +45,9 @@ def fixed_clips(
     cuts: FixedCuts | None = None,
     cache: CutCache | None = None,
 ) -> list[EncodedClips]:
-    """The first clips of each of the validation's sources, one in each, encoded.
+    """Encode the first clips of each validation source, one per `EncodedClips`.
 
-    Clips that cannot be used are passed over: whether there are too many of them is for training to say.
+    Unusable clips are skipped; only training limits their number.
 
     Args:
         data: how training cuts its samples.
@@ -56,10 +55,10 @@ def fixed_clips(
 
     Raises:
         SourceError: a source cannot be used as described.
-        TooManyBadSamplesError: none of them holds a clip that can be used.
+        TooManyBadSamplesError: no source holds a usable clip.
     """
     takes_one = data.one_clip and not validation.sources
-    # Of one clip that is learned by heart it must be the part that is learned.
+    # Overfitting one clip is measured on the part of it that is trained on.
     sampling = data.cutting.sampling if takes_one else replace(data.cutting.sampling, start="center")
     fixed = replace(
         data,
@@ -84,7 +83,7 @@ def fixed_clips(
             try:
                 found += [encoder.encode(batch) for batch in itertools.islice(loader, each + (index < more))]
             except TooManyBadSamplesError as error:
-                _log.warning("Validation goes without %s: %s", source, error)
+                _log.warning("Validation skips %s: %s", source, error)
     if not found:
         raise TooManyBadSamplesError(f"no clip of {', '.join(map(str, sources))} can be used for validation")
     return found

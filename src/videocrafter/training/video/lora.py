@@ -1,4 +1,4 @@
-"""A LoRA to train: which layers get one, and how large it is (Hu et al. 2021)."""
+"""LoRA training: the layers that get a LoRA, and its size (Hu et al. 2021)."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ LORA_NAME = "default"
 
 @dataclass(frozen=True, kw_only=True)
 class LoraTraining:
-    """A LoRA beside a frozen video network.
+    """Settings of a LoRA of the frozen video network.
 
     Attributes:
-        rank: of the change of each layer.
-        alpha: the change is multiplied by alpha / rank; None takes the rank, so that a rank can be changed without
-            changing the learning rate.
-        dropout: share of a layer's inputs that the LoRA does not see in training.
-        layers: "attention" changes the projections of all attention; "temporal" those over time, which is motion;
-            "spatial" those within frames, which is looks; "all" the MLPs and the transformers' own projections too.
+        rank: rank of each layer's update.
+        alpha: the update is multiplied by alpha / rank; None takes the rank, so that changing the rank does not
+            require another learning rate.
+        dropout: dropout of the LoRA's inputs in training.
+        layers: "attention" adapts the projections of all attention layers; "temporal" those over time (motion);
+            "spatial" those within frames (appearance); "all" also the MLPs and the transformers' own projections.
     """
 
     rank: int = 16
@@ -50,9 +50,9 @@ class LoraTraining:
 
 
 def add_lora(network: nn.Module, config: LoraTraining) -> None:
-    """Give a frozen network a LoRA that learns, in float32, and changes nothing yet.
+    """Add a trainable LoRA in float32 to a frozen network; it is zero at first.
 
-    Its first matrices are drawn from torch's global generator.
+    Its down-projections are drawn from torch's global generator.
     """
     from peft import LoraConfig
 
@@ -60,7 +60,7 @@ def add_lora(network: nn.Module, config: LoraTraining) -> None:
     network.add_adapter(  # type: ignore[operator]  # of diffusers' PeftAdapterMixin
         LoraConfig(
             r=config.rank,
-            lora_alpha=alpha,  # type: ignore[arg-type]  # any number will do
+            lora_alpha=alpha,  # type: ignore[arg-type]  # peft takes floats too
             lora_dropout=config.dropout,
             target_modules=_PATTERNS[config.layers],
         ),

@@ -25,12 +25,12 @@ def test_a_plan_is_a_table_with_memory_operations_and_time(cli: Run, t2v_folder:
         "22.5 GiB",
         str(t2v_folder),
         "optimizer",
-        "averaged weights",
+        "EMA weights",
         "FLOPs per step",
     ):
         assert words in done.stdout
     assert "NO" not in done.stdout
-    assert "at 40% of 312 TFLOP/s" in done.stdout
+    assert "at 40% of 312 TFLOP/s per device" in done.stdout
 
 
 def test_json_has_every_number_and_the_same_sums(cli: Run, t2v_folder: Path):
@@ -63,8 +63,8 @@ def test_what_does_not_fit_gets_advice_unless_nobody_wants_it(
     assert "NO" in done.stdout
     assert "lora: single settings" in done.stdout
     assert "no averages" in done.stdout
-    assert "no set of these settings fits" in done.stdout
-    assert "looking for settings" in done.stderr
+    assert "no combination of these settings fits" in done.stdout
+    assert "searching for settings" in done.stderr
     assert "single settings" not in cli(*command, "--no-suggestions").stdout
 
 
@@ -72,16 +72,16 @@ def test_what_does_not_fit_gets_advice_unless_nobody_wants_it(
     ("options", "expected"),
     [
         (["t2v-25"], "there is no recipe 't2v-25'; did you mean t2v-256?"),
-        (["lora", "--device", "lots"], "--device 'lots' is no amount of memory; write it as 24GB"),
-        (["lora", "--device", "tpu:24GB"], "is no amount of memory"),
+        (["lora", "--device", "lots"], "--device 'lots' is not an amount of memory; write 24GB"),
+        (["lora", "--device", "tpu:24GB"], "is not an amount of memory"),
         (["lora", "--device", "1GB"], "less than the 1.5 GB"),
         (["lora", "--gpus", "0"], "--gpus is 0; give 1 or more"),
         (["t2v-256", "--device", "24GB", "--gpus", "3"], "expected a multiple of 3"),
         (["lora", "--set", "stages.lora.optimiser.lr=1"], "there is no such setting; did you mean stages.lora."),
         (["lora", "--set", "stages.lora.num_steps=no"], "num_steps"),
         (["lora", "--init", "nowhere", "--device", "24GB"], "neither a pipeline folder nor a model's name"),
-        (["lora", "--flops", "much"], "--flops 'much' is no number"),
-        (["lora", "--flops", "0T"], "--flops '0T' is no number"),
+        (["lora", "--flops", "much"], "--flops 'much' is not a number"),
+        (["lora", "--flops", "0T"], "--flops '0T' is not a number"),
         (["lora", "--utilisation", "40"], "--utilisation is 40; give a share"),
     ],
 )

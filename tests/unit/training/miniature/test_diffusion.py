@@ -136,6 +136,24 @@ def test_a_silent_network_has_the_loss_of_its_target(parts: Path) -> None:
     assert float(metrics["loss_clips"]) == float(loss.detach())
 
 
+def test_min_snr_weights_the_training_loss_and_no_validation(parts: Path, t2v_start: Path) -> None:
+    plain, weighted = (video_task(parts, t2v_start, image_share=0.0, min_snr_gamma=gamma) for gamma in (None, 5.0))
+    assert plain.validate() == weighted.validate()
+    calls = calls_of(plain.unet)
+    batch = plain.batch(0)
+    loss, _ = plain.loss(batch, seeded())
+    abar = plain.alphas_cumprod[calls[0][1]]
+    # With v_prediction min(SNR, gamma) / (SNR + 1), which is min(alpha_bar, gamma * (1 - alpha_bar)).
+    errors: list[torch.Tensor] = []
+    unweighted = weighted._losses
+    weighted._losses = lambda *given: errors.append(unweighted(*given)) or errors[-1]  # type: ignore[assignment, method-assign, func-returns-value]
+    got, metrics = weighted.loss(batch, seeded())
+    assert float(errors[0].mean()) == pytest.approx(float(loss))
+    assert float(got) == pytest.approx(float((errors[0] * torch.minimum(abar, 5 * (1 - abar))).mean()), rel=1e-5)
+    assert got.dtype == torch.float32
+    assert float(metrics["loss_clips"]) == float(got.detach())
+
+
 def test_images_are_logged_by_themselves(parts: Path) -> None:
     task = video_task(parts, image_share=1.0)
     assert set(task.loss(task.batch(0), seeded())[1]) == {"loss_images"}

@@ -241,8 +241,16 @@ def test_samples_take_memory_only_where_they_are_made(planner: Planner, t2v: Pat
     ("settings", "count", "expected"),
     [
         ((), 3, "optimizer.accumulate is 4, expected a multiple of 3"),
-        (("parallel.sharding=full", "optimizer.name=adamw8bit"), 2, "optimizer.name adamw8bit and parallel.sharding"),
-        (("parallel.sharding=full", "optimizer.offload=true"), 2, "optimizer.offload and parallel.sharding"),
+        (
+            ("parallel.sharding=full", "optimizer.name=adamw8bit"),
+            2,
+            "optimizer.name adamw8bit and parallel.sharding cannot be combined",
+        ),
+        (
+            ("parallel.sharding=full", "optimizer.offload=true"),
+            2,
+            "optimizer.offload and parallel.sharding cannot be combined",
+        ),
         (("task.data.cutting.height=20",), 1, "multiples of 8"),
         (("task.signal_scale=0.3",), 1, "the start's schedule is not the paper's"),
         (("task.phase=image_to_video",), 1, "train phase 'image_mapping' first"),

@@ -110,7 +110,7 @@ def test_a_source_of_which_nothing_can_be_used(
         fixed_clips(clip_data(SPRITES), ValidationConfig(sources=(broken,)), encoder)
     rest = fixed_clips(clip_data(SPRITES), ValidationConfig(sources=(broken, SPRITES), num_clips=2), encoder)
     assert [clip.keys for clip in rest] == [("sprites:0/video/0",)]
-    assert f"Validation goes without {broken}" in caplog.text
+    assert f"Validation skips {broken}" in caplog.text
     with pytest.raises(SourceError, match="is not a folder"):
         fixed_clips(clip_data(SPRITES), ValidationConfig(sources=(str(tmp_path / "nowhere"),)), encoder)
 

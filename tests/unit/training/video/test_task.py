@@ -128,6 +128,31 @@ def test_the_loss_is_the_papers(tiny_t2v: Path, tmp_path: Path, kind: str) -> No
     assert image is None
 
 
+@pytest.mark.parametrize("kind", ["v_prediction", "epsilon", "signal_scale"])
+def test_min_snr_weights_the_training_loss_and_no_validation(tiny_t2v: Path, tmp_path: Path, kind: str) -> None:
+    start = tiny_t2v if kind == "v_prediction" else with_paper_schedule(tmp_path, tiny_t2v)
+    scale = 0.3 if kind == "signal_scale" else None
+    plain, weighted = (clip_task(start, signal_scale=scale, min_snr_gamma=gamma) for gamma in (None, 0.4))
+    losses, validations = [], []
+    for task in (plain, weighted):
+        task.unet = KnownAnswer()  # type: ignore[assignment]
+        losses.append(float(task.loss(clips_batch(8), seeded())[0].detach()))
+        timesteps = task.unet.asked[0][1]
+        validations.append(task.validate())
+    assert validations[0] == validations[1]
+    # The squared error of each sample, from the same draws, weighted by hand.
+    abar = plain.alphas_cumprod[timesteps].double()
+    snr = abar / (1 - abar)
+    weights = snr.clamp(max=0.4) / (snr + 1 if kind == "v_prediction" else snr)
+    errors = []
+    answer = plain._losses
+    plain._losses = lambda *given: errors.append(answer(*given)) or errors[-1]  # type: ignore[assignment, method-assign, func-returns-value]
+    plain.loss(clips_batch(8), seeded())
+    assert losses[0] == pytest.approx(float(errors[0].mean()))
+    assert losses[1] == pytest.approx(float((errors[0].double() * weights).mean()), rel=1e-5)
+    assert losses[1] < losses[0]
+
+
 def test_latents_are_drawn_from_what_the_autoencoder_says(tiny_t2v: Path) -> None:
     spread = []
     for exact in (True, False):
@@ -643,6 +668,7 @@ def test_data_are_opened_before_they_are_read(tiny_t2v: Path) -> None:
         ({"image_queries": 0}, "image_queries is 0; it must be 1 or more"),
         ({"encoded_frames": 0}, "encoded_frames is 0; it must be 1 or more"),
         ({"timestep_power": 0.0}, "timestep_power is 0.0; it must be above 0"),
+        ({"min_snr_gamma": 0.0}, "min_snr_gamma is 0.0; it must be above 0, or none"),
         ({"text_dropout": 0.6, "both_dropout": 0.5}, "expected shares that add up to 1 or less"),
         ({"image_dropout": -0.1}, "expected shares"),
         ({"offset_noise": -1.0}, "offset_noise is -1.0; it must be 0 or more"),
