@@ -1,4 +1,4 @@
-"""`videocrafter plan`: what it says, as a table and as JSON, and how it says no."""
+"""`videocrafter plan`: its tables, its JSON and its errors."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from videocrafter.training.saving.state import trained_parameters
 
 
 def shown_scripts(task: AutoencoderTask, monkeypatch: pytest.MonkeyPatch) -> list[SceneScript]:
-    """A list that fills with the scripts of every frame that the task renders for training."""
+    """Return a list that collects the scripts of all frames that the task renders for training."""
     shown: list[SceneScript] = []
     for world in task.worlds.values():
         render = world.render
@@ -84,7 +84,7 @@ def test_edges_are_counted_whichever_way_they_run() -> None:
     frames = torch.zeros(1, 3, 8, 8)
     upright = frames.clone()
     upright[..., 4:] = 1
-    assert float(_edge_error(frames + 0.5, frames)) == 0, "a wrong brightness is no wrong edge"
+    assert float(_edge_error(frames + 0.5, frames)) == 0, "a wrong brightness is not a wrong edge"
     assert float(_edge_error(upright, frames)) == pytest.approx(1 / 7)
     assert float(_edge_error(upright.transpose(2, 3), frames)) == pytest.approx(1 / 7)
 
@@ -129,7 +129,7 @@ def test_the_saved_autoencoder_gives_latents_of_unit_variance(tmp_path: Path) ->
     task.save_pipeline(tmp_path)
     vae = AutoencoderKL.from_pretrained(tmp_path, subfolder="vae")
     assert vae.config.scaling_factor != 1.0
-    # Frames that the factor was not measured on.
+    # Frames on which the factor was not measured.
     frames = torch.cat([task.batch(step) for step in range(16)])[:, None]
     with torch.no_grad():
         assert float(encode_video(vae, frames, sample=False).std()) == pytest.approx(1.0, abs=0.1)

@@ -20,7 +20,7 @@ from videocrafter.training.miniature.networks import NoiseConfig
 from videocrafter.training.saving.state import trained_parameters
 
 IMAGE_PHASES = ("image_mapping", "image_to_video")
-# Its latents have several places at every level of the network, so that attention over places has something to learn.
+# Its latents have several positions at every level of the network, so that spatial attention gets gradients.
 LARGER = replace(WORLD, height=32, width=32)
 
 
@@ -29,7 +29,7 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 
 def calls_of(module: torch.nn.Module) -> list[tuple[Any, ...]]:
-    """A list that fills with the arguments of every call of a network."""
+    """Return a list that collects the arguments of every call of a network."""
     calls: list[tuple[Any, ...]] = []
     module.register_forward_pre_hook(lambda _, arguments: calls.append(arguments))
     return calls
@@ -102,7 +102,7 @@ def test_noise_levels_cover_the_whole_schedule_evenly(parts: Path) -> None:
         assert [int(level) * 16 // 1000 for level in timesteps.sort().values] == list(range(16))
     levels = torch.stack([call[1] for call in calls])
     assert len(set(map(tuple, levels.tolist()))) == 3, "levels are drawn anew each time"
-    assert (levels[0].sort().values != levels[0]).any(), "a clip's level does not follow from its place"
+    assert (levels[0].sort().values != levels[0]).any(), "a clip's level does not depend on its position"
 
 
 def test_a_power_above_one_trains_on_little_noise_more_often(parts: Path) -> None:
@@ -126,7 +126,7 @@ def test_an_offset_that_rounds_up_stays_within_the_schedule(parts: Path, monkeyp
 
 
 def test_a_silent_network_has_the_loss_of_its_target(parts: Path) -> None:
-    """A new network predicts zero, so its loss is the velocity's spread, between those of data and noise."""
+    """A new network predicts zero, so its loss is the variance of the velocity, between those of data and noise."""
     task = video_task(parts, batch_size=16, image_share=0.0)
     batch = task.batch(0)
     spread = float(batch.latents.square().mean())
@@ -254,11 +254,11 @@ def test_a_share_of_the_captions_names_only_the_motion(parts: Path) -> None:
     assert 0.65 < sum(short) / 2000 < 0.75
 
 
-# What learns
+# Trainable parameters
 
 
 def learning(task: VideoDiffusionTask) -> dict[str, torch.nn.Parameter]:
-    """The trained parameters after a backward pass through a loss that every one of them changes."""
+    """The trainable parameters after a backward pass, without zero weights that would hide a gradient."""
     for module in task.modules().values():
         fill_zeros(module)
     parameters = trained_parameters(task)
@@ -323,11 +323,11 @@ def test_aligning_teaches_the_projector_what_the_text_tower_says(parts: Path, t2
         loss.backward()
         optimizer.step()
         unexplained.append(float(metrics["unexplained"]))
-    assert unexplained[-1] < 0.5 * unexplained[0], "the same few pictures can be learned by heart"
+    assert unexplained[-1] < 0.5 * unexplained[0], "a few images can be memorised"
     assert all(torch.equal(weight, unet[name]) for name, weight in task.unet.state_dict().items())
     pictures = task.batch(0)
     rows = torch.stack([task._image_context(pictures.image_tokens, torch.zeros(len(pictures), dtype=torch.bool))])
-    assert float(rows.std(dim=1).mean()) > 1e-3, "different pictures read differently"
+    assert float(rows.std(dim=1).mean()) > 1e-3, "different images get different tokens"
 
 
 def test_the_mapping_phase_can_hold_on_to_the_captions(parts: Path, t2v_start: Path) -> None:
@@ -366,12 +366,12 @@ def test_the_image_branch_starts_silent(parts: Path, t2v_start: Path) -> None:
     with torch.no_grad():
         tokens = image.projector(image.batch(0).image_tokens[:2])
         after = image.unet(noisy, timesteps, captions, fps, tokens)
-    assert float((after - before).abs().max()) > 1e-3, "and then it speaks"
+    assert float((after - before).abs().max()) > 1e-3, "and then images have an effect"
 
 
 @pytest.mark.parametrize("place_condition", [True, False])
 def test_temporal_layers_learn_alone(parts: Path, tmp_path: Path, place_condition: bool) -> None:
-    """Without places the first layer that learns gets what no other one made."""
+    """Without the place condition, the first trainable layer gets the network's own input."""
     network = replace(NETWORK, place_condition=place_condition)
     video_task(parts, world=LARGER, network=network).save_pipeline(tmp_path)
     task = video_task(parts, tmp_path, world=LARGER, network=network, phase="temporal_only", image_share=0.0)
@@ -383,7 +383,7 @@ def test_temporal_layers_learn_alone(parts: Path, tmp_path: Path, place_conditio
     }
     calls = calls_of(task.unet)
     loss, _ = task.loss(task.batch(0), seeded())
-    assert calls[0][0].requires_grad, "or torch crashes, where the first norm learns"
+    assert calls[0][0].requires_grad, "torch crashes otherwise, because the first norm is trainable"
     loss.backward()
     assert all(parameter.grad is not None for parameter in task.trainable_parameters())
     assert isinstance(task.pipeline(), TextToVideoPipeline)
@@ -473,7 +473,7 @@ def test_samples_show_held_out_prompts(parts: Path, tmp_path: Path, monkeypatch:
 def test_a_half_precision_start_is_trained_in_full_precision(
     parts: Path, t2v_start: Path, tmp_path: Path, phase: str
 ) -> None:
-    """Models that the package brings are stored in half precision."""
+    """The shipped models are stored in half precision."""
     image = video_task(parts, t2v_start, phase="image_mapping")
     for module in (image.vae, image.text_encoder, image.image_encoder, image.unet, image.projector):
         module.to(torch.float16)

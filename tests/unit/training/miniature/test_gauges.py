@@ -31,7 +31,7 @@ def says(caption: str, script: SceneScript, attribute: str) -> bool:
 
 
 def rigged(reads: Callable[[SceneScript, str], bool]) -> Callable[[Sequence[int], Sequence[str]], Tensor]:
-    """A network whose loss doubles where it reads that a caption is wrong; clips differ in how hard they are."""
+    """A network whose loss doubles if the caption is wrong; its base loss differs between clips."""
 
     def loss(indices: Sequence[int], captions: Sequence[str]) -> Tensor:
         pairs = zip(indices, captions, strict=True)

@@ -1,4 +1,4 @@
-"""Whether pictures read like their captions."""
+"""Alignment of image tokens with those of captions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WORLD = SpriteWorld(SpriteWorldConfig(height=16, width=16))
 
 
 def captions_with_ends() -> Tensor:
-    """Text tokens [2, 4, 3] whose last rows, past the captions' ends, are zero."""
+    """Text tokens [2, 4, 3] whose last rows, past the ends of the captions, are zero."""
     text_BLD = torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(0))
     text_BLD[0, 2:], text_BLD[1, 3:] = 0, 0
     return text_BLD
@@ -51,7 +51,7 @@ def test_as_many_rows_are_compared_as_both_have(queries: int, length: int) -> No
 
 
 def say(captions: list[str]) -> Tensor:
-    """Text tokens [B, 2, 2] that tell subjects apart: the second letters of the first words, twice."""
+    """Text tokens [B, 2, 2] that distinguish subjects: the second letters of the first words, twice."""
     letters = torch.tensor([[float(sum(map(ord, caption.split(" ")[1])))] for caption in captions])
     return letters[:, :, None].expand(len(captions), 2, 2)
 

@@ -43,7 +43,7 @@ def test_spoiling_keeps_range_and_picture() -> None:
     assert spoilt.shape == clips.shape
     assert float(spoilt.abs().max()) <= 1.0
     difference = (spoilt - clips).abs().mean(dim=(1, 2, 3, 4))
-    assert (difference > 0.0).all(), "every clip is spoilt"
+    assert (difference > 0.0).all(), "every clip is degraded"
     assert (difference < 0.4).all(), "none beyond recognition"
 
 

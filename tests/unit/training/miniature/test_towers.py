@@ -65,7 +65,7 @@ def test_the_clips_of_a_group_differ_in_one_attribute(world: SpriteWorld, kind: 
         assert len({script.caption for script in group}) == len(group)
         for other in others:
             allowed = {wanted, "caption"}
-            # Nothing stands still fast or slowly.
+            # Captions of still clips name no speed.
             if other.motion == "still":
                 assert other.speed == "medium"
                 allowed.add("speed")
@@ -190,7 +190,7 @@ def test_padding_does_not_count(task: ContrastiveTask) -> None:
 
 
 def test_a_word_is_guessed_from_the_words_before_it_and_the_frames(task: ContrastiveTask) -> None:
-    """A decoder that saw the word itself would teach the image tower nothing."""
+    """A decoder that saw the word itself would not train the image encoder."""
     heads = task.heads
     embedded: list[torch.Tensor] = []
     handle = heads.words.register_forward_hook(

@@ -1,4 +1,4 @@
-"""Starts of a few thousand numbers, and planners that keep what they found."""
+"""Pipelines with a few thousand parameters, and a planner shared by all tests."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def test_bytes_and_operations_of_one_layer_are_those_of_arithmetic():
 
 
 def test_what_is_known_of_an_operation_is_what_torch_says():
-    """Twice the same: from torch, then from memory. 2, 2.0 and True are different numbers to add."""
+    """Each operation runs twice: in torch, then from the cache, which must distinguish 2, 2.0 and True."""
     whole = torch.ones(4, 6, dtype=torch.int64, device=META)
     turned = torch.empty(6, 4, device=META).t()
     for _ in range(2):
@@ -91,7 +91,7 @@ def test_autocast_computes_products_in_bf16_and_keeps_copies_of_weights_only_mea
             assert functional.layer_norm(out, (8,)).dtype == torch.float32
             during = meter.now
         after = meter.now
-    # the copy of 64 numbers goes, the result of 32 stays
+    # the copy of 64 numbers is freed, the result of 32 stays
     assert (during, after) == (2 * (64 + 32), 2 * 32)
 
 

@@ -181,7 +181,7 @@ def test_passes_take_less_where_settings_say_so(planner: Planner, t2v: Path):
         return parts_of(one_stage(planner, t2v, *settings), "pass over clips")["working"]
 
     plain = working()
-    # In small passes it is not the activations that count, but copies of the weights.
+    # In small passes the copies of the weights outweigh the activations.
     large = "task.data.batch_size=8"
     assert working("precision=bf16", large) < working(large)
     assert working("task.gradient_checkpointing=true") < plain
@@ -203,7 +203,7 @@ def test_gradients_of_earlier_passes_are_there_only_if_there_are_several(planner
     single = one_stage(planner, t2v, count=4)
     assert parts_of(single, "encoding clips")["gradients"] == 0
     assert several.flops == single.flops
-    assert parts_of(single, "optimizer step")["working"] > 0  # gradients on their way to the other processes
+    assert parts_of(single, "optimizer step")["working"] > 0  # the bucket of gradients that the processes average
 
 
 def test_sharded_weights_are_divided(planner: Planner, t2v: Path):
@@ -211,7 +211,7 @@ def test_sharded_weights_are_divided(planner: Planner, t2v: Path):
     stage = one_stage(planner, t2v, "parallel.sharding=full", count=4)
     assert stage.sharded
     for part in ("trained", "gradients", "optimizer", "average"):
-        # small parameters do not go evenly into four
+        # small parameters cannot be divided evenly by four
         assert whole[part] / 4 <= parts_of(stage, "optimizer step")[part] < 0.4 * whole[part]
     alone = one_stage(planner, t2v, "parallel.sharding=full")
     assert not alone.sharded

@@ -16,7 +16,7 @@ from videocrafter.training.recipes.overrides import apply_overrides
 
 @pytest.fixture(autouse=True)
 def _at_most_two_devices(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each number of devices is a search of its own."""
+    """Each number of devices needs its own search."""
     monkeypatch.setattr(suggestions, "_MORE_DEVICES", (2,))
 
 
@@ -27,7 +27,7 @@ def recipe(t2v: Path) -> RecipeConfig:
 
 
 def with_room(recipe: RecipeConfig, planner: Planner, share: float, count: int = 1) -> Machine:
-    """A machine with so much of what the recipe needs."""
+    """A machine with this share of the memory that the recipe needs."""
     peak = planner.plan(recipe, Machine(kind="gpu", memory=2**40, count=count)).stages[0].memory.peak.total
     return Machine(kind="gpu", memory=RESERVED["gpu"] + int(share * peak), count=count)
 

@@ -17,7 +17,7 @@ def test_timesteps_cover_all_levels_evenly_in_random_order(count: int) -> None:
         for index, level in enumerate(draw.sort().values.tolist()):
             assert index * 1000 // count <= level <= (index + 1) * 1000 // count
     assert len({tuple(draw.tolist()) for draw in draws}) > 150
-    # Every place of the batch has every level alike: no clip is always a noisy one.
+    # Every position in the batch gets all levels equally often: no clip is always a noisy one.
     means = torch.stack(draws).double().mean(dim=0)
     assert bool(((means - 499.5).abs() < 5 * 1000 / (12 * 200) ** 0.5).all()), means
 

@@ -66,7 +66,7 @@ def test_they_do_not_depend_on_how_training_draws(folder: Path, encoder: ClipEnc
 
 
 def test_of_several_sources_each_gives_its_share(folder: Path, tmp_path: Path, encoder: ClipEncoder) -> None:
-    """Images among them need no share of their own."""
+    """Images in the sources need no image share."""
     pictures = write_pictures(tmp_path / "pictures")
     sources = (f"folder:{folder}", f"folder:{pictures}", SPRITES)
     clips = fixed_clips(clip_data(SPRITES), ValidationConfig(sources=sources, num_clips=5), encoder)
@@ -87,7 +87,7 @@ def test_small_sources_give_what_they_have(folder: Path, encoder: ClipEncoder) -
 
 
 def test_clips_that_cannot_be_used_are_passed_over(tmp_path: Path, encoder: ClipEncoder) -> None:
-    """Five damaged ones in front would be too many for training, but here only the few first are looked at."""
+    """Five damaged clips in front would be too many for training; validation reads only the first few."""
     folder = write_clips(tmp_path / "clips", 8)
     for number in range(5):
         (folder / f"{number}.mp4").write_bytes(b"no video")
@@ -96,7 +96,7 @@ def test_clips_that_cannot_be_used_are_passed_over(tmp_path: Path, encoder: Clip
     data = replace(data, bad_samples=replace(data.bad_samples, report=str(report)))
     clips = fixed_clips(data, ValidationConfig(num_clips=2), encoder)
     assert [clip.keys[0].rpartition("/")[2] for clip in clips] == ["5.mp4", "6.mp4"]
-    assert not report.exists(), "the report is training's"
+    assert not report.exists(), "only training writes the report"
 
 
 def test_a_source_of_which_nothing_can_be_used(

@@ -1,4 +1,4 @@
-"""Frozen networks are read when they are needed, and stand in a pipeline before that."""
+"""Frozen networks are loaded when they are needed; until then, a pipeline holds them on the meta device."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_they_run_in_the_precision_that_was_asked_for(start: Path) -> None:
 
 
 class _Moves:
-    """Where networks were sent, on a machine without an accelerator."""
+    """Records the devices that networks are moved to, on a machine without an accelerator."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.seen: list[str] = []
@@ -112,7 +112,7 @@ def test_they_leave_the_device_when_asked_and_come_back_when_needed(
     networks.bring()
     with networks.at_hand():
         pass
-    assert moves.seen[6:] == ["xpu"] * 3, "what was there before stays"
+    assert moves.seen[6:] == ["xpu"] * 3, "networks that were there before stay"
 
 
 def test_without_a_cache_they_stay(start: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ def changed(network: VideoUNet) -> set[str]:
 
 
 def projections(network: VideoUNet, place: str = "") -> set[str]:
-    """Names of the projections of all attention in a part of a network without LoRA."""
+    """Names of the attention projections in a part of a network without LoRA."""
     return {
         name
         for name, module in network.named_modules()
@@ -33,7 +33,7 @@ def test_the_layers_that_each_choice_changes() -> None:
     spatial = projections(plain, ".spatial.")
     temporal = projections(plain) - spatial
     assert len(spatial) == 8 * 4, "self-attention and cross-attention of four transformers"
-    assert len(temporal) == 8 * 5, "two attentions of as many, and of the one behind the input"
+    assert len(temporal) == 8 * 5, "two attentions in each of four transformers, and in the one behind the input"
     assert {name.partition(".")[0] for name in temporal} == {"temporal_in", "down_stages", "middle_in", "up_stages"}
     assert changed(network_with(LoraTraining(layers="attention"))) == spatial | temporal
     assert changed(network_with(LoraTraining(layers="temporal"))) == temporal

@@ -17,7 +17,7 @@ from videocrafter.training.video.phases import choose_trained
 def test_what_learns_in_each_phase(phase: str, mappings: set[str], others: bool, projector: bool) -> None:
     pipeline = tiny_pipeline(image=True)
     network = pipeline.unet
-    # A phase must not go by what the one before left behind.
+    # The result must not depend on the phase before.
     for index, parameter in enumerate(network.parameters()):
         parameter.requires_grad_(index % 2 == 0)
     choose_trained(network, pipeline.image_projector, phase)

@@ -138,7 +138,7 @@ def test_a_signal_scale_survives_saving(tmp_path: Path) -> None:
 
 @pytest.fixture
 def towers(tmp_path: Path) -> dict[str, Path]:
-    """One image tower as a folder of its own, in a pipeline folder, and in all of CLIP."""
+    """One image encoder: in its own folder, in a pipeline folder, and in a whole CLIP."""
     pipeline = tiny_pipeline(image=True)
     pipeline.save_pretrained(tmp_path / "pipeline")
     pipeline.image_encoder.half().save_pretrained(tmp_path / "tower")
@@ -168,7 +168,7 @@ def test_an_image_branch_is_silent_at_first_and_its_folder_loads(
         torch.testing.assert_close(value, expected[key], atol=1e-3, rtol=1e-3)
     if kind != "pipeline":
         stored = CLIPVisionModel.from_pretrained(tmp_path / "saved/image_encoder", dtype="auto")
-        assert stored.dtype == torch.float16, "as it came, not rounded and not blown up"
+        assert stored.dtype == torch.float16, "in its original precision"
 
     picture = torch.rand(3, 16, 16) * 2 - 1
     silent = pipeline(picture, "a cat", seeds=1, output_type="pt").frames
@@ -233,7 +233,7 @@ def test_frozen_parts_are_copied_byte_for_byte(tmp_path: Path) -> None:
     before, after = files(tmp_path / "start"), files(tmp_path / "saved")
     assert set(before) == set(after)
     differing = {name for name in before if before[name] != after[name]}
-    # Configurations name the folder that they were loaded from; of the weights only the trained ones differ.
+    # Configs name the folder that they were loaded from. Of the weights, only the trained ones differ.
     assert {name for name in differing if not name.endswith(".json")} == {"unet/diffusion_pytorch_model.safetensors"}
     assert not any(name.startswith(("vae", "text_encoder", "tokenizer", "image_encoder")) for name in differing)
     again = load_start(tmp_path / "saved")
@@ -241,7 +241,7 @@ def test_frozen_parts_are_copied_byte_for_byte(tmp_path: Path) -> None:
 
 
 def test_parts_that_stand_in_the_folder_of_another_model_are_found(tmp_path: Path) -> None:
-    """tiny-i2v shares its autoencoder and its text tower with tiny-t2v."""
+    """tiny-i2v shares its autoencoder and its text encoder with tiny-t2v."""
     folder = PRESETS["tiny-i2v"].folder
     assert folder is not None
     shared = [path.parent.name for path in folder.glob("*/shared.json")]

@@ -57,7 +57,7 @@ def clips_batch(count: int = 3, num_frames: int = 4) -> VideoBatch:
 
 
 def with_exact_latents(task: ClipDiffusionTask) -> None:
-    """Let the autoencoder be sure of its latents, so that nothing is drawn for them."""
+    """Set the posterior's standard deviation to zero, so that latents are not random."""
     encode = task.encoder.encode
 
     def encode_exactly(batch: VideoBatch) -> EncodedClips:
@@ -68,7 +68,7 @@ def with_exact_latents(task: ClipDiffusionTask) -> None:
 
 
 def with_paper_schedule(folder: Path, start: Path) -> Path:
-    """A copy of a start with the paper's schedule and its prediction of the noise."""
+    """A copy of a start with the paper's schedule and epsilon prediction."""
     pipeline = load_pipeline(start)
     pipeline.scheduler = DDIMScheduler(
         trained_betas=linear_betas().tolist(), prediction_type="epsilon", clip_sample=False
@@ -78,7 +78,7 @@ def with_paper_schedule(folder: Path, start: Path) -> Path:
 
 
 class KnownAnswer(nn.Module):
-    """In the network's place: writes down what it is asked and answers with always the same."""
+    """Replaces the network: records its inputs and always returns the same output."""
 
     dtype = torch.float32
 
@@ -96,7 +96,7 @@ class KnownAnswer(nn.Module):
 
 @pytest.mark.parametrize("kind", ["v_prediction", "epsilon", "signal_scale"])
 def test_the_loss_is_the_papers(tiny_t2v: Path, tmp_path: Path, kind: str) -> None:
-    """The noise is got back from what the network saw, by the formula; the loss follows from it."""
+    """The noise is recovered from the network's input by the paper's formula, and the loss computed from it."""
     start = tiny_t2v if kind == "v_prediction" else with_paper_schedule(tmp_path, tiny_t2v)
     task = clip_task(start, signal_scale=0.3 if kind == "signal_scale" else None)
     with_exact_latents(task)
@@ -216,7 +216,7 @@ def test_what_is_dropped_is_replaced_by_the_null_condition(
     picture = torch.zeros(3, 3, SIZE, SIZE) if image else batch.pixels[:, 0]
     wanted = pipeline.image_projector(encode_image(pipeline.image_encoder, picture))
     torch.testing.assert_close(seen_image, wanted)
-    assert fps.tolist() == batch.fps.tolist(), "the speed is told in any case"
+    assert fps.tolist() == batch.fps.tolist(), "fps is never dropped"
 
 
 def test_a_share_of_the_conditions_is_dropped(tiny_i2v: Path) -> None:
@@ -275,7 +275,7 @@ def test_a_batch_is_of_images_or_of_clips_and_counts_them(tiny_t2v: Path, tmp_pa
     task.close_data()
 
 
-# What learns
+# Trainable parameters
 
 
 def is_temporal(name: str) -> bool:
@@ -368,7 +368,7 @@ def test_overfitting_one_clip_lowers_its_loss_far(tiny_t2v: Path, tmp_path: Path
     task.close_data()
     assert after["loss_t200"] < 0.75 * before["loss_t200"]
     assert after["loss_t500"] < 0.5 * before["loss_t500"]
-    assert after["loss_t800"] < 0.25 * before["loss_t800"], "in much noise it is enough to know the clip by heart"
+    assert after["loss_t800"] < 0.25 * before["loss_t800"], "at high noise, memorising the clip is enough"
 
 
 # Frozen networks, starts
@@ -376,7 +376,7 @@ def test_overfitting_one_clip_lowers_its_loss_far(tiny_t2v: Path, tmp_path: Path
 
 @pytest.mark.parametrize("name", ["tiny-t2v", "tiny-i2v"])
 def test_a_model_of_the_package_is_a_start(tmp_path: Path, name: str) -> None:
-    """It is stored in half precision, learns in full, and its frozen parts go on as they are."""
+    """It is stored in half precision and trained in float32; its frozen parts are copied unchanged."""
     preset = PRESETS[name]
     assert preset.folder is not None
     phase = "image_to_video" if preset.task == "i2v" else "text_to_video"
@@ -398,7 +398,7 @@ def test_a_model_of_the_package_is_a_start(tmp_path: Path, name: str) -> None:
 def test_frozen_networks_run_in_their_own_precision(
     tiny_t2v: Path, tiny_i2v: Path, image: bool, lora: LoraTraining | None
 ) -> None:
-    """Beside a LoRA the network is rounded, and nothing else; the projector reads the tower's tokens as they are."""
+    """With a LoRA only the network is rounded; the projector reads unrounded tokens."""
     start = tiny_i2v if image else tiny_t2v
     exact = load_pipeline(start)
     task = clip_task(start, lora=lora, frozen_weights="fp32", base_weights="bf16")
@@ -456,12 +456,12 @@ def test_validation_is_always_the_same(tiny_t2v: Path, tmp_path: Path) -> None:
     for step in range(3):
         task.loss(task.batch(step, 0), seeded(step))
     torch.manual_seed(17)
-    assert task.validate() == scores, "whatever was trained on meanwhile"
+    assert task.validate() == scores, "independent of the training in between"
     other = clip_task(tiny_t2v, seed=5, stage_index=2, timestep_power=2.0, data={"batch_size": 3, "seed": 4})
     assert other.validate() == scores, "in every run"
     with torch.no_grad():
         task.unet.conv_out.bias.add_(0.5)
-    assert task.validate() != scores, "but of other weights"
+    assert task.validate() != scores, "but not with other weights"
     task.close_data()
 
 
@@ -510,11 +510,11 @@ def test_samples_are_written(tiny_t2v: Path, tiny_i2v: Path, tmp_path: Path, ima
         torch.manual_seed(len(folder))
         task.write_samples(tmp_path / folder)
         assert sorted(path.name for path in (tmp_path / folder).iterdir()) == names
-    # The sheet is without loss; H.264 is not, and its encoder does not always write the same for the same frames.
+    # The sheet is lossless. H.264 is not, and its encoder is not deterministic.
     sheets = [(tmp_path / folder / "samples.png").read_bytes() for folder in ("one", "two")]
     assert sheets[0] == sheets[1], "always the same"
     assert len(read_frames(tmp_path / "one/sample-00.mp4")) == 4
-    assert probe(tmp_path / "one/sample-00.mp4").fps == 6.0, "at the speed of the clip whose caption it has"
+    assert probe(tmp_path / "one/sample-00.mp4").fps == 6.0, "at the fps of the clip whose caption it uses"
 
 
 def test_samples_of_ones_own_prompts(tiny_i2v: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -560,7 +560,7 @@ def test_the_order_follows_from_seed_and_stage(tiny_t2v: Path, tmp_path: Path) -
 def test_what_is_left_out_is_named_once_in_the_runs_folder(tiny_t2v: Path, tmp_path: Path) -> None:
     clips = write_clips(tmp_path / "clips", 4)
     (clips / "2.mp4").write_bytes(b"no video")
-    for _ in range(2):  # the second time as a run that goes on
+    for _ in range(2):  # the second time as a resumed run
         task = clip_task(tiny_t2v, f"folder:{clips}", data={"batch_size": 3}, report=tmp_path / "run")
         assert "2.mp4" not in " ".join(keys_of(task, 1))
         task.batch(1, 0)
@@ -654,7 +654,7 @@ def test_data_are_opened_before_they_are_read(tiny_t2v: Path) -> None:
     task.close_data()
 
 
-# Mistakes that are found before the first step
+# Errors that are found before the first step
 
 
 @pytest.mark.parametrize(
