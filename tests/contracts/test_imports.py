@@ -2,17 +2,10 @@
 
 import ast
 from collections import deque
-from collections.abc import Container, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 SOURCE = Path(__file__).parents[2] / "src"
-KNOWN_CYCLES = [
-    ("videocrafter.training.video.task_config", "videocrafter.training.video.task"),
-    ("videocrafter.training.miniature.diffusion_config", "videocrafter.training.miniature.diffusion"),
-]
-"""Imports, as (from, to), that close a cycle and are still to be removed."""
 
 Imports = dict[str, dict[str, int]]
 """For each module, the modules that it imports and the line of the first such import."""
@@ -44,14 +37,6 @@ def _imported_names(node: ast.AST) -> Iterator[str]:
     elif isinstance(node, ast.ImportFrom) and node.module:
         yield node.module
         yield from (f"{node.module}.{alias.name}" for alias in node.names)
-
-
-def without(imports: Imports, removed: Container[tuple[str, str]]) -> Imports:
-    """The imports except some, given as (from, to)."""
-    return {
-        module: {other: line for other, line in found.items() if (module, other) not in removed}
-        for module, found in imports.items()
-    }
 
 
 def find_cycle(imports: Imports) -> list[str]:
@@ -88,14 +73,8 @@ def test_there_are_files_to_check():
 
 
 def test_no_files_import_each_other_in_a_cycle():
-    cycle = find_cycle(without(IMPORTS, KNOWN_CYCLES))
+    cycle = find_cycle(IMPORTS)
     assert not cycle, "an import cycle:\n" + describe(cycle, IMPORTS)
-
-
-@pytest.mark.parametrize("known", KNOWN_CYCLES, ids=lambda known: known[0])
-@pytest.mark.xfail(reason="a known cycle; once it is gone, remove it from KNOWN_CYCLES", strict=True)
-def test_a_known_cycle_is_gone(known: tuple[str, str]):
-    assert find_cycle(without(IMPORTS, [one for one in KNOWN_CYCLES if one != known])) == []
 
 
 def test_cycles_are_found_in_functions_and_under_type_checking(tmp_path: Path):
