@@ -95,7 +95,7 @@ def named_start(name: str) -> PlannedStart:
     model = official_variant(name)
     if preset is not None and model is not None:
         is_initialised = name == STABLE_DIFFUSION_START
-        what = "the network that is started from Stable Diffusion 2.1" if is_initialised else preset.description
+        what = "the network initialised from Stable Diffusion 2.1" if is_initialised else preset.description
         configs = {part: getattr(model, part) for part in NETWORK_PARTS}
         return PlannedStart(
             described=f"{name}: {what}",

@@ -139,7 +139,7 @@ def test_an_image_share_says_what_to_type_and_that_helps(
     ("changes", "wanted"),
     [
         ({"data__cutting__height": 20}, "gives samples of 16x20 pixels; this model takes multiples of 8"),
-        ({"phase": "image_mapping"}, "the start takes no image; give task.image_tower"),
+        ({"phase": "image_mapping"}, "the start has no image branch; set task.image_tower"),
         ({"phase": "image_mapping", "image_tower": "nowhere"}, "task.image_tower is 'nowhere', which holds no image"),
         ({"phase": "image_to_video"}, "train phase 'image_mapping' first"),
         ({"signal_scale": 0.7}, "signal_scale is 0.7, but the start's schedule is not the paper's"),
