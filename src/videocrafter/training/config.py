@@ -149,7 +149,7 @@ class GuardConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ParallelConfig:
-    """What several processes share in addition to the passes of a step.
+    """How several processes share memory, in addition to the passes of a step.
 
     Attributes:
         sharding: "none": each process holds all weights. "full": each holds a shard of the large trained networks, of

@@ -30,7 +30,7 @@ from videocrafter.training.video.work import StageWork
 
 @dataclass(frozen=True)
 class _Entry:
-    """What is registered for a config.
+    """The entry of a config.
 
     Attributes:
         build: makes the task; arguments as for `build_task`.

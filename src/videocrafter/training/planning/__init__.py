@@ -1,1 +1,1 @@
-"""What a run needs before it begins: memory, operations, and settings that would make it fit."""
+"""Plan a run before it starts: memory, operations, and settings that make it fit."""

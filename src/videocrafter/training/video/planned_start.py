@@ -77,7 +77,7 @@ class PlannedStart:
         return network_in(part, part_folder(None, elsewhere, part))
 
     def tokenizer(self, elsewhere: str | None = None) -> Any:
-        """Return what the text encoder needs in place of a tokenizer."""
+        """Return a replacement of the tokenizer that returns one token per prompt."""
         return _OneToken()
 
 

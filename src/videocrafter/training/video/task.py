@@ -43,7 +43,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class StageInputs:
-    """What a task needs to be trained: the stage's clips, the frozen networks, and the seeds of its data."""
+    """The inputs of training: the stage's clips, the frozen networks, and the seeds of its data."""
 
     clips: StageClips
     frozen: FrozenNetworks
