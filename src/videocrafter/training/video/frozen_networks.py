@@ -105,7 +105,7 @@ class FrozenNetworks:
             torch.cuda.empty_cache()
 
     @contextmanager
-    def at_hand(self) -> Iterator[None]:
+    def on_device(self) -> Iterator[None]:
         """Hold the networks on the device within the context; park them afterwards if they were parked before."""
         was_on_device = self._on_device
         self.bring()

@@ -208,7 +208,7 @@ class ClipDiffusionTask(DiffusionTask):
     def write_samples(self, folder: Path) -> None:
         """Write videos of fixed prompts and a contact sheet of them."""
         clips = self._validation_clips()
-        with self._inputs.frozen.at_hand():
+        with self._inputs.frozen.on_device():
             write_clip_samples(self.pipeline, clips, folder, self.config.samples, self.config.data.cutting)
 
     def save_pipeline(self, folder: Path) -> None:

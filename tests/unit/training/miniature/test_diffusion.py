@@ -145,10 +145,15 @@ def test_min_snr_weights_the_training_loss_and_no_validation(parts: Path, t2v_st
     abar = plain.alphas_cumprod[calls[0][1]]
     # With v_prediction min(SNR, gamma) / (SNR + 1), which is min(alpha_bar, gamma * (1 - alpha_bar)).
     errors: list[torch.Tensor] = []
-    unweighted = weighted._losses
-    weighted._losses = lambda *given: errors.append(unweighted(*given)) or errors[-1]  # type: ignore[assignment, method-assign, func-returns-value]
+    losses_of = weighted._losses
+
+    def record(*given: Any) -> torch.Tensor:
+        errors.append(losses_of(*given).detach())
+        return errors[-1]
+
+    weighted._losses = record  # type: ignore[method-assign]
     got, metrics = weighted.loss(batch, seeded())
-    assert float(errors[0].mean()) == pytest.approx(float(loss))
+    assert float(errors[0].mean()) == pytest.approx(float(loss.detach()))
     assert float(got) == pytest.approx(float((errors[0] * torch.minimum(abar, 5 * (1 - abar))).mean()), rel=1e-5)
     assert got.dtype == torch.float32
     assert float(metrics["loss_clips"]) == float(got.detach())

@@ -105,12 +105,12 @@ def test_they_leave_the_device_when_asked_and_come_back_when_needed(
     moves = _Moves(monkeypatch)
     networks.park()
     assert moves.seen == []
-    with networks.at_hand():
+    with networks.on_device():
         networks.bring()
         assert moves.seen == ["xpu"] * 3
     assert moves.seen[3:] == ["cpu"] * 3
     networks.bring()
-    with networks.at_hand():
+    with networks.on_device():
         pass
     assert moves.seen[6:] == ["xpu"] * 3, "networks that were there before stay"
 

@@ -145,8 +145,13 @@ def test_min_snr_weights_the_training_loss_and_no_validation(tiny_t2v: Path, tmp
     snr = abar / (1 - abar)
     weights = snr.clamp(max=0.4) / (snr + 1 if kind == "v_prediction" else snr)
     errors = []
-    answer = plain._losses
-    plain._losses = lambda *given: errors.append(answer(*given)) or errors[-1]  # type: ignore[assignment, method-assign, func-returns-value]
+    losses_of = plain._losses
+
+    def record(*given: Any) -> Tensor:
+        errors.append(losses_of(*given).detach())
+        return errors[-1]
+
+    plain._losses = record  # type: ignore[method-assign]
     plain.loss(clips_batch(8), seeded())
     assert losses[0] == pytest.approx(float(errors[0].mean()))
     assert losses[1] == pytest.approx(float((errors[0].double() * weights).mean()), rel=1e-5)
