@@ -22,7 +22,7 @@ from videocrafter.training.recipes.resolved_config import changes, to_dict, to_j
         ({"checkpoint_every": -1}, "stages.low.checkpoint_every"),
         ({"keep_checkpoints": 0}, "stages.low.keep_checkpoints"),
         ({"task": "toy"}, "stages.low.task"),
-        ({"keep_best": "means"}, "stages.low.keep_best is 'means', expected none, or what validation measures: mean"),
+        ({"keep_best": "means"}, "stages.low.keep_best is 'means', expected none, or a validation metric: mean"),
         (
             {"keep_best": "mean", "validate_every": 0},
             "keep_best is 'mean', expected stages.low.validate_every above 0",

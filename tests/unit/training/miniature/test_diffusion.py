@@ -395,7 +395,7 @@ def test_temporal_layers_learn_alone(parts: Path, tmp_path: Path, place_conditio
 
 
 def test_temporal_layers_learn_nothing_from_images(parts: Path) -> None:
-    with pytest.raises(ValueError, match=r"image_share is 0\.1; images teach temporal layers nothing: set it to 0"):
+    with pytest.raises(ValueError, match=r"image_share is 0\.1; images do not train temporal layers: set it to 0"):
         video_config(parts, phase="temporal_only", image_share=0.1)
 
 
