@@ -125,8 +125,8 @@ def task_config(
 
 def fill(given: argparse.Namespace) -> None:
     """Fill the cache for the turns that only read it."""
+    from videocrafter.training.interruption import StopRequest
     from videocrafter.training.parallel.processes import Processes
-    from videocrafter.training.saving.interruption import StopRequest
     from videocrafter.training.video.clip_cache.filling import fill_cache
 
     config = task_config(given, given.folder / "cached", "missing")

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from benchmarks.turns import Readings
 from videocrafter.models import attention
 from videocrafter.training.config import StageConfig
+from videocrafter.training.interruption import StopRequest
 from videocrafter.training.loop import StageLoop
 from videocrafter.training.miniature.autoencoder import AutoencoderTask, AutoencoderTaskConfig
 from videocrafter.training.miniature.diffusion import VideoDiffusionTask
@@ -27,7 +28,6 @@ from videocrafter.training.parallel.precision import ChosenPrecision
 from videocrafter.training.parallel.processes import Processes
 from videocrafter.training.recipes.by_name import RECIPES
 from videocrafter.training.saving.checkpoint import Checkpoints
-from videocrafter.training.saving.interruption import StopRequest
 from videocrafter.training.saving.run_folder import RunFolder
 from videocrafter.training.saving.state import MetricWindow, TrainingState, trained_parameters
 

@@ -129,7 +129,7 @@ class OptimizerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class GuardConfig:
-    """How a step with NaN or infinity in its loss or gradient, or with far too large a gradient, is handled.
+    """Handling of steps whose loss or gradient is NaN, infinite or far too large.
 
     Attributes:
         spike: a gradient norm above this multiple of the median of the last 100 steps is too large; 0 disables this.
@@ -149,7 +149,7 @@ class GuardConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ParallelConfig:
-    """How several processes share memory, in addition to the passes of a step.
+    """Memory sharing between processes. They share the passes of a step in any case.
 
     Attributes:
         sharding: "none": each process holds all weights. "full": each holds a shard of the large trained networks, of

@@ -17,6 +17,7 @@ from torch import Tensor
 from videocrafter.training.batch_reader import write_data_states
 from videocrafter.training.batches_ahead import BatchesAhead
 from videocrafter.training.config import StageConfig
+from videocrafter.training.interruption import StopRequest
 from videocrafter.training.optim.guard import Verdict
 from videocrafter.training.optim.optimizer import lr_fraction
 from videocrafter.training.parallel.activations import activations_kept
@@ -26,7 +27,6 @@ from videocrafter.training.parallel.processes import Processes
 from videocrafter.training.parallel.sharding import is_sharded, shown_whole, whole_on_cpu
 from videocrafter.training.randomness import make_generator, seed_global_generators
 from videocrafter.training.saving.checkpoint import Checkpoints
-from videocrafter.training.saving.interruption import StopRequest
 from videocrafter.training.saving.run_folder import RunFolder
 from videocrafter.training.saving.state import STATE_FOLDER, TrainingState, write_state
 from videocrafter.training.task import ReadsInOrder, Task

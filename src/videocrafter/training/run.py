@@ -15,6 +15,7 @@ from videocrafter.media.atomic_write import whole_folder
 from videocrafter.pipelines.model_folder import ModelFolderError
 from videocrafter.training.batch_reader import read_data_states
 from videocrafter.training.config import ParallelConfig, RecipeConfig, SettingsError, StageConfig
+from videocrafter.training.interruption import StopRequest
 from videocrafter.training.loop import StageLoop
 from videocrafter.training.optim.ema import ExponentialMovingAverage
 from videocrafter.training.optim.guard import StepGuard
@@ -27,7 +28,6 @@ from videocrafter.training.parallel.sharding import Sharding, shard
 from videocrafter.training.randomness import seed_global_generators
 from videocrafter.training.registry import build_task
 from videocrafter.training.saving.checkpoint import Checkpoints
-from videocrafter.training.saving.interruption import StopRequest
 from videocrafter.training.saving.run_folder import Confirm, RunFolder, lock, open_run, write_stage_record
 from videocrafter.training.saving.state import (
     STATE_FOLDER,

@@ -8,7 +8,7 @@ from toy_run import toy_recipe
 from toy_task import ToyTaskConfig
 
 from videocrafter.training.config import OptimizerConfig, RecipeConfig, StageConfig
-from videocrafter.training.recipes.resolved_config import changes, to_dict, to_json
+from videocrafter.training.resolved_config import changes, to_dict, to_json
 
 
 @pytest.mark.parametrize(

@@ -19,13 +19,13 @@ from toy_task import ToyTask, ToyTaskConfig
 from videocrafter.checkpoints.publishing.training_record import read_training_record
 from videocrafter.pipelines.versions import versions
 from videocrafter.training.config import GuardConfig, SettingsError
+from videocrafter.training.interruption import StopRequest
 from videocrafter.training.optim.guard import NonFiniteError
 from videocrafter.training.parallel import precision
 from videocrafter.training.parallel.precision import choose_precision
 from videocrafter.training.randomness import make_generator, seed_global_generators
 from videocrafter.training.registry import register
 from videocrafter.training.run import train
-from videocrafter.training.saving.interruption import StopRequest
 from videocrafter.training.saving.run_folder import RunFolderError, lock
 from videocrafter.training.saving.state import trained_parameters
 from videocrafter.training.tracking.log import read_log, truncate_log

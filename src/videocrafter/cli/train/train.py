@@ -18,7 +18,7 @@ from videocrafter.cli.stderr_log import is_main_process, log_to_stderr
 from videocrafter.cli.train.recipe_choice import CacheOption, DataOption, SettingsOption, StartOption, choose_recipe
 
 if TYPE_CHECKING:
-    from videocrafter.training.recipes.resolved_config import Change
+    from videocrafter.training.resolved_config import Change
     from videocrafter.training.run import TrainingOutcome
 
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "": 1.0}
@@ -72,7 +72,7 @@ def train_command(
         if output is None and not dry_run:
             raise ValueError("no output folder was given; pass --output DIR")
     if dry_run or output is None:
-        from videocrafter.training.recipes.resolved_config import to_json
+        from videocrafter.training.resolved_config import to_json
 
         typer.echo(to_json(config))
         return

@@ -24,7 +24,7 @@ _VALIDATION_SEED = 1_000_003
 
 @dataclass(frozen=True, kw_only=True)
 class AutoencoderTaskConfig:
-    """How the autoencoder is built and trained.
+    """Architecture and training settings of the autoencoder.
 
     Attributes:
         latent_channels: channels of a latent.

@@ -15,7 +15,7 @@ _VALIDATION_SEED = 3_000_017
 
 @dataclass(frozen=True, kw_only=True)
 class VideoDiffusionTaskConfig(DiffusionConfig):
-    """How the video network is built and trained.
+    """Architecture and training settings of the video network.
 
     Phase "image_alignment" teaches the projector alone to encode an image as the text encoder encodes its caption.
 

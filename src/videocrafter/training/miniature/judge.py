@@ -46,7 +46,7 @@ class JudgeBatch:
 
 @dataclass(frozen=True, kw_only=True)
 class JudgeTaskConfig:
-    """How the judge is trained.
+    """Training settings of the judge.
 
     Attributes:
         batch_size: clips per batch.

@@ -50,7 +50,7 @@ _LAYER: dict[str, Any] = {
 
 @dataclass(frozen=True, kw_only=True)
 class ContrastiveTaskConfig:
-    """How the two towers are built and trained.
+    """Architecture and training settings of the two towers.
 
     Attributes:
         width, text_layers, image_layers, heads: size of the towers.

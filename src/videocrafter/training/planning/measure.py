@@ -16,7 +16,7 @@ from videocrafter.training.video.work import Call, Pass, StageWork
 
 @dataclass(frozen=True, kw_only=True)
 class ComputeSettings:
-    """How passes are computed.
+    """Conditions under which passes are computed.
 
     Attributes:
         kind: kind of device.

@@ -68,7 +68,7 @@ class StageMemory:
 
 @dataclass(frozen=True, kw_only=True)
 class Share:
-    """How a stage is divided among processes.
+    """Division of a stage among processes.
 
     Attributes:
         kind: kind of device.

@@ -10,7 +10,7 @@ from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from videocrafter.training.recipes.resolved_config import REMOVED_SETTINGS
+from videocrafter.training.resolved_config import REMOVED_SETTINGS
 
 Config = TypeVar("Config")
 

@@ -28,7 +28,7 @@ from videocrafter.media.atomic_write import is_leftover, remove_leftovers, whole
 from videocrafter.pipelines.versions import versions
 from videocrafter.training.config import RecipeConfig, StageConfig
 from videocrafter.training.parallel.precision import PrecisionChoice
-from videocrafter.training.recipes.resolved_config import Change, changes, to_dict, to_json
+from videocrafter.training.resolved_config import Change, changes, to_dict, to_json
 
 _log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from videocrafter.training.config import RecipeConfig
-from videocrafter.training.recipes.resolved_config import to_json
+from videocrafter.training.resolved_config import to_json
 from videocrafter.training.tracking.data_wait import DataWaitWarning
 from videocrafter.training.tracking.log import Follower, TrainingLog, read_log, truncate_log
 from videocrafter.training.tracking.progress import StageProgress, open_progress

@@ -25,7 +25,7 @@ from typing import Any
 
 from videocrafter.media.atomic_write import write_text
 from videocrafter.training.config import RecipeConfig, SettingsError
-from videocrafter.training.recipes.resolved_config import flat
+from videocrafter.training.resolved_config import flat
 from videocrafter.training.tracking.log import sample_files
 
 _log = logging.getLogger(__name__)

@@ -43,7 +43,7 @@ class SampleConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ClipDiffusionTaskConfig(DiffusionConfig):
-    """How the video network is trained on clips. With `lora`, leave `phase` at "text_to_video".
+    """Training settings of the video network on clips. With `lora`, leave `phase` at "text_to_video".
 
     Attributes:
         data: sources, batches, and how samples are cut out: resolution, frames, fps.

@@ -12,7 +12,7 @@ from videocrafter.training.miniature.diffusion_config import VideoDiffusionTaskC
 from videocrafter.training.miniature.towers import ContrastiveTaskConfig
 from videocrafter.training.recipes.by_name import RECIPES
 from videocrafter.training.recipes.overrides import apply_overrides, setting_paths
-from videocrafter.training.recipes.resolved_config import changes, to_json
+from videocrafter.training.resolved_config import changes, to_json
 
 ALL = pytest.mark.parametrize("name", RECIPES)
 

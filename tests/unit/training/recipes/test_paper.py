@@ -163,7 +163,7 @@ def test_wrong_settings_are_refused_when_they_are_given(name: str, setting: str,
 def test_what_changes_nothing_that_is_learned_may_change_between_two_runs() -> None:
     import json
 
-    from videocrafter.training.recipes.resolved_config import changes, to_json
+    from videocrafter.training.resolved_config import changes, to_json
 
     recipe: RecipeConfig = RECIPES["t2v-256"]()
     saved = json.loads(to_json(recipe))

@@ -19,7 +19,7 @@ class CacheError(SettingsError):
 
 @dataclass(frozen=True, kw_only=True)
 class CacheConfig:
-    """Whether and how the results of the frozen networks are cached.
+    """Settings of the cache for the results of the frozen networks.
 
     Attributes:
         folder: the cache's folder; None caches nothing.

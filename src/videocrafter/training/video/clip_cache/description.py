@@ -18,7 +18,7 @@ from videocrafter.data.cutting import CuttingConfig
 from videocrafter.media.atomic_write import write_text
 from videocrafter.media.errors import MediaError
 from videocrafter.pipelines.model_folder import fingerprint
-from videocrafter.training.recipes.resolved_config import changes, to_dict
+from videocrafter.training.resolved_config import changes, to_dict
 from videocrafter.training.video.clip_cache.config import CacheError, StoredPrecision
 
 FORMAT = 1

@@ -25,8 +25,8 @@ from videocrafter.data.source import ClipSource
 from videocrafter.pipelines.model_folder import read_model_index
 from videocrafter.pipelines.settings import GenerationDefaults
 from videocrafter.training.config import RecipeConfig, StageConfig
+from videocrafter.training.interruption import StopRequest
 from videocrafter.training.parallel.processes import Processes
-from videocrafter.training.saving.interruption import StopRequest
 from videocrafter.training.video.clip_cache.config import CacheError
 from videocrafter.training.video.clip_cache.filling_progress import FillingProgress
 from videocrafter.training.video.clip_cache.stage_clips import StageClips
@@ -71,7 +71,7 @@ class Filled:
 
 @dataclass(frozen=True, kw_only=True)
 class Thoroughness:
-    """How cuts that are already cached are treated.
+    """Treatment of cuts that are already cached.
 
     Attributes:
         check: read each one, and encode damaged ones again.

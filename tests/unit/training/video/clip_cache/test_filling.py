@@ -27,8 +27,8 @@ from videocrafter.data.cutting import CachedCut
 from videocrafter.data.errors import TooManyBadSamplesError
 from videocrafter.data.sources.specs import open_source
 from videocrafter.media.video_file import write_video
+from videocrafter.training.interruption import StopRequest
 from videocrafter.training.recipes.by_name import RECIPES
-from videocrafter.training.saving.interruption import StopRequest
 from videocrafter.training.video.clip_cache import filling
 from videocrafter.training.video.clip_cache.cache_file import CacheFile
 from videocrafter.training.video.clip_cache.clip_cache import ClipCache, EncodedCut

@@ -4,8 +4,8 @@ import signal
 
 import pytest
 
-from videocrafter.training.saving import interruption
-from videocrafter.training.saving.interruption import StopRequest
+from videocrafter.training import interruption
+from videocrafter.training.interruption import StopRequest
 
 
 def test_the_second_signal_ends_at_once() -> None:
