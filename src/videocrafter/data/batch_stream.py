@@ -6,6 +6,7 @@ batch depends on.
 
 from __future__ import annotations
 
+import logging
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -17,12 +18,14 @@ from videocrafter.data.cached_cuts import FixedCuts, fixed_cut
 from videocrafter.data.clip import Clip, Kind
 from videocrafter.data.cutting import CachedCut, CutClip, CutName, CuttingConfig
 from videocrafter.data.decoding import ClipDecoder, DecodingTask
-from videocrafter.data.errors import BadSampleError, TooManyBadSamplesError
+from videocrafter.data.errors import BadSampleError
 from videocrafter.data.loader_state import State
 from videocrafter.data.order import Draw, MixedOrder, Position, ShardProblem, SourcePosition
 from videocrafter.data.sample import VideoBatch, pixels_of
 from videocrafter.data.shuffling import fraction_from, seed_from
 from videocrafter.data.source import ClipSource
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +95,7 @@ class BatchStream:
         for flow in self._flows.values():
             self._report(flow.lane.order.take_problems())
         if self._num_batches == 0 and self._bad_samples.counts:  # with few shards a process may get no sample at all
-            raise TooManyBadSamplesError(f"no sample can be used: {dict(self._bad_samples.counts)}; fix your data")
+            _log.warning("No sample of the data can be used: %s", dict(self._bad_samples.counts))
         return None
 
     def state(self) -> State:

@@ -80,10 +80,10 @@ def fixed_clips(
     found: list[EncodedClips] = []
     for index, source in enumerate(sources[: validation.num_clips]):
         with VideoLoader(replace(fixed, sources=(source,)), cuts=cuts, cache=cache) as loader:
-            try:
-                found += [encoder.encode(batch) for batch in itertools.islice(loader, each + (index < more))]
-            except TooManyBadSamplesError as error:
-                _log.warning("Validation skips %s: %s", source, error)
+            encoded = [encoder.encode(batch) for batch in itertools.islice(loader, each + (index < more))]
+            if not encoded:
+                _log.warning("Validation skips %s: no sample can be used: %s", source, loader.stats().left_out)
+            found += encoded
     if not found:
         raise TooManyBadSamplesError(f"no clip of {', '.join(map(str, sources))} can be used for validation")
     return found
