@@ -229,7 +229,7 @@ def test_an_unknown_preset_and_a_taken_target_are_refused(sd_folder: Path, tmp_p
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "diary.txt").write_text("dear")
     for overwrite in (False, True):
-        with pytest.raises(ValueError, match="holds something other than a model"):
+        with pytest.raises(ValueError, match="choose another"):
             init_from_sd(sd_folder, tmp_path / "model", overwrite=overwrite)
     assert [path.name for path in (tmp_path / "model").iterdir()] == ["diary.txt"]
     for target in (sd_folder, sd_folder.parent):
