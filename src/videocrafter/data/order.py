@@ -26,7 +26,7 @@ class SourcePosition:
     """Position of a process within a source.
 
     Attributes:
-        first: shards of the sequence that all processes together had consumed when they began to count.
+        first: shards of the sequence that all processes together had consumed when counting began.
         unit: shards that this process has taken since.
         offset: clips that it has taken from the current window of shards.
     """
@@ -87,7 +87,7 @@ class SourceOrder:
     ) -> None:
         self._source, self._number, self._seed, self._shuffle = source, number, seed, shuffle
         self._rank, self._world_size, self._epochs = rank, world_size, epochs
-        # After a resume, samples drawn before are looked up again, several of them per archive.
+        # After a resume, previously drawn samples are looked up again, several of them per archive.
         self._read_shard = lru_cache(maxsize=source.shards_together + 4)(source.read_shard)
         self._window: _Window | None = None
         self._num_empty = 0
@@ -150,7 +150,7 @@ class SourceOrder:
         return self._window
 
     def _shard_at(self, first: int, unit: int) -> tuple[int, int]:
-        """Return epoch and index of the shard that this process takes as its unit-th."""
+        """Return epoch and index of the shard that this process takes as number `unit`."""
         epoch, position = divmod(first + self._rank + unit * self._world_size, self._source.num_shards)
         if not self._shuffle:
             return epoch, position

@@ -177,7 +177,7 @@ def not_decaying(parameters: Iterable[nn.Parameter]) -> list[nn.Parameter]:
 
 
 def _decay_groups(config: OptimizerConfig, parameters: list[nn.Parameter]) -> list[dict[str, Any]]:
-    """Group parameters by weight decay, and apart if sharded, since fused kernels cannot mix the two."""
+    """Group parameters by weight decay, sharded ones apart: fused kernels cannot mix the two."""
     return [
         {"params": group, "weight_decay": weight_decay}
         for kind, weight_decay in ((decaying(parameters), config.weight_decay), (not_decaying(parameters), 0.0))

@@ -129,7 +129,7 @@ def whole_on_cpu(value: Any, *, keep: bool) -> Any:
     if isinstance(value, Tensor):
         if not is_sharded(value):
             return value
-        # Offloaded shards are gathered through the devices that the processes communicate with.
+        # Move offloaded shards to the communication device before gathering.
         near: DTensor = value.detach().to(value.device_mesh.device_type)  # type: ignore[assignment]
         whole = near.full_tensor()
         return whole.cpu() if keep else None

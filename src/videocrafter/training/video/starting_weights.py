@@ -1,4 +1,4 @@
-"""The networks that a stage begins with: from its start, another run, a shipped model, or new."""
+"""Find or create the networks that a stage starts from: its start, another run, a shipped model, or new ones."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def start_folder(recipe: RecipeConfig) -> Path | None:
     try:
         check_whole(folder)
     except ModelFolderError as error:
-        raise SettingsError(f"init is {recipe.init!r}, but {error}; give a whole copy of that folder") from error
+        raise SettingsError(f"init is {recipe.init!r}, but {error}; use a complete copy of that folder") from error
     return folder
 
 
@@ -148,14 +148,14 @@ def part_folder(start: Path | None, folder: str, name: str) -> Path:
     option = "autoencoder" if name == "vae" else "towers"
     if not (source / name).is_dir():
         raise ValueError(
-            f"this stage needs a trained {name}, and {str(source)!r} holds none; name the `final` folder of a "
-            f"finished run that does with --set stages.*.task.{option}=FOLDER"
+            f"this stage needs a trained {name}, and {str(source)!r} holds none; pass "
+            f"--set stages.*.task.{option}=FOLDER, the `final` folder of a finished run that has one"
         )
     try:
         found = component_folder(source, name)
         check_whole(found)
     except ModelFolderError as error:
-        raise ValueError(f"{error}; name a whole folder with --set stages.*.task.{option}=FOLDER") from error
+        raise ValueError(f"{error}; pass a complete folder with --set stages.*.task.{option}=FOLDER") from error
     return found
 
 
@@ -198,7 +198,7 @@ def with_image_branch(trained: VideoUNet, config: Mapping[str, Any] | None = Non
     """Return a copy of a network with an image branch, on the same device.
 
     W'k and W'v start as copies of the text's mappings, which the network already understands, so that only the
-    projector has to learn from nothing.
+    projector is trained from scratch.
 
     Args:
         config: of the new network, without the branch; None takes that of `trained`.
@@ -229,18 +229,15 @@ def check_fit(network: VideoUNet, vae: AutoencoderKL, text_encoder: CLIPTextMode
     channels, text_width = vae.config.latent_channels, text_encoder.config.hidden_size
     if network.config["in_channels"] != channels:
         raise ValueError(
-            f"the autoencoder's latents have {channels} channels, task.network.in_channels is "
+            f"the autoencoder's latents have {channels} channels, but task.network.in_channels is "
             f"{network.config['in_channels']}; set in_channels and out_channels to {channels}, or give another "
             "task.autoencoder"
         )
     if network.config["context_dim"] != text_width:
         raise ValueError(
-            f"the text tower is {text_width} wide, task.network.context_dim is {network.config['context_dim']}; "
+            f"the text tower is {text_width} wide, but task.network.context_dim is {network.config['context_dim']}; "
             f"set it to {text_width}, or give another task.towers"
         )
     multiple = spatial_factor(vae) * network.size_multiple
     if height % multiple or width % multiple:
-        raise ValueError(
-            f"task.world is {height} pixels high and {width} wide; this autoencoder and network take multiples "
-            f"of {multiple}"
-        )
+        raise ValueError(f"task.world is {height} pixels high and {width} wide; both must be multiples of {multiple}")

@@ -103,8 +103,8 @@ def test_what_does_not_fit_is_named_with_its_setting(parts: Path) -> None:
     text_encoder = CLIPTextModel.from_pretrained(parts / "text_encoder")
     check_fit(VideoUNet(**CONFIG), vae, text_encoder, 16, 32)
     for changed, height, said in (
-        ({"in_channels": 16}, 16, "latents have 4 channels, task.network.in_channels is 16"),
-        ({"context_dim": 128}, 16, "text tower is 16 wide, task.network.context_dim is 128; set it to 16"),
+        ({"in_channels": 16}, 16, "latents have 4 channels, but task.network.in_channels is 16"),
+        ({"context_dim": 128}, 16, "text tower is 16 wide, but task.network.context_dim is 128; set it to 16"),
         ({}, 24, "task.world is 24 pixels high and 32 wide; this autoencoder and network take multiples of 16"),
     ):
         with pytest.raises(ValueError) as error:
