@@ -105,7 +105,7 @@ def test_what_does_not_fit_is_named_with_its_setting(parts: Path) -> None:
     for changed, height, said in (
         ({"in_channels": 16}, 16, "latents have 4 channels, but task.network.in_channels is 16"),
         ({"context_dim": 128}, 16, "text tower is 16 wide, but task.network.context_dim is 128; set it to 16"),
-        ({}, 24, "task.world is 24 pixels high and 32 wide; this autoencoder and network take multiples of 16"),
+        ({}, 24, "task.world is 24 pixels high and 32 wide; both must be multiples of 16"),
     ):
         with pytest.raises(ValueError) as error:
             check_fit(VideoUNet(**{**CONFIG, **changed}), vae, text_encoder, height, 32)
