@@ -85,7 +85,8 @@ class DualCrossAttention(nn.Module):
     def forward(
         self, x_NPC: Tensor, text_BLD: Tensor, image_BMD: Tensor | None = None, image_scale: float = 1.0
     ) -> Tensor:
-        q = split_heads(self.to_q(x_NPC).reshape(len(text_BLD), -1, self.to_q.out_features), self.heads)
+        q_NPD = self.to_q(x_NPC)
+        q = split_heads(q_NPD.reshape(len(text_BLD), -1, q_NPD.shape[-1]), self.heads)
         k, v = split_heads(self.to_k(text_BLD), self.heads), split_heads(self.to_v(text_BLD), self.heads)
         out = attend(q, k, v)
         if image_BMD is not None:

@@ -5,7 +5,8 @@ width, P = H*W positions. Frames stay folded and `channels_last`, so that both t
 view with a frame axis need no copy.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +15,10 @@ from torch.nn.functional import interpolate, silu
 from videocrafter.models.attention import SpatialTransformer, TemporalTransformer, zero_initialised
 
 
-@dataclass(frozen=True)
-class BlockConditions:
+class BlockConditions(NamedTuple):
     """Inputs that every layer of one forward pass shares.
+
+    A tuple, because the hooks that offload a network or split it over devices move the tensors of tuples.
 
     embedding_ND: timestep (+ fps, + frame and text) embedding of each frame.
     text_BLD: text tokens of each clip.
@@ -112,7 +114,10 @@ class VideoLayer(nn.Module):
         self.spatial = spatial
         self.temporal = temporal
 
-    def forward(self, x_NCHW: Tensor, conditions: BlockConditions) -> Tensor:
+    def forward(self, x_NCHW: Tensor, conditions: BlockConditions, skip_NCHW: Tensor | None = None) -> Tensor:
+        """Run the layer; on the way up, `skip_NCHW` is the output of a layer on the way down."""
+        if skip_NCHW is not None:
+            x_NCHW = torch.cat([x_NCHW, skip_NCHW], dim=1)
         x_NCHW = self.residual(x_NCHW, conditions)
         if self.spatial is not None:
             x_NCHW = self.spatial(x_NCHW, conditions.text_BLD, conditions.image_BMD, conditions.image_scale)
@@ -143,10 +148,44 @@ class Upsample(nn.Module):
         return self.conv(interpolate(x_NCHW, scale_factor=2.0, mode="nearest"))
 
 
-class Stage(nn.Module):
+class DownStage(nn.Module):
     """The layers at one resolution and, unless it is the last, the change to the next resolution."""
 
-    def __init__(self, layers: list[VideoLayer], resample: Downsample | Upsample | None) -> None:
+    def __init__(self, layers: list[VideoLayer], resample: Downsample | None) -> None:
         super().__init__()
+        self.gradient_checkpointing = False
         self.layers = nn.ModuleList(layers)
         self.resample = resample
+
+    def forward(self, x_NCHW: Tensor, conditions: BlockConditions) -> list[Tensor]:
+        """Return the output of every layer and of the resampling; the last is the output of the stage."""
+        outputs = []
+        for layer in self.layers:
+            x_NCHW = run_layer(self, layer, x_NCHW, conditions)
+            outputs.append(x_NCHW)
+        if self.resample is not None:
+            outputs.append(self.resample(x_NCHW))
+        return outputs
+
+
+class UpStage(nn.Module):
+    """The layers at one resolution and, unless it is the first, the change to the next resolution."""
+
+    def __init__(self, layers: list[VideoLayer], resample: Upsample | None) -> None:
+        super().__init__()
+        self.gradient_checkpointing = False
+        self.layers = nn.ModuleList(layers)
+        self.resample = resample
+
+    def forward(self, x_NCHW: Tensor, skips_NCHW: Sequence[Tensor], conditions: BlockConditions) -> Tensor:
+        """Run the stage; `skips_NCHW` has one output of the way down per layer, the one for the last layer first."""
+        for layer, skip_NCHW in zip(self.layers, reversed(skips_NCHW), strict=True):
+            x_NCHW = run_layer(self, layer, x_NCHW, conditions, skip_NCHW)
+        return x_NCHW if self.resample is None else self.resample(x_NCHW)
+
+
+def run_layer(owner: Any, layer: nn.Module, *inputs: Any) -> Tensor:
+    """Call a layer, with gradient checkpointing if `enable_gradient_checkpointing` has enabled it in its owner."""
+    if owner.gradient_checkpointing and torch.is_grad_enabled():
+        return owner._gradient_checkpointing_func(layer, *inputs)
+    return layer(*inputs)

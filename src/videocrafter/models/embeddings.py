@@ -1,7 +1,7 @@
 """Embeddings that condition the residual blocks: timestep, fps and, in the miniature, frame and text.
 
 Shape suffixes: B batch, T frames, N = B*T frames folded into the batch, L text tokens, D width, H W latent
-size.
+size. Layers are called, and their weights never read: a weight may be offloaded, quantised or adapted by a LoRA.
 """
 
 import math
@@ -38,9 +38,9 @@ class SinusoidalEmbedding(nn.Module):
         self.linear_1 = nn.Linear(features, width)
         self.linear_2 = nn.Linear(width, width)
 
-    def forward(self, values_B: Tensor) -> Tensor:
-        """Map `[B]` numbers to `[B, width]`."""
-        features = sinusoid(values_B, self.features).to(self.linear_1.weight.dtype)
+    def forward(self, values_B: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Map `[B]` numbers to `[B, width]`, computed in `dtype`."""
+        features = sinusoid(values_B, self.features).to(dtype)
         return self.linear_2(nn.functional.silu(self.linear_1(features)))
 
 
@@ -62,15 +62,15 @@ class FrameTextEmbedding(nn.Module):
         self.hidden = nn.Linear(width, width)
         self.out = nn.Linear(width, width)
 
-    def forward(self, num_frames: int, fps_B: Tensor, text_BLD: Tensor) -> Tensor:
-        """Return `[B, T, width]`."""
+    def forward(self, num_frames: int, fps_B: Tensor, text_BLD: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Return `[B, T, width]`, computed in `dtype`."""
         # Time is 0 at the middle of the clip and grows by half a radian per frame: the slowest sinusoids are almost
         # linear in time, the fastest separate adjacent frames. log(fps) covers the usual range of 4 to 32 evenly.
         frames_T = (torch.arange(num_frames, device=text_BLD.device) - (num_frames - 1) / 2) * 0.5
         frames_BTF = sinusoid(frames_T, self.features, max_period=30.0)[None].expand(len(fps_B), -1, -1)
         fps_BF = sinusoid(fps_B.float().log() * 2.0, self.features, max_period=30.0)
         time_BTF = torch.cat([frames_BTF, fps_BF[:, None].expand_as(frames_BTF)], dim=-1)
-        time_BTD = self.time_in(time_BTF.to(self.time_in.weight.dtype))
+        time_BTD = self.time_in(time_BTF.to(dtype))
         text_BD = self.text_in(self.text_norm(text_BLD.sum(dim=1)))
         hidden_BTD = nn.functional.silu(self.hidden(time_BTD * text_BD[:, None]))
         return self.out(hidden_BTD)
@@ -96,8 +96,8 @@ class PlaceEmbedding(nn.Module):
 
     def forward(self, x_NCHW: Tensor, embedding_ND: Tensor) -> Tensor:
         """Return `x_NCHW` plus the features and maps, same shape."""
-        waves_KHW = _waves(x_NCHW.shape[-2], x_NCHW.shape[-1], x_NCHW.device).to(self.static.weight.dtype)
-        static_CHW = torch.einsum("ck,khw->chw", self.static.weight, waves_KHW)
+        waves_KHW = _waves(x_NCHW.shape[-2], x_NCHW.shape[-1], x_NCHW.device).to(x_NCHW.dtype)
+        static_CHW = self.static(waves_KHW.permute(1, 2, 0)).permute(2, 0, 1)
         weights_NMK = self.to_waves(nn.functional.silu(embedding_ND)).unflatten(1, (self.num_maps, -1))
         maps_NMHW = (weights_NMK @ waves_KHW.flatten(1)).unflatten(2, waves_KHW.shape[1:])
         return x_NCHW + self.maps_in(maps_NMHW) + static_CHW

@@ -24,10 +24,11 @@ def encode_image(image_encoder: CLIPVisionModel, pixels_BCHW: Tensor) -> Tensor:
     return image_encoder(pixel_values=prepared_BCHW.to(image_encoder.dtype)).last_hidden_state
 
 
-def null_image(batch: int, image_encoder: CLIPVisionModel) -> Tensor:
+def null_image(batch: int, image_encoder: CLIPVisionModel, device: torch.device | None = None) -> Tensor:
     """Return the unconditional image: pixels ``[B, C, S, S]`` of the encoder's size, all 0 (mid-grey in [-1, 1]).
 
-    It passes through encoder and projector like any image; the null condition is not a zero token.
+    It passes through encoder and projector like any image; the null condition is not a zero token. ``device`` is the
+    device that the encoder computes on; None means that of its weights, which differs while they are offloaded.
     """
     size = image_encoder.config.image_size
     return torch.zeros(
@@ -35,7 +36,7 @@ def null_image(batch: int, image_encoder: CLIPVisionModel) -> Tensor:
         image_encoder.config.num_channels,
         size,
         size,
-        device=image_encoder.device,
+        device=image_encoder.device if device is None else device,
         dtype=image_encoder.dtype,
     )
 

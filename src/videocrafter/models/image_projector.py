@@ -14,14 +14,18 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from videocrafter.models.attention import merge_heads, split_heads
+from videocrafter.models.network_options import NetworkOptions
 
 
-class ImageProjector(ModelMixin, ConfigMixin):
+class ImageProjector(NetworkOptions, ModelMixin, ConfigMixin):
     """Learned queries that map image tokens into the space of the text tokens.
 
     The defaults are those of the official model. ``dim`` is the inner width, ``embedding_dim`` the width of the image
     tokens, ``output_dim`` the width of the video network's context.
     """
+
+    _sharded_blocks = ()
+    _no_split_modules = ["ResamplerLayer"]  # noqa: RUF012  (the name and type that diffusers looks up)
 
     @register_to_config
     def __init__(

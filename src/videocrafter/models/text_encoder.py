@@ -17,9 +17,15 @@ from videocrafter.models.tokenizer import END_ID, PAD_ID, START_ID
 
 
 def tokenize(
-    tokenizer: PreTrainedTokenizerBase, text_encoder: CLIPTextModel, prompts: Sequence[str]
+    tokenizer: PreTrainedTokenizerBase,
+    text_encoder: CLIPTextModel,
+    prompts: Sequence[str],
+    device: torch.device | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return token ids ``[B, L]`` and the number of tokens of each prompt ``[B]``, start and end included.
+
+    ``device`` is the device that the encoder computes on; None means that of its weights. The two differ while the
+    weights are offloaded.
 
     L is always the encoder's ``max_position_embeddings``. Longer prompts are truncated and still end in the end
     token. Padding uses the *encoder's* ``pad_token_id``: OpenCLIP encoders expect 0, which CLIP tokenizers cannot pad
@@ -34,17 +40,23 @@ def tokenize(
     for index, row in enumerate(rows):
         ids_BL[index, : len(row)] = torch.tensor(row, dtype=torch.long)
     num_tokens_B = torch.tensor([len(row) for row in rows], dtype=torch.long)
-    return ids_BL.to(text_encoder.device), num_tokens_B.to(text_encoder.device)
+    device = text_encoder.device if device is None else device
+    return ids_BL.to(device), num_tokens_B.to(device)
 
 
-def encode_text(tokenizer: PreTrainedTokenizerBase, text_encoder: CLIPTextModel, prompts: Sequence[str]) -> Tensor:
+def encode_text(
+    tokenizer: PreTrainedTokenizerBase,
+    text_encoder: CLIPTextModel,
+    prompts: Sequence[str],
+    device: torch.device | None = None,
+) -> Tensor:
     """Encode prompts into text tokens ``[B, L, D]``, after the final norm, in the encoder's dtype.
 
     Attention is causal and padding is not masked, as in the official model, so the video network also attends to the
     rows after the end token. If the encoder's config sets ``zero_padding``, those rows are zero, so that a small
-    network need not learn to ignore them.
+    network need not learn to ignore them. ``device`` is that of :func:`tokenize`.
     """
-    ids_BL, num_tokens_B = tokenize(tokenizer, text_encoder, prompts)
+    ids_BL, num_tokens_B = tokenize(tokenizer, text_encoder, prompts, device)
     text_BLD = text_encoder(input_ids=ids_BL).last_hidden_state
     if getattr(text_encoder.config, "zero_padding", False):
         text_BLD = zero_rows_past_end(text_BLD, num_tokens_B)

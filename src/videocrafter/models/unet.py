@@ -4,9 +4,7 @@ Shape suffixes: B batch, T frames, N = B*T frames folded into the batch, C chann
 tokens, M image tokens, D width.
 """
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, cast
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -15,11 +13,21 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
 from videocrafter.models.attention import SpatialTransformer, TemporalTransformer, zero_initialised
-from videocrafter.models.blocks import BlockConditions, Downsample, ResidualBlock, Stage, Upsample, VideoLayer
+from videocrafter.models.blocks import (
+    BlockConditions,
+    Downsample,
+    DownStage,
+    ResidualBlock,
+    Upsample,
+    UpStage,
+    VideoLayer,
+    run_layer,
+)
 from videocrafter.models.embeddings import FrameTextEmbedding, PlaceEmbedding, SinusoidalEmbedding
+from videocrafter.models.network_options import NetworkOptions
 
 
-class VideoUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):
+class VideoUNet(NetworkOptions, ModelMixin, ConfigMixin, PeftAdapterMixin):
     """Predict the noise or velocity of a noisy latent video from timestep, text, motion speed (fps) and image.
 
     Args:
@@ -51,7 +59,11 @@ class VideoUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):
     """
 
     _supports_gradient_checkpointing = True
-    _no_split_modules = ["VideoLayer"]  # noqa: RUF012  (the name and type that diffusers looks up)
+    _sharded_blocks = ("VideoLayer",)
+    # The names and types that diffusers looks up.
+    _repeated_blocks = ["SpatialBlock", "TemporalBlock"]  # noqa: RUF012
+    _no_split_modules = ["VideoLayer", "ResidualBlock", "TemporalTransformer", "FrameTextEmbedding", "PlaceEmbedding"]  # noqa: RUF012
+    _skip_layerwise_casting_patterns = ("norm", "_embedding", "^conv_in$", "^conv_out$")
 
     @register_to_config
     def __init__(
@@ -113,7 +125,7 @@ class VideoUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):
             inputs = [skips[-1]] + [width] * (num_res_blocks - 1)
             layers = [build.layer(channels, width, level in attention_levels) for channels in inputs]
             is_last = level == len(widths) - 1
-            self.down_stages.append(Stage(layers, None if is_last else Downsample(width)))
+            self.down_stages.append(DownStage(layers, None if is_last else Downsample(width)))
             skips += [width] * (num_res_blocks if is_last else num_res_blocks + 1)
 
         channels = widths[-1]
@@ -124,7 +136,7 @@ class VideoUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):
         for level, width in reversed(list(enumerate(widths))):
             inputs = [channels] + [width] * num_res_blocks
             layers = [build.layer(c + skips.pop(), width, level in attention_levels) for c in inputs]
-            self.up_stages.append(Stage(layers, Upsample(width) if level > 0 else None))
+            self.up_stages.append(UpStage(layers, Upsample(width) if level > 0 else None))
             channels = width
 
         self.norm_out = nn.GroupNorm(norm_groups, model_channels)
@@ -138,9 +150,9 @@ class VideoUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):
     def forward(
         self,
         sample_BCTHW: Tensor,
-        timestep_B: Tensor,
+        timestep_B: Tensor | float,
         text_BLD: Tensor,
-        fps_B: Tensor | None = None,
+        fps_B: Tensor | float | None = None,
         image_BMD: Tensor | None = None,
         image_scale: float = 1.0,
         temporal: bool = True,
@@ -148,10 +160,11 @@ class VideoUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):
         """Predict noise or velocity `[B, C, T, H, W]` for noisy latents of that shape.
 
         Args:
-            timestep_B: training timestep of each clip, in [0, 1000).
+            timestep_B: training timestep of each clip, in [0, 1000); a number or a 0-dimensional tensor is the
+                timestep of all clips.
             text_BLD: text tokens.
-            fps_B: motion speed of each clip in frames per second. Required if the model has an fps or frame-text
-                condition, ignored otherwise.
+            fps_B: motion speed of each clip in frames per second, or one number for all clips. Required if the model
+                has an fps or frame-text condition, ignored otherwise.
             image_BMD: image tokens from the projector; None skips the image branch.
             image_scale: weight of the image branch's output.
             temporal: False skips all temporal layers and predicts each frame on its own, like a still image.
@@ -161,8 +174,11 @@ class VideoUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):
         """
         self._check_input(sample_BCTHW, fps_B)
         batch, _, num_frames, _, _ = sample_BCTHW.shape
+        device, dtype = sample_BCTHW.device, sample_BCTHW.dtype
+        timestep_B = torch.as_tensor(timestep_B, device=device).expand(batch)
+        fps_B = None if fps_B is None else torch.as_tensor(fps_B, device=device).expand(batch)
 
-        embedding_ND = self.embed(timestep_B.expand(batch), fps_B, text_BLD, num_frames, temporal)
+        embedding_ND = self.embed(timestep_B, fps_B, text_BLD, num_frames, temporal, dtype)
         temporal = temporal and (num_frames > 1 or self.config["temporal_layers_on_images"])
         conditions = BlockConditions(embedding_ND, text_BLD, image_BMD, image_scale, num_frames, temporal)
 
@@ -174,46 +190,40 @@ class VideoUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):
             x_NCHW = self.temporal_in(x_NCHW, num_frames)
 
         skips = [x_NCHW]
-        for stage in cast("Iterable[Stage]", self.down_stages):
-            for layer in stage.layers:
-                x_NCHW = self._run(layer, x_NCHW, conditions)
-                skips.append(x_NCHW)
-            if stage.resample is not None:
-                x_NCHW = stage.resample(x_NCHW)
-                skips.append(x_NCHW)
+        for stage in self.down_stages:
+            skips += stage(skips[-1], conditions)
 
-        x_NCHW = self._run(self.middle_in, x_NCHW, conditions)
-        x_NCHW = self._run(self.middle_out, x_NCHW, conditions)
+        x_NCHW = run_layer(self, self.middle_in, skips[-1], conditions)
+        x_NCHW = run_layer(self, self.middle_out, x_NCHW, conditions)
 
-        for stage in cast("Iterable[Stage]", self.up_stages):
-            for layer in stage.layers:
-                x_NCHW = self._run(layer, torch.cat([x_NCHW, skips.pop()], dim=1), conditions)
-            if stage.resample is not None:
-                x_NCHW = stage.resample(x_NCHW)
+        skips_per_stage = len(skips) // len(self.up_stages)
+        for stage in self.up_stages:
+            x_NCHW = stage(x_NCHW, skips[-skips_per_stage:], conditions)
+            del skips[-skips_per_stage:]
 
         out_NCHW = self.conv_out(nn.functional.silu(self.norm_out(x_NCHW)))
         return out_NCHW.unflatten(0, (batch, num_frames)).transpose(1, 2)
 
     def embed(
-        self, timestep_B: Tensor, fps_B: Tensor | None, text_BLD: Tensor, num_frames: int, temporal: bool = True
+        self,
+        timestep_B: Tensor,
+        fps_B: Tensor | None,
+        text_BLD: Tensor,
+        num_frames: int,
+        temporal: bool,
+        dtype: torch.dtype,
     ) -> Tensor:
         """Return the embedding `[N, D]` of each frame: timestep + fps (+ frame and text)."""
-        embedding_BD = self.timestep_embedding(timestep_B)
+        embedding_BD = self.timestep_embedding(timestep_B, dtype)
         if self.fps_embedding is not None and fps_B is not None:
-            embedding_BD = embedding_BD + self.fps_embedding(fps_B)
+            embedding_BD = embedding_BD + self.fps_embedding(fps_B, dtype)
         embedding_BTD = embedding_BD[:, None].expand(-1, num_frames, -1)
         # Like the temporal layers, the frame embedding applies to clips only.
         if self.frame_text_embedding is not None and fps_B is not None and num_frames > 1 and temporal:
-            embedding_BTD = embedding_BTD + self.frame_text_embedding(num_frames, fps_B, text_BLD)
+            embedding_BTD = embedding_BTD + self.frame_text_embedding(num_frames, fps_B, text_BLD, dtype)
         return embedding_BTD.flatten(0, 1)
 
-    def _run(self, layer: nn.Module, x_NCHW: Tensor, conditions: BlockConditions) -> Tensor:
-        if self.gradient_checkpointing and torch.is_grad_enabled():
-            checkpoint: Callable[..., Any] = self._gradient_checkpointing_func
-            return checkpoint(layer, x_NCHW, conditions)
-        return layer(x_NCHW, conditions)
-
-    def _check_input(self, sample_BCTHW: Tensor, fps_B: Tensor | None) -> None:
+    def _check_input(self, sample_BCTHW: Tensor, fps_B: Tensor | float | None) -> None:
         height, width = sample_BCTHW.shape[-2:]
         if height % self.size_multiple or width % self.size_multiple:
             raise ValueError(

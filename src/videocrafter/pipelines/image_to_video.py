@@ -134,7 +134,8 @@ class ImageToVideoPipeline(VideoPipeline):
         conditional = Conditions(text=self.encode_prompts(request.prompts), fps=fps, image=tokens)
         if not request.sampling.needs_unconditional:
             return conditional, None
-        nothing = self.encode_images([null_image(1, self.image_encoder)[0]]).expand(request.num_videos, -1, -1)
+        null = null_image(1, self.image_encoder, self._execution_device)
+        nothing = self.encode_images([null[0]]).expand(request.num_videos, -1, -1)
         text = self.encode_prompts(request.negative_prompts)
         return conditional, replace(conditional, text=text, image=nothing)
 

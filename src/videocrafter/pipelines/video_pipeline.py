@@ -41,13 +41,14 @@ from videocrafter.pipelines.model_folder import (
     component_folder,
     shared_components,
 )
+from videocrafter.pipelines.offloading import OffloadingMixin
 from videocrafter.pipelines.output import OutputType, PhaseClock, VideoPipelineOutput, check_output_type, frames_as
 from videocrafter.pipelines.phases import AfterStep, EncodedRequest, Phases, StepEndCallback
 from videocrafter.pipelines.randomness import draw_noise, make_generators, takes_eta
 from videocrafter.pipelines.settings import GenerationDefaults, VideoRequest, check_size, per_video
 
 
-class VideoPipeline(VideoLoraMixin, DiffusionPipeline):
+class VideoPipeline(VideoLoraMixin, OffloadingMixin, DiffusionPipeline):
     """Everything that does not depend on whether an image is given. Use one of the subclasses."""
 
     takes_image = False
@@ -286,8 +287,9 @@ class VideoPipeline(VideoLoraMixin, DiffusionPipeline):
         """Return text tokens [N, L, D] in the network's precision; equal prompts are encoded once."""
         distinct = list(dict.fromkeys(prompts))
         # One prompt at a time, so that a prompt's tokens do not depend on the other prompts, not even by rounding.
+        device, dtype = self._execution_device, self.unet.dtype
         tokens = {
-            prompt: encode_text(self.tokenizer, self.text_encoder, [prompt])[0].to(self.unet.dtype)
+            prompt: encode_text(self.tokenizer, self.text_encoder, [prompt], device)[0].to(dtype)
             for prompt in distinct
         }
         return torch.stack([tokens[prompt] for prompt in prompts])

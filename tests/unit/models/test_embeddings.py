@@ -29,7 +29,7 @@ def test_an_odd_width_ends_in_zero() -> None:
 
 def test_the_features_keep_their_precision_in_half_precision() -> None:
     embedding = SinusoidalEmbedding(8, 16).to(torch.bfloat16)
-    out = embedding(torch.tensor([998, 999]))
+    out = embedding(torch.tensor([998, 999]), torch.bfloat16)
     assert out.dtype == torch.bfloat16
     assert not torch.equal(out[0], out[1])
 

@@ -126,13 +126,13 @@ def test_a_clip_does_not_depend_on_its_batch(num_frames: int) -> None:
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-4)
 
 
-def test_one_timestep_serves_the_whole_batch() -> None:
-    model = build()
-    sample, _, text, fps, _ = inputs()
+@pytest.mark.parametrize("timestep", [7, 7.0, torch.tensor(7), torch.tensor([7])], ids=repr)
+def test_one_timestep_and_fps_serve_the_whole_batch(timestep: Tensor | float) -> None:
+    model = build(frame_text_condition=True)
+    sample, _, text, _, _ = inputs()
     with torch.no_grad():
-        one = model(sample, torch.tensor([7]), text, fps)
-        each = model(sample, torch.tensor([7, 7]), text, fps)
-    assert torch.equal(one, each)
+        each = model(sample, torch.tensor([7, 7]), text, torch.tensor([8.0, 8.0]))
+        assert torch.equal(model(sample, timestep, text, 8), each)
 
 
 def test_frames_of_a_clip_see_each_other() -> None:
@@ -204,15 +204,10 @@ def test_gradient_checkpointing_changes_no_gradient(dropout: float) -> None:
         torch.testing.assert_close(checkpointed[name], grad, msg=name)
 
 
-def test_gradient_checkpointing_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gradient_checkpointing_is_used() -> None:
     model = build()
-    model.enable_gradient_checkpointing()
-    run, original = [], model._gradient_checkpointing_func
-    monkeypatch.setattr(
-        model,
-        "_gradient_checkpointing_func",
-        lambda layer, *args: run.append(layer) or original(layer, *args),
-    )
+    run: list[torch.nn.Module] = []
+    model.enable_gradient_checkpointing(lambda layer, *args: run.append(layer) or layer(*args))
     model(*inputs())
     assert len(run) == 2 * 1 + 2 + 2 * 2
     with torch.no_grad():

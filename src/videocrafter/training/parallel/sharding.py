@@ -43,7 +43,7 @@ class Sharding:
 def shard(network: nn.Module, sharding: Sharding) -> None:
     """Shard a network in place; its parameters must be equal in all processes.
 
-    The blocks named in `_no_split_modules` are gathered one at a time, all other parameters together.
+    The network's `blocks` are gathered one at a time, all other parameters together.
     """
     from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, OffloadPolicy, fully_shard
 
@@ -72,8 +72,9 @@ def shard(network: nn.Module, sharding: Sharding) -> None:
 
 
 def blocks(network: nn.Module) -> list[nn.Module]:
-    """Return the blocks that a network lists in `_no_split_modules`, the convention of diffusers and transformers."""
-    names = set(getattr(network, "_no_split_modules", None) or ())
+    """Return the blocks of the classes that a network lists in `_sharded_blocks`, or else in `_no_split_modules`."""
+    unsplit = getattr(network, "_no_split_modules", None) or ()
+    names = set(getattr(network, "_sharded_blocks", unsplit))
     return [module for module in network.modules() if type(module).__name__ in names]
 
 
