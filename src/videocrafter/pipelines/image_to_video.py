@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -93,6 +93,7 @@ class ImageToVideoPipeline(VideoPipeline):
         num_videos_per_prompt: int = 1,
         output_type: OutputType = "np",
         callback_on_step_end: StepEndCallback | None = None,
+        cross_attention_kwargs: Mapping[str, Any] | None = None,
     ) -> VideoPipelineOutput:
         """Make `num_videos_per_prompt` videos of every prompt. None means the model's recommended value.
 
@@ -120,7 +121,8 @@ class ImageToVideoPipeline(VideoPipeline):
             num_videos_per_prompt=num_videos_per_prompt,
             **given_settings(locals()),
         )
-        return self.generate(request, image, output_type=output_type, callback_on_step_end=callback_on_step_end)
+        with self.lora_scaled(cross_attention_kwargs):
+            return self.generate(request, image, output_type=output_type, callback_on_step_end=callback_on_step_end)
 
     def encode(self, request: VideoRequest, image: Any = None) -> tuple[Conditions, Conditions | None]:
         """Return the conditions of both branches; the second is None without guidance. fps is the same in both.

@@ -5,23 +5,31 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from diffusers.loaders import StableDiffusionLoraLoaderMixin
-from peft import LoraConfig, get_peft_model_state_dict, set_peft_model_state_dict
-from peft.tuners.tuners_utils import BaseTunerLayer
+from peft import get_peft_model_state_dict
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from videocrafter.checkpoints.lora.lora_file import ADAPTER_METADATA, LoraLayer, read_lora
+from videocrafter.checkpoints.lora.lora_file import ADAPTER_METADATA, read_lora
 from videocrafter.checkpoints.lora.target_layers import NETWORKS, fit_lora
 from videocrafter.media.atomic_write import whole_file
+from videocrafter.pipelines.lora_layers import add_adapter, settings, shapes, tuners
+from videocrafter.pipelines.lora_source import locate_lora
 from videocrafter.presets import LORA_FILE
+
+NetworkWeight = float | Mapping[str, float] | None
+AdapterWeight = float | Mapping[str, NetworkWeight] | None
+"""Weight of a LoRA; see `VideoLoraMixin.set_adapters`."""
+
+_HUB_ARGUMENTS = {"revision", "cache_dir", "force_download", "local_files_only", "token"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,40 +47,80 @@ class LoadedLora:
     note: str | None
 
 
-class VideoLoraMixin(StableDiffusionLoraLoaderMixin):
-    """LoRA support for a pipeline with a VideoUNet and a text encoder; method names are those of diffusers.
+class _SaveLoraWeights:
+    """`save_lora_weights`: diffusers' class method, and on a pipeline without state dicts also `save_lora`."""
 
-    diffusers also provides `disable_lora`, `enable_lora`, `get_active_adapters` and `get_list_adapters`. Unloading
-    after fusing keeps the fused weights: to save a model with a LoRA in it, fuse, unload, then call
-    `save_pretrained`.
+    def __get__(self, pipeline: VideoLoraMixin | None, owner: type[VideoLoraMixin]) -> Callable[..., Any]:
+        of_state_dicts: Callable[..., Any] = StableDiffusionLoraLoaderMixin.save_lora_weights.__func__
+
+        def save(save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any) -> Path | None:
+            gives_layers = any(isinstance(one, (Mapping, nn.Module)) for one in (*args, *kwargs.values()))
+            if pipeline is None or gives_layers:
+                return of_state_dicts(owner, save_directory, *args, **kwargs)
+            return pipeline.save_lora(save_directory, *args, **kwargs)
+
+        return save
+
+
+class VideoLoraMixin(StableDiffusionLoraLoaderMixin):
+    """LoRA support for a pipeline with a VideoUNet and a text encoder; method names and arguments are diffusers'.
+
+    diffusers also provides `disable_lora`, `enable_lora` and `get_list_adapters`. Unloading after fusing keeps the
+    fused weights: to save a model with a LoRA in it, fuse, unload, then call `save_pretrained`.
     """
 
     unet: Any
     text_encoder: Any
+    _before_fusing: Mapping[str, list[tuple[Any, dict[str, float], list[str]]]] = MappingProxyType({})
+    """Of each fused network: its LoRA layers, their scaling and active LoRAs."""
+
+    save_lora_weights = _SaveLoraWeights()
 
     def load_lora_weights(
         self,
         pretrained_model_name_or_path_or_dict: str | os.PathLike[str] | Mapping[str, Tensor],
         adapter_name: str | None = None,
+        hotswap: bool = False,
+        *,
+        weight_name: str | None = None,
+        subfolder: str | None = None,
+        low_cpu_mem_usage: bool | None = None,
+        use_safetensors: bool | None = None,
+        **hub: Any,
     ) -> LoadedLora:
         """Load a LoRA for VideoUNet or for Stable Diffusion 2 and activate it at weight 1, next to the active ones.
 
         Args:
-            pretrained_model_name_or_path_or_dict: a file, a folder that contains one, or a state dict; in diffusers'
-                layout, old or new, or in kohya's.
+            pretrained_model_name_or_path_or_dict: a file, a folder that contains one, a repository on the hub, or a
+                state dict; in diffusers' layout, old or new, or in kohya's.
             adapter_name: name for `set_adapters`; None selects `default_0`, `default_1`, …
+            hotswap: must be False; call `delete_adapters` before loading the next LoRA.
+            weight_name, subfolder: where the file is in the folder or repository.
+            low_cpu_mem_usage, use_safetensors: ignored. Loading initialises nothing that it then overwrites, and
+                reads both kinds of files without executing their content.
+            hub: `revision`, `cache_dir`, `force_download`, `local_files_only`, `token`; as in `hf_hub_download`.
 
         Raises:
             ValueError: the source is not a LoRA or is for another model; the name is taken or invalid; or the
                 networks are fused or offloaded layer by layer.
+            TypeError: an unknown argument.
         """
+        if hotswap:
+            raise ValueError("hotswap is not supported; call delete_adapters(...), then load the other LoRA")
+        unknown = sorted(set(hub) - _HUB_ARGUMENTS)
+        if unknown:
+            raise TypeError(f"load_lora_weights got an unknown argument {unknown[0]!r}")
         self._check_changeable("load a LoRA")
         name = self._free_name(adapter_name)
-        lora = read_lora(pretrained_model_name_or_path_or_dict)
+        source = pretrained_model_name_or_path_or_dict
+        if not isinstance(source, Mapping):
+            given = {key: value for key, value in hub.items() if value is not None}
+            source = locate_lora(source, weight_name, subfolder, **given)
+        lora = read_lora(source)
         networks = {part: getattr(self, part) for part in NETWORKS}
-        fitted = fit_lora(lora, self.unet.config, {part: _shapes(network) for part, network in networks.items()})
+        fitted = fit_lora(lora, self.unet.config, {part: shapes(network) for part, network in networks.items()})
         for part, layers in fitted.layers.items():
-            _add_adapter(networks[part], layers, name)
+            add_adapter(networks[part], layers, name)
         return LoadedLora(
             adapter_name=name,
             num_layers={part: len(layers) for part, layers in fitted.layers.items()},
@@ -80,51 +128,120 @@ class VideoLoraMixin(StableDiffusionLoraLoaderMixin):
         )
 
     def set_adapters(
-        self, adapter_names: str | Sequence[str], adapter_weights: float | Sequence[float] | None = None
+        self, adapter_names: str | Sequence[str], adapter_weights: AdapterWeight | Sequence[AdapterWeight] = None
     ) -> None:
         """Activate these LoRAs, each with its weight (1 if None), and deactivate all others.
+
+        A weight is a number or a mapping from networks to numbers, such as `{"unet": 0.5, "text_encoder": 0.8}`. In
+        place of the number for `unet`, a mapping sets the weight of the layers whose names begin with its keys, such
+        as `{"down": 0.5, "mid": 1.0, "up": 0.8}`. What a mapping leaves out has weight 1.
 
         Raises ValueError for an unknown name, a number of weights that differs from that of names, or fused networks.
         """
         self._check_changeable("set adapters")
-        names = [adapter_names] if isinstance(adapter_names, str) else list(adapter_names)
-        self._check_known(names)
-        if adapter_weights is None or isinstance(adapter_weights, (int, float)):
-            weights = [1.0 if adapter_weights is None else adapter_weights] * len(names)
+        names = self._known(adapter_names)
+        if adapter_weights is None or isinstance(adapter_weights, (int, float, Mapping)):
+            weights = [adapter_weights] * len(names)
         else:
             weights = list(adapter_weights)
         if len(weights) != len(names):
             raise ValueError(f"got {len(weights)} weights for {len(names)} LoRAs; pass one weight for each")
-        super().set_adapters(names, weights)
+        per_network = {part: [_network_weight(weight, part) for weight in weights] for part in NETWORKS}
+        for part in NETWORKS:
+            for layer_name, layer in tuners(getattr(self, part)).items():
+                layer.set_adapter(names)
+                for name, weight in zip(names, per_network[part], strict=True):
+                    layer.set_scale(name, _layer_weight(weight, layer_name))
 
-    def fuse_lora(self, lora_scale: float = 1.0, *, safe_fusing: bool = False) -> None:
-        """Add the active LoRAs, times `lora_scale`, to the weights, so that sampling is as fast as without them.
+    def get_active_adapters(self) -> list[str]:
+        """Return the names of the active LoRAs of all networks."""
+        return list(dict.fromkeys(name for layer in self._lora_layers() for name in layer.active_adapters))
+
+    def set_lora_device(self, adapter_names: str | Sequence[str], device: torch.device | str | int) -> None:
+        """Move LoRAs to a device. Raises ValueError for an unknown name."""
+        super().set_lora_device(self._known(adapter_names), device)
+
+    def enable_lora_hotswap(self, **kwargs: Any) -> None:
+        """Refuse; see `load_lora_weights`."""
+        raise NotImplementedError("hotswap is not supported; call delete_adapters(...), then load the other LoRA")
+
+    @contextmanager
+    def lora_scaled(self, cross_attention_kwargs: Mapping[str, Any] | None) -> Iterator[None]:
+        """Multiply the weights of the active LoRAs by `cross_attention_kwargs["scale"]` within the context.
+
+        Raises ValueError for another key, or for a scale without effect: no LoRA is loaded, or they are fused.
+        """
+        options = dict(cross_attention_kwargs or {})
+        scale = options.pop("scale", 1.0)
+        if options:
+            raise ValueError(f"cross_attention_kwargs takes only 'scale', but has {', '.join(map(repr, options))}")
+        if scale != 1.0:
+            self._check_not_fused("scale LoRAs", NETWORKS)
+            self._check_loaded("scale")
+        before = [(layer, dict(layer.scaling)) for layer in self._lora_layers()]
+        try:
+            for layer, scaling in before:
+                layer.scaling.update({name: value * scale for name, value in scaling.items()})
+            yield
+        finally:
+            for layer, scaling in before:
+                layer.scaling.update(scaling)
+
+    def fuse_lora(
+        self,
+        components: Sequence[str] | float = NETWORKS,
+        lora_scale: float = 1.0,
+        safe_fusing: bool = False,
+        adapter_names: Sequence[str] | None = None,
+    ) -> None:
+        """Add LoRAs, times `lora_scale`, to the weights, so that sampling is as fast as without them.
+
+        While a network is fused, its other LoRAs have no effect.
 
         Args:
+            components: networks to change; a number is taken as `lora_scale`.
             safe_fusing: raise an error if a weight would become NaN.
+            adapter_names: the LoRAs; None means all active ones.
 
         Raises:
-            ValueError: the networks are already fused, or no LoRA is loaded.
+            ValueError: a network is already fused, no LoRA is loaded, or a name is unknown.
         """
-        self._check_changeable("fuse")
-        if not self._adapter_names():
-            raise ValueError("no LoRA is loaded; load one with load_lora_weights(...) before fusing")
-        # Fusing changes the scaling of the layers; `unfuse_lora` restores it.
-        self._scales_before_fusing = [(layer, dict(layer.scaling)) for layer in self._lora_layers()]
-        super().fuse_lora(list(NETWORKS), lora_scale, safe_fusing=safe_fusing)
+        if isinstance(components, (int, float)):
+            lora_scale, components = components, NETWORKS
+        components = _checked_components(components)
+        self._check_changeable("fuse", components)
+        self._check_loaded("fuse")
+        names = None if adapter_names is None else self._known(adapter_names)
+        # `unfuse_lora` restores what fusing changes: scaling and, with `adapter_names`, the active LoRAs.
+        before = {
+            part: [(layer, dict(layer.scaling), list(layer.active_adapters)) for layer in self._lora_layers([part])]
+            for part in components
+        }
+        self._before_fusing = {**self._before_fusing, **before}
+        if names is not None:
+            for layer in self._lora_layers(components):
+                layer.set_adapter(names)
+        try:
+            super().fuse_lora(components, lora_scale, safe_fusing=safe_fusing)
+        except ValueError:
+            self.unfuse_lora(components)
+            raise
 
-    def unfuse_lora(self) -> None:
+    def unfuse_lora(self, components: Sequence[str] = NETWORKS) -> None:
         """Subtract the LoRAs from the weights (exact up to rounding); they stay loaded and active."""
-        super().unfuse_lora(list(NETWORKS))
-        for layer, scaling in getattr(self, "_scales_before_fusing", []):
-            layer.scaling.update(scaling)
-        self._scales_before_fusing = []
+        components = _checked_components(components)
+        super().unfuse_lora(components)
+        before = dict(self._before_fusing)
+        for part in components:
+            for layer, scaling, active in before.pop(part, []):
+                layer.scaling.update(scaling)
+                layer.set_adapter(active)
+        self._before_fusing = before
 
     def delete_adapters(self, adapter_names: str | Sequence[str]) -> None:
         """Remove LoRAs from memory. Raises ValueError for an unknown name, or fused networks."""
         self._check_changeable("delete a LoRA")
-        names = [adapter_names] if isinstance(adapter_names, str) else list(adapter_names)
-        self._check_known(names)
+        names = self._known(adapter_names)
         # peft would activate another LoRA in a layer that loses its last active one.
         active = [
             (layer, [one for one in layer.active_adapters if one not in names]) for layer in self._lora_layers()
@@ -138,9 +255,9 @@ class VideoLoraMixin(StableDiffusionLoraLoaderMixin):
     def unload_lora_weights(self) -> None:
         """Remove all LoRAs. Fused weights stay."""
         super().unload_lora_weights()
-        self._scales_before_fusing = []
+        self._before_fusing = {}
 
-    def save_lora_weights(
+    def save_lora(
         self, save_directory: str | os.PathLike[str], adapter_name: str | None = None, *, overwrite: bool = False
     ) -> Path:
         """Write one LoRA as `pytorch_lora_weights.safetensors` in diffusers' layout; return the file.
@@ -159,21 +276,20 @@ class VideoLoraMixin(StableDiffusionLoraLoaderMixin):
         known = self._adapter_names()
         if adapter_name is None and len(known) != 1:
             raise ValueError(f"adapter_name must be one of the loaded LoRAs: {', '.join(known) or 'none'}")
-        name = known[0] if adapter_name is None else adapter_name
-        self._check_known([name])
+        name = known[0] if adapter_name is None else self._known(adapter_name)[0]
         path = Path(save_directory) / LORA_FILE
         if path.exists() and not overwrite:
             raise ValueError(f"{path} already exists; choose another folder, or pass overwrite=True")
         tensors: dict[str, Tensor] = {}
-        settings: dict[str, Any] = {}
+        header: dict[str, Any] = {}
         for part in NETWORKS:
             network = getattr(self, part)
             if name in getattr(network, "peft_config", {}):
                 state = get_peft_model_state_dict(network, adapter_name=name)
                 tensors |= {f"{part}.{key}": value.contiguous() for key, value in state.items()}
-                settings |= _settings(network.peft_config[name], part, state)
+                header |= settings(network.peft_config[name], part, state)
         with whole_file(path, overwrite=overwrite) as hidden:
-            save_file(tensors, hidden, metadata={"format": "pt", ADAPTER_METADATA: json.dumps(settings)})
+            save_file(tensors, hidden, metadata={"format": "pt", ADAPTER_METADATA: json.dumps(header)})
         return path
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
@@ -181,14 +297,17 @@ class VideoLoraMixin(StableDiffusionLoraLoaderMixin):
         if self._adapter_names():
             raise ValueError(
                 f"LoRAs are loaded ({', '.join(self._adapter_names())}); call unload_lora_weights() to save the model"
-                " without them, fuse_lora() first to save it with them, or save_lora_weights(...) to save one of them"
+                " without them, fuse_lora() first to save it with them, or save_lora(...) to save one of them"
             )
         super().save_pretrained(save_directory, *args, **kwargs)
 
-    def _check_changeable(self, what: str) -> None:
-        if any(layer.merged for layer in self._lora_layers()):
+    def _check_not_fused(self, what: str, parts: Sequence[str]) -> None:
+        if any(layer.merged for layer in self._lora_layers(parts)):
             raise ValueError(f"cannot {what}: LoRAs are fused into the weights; call unfuse_lora() first")
-        for part in NETWORKS:
+
+    def _check_changeable(self, what: str, parts: Sequence[str] = NETWORKS) -> None:
+        self._check_not_fused(what, parts)
+        for part in parts:
             modules = list(getattr(self, part).modules())
             # The hooks of layers that are offloaded one by one do not move a LoRA that is added later.
             if any(p.is_meta for p in getattr(self, part).parameters()) or any(
@@ -199,11 +318,19 @@ class VideoLoraMixin(StableDiffusionLoraLoaderMixin):
                     " sequential or group offloading"
                 )
 
-    def _check_known(self, names: Sequence[str]) -> None:
-        known = self._adapter_names()
+    def _check_loaded(self, what: str) -> None:
+        if not self._adapter_names():
+            raise ValueError(f"cannot {what}: no LoRA is loaded; load one with load_lora_weights(...) first")
+
+    def _known(self, adapter_names: str | Sequence[str]) -> list[str]:
+        names, known = (
+            [adapter_names] if isinstance(adapter_names, str) else list(adapter_names),
+            self._adapter_names(),
+        )
         for name in names:
             if name not in known:
                 raise ValueError(f"no LoRA is named {name!r}; loaded are {', '.join(known) or 'none'}")
+        return names
 
     def _free_name(self, given: str | None) -> str:
         known = self._adapter_names()
@@ -222,58 +349,32 @@ class VideoLoraMixin(StableDiffusionLoraLoaderMixin):
         """Return the names of all loaded LoRAs, in the order of loading."""
         return list(dict.fromkeys(name for names in self.get_list_adapters().values() for name in names))
 
-    def _lora_layers(self) -> Iterator[Any]:
-        for part in NETWORKS:
-            yield from _tuners(getattr(self, part))
+    def _lora_layers(self, parts: Sequence[str] = NETWORKS) -> Iterator[Any]:
+        for part in parts:
+            yield from tuners(getattr(self, part)).values()
 
 
-def _shapes(network: nn.Module) -> dict[str, tuple[int, ...]]:
-    """Return the weight shape of every linear layer and convolution, by its name without LoRAs."""
-    return {
-        name.removesuffix(".base_layer"): tuple(module.weight.shape)
-        for name, module in network.named_modules()
-        if isinstance(module, (nn.Linear, nn.Conv2d)) and ".lora_" not in name
-    }
+def _checked_components(components: Sequence[str]) -> list[str]:
+    if isinstance(components, str) or not components or not set(components) <= set(NETWORKS):
+        raise ValueError(f"components must be a list of {' and '.join(map(repr, NETWORKS))}, but is {components!r}")
+    return list(components)
 
 
-def _add_adapter(network: Any, layers: Mapping[str, LoraLayer], name: str) -> None:
-    """Add a LoRA to a network and activate it next to the active ones."""
-    loaded = getattr(network, "peft_config", {})
-    active = dict.fromkeys(one for layer in _tuners(network) for one in layer.active_adapters if one in loaded)
-    rank = Counter(layer.rank for layer in layers.values()).most_common(1)[0][0]
-    alpha = Counter(layer.alpha for layer in layers.values()).most_common(1)[0][0]
-    config = LoraConfig(
-        r=rank,
-        lora_alpha=alpha,  # type: ignore[arg-type]  # floats work too
-        rank_pattern={_exactly(key): layer.rank for key, layer in layers.items() if layer.rank != rank},
-        alpha_pattern={_exactly(key): layer.alpha for key, layer in layers.items() if layer.alpha != alpha},
-        target_modules=sorted(layers),
-        inference_mode=True,
-    )
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Already found a `peft_config` attribute")
-        network.add_adapter(config, adapter_name=name)
-    state: dict[str, Tensor] = {}
-    for key, layer in layers.items():
-        state |= {f"{key}.lora_A.weight": layer.down, f"{key}.lora_B.weight": layer.up}
-    with torch.no_grad():
-        result: Any = set_peft_model_state_dict(network, state, adapter_name=name)
-    if result.unexpected_keys:
-        raise RuntimeError(f"peft rejected {len(result.unexpected_keys)} of a LoRA's tensors")
-    network.set_adapter([*active, name])
+def _network_weight(weight: AdapterWeight, part: str) -> NetworkWeight:
+    """Return the weight of a LoRA in one network."""
+    if not isinstance(weight, Mapping):
+        return weight
+    unknown = sorted(set(weight) - set(NETWORKS))
+    if unknown:
+        raise ValueError(f"weights can be set for {' and '.join(NETWORKS)}, but not for {unknown[0]!r}")
+    return weight.get(part)
 
 
-def _exactly(layer: str) -> str:
-    """Return a peft pattern that matches this layer only."""
-    return f"^{layer}"
-
-
-def _tuners(network: nn.Module) -> list[Any]:
-    return [module for module in network.modules() if isinstance(module, BaseTunerLayer)]
-
-
-def _settings(config: LoraConfig, part: str, state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Return the settings of an adapter in the form of diffusers' header."""
-    names = ("r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora", "use_dora", "lora_bias")
-    settings = {f"{part}.{name}": getattr(config, name) for name in names}
-    return {**settings, f"{part}.target_modules": sorted({key.rpartition(".lora_")[0] for key in state})}
+def _layer_weight(weight: NetworkWeight, layer: str) -> float:
+    if isinstance(weight, Mapping):
+        weight = next((value for prefix, value in weight.items() if layer.startswith(prefix)), None)
+    if isinstance(weight, Mapping):
+        raise ValueError(
+            f"a weight per layer must be a number, but is {weight!r}; use a longer name, as 'down_stages.1'"
+        )
+    return 1.0 if weight is None else weight

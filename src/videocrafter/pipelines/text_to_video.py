@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -70,6 +70,7 @@ class TextToVideoPipeline(VideoPipeline):
         num_videos_per_prompt: int = 1,
         output_type: OutputType = "np",
         callback_on_step_end: StepEndCallback | None = None,
+        cross_attention_kwargs: Mapping[str, Any] | None = None,
     ) -> VideoPipelineOutput:
         """Make `num_videos_per_prompt` videos of every prompt. None means the model's recommended value.
 
@@ -93,6 +94,7 @@ class TextToVideoPipeline(VideoPipeline):
             generator: used instead of seeds: one, or one per video.
             output_type: "np", "pt", "pil" or "latent"; see `VideoPipelineOutput`.
             callback_on_step_end: called after each step, as in other diffusers pipelines.
+            cross_attention_kwargs: `{"scale": s}` multiplies the weights of the LoRAs by s in this call.
 
         Raises:
             ValueError: a value that is not allowed; the message says what is.
@@ -109,7 +111,8 @@ class TextToVideoPipeline(VideoPipeline):
             num_videos_per_prompt=num_videos_per_prompt,
             **given_settings(locals()),
         )
-        return self.generate(request, output_type=output_type, callback_on_step_end=callback_on_step_end)
+        with self.lora_scaled(cross_attention_kwargs):
+            return self.generate(request, output_type=output_type, callback_on_step_end=callback_on_step_end)
 
     def encode(self, request: VideoRequest, image: Any = None) -> tuple[Conditions, Conditions | None]:
         """Return the conditions of both branches; the second is None without guidance. fps is the same in both."""

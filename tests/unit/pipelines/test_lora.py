@@ -3,12 +3,16 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import huggingface_hub
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
 from diffusers.loaders import StableDiffusionLoraLoaderMixin
-from peft import LoraConfig
+from huggingface_hub import errors
+from peft import LoraConfig, get_peft_model_state_dict
+from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -24,6 +28,7 @@ from tests.tiny_loras import (
     random_lora,
     with_alpha_as_rank,
 )
+from tests.tiny_models import tiny_pipeline
 from tests.tiny_sd import TEXT_WIDTH, save_tiny_sd, tiny_sd_unet, tiny_text_encoder
 from videocrafter.checkpoints.lora.lora_file import ADAPTER_METADATA
 from videocrafter.checkpoints.stable_diffusion.initialisation import init_from_sd
@@ -272,6 +277,131 @@ def test_a_lora_trained_on_the_video_network_is_kept_and_loaded(
     torch.testing.assert_close(video(pipeline.unet, 3), expected, **EQUAL)
 
 
+def test_layers_are_saved_and_loaded_with_diffusers_arguments(pipeline: TextToVideoPipeline, tmp_path: Path) -> None:
+    text_layers = random_lora(tiny_text_encoder(), seed=4)
+    pipeline.load_lora_weights(as_kohya(EVERYTHING) | as_kohya(text_layers, "lora_te_"))
+    expected, expected_text = video(pipeline.unet), text(pipeline)
+    layers = {
+        f"{name}_lora_layers": get_peft_model_state_dict(getattr(pipeline, name), adapter_name="default_0")
+        for name in ("unet", "text_encoder")
+    }
+    metadata = {
+        f"{name}_lora_adapter_metadata": getattr(pipeline, name).peft_config["default_0"].to_dict()
+        for name in ("unet", "text_encoder")
+    }
+    # The sets of peft's configurations are saved as lists.
+    TextToVideoPipeline.save_lora_weights(tmp_path / "sub", **layers, **metadata, weight_name="a.safetensors")
+    pipeline.save_lora_weights(tmp_path / "sub", **layers, weight_name="b.safetensors")
+    pipeline.unload_lora_weights()
+    options = {"subfolder": "sub", "local_files_only": True, "revision": None, "low_cpu_mem_usage": True}
+    pipeline.load_lora_weights(tmp_path, weight_name="a.safetensors", adapter_name="a", **options)
+    assert torch.equal(video(pipeline.unet), expected)
+    assert torch.equal(text(pipeline), expected_text)
+    with pytest.raises(ValueError, match=r"c.safetensors does not exist"):
+        pipeline.load_lora_weights(tmp_path, weight_name="c.safetensors", **options)
+
+
+def test_a_lora_comes_from_a_repository_on_the_hub(
+    pipeline: TextToVideoPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def download(repository: str, name: str, **options: object) -> str:
+        asked.append((repository, name, options))
+        if name == LORA_FILE:
+            raise errors.EntryNotFoundError("404")
+        save_file(as_kohya(EVERYTHING), tmp_path / "style.safetensors")
+        return str(tmp_path / "style.safetensors")
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    with pytest.raises(ValueError, match=r"ann/style on the hub has no file pytorch_lora_weights.safetensors; pass"):
+        pipeline.load_lora_weights("ann/style")
+    pipeline.load_lora_weights("ann/style", weight_name="style.safetensors", revision="v1")
+    assert asked[1] == ("ann/style", "style.safetensors", {"subfolder": None, "revision": "v1"})
+    torch.testing.assert_close(video(pipeline.unet), images(merged((EVERYTHING, 1.0))), **EQUAL)
+
+
+def test_a_repository_that_cannot_be_reached_is_one_line(pipeline: TextToVideoPipeline, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"ann/style/pytorch_lora_weights.safetensors is not in the cache"):
+        pipeline.load_lora_weights("ann/style", local_files_only=True, cache_dir=tmp_path)
+
+
+def test_weights_can_differ_between_networks_and_blocks(pipeline: TextToVideoPipeline) -> None:
+    text_layers = random_lora(tiny_text_encoder(), seed=4)
+    pipeline.load_lora_weights(as_kohya(EVERYTHING) | as_kohya(text_layers, "lora_te_"), "a")
+    pipeline.set_adapters("a", {"unet": 0.5, "text_encoder": 0.25})
+    torch.testing.assert_close(video(pipeline.unet), images(merged((EVERYTHING, 0.5))), **EQUAL)
+    reference = tiny_text_encoder()
+    merge(reference, text_layers, 0.25)
+    with torch.no_grad():
+        torch.testing.assert_close(text(pipeline), reference(input_ids=IDS).last_hidden_state, **EQUAL)
+    pipeline.set_adapters(["a"], [{"unet": {"down": 0.5, "mid": 2.0, "up": 0.0}}])
+    scales = {
+        name: module.scaling["a"] / module.lora_alpha["a"] * module.r["a"]
+        for name, module in pipeline.unet.named_modules()
+        if isinstance(module, BaseTunerLayer)
+    }
+    expected = {"down_stages": 0.5, "middle_in": 2.0, "middle_out": 2.0, "up_stages": 0.0}
+    assert scales == pytest.approx({name: expected.get(name.partition(".")[0], 1.0) for name in scales})
+
+
+def test_networks_and_loras_are_fused_one_by_one(pipeline: TextToVideoPipeline) -> None:
+    text_layers = random_lora(tiny_text_encoder(), seed=4)
+    text_before = text(pipeline)
+    pipeline.load_lora_weights(as_kohya(EVERYTHING) | as_kohya(text_layers, "lora_te_"), "a")
+    pipeline.load_lora_weights(as_kohya(ATTENTION), "b")
+    assert pipeline.get_active_adapters() == ["a", "b"]
+    adapted = text(pipeline)
+    pipeline.fuse_lora(components=["unet"], lora_scale=0.5, adapter_names=["b"])
+    assert (pipeline.num_fused_loras, pipeline.fused_loras) == (1, {"b"})
+    torch.testing.assert_close(video(pipeline.unet), images(merged((ATTENTION, 0.5))), **EQUAL)
+    assert torch.equal(text(pipeline), adapted)
+    pipeline.fuse_lora(["text_encoder"])
+    pipeline.unfuse_lora(components=["unet"])
+    torch.testing.assert_close(video(pipeline.unet), images(merged((EVERYTHING, 1.0), (ATTENTION, 1.0))), **EQUAL)
+    pipeline.unload_lora_weights()
+    torch.testing.assert_close(text(pipeline), adapted, **EQUAL)
+    assert not torch.allclose(adapted, text_before)
+
+
+def test_fusing_that_fails_changes_nothing(pipeline: TextToVideoPipeline) -> None:
+    pipeline.load_lora_weights(as_kohya(EVERYTHING), "a")
+    last = [module for module in pipeline.unet.modules() if isinstance(module, BaseTunerLayer)][-1]
+    good = last.lora_A["a"].weight.detach().clone()
+    before = video(pipeline.unet)
+    with torch.no_grad():
+        last.lora_A["a"].weight.fill_(torch.nan)
+    with pytest.raises(ValueError, match="NaNs detected"):
+        pipeline.fuse_lora(lora_scale=0.5, safe_fusing=True)
+    with torch.no_grad():
+        last.lora_A["a"].weight.copy_(good)
+    torch.testing.assert_close(video(pipeline.unet), before, **EQUAL)
+
+
+@pytest.mark.parametrize("image", [False, True], ids=["t2v", "i2v"])
+def test_one_call_can_scale_the_loras(image: bool) -> None:
+    pipeline = tiny_pipeline(image)
+    given = [torch.zeros(3, 16, 16)] if image else []
+
+    def frames(**options: Any) -> Tensor:
+        return pipeline(*given, "a cat", num_inference_steps=1, seeds=1, output_type="pt", **options).frames
+
+    plain = frames()
+    with pytest.raises(ValueError, match="cannot scale: no LoRA is loaded"):
+        frames(cross_attention_kwargs={"scale": 0.5})
+    pipeline.unet.add_adapter(LoraConfig(r=1, target_modules=r".*to_[qv]", init_lora_weights=False), "a")
+    pipeline.text_encoder.add_adapter(LoraConfig(r=1, target_modules=r".*q_proj", init_lora_weights=False), "a")
+    assert torch.equal(frames(cross_attention_kwargs={"scale": 0.0}), plain)
+    whole = frames()
+    half = frames(cross_attention_kwargs={"scale": 0.5})
+    assert torch.equal(frames(), whole)
+    pipeline.set_adapters("a", 0.5)
+    torch.testing.assert_close(frames(), half)
+    assert not torch.allclose(half, whole)
+    with pytest.raises(ValueError, match="takes only 'scale', but has 'gligen'"):
+        frames(cross_attention_kwargs={"gligen": None})
+
+
 def test_half_precision_stays_half_precision(pipeline: TextToVideoPipeline) -> None:
     pipeline.to(dtype=torch.bfloat16)
     pipeline.load_lora_weights(as_kohya(EVERYTHING))
@@ -301,9 +431,8 @@ def test_what_cannot_be_done_is_one_line(pipeline: TextToVideoPipeline, tmp_path
     refused("no LoRA is loaded", pipeline.fuse_lora)
     refused("no LoRA is named 'a'; loaded are none", lambda: pipeline.set_adapters("a"))
     refused("one of the loaded LoRAs: none", lambda: pipeline.save_lora_weights(tmp_path))
-    refused(
-        "nothing.safetensors does not exist", lambda: pipeline.load_lora_weights(tmp_path / "nothing.safetensors")
-    )
+    nowhere = tmp_path / "nothing.safetensors"
+    refused("nothing.safetensors does not exist", lambda: pipeline.load_lora_weights(nowhere))
     refused("contain dots, but is 'v1.0'", lambda: pipeline.load_lora_weights(state, "v1.0"))
     refused("Stable Diffusion 1.x", lambda: pipeline.load_lora_weights(_for_sd_1(), "a"))
     assert pipeline.get_list_adapters() == {}
@@ -312,6 +441,11 @@ def test_what_cannot_be_done_is_one_line(pipeline: TextToVideoPipeline, tmp_path
     refused("a LoRA named 'a' is already loaded", lambda: pipeline.load_lora_weights(state, "a"))
     refused("no LoRA is named 'b'; loaded are a", lambda: pipeline.set_adapters(["a", "b"]))
     refused("no LoRA is named 'b'", lambda: pipeline.delete_adapters("b"))
+    refused("no LoRA is named 'b'", lambda: pipeline.set_lora_device("b", "cpu"))
+    refused("not for 'vae'", lambda: pipeline.set_adapters("a", {"vae": 1.0}))
+    refused("must be a number", lambda: pipeline.set_adapters("a", {"unet": {"down": {"block_1": 1.0}}}))
+    refused("components must be a list of 'unet' and 'text_encoder'", lambda: pipeline.fuse_lora("unet"))
+    refused("hotswap is not supported", lambda: pipeline.load_lora_weights(state, "a", hotswap=True))
     refused("got 2 weights for 1 LoRAs", lambda: pipeline.set_adapters(["a"], [1.0, 2.0]))
     pipeline.fuse_lora()
     for change in (
