@@ -282,22 +282,50 @@ def is_run_folder(path: Path) -> bool:
     return (path / "config.json").is_file() and any((path / name).is_dir() for name in _RUN_FOLDERS)
 
 
-def _pipeline_folder(path: Path) -> Path:
-    """Return the folder itself if it is a pipeline, or the result of the run in it."""
-    result = path / "final" if is_run_folder(path) else path
-    if (result / MODEL_INDEX).is_file():
-        return result
-    if (result / LORA_FILE).is_file():
-        raise ValueError(
-            f"{result} holds a LoRA, not a whole model; pass the model that it was trained on with --model and the"
-            f" LoRA with --lora {result}"
-        )
+def result_of_run(run: Path) -> Path:
+    """Return the `final` folder of a training run. Raises ValueError that names the newest checkpoint otherwise."""
+    result = run / "final"
     if result.is_dir():
-        raise ValueError(f"{result} is not a pipeline folder: it has no {MODEL_INDEX}; {_allowed(str(path))}")
-    saved = [file.parent for name in (MODEL_INDEX, LORA_FILE) for file in path.glob(f"checkpoints/*/{name}")]
+        return result
+    saved = [file.parent for name in (MODEL_INDEX, LORA_FILE) for file in run.glob(f"checkpoints/*/{name}")]
     newest = max(saved, key=lambda folder: folder.stat().st_mtime, default=None)
     hint = f"use its newest checkpoint, {newest}" if newest else "it has not saved a checkpoint yet"
-    raise ValueError(f"the training run {path} is not finished: {result} does not exist; {hint}")
+    raise ValueError(f"the training run {run} is not finished: {result} does not exist; {hint}")
+
+
+def folder_hint(path: Path) -> str:
+    """Return what to pass instead of a folder that is not a pipeline folder; empty if nothing suggests itself."""
+    if is_run_folder(path):
+        try:
+            return f"it is a training run; pass its result, {result_of_run(path)}"
+        except ValueError as error:
+            return str(error)
+    if (path / LORA_FILE).is_file() or (path / "adapter_config.json").is_file():
+        return (
+            "it holds a LoRA, not a whole model; pass the model that it was trained on with --model and the LoRA with"
+            f" --lora {path}"
+        )
+    for parent in (path.parent, path.parent.parent):
+        if (parent / MODEL_INDEX).is_file():
+            return f"it is a part of the pipeline folder {parent}; pass that folder"
+        if is_run_folder(parent):
+            return f"it is a part of the training run {parent}; pass that folder, or a checkpoint in it"
+    inner = sorted(file.parent for file in path.glob(f"*/{MODEL_INDEX}")) if path.is_dir() else []
+    if inner:
+        newest = max(inner, key=lambda folder: folder.stat().st_mtime)
+        return f"it holds pipeline folders; pass one of them, such as {newest}"
+    return ""
+
+
+def _pipeline_folder(path: Path) -> Path:
+    """Return the folder itself if it is a pipeline, or the result of the run in it."""
+    result = result_of_run(path) if is_run_folder(path) else path
+    if (result / MODEL_INDEX).is_file():
+        return result
+    hint = folder_hint(result)
+    raise ValueError(
+        f"{result} is not a pipeline folder: it has no {MODEL_INDEX}; {hint or _allowed(str(path))}"
+    )
 
 
 def _installed_folder(preset: ModelPreset) -> Path:

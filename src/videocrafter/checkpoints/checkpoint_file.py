@@ -1,6 +1,7 @@
 """Open an untrusted checkpoint file and unwrap its state dict.
 
-Nothing in the file is executed: pickles are loaded with `weights_only=True`, and a pickle that needs more is refused.
+Nothing in the file is executed: pickles are loaded with `weights_only=True`, and a pickle that needs more than plain
+data (`pickle_globals.py`) is refused.
 Sizes that an archive claims are checked against the size of the file. Tensors are views into the memory-mapped file
 where the format allows it, so opening a checkpoint takes no memory.
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import struct
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -21,6 +23,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from videocrafter.checkpoints.file_content import (
+    TORCH_ARCHIVE,
+    CheckpointFormat,
+    checkpoint_format,
+    describe_content,
+)
+from videocrafter.checkpoints.pickle_globals import PickledArray, allowed_globals
+from videocrafter.presets import CHECKPOINT_SUFFIXES, folder_hint
+
 # Entries under which trainers store the state dict; the first one present is used.
 _STATE_DICT_KEYS = ("state_dict", "module", "model_state_dict", "model")
 # Prefixes that parallel wrappers add to every key.
@@ -29,11 +40,22 @@ ORDINARY_WRAPPING = "the entry 'state_dict'"
 """The wrapping of every released checkpoint."""
 
 _DEEPSPEED_FILE = "mp_rank_00_model_states.pt"
-_PICKLE_MAGIC = b"\x80"
-_ZIP_MAGIC = b"PK\x03\x04"
 _LONGEST_REASON = 160
+_DEEPEST_WRAPPING = 8
+# The protocol that torch.save uses, and the only one that torch reads without running code.
+_SAFE_PROTOCOL = 2
 # Errors that torch and its unpickler raise for damaged files.
-_DAMAGE = (RuntimeError, ValueError, LookupError, TypeError, AttributeError, AssertionError, OverflowError, OSError)
+_DAMAGE = (
+    RuntimeError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    OverflowError,
+    OSError,
+    struct.error,
+)
 
 
 class CheckpointFileError(ValueError):
@@ -67,28 +89,43 @@ def open_checkpoint_file(path: Path) -> CheckpointFile:
             sizes that do not fit the file.
     """
     path = _deepspeed_file(path) if path.is_dir() else path
+    found = check_is_checkpoint(path)
+    if found == "safetensors":
+        return _opened(path, read_safetensors(path))
+    # The format of torch before 1.6 cannot be memory-mapped. torch takes a path of this suffix for safetensors.
+    mapped = found == "torch" and not path.name.endswith(".safetensors")
+    return _opened(path, _read_pickle(path, mapped=mapped))
+
+
+def check_is_checkpoint(path: Path) -> CheckpointFormat:
+    """Return the format of a checkpoint file from its first bytes and, for an archive, its directory.
+
+    Raises:
+        CheckpointFileError: the file is missing or holds something else, or its archive claims impossible sizes.
+    """
     if not path.exists():
         raise CheckpointFileError(f"{path} does not exist; pass a .ckpt, .pt or .safetensors file")
-    with path.open("rb") as file:
-        beginning = file.read(512)
-    if not beginning:
-        raise CheckpointFileError(f"{path} is empty (0 bytes); copy or download it again")
-    if beginning.startswith(_ZIP_MAGIC):
-        content = _read_archive(path)
-    elif beginning.startswith(_PICKLE_MAGIC):
-        # The format of torch before 1.6 cannot be memory-mapped.
-        content = _read_pickle(path, mapped=False)
-    elif beginning[8:9] == b"{":
-        content = read_safetensors(path)
-    else:
-        raise CheckpointFileError(f"{path} is not a checkpoint: {_other_content(beginning)}")
-    return _opened(path, content)
+    if not path.is_file():
+        raise CheckpointFileError(f"{path} is not a regular file; pass a .ckpt, .pt or .safetensors file")
+    found = checkpoint_format(path)
+    if found is None:
+        raise CheckpointFileError(f"{path} {describe_content(path)}")
+    if found == "torch":
+        _check_archive(path)
+    return found
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a safetensors file. Raises CheckpointFileError if it is missing or damaged."""
+    """Return the tensors of a safetensors file.
+
+    Raises CheckpointFileError if it is missing or damaged, or holds something else.
+    """
     if not path.is_file():
         raise CheckpointFileError(f"{path} is missing")
+    found = checkpoint_format(path)
+    if found != "safetensors":
+        advice = "; pickled weights are refused here, save them as safetensors" if found is not None else ""
+        raise CheckpointFileError(f"{path} {describe_content(path)}{advice}")
     try:
         return load_file(path, device="cpu")
     except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
@@ -105,28 +142,50 @@ def unwrap(content: Any) -> tuple[dict[str, Tensor], tuple[str, ...], int]:
     DistributedDataParallel and `torch.compile`, in any nesting. Raises CheckpointFileError if there is no state dict.
     """
     wrapping: list[str] = []
-    while isinstance(content, Mapping) and not any(isinstance(value, Tensor) for value in content.values()):
+    while isinstance(content, Mapping) and len(wrapping) < _DEEPEST_WRAPPING:
         inner = next((key for key in _STATE_DICT_KEYS if isinstance(content.get(key), Mapping)), None)
         if inner is None:
             break
         wrapping.append(_wrapper_name(content, inner))
         content = content[inner]
     if not isinstance(content, Mapping):
-        raise CheckpointFileError(f"it holds {_article(type(content).__name__)}, not a state dict of named tensors")
-    tensors = {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, Tensor)}
+        raise CheckpointFileError(f"holds {_described(content)}; expected a state dict of named tensors")
+    tensors = _tensors_of(content)
     if not tensors:
-        names = ", ".join(repr(key) for key in list(content)[:5]) or "nothing"
-        raise CheckpointFileError(f"it holds no tensors, only {names}; expected a state dict")
+        raise CheckpointFileError(_without_tensors(content))
     num_ignored = len(content) - len(tensors)
     tensors, prefixes = _without_prefixes(tensors)
     return tensors, (*wrapping, *prefixes), num_ignored
+
+
+def _tensors_of(content: Mapping[Any, Any]) -> dict[str, Tensor]:
+    """Return the tensors and numpy arrays of numbers among the named entries."""
+    values = {
+        key: value.as_tensor() if isinstance(value, PickledArray) else value
+        for key, value in content.items()
+        if isinstance(key, str)
+    }
+    return {key: value for key, value in values.items() if isinstance(value, Tensor)}
+
+
+def _without_tensors(content: Mapping[Any, Any]) -> str:
+    """Say what a mapping holds instead of named tensors, and what to do."""
+    nested = [key for key, value in content.items() if isinstance(value, Mapping) and _tensors_of(value)]
+    if nested:
+        names = ", ".join(repr(key) for key in nested[:5])
+        return (
+            f"holds its tensors under {names}, not at its top level or under {', '.join(_STATE_DICT_KEYS)}; save the"
+            " wanted entry alone with torch.save"
+        )
+    names = ", ".join(repr(key)[:80] for key in list(content)[:5])
+    return f"holds no named tensors, {f'only {names}' if names else 'it is empty'}; expected a state dict"
 
 
 def _opened(path: Path, content: Any) -> CheckpointFile:
     try:
         tensors, wrapping, num_ignored = unwrap(content)
     except CheckpointFileError as error:
-        raise CheckpointFileError(f"{path} is not a checkpoint: {error}") from None
+        raise CheckpointFileError(f"{path} {error}") from None
     if all(tensor.numel() == 0 for tensor in tensors.values()):
         raise CheckpointFileError(
             f"{path} holds only empty tensors: DeepSpeed's ZeRO stage 3 stores the weights in other files; merge"
@@ -146,7 +205,7 @@ def _check_tensor(path: Path, key: str, tensor: Tensor) -> None:
     # A stride of 0 can claim any size without storing it, until the tensor is copied.
     if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
         raise CheckpointFileError(
-            f"{path} is damaged or malicious: {key!r} claims shape {tuple(tensor.shape)}, but the file holds"
+            f"{path} is damaged: {key!r} claims shape {tuple(tensor.shape)}, but the file holds"
             f" {tensor.untyped_storage().nbytes():,} bytes for it; download it again or use another file"
         )
 
@@ -163,7 +222,7 @@ def _deepspeed_file(folder: Path) -> Path:
     if found is None:
         raise CheckpointFileError(
             f"{folder} is neither a pipeline folder (model_index.json) nor a DeepSpeed checkpoint"
-            f" ({_DEEPSPEED_FILE}); pass the .ckpt, .pt or .safetensors file itself"
+            f" ({_DEEPSPEED_FILE}); {_folder_advice(folder)}"
         )
     if (found.parent / "mp_rank_01_model_states.pt").exists():
         raise CheckpointFileError(
@@ -173,72 +232,102 @@ def _deepspeed_file(folder: Path) -> Path:
     return found
 
 
-def _read_archive(path: Path) -> Any:
-    """Read the format of `torch.save` since torch 1.6: a zip archive of uncompressed files."""
+def _folder_advice(folder: Path) -> str:
+    hint = folder_hint(folder)
+    if hint:
+        return hint
+    if any(folder.glob("*.index.json")):
+        return "it holds a model in several files, which cannot be converted; merge them into one .safetensors file"
+    files = sorted(one.name for one in folder.iterdir() if one.suffix.lower() in CHECKPOINT_SUFFIXES)
+    return f"pass a file in it, such as {folder / files[0]}" if files else "pass a .ckpt, .pt or .safetensors file"
+
+
+def _check_archive(path: Path) -> None:
+    """Check the directory of a zip archive as `torch.save` writes it since torch 1.6: uncompressed files."""
+    description = describe_content(path)
+    if description != TORCH_ARCHIVE:
+        raise CheckpointFileError(f"{path} {description}")
     size = path.stat().st_size
-    try:
-        with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-    except (zipfile.BadZipFile, OverflowError, UnicodeDecodeError) as error:
-        raise _truncated(path) from error
-    if any(entry.filename.endswith("/constants.pkl") for entry in entries):
-        raise CheckpointFileError(f"{path} is a TorchScript program; pass the checkpoint that it was made from")
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
     claimed = sum(entry.file_size for entry in entries)
     if claimed > size or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
         raise CheckpointFileError(
-            f"{path} is not a torch checkpoint: its archive claims {claimed:,} bytes in a file of {size:,} bytes"
-            " (torch never compresses), like a zip bomb; it was not unpacked"
+            f"{path} was not unpacked: its archive is compressed or claims {claimed:,} bytes in a file of {size:,}"
+            " bytes, but torch.save never compresses; pass the file as torch.save wrote it"
         )
-    if not any(entry.filename.endswith("/data.pkl") for entry in entries):
-        raise CheckpointFileError(f"{path} is a zip archive without torch data; pass a .ckpt or .safetensors file")
-    return _read_pickle(path, mapped=True)
 
 
 def _read_pickle(path: Path, *, mapped: bool) -> Any:
     try:
-        with warnings.catch_warnings():
+        with (
+            warnings.catch_warnings(),
+            torch.serialization.safe_globals(allowed_globals()),
+            path.open("rb") as file,
+        ):
             # Warnings about the pickle protocol do not concern the user.
             warnings.simplefilter("ignore")
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+            source: Any = str(path) if mapped else file
+            return torch.load(source, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
-        raise CheckpointFileError(_refusal(path, str(error))) from None
+        raise CheckpointFileError(f"{path} {_refusal(path, str(error))}") from None
     except EOFError:
-        raise _truncated(path) from None
+        raise CheckpointFileError(_truncated(path)) from None
     except MemoryError:
         raise CheckpointFileError(f"{path} requests more memory than is available; it was not loaded") from None
     except _DAMAGE as error:
         reason = " ".join(str(error).split())[:_LONGEST_REASON]
-        raise CheckpointFileError(f"{path} is damaged or not a torch checkpoint: {reason}") from None
+        if "unexpected EOF" in reason:
+            raise CheckpointFileError(_truncated(path)) from None
+        raise CheckpointFileError(
+            f"{path} is damaged, or is a pickle that torch.save did not write ({reason}); copy or download it again"
+        ) from None
+
+
+def _truncated(path: Path) -> str:
+    return f"{path} is truncated: its end is missing after {path.stat().st_size:,} bytes; copy or download it again"
 
 
 def _refusal(path: Path, message: str) -> str:
-    wanted = re.search(r"GLOBAL (\S+)|unrecognized function (\S+)", message)
-    if wanted is None:
-        return f"{path} is damaged or not a torch checkpoint: its pickle is unreadable; copy or download it again"
-    name = next(group for group in wanted.groups() if group)
-    return (
-        f"{path} would run code: its pickle calls {name.rstrip('.,')!r}, so it was not loaded; if you trust its"
-        " source, load it with torch in a safe environment and save only its state dict (torch.save or safetensors)"
-    )
+    """Say why torch refused a pickle: a class that is not plain data, another protocol, or damage."""
+    wanted = re.search(r"GLOBAL (\S+)|unrecognized function (\S+)|[Cc]an only \S+ (?:new )?\S+ for .* got (.+)", message)
+    if wanted is not None:
+        name = next(group for group in wanted.groups() if group).rstrip(".,")
+        return (
+            f"was not loaded: its pickle refers to {name[:120]!r}, which is not plain data, and restoring it could"
+            " run code; if you trust the source, load the file with torch in an isolated environment and save only"
+            " its state dict (torch.save or safetensors)"
+        )
+    protocol = _pickle_protocol(path)
+    if protocol not in (None, _SAFE_PROTOCOL):
+        return (
+            f"was not loaded: it was written with pickle protocol {protocol}, but only protocol {_SAFE_PROTOCOL}, the"
+            " default of torch.save, can be read without running code; save its state dict again with torch.save"
+        )
+    return "is damaged, or is a pickle that torch.save did not write: its pickle is unreadable; copy or download it again"
 
 
-def _truncated(path: Path) -> CheckpointFileError:
-    size = path.stat().st_size
-    return CheckpointFileError(
-        f"{path} is truncated: its end is missing after {size:,} bytes; copy or download it again"
-    )
+def _pickle_protocol(path: Path) -> int | None:
+    """Return the protocol that a pickle, or the pickle in a torch archive, states at its beginning."""
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                name = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
+                with archive.open(name) as file:
+                    beginning = file.read(2)
+        else:
+            with path.open("rb") as opened:
+                beginning = opened.read(2)
+    except (OSError, zipfile.BadZipFile, StopIteration, NotImplementedError):
+        return None
+    return beginning[1] if len(beginning) == 2 and beginning[:1] == b"\x80" else None
 
 
-def _other_content(beginning: bytes) -> str:
-    """Describe a file that is not a checkpoint by its first bytes, and say what to do."""
-    text = beginning.lstrip().lower()
-    if text.startswith(b"version https://git-lfs"):
-        return "it is a Git LFS pointer, not the file itself; run `git lfs pull`, or download it"
-    if text.startswith((b"<!doctype html", b"<html")):
-        return "it is a web page, so the download failed; download it again"
-    if text.startswith(b"gguf"):
-        return "it is a GGUF file; pass the .ckpt or .safetensors file that it was made from"
-    return "it is in neither torch.save nor safetensors format; pass a .ckpt, .pt or .safetensors file"
+def _described(content: Any) -> str:
+    if isinstance(content, Tensor):
+        return "a single tensor"
+    name = "array" if isinstance(content, PickledArray) else type(content).__name__
+    return f"an {name}" if name[0].lower() in "aeiou" else f"a {name}"
 
 
 def _wrapper_name(content: Mapping[Any, Any], inner: str) -> str:
@@ -256,7 +345,3 @@ def _without_prefixes(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], li
         tensors = {key.removeprefix(prefix): value for key, value in tensors.items()}
         removed.append(f"the prefix {prefix!r}")
     return tensors, removed
-
-
-def _article(noun: str) -> str:
-    return f"an {noun}" if noun[0].lower() in "aeiou" else f"a {noun}"

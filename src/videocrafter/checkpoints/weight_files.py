@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from videocrafter.checkpoints.json_file import read_json_object
+from videocrafter.media.json_file import read_json_object
 
 _TRANSFORMERS_PARTS = ("text_encoder", "image_encoder")
 

@@ -18,7 +18,8 @@ from peft import get_peft_model_state_dict
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from videocrafter.checkpoints.lora.lora_file import ADAPTER_METADATA, read_lora
+from videocrafter.checkpoints.lora.adapter_settings import ADAPTER_METADATA
+from videocrafter.checkpoints.lora.lora_file import read_lora
 from videocrafter.checkpoints.lora.target_layers import NETWORKS, fit_lora
 from videocrafter.media.atomic_write import whole_file
 from videocrafter.pipelines.lora_layers import add_adapter, settings, shapes, tuners

@@ -32,12 +32,14 @@ def add_adapter(network: Any, layers: Mapping[str, LoraLayer], name: str) -> Non
     )
     rank = Counter(layer.rank for layer in layers.values()).most_common(1)[0][0]
     alpha = Counter(layer.alpha for layer in layers.values()).most_common(1)[0][0]
+    biases = _biases(network, layers)
     config = LoraConfig(
         r=rank,
         lora_alpha=alpha,  # type: ignore[arg-type]  # floats work too
         rank_pattern={_exactly(key): layer.rank for key, layer in layers.items() if layer.rank != rank},
         alpha_pattern={_exactly(key): layer.alpha for key, layer in layers.items() if layer.alpha != alpha},
         target_modules=sorted(layers),
+        lora_bias=bool(biases),
         inference_mode=True,
     )
     with warnings.catch_warnings():
@@ -46,11 +48,31 @@ def add_adapter(network: Any, layers: Mapping[str, LoraLayer], name: str) -> Non
     state: dict[str, Tensor] = {}
     for key, layer in layers.items():
         state |= {f"{key}.lora_A.weight": layer.down, f"{key}.lora_B.weight": layer.up}
+        if biases:
+            state[f"{key}.lora_B.bias"] = biases.get(key, torch.zeros(len(layer.up)))
     with torch.no_grad():
         result: Any = set_peft_model_state_dict(network, state, adapter_name=name)
     if result.unexpected_keys:
         raise RuntimeError(f"peft rejected {len(result.unexpected_keys)} of a LoRA's tensors")
     network.set_adapter([*active, name])
+
+
+def _biases(network: nn.Module, layers: Mapping[str, LoraLayer]) -> dict[str, Tensor]:
+    """Return the biases of a LoRA by layer, before scaling; a bias trained in the layer itself becomes a difference."""
+    own = {
+        name.removesuffix(".base_layer"): module.bias
+        for name, module in network.named_modules()
+        if isinstance(module, (nn.Linear, nn.Conv2d)) and module.bias is not None
+    }
+    biases: dict[str, Tensor] = {}
+    for key, layer in layers.items():
+        bias = torch.zeros(len(layer.up)) if layer.bias is None else layer.bias.float()
+        if layer.base_bias is not None and layer.alpha:
+            before = own[key].detach().float().cpu() if key in own else torch.zeros(len(layer.up))
+            bias = bias + (layer.base_bias.float() - before) * layer.rank / layer.alpha
+        if layer.bias is not None or layer.base_bias is not None:
+            biases[key] = bias
+    return biases
 
 
 def _exactly(layer: str) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from videocrafter.checkpoints.checkpoint_file import check_is_checkpoint
 from videocrafter.checkpoints.hub.converted_models import converted_folder, find_converted_preset, hub_name
 from videocrafter.checkpoints.hub.download import Notify, download, downloaded_file, size_text
 from videocrafter.checkpoints.official.conversion import OnProgress
-from videocrafter.presets import CHECKPOINT_SUFFIXES, ModelPreset, Task, preset_for, resolve_model
+from videocrafter.presets import ModelPreset, Task, preset_for, resolve_model
 
 
 def obtain_model(
@@ -33,7 +34,7 @@ def obtain_model(
         ValueError: an unknown name, a failed download, or a file that is not an official checkpoint; one line.
         OSError: a file cannot be read or written, or the disk is full.
     """
-    given = str(name_or_path)
+    given = os.path.expanduser(name_or_path)
     preset = preset_for(given, task)
     if preset is not None and preset.hub_id is not None:
         converted = find_converted_preset(preset)
@@ -42,9 +43,13 @@ def obtain_model(
         source = download(preset, notify)
         return converted_folder(source, name=hub_name(preset), notify=notify, on_progress=on_progress)
     path = Path(given)
-    if preset is None and path.is_file() and path.suffix.lower() in CHECKPOINT_SUFFIXES:
+    if preset is None and path.is_file():
+        check_is_checkpoint(path)
         return converted_folder(path, notify=notify, on_progress=on_progress)
-    return resolve_model(name_or_path, task)
+    folder = resolve_model(given, task)
+    if preset is None and folder != path and notify is not None:
+        notify(f"{path} is a training run; using its result, {folder}")
+    return folder
 
 
 def model_status(preset: ModelPreset) -> str:

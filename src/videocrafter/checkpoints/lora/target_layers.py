@@ -44,14 +44,19 @@ class FittedLora:
         layers: by network ("unet", "text_encoder"), then by our name of the layer; unchanged networks are absent.
             Matrices have as many axes as the layer's weight.
         left_out: names in the file of layers that match nothing.
+        assumption: `LoraFile.note`.
     """
 
     layers: Mapping[str, Mapping[str, LoraLayer]]
     left_out: tuple[str, ...]
+    assumption: str | None = None
 
     @property
     def note(self) -> str | None:
-        """One line about skipped layers; None if all layers match."""
+        """One line about skipped layers and assumptions; None if there are none."""
+        return "; ".join(part for part in (self.assumption, self._skipped()) if part) or None
+
+    def _skipped(self) -> str | None:
         if not self.left_out:
             return None
         total = len(self.left_out) + sum(len(layers) for layers in self.layers.values())
@@ -86,11 +91,11 @@ def fit_lora(lora: LoraFile, config: Mapping[str, Any], shapes: Mapping[str, Sha
     if not fitted:
         seems = next((kind for mark, kind in _FOREIGN if any(mark in name for name in left_out)), None)
         raise ValueError(
-            f"none of the {len(left_out)} layers of {lora.name} matches this model ({_first(left_out)});"
-            f" {f'it seems to be {seems}' if seems else 'it is for another model'}; use a LoRA for Stable Diffusion"
-            " 2.x or for this model"
+            f"none of the {len(left_out)} layers of {lora.name} matches a layer of this model by name and shape"
+            f" ({_first(left_out)}){f'; it seems to be {seems}' if seems else ''}; use a LoRA for Stable Diffusion 2.x"
+            " or for this model"
         )
-    return FittedLora(layers=fitted, left_out=tuple(sorted(left_out)))
+    return FittedLora(layers=fitted, left_out=tuple(sorted(left_out)), assumption=lora.note)
 
 
 def _check_text_widths(lora: LoraFile, context_dim: int, text_shapes: Shapes) -> None:
@@ -136,9 +141,8 @@ def _spellings(name: str, network: str, own: str) -> Iterator[tuple[str, tuple[s
     kohya = {"unet": "lora_unet_", "text_encoder": "lora_te_"}[network]
     yield f"{network}.{name}", (network, own)
     yield f"{kohya}{name.replace('.', '_')}", (network, own)
-    if network == "unet":
-        # LoRAs saved from the network alone have no prefix.
-        yield name, (network, own)
+    # LoRAs saved from a network alone have no prefix; no two networks share a layer's name.
+    yield name, (network, own)
 
 
 def _shaped(layer: LoraLayer, weight: tuple[int, ...]) -> LoraLayer | None:
@@ -147,6 +151,8 @@ def _shaped(layer: LoraLayer, weight: tuple[int, ...]) -> LoraLayer | None:
     up = _with_axes(layer.up, len(weight))
     ones = (1,) * (len(weight) - 2)
     if down is None or up is None or down.shape != (layer.rank, *weight[1:]):
+        return None
+    if any(bias is not None and bias.shape != weight[:1] for bias in (layer.bias, layer.base_bias)):
         return None
     return replace(layer, down=down, up=up) if up.shape == (weight[0], layer.rank, *ones) else None
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL
 
-from videocrafter.checkpoints.json_file import read_json_object
+from videocrafter.media.json_file import read_json_object
 from videocrafter.checkpoints.official.meta_networks import OFFICIAL_BLOCKS
 from videocrafter.checkpoints.official.official_model import NUM_TRAIN_TIMESTEPS, OfficialModel
 from videocrafter.checkpoints.official.unet_config import HEADS_AFTER_INPUT

@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer, PreTrainedTokenizerBase
 
 from videocrafter.checkpoints.checkpoint_file import read_safetensors
-from videocrafter.checkpoints.json_file import read_json_object
+from videocrafter.media.json_file import read_json_object
 from videocrafter.checkpoints.stable_diffusion.config import SD2_TEXT_WIDTH, spatial_config_from_sd
 from videocrafter.checkpoints.weight_files import weight_files
 from videocrafter.diffusion.schedule import PAPER_BETA_END, PAPER_BETA_START

@@ -12,7 +12,7 @@ from videocrafter.checkpoints.hub.converted_models import find_converted, find_c
 from videocrafter.checkpoints.hub.obtain import model_status
 from videocrafter.cli.byte_size import format_bytes
 from videocrafter.cli.errors import bad_input
-from videocrafter.presets import CHECKPOINT_SUFFIXES, FAMILIES, PRESETS, TASK_NAMES, ModelPreset, resolve_model
+from videocrafter.presets import FAMILIES, PRESETS, TASK_NAMES, ModelPreset, resolve_model
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -115,10 +115,11 @@ def _show_one(console: Console, name: str) -> None:
 def _folder_at(name: str) -> Path:
     """Return the pipeline folder at a path; for a checkpoint file, its converted folder."""
     path = Path(name)
-    if not (path.is_file() and path.suffix.lower() in CHECKPOINT_SUFFIXES):
+    if not path.is_file():
         return resolve_model(name, "t2v")
     folder = find_converted(path)
     if folder is None:
+        open_checkpoint_file(path)
         raise ValueError(
             f"{path} is a checkpoint that has not been converted; --model {path} converts it on first use, and"
             f" `videocrafter convert {path} FOLDER` shows what it is"
