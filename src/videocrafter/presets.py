@@ -323,9 +323,7 @@ def _pipeline_folder(path: Path) -> Path:
     if (result / MODEL_INDEX).is_file():
         return result
     hint = folder_hint(result)
-    raise ValueError(
-        f"{result} is not a pipeline folder: it has no {MODEL_INDEX}; {hint or _allowed(str(path))}"
-    )
+    raise ValueError(f"{result} is not a pipeline folder: it has no {MODEL_INDEX}; {hint or _allowed(str(path))}")
 
 
 def _installed_folder(preset: ModelPreset) -> Path:

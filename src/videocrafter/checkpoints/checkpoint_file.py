@@ -290,7 +290,9 @@ def _truncated(path: Path) -> str:
 
 def _refusal(path: Path, message: str) -> str:
     """Say why torch refused a pickle: a class that is not plain data, another protocol, or damage."""
-    wanted = re.search(r"GLOBAL (\S+)|unrecognized function (\S+)|[Cc]an only \S+ (?:new )?\S+ for .* got (.+)", message)
+    wanted = re.search(
+        r"GLOBAL (\S+)|unrecognized function (\S+)|[Cc]an only \S+ (?:new )?\S+ for .* got (.+)", message
+    )
     if wanted is not None:
         name = next(group for group in wanted.groups() if group).rstrip(".,")
         return (
@@ -304,7 +306,7 @@ def _refusal(path: Path, message: str) -> str:
             f"was not loaded: it was written with pickle protocol {protocol}, but only protocol {_SAFE_PROTOCOL}, the"
             " default of torch.save, can be read without running code; save its state dict again with torch.save"
         )
-    return "is damaged, or is a pickle that torch.save did not write: its pickle is unreadable; copy or download it again"
+    return "is damaged, or is a pickle that torch.save did not write; copy or download it again"
 
 
 def _pickle_protocol(path: Path) -> int | None:

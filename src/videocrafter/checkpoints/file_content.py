@@ -19,7 +19,11 @@ _UNPACK = "unpack it and pass the checkpoint in it"
 _OTHER = "pass a checkpoint (.ckpt, .pt or .safetensors)"
 # Beginnings of other formats: bytes, name with its article, advice.
 _SIGNATURES: tuple[tuple[bytes, str, str], ...] = (
-    (b"version https://git-lfs", "a Git LFS pointer, not the file itself", "run `git lfs pull`, or download the file"),
+    (
+        b"version https://git-lfs",
+        "a Git LFS pointer, not the file itself",
+        "run `git lfs pull`, or download the file",
+    ),
     (b"GGUF", "a GGUF file", "pass the .ckpt or .safetensors file that it was made from"),
     (b"\x1f\x8b", "compressed with gzip", _UNPACK),
     (b"BZh", "compressed with bzip2", _UNPACK),

@@ -7,13 +7,14 @@ length, a JSON header, then the tensors' bytes without gaps (little-endian).
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
+
+from videocrafter.checkpoints.finite_values import count_nonfinite
 
 LARGEST_SHARD = 2 * 10**9
 """Most bytes of tensors in one file; a larger network is written as several files and an index."""
@@ -43,12 +44,27 @@ class PlannedTensor:
         name: key in the file.
         shape, dtype: as in the file.
         load: returns the tensor, in any dtype; called once.
+        is_weight: whether a network uses it, so that NaN and infinity are errors.
     """
 
     name: str
     shape: tuple[int, ...]
     dtype: torch.dtype
     load: Callable[[], Tensor]
+    is_weight: bool = False
+
+    def checked(self) -> Tensor:
+        """Load the tensor. Raises ValueError if it does not fit its plan, or is a weight with NaN or infinity."""
+        tensor = self.load().detach()
+        if tuple(tensor.shape) != self.shape:
+            raise ValueError(f"{self.name!r} has shape {tuple(tensor.shape)}, but {self.shape} was announced")
+        count = count_nonfinite(tensor) if self.is_weight else 0
+        if count:
+            raise ValueError(
+                f"{self.name!r} has {count:,} of {self.num_elements:,} values that are NaN or infinite, so the model"
+                " cannot work; use another checkpoint, or EMA weights if the file holds them (--ema)"
+            )
+        return tensor
 
     @property
     def num_bytes(self) -> int:
@@ -144,23 +160,12 @@ def write_tensors(
 
 
 def _bytes_of(planned: PlannedTensor) -> memoryview:
-    given = planned.load()
-    if tuple(given.shape) != planned.shape:
-        raise ValueError(f"{planned.name!r} has shape {tuple(given.shape)}, expected {planned.shape}")
-    tensor = given.detach().to(planned.dtype)
-    if tensor.dtype != given.dtype and tensor.dtype.is_floating_point and not _stays_finite(given, tensor):
+    given = planned.checked()
+    tensor = given.to(planned.dtype)
+    if tensor.dtype != given.dtype and count_nonfinite(tensor) > count_nonfinite(given):
         wanted = str(planned.dtype).removeprefix("torch.")
         raise ValueError(
-            f"{planned.name!r} holds values up to {given.abs().max():.3g}, too large for {wanted}; convert to"
-            " bfloat16 or float32 instead"
+            f"{planned.name!r} has {count_nonfinite(tensor):,} values that are too large for {wanted} (up to"
+            f" {given.abs().max():.3g}); convert to bfloat16 or float32"
         )
     return tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data
-
-
-def _stays_finite(before: Tensor, after: Tensor) -> bool:
-    return _is_finite(after) or not _is_finite(before)
-
-
-def _is_finite(tensor: Tensor) -> bool:
-    # Unlike `isfinite().all()`, this allocates no tensor of the same size.
-    return tensor.numel() == 0 or all(math.isfinite(bound) for bound in torch.aminmax(tensor))

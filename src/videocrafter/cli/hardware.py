@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+from videocrafter.checkpoints.dtype_names import parse_dtype
 
 
 def choose_device(name: str) -> torch.device:
@@ -26,8 +26,4 @@ def choose_device(name: str) -> torch.device:
 
 def choose_dtype(name: str | None) -> torch.dtype:
     """Return the dtype with this name; None means float32. Raises ValueError for an unknown name."""
-    if name is None:
-        return torch.float32
-    if name not in _DTYPES:
-        raise ValueError(f"unknown dtype {name!r}; expected one of {', '.join(_DTYPES)}")
-    return _DTYPES[name]
+    return torch.float32 if name is None else parse_dtype(name)

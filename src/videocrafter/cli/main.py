@@ -12,6 +12,7 @@ from videocrafter.cli import evaluate
 from videocrafter.cli.generate import command as generate
 from videocrafter.cli.train import fill_cache as cache
 from videocrafter.cli.train import plan, runs, train
+from videocrafter.cli.user_paths import UserPathCommand
 from videocrafter.cli.weights import convert, init, models, publish
 
 app = typer.Typer(
@@ -42,6 +43,8 @@ def _root(
 
 for _command in (generate, models, convert, train, plan, cache, evaluate, runs, publish, init):
     _command.register(app)
+for _info in app.registered_commands:
+    _info.cls = UserPathCommand
 
 
 def main() -> None:

@@ -22,6 +22,8 @@ from videocrafter.pipelines.model_folder import (
     ModelFolderError,
     check_model_folder,
     component_folder,
+    components_of,
+    network_weights,
     read_json,
     tensor_shapes,
 )
@@ -103,7 +105,7 @@ def plan_export(folder: Path) -> Export:
     if (folder / MODEL_INDEX).is_file():
         index = check_model_folder(folder)
         files[MODEL_INDEX] = _config(folder / MODEL_INDEX)
-        for name in _components(index):
+        for name in components_of(index):
             for path in _files_below(component_folder(folder, name)):
                 relative = path.relative_to(component_folder(folder, name)).as_posix()
                 files[f"{name}/{relative}"] = _part(path)
@@ -146,13 +148,12 @@ def write_export(files: Mapping[str, ExportedFile], target: Path, *, link: bool 
 
 
 def parameter_counts(export: Export) -> dict[str, int]:
-    """Count the parameters of each network of a pipeline, from the headers of its files."""
+    """Count the parameters of each network of a pipeline once, from the headers of its files."""
     counts: dict[str, int] = {}
-    for name, file in export.files.items():
-        part = name.rpartition("/")[0]
-        if part and name.endswith(".safetensors") and file.source is not None:
-            sizes = (math.prod(shape) for shape in tensor_shapes(file.source).values())
-            counts[part] = counts.get(part, 0) + sum(sizes)
+    for part in components_of(export.index):
+        files, _ = network_weights(export.folder, part, required=False)
+        if files:
+            counts[part] = sum(math.prod(shape) for path in files for shape in tensor_shapes(path).values())
     return counts
 
 
@@ -182,11 +183,6 @@ def naming(path: str, files: Mapping[str, ExportedFile]) -> list[str]:
     wanted = re.compile(re.escape(path.rstrip("/\\")) + r"(?![\w.-])")
     read = [name for name in files if name.endswith((".md", ".json")) and Path(name).name not in _VOCABULARIES]
     return [name for name in read if wanted.search(files[name].text())]
-
-
-def _components(index: Mapping[str, Any]) -> list[str]:
-    pairs = {name: value for name, value in index.items() if isinstance(value, list) and not name.startswith("_")}
-    return [name for name, value in pairs.items() if len(value) == 2 and value[0] is not None]
 
 
 def _files_below(folder: Path) -> Iterator[Path]:

@@ -25,7 +25,14 @@ from diffusers import AutoencoderKL
 
 from videocrafter.models.autoencoder import FRAMES_AT_ONCE
 from videocrafter.models.unet import VideoUNet
-from videocrafter.pipelines.model_folder import component_folder, read_json, shared_components, tensor_shapes
+from videocrafter.pipelines.model_folder import (
+    component_folder,
+    components_of,
+    network_weights,
+    read_json,
+    read_model_index,
+    tensor_shapes,
+)
 
 # The MLP's 8 + 4 + 4 times the width, the tokens, and the normalised tokens.
 _TENSORS_IN_TRANSFORMER = 18
@@ -131,8 +138,11 @@ def network_configs(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def count_parameters(folder: Path) -> int:
     """Count the parameters of a pipeline folder, shared components included, from safetensors headers alone."""
-    parts = (folder, *shared_components(folder).values())
-    files = [path for part in parts for path in part.rglob("*.safetensors")]
+    files = [
+        path
+        for name in components_of(read_model_index(folder))
+        for path in network_weights(folder, name, required=False)[0]
+    ]
     return sum(math.prod(shape) for path in files for shape in tensor_shapes(path).values())
 
 

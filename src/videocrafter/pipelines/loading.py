@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import TypeVar, overload
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 
 from videocrafter.checkpoints.hub.download import Notify
 from videocrafter.checkpoints.hub.obtain import obtain_model
+from videocrafter.media.home_folder import expand_home
+from videocrafter.pipelines.component_loading import DtypeChoice, resolve_dtypes
 from videocrafter.pipelines.image_to_video import ImageToVideoPipeline
-from videocrafter.pipelines.model_folder import PIPELINE_TASKS, ModelFolderError, read_model_index
+from videocrafter.pipelines.model_folder import PIPELINE_TASKS, ModelFolderError, components_of, read_model_index
 from videocrafter.pipelines.text_to_video import TextToVideoPipeline
 from videocrafter.presets import FAMILIES, PRESETS, Task, is_run_folder
 
@@ -22,6 +25,20 @@ _CLASSES: dict[str, type[TextToVideoPipeline] | type[ImageToVideoPipeline]] = {
 }
 
 
+# Errors of diffusers and transformers for damaged configs and files.
+_LOADING_ERRORS = (
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    ArithmeticError,
+    AssertionError,
+    ImportError,
+    StrictDataclassError,
+)
+
 AnyPipeline = TypeVar("AnyPipeline", TextToVideoPipeline, ImageToVideoPipeline)
 
 
@@ -30,7 +47,8 @@ def load_pipeline(
     model: str | Path,
     *,
     device: str | torch.device = "cpu",
-    dtype: torch.dtype = torch.float32,
+    dtype: DtypeChoice = torch.float32,
+    variant: str | None = None,
     expect: type[AnyPipeline],
     notify: Notify | None = None,
     given: Mapping[str, nn.Module] | None = None,
@@ -42,7 +60,8 @@ def load_pipeline(
     model: str | Path,
     *,
     device: str | torch.device = "cpu",
-    dtype: torch.dtype = torch.float32,
+    dtype: DtypeChoice = torch.float32,
+    variant: str | None = None,
     expect: None = None,
     notify: Notify | None = None,
     given: Mapping[str, nn.Module] | None = None,
@@ -53,7 +72,8 @@ def load_pipeline(
     model: str | Path,
     *,
     device: str | torch.device = "cpu",
-    dtype: torch.dtype = torch.float32,
+    dtype: DtypeChoice = torch.float32,
+    variant: str | None = None,
     expect: type[TextToVideoPipeline] | type[ImageToVideoPipeline] | None = None,
     notify: Notify | None = None,
     given: Mapping[str, nn.Module] | None = None,
@@ -63,27 +83,34 @@ def load_pipeline(
     Args:
         model: a pipeline folder, the folder of a finished training run, a preset ("t2v-512"), a family ("tiny") or an
             official checkpoint file. Presets and checkpoints are downloaded and converted on first use.
-        device, dtype: device and precision of the networks.
+        device: where the networks run.
+        dtype: precision of the networks: a dtype or its name ("bfloat16"), or a mapping by component with "default"
+            for the others.
+        variant: weights to load where a folder has several, such as "fp16"; None prefers the plain ones.
         expect: the pipeline class to load; None accepts either, and loads the text-to-video model of a family.
         notify: called with one line about each download (size, source, licence) and conversion.
         given: networks by name to use instead of those in the folder; they are not moved.
 
     Raises:
         ModelFolderError: the folder is missing, incomplete or damaged, or holds another pipeline than expected.
-        ValueError: the model cannot be downloaded or converted.
+        ValueError: the model cannot be downloaded or converted, or the dtype is unknown.
     """
-    folder = Path(model)
+    folder = expand_home(model)
     if str(model) in {*FAMILIES, *PRESETS} or not folder.is_dir() or is_run_folder(folder):
         folder = obtain_model(model, _task(model, expect), notify=notify)
-    name = read_model_index(folder)["_class_name"]
+    index = read_model_index(folder)
+    resolve_dtypes(dtype, components_of(index))
+    name = index["_class_name"]
     pipeline_class = _CLASSES[PIPELINE_TASKS[name]]
     if expect is not None and pipeline_class is not expect:
         raise ModelFolderError(f"{folder} contains a {name}, but a {expect.__name__} is needed")
     try:
-        pipeline = pipeline_class.from_pretrained(folder, dtype=dtype, local_files_only=True, **(given or {}))
+        pipeline = pipeline_class.from_pretrained(
+            folder, dtype=dtype, variant=variant, local_files_only=True, **(given or {})
+        )
     except ModelFolderError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+    except _LOADING_ERRORS as error:
         reason = " ".join(str(error).split())
         raise ModelFolderError(f"the model in {folder} cannot be loaded: {reason[:300]}") from error
     if not given:

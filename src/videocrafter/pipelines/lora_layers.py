@@ -58,7 +58,7 @@ def add_adapter(network: Any, layers: Mapping[str, LoraLayer], name: str) -> Non
 
 
 def _biases(network: nn.Module, layers: Mapping[str, LoraLayer]) -> dict[str, Tensor]:
-    """Return the biases of a LoRA by layer, before scaling; a bias trained in the layer itself becomes a difference."""
+    """Return the biases of a LoRA by layer, before scaling; a bias of the layer itself becomes a difference."""
     own = {
         name.removesuffix(".base_layer"): module.bias
         for name, module in network.named_modules()

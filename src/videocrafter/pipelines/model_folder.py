@@ -6,16 +6,21 @@ This module does not import torch, so that listing models is instant and a damag
 from __future__ import annotations
 
 import hashlib
-import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from videocrafter.presets import MODEL_INDEX, Task
+from videocrafter.checkpoints.file_content import checkpoint_format, describe_content
+from videocrafter.checkpoints.weight_files import choose_weights, variants_of
+from videocrafter.media.json_file import parse_json_object, read_json_object
+from videocrafter.presets import MODEL_INDEX, Task, folder_hint
 
 PIPELINE_TASKS: dict[str, Task] = {"TextToVideoPipeline": "t2v", "ImageToVideoPipeline": "i2v"}
 SHARED = "shared.json"
 """File that replaces the files of a component: {"model": "NAME"} means that the sibling folder NAME has them."""
-_WEIGHTLESS = ("scheduler", "tokenizer", "feature_extractor")
+_COMPONENTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+_WEIGHTLESS = ("scheduler", "tokenizer", "feature_extractor", "image_processor")
 _LARGEST_HEADER = 100 * 2**20
 _HASHED_WHOLE = 64 * 2**20
 _HASHED_EDGE = 2**20
@@ -31,42 +36,99 @@ def _broken(what: str) -> ModelFolderError:
 
 
 def read_model_index(folder: Path) -> dict[str, Any]:
-    """Read `model_index.json`. Raises ModelFolderError if it is missing, broken or of an unknown pipeline."""
+    """Read `model_index.json`. Raises ModelFolderError if it is missing, damaged or for an unknown pipeline."""
     path = folder / MODEL_INDEX
     if not path.is_file():
-        raise ModelFolderError(f"{folder} is not a pipeline folder: {MODEL_INDEX} is missing")
-    index = read_json(path)
-    if index.get("_class_name") not in PIPELINE_TASKS:
+        hint = folder_hint(folder)
         raise ModelFolderError(
-            f"{path} is for the pipeline {index.get('_class_name')!r}; videocrafter loads only"
-            f" {' and '.join(PIPELINE_TASKS)}"
+            f"{folder} is not a pipeline folder: it has no {MODEL_INDEX}{f'; {hint}' if hint else ''}"
+        )
+    index = read_json(path)
+    name = index.get("_class_name")
+    if not isinstance(name, str) or name not in PIPELINE_TASKS:
+        raise ModelFolderError(
+            f"{path} is for the pipeline {name!r}; this package loads {' and '.join(PIPELINE_TASKS)}"
+        )
+    for component, value in index.items():
+        is_pair = isinstance(value, list) and len(value) == 2 and not component.startswith("_")
+        is_named = is_pair and (value == [None, None] or all(isinstance(one, str) for one in value))
+        if (is_pair or component in _COMPONENTS) and not is_named:
+            raise _broken(f"{path} is damaged: {component} is {_shown(value)}; expected a library and a class")
+        if is_pair and not re.fullmatch(r"\w[\w.-]*", component):
+            raise _broken(f"{path} is damaged: {component[:80]!r} is not the name of a component")
+    missing = [component for component in _COMPONENTS if component not in index]
+    if missing:
+        raise _broken(f"{path} is damaged: it does not name the component {missing[0]}")
+    for setting in ("defaults", "knowledge"):
+        if not isinstance(index.get(setting), dict | None):
+            raise _broken(f"{path} is damaged: {setting} is {_shown(index[setting])}; expected an object")
+    return index
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object. Raises ModelFolderError, naming the file, if it is anything else."""
+    try:
+        return read_json_object(path)
+    except ValueError as error:
+        raise ModelFolderError(str(error)) from error
+
+
+def components_of(index: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """Return the components of a pipeline by name, each with its library and class."""
+    pairs = {name: value for name, value in index.items() if isinstance(value, list) and not name.startswith("_")}
+    return {name: (value[0], value[1]) for name, value in pairs.items() if len(value) == 2 and value[0] is not None}
+
+
+def check_model_folder(folder: Path, variant: str | None = None) -> dict[str, Any]:
+    """Check that every component of a pipeline folder is present and undamaged; return its index.
+
+    Reads all JSON files and the headers of the safetensors files that `network_weights` chooses, whose sizes must
+    match. Flipped bits inside a tensor are not detected. Raises ModelFolderError that names the first bad file or
+    folder.
+    """
+    index = read_model_index(folder)
+    components = components_of(index)
+    for name in components:
+        _check_component(folder, name, variant)
+    if variant is not None and not any(
+        network_weights(folder, name, variant, required=False)[1] == variant for name in components
+    ):
+        found = sorted({one for name in components for one in variants_of(component_folder(folder, name), name)})
+        raise ModelFolderError(
+            f"{folder} has no weights of the variant {variant!r}, only {', '.join(['plain ones', *found])}; omit"
+            " variant, or pass one of these"
         )
     return index
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object. Raises ModelFolderError naming the file if it is not one."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise _broken(f"{path} is damaged: it is not valid JSON ({error})") from error
-    if not isinstance(value, dict):
-        raise _broken(f"{path} is damaged: expected a JSON object, found {type(value).__name__}")
-    return value
+def network_weights(
+    folder: Path, name: str, variant: str | None = None, *, required: bool = True
+) -> tuple[list[Path], str | None]:
+    """Return the weight files of a component, and their variant; see `checkpoints.weight_files.choose_weights`.
 
+    Args:
+        folder: the pipeline folder.
+        name: the component, which may be shared.
+        variant: the preferred variant.
+        required: whether missing weights are an error; if not, the list is empty.
 
-def check_model_folder(folder: Path) -> dict[str, Any]:
-    """Check that every component of a pipeline folder is present and complete; return its index.
-
-    Reads all JSON files and the headers of all safetensors files, whose sizes must match. Flipped bits inside a
-    tensor are not detected. Raises ModelFolderError naming the first missing or damaged file or folder.
+    Raises:
+        ModelFolderError: the weights are missing, pickled, or their index is damaged.
     """
-    index = read_model_index(folder)
-    for name, value in index.items():
-        is_component = isinstance(value, list) and len(value) == 2 and not name.startswith("_")
-        if is_component and value[0] is not None:
-            _check_component(component_folder(folder, name))
-    return index
+    place = component_folder(folder, name)
+    if place.name in _WEIGHTLESS:
+        return [], None
+    try:
+        return choose_weights(place, name, variant)
+    except ValueError as error:
+        if not required:
+            return [], None
+        raise ModelFolderError(str(error)) from error
 
 
 def component_folder(folder: Path, name: str) -> Path:
@@ -92,23 +154,19 @@ def shared_components(folder: Path) -> dict[str, Path]:
     return {name: component_folder(folder, name) for name in names}
 
 
-def _check_component(folder: Path) -> None:
+def _check_component(root: Path, name: str, variant: str | None) -> None:
+    folder = component_folder(root, name)
     if not folder.is_dir():
         raise _broken(f"the model is incomplete: the folder {folder} is missing")
-    present = {path.name for path in folder.iterdir()}
-    if not any(name.endswith(".json") for name in present):
+    configs = sorted(folder.glob("*.json"))
+    if not configs:
         raise _broken(f"the model is incomplete: {folder} has no configuration (*.json)")
-    shards: set[str] = set()
-    for path in sorted(folder.glob("*.json")):
-        value = read_json(path) if not path.name.endswith("vocab.json") else {}
-        if path.name.endswith(".safetensors.index.json"):
-            shards |= set(value.get("weight_map", {}).values())
-    for shard in sorted(shards - present):
-        raise _broken(f"the model is incomplete: {folder / shard} is missing")
-    weights = sorted(folder.glob("*.safetensors"))
-    if not weights and folder.name not in _WEIGHTLESS:
-        raise _broken(f"the model is incomplete: {folder} has no weights (*.safetensors)")
-    for path in weights:
+    for path in configs:
+        if not path.name.endswith("vocab.json"):
+            read_json(path)
+    for path in network_weights(root, name, variant)[0]:
+        if not path.is_file():
+            raise _broken(f"the model is incomplete: {path} is missing")
         tensor_names(path)
 
 
@@ -123,16 +181,18 @@ def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     Raises ModelFolderError if the header is invalid or the file size differs from the one in the header.
     """
     size = path.stat().st_size
+    if checkpoint_format(path) != "safetensors":
+        raise _broken(f"{path} is damaged: it {describe_content(path).partition(';')[0]}, not a safetensors file")
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
-            if size < 8 or length > min(_LARGEST_HEADER, size - 8):
-                raise _broken(f"{path} is damaged: truncated, or not a safetensors file ({size} bytes)")
-            header = json.loads(file.read(length))
+            if length > min(_LARGEST_HEADER, size - 8):
+                raise _broken(f"{path} is damaged: it is truncated to {size:,} bytes")
+            header = parse_json_object(file.read(length), "its header")
         header.pop("__metadata__", None)
-        shapes = {name: tuple(entry["shape"]) for name, entry in header.items()}
+        shapes = {name: tuple(int(length) for length in entry["shape"]) for name, entry in header.items()}
         data_bytes = max((int(entry["data_offsets"][1]) for entry in header.values()), default=0)
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
         if isinstance(error, ModelFolderError):
             raise
         raise _broken(f"{path} is damaged: its safetensors header is invalid") from error
@@ -141,19 +201,19 @@ def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def check_weights_fit(folder: Path, expected: list[str]) -> None:
+def check_weights_fit(folder: Path, files: Sequence[Path], expected: Iterable[str]) -> None:
     """Raise ModelFolderError unless the weights of one component have exactly the tensors of the network.
 
     Without this check, loaders only warn and leave missing tensors at random values.
     """
-    stored = _comparable({name for path in sorted(folder.glob("*.safetensors")) for name in tensor_names(path)})
+    stored = _comparable({name for path in files for name in tensor_names(path)})
     wanted = _comparable(set(expected))
     missing, surplus = sorted(wanted - stored), sorted(stored - wanted)
     for problem, names in (("lack", missing), ("have unknown", surplus)):
         if names:
             raise ModelFolderError(
-                f"the weights in {folder} {problem} {len(names)} tensors, such as {names[0]}; they belong to another"
-                " network"
+                f"the weights in {folder} {problem} {len(names)} tensors, such as {names[0]}; they do not match the"
+                " network in config.json"
             )
 
 

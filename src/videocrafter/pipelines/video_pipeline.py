@@ -6,11 +6,9 @@ exchangeable schedulers. Videos are `B T C H W` pixels in [-1, 1], latents `B C 
 
 from __future__ import annotations
 
-import importlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,21 +24,17 @@ from videocrafter.diffusion.schedule import (
     vp_change_of_variables,
 )
 from videocrafter.diffusion.schedulers import build_scheduler, scheduler_name, scheduler_notes
+from videocrafter.media.home_folder import expand_home
 from videocrafter.models.autoencoder import decode_video, spatial_factor
 from videocrafter.models.text_encoder import encode_text
 from videocrafter.models.tokenizer import unknown_words
 from videocrafter.models.unet import VideoUNet
+from videocrafter.pipelines.component_loading import check_loaded, loading_arguments
 from videocrafter.pipelines.denoising import Conditions, begin_steps, denoise
 from videocrafter.pipelines.image_fit import ImageFit, check_image_fit
 from videocrafter.pipelines.knowledge import Knowledge, prompt_notes
 from videocrafter.pipelines.lora import VideoLoraMixin
-from videocrafter.pipelines.model_folder import (
-    ModelFolderError,
-    check_model_folder,
-    check_weights_fit,
-    component_folder,
-    shared_components,
-)
+from videocrafter.pipelines.model_folder import ModelFolderError
 from videocrafter.pipelines.offloading import OffloadingMixin
 from videocrafter.pipelines.output import OutputType, PhaseClock, VideoPipelineOutput, check_output_type, frames_as
 from videocrafter.pipelines.phases import AfterStep, EncodedRequest, Phases, StepEndCallback
@@ -64,22 +58,20 @@ class VideoPipeline(VideoLoraMixin, OffloadingMixin, DiffusionPipeline):
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any) -> Self:
         """Load a pipeline folder as diffusers does, after checking its files.
 
+        Args:
+            pretrained_model_name_or_path: a folder, or a repository on the Hugging Face hub.
+            kwargs: those of diffusers. `dtype` (or `torch_dtype`) is a dtype or its name, or a mapping by component
+                with "default" for the others; without it all networks are float32. `variant` selects weights that
+                were saved under this name; without it a folder that has only variants is loaded all the same.
+
         Raises ModelFolderError, naming the file, if a local folder is incomplete or damaged, or if its weights do
-        not match the network exactly.
+        not match the network exactly; ValueError for an unknown dtype. Warns about weights that are NaN or infinite.
         """
-        folder = Path(pretrained_model_name_or_path)
-        given = dict(kwargs)
-        if folder.is_dir():
-            index = check_model_folder(folder)
-            dtype = kwargs.get("torch_dtype", kwargs.get("dtype"))
-            for name, shared in shared_components(folder).items():
-                if name not in kwargs:
-                    given[name] = load_component(index[name], shared, dtype)
-        pipeline = super().from_pretrained(pretrained_model_name_or_path, **given)
-        if folder.is_dir():
-            for name in ("unet", "image_projector", "text_encoder", "image_encoder"):
-                if name in pipeline.components and name not in kwargs:
-                    check_weights_fit(component_folder(folder, name), list(pipeline.components[name].state_dict()))
+        folder = expand_home(pretrained_model_name_or_path)
+        if not folder.is_dir():
+            return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+        pipeline = super().from_pretrained(folder, **loading_arguments(folder, kwargs))
+        check_loaded(pipeline, folder, kwargs, kwargs.get("variant"))
         return pipeline
 
     @property
@@ -358,18 +350,6 @@ class VideoPipeline(VideoLoraMixin, OffloadingMixin, DiffusionPipeline):
     def decode_latents(self, latents: Tensor) -> Tensor:
         """Return pixels [N, T, 3, H, W] in about [-1, 1], decoded frame by frame, one video at a time."""
         return torch.cat([decode_video(self.vae, one.to(self.vae.dtype)) for one in latents.split(1)])
-
-
-def load_component(named: tuple[str, str], folder: Path, dtype: torch.dtype | None) -> Any:
-    """Load one component from its folder; `named` is its library and class, as in a `model_index.json`."""
-    library, name = named
-    if library not in ("diffusers", "transformers"):
-        raise ModelFolderError(
-            f"{folder} is a {library} {name}; only components of diffusers and transformers can be shared"
-        )
-    loader = getattr(importlib.import_module(library), name)
-    is_network = hasattr(loader, "forward")
-    return loader.from_pretrained(folder, **({"dtype": dtype} if is_network and dtype is not None else {}))
 
 
 def _or(given: Any, default: Any) -> Any:

@@ -9,6 +9,7 @@ from videocrafter.checkpoints.checkpoint_file import check_is_checkpoint
 from videocrafter.checkpoints.hub.converted_models import converted_folder, find_converted_preset, hub_name
 from videocrafter.checkpoints.hub.download import Notify, download, downloaded_file, size_text
 from videocrafter.checkpoints.official.conversion import OnProgress
+from videocrafter.media.home_folder import expand_home
 from videocrafter.presets import ModelPreset, Task, preset_for, resolve_model
 
 
@@ -34,7 +35,7 @@ def obtain_model(
         ValueError: an unknown name, a failed download, or a file that is not an official checkpoint; one line.
         OSError: a file cannot be read or written, or the disk is full.
     """
-    given = os.path.expanduser(name_or_path)
+    given = str(expand_home(name_or_path))
     preset = preset_for(given, task)
     if preset is not None and preset.hub_id is not None:
         converted = find_converted_preset(preset)

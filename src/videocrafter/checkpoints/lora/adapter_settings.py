@@ -67,7 +67,9 @@ def read_header_settings(path: Path) -> dict[str, Any]:
         return {}
     config = parse_json_object(text, f"{ADAPTER_METADATA} in the header of {path}")
     for prefix in ("", *(f"{network}." for network in _NETWORKS)):
-        _check_plain({key.removeprefix(prefix): value for key, value in config.items() if key.startswith(prefix)}, path)
+        _check_plain(
+            {key.removeprefix(prefix): value for key, value in config.items() if key.startswith(prefix)}, path
+        )
     return config
 
 
@@ -108,7 +110,9 @@ def configured_alpha(layer: str, rank: int, settings: Mapping[str, Any]) -> floa
 def _check_plain(config: Mapping[str, Any], path: Path) -> None:
     kind = config.get("peft_type", "LORA")
     if kind != "LORA":
-        raise ValueError(f"{path} describes {str(kind)[:40]!r}, another kind of adapter than a LoRA; use a plain LoRA")
+        raise ValueError(
+            f"{path} describes {str(kind)[:40]!r}, another kind of adapter than a LoRA; use a plain LoRA"
+        )
     for option, reason in _UNSUPPORTED:
         value = config.get(option)
         if value:

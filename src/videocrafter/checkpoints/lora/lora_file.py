@@ -23,6 +23,7 @@ from videocrafter.checkpoints.lora.adapter_settings import (
     read_header_settings,
     read_peft_config,
 )
+from videocrafter.media.home_folder import expand_home
 from videocrafter.presets import CHECKPOINT_SUFFIXES, LORA_FILE, MODEL_INDEX, is_run_folder, result_of_run
 
 _PEFT_PREFIX = "base_model.model."
@@ -35,9 +36,7 @@ _BIAS = re.compile(r"(.+?)\.lora_B(?:\.[^.]+)?\.bias")
 _BASE_BIAS = re.compile(r"(.+?)\.base_layer\.bias")
 _ALPHA = re.compile(r"(.+?)(?:[._]lora|\.lora_linear_layer)?\.alpha")
 # Tensors of other methods, which change the meaning of a layer's matrices or replace them.
-_OTHER = re.compile(
-    r"(.+?)\.(dora_scale|lora_magnitude_vector.*|lora_mid.*|hada_.+|lokr_.+|oft_.+|diff.*|w_norm)"
-)
+_OTHER = re.compile(r"(.+?)\.(dora_scale|lora_magnitude_vector.*|lora_mid.*|hada_.+|lokr_.+|oft_.+|diff.*|w_norm)")
 _OTHER_KINDS = {"hada_": "a LoHa", "lokr_": "a LoKr", "oft_": "an OFT", "dora_scale": "a DoRA", "lora_mag": "a DoRA"}
 
 
@@ -93,7 +92,7 @@ def read_lora(source: str | os.PathLike[str] | Mapping[str, Tensor]) -> LoraFile
     """
     if isinstance(source, Mapping):
         return parse_lora(source, name="the given state dict")
-    path = find_lora_file(Path(os.path.expanduser(source)))
+    path = find_lora_file(expand_home(source))
     tensors = open_checkpoint_file(path).tensors
     if not any(key.startswith(_PEFT_PREFIX) for key in tensors):
         return parse_lora(tensors, name=str(path), settings=read_header_settings(path))

@@ -92,8 +92,8 @@ def fit_lora(lora: LoraFile, config: Mapping[str, Any], shapes: Mapping[str, Sha
         seems = next((kind for mark, kind in _FOREIGN if any(mark in name for name in left_out)), None)
         raise ValueError(
             f"none of the {len(left_out)} layers of {lora.name} matches a layer of this model by name and shape"
-            f" ({_first(left_out)}){f'; it seems to be {seems}' if seems else ''}; use a LoRA for Stable Diffusion 2.x"
-            " or for this model"
+            f" ({_first(left_out)}){f'; it seems to be {seems}' if seems else ''}; use a LoRA for Stable Diffusion"
+            " 2.x or for this model"
         )
     return FittedLora(layers=fitted, left_out=tuple(sorted(left_out)), assumption=lora.note)
 

@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL
 
-from videocrafter.media.json_file import read_json_object
 from videocrafter.checkpoints.official.meta_networks import OFFICIAL_BLOCKS
 from videocrafter.checkpoints.official.official_model import NUM_TRAIN_TIMESTEPS, OfficialModel
 from videocrafter.checkpoints.official.unet_config import HEADS_AFTER_INPUT
 from videocrafter.checkpoints.official.vae_keys import LATENT_SCALE
 from videocrafter.diffusion.ddim import OfficialDDIMScheduler
 from videocrafter.diffusion.schedule import linear_betas
+from videocrafter.media.json_file import read_json_object
 from videocrafter.models.image_projector import ImageProjector
 from videocrafter.models.unet import VideoUNet
 from videocrafter.presets import MODEL_INDEX

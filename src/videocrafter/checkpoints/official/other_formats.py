@@ -49,6 +49,12 @@ def describe_other_format(shapes: Shapes) -> str:
     if found is not None:
         return f"seems to be {found.name}; {found.advice}"
     names = ", ".join(repr(key) for key in sorted(shapes)[:3])
+    if _any_starts(shapes, _DENOISER):
+        lacking = "temporal transformers" if _FIRST_CONVOLUTION in shapes else f"the weights {_FIRST_CONVOLUTION}"
+        return (
+            f"is not a complete VideoCrafter checkpoint: its denoiser ({_DENOISER}*) lacks {lacking}; pass the"
+            " model.ckpt of a VideoCrafter1 or VideoCrafter2 release"
+        )
     return (
         f"is not a VideoCrafter checkpoint: none of its {len(shapes)} tensors ({names}, ...) belongs to a denoiser"
         f" ({_DENOISER}*); pass the model.ckpt of a VideoCrafter1 or VideoCrafter2 release"

@@ -21,6 +21,7 @@ from videocrafter.checkpoints.checkpoint_file import (
     CheckpointFileError,
     open_checkpoint_file,
 )
+from videocrafter.checkpoints.dtype_names import parse_dtype
 from videocrafter.checkpoints.model_target import check_target
 from videocrafter.checkpoints.official.checkpoint_keys import rules_by_part
 from videocrafter.checkpoints.official.config_file import defaults_from_config, read_official_config
@@ -88,7 +89,7 @@ def convert_to_folder(
     source: Path,
     folder: Path,
     *,
-    dtype: torch.dtype | None = None,
+    dtype: str | torch.dtype | None = None,
     config: Path | None = None,
     overwrite: bool = False,
     drop_unused: bool = False,
@@ -104,7 +105,7 @@ def convert_to_folder(
 def plan_pipeline_folder(
     source: Path,
     *,
-    dtype: torch.dtype | None = None,
+    dtype: str | torch.dtype | None = None,
     config: Path | None = None,
     drop_unused: bool = False,
     ema: bool = False,
@@ -113,7 +114,7 @@ def plan_pipeline_folder(
 
     Args:
         source: `.ckpt`, `.pt`, `.safetensors`, or a DeepSpeed folder.
-        dtype: dtype of the networks in the folder; None keeps the dtype of each tensor.
+        dtype: dtype of the networks in the folder, or its name; None keeps the dtype of each tensor.
         config: official yaml file, for models whose sizes cannot be read from shapes alone.
         drop_unused: omit the tensors that no network uses, except the small buffers of the noise schedule.
         ema: use the trainer's EMA weights (`model_ema`) for the denoiser.
@@ -122,6 +123,7 @@ def plan_pipeline_folder(
         ValueError: the source is damaged, unsafe, of another format, or does not match the config; one line.
         OSError: the source cannot be read.
     """
+    dtype = None if dtype is None else parse_dtype(dtype)
     opened = open_checkpoint_file(source)
     tree = read_official_config(config) if config is not None else None
     try:
@@ -155,7 +157,8 @@ def write_pipeline_folder(
     """Write the folder of a plan atomically.
 
     Raises:
-        ValueError: the target exists and may not be replaced, or a value overflows the dtype.
+        ValueError: the target exists and may not be replaced, a weight is NaN or infinite, or a value overflows the
+            dtype.
         OSError: the disk is full or cannot be written.
     """
     check_target(folder, folder=True, overwrite=overwrite)
@@ -219,6 +222,7 @@ def _plan_rule(rule: Rule, tensors: Mapping[str, Tensor], dtype: torch.dtype | N
             shape=tuple(shapes[name].shape),
             dtype=_target_dtype(shapes[name], dtype),
             load=lambda: rule.to_own(given)[name],
+            is_weight=True,
         )
 
     return [plan(name) for name in rule.own]

@@ -30,7 +30,7 @@ from videocrafter.checkpoints.official.schedule_buffers import schedule_buffers
 from videocrafter.checkpoints.official.to_folder import EXTRAS_ARE_COMPLETE, EXTRAS_FILE
 from videocrafter.checkpoints.official.variants import matching_preset
 from videocrafter.checkpoints.tensor_file import OnBytes, PlannedTensor, write_tensors
-from videocrafter.checkpoints.weight_files import weight_files
+from videocrafter.checkpoints.weight_files import choose_weights
 from videocrafter.media.atomic_write import whole_file
 from videocrafter.media.output_checks import check_space
 
@@ -128,7 +128,7 @@ def write_official(
         on_progress: progress callback.
 
     Raises:
-        ValueError: the target has another suffix, or exists and may not be replaced.
+        ValueError: the target has another suffix, or exists and may not be replaced; or a weight is NaN or infinite.
         OSError: the disk is full or cannot be written.
     """
     _check_target(target, overwrite)
@@ -178,7 +178,11 @@ def _plan_rule(rule: Rule, own: Mapping[str, Tensor]) -> PlannedTensor:
     key, on_meta = rule.official, {name: torch.empty_like(value, device="meta") for name, value in given.items()}
     shape = rule.to_official(on_meta)[key]
     return PlannedTensor(
-        name=key, shape=tuple(shape.shape), dtype=shape.dtype, load=lambda: rule.to_official(given)[key]
+        name=key,
+        shape=tuple(shape.shape),
+        dtype=shape.dtype,
+        load=lambda: rule.to_official(given)[key],
+        is_weight=True,
     )
 
 
@@ -188,9 +192,7 @@ def _as_planned(key: str, tensor: Tensor) -> PlannedTensor:
 
 def _read_weights(folder: Path, part: str) -> dict[str, Tensor]:
     """Return the weights of a part as views into its files, without the tower's prefix."""
-    files = weight_files(folder, part)
-    if not files:
-        raise ValueError(f"{folder / part} has no weights (*.safetensors)")
+    files, _ = choose_weights(folder / part, part)
     return {without_tower(name): value for path in files for name, value in read_safetensors(path).items()}
 
 
@@ -209,7 +211,7 @@ def _fill(model: OfficialModel, present: Set[str], dtype: torch.dtype) -> dict[s
 
 def _write_pickled(path: Path, tensors: Sequence[PlannedTensor], *, on_bytes: OnBytes) -> None:
     # Most tensors are views into the folder's files, so the model is not copied into memory.
-    state = {one.name: one.load() for one in tensors}
+    state = {one.name: one.checked() for one in tensors}
     with path.open("xb") as file:
         torch.save({"state_dict": state}, cast(BinaryIO, _CountingFile(file, on_bytes)))
 

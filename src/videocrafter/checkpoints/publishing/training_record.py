@@ -14,8 +14,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from videocrafter.media.json_file import read_json_object
 from videocrafter.checkpoints.publishing.local_paths import recipe_without_paths, without_local_paths
+from videocrafter.media.json_file import read_json_object
 from videocrafter.presets import MODEL_INDEX, PRESETS, ModelPreset, is_run_folder
 
 RECORD_FILE = "training.json"

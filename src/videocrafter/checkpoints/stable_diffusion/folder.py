@@ -16,10 +16,10 @@ from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer, PreTrainedTokenizerBase
 
 from videocrafter.checkpoints.checkpoint_file import read_safetensors
-from videocrafter.media.json_file import read_json_object
 from videocrafter.checkpoints.stable_diffusion.config import SD2_TEXT_WIDTH, spatial_config_from_sd
-from videocrafter.checkpoints.weight_files import weight_files
+from videocrafter.checkpoints.weight_files import choose_weights
 from videocrafter.diffusion.schedule import PAPER_BETA_END, PAPER_BETA_START
+from videocrafter.media.json_file import read_json_object
 
 _ADVICE = "pass a folder with Stable Diffusion 2.1-base in diffusers' format"
 _NETWORKS = ("unet", "vae", "text_encoder")
@@ -47,7 +47,7 @@ class SdFolder:
     def unet_weights(self) -> dict[str, Tensor]:
         """Return the memory-mapped state dict of its `UNet2DConditionModel`."""
         with naming_errors(self.path):
-            files, _ = _weight_files(self.path, "unet")
+            files, _ = choose_weights(self.path / "unet", "unet")
             return {key: value for file in files for key, value in read_safetensors(file).items()}
 
     def load_vae(self) -> AutoencoderKL:
@@ -110,7 +110,7 @@ def read_sd_folder(path: Path) -> SdFolder:
         spatial = spatial_config_from_sd(unet)
         for part in _NETWORKS:
             read_json_object(path / part / "config.json")
-        variants = {part: _weight_files(path, part)[1] for part in _NETWORKS}
+        variants = {part: choose_weights(path / part, part)[1] for part in _NETWORKS}
         prediction_type, notes = _read_schedule(path)
     if variants["unet"] is not None:
         notes = (
@@ -167,15 +167,6 @@ def _read_schedule(path: Path) -> tuple[str, tuple[str, ...]]:
     return prediction_type, tuple(notes)
 
 
-def _weight_files(path: Path, part: str) -> tuple[list[Path], str | None]:
-    """Return the safetensors files of a part and their variant; "fp16" only if there is no full precision."""
-    for variant in (None, "fp16"):
-        files = weight_files(path, part, variant)
-        if files:
-            return files, variant
-    raise ValueError(f"{part}/ has no *.safetensors weights (pickled *.bin weights are not supported)")
-
-
 def _local(path: Path, part: str) -> dict[str, Any]:
-    _, variant = _weight_files(path, part)
+    _, variant = choose_weights(path / part, part)
     return {"variant": variant, "use_safetensors": True, "local_files_only": True}

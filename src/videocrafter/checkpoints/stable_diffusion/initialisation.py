@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from videocrafter.checkpoints.finite_values import describe_nonfinite
 from videocrafter.checkpoints.model_target import check_target
 from videocrafter.checkpoints.official.variants import official_variant
 from videocrafter.checkpoints.pipeline_index import write_index
@@ -86,6 +87,10 @@ def init_from_sd(
     with naming_errors(source):
         parts["unet"] = video_unet_from_sd(sd.unet_weights(), {**variant.unet, **sd.spatial})
     networks = {name: part for name, part in parts.items() if isinstance(part, nn.Module)}
+    for name, network in networks.items():
+        found = describe_nonfinite(network.named_parameters())
+        if found is not None:
+            raise ValueError(f"the {name} from {source} is damaged: {found}; download Stable Diffusion again")
     check_space(folder, sum(4 * _size(network) for network in networks.values()))
     report("writing")
     with whole_folder(folder, overwrite=overwrite) as hidden:

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 
 from videocrafter.data.tables import csv_rows, json_lines
 from videocrafter.data.text_files import non_character, text_lines
+from videocrafter.media.home_folder import expand_home
 
 _SIZES = ("num_frames", "height", "width")
 _COLUMNS = ("prompt", "negative_prompt", "seed", "fps", "image", *_SIZES)
@@ -121,7 +122,7 @@ def _row(where: str, cells: Mapping[str, Any]) -> PromptRow:
         else None,
         seed=_whole(where, "seed", cells["seed"], 0, 2**63 - 1) if "seed" in cells else None,
         fps=_fps(where, cells["fps"]) if "fps" in cells else None,
-        image=None if image is None else Path(_text(where, "image", image)),
+        image=None if image is None else expand_home(_text(where, "image", image)),
         where=where,
     )
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from videocrafter.checkpoints.checkpoint_file import check_is_checkpoint
 from videocrafter.checkpoints.hub.converted_models import find_converted, find_converted_preset
 from videocrafter.checkpoints.hub.obtain import model_status
 from videocrafter.cli.byte_size import format_bytes
@@ -119,7 +120,7 @@ def _folder_at(name: str) -> Path:
         return resolve_model(name, "t2v")
     folder = find_converted(path)
     if folder is None:
-        open_checkpoint_file(path)
+        check_is_checkpoint(path)
         raise ValueError(
             f"{path} is a checkpoint that has not been converted; --model {path} converts it on first use, and"
             f" `videocrafter convert {path} FOLDER` shows what it is"

@@ -17,6 +17,7 @@ from diffusers import AutoencoderKL
 from torch import nn
 from transformers import CLIPTextModel, CLIPVisionModel, PreTrainedTokenizerBase
 
+from videocrafter.checkpoints.weight_files import choose_weights
 from videocrafter.pipelines.model_folder import (
     PIPELINE_TASKS,
     ModelFolderError,
@@ -158,14 +159,17 @@ def _read(name: str, folder: Path, dtype: torch.dtype) -> nn.Module:
     try:
         # A cache decides when this happens; it must not change the random numbers that training draws afterwards.
         with torch.random.fork_rng(devices=[]):
-            network: nn.Module = _CLASSES[name].from_pretrained(folder, local_files_only=True, **{keyword: dtype})
+            files, variant = choose_weights(folder, name)
+            network: nn.Module = _CLASSES[name].from_pretrained(
+                folder, local_files_only=True, use_safetensors=True, variant=variant, **{keyword: dtype}
+            )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise ValueError(f"the {name} in {folder} cannot be loaded: {' '.join(str(error).split())[:200]}") from error
     names = list(network.state_dict())
     if name == "image_encoder" and is_whole_clip(folder):
         _check_vision_weights(folder, names)
     elif name != "vae":
-        check_weights_fit(folder, names)
+        check_weights_fit(folder, files, names)
     return network
 
 
