@@ -21,6 +21,7 @@ from PIL.PngImagePlugin import PngImageFile
 from videocrafter.media.atomic_write import Content, write_all
 from videocrafter.media.errors import MediaError, OutputExistsError
 from videocrafter.media.image_file import read_image
+from videocrafter.media.json_file import parse_json_object
 from videocrafter.media.output_checks import check_writable
 from videocrafter.media.video_decoding import decode_at, decode_first, open_video
 from videocrafter.media.video_encoding import CODECS, choose_codec, encode_gif, encode_png, encode_video
@@ -313,10 +314,9 @@ def _to_text(metadata: Mapping[str, Any]) -> str:
 
 def _from_text(text: str | None) -> dict[str, Any] | None:
     try:
-        value = json.loads(text or "")
+        return parse_json_object(text or "", "the recording")
     except ValueError:
         return None  # a comment by other software
-    return value if isinstance(value, dict) else None
 
 
 def _read_sidecar(path: Path) -> dict[str, Any]:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
-from diffusers import ModelMixin
+from diffusers import AutoencoderKL, ModelMixin
 from torch import nn
 from transformers import PreTrainedModel
 
 from videocrafter.checkpoints.dtype_names import parse_dtype
 from videocrafter.checkpoints.finite_values import describe_nonfinite
+from videocrafter.diffusion.objective import PredictionType
+from videocrafter.models.image_projector import ImageProjector
+from videocrafter.models.unet import VideoUNet
 from videocrafter.pipelines.model_folder import (
     ModelFolderError,
     check_model_folder,
@@ -22,6 +26,7 @@ from videocrafter.pipelines.model_folder import (
     component_folder,
     components_of,
     network_weights,
+    read_json,
     shared_components,
 )
 
@@ -29,6 +34,10 @@ DtypeChoice = str | torch.dtype | Mapping[str, str | torch.dtype]
 """One dtype for all networks, or a dtype by component; "default" stands for the others. Names are allowed."""
 
 _CHECKED = ("unet", "image_projector", "text_encoder", "image_encoder")
+_OWN_CONFIGS = {"unet": VideoUNet, "image_projector": ImageProjector, "vae": AutoencoderKL}
+_UNUSED = ("sample_size",)
+_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
+_LARGEST_NUMBER = 2**31
 _LIBRARIES = ("diffusers", "transformers")
 _PLAIN_DEVICE_MAPS = ("cuda", "cpu")
 
@@ -68,6 +77,7 @@ def loading_arguments(folder: Path, arguments: Mapping[str, Any]) -> dict[str, A
     wanted = given.pop("variant", None)
     index = check_model_folder(folder, wanted)
     components = components_of(index)
+    _check_configs(folder, components)
     given_dtype, named_dtype = given.pop("torch_dtype", None), given.pop("dtype", None)
     dtypes = resolve_dtypes(given_dtype if named_dtype is None else named_dtype, components)
     shared = shared_components(folder)
@@ -83,6 +93,50 @@ def loading_arguments(folder: Path, arguments: Mapping[str, Any]) -> dict[str, A
     return {**given, "dtype": dtypes, "variant": usual, "use_safetensors": True}
 
 
+def check_config(folder: Path, name: str, network: type, config: Mapping[str, Any]) -> None:
+    """Check the types of a network's config against the defaults of the network's arguments.
+
+    Raises ModelFolderError that names the first wrong entry; `folder` and `name` are for the message.
+    """
+    for parameter in inspect.signature(network).parameters.values():
+        if (
+            parameter.name in config
+            and parameter.name not in _UNUSED
+            and not _fits(config[parameter.name], parameter.default)
+        ):
+            shown = str(config[parameter.name])[:80]
+            raise ModelFolderError(
+                f"{folder / name / 'config.json'} is damaged: {parameter.name} is {shown!r}, but it should be like"
+                f" {parameter.default!r}; copy, convert or train the model again"
+            )
+
+
+def _fits(value: Any, default: Any) -> bool:
+    if isinstance(default, bool):
+        return isinstance(value, bool)
+    if isinstance(default, int | float):
+        kinds = int if isinstance(default, int) else int | float
+        return isinstance(value, kinds) and not isinstance(value, bool) and abs(value) < _LARGEST_NUMBER
+    if isinstance(default, str):
+        return isinstance(value, str)
+    if isinstance(default, list | tuple):
+        return isinstance(value, list | tuple) and all(_fits(one, default[0]) for one in value if default)
+    return True
+
+
+def _check_configs(folder: Path, components: Mapping[str, Any]) -> None:
+    for name, network in _OWN_CONFIGS.items():
+        if name in components:
+            check_config(folder, name, network, read_json(component_folder(folder, name) / "config.json"))
+    tokens = read_json(component_folder(folder, "text_encoder") / "config.json")
+    for name in _TOKENS:
+        if not _fits(tokens.get(name, 0), 0):
+            raise ModelFolderError(
+                f"{folder / 'text_encoder' / 'config.json'} is damaged: {name} is {str(tokens[name])[:80]!r}, but it"
+                " should be an integer; copy, convert or train the model again"
+            )
+
+
 def check_loaded(pipeline: Any, folder: Path, given: Mapping[str, Any], variant: str | None) -> None:
     """Check that the networks match their files exactly; warn about weights that are NaN or infinite.
 
@@ -95,6 +149,11 @@ def check_loaded(pipeline: Any, folder: Path, given: Mapping[str, Any], variant:
     Raises:
         ModelFolderError: the weights do not match the network.
     """
+    predicts, known = pipeline.scheduler.config.get("prediction_type", "epsilon"), get_args(PredictionType)
+    if predicts not in known:
+        raise ModelFolderError(
+            f"the scheduler in {folder} has prediction_type {predicts!r}; expected {' or '.join(known)}"
+        )
     networks = {name: part for name, part in pipeline.components.items() if isinstance(part, nn.Module)}
     for name, network in networks.items():
         if name in given:

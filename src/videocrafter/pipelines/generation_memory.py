@@ -25,6 +25,7 @@ from diffusers import AutoencoderKL
 
 from videocrafter.models.autoencoder import FRAMES_AT_ONCE
 from videocrafter.models.unet import VideoUNet
+from videocrafter.pipelines.component_loading import check_config
 from videocrafter.pipelines.model_folder import (
     component_folder,
     components_of,
@@ -132,7 +133,9 @@ def network_configs(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     for name, network in parts.items():
         parameters = inspect.signature(network.__init__).parameters.values()
         defaults = {one.name: one.default for one in parameters if one.default is not inspect.Parameter.empty}
-        found.append(defaults | read_json(component_folder(folder, name) / "config.json"))
+        config = read_json(component_folder(folder, name) / "config.json")
+        check_config(folder, name, network, config)
+        found.append(defaults | config)
     return found[0], found[1]
 
 

@@ -28,13 +28,16 @@ class Knowledge:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any] | None) -> Knowledge:
-        """Build from the `knowledge` entry of a `model_index.json`; unknown keys raise ValueError."""
+        """Build from the `knowledge` entry of a `model_index.json`; wrong keys or values raise ValueError."""
         config = config or {}
         known = {one.name for one in fields(cls)}
         unknown = sorted(set(config) - known)
         if unknown:
             raise ValueError(f"unknown keys in a model's knowledge: {unknown}; allowed are {sorted(known)}")
-        return cls(**{key: tuple(str(word) for word in words) for key, words in config.items()})
+        for key, words in config.items():
+            if not isinstance(words, list | tuple) or not all(isinstance(word, str) for word in words):
+                raise ValueError(f"{key} in a model's knowledge is {str(words)[:80]}; expected a list of words")
+        return cls(**{key: tuple(words) for key, words in config.items()})
 
     def to_config(self) -> dict[str, list[str]]:
         """Return the JSON form, which `from_config` reads."""

@@ -114,7 +114,11 @@ def load_pipeline(
         reason = " ".join(str(error).split())
         raise ModelFolderError(f"the model in {folder} cannot be loaded: {reason[:300]}") from error
     if not given:
-        return pipeline.to(device)
+        try:
+            return pipeline.to(device)
+        except NotImplementedError as error:
+            # Weights that no file holds stay on the meta device.
+            raise ModelFolderError(f"the model in {folder} lacks weights: {error}") from error
     for name, part in pipeline.components.items():
         if isinstance(part, nn.Module) and name not in given:
             part.to(device)

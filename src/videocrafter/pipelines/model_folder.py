@@ -62,6 +62,12 @@ def read_model_index(folder: Path) -> dict[str, Any]:
     for setting in ("defaults", "knowledge"):
         if not isinstance(index.get(setting), dict | None):
             raise _broken(f"{path} is damaged: {setting} is {_shown(index[setting])}; expected an object")
+    for kind, words in (index.get("knowledge") or {}).items():
+        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+            raise _broken(f"{path} is damaged: {kind} is {_shown(words)}; expected a list of words")
+    scale = index.get("signal_scale")
+    if scale is not None and (isinstance(scale, bool) or not isinstance(scale, int | float) or not 0 < scale <= 1):
+        raise _broken(f"{path} is damaged: signal_scale is {_shown(scale)}; expected null or a number up to 1")
     return index
 
 

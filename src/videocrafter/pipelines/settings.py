@@ -12,6 +12,7 @@ from typing_extensions import Self
 from videocrafter.pipelines.image_fit import ImageFit
 from videocrafter.pipelines.sampling_settings import SETTING_NAMES, SamplingSettings
 
+_LARGEST = 10**6
 LONGEST_IN_TRAINED_LENGTHS = 4
 """Frame limit of a model that sets none, as a multiple of its recommended number of frames."""
 
@@ -44,12 +45,14 @@ class GenerationDefaults(SamplingSettings):
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any] | None) -> Self:
-        """Build from the `defaults` entry of a `model_index.json`. Raises ValueError for unknown keys."""
+        """Build from the `defaults` entry of a `model_index.json`. Raises ValueError for wrong keys or values."""
         values = dict(config or {})
         known = {one.name for one in fields(cls)}
         unknown = sorted(set(values) - known)
         if unknown:
             raise ValueError(f"unknown keys in a model's defaults: {unknown}; allowed are {sorted(known)}")
+        for name, value in values.items():
+            _check_default(name, value)
         if values.get("fps_range") is not None:
             lowest, highest = values["fps_range"]
             values["fps_range"] = (float(lowest), float(highest))
@@ -64,6 +67,28 @@ class GenerationDefaults(SamplingSettings):
     def sampling(self) -> SamplingSettings:
         """The sampling settings alone."""
         return SamplingSettings(**{name: getattr(self, name) for name in SETTING_NAMES})
+
+
+def _check_default(name: str, value: Any) -> None:
+    """Raise ValueError for a recommended value of the wrong type, or a size or speed that is not positive."""
+
+    def is_number(value: Any) -> bool:
+        return isinstance(value, int | float) and not isinstance(value, bool) and -_LARGEST <= value <= _LARGEST
+
+    if name in ("negative_prompt", "scheduler"):
+        fits = isinstance(value, str) or (value is None and name == "scheduler")
+    elif name in ("num_frames", "height", "width", "num_inference_steps", "max_num_frames"):
+        fits = isinstance(value, int) and is_number(value) and value > 0
+        fits = fits or (value is None and name == "max_num_frames")
+    elif name in ("fps_range", "guidance_interval"):
+        fits = isinstance(value, list | tuple) and len(value) == 2 and all(is_number(one) for one in value)
+        fits = fits or (value is None and name == "fps_range")
+    elif name == "fps":
+        fits = is_number(value) and value > 0
+    else:
+        fits = is_number(value) or (value is None and name == "image_guidance_scale")
+    if not fits:
+        raise ValueError(f"{name} in a model's defaults is {str(value)[:80]!r}, which is not valid")
 
 
 @dataclass(frozen=True, kw_only=True)

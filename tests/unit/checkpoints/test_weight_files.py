@@ -3,36 +3,61 @@ from pathlib import Path
 
 import pytest
 
-from videocrafter.checkpoints.weight_files import weight_files
+from videocrafter.checkpoints.weight_files import choose_weights, variants_of, weight_files
 
-
-@pytest.fixture
-def unet(tmp_path: Path) -> Path:
-    (tmp_path / "unet").mkdir()
-    return tmp_path / "unet"
+STEM = "diffusion_pytorch_model"
 
 
 def write_index(path: Path, *names: str) -> None:
     path.write_text(json.dumps({"weight_map": {f"weight{number}": name for number, name in enumerate(names)}}))
 
 
-def test_a_single_file_precedes_shards_and_each_variant_has_its_own(tmp_path: Path, unet: Path):
+def test_a_single_file_precedes_shards_and_each_variant_has_its_own(tmp_path: Path):
     assert weight_files(tmp_path, "unet") == []
-    write_index(unet / "diffusion_pytorch_model.safetensors.index.json", "b.safetensors", "a.safetensors")
-    assert weight_files(tmp_path, "unet") == [unet / "a.safetensors", unet / "b.safetensors"]
-    (unet / "diffusion_pytorch_model.safetensors").touch()
-    assert weight_files(tmp_path, "unet") == [unet / "diffusion_pytorch_model.safetensors"]
+    write_index(tmp_path / f"{STEM}.safetensors.index.json", "b.safetensors", "a.safetensors")
+    assert weight_files(tmp_path, "unet") == [tmp_path / "a.safetensors", tmp_path / "b.safetensors"]
+    (tmp_path / f"{STEM}.safetensors").touch()
+    assert weight_files(tmp_path, "unet") == [tmp_path / f"{STEM}.safetensors"]
     assert weight_files(tmp_path, "unet", "fp16") == []
-    (unet / "diffusion_pytorch_model.fp16.safetensors").touch()
-    assert weight_files(tmp_path, "unet", "fp16") == [unet / "diffusion_pytorch_model.fp16.safetensors"]
+    (tmp_path / f"{STEM}.fp16.safetensors").touch()
+    assert weight_files(tmp_path, "unet", "fp16") == [tmp_path / f"{STEM}.fp16.safetensors"]
 
 
 def test_transformers_names_its_files_differently(tmp_path: Path):
-    (tmp_path / "text_encoder").mkdir()
-    (tmp_path / "text_encoder" / "model.safetensors").touch()
-    assert weight_files(tmp_path, "text_encoder") == [tmp_path / "text_encoder" / "model.safetensors"]
+    (tmp_path / "model.safetensors").touch()
+    assert weight_files(tmp_path, "text_encoder") == [tmp_path / "model.safetensors"]
 
 
-def test_shards_outside_the_folder_are_ignored(tmp_path: Path, unet: Path):
-    write_index(unet / "diffusion_pytorch_model.safetensors.index.json", "../secret.safetensors", "a.safetensors")
-    assert weight_files(tmp_path, "unet") == [unet / "a.safetensors"]
+@pytest.mark.parametrize(
+    "value", [{"x": "../a.safetensors"}, {"x": "a.bin"}, {}, [], None, {"x": 3}, "a.safetensors"]
+)
+def test_an_index_that_names_no_files_of_its_folder_is_damaged(tmp_path: Path, value: object):
+    (tmp_path / f"{STEM}.safetensors.index.json").write_text(json.dumps({"weight_map": value}))
+    with pytest.raises(ValueError, match=r"index.json is damaged: "):
+        weight_files(tmp_path, "unet")
+
+
+def test_plain_files_precede_variants_unless_one_is_wanted(tmp_path: Path):
+    write_index(tmp_path / f"{STEM}.safetensors.index.bf16.json", f"{STEM}.bf16-00001-of-00001.safetensors")
+    (tmp_path / f"{STEM}.bf16-00001-of-00001.safetensors").touch()
+    assert choose_weights(tmp_path, "unet")[1] == "bf16"
+    (tmp_path / f"{STEM}.fp16.safetensors").touch()
+    assert variants_of(tmp_path, "unet") == ["bf16", "fp16"]
+    assert choose_weights(tmp_path, "unet")[1] == "fp16"
+    assert choose_weights(tmp_path, "unet", "bf16")[1] == "bf16"
+    with pytest.raises(ValueError, match="in the variants bf16, fp16 only; pass variant='bf16'"):
+        choose_weights(tmp_path, "unet", "int8")
+    (tmp_path / f"{STEM}.safetensors").touch()
+    assert choose_weights(tmp_path, "unet")[1] is None
+    assert choose_weights(tmp_path, "unet", "int8")[1] is None
+
+
+def test_missing_and_pickled_weights_are_told_apart(tmp_path: Path):
+    with pytest.raises(ValueError, match=r"the model is incomplete: .* \(it has none\)"):
+        choose_weights(tmp_path, "unet")
+    (tmp_path / "other.safetensors").touch()
+    with pytest.raises(ValueError, match=r"\(it has other.safetensors\)"):
+        choose_weights(tmp_path, "unet")
+    (tmp_path / f"{STEM}.bin").touch()
+    with pytest.raises(ValueError, match=r"pickled weights only .* refused .* weights_only=True"):
+        choose_weights(tmp_path, "unet")

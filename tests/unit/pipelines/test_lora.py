@@ -30,7 +30,7 @@ from tests.tiny_loras import (
 )
 from tests.tiny_models import tiny_pipeline
 from tests.tiny_sd import TEXT_WIDTH, save_tiny_sd, tiny_sd_unet, tiny_text_encoder
-from videocrafter.checkpoints.lora.lora_file import ADAPTER_METADATA
+from videocrafter.checkpoints.lora.adapter_settings import ADAPTER_METADATA
 from videocrafter.checkpoints.stable_diffusion.initialisation import init_from_sd
 from videocrafter.models.unet import VideoUNet
 from videocrafter.pipelines.text_to_video import TextToVideoPipeline

@@ -39,6 +39,17 @@ def check_memory(options: GenerateOptions, folder: Path, device: torch.device, d
     available = available_memory(device)
     if options.ignore_memory or available is None:
         return
+    try:
+        _check_memory(options, folder, device, dtype, available)
+    except (TypeError, ArithmeticError, LookupError) as error:
+        raise ValueError(
+            f"a configuration in {folder} is damaged ({error}); copy or convert the model again"
+        ) from error
+
+
+def _check_memory(
+    options: GenerateOptions, folder: Path, device: torch.device, dtype: torch.dtype, available: int
+) -> None:
     unet, vae = network_configs(folder)
     num_parameters = count_parameters(folder)
     defaults = GenerationDefaults.from_config(read_model_index(folder).get("defaults"))

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from videocrafter.media.atomic_write import whole_folder, write_text
+from videocrafter.media.json_file import read_json_object
 from videocrafter.training.saving.state import STATE_FOLDER
 
 _log = logging.getLogger(__name__)
@@ -80,9 +81,9 @@ class Checkpoints:
     def best(self) -> tuple[int, float] | None:
         """Return step and value of the checkpoint that `mark_best` named last."""
         try:
-            record = json.loads(self._best_file.read_text(encoding="utf-8"))
+            record = read_json_object(self._best_file)
             return int(record["step"]), float(record["value"])
-        except (OSError, ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OverflowError):
             return None
 
     def mark_best(self, step: int, metric: str, value: float) -> None:
@@ -115,7 +116,7 @@ class Checkpoints:
 def find_damage(checkpoint: Path) -> str | None:
     """Describe the damage to a checkpoint folder; None if every file matches the manifest."""
     try:
-        manifest = json.loads((checkpoint / _MANIFEST).read_text())
+        manifest = read_json_object(checkpoint / _MANIFEST)
         for name, (size, checksum) in manifest.items():
             path = checkpoint / name
             if path.stat().st_size != size:

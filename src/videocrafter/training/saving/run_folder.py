@@ -25,6 +25,7 @@ from typing import Any, TypeAlias
 
 from videocrafter.checkpoints.publishing.training_record import RECORD_FILE
 from videocrafter.media.atomic_write import is_leftover, remove_leftovers, whole_folder, write_text
+from videocrafter.media.json_file import read_json_object
 from videocrafter.pipelines.versions import versions
 from videocrafter.training.config import RecipeConfig, StageConfig
 from videocrafter.training.parallel.precision import PrecisionChoice
@@ -62,9 +63,8 @@ class RunFolder:
     def finished_steps(self, name: str) -> int:
         """Return the number of steps that a finished stage was trained for; 0 if it is not finished."""
         try:
-            record = json.loads((self.stage(name) / RECORD_FILE).read_text())
-            return int(record["num_steps"])
-        except (OSError, ValueError, KeyError):
+            return int(read_json_object(self.stage(name) / RECORD_FILE)["num_steps"])
+        except (ValueError, KeyError, TypeError, OverflowError):
             return 0
 
     def has_checkpoint(self, stage: str) -> bool:
@@ -92,7 +92,10 @@ class RunFolder:
 
     def _choices(self) -> dict[str, Any]:
         path = self.root / "choices.json"
-        return json.loads(path.read_text()) if path.exists() else {}
+        try:
+            return read_json_object(path) if path.exists() else {}
+        except ValueError as error:
+            raise RunFolderError(f"{error}; or pass --overwrite to start again") from error
 
 
 def write_stage_record(folder: Path, stage: StageConfig) -> None:
@@ -174,9 +177,8 @@ def _lock_file(descriptor: int) -> bool:
 
 def _check_same_run(config_file: Path, recipe: RecipeConfig, confirm: Confirm | None) -> None:
     try:
-        before = json.loads(config_file.read_text())
-        found = changes(before, recipe)
-    except (ValueError, AttributeError) as error:
+        found = changes(read_json_object(config_file), recipe)
+    except (ValueError, AttributeError, TypeError, LookupError) as error:
         raise RunFolderError(
             f"{config_file} cannot be read ({error}); choose another folder or pass --overwrite"
         ) from error

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
+from videocrafter.media.json_file import read_json_object
 from videocrafter.training.saving.checkpoint import Checkpoints, find_damage
 from videocrafter.training.saving.run_folder import RunFolder, RunFolderError
 
@@ -49,9 +49,9 @@ def choose_weights(root: Path, checkpoint: str | None) -> Path:
 def _stage_names(root: Path) -> list[str]:
     """Return the names of the recipe's stages in order."""
     try:
-        recipe = json.loads((root / "config.json").read_text(encoding="utf-8"))
+        recipe = read_json_object(root / "config.json")
         return [str(stage["name"]) for stage in recipe["stages"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise RunFolderError(f"{root / 'config.json'} cannot be read ({error}); is {root} a run's folder?") from None
 
 

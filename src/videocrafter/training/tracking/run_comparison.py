@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from videocrafter.media.json_file import read_json_object
 from videocrafter.training.tracking.log import LOG_FILE, number, read_log
 from videocrafter.training.tracking.log_keys import TOTAL_KEYS
 
@@ -103,10 +103,10 @@ def summarise(folder: Path, name: str) -> RunSummary:
         ValueError: its configuration cannot be read. Damaged lines of the log are skipped.
     """
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = read_json_object(folder / "config.json")
         steps = {str(stage["name"]): int(stage["num_steps"]) for stage in config["stages"]}
         recipe, first_stage = str(config["name"]), next(iter(steps))
-    except (OSError, ValueError, LookupError, TypeError, StopIteration, OverflowError, RecursionError) as error:
+    except (ValueError, LookupError, TypeError, StopIteration, OverflowError) as error:
         why = str(error) or type(error).__name__
         raise ValueError(
             f"{folder / 'config.json'} cannot be read ({why}); check that it is the folder of a run"

@@ -24,6 +24,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from videocrafter.media.atomic_write import write_text
+from videocrafter.media.json_file import read_json_object
 from videocrafter.training.config import RecipeConfig, SettingsError
 from videocrafter.training.resolved_config import flat
 from videocrafter.training.tracking.log import sample_files
@@ -258,10 +259,10 @@ def _identity(name: str, output: Path) -> str:
     """Return the run's ID at a tracker; it is drawn once and stored in the run's folder."""
     path = output / TRACKERS_FILE
     try:
-        known = json.loads(path.read_text(encoding="utf-8"))
+        known = read_json_object(path)
         if isinstance(known.get(name), str):
             return str(known[name])
-    except (OSError, ValueError, AttributeError):
+    except ValueError:
         known = {}
     known[name] = secrets.token_hex(8)
     write_text(path, json.dumps(known))

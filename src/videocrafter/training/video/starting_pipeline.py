@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
@@ -20,6 +19,7 @@ from videocrafter.diffusion.schedule import (
     signal_scale,
     vp_change_of_variables,
 )
+from videocrafter.media.json_file import read_json_object
 from videocrafter.models.image_projector import ImageProjector
 from videocrafter.pipelines.image_to_video import ImageToVideoPipeline
 from videocrafter.pipelines.loading import load_pipeline
@@ -215,8 +215,7 @@ def save_trained(pipeline: AnyPipeline, folder: Path, sources: Mapping[str, Path
 
 def is_whole_clip(folder: Path) -> bool:
     """Whether the folder of an image encoder holds a whole CLIP, with its text encoder."""
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    return bool(config.get("model_type") != "clip_vision_model")
+    return bool(read_json_object(folder / "config.json").get("model_type") != "clip_vision_model")
 
 
 def with_frames_of(defaults: GenerationDefaults, config: ClipDiffusionTaskConfig) -> ClipDiffusionTaskConfig:

@@ -94,7 +94,7 @@ def test_what_is_no_checkpoint_is_one_line(tmp_path, home):
     picture.write_bytes(b"\x89PNG")
     broken = tmp_path / "broken.ckpt"
     broken.write_bytes(b"not a checkpoint")
-    for path, message in ((picture, "is a file; expected a pipeline folder"), (broken, "broken.ckpt")):
+    for path, message in ((picture, "is a PNG image; pass a checkpoint"), (broken, "broken.ckpt")):
         with pytest.raises(ValueError, match=message) as caught:
             obtain_model(path, "t2v")
         assert "\n" not in str(caught.value)

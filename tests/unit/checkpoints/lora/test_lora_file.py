@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from tests.tiny_loras import adapter_config, as_kohya, as_lora_down, as_peft, as_processors
-from videocrafter.checkpoints.lora.lora_file import ADAPTER_METADATA, LoraLayer, parse_lora, read_lora
+from videocrafter.checkpoints.lora.adapter_settings import ADAPTER_METADATA
+from videocrafter.checkpoints.lora.lora_file import LoraLayer, parse_lora, read_lora
 from videocrafter.presets import LORA_FILE
 
 
@@ -56,7 +57,7 @@ def test_alpha_stands_in_the_header_of_files_that_diffusers_writes(tmp_path: Pat
 
 def test_rank_stabilised_loras_are_divided_by_the_root_of_the_rank() -> None:
     config = {"unet.lora_alpha": 6, "unet.use_rslora": True}
-    found = parse_lora(as_peft({"x": layer(rank=4)}), name="x", adapter_config=config).layers["unet.x"]
+    found = parse_lora(as_peft({"x": layer(rank=4)}), name="x", settings=config).layers["unet.x"]
     assert found.alpha / found.rank == 6 / 4**0.5
 
 
@@ -68,17 +69,16 @@ def test_alpha_is_read_as_it_is(alpha: float, rank: int) -> None:
 
 
 def test_layers_that_are_half_there_or_of_another_kind_are_set_apart() -> None:
-    state = as_peft({name: layer() for name in ("good", "half", "dora", "tucker", "ranks", "empty", "bias")})
+    state = as_peft({name: layer() for name in ("good", "half", "dora", "tucker", "ranks", "empty")})
     del state["unet.half.lora_B.weight"]
     state["unet.dora.lora_magnitude_vector"] = torch.ones(6)
     state["unet.tucker.lora_mid.weight"] = torch.ones(2, 2, 3, 3)
     state["unet.ranks.lora_B.weight"] = torch.ones(6, 5)
     state |= {"unet.empty.lora_A.weight": torch.ones(0, 4), "unet.empty.lora_B.weight": torch.ones(6, 0)}
-    state["unet.bias.lora_B.bias"] = torch.ones(6)
     state["unet.norm.diff"] = torch.ones(6)
     lora = parse_lora(state, name="x")
     assert list(lora.layers) == ["unet.good"]
-    set_apart = ["bias", "dora", "half", "norm", "ranks", "tucker"]
+    set_apart = ["dora", "half", "norm", "ranks", "tucker"]
     assert lora.unsupported == tuple(f"unet.{name}" for name in set_apart)
 
 
@@ -100,9 +100,7 @@ def test_what_is_no_lora_is_named(state: dict[str, torch.Tensor], complaint: str
 def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="nothing does not exist; pass a LoRA"):
         read_lora(tmp_path / "nothing")
-    with pytest.raises(
-        ValueError, match=r"holds 0 .safetensors files \(none\) and no pytorch_lora_weights.safetensors"
-    ):
+    with pytest.raises(ValueError, match=r"holds 0 files of weights and no pytorch_lora_weights.safetensors"):
         read_lora(tmp_path)
     for name in ("one", "two"):
         save_file(as_peft(LAYERS), tmp_path / f"{name}.safetensors")
@@ -115,7 +113,7 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="truncated or damaged"):
         read_lora(tmp_path / "one.safetensors")
     save_file(as_peft(LAYERS), tmp_path / "two.safetensors", metadata={ADAPTER_METADATA: "{"})
-    with pytest.raises(ValueError, match="lora_adapter_metadata in its header is not JSON"):
+    with pytest.raises(ValueError, match=r"lora_adapter_metadata in the header of .* is damaged"):
         read_lora(tmp_path / "two.safetensors")
     strange = {ADAPTER_METADATA: json.dumps({"unet.lora_alpha": {"a": 1}})}
     save_file(as_peft(LAYERS), tmp_path / "two.safetensors", metadata=strange)
@@ -127,5 +125,5 @@ def test_pickled_loras_are_read_without_running_anything(tmp_path: Path) -> None
     torch.save(as_kohya(LAYERS), tmp_path / "lora.pt")
     assert len(read_lora(tmp_path / "lora.pt").layers) == 3
     torch.save({"x": print}, tmp_path / "evil.pt")
-    with pytest.raises(ValueError, match="would run code"):
+    with pytest.raises(ValueError, match="could run code"):
         read_lora(tmp_path / "evil.pt")

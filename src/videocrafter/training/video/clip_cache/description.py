@@ -11,12 +11,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from videocrafter.data.clip import DecodingLimits
 from videocrafter.data.cutting import CuttingConfig
 from videocrafter.media.atomic_write import write_text
 from videocrafter.media.errors import MediaError
+from videocrafter.media.json_file import read_json_object
 from videocrafter.pipelines.model_folder import fingerprint
 from videocrafter.training.resolved_config import changes, to_dict
 from videocrafter.training.video.clip_cache.config import CacheError, StoredPrecision
@@ -101,11 +101,11 @@ def claim_folder(folder: Path, description: CacheDescription, *, may_make: bool)
         except MediaError as error:
             raise CacheError(str(error)) from error
     try:
-        before: Any = json.loads(file.read_text(encoding="utf-8"))
-        if not isinstance(before, dict) or before.get("type") != CacheDescription.__name__:
+        before = read_json_object(file)
+        if before.get("type") != CacheDescription.__name__:
             raise ValueError("it does not describe a cache")
         found = changes(before, description)
-    except (OSError, ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, TypeError, LookupError) as error:
         raise CacheError(f"{file} cannot be read ({error}); choose another folder for the cache") from error
     if found:
         listed = ", ".join(
