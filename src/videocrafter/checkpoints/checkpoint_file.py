@@ -24,8 +24,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from videocrafter.checkpoints.file_content import (
-    TORCH_ARCHIVE,
-    CheckpointFormat,
+    CheckpointFileError,
+    check_is_checkpoint,
     checkpoint_format,
     describe_content,
 )
@@ -56,10 +56,6 @@ _DAMAGE = (
     OSError,
     struct.error,
 )
-
-
-class CheckpointFileError(ValueError):
-    """A file that cannot be read as a checkpoint; the message is one line and says what to do."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,24 +91,6 @@ def open_checkpoint_file(path: Path) -> CheckpointFile:
     # The format of torch before 1.6 cannot be memory-mapped. torch takes a path of this suffix for safetensors.
     mapped = found == "torch" and not path.name.endswith(".safetensors")
     return _opened(path, _read_pickle(path, mapped=mapped))
-
-
-def check_is_checkpoint(path: Path) -> CheckpointFormat:
-    """Return the format of a checkpoint file from its first bytes and, for an archive, its directory.
-
-    Raises:
-        CheckpointFileError: the file is missing or holds something else, or its archive claims impossible sizes.
-    """
-    if not path.exists():
-        raise CheckpointFileError(f"{path} does not exist; pass a .ckpt, .pt or .safetensors file")
-    if not path.is_file():
-        raise CheckpointFileError(f"{path} is not a regular file; pass a .ckpt, .pt or .safetensors file")
-    found = checkpoint_format(path)
-    if found is None:
-        raise CheckpointFileError(f"{path} {describe_content(path)}")
-    if found == "torch":
-        _check_archive(path)
-    return found
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -240,22 +218,6 @@ def _folder_advice(folder: Path) -> str:
         return "it holds a model in several files, which cannot be converted; merge them into one .safetensors file"
     files = sorted(one.name for one in folder.iterdir() if one.suffix.lower() in CHECKPOINT_SUFFIXES)
     return f"pass a file in it, such as {folder / files[0]}" if files else "pass a .ckpt, .pt or .safetensors file"
-
-
-def _check_archive(path: Path) -> None:
-    """Check the directory of a zip archive as `torch.save` writes it since torch 1.6: uncompressed files."""
-    description = describe_content(path)
-    if description != TORCH_ARCHIVE:
-        raise CheckpointFileError(f"{path} {description}")
-    size = path.stat().st_size
-    with zipfile.ZipFile(path) as archive:
-        entries = archive.infolist()
-    claimed = sum(entry.file_size for entry in entries)
-    if claimed > size or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-        raise CheckpointFileError(
-            f"{path} was not unpacked: its archive is compressed or claims {claimed:,} bytes in a file of {size:,}"
-            " bytes, but torch.save never compresses; pass the file as torch.save wrote it"
-        )
 
 
 def _read_pickle(path: Path, *, mapped: bool) -> Any:

@@ -41,6 +41,10 @@ _SIGNATURES: tuple[tuple[bytes, str, str], ...] = (
 )
 
 
+class CheckpointFileError(ValueError):
+    """A file that cannot be read as a checkpoint; the message is one line and says what to do."""
+
+
 def checkpoint_format(path: Path) -> CheckpointFormat | None:
     """Return the checkpoint format of a file, from its first bytes; None for any other content.
 
@@ -55,6 +59,24 @@ def checkpoint_format(path: Path) -> CheckpointFormat | None:
     if beginning.startswith(_ZIP):
         return "torch"
     return "legacy torch" if beginning.startswith(_PICKLE) else None
+
+
+def check_is_checkpoint(path: Path) -> CheckpointFormat:
+    """Return the format of a checkpoint file from its first bytes and, for an archive, its directory.
+
+    Raises:
+        CheckpointFileError: the file is missing or holds something else, or its archive claims impossible sizes.
+    """
+    if not path.exists():
+        raise CheckpointFileError(f"{path} does not exist; pass a .ckpt, .pt or .safetensors file")
+    if not path.is_file():
+        raise CheckpointFileError(f"{path} is not a regular file; pass a .ckpt, .pt or .safetensors file")
+    found = checkpoint_format(path)
+    if found is None:
+        raise CheckpointFileError(f"{path} {describe_content(path)}")
+    if found == "torch":
+        _check_archive(path)
+    return found
 
 
 def describe_content(path: Path) -> str:
@@ -116,3 +138,19 @@ def _describe_zip(path: Path) -> str:
 def _read_beginning(path: Path) -> bytes:
     with path.open("rb") as file:
         return file.read(_BEGINNING)
+
+
+def _check_archive(path: Path) -> None:
+    """Check the directory of a zip archive as `torch.save` writes it since torch 1.6: uncompressed files."""
+    description = describe_content(path)
+    if description != TORCH_ARCHIVE:
+        raise CheckpointFileError(f"{path} {description}")
+    size = path.stat().st_size
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+    claimed = sum(entry.file_size for entry in entries)
+    if claimed > size or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        raise CheckpointFileError(
+            f"{path} was not unpacked: its archive is compressed or claims {claimed:,} bytes in a file of {size:,}"
+            " bytes, but torch.save never compresses; pass the file as torch.save wrote it"
+        )

@@ -57,7 +57,7 @@ class PlannedTensor:
         """Load the tensor. Raises ValueError if it does not fit its plan, or is a weight with NaN or infinity."""
         tensor = self.load().detach()
         if tuple(tensor.shape) != self.shape:
-            raise ValueError(f"{self.name!r} has shape {tuple(tensor.shape)}, but {self.shape} was announced")
+            raise ValueError(f"{self.name!r} has shape {tuple(tensor.shape)}, expected {self.shape}")
         count = count_nonfinite(tensor) if self.is_weight else 0
         if count:
             raise ValueError(

@@ -36,7 +36,8 @@ def weight_files(folder: Path, part: str, variant: str | None = None) -> list[Pa
     stem, ending = weights_stem(part), f".{variant}" if variant else ""
     single = folder / f"{stem}{ending}.safetensors"
     index = folder / f"{stem}.safetensors.index{ending}.json"
-    if single.is_file():
+    # With both, diffusers loads the shards and transformers the single file.
+    if single.is_file() and not (index.is_file() and part not in _TRANSFORMERS_PARTS):
         return [single]
     if not index.is_file():
         return []

@@ -41,7 +41,7 @@ def read_model_index(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         hint = folder_hint(folder)
         raise ModelFolderError(
-            f"{folder} is not a pipeline folder: it has no {MODEL_INDEX}{f'; {hint}' if hint else ''}"
+            f"{folder} is not a pipeline folder: {MODEL_INDEX} is missing{f'; {hint}' if hint else ''}"
         )
     index = read_json(path)
     name = index.get("_class_name")

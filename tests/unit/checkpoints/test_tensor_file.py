@@ -57,11 +57,19 @@ def test_views_with_gaps_and_conversions(tmp_path: Path):
 
 
 def test_values_too_large_for_the_wanted_precision_are_refused(tmp_path: Path):
-    with pytest.raises(ValueError, match=r"'big' holds values up to 1e\+05, too large for float16; convert to"):
+    with pytest.raises(ValueError, match=r"'big' has 1 values that are too large for float16 \(up to 1e\+05\)"):
         write_tensors(tmp_path / "a.safetensors", planned({"big": torch.tensor([1e5])}, torch.float16))
     infinite = {"mask": torch.tensor([0.0, -math.inf])}
     write_tensors(tmp_path / "b.safetensors", planned(infinite, torch.float16))
     assert load_file(tmp_path / "b.safetensors")["mask"].tolist() == [0.0, -math.inf]
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path, bad: float):
+    tensor = torch.tensor([0.0, bad, bad])
+    plan = PlannedTensor(name="a", shape=(3,), dtype=torch.float32, load=lambda: tensor, is_weight=True)
+    with pytest.raises(ValueError, match="'a' has 2 of 3 values that are NaN or infinite"):
+        write_tensors(tmp_path / "a.safetensors", [plan])
 
 
 def test_a_tensor_that_breaks_its_plan_and_an_unknown_type(tmp_path: Path):

@@ -12,10 +12,8 @@ def write_index(path: Path, *names: str) -> None:
     path.write_text(json.dumps({"weight_map": {f"weight{number}": name for number, name in enumerate(names)}}))
 
 
-def test_a_single_file_precedes_shards_and_each_variant_has_its_own(tmp_path: Path):
+def test_each_variant_has_its_own_files(tmp_path: Path):
     assert weight_files(tmp_path, "unet") == []
-    write_index(tmp_path / f"{STEM}.safetensors.index.json", "b.safetensors", "a.safetensors")
-    assert weight_files(tmp_path, "unet") == [tmp_path / "a.safetensors", tmp_path / "b.safetensors"]
     (tmp_path / f"{STEM}.safetensors").touch()
     assert weight_files(tmp_path, "unet") == [tmp_path / f"{STEM}.safetensors"]
     assert weight_files(tmp_path, "unet", "fp16") == []
@@ -23,9 +21,15 @@ def test_a_single_file_precedes_shards_and_each_variant_has_its_own(tmp_path: Pa
     assert weight_files(tmp_path, "unet", "fp16") == [tmp_path / f"{STEM}.fp16.safetensors"]
 
 
-def test_transformers_names_its_files_differently(tmp_path: Path):
-    (tmp_path / "model.safetensors").touch()
-    assert weight_files(tmp_path, "text_encoder") == [tmp_path / "model.safetensors"]
+@pytest.mark.parametrize(("part", "stem", "shards_first"), [("unet", STEM, True), ("text_encoder", "model", False)])
+def test_shards_next_to_a_single_file_are_treated_as_the_library_does(
+    tmp_path: Path, part: str, stem: str, shards_first: bool
+):
+    single, shards = [tmp_path / f"{stem}.safetensors"], [tmp_path / "a.safetensors", tmp_path / "b.safetensors"]
+    write_index(tmp_path / f"{stem}.safetensors.index.json", "b.safetensors", "a.safetensors")
+    assert weight_files(tmp_path, part) == shards
+    single[0].touch()
+    assert weight_files(tmp_path, part) == (shards if shards_first else single)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from diffusers.loaders import StableDiffusionLoraLoaderMixin
 from huggingface_hub import errors
-from peft import LoraConfig, get_peft_model_state_dict
+from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -475,3 +475,108 @@ def test_what_is_left_out_is_told(pipeline: TextToVideoPipeline, tmp_path: Path)
 
 def _for_sd_1() -> dict[str, Tensor]:
     return as_kohya(random_lora(tiny_sd_unet(cross_attention_dim=768), lambda name: "attn2" in name))
+
+
+# LoRAs saved by peft
+
+TEMPORAL = r".*temporal\..*(to_[qkv]|to_out|proj_out)"
+
+
+def save_with_peft(network: Any, folder: Path, **config: Any) -> Any:
+    """Save a random LoRA of a network with peft; return the network with it."""
+    generator = torch.Generator().manual_seed(0)
+    model = get_peft_model(network, LoraConfig(r=4, lora_alpha=3, **config))
+    for name, weight in model.named_parameters():
+        if "lora_" in name or weight.requires_grad:
+            weight.data += 0.3 * torch.randn(weight.shape, generator=generator)
+    model.save_pretrained(folder)
+    return model.base_model.model.eval()
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {},
+        {"use_rslora": True},
+        {"rank_pattern": {"to_q": 2}, "alpha_pattern": {"to_k": 7, r"down_stages\.0.*to_v": 1}},
+        {"rank_pattern": {"to_q": 2}, "alpha_pattern": {"to_k": 7}, "use_rslora": True},
+        {"lora_bias": True},
+        {"bias": "lora_only"},
+    ],
+    ids=lambda config: " ".join(config) or "plain",
+)
+def test_a_lora_of_peft_does_what_it_does_there(
+    pipeline: TextToVideoPipeline, loaded: TextToVideoPipeline, tmp_path: Path, config: dict[str, Any]
+) -> None:
+    wanted = video(save_with_peft(copy.deepcopy(loaded.unet), tmp_path, target_modules=TEMPORAL, **config), 3)
+    before = video(pipeline.unet, 3)
+    done = pipeline.load_lora_weights(tmp_path)
+    assert (list(done.num_layers), done.note) == (["unet"], None)
+    torch.testing.assert_close(video(pipeline.unet, 3), wanted, rtol=0, atol=1e-4)
+    pipeline.save_lora_weights(tmp_path / "again")
+    pipeline.unload_lora_weights()
+    assert torch.equal(video(pipeline.unet, 3), before)
+    pipeline.load_lora_weights(tmp_path / "again")
+    torch.testing.assert_close(video(pipeline.unet, 3), wanted, rtol=0, atol=1e-4)
+
+
+def test_a_lora_of_peft_for_the_text_encoder(
+    pipeline: TextToVideoPipeline, loaded: TextToVideoPipeline, tmp_path: Path
+) -> None:
+    encoder = save_with_peft(copy.deepcopy(loaded.text_encoder), tmp_path, target_modules=["q_proj", "fc1"])
+    with torch.no_grad():
+        wanted = encoder(input_ids=IDS).last_hidden_state
+    assert list(pipeline.load_lora_weights(tmp_path / "adapter_model.safetensors").num_layers) == ["text_encoder"]
+    torch.testing.assert_close(text(pipeline), wanted, **EQUAL)
+
+
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        ({"use_dora": True}, "is a DoRA, which is not supported"),
+        ({"modules_to_save": ["conv_in"]}, "also replaces whole layers .modules_to_save.: conv_in"),
+        ({"init_lora_weights": "olora"}, "fits only a model changed by init_lora_weights='olora'"),
+        ({"bias": "all"}, "also replaces .* parameters of the model, .*bias='all'"),
+    ],
+)
+def test_adapters_of_peft_that_are_more_than_a_lora_are_refused(
+    pipeline: TextToVideoPipeline, tmp_path: Path, config: dict[str, Any], reason: str
+) -> None:
+    save_with_peft(copy.deepcopy(pipeline.unet), tmp_path, target_modules=TEMPORAL, **config)
+    with pytest.raises(ValueError, match=reason):
+        pipeline.load_lora_weights(tmp_path)
+
+
+def test_where_adapters_of_peft_are(pipeline: TextToVideoPipeline, tmp_path: Path) -> None:
+    model = get_peft_model(
+        copy.deepcopy(pipeline.unet), LoraConfig(r=2, target_modules=TEMPORAL), adapter_name="style"
+    )
+    model.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"holds no LoRA itself; pass a folder in it: .*style"):
+        pipeline.load_lora_weights(tmp_path)
+    (tmp_path / "style" / "adapter_config.json").unlink()
+    assert "alpha is assumed to equal the rank" in str(pipeline.load_lora_weights(tmp_path / "style").note)
+
+
+def test_adapters_that_diffusers_saves_from_the_network_alone_keep_their_alpha(
+    pipeline: TextToVideoPipeline, loaded: TextToVideoPipeline, tmp_path: Path
+) -> None:
+    network = copy.deepcopy(loaded.unet)
+    network.add_adapter(LoraConfig(r=2, lora_alpha=7, target_modules=TEMPORAL, init_lora_weights=False))
+    network.save_lora_adapter(tmp_path)
+    pipeline.load_lora_weights(tmp_path)
+    torch.testing.assert_close(video(pipeline.unet), video(network), **EQUAL)
+
+
+def test_the_lora_of_a_run_is_its_result_and_other_folders_are_named(
+    pipeline: TextToVideoPipeline, folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    pipeline.load_lora_weights(as_peft(with_alpha_as_rank(ATTENTION)))
+    pipeline.save_lora_weights(tmp_path / "checkpoints" / "low-step-00000001")
+    with pytest.raises(ValueError, match=r"is not finished: .* use its newest checkpoint, .*low-step-00000001"):
+        pipeline.load_lora_weights(tmp_path)
+    pipeline.save_lora_weights(tmp_path / "final")
+    assert pipeline.load_lora_weights(tmp_path).num_layers == {"unet": len(ATTENTION)}
+    with pytest.raises(ValueError, match="holds a whole model .* not a LoRA"):
+        pipeline.load_lora_weights(folder)

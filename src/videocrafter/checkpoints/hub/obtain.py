@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from videocrafter.checkpoints.checkpoint_file import check_is_checkpoint
+from videocrafter.checkpoints.file_content import check_is_checkpoint
 from videocrafter.checkpoints.hub.converted_models import converted_folder, find_converted_preset, hub_name
 from videocrafter.checkpoints.hub.download import Notify, download, downloaded_file, size_text
 from videocrafter.checkpoints.official.conversion import OnProgress

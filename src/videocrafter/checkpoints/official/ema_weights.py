@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from videocrafter.checkpoints.checkpoint_file import CheckpointFileError
+from videocrafter.checkpoints.file_content import CheckpointFileError
 
 _EMA_PREFIX = "model_ema."
 _COUNTERS = ("model_ema.decay", "model_ema.num_updates")

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from videocrafter.checkpoints.checkpoint_file import (
     ORDINARY_WRAPPING,
     CheckpointFile,
-    CheckpointFileError,
     open_checkpoint_file,
 )
 from videocrafter.checkpoints.dtype_names import parse_dtype
+from videocrafter.checkpoints.file_content import CheckpointFileError
 from videocrafter.checkpoints.model_target import check_target
 from videocrafter.checkpoints.official.checkpoint_keys import rules_by_part
 from videocrafter.checkpoints.official.config_file import defaults_from_config, read_official_config

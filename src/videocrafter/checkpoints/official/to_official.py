@@ -17,7 +17,8 @@ from huggingface_hub.errors import StrictDataclassError
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from videocrafter.checkpoints.checkpoint_file import CheckpointFileError, read_safetensors
+from videocrafter.checkpoints.checkpoint_file import read_safetensors
+from videocrafter.checkpoints.file_content import CheckpointFileError
 from videocrafter.checkpoints.model_target import check_target
 from videocrafter.checkpoints.official.checkpoint_keys import rules_by_part, unused_shapes
 from videocrafter.checkpoints.official.conversion import Conversion, OnProgress

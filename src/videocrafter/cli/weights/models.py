@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from videocrafter.checkpoints.checkpoint_file import check_is_checkpoint
+from videocrafter.checkpoints.file_content import check_is_checkpoint
 from videocrafter.checkpoints.hub.converted_models import find_converted, find_converted_preset
 from videocrafter.checkpoints.hub.obtain import model_status
 from videocrafter.cli.byte_size import format_bytes

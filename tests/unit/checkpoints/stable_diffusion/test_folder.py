@@ -41,7 +41,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "a list as config": (lambda folder: (folder / "unet" / "config.json").write_text("[]"), "expected a JSON object"),
     "pickled weights": (
         lambda folder: (folder / "vae" / "diffusion_pytorch_model.safetensors").rename(folder / "vae" / "x.bin"),
-        r"vae/ has no \*.safetensors weights \(pickled",
+        r"vae has pickled weights only \(x.bin\), which are refused",
     ),
     "SD 1.5": (
         change("unet/config.json", '"cross_attention_dim": 24', '"cross_attention_dim": 768'),

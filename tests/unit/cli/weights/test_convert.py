@@ -120,10 +120,10 @@ class RunsCode:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ({"state_dict": {"model.x": RunsCode()}}, "would run code"),
+        ({"state_dict": {"model.x": RunsCode()}}, "could run code"),
         ({"lora_unet_a.lora_down.weight": torch.ones(1)}, "seems to be a LoRA; load it on top of a model"),
         ({"first_stage_model.quant_conv.weight": torch.ones(1)}, "seems to be a VAE alone"),
-        ({"epoch": 3}, "holds no tensors"),
+        ({"epoch": 3}, "holds no named tensors"),
     ],
 )
 def test_files_that_are_no_model(cli: Run, tmp_path: Path, content: Any, reason: str):
