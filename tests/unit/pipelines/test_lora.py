@@ -578,5 +578,5 @@ def test_the_lora_of_a_run_is_its_result_and_other_folders_are_named(
         pipeline.load_lora_weights(tmp_path)
     pipeline.save_lora_weights(tmp_path / "final")
     assert pipeline.load_lora_weights(tmp_path).num_layers == {"unet": len(ATTENTION)}
-    with pytest.raises(ValueError, match="holds a whole model .* not a LoRA"):
+    with pytest.raises(ValueError, match=r"holds a whole model .* not a LoRA"):
         pipeline.load_lora_weights(folder)

@@ -58,5 +58,5 @@ def test_other_adapters_are_refused(tmp_path: Path, config: dict[str, Any], reas
 @pytest.mark.parametrize("text", ["", "[]", '{"a":' * 9999, "{"])
 def test_damaged_settings_are_named(tmp_path: Path, text: str):
     (tmp_path / PEFT_CONFIG).write_text(text)
-    with pytest.raises(ValueError, match="adapter_config.json is damaged"):
+    with pytest.raises(ValueError, match=r"adapter_config\.json is damaged"):
         read_peft_config(tmp_path / "adapter_model.safetensors")
