@@ -1,13 +1,13 @@
 """Contact sheets: one row of frames per video, with its caption above."""
 
-import bisect
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
+
+from videocrafter.media.caption import caption_font, fit_caption
 
 _GAP = 4  # pixels between frames and around the sheet
-_FONT_SIZE = 14
 _CAPTION_HEIGHT = 20
 _MIN_CELL = 128  # frames smaller than this are enlarged unless `scale` says otherwise
 _PAPER = (255, 255, 255)
@@ -25,7 +25,7 @@ def contact_sheet(
 
     Args:
         videos: uint8 `[T, H, W, 3]` each; sizes and lengths may differ.
-        captions: One line above each row, truncated to the width of the sheet.
+        captions: One line above each row, shortened to the width of the sheet as `fit_caption` describes.
         columns: Largest number of frames in a row. Longer videos are reduced to evenly spaced frames, including the
             first and the last. None shows all frames.
         scale: Integer factor by which frames are enlarged, without smoothing. None enlarges frames below 128 pixels
@@ -45,11 +45,10 @@ def contact_sheet(
     height = _GAP + sum(caption_height + row.shape[0] + _GAP for row in rows)
     sheet = Image.new("RGB", (width, height), _PAPER)
     draw = ImageDraw.Draw(sheet)
-    font = ImageFont.load_default(_FONT_SIZE)
     top = _GAP
     for index, row in enumerate(rows):
         if captions:
-            draw.text((_GAP, top), _fitting(captions[index], font, width - 2 * _GAP), fill=_INK, font=font)
+            draw.text((_GAP, top), fit_caption(captions[index], width - 2 * _GAP), fill=_INK, font=caption_font())
             top += caption_height
         sheet.paste(Image.fromarray(row), (_GAP, top))
         top += row.shape[0] + _GAP
@@ -83,15 +82,3 @@ def _row(video: np.ndarray, columns: int | None, scale: int | None) -> np.ndarra
         left = index * (width * factor + _GAP)
         row[:, left : left + width * factor] = cell
     return row
-
-
-def _fitting(text: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont, width: int) -> str:
-    # Lone surrogates, which a command line may contain, cannot be drawn.
-    text = " ".join(text.split()).encode("utf-8", "replace").decode()
-    if font.getlength(text) <= width:
-        return text
-
-    def width_of(length: int) -> float:
-        return float(font.getlength(text[:length] + "…"))
-
-    return text[: bisect.bisect_right(range(1, len(text)), float(width), key=width_of)] + "…"

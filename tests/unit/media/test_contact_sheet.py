@@ -2,10 +2,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import ImageFont
 
 from tests.unit.media.clips import moving_disc
-from videocrafter.media.contact_sheet import _fitting, contact_sheet
+from videocrafter.media.contact_sheet import contact_sheet
 
 
 def plain(num_frames: int, height: int, width: int, first_level: int = 10) -> np.ndarray:
@@ -68,16 +67,3 @@ def test_any_caption_leaves_the_size_of_the_sheet_alone(captions, scale):
 def test_wrong_arguments_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         contact_sheet(**arguments)
-
-
-def test_a_caption_that_is_too_long_keeps_as_much_as_fits():
-    font = ImageFont.load_default(14)
-    caption = "a small fox jumps over a lazy dog " * 5
-    for width in (60, 200, 500):
-        fitting = _fitting(caption, font, width)
-        kept = fitting.removesuffix("…")
-        assert caption.startswith(kept)
-        assert fitting != kept
-        assert font.getlength(fitting) <= width < font.getlength(caption[: len(kept) + 1] + "…")
-    assert _fitting("a fox", font, 200) == "a fox"
-    assert _fitting("a fox", font, 1) == "…"
