@@ -6,15 +6,17 @@ notes. A note never stops a generation.
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+from videocrafter.pipelines.spelling import find_known
+
 EMPTY_PROMPT_NOTE = "the prompt is empty, so the content is random"
-_NUM_SUGGESTIONS = 5
+_NUM_SHOWN = 6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,48 +46,73 @@ class Knowledge:
         return {one.name: list(getattr(self, one.name)) for one in fields(self)}
 
 
-def prompt_notes(prompt: str, knowledge: Knowledge) -> list[str]:
-    """Return notes about a prompt, one line each: that it is empty, or that its subject is unknown."""
+def prompt_notes(
+    prompt: str,
+    knowledge: Knowledge,
+    unknown: Sequence[str] = (),
+    vocabulary: Collection[str] = (),
+    *,
+    needs_subject: bool = True,
+) -> list[str]:
+    """Return notes about a prompt, one line each: that it is empty, has unknown words, or has no known subject.
+
+    Args:
+        unknown: words of the prompt that the model's tokenizer does not know, in lower case.
+        vocabulary: words that it knows.
+        needs_subject: False if an image shows the subject.
+    """
     if not prompt.strip():
-        return [EMPTY_PROMPT_NOTE]
-    if not knowledge.subjects or _mentions_any(prompt, knowledge.subjects):
+        return [EMPTY_PROMPT_NOTE] if needs_subject else []
+    if not knowledge.subjects:
         return []
-    close = close_subjects(prompt, knowledge)
-    if close:
-        return [f"the model was not trained on any subject of {prompt!r}; the closest: {', '.join(close)}"]
-    some = ", ".join(_plain(name) for name in knowledge.subjects[:_NUM_SUGGESTIONS])
-    more = ", …" if len(knowledge.subjects) > _NUM_SUGGESTIONS else ""
-    return [
-        f"the model was not trained on any subject of {prompt!r}; it knows {some}{more} (see: videocrafter models)"
-    ]
+    notes = []
+    replacements = _replacements(_words(prompt), unknown, vocabulary, knowledge)
+    if replacements:
+        shown = [_with_hint(word, known) for word, known in list(replacements.items())[:_NUM_SHOWN]]
+        shown += [f"{len(replacements) - _NUM_SHOWN} other words"] if len(replacements) > _NUM_SHOWN else []
+        pronoun = "it" if len(replacements) == 1 else "them"
+        notes.append(f"the model does not know {_listed(shown)} and ignores {pronoun}")
+    meant = " ".join([prompt, *(known for one in replacements.values() for known in one)])
+    if needs_subject and not _mentions_any(meant, knowledge.subjects):
+        some, num_more = knowledge.subjects[:_NUM_SHOWN], len(knowledge.subjects) - _NUM_SHOWN
+        more = [f"{num_more} more (`videocrafter models NAME` lists all)"] if num_more > 0 else []
+        notes.append(f"the prompt names no subject that the model knows; it knows {_listed([*some, *more])}")
+    return notes
 
 
-def close_subjects(prompt: str, knowledge: Knowledge) -> list[str]:
-    """Return known subjects whose spelling is close to one or two adjacent words of the prompt; best first."""
-    names = [_plain(name) for name in knowledge.subjects]
-    other_names = {word for name in (*knowledge.scenes, *knowledge.motions) for word in _words(name)}
-    words = [word for word in _words(prompt) if word not in other_names and len(word) > 2]
-    phrases = [*words, *(" ".join(pair) for pair in itertools.pairwise(words))]
-    scored: dict[str, float] = {}
-    for phrase in phrases:
-        for name in difflib.get_close_matches(phrase, names, n=_NUM_SUGGESTIONS, cutoff=0.65):
-            ratio = difflib.SequenceMatcher(None, phrase, name).ratio()
-            scored[name] = max(ratio, scored.get(name, 0.0))
-        for name in names:
-            # "sports car" is close to "car" although their spellings differ in length.
-            if len(words) and phrase in _words(name):
-                scored[name] = max(0.9, scored.get(name, 0.0))
-    return sorted(scored, key=lambda name: -scored[name])[:_NUM_SUGGESTIONS]
+def _replacements(
+    words: Sequence[str], unknown: Sequence[str], vocabulary: Collection[str], knowledge: Knowledge
+) -> dict[str, list[str]]:
+    """Return what to write instead of each unknown word, or of two words that are one; an empty list if unknown."""
+    names = {part for name in (*knowledge.subjects, *knowledge.scenes) for part in _words(name)}
+    found: dict[str, list[str]] = {}
+    remaining = dict.fromkeys(unknown)
+    following = list(itertools.pairwise(words))
+    for first, second in following:
+        if first + second in vocabulary and (first in remaining or second in remaining):
+            found[f"{first} {second}"] = [first + second]
+            remaining.pop(first, None)
+            remaining.pop(second, None)
+    for word in remaining:
+        known = find_known(word, vocabulary, names)
+        # "violet wall" is like other walls.
+        ends = {f" {second}" for first, second in following if first == word}
+        found[word] = [scene for scene in knowledge.scenes if scene.endswith(tuple(ends))] if known is None else [known]
+    return found
+
+
+def _with_hint(word: str, known: Sequence[str]) -> str:
+    return f"{word!r} (did you mean {' or '.join(map(repr, known))}?)" if known else repr(word)
+
+
+def _listed(items: Sequence[str]) -> str:
+    return f"{', '.join(items[:-1])} and {items[-1]}" if len(items) > 1 else "".join(items)
 
 
 def _mentions_any(prompt: str, names: Sequence[str]) -> bool:
-    text = " ".join(_words(prompt))
-    return any(re.search(rf"\b{re.escape(_plain(name))}(s|es)?\b", text) for name in names)
-
-
-def _plain(name: str) -> str:
-    return " ".join(_words(name))
+    text = f" {' '.join(_words(prompt))} "
+    return any(f" {' '.join(_words(name))} " in text for name in names)
 
 
 def _words(text: str) -> list[str]:
-    return re.findall(r"[^\W_]+", text.lower())
+    return re.findall(r"[^\W_]+", unicodedata.normalize("NFKC", text).lower())

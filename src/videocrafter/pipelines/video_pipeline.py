@@ -201,14 +201,14 @@ class VideoPipeline(VideoLoraMixin, OffloadingMixin, DiffusionPipeline):
 
     def notes(self, request: VideoRequest) -> list[str]:
         """Return notes for the user about unusual settings of a request, one line each."""
-        defaults = self.generation_defaults
+        defaults, knowledge = self.generation_defaults, self.knowledge
         notes: list[str] = []
-        for prompt in dict.fromkeys(request.prompts):
-            about_prompt = prompt_notes(prompt, self.knowledge) if not self.takes_image else []
-            words = unknown_words(self.tokenizer, prompt) if self.knowledge.subjects else []
-            if words and not about_prompt:
-                about_prompt = [f"the model does not know {', '.join(map(repr, words))} and ignores it"]
-            notes += about_prompt
+        prompts = dict.fromkeys(request.prompts)
+        for prompt in prompts:
+            words = unknown_words(self.tokenizer, prompt) if knowledge.subjects else []
+            vocabulary = self.tokenizer.get_vocab() if words else ()
+            about = prompt_notes(prompt, knowledge, words, vocabulary, needs_subject=not self.takes_image)
+            notes += [f"{prompt!r}: {note}" for note in about] if len(prompts) > 1 else about
         if request.num_frames not in (1, defaults.num_frames):
             notes.append(
                 f"the model was trained on {defaults.num_frames} frames; quality may be lower at {request.num_frames}"
