@@ -10,6 +10,7 @@ import typer
 from videocrafter import __version__
 from videocrafter.cli import evaluate
 from videocrafter.cli.generate import command as generate
+from videocrafter.cli.interruption import interruptible
 from videocrafter.cli.train import fill_cache as cache
 from videocrafter.cli.train import plan, runs, train
 from videocrafter.cli.user_paths import UserPathCommand
@@ -43,8 +44,10 @@ def _root(
 
 for _command in (generate, models, convert, train, plan, cache, evaluate, runs, publish, init):
     _command.register(app)
-for _info in app.registered_commands:
-    _info.cls = UserPathCommand
+for _registered in app.registered_commands:
+    assert _registered.callback is not None
+    _registered.cls = UserPathCommand
+    _registered.callback = interruptible(_registered.callback)
 
 
 def main() -> None:

@@ -55,6 +55,13 @@ def contact_sheet(
     return np.array(sheet)
 
 
+def evenly_spaced(video: np.ndarray, most: int) -> np.ndarray:
+    """Return at most `most` frames of a video `[T, ...]`, including the first and the last."""
+    if len(video) <= most:
+        return video
+    return video[np.linspace(0, len(video) - 1, most).round().astype(int)]
+
+
 def _check(
     videos: Sequence[np.ndarray], captions: Sequence[str] | None, columns: int | None, scale: int | None
 ) -> None:
@@ -72,9 +79,9 @@ def _check(
 
 def _row(video: np.ndarray, columns: int | None, scale: int | None) -> np.ndarray:
     """Lay the frames of `[T, H, W, 3]` side by side: `[H', W', 3]`."""
-    num_frames, height, width, _ = video.shape
-    if columns is not None and columns < num_frames:
-        video = video[np.linspace(0, num_frames - 1, columns).round().astype(int)]
+    height, width = video.shape[1:3]
+    if columns is not None:
+        video = evenly_spaced(video, columns)
     factor = scale or max(1, round(_MIN_CELL / max(height, width)))
     cells = video.repeat(factor, axis=1).repeat(factor, axis=2)
     row = np.full((height * factor, len(cells) * (width * factor + _GAP) - _GAP, 3), _PAPER, np.uint8)

@@ -15,7 +15,7 @@ from videocrafter.cli.generate.image_pairing import pair_with_images
 from videocrafter.cli.generate.loras import parse_lora_option
 from videocrafter.cli.generate.prompt_files import PromptFile, PromptRow, read_prompt_file
 from videocrafter.cli.generate.recording import read_recording, repeat_recording
-from videocrafter.cli.generate.request import GenerateOptions, check_options, clean_text
+from videocrafter.cli.generate.request import GenerateOptions, check_options, check_quotes, clean_text
 
 
 def register(app: typer.Typer) -> None:
@@ -27,47 +27,50 @@ def generate(
     output: option.Output,
     prompts: option.Prompts = None,
     image: option.Image = None,
+    model: option.Model = None,
+    num_videos: option.NumVideos = 1,
+    seed: option.Seed = None,
+    num_frames: option.NumFrames = None,
+    fps: option.Fps = None,
+    num_inference_steps: option.NumInferenceSteps = None,
+    guidance_scale: option.GuidanceScale = None,
+    repeated: option.From = None,
+    prompts_file: option.PromptsFile = None,
+    negative_prompt: option.NegativePrompt = None,
     image_fit: option.ImageFit = None,
+    image_scale: option.ImageScale = None,
     image_end: option.ImageEnd = None,
     video: option.Video = None,
     strength: option.Strength = None,
     continued: option.Continued = None,
-    prompts_file: option.PromptsFile = None,
-    repeated: option.From = None,
+    height: option.Height = None,
+    width: option.Width = None,
+    loop: option.Loop = None,
+    no_loop: option.NoLoop = False,
+    playback_fps: option.PlaybackFps = None,
+    window: option.Window = None,
+    window_overlap: option.WindowOverlap = None,
     codec: option.Codec = None,
     contact_sheet: option.ContactSheet = None,
     preview: option.Preview = None,
     preview_every: option.PreviewEvery = 1,
     overwrite: option.Overwrite = False,
-    negative_prompt: option.NegativePrompt = None,
-    num_frames: option.NumFrames = None,
-    loop: option.Loop = None,
-    height: option.Height = None,
-    width: option.Width = None,
-    fps: option.Fps = None,
-    playback_fps: option.PlaybackFps = None,
-    num_inference_steps: option.NumInferenceSteps = None,
-    guidance_scale: option.GuidanceScale = None,
-    image_scale: option.ImageScale = None,
-    seed: option.Seed = None,
+    absolute_paths: option.AbsolutePaths = False,
+    quiet: option.Quiet = False,
     scheduler: option.Scheduler = None,
     spacing: option.Spacing = None,
     zero_terminal_snr: option.ZeroTerminalSnr = None,
+    no_zero_terminal_snr: option.NoZeroTerminalSnr = False,
     guidance_rescale: option.GuidanceRescale = None,
     guidance_interval: option.GuidanceInterval = None,
     image_guidance_scale: option.ImageGuidanceScale = None,
     temporal_guidance_scale: option.TemporalGuidanceScale = None,
     eta: option.Eta = None,
-    window: option.Window = None,
-    window_overlap: option.WindowOverlap = None,
-    model: option.Model = None,
     lora: option.Lora = None,
-    num_videos: option.NumVideos = 1,
     batch_size: option.BatchSize = 1,
     device: option.Device = "auto",
     dtype: option.Dtype = None,
     ignore_memory: option.IgnoreMemory = False,
-    quiet: option.Quiet = False,
 ) -> None:
     """Generate a video from each prompt, or from an image and a prompt.
 
@@ -78,8 +81,11 @@ def generate(
     # Parameters have the names of the settings, so that all of them travel in one step.
     options = GenerateOptions.from_arguments(locals())
     with bad_input(), option.naming_options():
+        check_quotes(prompts or [])
         options = replace(
             options,
+            loop=False if no_loop else loop,
+            zero_terminal_snr=False if no_zero_terminal_snr else zero_terminal_snr,
             negative_prompt=None if negative_prompt is None else clean_text(negative_prompt),
             loras=tuple(parse_lora_option(clean_text(text)) for text in lora or ()),
         )

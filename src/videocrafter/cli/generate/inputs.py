@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from videocrafter.cli.generate.recorded_paths import file_sha256
 from videocrafter.cli.generate.request import GenerateOptions
 
 if TYPE_CHECKING:
     import numpy as np
 
 _LARGEST_CLIP = 4 * 2**30
-_CHUNK = 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +52,7 @@ def read_inputs(options: GenerateOptions) -> Inputs:
     for path in images:
         read_input_image(path)
     files = [*images, *(path for path in (options.image_end, options.clip) if path is not None)]
-    sha256 = {path: _sha256(path) for path in dict.fromkeys(files) if path.is_file()}
+    sha256 = {path: file_sha256(path) for path in dict.fromkeys(files) if path.is_file()}
     for path, expected in options.expected_sha256.items():
         if sha256.get(path) not in (None, expected):
             raise ValueError(f"{path} has changed since the video was made; to use it anyway, give it as an option")
@@ -89,11 +88,3 @@ def _read_clip(path: Path, options: GenerateOptions) -> InputClip:
             f" memory; shorten or shrink it first{', or give --frames' if options.video is not None else ''}"
         )
     return InputClip(frames=read_frames(path, max_frames=wanted), fps=info.fps)
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()

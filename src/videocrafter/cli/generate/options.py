@@ -13,22 +13,24 @@ from typing import Annotated
 
 import typer
 
-_INPUTS = "Input images and videos"
+_INPUTS = "More inputs"
 _FILES = "Files"
-_VIDEO = "Video settings (default: the model's recommended values)"
-_SAMPLING = "Sampling settings"
-_RUN = "Model and hardware"
+_VIDEO = "Size and length"
+_SAMPLING = "Sampling"
+_RUN = "Models and hardware"
 
-OPTION_OF: dict[str, str] = {}
+OPTION_OF: dict[str, str] = {"overlap": "--window-overlap"}
 """Name of each setting's option: "--guidance" for "guidance_scale"."""
 
 
 def _option(
-    *names: str, about: str, panel: str | None = None, metavar: str | None = None, setting: str | None = None
+    *names: str, about: str, panel: str | None = None, metavar: str = "", setting: str | None = None
 ) -> typer.models.OptionInfo:
-    """Describe an option; its setting is named like the option unless `setting` says otherwise."""
-    name = names[0].partition("/")[0]
-    OPTION_OF[setting or name.removeprefix("--").replace("-", "_")] = name
+    """Describe an option; its setting is named like the option unless `setting` says otherwise.
+
+    Options without a panel are the most important ones and come first in the help. A flag has no metavar.
+    """
+    OPTION_OF[setting or names[0].removeprefix("--").replace("-", "_")] = names[0]
     return typer.Option(*names, help=about, rich_help_panel=panel, metavar=metavar, show_default=False)
 
 
@@ -47,9 +49,13 @@ def naming_options() -> Iterator[None]:
 Prompts = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="PROMPT...", help="Description of the video; one video for each prompt.", show_default=False
+        metavar="PROMPT",
+        help="Description of the video, in quotes; one video for each prompt.",
+        show_default=False,
     ),
 ]
+
+# Main options
 Output = Annotated[
     Path,
     _option(
@@ -59,16 +65,96 @@ Output = Annotated[
         about="Output file (.mp4, .webm or .gif), or a name without suffix for a folder of PNG files.",
     ),
 ]
-
-# Input images and videos
 Image = Annotated[
     Path | None,
     _option(
         "--image",
         "-i",
-        metavar="IMAGE|FOLDER",
-        about="Image that guides the content of the video. A folder makes one video per image, paired with the"
-        " prompts in the order of the file names.",
+        metavar="IMAGE",
+        about="Image that guides the content of the video. A folder of images makes one video per image, paired"
+        " with the prompts in the order of the file names.",
+    ),
+]
+Model = Annotated[
+    str | None,
+    _option(
+        "--model",
+        "-m",
+        metavar="MODEL",
+        about="Model name (see: videocrafter models), pipeline folder or official checkpoint file (default: tiny).",
+    ),
+]
+NumVideos = Annotated[
+    int,
+    _option("--num-videos", "-n", metavar="N", about="Videos per prompt, with seeds SEED, SEED + 1, … (default: 1)."),
+]
+Seed = Annotated[
+    int | None,
+    _option(
+        "--seed",
+        metavar="N",
+        about="Random seed. The same seed and settings make the same video (default: random, and recorded).",
+    ),
+]
+NumFrames = Annotated[
+    int | None,
+    _option(
+        "--frames",
+        setting="num_frames",
+        metavar="N",
+        about="Number of frames. More than in training are generated in overlapping windows.",
+    ),
+]
+Fps = Annotated[
+    float | None,
+    _option(
+        "--fps",
+        metavar="RATE",
+        about="Motion speed: the frame rate at which the motion looks natural. Higher means less motion per frame.",
+    ),
+]
+NumInferenceSteps = Annotated[
+    int | None, _option("--steps", setting="num_inference_steps", metavar="N", about="Number of sampling steps.")
+]
+GuidanceScale = Annotated[
+    float | None,
+    _option(
+        "--guidance",
+        setting="guidance_scale",
+        metavar="SCALE",
+        about="How closely to follow the prompt. 1 turns guidance off.",
+    ),
+]
+From = Annotated[
+    Path | None,
+    _option(
+        "--from",
+        setting="repeated",
+        metavar="VIDEO",
+        about="Repeat a video made by videocrafter with its recorded settings. Other options override them.",
+    ),
+]
+
+# More inputs
+PromptsFile = Annotated[
+    Path | None,
+    _option(
+        "--prompts",
+        setting="prompts_file",
+        metavar="FILE",
+        about="Text file with one prompt per line (# starts a comment), or a .csv, .tsv or .jsonl table with"
+        " the columns prompt, negative_prompt, seed, fps and image. Image paths are relative to FILE, or"
+        " to the --image folder.",
+        panel=_INPUTS,
+    ),
+]
+NegativePrompt = Annotated[
+    str | None,
+    _option(
+        "--negative",
+        setting="negative_prompt",
+        metavar="PROMPT",
+        about="Description of what the video should not show.",
         panel=_INPUTS,
     ),
 ]
@@ -78,8 +164,17 @@ ImageFit = Annotated[
         "--fit",
         setting="image_fit",
         metavar="FIT",
-        about="How to fit an image whose shape differs from the video's: stretch (default, as in training), crop or"
-        " pad.",
+        about="How to fit an image whose shape differs from the video's: stretch (default, as in training),"
+        " crop or pad.",
+        panel=_INPUTS,
+    ),
+]
+ImageScale = Annotated[
+    float | None,
+    _option(
+        "--image-scale",
+        metavar="SCALE",
+        about="Weight of the image relative to the text. 0 ignores the image.",
         panel=_INPUTS,
     ),
 ]
@@ -93,8 +188,7 @@ ImageEnd = Annotated[
     ),
 ]
 Video = Annotated[
-    Path | None,
-    _option("--video", metavar="VIDEO", about="Video to change as the prompt describes.", panel=_INPUTS),
+    Path | None, _option("--video", metavar="VIDEO", about="Video to change as the prompt describes.", panel=_INPUTS)
 ]
 Strength = Annotated[
     float | None,
@@ -116,39 +210,55 @@ Continued = Annotated[
     ),
 ]
 
+# Size and length
+Height = Annotated[int | None, _option("--height", metavar="PIXELS", about="Height of the video.", panel=_VIDEO)]
+Width = Annotated[int | None, _option("--width", metavar="PIXELS", about="Width of the video.", panel=_VIDEO)]
+Loop = Annotated[bool | None, _option("--loop", about="Make a seamless loop.", panel=_VIDEO)]
+NoLoop = Annotated[bool, typer.Option("--no-loop", hidden=True)]
+PlaybackFps = Annotated[
+    float | None,
+    _option(
+        "--playback-fps",
+        metavar="RATE",
+        about="Frame rate of the output file (default: that of the input video, otherwise --fps).",
+        panel=_VIDEO,
+    ),
+]
+Window = Annotated[
+    int | None,
+    _option(
+        "--window",
+        metavar="N",
+        about="Frames that the model processes at once (default: as many as in training).",
+        panel=_VIDEO,
+    ),
+]
+WindowOverlap = Annotated[
+    int | None,
+    _option(
+        "--window-overlap",
+        metavar="N",
+        about="Frames that neighbouring windows share (default: half a window).",
+        panel=_VIDEO,
+    ),
+]
+
 # Files
-PromptsFile = Annotated[
-    Path | None,
-    _option(
-        "--prompts",
-        setting="prompts_file",
-        metavar="FILE",
-        about="Text file with one prompt per line (# starts a comment), or a .csv, .tsv or .jsonl table with the"
-        " columns prompt, negative_prompt, seed, fps and image. Image paths are relative to FILE, or to the --image"
-        " folder.",
-        panel=_FILES,
-    ),
-]
-From = Annotated[
-    Path | None,
-    _option(
-        "--from",
-        setting="repeated",
-        metavar="VIDEO",
-        about="Repeat a video made by videocrafter with its recorded settings. Other options override them.",
-        panel=_FILES,
-    ),
-]
-ContactSheet = Annotated[
-    Path | None,
-    _option("--contact-sheet", metavar="PNG", about="Also write one image that shows all frames.", panel=_FILES),
-]
 Codec = Annotated[
     str | None,
     _option(
         "--codec",
         metavar="NAME",
         about="Codec of the output file: h264 (default) or av1 for .mp4, vp9 (default) or av1 for .webm.",
+        panel=_FILES,
+    ),
+]
+ContactSheet = Annotated[
+    Path | None,
+    _option(
+        "--contact-sheet",
+        metavar="PNG",
+        about="Also write one image with the frames of all videos, at most 32 of each.",
         panel=_FILES,
     ),
 ]
@@ -162,90 +272,25 @@ PreviewEvery = Annotated[
     int, _option("--preview-every", metavar="N", about="Update --preview every N steps (default: 1).", panel=_FILES)
 ]
 Overwrite = Annotated[bool, _option("--overwrite", about="Replace existing files.", panel=_FILES)]
+AbsolutePaths = Annotated[
+    bool,
+    _option(
+        "--absolute-paths",
+        about="Record absolute paths of input files and models, so that --from finds them after the video was"
+        " moved. By default, paths are relative to the video.",
+        panel=_FILES,
+    ),
+]
+Quiet = Annotated[bool, _option("--quiet", "-q", about="Print only the names of the written files.", panel=_FILES)]
 
-# Video settings
-NegativePrompt = Annotated[
-    str | None,
-    _option(
-        "--negative",
-        setting="negative_prompt",
-        metavar="PROMPT",
-        about="Description of what the video should not show.",
-        panel=_VIDEO,
-    ),
-]
-NumFrames = Annotated[
-    int | None,
-    _option(
-        "--frames",
-        setting="num_frames",
-        metavar="N",
-        about="Number of frames. More than in training are generated in overlapping windows.",
-        panel=_VIDEO,
-    ),
-]
-Loop = Annotated[bool | None, _option("--loop/--no-loop", about="Make a seamless loop.", panel=_VIDEO)]
-Height = Annotated[int | None, _option("--height", metavar="PIXELS", about="Height of the video.", panel=_VIDEO)]
-Width = Annotated[int | None, _option("--width", metavar="PIXELS", about="Width of the video.", panel=_VIDEO)]
-Fps = Annotated[
-    float | None,
-    _option(
-        "--fps",
-        metavar="RATE",
-        about="Motion speed: the frame rate at which the motion looks natural. Higher means less motion per frame.",
-        panel=_VIDEO,
-    ),
-]
-PlaybackFps = Annotated[
-    float | None,
-    _option(
-        "--playback-fps",
-        metavar="RATE",
-        about="Frame rate of the output file (default: that of the input video, otherwise --fps).",
-        panel=_VIDEO,
-    ),
-]
-NumInferenceSteps = Annotated[
-    int | None,
-    _option("--steps", setting="num_inference_steps", metavar="N", about="Number of sampling steps.", panel=_VIDEO),
-]
-GuidanceScale = Annotated[
-    float | None,
-    _option(
-        "--guidance",
-        setting="guidance_scale",
-        metavar="SCALE",
-        about="How closely to follow the prompt. 1 turns guidance off.",
-        panel=_VIDEO,
-    ),
-]
-ImageScale = Annotated[
-    float | None,
-    _option(
-        "--image-scale",
-        metavar="SCALE",
-        about="Weight of the image relative to the text. 0 ignores the image.",
-        panel=_VIDEO,
-    ),
-]
-Seed = Annotated[
-    int | None,
-    _option(
-        "--seed",
-        metavar="N",
-        about="Random seed. The same seed and settings make the same video (default: random, and recorded).",
-        panel=_VIDEO,
-    ),
-]
-
-# Sampling settings
+# Sampling
 Scheduler = Annotated[
     str | None,
     _option(
         "--scheduler",
         metavar="NAME",
-        about="Sampler: ddim, ddim-official, dpm++2m, dpm++2m-lu, dpm++2m-sde, unipc, euler, euler-a, deis, heun, lcm"
-        " or ddpm (default: the model's).",
+        about="Sampler: ddim, ddim-official, dpm++2m, dpm++2m-lu, dpm++2m-sde, unipc, euler, euler-a, deis,"
+        " heun, lcm or ddpm (default: the model's).",
         panel=_SAMPLING,
     ),
 ]
@@ -254,19 +299,21 @@ Spacing = Annotated[
     _option(
         "--spacing",
         metavar="NAME",
-        about="How steps are spaced over the training timesteps: leading, linspace, trailing, or legacy as in the"
-        " official code (default: the scheduler's). Models that predict noise were not trained for trailing.",
+        about="How steps are spaced over the training timesteps: leading, linspace, trailing, or legacy as in"
+        " the official code (default: the scheduler's). Models that predict noise were not trained for"
+        " trailing.",
         panel=_SAMPLING,
     ),
 ]
 ZeroTerminalSnr = Annotated[
     bool | None,
     _option(
-        "--zero-terminal-snr/--no-zero-terminal-snr",
+        "--zero-terminal-snr",
         about="Start sampling from pure noise, even if the model was not trained on it.",
         panel=_SAMPLING,
     ),
 ]
+NoZeroTerminalSnr = Annotated[bool, typer.Option("--no-zero-terminal-snr", hidden=True)]
 GuidanceRescale = Annotated[
     float | None,
     _option(
@@ -281,8 +328,8 @@ GuidanceInterval = Annotated[
     _option(
         "--guidance-interval",
         metavar="START END",
-        about="Apply guidance only within this share of the steps, such as 0.1 0.8. The other steps take about half"
-        " the time.",
+        about="Apply guidance only within this share of the steps, such as 0.1 0.8. The other steps take about"
+        " half the time.",
         panel=_SAMPLING,
     ),
 ]
@@ -292,8 +339,8 @@ ImageGuidanceScale = Annotated[
         "--image-guidance",
         setting="image_guidance_scale",
         metavar="SCALE",
-        about="Separate guidance scale for the image; --guidance then applies to the text alone (default: --guidance"
-        " applies to both).",
+        about="Separate guidance scale for the image; --guidance then applies to the text alone (default:"
+        " --guidance applies to both).",
         panel=_SAMPLING,
     ),
 ]
@@ -303,8 +350,8 @@ TemporalGuidanceScale = Annotated[
         "--temporal-guidance",
         setting="temporal_guidance_scale",
         metavar="SCALE",
-        about="Favour motion and temporal consistency; try 0.5 to 1. Adds one network call per step (default: 0,"
-        " off).",
+        about="Favour motion and temporal consistency; try 0.5 to 1. Adds one network call per step (default:"
+        " 0, off).",
         panel=_SAMPLING,
     ),
 ]
@@ -314,52 +361,14 @@ Eta = Annotated[
         "--eta", metavar="SHARE", about="Fresh noise per DDIM step, from 0 (deterministic) to 1.", panel=_SAMPLING
     ),
 ]
-Window = Annotated[
-    int | None,
-    _option(
-        "--window",
-        metavar="N",
-        about="Frames that the model processes at once (default: as many as in training).",
-        panel=_SAMPLING,
-    ),
-]
-WindowOverlap = Annotated[
-    int | None,
-    _option(
-        "--window-overlap",
-        metavar="N",
-        about="Frames that neighbouring windows share (default: half a window).",
-        panel=_SAMPLING,
-    ),
-]
 
-# Model and hardware
-Model = Annotated[
-    str | None,
-    _option(
-        "--model",
-        "-m",
-        metavar="MODEL",
-        about="Model name (see: videocrafter models), pipeline folder or official checkpoint file (default: tiny).",
-        panel=_RUN,
-    ),
-]
+# Models and hardware
 Lora = Annotated[
     list[str] | None,
     _option(
         "--lora",
         metavar="PATH[:WEIGHT]",
         about="LoRA file or folder, and its weight (default: 1). Can be given several times.",
-        panel=_RUN,
-    ),
-]
-NumVideos = Annotated[
-    int,
-    _option(
-        "--num-videos",
-        "-n",
-        metavar="N",
-        about="Videos per prompt, with seeds SEED, SEED + 1, … (default: 1).",
         panel=_RUN,
     ),
 ]
@@ -388,4 +397,3 @@ Dtype = Annotated[
 IgnoreMemory = Annotated[
     bool, _option("--ignore-memory", about="Generate even if the memory check fails.", panel=_RUN)
 ]
-Quiet = Annotated[bool, _option("--quiet", "-q", about="Print only the names of the written files.", panel=_RUN)]

@@ -7,8 +7,13 @@ each video is its recording, OUT.mp4.json.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
+from videocrafter.cli.generate.options import OPTION_OF
+from videocrafter.cli.generate.request import GenerateOptions
+
+FILE_SUFFIXES = (".mp4", ".webm", ".gif")
 _DIGITS = 3
 
 
@@ -20,46 +25,72 @@ def plan_outputs(output: Path, count: int) -> list[Path]:
     return [output.with_name(f"{output.stem}-{index:0{digits}d}{output.suffix}") for index in range(count)]
 
 
-def check_outputs(
-    outputs: list[Path],
-    contact_sheet: Path | None,
-    playback_fps: float | None,
-    overwrite: bool,
-    codec: str | None = None,
-) -> None:
-    """Raise ValueError if a file exists and `overwrite` is False, or a path cannot be written.
+def check_names(outputs: list[Path], options: GenerateOptions) -> None:
+    """Raise ValueError if an output would replace an input, or another output. Reads no file."""
+    if options.output.name.lower() in FILE_SUFFIXES:
+        raise ValueError(f"--output {options.output} has a suffix, but no name; write, for example, video{options.output}")
+    images = {"contact_sheet": options.contact_sheet, "preview": options.preview}
+    for setting, image in images.items():
+        if image is not None and image.suffix.lower() != ".png":
+            raise ValueError(f"{setting} must end in .png, but is {image}")
+    written = {"--output": [*outputs, *map(sidecar_path, outputs)]}
+    written |= {OPTION_OF[setting]: [image] for setting, image in images.items() if image is not None}
+    seen: dict[Path, str] = {}
+    for option, paths in written.items():
+        for path in paths:
+            place = path.resolve()
+            other = seen.get(place) or next((seen[parent] for parent in place.parents if parent in seen), None)
+            if other is not None and other != option:
+                raise ValueError(f"{option} {path} would replace or lie inside {other}; choose another name")
+        seen |= {path.resolve(): option for path in paths}
+    for option, path in _inputs(options):
+        place = path.resolve()
+        taken = seen.get(place) or next((seen[parent] for parent in place.parents if parent in seen), None)
+        if taken is not None:
+            raise ValueError(f"{taken} would replace {path}, which is the input of {option}; choose another name")
+
+
+def _inputs(options: GenerateOptions) -> Iterator[tuple[str, Path]]:
+    images = dict.fromkeys(row.image for row in options.rows)
+    files = {"image": [*images], "image_end": [options.image_end]}
+    files |= {"video": [options.video], "continued": [options.continued]}
+    for setting, paths in files.items():
+        yield from ((OPTION_OF[setting], path) for path in paths if path is not None)
+    yield from ((OPTION_OF["lora"], lora.path) for lora in options.loras)
+    if options.model is not None and Path(options.model).exists():
+        yield OPTION_OF["model"], Path(options.model)
+
+
+def check_outputs(outputs: list[Path], options: GenerateOptions) -> None:
+    """Raise ValueError if a file exists and may not be overwritten, or a path cannot be written.
 
     An empty folder may always be filled with frames.
     """
     from videocrafter.media.output_checks import check_writable
-    from videocrafter.media.video_encoding import MAX_GIF_FPS
     from videocrafter.media.video_file import check_output
 
     for path in outputs:
-        check_output(path, overwrite=overwrite or is_empty_folder(path), codec=codec)
-        if path.suffix.lower() == ".gif" and playback_fps is not None and playback_fps > MAX_GIF_FPS:
-            raise ValueError(
-                f"playback_fps must be at most {MAX_GIF_FPS:g} for a GIF, but is {playback_fps:g}; write an .mp4, or"
-                " lower it"
-            )
-    if contact_sheet is not None:
-        if contact_sheet.suffix.lower() != ".png":
-            raise ValueError(f"contact_sheet must end in .png, but is {contact_sheet}")
-        check_writable(contact_sheet, overwrite=overwrite)
+        check_output(path, overwrite=options.overwrite or is_empty_folder(path), codec=options.codec)
+        check_playback_fps(path, options.playback_fps)
+    for image in (options.contact_sheet, options.preview):
+        if image is not None:
+            check_writable(image, overwrite=options.overwrite)
 
 
-def check_preview(preview: Path | None, outputs: list[Path], contact_sheet: Path | None, overwrite: bool) -> None:
-    """Raise ValueError if the preview cannot be written, or would collide with another output."""
-    from videocrafter.media.output_checks import check_writable
+def check_playback_fps(path: Path, playback_fps: float | None) -> None:
+    """Raise ValueError if a file cannot be played at this rate."""
+    from videocrafter.media.video_encoding import MAX_GIF_FPS
 
-    if preview is None:
-        return
-    check_writable(preview, overwrite=overwrite)
-    if contact_sheet is not None and contact_sheet.absolute() == preview.absolute():
-        raise ValueError(f"--preview and --contact-sheet are both {preview}; give them different names")
-    folders = [path.absolute() for path in outputs if path.suffix == ""]
-    if any(folder in preview.absolute().parents for folder in folders):
-        raise ValueError(f"preview must be outside the folder of frames, but is {preview}")
+    if path.suffix.lower() == ".gif" and playback_fps is not None and playback_fps > MAX_GIF_FPS:
+        raise ValueError(
+            f"playback_fps must be at most {MAX_GIF_FPS:g} for a GIF, but is {playback_fps:g}; write an .mp4, or lower"
+            " it"
+        )
+
+
+def sidecar_path(path: Path) -> Path:
+    """Return the path of a video's recording; the same as `media.video_file.sidecar_path`, without its imports."""
+    return path.with_name(f"{path.name}.json")
 
 
 def is_empty_folder(path: Path) -> bool:

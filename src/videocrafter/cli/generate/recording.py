@@ -7,14 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from videocrafter.cli.generate.inputs import Inputs
-from videocrafter.cli.generate.loras import parse_lora_option
+from videocrafter.cli.generate.loras import LoraChoice, parse_lora_option
+from videocrafter.cli.generate.options import OPTION_OF
 from videocrafter.cli.generate.prompt_files import PromptRow
+from videocrafter.cli.generate.recorded_paths import find_recorded, recorded_path
 from videocrafter.cli.generate.request import GenerateOptions
 from videocrafter.pipelines.sampling_settings import IMAGE_SETTING_NAMES, SamplingSettings, given_settings
+from videocrafter.presets import FAMILIES, PRESETS
 
 if TYPE_CHECKING:
     from videocrafter.cli.generate.mode import Mode, Pipeline
@@ -51,10 +55,10 @@ def record_of_run(
     """Return the part of the recording that all videos of a run share."""
     from videocrafter.pipelines.versions import versions
 
-    model_path = Path(options.model_name)
+    model, path_of = options.model_name, partial(_path_text, options)
     recording: dict[str, Any] = {
         "task": "i2v" if pipeline.takes_image else "t2v",
-        "model": str(model_path.absolute()) if model_path.exists() else options.model_name,
+        "model": path_of(Path(model)) if not _is_model_name(model) and Path(model).exists() else model,
         "num_frames": request.num_frames,
         "height": request.height,
         "width": request.width,
@@ -63,7 +67,7 @@ def record_of_run(
         "scheduler": options.scheduler,
         "spacing": options.spacing,
         "zero_terminal_snr": options.zero_terminal_snr,
-        "loras": [str(replace(lora, path=lora.path.absolute())) for lora in options.loras],
+        "loras": [f"{path_of(lora.path)}:{lora.weight:g}" for lora in options.loras],
         "scheduler_class": type(pipeline.scheduler).__name__,
         "device": str(pipeline.device),
         "dtype": str(pipeline.dtype).removeprefix("torch."),
@@ -75,12 +79,12 @@ def record_of_run(
     if mode is not pipeline:
         recording |= _record_of_mode(options, mode)
     for key in _RECORDED_FILES:
-        recording |= _record_of_file(key, getattr(options, key), inputs)
+        recording |= _record_of_file(key, getattr(options, key), options, inputs)
     return recording
 
 
 def record_of_video(
-    batch: VideoRequest, index: int, row: PromptRow, inputs: Inputs, playback_fps: float
+    batch: VideoRequest, index: int, row: PromptRow, options: GenerateOptions, inputs: Inputs, playback_fps: float
 ) -> dict[str, Any]:
     """Return the part of the recording that belongs to one video."""
     return {
@@ -89,7 +93,7 @@ def record_of_video(
         "negative_prompt": batch.negative_prompts[index],
         "fps": batch.fps[index],
         "playback_fps": playback_fps,
-        **_record_of_file("image", row.image, inputs),
+        **_record_of_file("image", row.image, options, inputs),
     }
 
 
@@ -99,11 +103,19 @@ def _record_of_mode(options: GenerateOptions, mode: Any) -> dict[str, Any]:
     return {key: value for key, value in settings.items() if value is not None}
 
 
-def _record_of_file(key: str, path: Path | None, inputs: Inputs) -> dict[str, str]:
+def _record_of_file(key: str, path: Path | None, options: GenerateOptions, inputs: Inputs) -> dict[str, str]:
     if path is None:
         return {}
-    recorded = {key: str(path.absolute())}
+    recorded = {key: _path_text(options, path)}
     return recorded | ({f"{key}_sha256": inputs.sha256[path]} if path in inputs.sha256 else {})
+
+
+def _path_text(options: GenerateOptions, path: Path) -> str:
+    return recorded_path(path, options.output.parent, absolute=options.absolute_paths)
+
+
+def _is_model_name(text: str) -> bool:
+    return text in PRESETS or text in FAMILIES
 
 
 def read_recording(path: Path) -> dict[str, Any]:
@@ -122,10 +134,11 @@ def read_recording(path: Path) -> dict[str, Any]:
 def repeat_recording(options: GenerateOptions, recording: Mapping[str, Any], source: Path) -> GenerateOptions:
     """Fill every option that was not given from a recording.
 
-    Raises ValueError if the recording lacks the prompt, the seed or the model, or has a wrong value.
+    Raises ValueError if the recording lacks the prompt, the seed or the model, has a wrong value, or names a file that
+    is not found.
     """
     for key in ("prompt", "seed", "model"):
-        if key not in recording:
+        if recording.get(key) is None:
             raise ValueError(f"{source} has no recording of videocrafter: {key!r} is missing")
     changes: dict[str, Any] = {
         key: recording[key] for key in _RECORDED if getattr(options, key) is None and recording.get(key) is not None
@@ -137,16 +150,35 @@ def repeat_recording(options: GenerateOptions, recording: Mapping[str, Any], sou
     if not options.rows:
         changes["rows"] = (PromptRow(prompt=str(recording["prompt"]), where=str(source)),)
     if not options.loras:
-        changes["loras"] = tuple(parse_lora_option(str(text)) for text in recording.get("loras") or ())
+        changes["loras"] = tuple(_recorded_lora(str(text), source) for text in recording.get("loras") or ())
     if options.model is None:
         changes["expected_model_hash"] = recording.get("model_hash")
+        if not _is_model_name(recording["model"]):
+            changes["model"] = str(_found(recording["model"], source, "--model"))
     expected = {}
     for key in ("image", *_RECORDED_FILES):
         rows_have_images = key == "image" and any(row.image is not None for row in options.rows)
         if getattr(options, key) is None and recording.get(key) and not rows_have_images:
-            changes[key] = Path(str(recording[key]))
-            expected[changes[key]] = str(recording.get(f"{key}_sha256"))
+            sha256 = recording.get(f"{key}_sha256")
+            changes[key] = _found(str(recording[key]), source, OPTION_OF[key], sha256)
+            if sha256 is not None:
+                expected[changes[key]] = str(sha256)
     return replace(options, **changes, expected_sha256=expected)
+
+
+def _found(recorded: str, source: Path, option: str, sha256: str | None = None) -> Path:
+    path = find_recorded(recorded, source.parent, sha256)
+    if path is None:
+        raise ValueError(
+            f"{source} was made from {recorded}, which is neither near it nor in the current folder; pass it with"
+            f" {option}"
+        )
+    return path
+
+
+def _recorded_lora(text: str, source: Path) -> LoraChoice:
+    path, _, weight = text.rpartition(":")
+    return parse_lora_option(f"{_found(path, source, '--lora')}:{weight}")
 
 
 def _recorded_sampling(recording: Mapping[str, Any], source: Path) -> dict[str, Any]:

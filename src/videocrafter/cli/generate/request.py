@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,9 @@ from videocrafter.cli.generate.options import OPTION_OF
 from videocrafter.cli.generate.prompt_files import PromptRow
 from videocrafter.pipelines.sampling_settings import IMAGE_SETTING_NAMES, SamplingSettings, given_settings
 from videocrafter.presets import DEFAULT_MODEL, PRESETS, Task
+
+_WORDS_IN_SENTENCES = frozenset("a an the of in on over at with and is are to from under through".split())
+"""Words that nobody uses as a whole prompt."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +65,7 @@ class GenerateOptions:
     contact_sheet: Path | None = None
     preview: Path | None = None
     preview_every: int = 1
+    absolute_paths: bool = False
     expected_sha256: Mapping[Path, str] = field(default_factory=dict, repr=False)
     expected_model_hash: str | None = field(default=None, repr=False)
 
@@ -110,8 +114,6 @@ def check_options(options: GenerateOptions) -> None:
             raise ValueError(f"seed must be between 0 and 2**63 - 1, but is {seed}")
     if options.playback_fps is not None and not 0 < options.playback_fps <= 240:
         raise ValueError(f"playback_fps must be above 0 and at most 240, but is {options.playback_fps:g}")
-    if options.preview is not None and options.preview.suffix.lower() != ".png":
-        raise ValueError(f"preview must end in .png, but is {options.preview}")
     SamplingSettings().with_changes(options.sampling)
     _check_image_settings(options)
     _check_modes(options)
@@ -146,6 +148,17 @@ def _check_modes(options: GenerateOptions) -> None:
         raise ValueError("image_end is the last frame of a video; give the first with --image")
     if options.window_overlap is not None and options.continued is not None:
         raise ValueError("window_overlap cannot be combined with --continue, whose windows follow one another")
+
+
+def check_quotes(prompts: Sequence[str]) -> None:
+    """Raise ValueError if a sentence was given without quotes, which makes every word a prompt of its own."""
+    if splits_sentence(prompts) and not _WORDS_IN_SENTENCES.isdisjoint(word.lower() for word in prompts):
+        raise ValueError(f'the prompt was split into {len(prompts)} words; put it in quotes: "{" ".join(prompts)}"')
+
+
+def splits_sentence(prompts: Sequence[str]) -> bool:
+    """Return whether several prompts have one word each, as if the quotes around a sentence were missing."""
+    return len(prompts) > 1 and all(len(prompt.split()) == 1 for prompt in prompts)
 
 
 def clean_text(text: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,10 +15,17 @@ import typer
 from videocrafter.cli.errors import bad_input
 from videocrafter.cli.generate.inputs import Inputs, read_inputs
 from videocrafter.cli.generate.options import naming_options
-from videocrafter.cli.generate.outputs import check_outputs, check_preview, is_empty_folder, plan_outputs
+from videocrafter.cli.generate.outputs import (
+    check_names,
+    check_outputs,
+    check_playback_fps,
+    is_empty_folder,
+    plan_outputs,
+)
 from videocrafter.cli.generate.prompt_files import PromptRow
 from videocrafter.cli.generate.recording import record_of_run, record_of_video
-from videocrafter.cli.generate.request import GenerateOptions
+from videocrafter.cli.generate.request import GenerateOptions, splits_sentence
+from videocrafter.cli.interruption import reporting_interruption
 from videocrafter.cli.model_choice import model_folder
 
 if TYPE_CHECKING:
@@ -29,7 +36,8 @@ if TYPE_CHECKING:
     from videocrafter.pipelines.settings import VideoRequest
 
 _LARGEST_SEED = 2**32
-_CAPTION_LENGTH = 80
+_SHEET_COLUMNS = 32
+_FEW = 4
 
 
 @dataclass
@@ -43,6 +51,7 @@ class Run:
     inputs: Inputs
     recording: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    num_written: int = 0
     for_sheet: list[tuple[np.ndarray, str]] = field(default_factory=list)
 
     @contextmanager
@@ -66,14 +75,35 @@ class Run:
         if not self.options.quiet:
             self.console.print(f"note: {text}", markup=False, soft_wrap=True)
 
+    def unfinished(self) -> str:
+        """Describe what was written and what was not, for an interrupted run."""
+        names = [str(path) for path in self.outputs]
+        if not self.num_written:
+            return f"No video was written; not generated: {_range_of(names)}."
+        return (
+            f"Written: {_range_of(names[: self.num_written])}; not generated:"
+            f" {_range_of(names[self.num_written :]) or 'nothing'}."
+        )
+
     def row(self, index: int) -> PromptRow:
         """Return the prompt of video number `index`."""
         return self.options.rows[index // self.options.num_videos]
 
 
+def _range_of(names: Sequence[str]) -> str:
+    """Name a few files, or the first and the last of many."""
+    return " … ".join((names[0], names[-1])) if len(names) > _FEW else ", ".join(names)
+
+
 def run(options: GenerateOptions) -> None:
     """Generate and write all videos. Wrong input ends the program with a one-line error."""
     this = _prepare(options)
+    with reporting_interruption(this.unfinished):
+        _run(this)
+
+
+def _run(this: Run) -> None:
+    options = this.options
     with this.phase("imports and model"):
         pipeline = _load(this)
     from videocrafter.cli.generate.mode import choose_mode
@@ -81,7 +111,7 @@ def run(options: GenerateOptions) -> None:
     with bad_input(), naming_options():
         mode = choose_mode(pipeline, options, this.inputs)
         request = _request(this, pipeline, mode)
-    for text in mode.notes(request):
+    for text in (*mode.notes(request), *_image_notes(this, pipeline, request)):
         this.note(text)
     this.recording |= record_of_run(options, pipeline, mode, request, this.inputs)
     _generate_and_write(this, pipeline, mode, request)
@@ -97,10 +127,11 @@ def _prepare(options: GenerateOptions) -> Run:
 
     with bad_input(), naming_options():
         outputs = plan_outputs(options.output, options.num_outputs)
-        check_outputs(outputs, options.contact_sheet, options.playback_fps, options.overwrite, options.codec)
-        check_preview(options.preview, outputs, options.contact_sheet, options.overwrite)
+        check_names(outputs, options)
+        check_outputs(outputs, options)
         console = Console(stderr=True, highlight=False)
         this = Run(options, Path(), outputs, console, inputs=read_inputs(options))
+        _note_split_prompt(this)
         this.folder = model_folder(options.model_name, options.task, quiet=options.quiet)
     return this
 
@@ -135,6 +166,24 @@ def _load(this: Run) -> Pipeline:
     return pipeline
 
 
+def _note_split_prompt(this: Run) -> None:
+    prompts = [row.prompt for row in this.options.rows]
+    if all(row.where == PromptRow.where for row in this.options.rows) and splits_sentence(prompts):
+        this.note(
+            f"these are {len(prompts)} prompts of one word each; if they are one prompt, put it in quotes:"
+            f' "{" ".join(prompts)}"'
+        )
+
+
+def _image_notes(this: Run, pipeline: Pipeline, request: VideoRequest) -> Iterator[str]:
+    from videocrafter.pipelines.image_notes import image_note
+
+    for path in dict.fromkeys(row.image for row in this.options.rows if row.image is not None):
+        note = None if this.options.quiet else image_note(pipeline, this.inputs.image(path), request)
+        if note is not None:
+            yield f"{path}: {note}"
+
+
 def _check_task(options: GenerateOptions, class_name: str) -> None:
     """Raise ValueError if the model and the options differ in whether they take an image."""
     from videocrafter.pipelines.model_folder import PIPELINE_TASKS
@@ -167,7 +216,7 @@ def _request(this: Run, pipeline: Pipeline, mode: Mode) -> VideoRequest:
         **options.sampling,
     )
     for index, path in enumerate(this.outputs):
-        check_outputs([path], None, _playback_fps(this, request.fps[index]), options.overwrite, options.codec)
+        check_playback_fps(path, _playback_fps(this, request.fps[index]))
     return request
 
 
@@ -187,7 +236,6 @@ def _generate_and_write(this: Run, pipeline: Pipeline, mode: Mode, request: Vide
     num_steps = mode.num_steps(request)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     draw = _preview(this, pipeline, num_steps)
-    done = 0
     with Progress(*columns, console=this.console, disable=this.hides_progress, transient=True) as progress:
         bar = progress.add_task("denoising", total=len(batches) * num_steps)
         for batch in batches:
@@ -199,14 +247,14 @@ def _generate_and_write(this: Run, pipeline: Pipeline, mode: Mode, request: Vide
                 progress.advance(bar)
                 draw(next(steps), state, batch)
 
-            images = _images(this, pipeline, done, batch)
+            images = _images(this, pipeline, batch)
             result = mode.generate(batch, images, callback_on_step_end=on_step_end)
             for name, seconds in result.seconds.items():
                 this.seconds[name] = this.seconds.get(name, 0.0) + seconds
             for index, frames in enumerate(result.frames):
                 with this.phase("write"), bad_input():
-                    _write_one(this, done, frames, batch, index)
-                done += 1
+                    _write_one(this, frames, batch, index)
+                this.num_written += 1
 
 
 def _preview(this: Run, pipeline: Pipeline, num_steps: int) -> Callable[[int, Mapping[str, Any], VideoRequest], None]:
@@ -227,8 +275,9 @@ def _preview(this: Run, pipeline: Pipeline, num_steps: int) -> Callable[[int, Ma
     return draw
 
 
-def _images(this: Run, pipeline: Pipeline, first: int, batch: VideoRequest) -> list[np.ndarray] | None:
-    """Return the input images of a batch whose first video has number `first`."""
+def _images(this: Run, pipeline: Pipeline, batch: VideoRequest) -> list[np.ndarray] | None:
+    """Return the input images of the batch that follows the videos written so far."""
+    first = this.num_written
     # Interpolation has both images already.
     if not pipeline.takes_image or this.options.image_end is not None or this.row(first).image is None:
         return None
@@ -236,16 +285,18 @@ def _images(this: Run, pipeline: Pipeline, first: int, batch: VideoRequest) -> l
     return [this.inputs.image(row.image) for row in rows if row.image is not None]
 
 
-def _write_one(this: Run, number: int, frames: np.ndarray, batch: VideoRequest, index: int) -> None:
+def _write_one(this: Run, frames: np.ndarray, batch: VideoRequest, index: int) -> None:
+    from videocrafter.media.contact_sheet import evenly_spaced
     from videocrafter.media.video_file import write_video
 
-    path, playback_fps = this.outputs[number], _playback_fps(this, batch.fps[index])
-    recording = record_of_video(batch, index, this.row(number), this.inputs, playback_fps) | this.recording
+    path, playback_fps = this.outputs[this.num_written], _playback_fps(this, batch.fps[index])
+    recording = record_of_video(batch, index, this.row(this.num_written), this.options, this.inputs, playback_fps)
+    recording |= this.recording
     overwrite = this.options.overwrite or is_empty_folder(path)
     write_video(path, frames, playback_fps, recording, overwrite=overwrite, codec=this.options.codec)
     prompt, seed = batch.prompts[index], batch.seeds[index]
     if this.options.contact_sheet is not None:
-        this.for_sheet.append((frames, f"{prompt[:_CAPTION_LENGTH]} (seed {seed})"))
+        this.for_sheet.append((evenly_spaced(frames, _SHEET_COLUMNS), f"seed {seed}: {prompt}"))
     about = f"{len(frames)} frames of {frames.shape[2]}x{frames.shape[1]}, {playback_fps:g} fps"
     typer.echo(path if this.options.quiet else f"{path}: {about}, seed {seed}")
 
