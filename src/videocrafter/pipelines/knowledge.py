@@ -97,7 +97,9 @@ def _replacements(
         known = find_known(word, vocabulary, names)
         # "violet wall" is like other walls.
         ends = {f" {second}" for first, second in following if first == word}
-        found[word] = [scene for scene in knowledge.scenes if scene.endswith(tuple(ends))] if known is None else [known]
+        found[word] = (
+            [scene for scene in knowledge.scenes if scene.endswith(tuple(ends))] if known is None else [known]
+        )
     return found
 
 

@@ -7,13 +7,13 @@ each video is its recording, OUT.mp4.json.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from videocrafter.cli.generate.options import OPTION_OF
 from videocrafter.cli.generate.request import GenerateOptions
 
-FILE_SUFFIXES = (".mp4", ".webm", ".gif")
+_SUFFIXES = (".mp4", ".webm", ".gif")
 _DIGITS = 3
 
 
@@ -26,28 +26,34 @@ def plan_outputs(output: Path, count: int) -> list[Path]:
 
 
 def check_names(outputs: list[Path], options: GenerateOptions) -> None:
-    """Raise ValueError if an output would replace an input, or another output. Reads no file."""
-    if options.output.name.lower() in FILE_SUFFIXES:
-        raise ValueError(f"--output {options.output} has a suffix, but no name; write, for example, video{options.output}")
+    """Raise ValueError if an output would replace an input or another output, or lie inside it."""
+    from videocrafter.media.video_file import sidecar_path
+
+    if options.output.name.lower() in _SUFFIXES:
+        raise ValueError(
+            f"output is only a suffix, {str(options.output)!r}; write, for example, video{options.output}"
+        )
     images = {"contact_sheet": options.contact_sheet, "preview": options.preview}
     for setting, image in images.items():
         if image is not None and image.suffix.lower() != ".png":
             raise ValueError(f"{setting} must end in .png, but is {image}")
-    written = {"--output": [*outputs, *map(sidecar_path, outputs)]}
-    written |= {OPTION_OF[setting]: [image] for setting, image in images.items() if image is not None}
-    seen: dict[Path, str] = {}
-    for option, paths in written.items():
-        for path in paths:
-            place = path.resolve()
-            other = seen.get(place) or next((seen[parent] for parent in place.parents if parent in seen), None)
-            if other is not None and other != option:
-                raise ValueError(f"{option} {path} would replace or lie inside {other}; choose another name")
-        seen |= {path.resolve(): option for path in paths}
+    taken = {path.resolve(): "--output" for video in outputs for path in (video, sidecar_path(video))}
+    for setting, image in images.items():
+        if image is not None:
+            owner = _owner(taken, image)
+            if owner is not None:
+                raise ValueError(f"{setting} is {image}, which belongs to {owner}; choose another name")
+            taken[image.resolve()] = OPTION_OF[setting]
     for option, path in _inputs(options):
-        place = path.resolve()
-        taken = seen.get(place) or next((seen[parent] for parent in place.parents if parent in seen), None)
-        if taken is not None:
-            raise ValueError(f"{taken} would replace {path}, which is the input of {option}; choose another name")
+        owner = _owner(taken, path)
+        if owner is not None:
+            raise ValueError(f"{owner} would replace {path}, the input of {option}; choose another name")
+
+
+def _owner(taken: Mapping[Path, str], path: Path) -> str | None:
+    """Return the option that writes `path` or a folder around it, or None."""
+    place = path.resolve()
+    return next((taken[one] for one in (place, *place.parents) if one in taken), None)
 
 
 def _inputs(options: GenerateOptions) -> Iterator[tuple[str, Path]]:
@@ -86,11 +92,6 @@ def check_playback_fps(path: Path, playback_fps: float | None) -> None:
             f"playback_fps must be at most {MAX_GIF_FPS:g} for a GIF, but is {playback_fps:g}; write an .mp4, or lower"
             " it"
         )
-
-
-def sidecar_path(path: Path) -> Path:
-    """Return the path of a video's recording; the same as `media.video_file.sidecar_path`, without its imports."""
-    return path.with_name(f"{path.name}.json")
 
 
 def is_empty_folder(path: Path) -> bool:

@@ -21,16 +21,18 @@ def recorded_path(path: Path, folder: Path, *, absolute: bool = False) -> str:
     Only the name is stored if the path has nothing in common with `folder` but the root, the folder of all home
     folders, or the like.
     """
-    full = Path(os.path.abspath(path))
+    # A link keeps its own name.
+    full = path.resolve() if path.name in ("", "..") else path.parent.resolve() / path.name
+    folder = folder.resolve()
     if absolute:
         return str(full)
     try:
-        common = Path(os.path.commonpath([full, os.path.abspath(folder)]))
+        common = Path(os.path.commonpath([full, folder]))
     except ValueError:  # other drives of Windows
         return full.name
-    if common == Path(common.anchor) or common in Path(os.path.abspath(Path.home())).parents:
+    if common == Path(common.anchor) or common in Path.home().resolve().parents:
         return full.name
-    return Path(os.path.relpath(full, os.path.abspath(folder))).as_posix()
+    return Path(os.path.relpath(full, folder)).as_posix()
 
 
 def find_recorded(recorded: str, folder: Path, sha256: str | None = None) -> Path | None:

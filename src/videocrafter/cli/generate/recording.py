@@ -134,8 +134,8 @@ def read_recording(path: Path) -> dict[str, Any]:
 def repeat_recording(options: GenerateOptions, recording: Mapping[str, Any], source: Path) -> GenerateOptions:
     """Fill every option that was not given from a recording.
 
-    Raises ValueError if the recording lacks the prompt, the seed or the model, has a wrong value, or names a file that
-    is not found.
+    Raises ValueError if the recording lacks the prompt, the seed or the model, has a wrong value, or names a file
+    that is not found.
     """
     for key in ("prompt", "seed", "model"):
         if recording.get(key) is None:

@@ -15,7 +15,7 @@ from videocrafter.cli.generate.prompt_files import PromptRow
 from videocrafter.pipelines.sampling_settings import IMAGE_SETTING_NAMES, SamplingSettings, given_settings
 from videocrafter.presets import DEFAULT_MODEL, PRESETS, Task
 
-_WORDS_IN_SENTENCES = frozenset("a an the of in on over at with and is are to from under through".split())
+_WORDS_IN_SENTENCES = ("a", "an", "the", "of", "in", "on", "over", "at", "with", "and", "is", "are", "to", "through")
 """Words that nobody uses as a whole prompt."""
 
 
@@ -152,7 +152,7 @@ def _check_modes(options: GenerateOptions) -> None:
 
 def check_quotes(prompts: Sequence[str]) -> None:
     """Raise ValueError if a sentence was given without quotes, which makes every word a prompt of its own."""
-    if splits_sentence(prompts) and not _WORDS_IN_SENTENCES.isdisjoint(word.lower() for word in prompts):
+    if splits_sentence(prompts) and any(word.lower() in _WORDS_IN_SENTENCES for word in prompts):
         raise ValueError(f'the prompt was split into {len(prompts)} words; put it in quotes: "{" ".join(prompts)}"')
 
 

@@ -115,7 +115,7 @@ def test_image_becomes_a_video_and_is_checked_when_repeated(cli, i2v_folder, pic
     )
     assert result.exit_code == 0, result.output
     recording = read_metadata(out)
-    assert recording["image"] == str(picture)
+    assert recording["image"] == picture.name
     assert recording["image_scale"] == 0.5
     assert cli("generate", "--from", out, "-o", tmp_path / "again").exit_code == 0
     np.testing.assert_array_equal(read_frames(out), read_frames(tmp_path / "again"))
