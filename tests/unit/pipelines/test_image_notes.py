@@ -29,7 +29,9 @@ def test_photographs_and_noise_get_a_note(pipeline, request_64):
     noise = random.integers(0, 256, (100, 80, 3), dtype=np.uint8)
     # Natural images have a spectrum of about 1/f.
     frequency = np.hypot(np.fft.fftfreq(96)[:, None], np.fft.fftfreq(96)[None])[..., None]
-    photo = np.fft.ifft2(np.fft.fft2(random.normal(size=(96, 96, 3)), axes=(0, 1)) / (frequency + 0.01), axes=(0, 1)).real
+    photo = np.fft.ifft2(
+        np.fft.fft2(random.normal(size=(96, 96, 3)), axes=(0, 1)) / (frequency + 0.01), axes=(0, 1)
+    ).real
     photo = np.clip(128 + 60 * photo / photo.std(), 0, 255).astype(np.uint8)
     for image in (noise, photo):
         note = image_note(pipeline, image, request_64)

@@ -50,7 +50,9 @@ def test_a_word_that_stands_for_a_known_one_names_it(prompt, word, known):
     assert notes(prompt) == [f"the model does not know {word} (did you mean {known}?) and ignores it"]
 
 
-@pytest.mark.parametrize("prompt", ["a hare", "a catapult", "a dog", "a bat", "a coat", "quantum chromodynamics", "一只猫"])
+@pytest.mark.parametrize(
+    "prompt", ["a hare", "a catapult", "a dog", "a bat", "a coat", "quantum chromodynamics", "一只猫"]
+)
 def test_an_unknown_subject_lists_known_ones_without_a_guess(prompt):
     unknown, subject = notes(prompt)
     assert "did you mean" not in unknown

@@ -24,7 +24,9 @@ def test_misspellings_and_other_forms_are_found(word, known):
     assert find_known(word, VOCABULARY, NAMES) == known
 
 
-@pytest.mark.parametrize("word", ["hare", "coat", "act", "fog", "parrot", "while", "too", "cartoon", "boar", "tv", ""])
+@pytest.mark.parametrize(
+    "word", ["hare", "coat", "act", "fog", "parrot", "while", "too", "cartoon", "boar", "tv", ""]
+)
 def test_other_words_are_not_taken_for_known_ones(word):
     assert find_known(word, VOCABULARY, NAMES) is None
 

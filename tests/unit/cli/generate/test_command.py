@@ -137,7 +137,7 @@ def test_contact_sheet_shows_all_frames(make, tmp_path):
 
 
 def test_notes_are_printed_and_do_not_stop_the_run(make, tmp_path):
-    for index, (prompt, note) in enumerate([("", "empty"), ("a red cart", "red car")]):
+    for index, (prompt, note) in enumerate([("", "empty"), ("two rockets", "did you mean 'rocket'?")]):
         result = make(prompt, "-o", tmp_path / f"{index}.gif")
         assert result.exit_code == 0
         assert "note:" in result.stderr
@@ -179,3 +179,26 @@ def test_empty_folder_is_filled(make, tmp_path):
     (tmp_path / "v").mkdir()
     assert make("a cat", "-o", tmp_path / "v").exit_code == 0
     assert len(list((tmp_path / "v").glob("*.png"))) == 4
+
+
+def test_a_sentence_without_quotes_is_refused_or_noted(make, tmp_path):
+    refused = make("a", "rocket", "flying", "up", "-o", tmp_path / "v")
+    assert refused.exit_code == 2
+    assert 'put it in quotes: "a rocket flying up"' in refused.stderr
+    noted = make("rocket", "flying", "-o", tmp_path / "v", "--steps", 1)
+    assert noted.exit_code == 0
+    assert '2 prompts of one word each; if they are one prompt, put it in quotes: "rocket flying"' in noted.stderr
+    assert "quotes" not in make("a rocket", "a cat", "-o", tmp_path / "w", "--steps", 1).stderr
+
+
+def test_an_image_unlike_the_training_images_gets_a_note(cli, i2v_folder, tmp_path):
+    Image.effect_noise((64, 64), 90).convert("RGB").save(tmp_path / "noise.png")
+    command = ("generate", "it is moving", "-m", i2v_folder, "-i", tmp_path / "noise.png", "--steps", 1)
+    assert "noise.png: the image looks unlike" in cli(*command, "-o", tmp_path / "v").stderr
+
+
+def test_a_contact_sheet_of_a_long_video_shows_evenly_spaced_frames(make, tmp_path):
+    sheet = tmp_path / "sheet.png"
+    result = make("a cat", "-o", tmp_path / "v.gif", "--frames", 40, "--steps", 1, "--contact-sheet", sheet)
+    assert result.exit_code == 0, result.output
+    assert Image.open(sheet).width == 32 * 132 + 4
