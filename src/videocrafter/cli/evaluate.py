@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from videocrafter.cli.errors import bad_input
+from videocrafter.cli.interruption import reporting_interruption
 from videocrafter.cli.model_choice import model_folder
 from videocrafter.cli.progress_bar import progress_bar
 from videocrafter.pipelines.model_folder import check_model_folder
@@ -88,7 +89,14 @@ def evaluate(
         examiner = load_judge(judge)
         check_report_folder(output, overwrite=overwrite)
         text, image = _load_pipelines(t2v_folder, i2v_folder, where)
-    with progress_bar("videos") as on_progress, bad_input(MediaError):
+    with progress_bar("videos") as show, reporting_interruption(lambda: unfinished), bad_input(MediaError):
+        unfinished = "No video was evaluated, and no report was written."
+
+        def on_progress(done: int, total: int) -> None:
+            nonlocal unfinished
+            unfinished = f"{done} of {total} videos were evaluated; no report was written."
+            show(done, total)
+
         report = run_exam(
             output, text, image, config=config, judge=examiner, overwrite=overwrite, on_progress=on_progress
         )

@@ -3,8 +3,9 @@
 The estimate is a lower bound, so that nothing that fits is refused: the weights plus the larger of two peaks. The
 denoiser's peak is in its widest layer, where the MLP of a transformer holds 16 tensors of the layer's width in
 addition to its input, its tokens, and the skip connections so far. The autoencoder's peak is at full resolution, for
-the few frames that it decodes together. For the official models both formulas agree within two percent with a count
-of all operations. Workspace of libraries, and the framework itself, come in addition.
+the few frames that it decodes together. Both hold all frames of the video in addition: as latents, or as pixels. For
+the official models both formulas agree within two percent with a count of all operations. Workspace of libraries, and
+the framework itself, come in addition.
 
 Sizes are bytes.
 """
@@ -37,6 +38,7 @@ from videocrafter.pipelines.model_folder import (
 
 # The MLP's 8 + 4 + 4 times the width, the tokens, and the normalised tokens.
 _TENSORS_IN_TRANSFORMER = 18
+_FLOAT32 = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,13 +86,19 @@ def memory_need(
     size = workload.element_bytes
     widest = max(vae["block_out_channels"][:2])
     chunk = min(FRAMES_AT_ONCE, workload.num_frames)
-    pixels = workload.num_videos * workload.num_frames * workload.height * workload.width * 3
-    # Videos made in windows are converted to bytes chunk by chunk.
-    pixel_bytes = size if workload.num_frames <= (workload.window or workload.num_frames) else 1
+    frames = workload.num_videos * workload.num_frames
+    pixels = frames * workload.height * workload.width * 3
+    latents = frames * unet["in_channels"] * places * _FLOAT32
+    if workload.num_frames > (workload.window or workload.num_frames):
+        # A video made in windows has the latents of all its frames, the network's input, and a mean of the windows'
+        # predictions for each branch. It is decoded in chunks of bytes, which are then joined.
+        whole_latents, whole_pixels = (2 + workload.branches) * latents, latents + 2 * pixels
+    else:
+        whole_latents, whole_pixels = 0, size * pixels
     return MemoryNeed(
         weights=num_parameters * size,
-        denoiser=_denoiser_elements(unet, workload, places) * size,
-        decoder=3 * widest * chunk * places * 4 ** (levels - 1) * size + pixels * pixel_bytes,
+        denoiser=_denoiser_elements(unet, workload, places) * size + whole_latents,
+        decoder=3 * widest * chunk * places * 4 ** (levels - 1) * size + whole_pixels,
     )
 
 

@@ -89,8 +89,8 @@ def check_playback_fps(path: Path, playback_fps: float | None) -> None:
 
     if path.suffix.lower() == ".gif" and playback_fps is not None and playback_fps > MAX_GIF_FPS:
         raise ValueError(
-            f"playback_fps must be at most {MAX_GIF_FPS:g} for a GIF, but is {playback_fps:g}; write an .mp4, or lower"
-            " it"
+            f"playback_fps must be at most {MAX_GIF_FPS:g} for a GIF, but is {playback_fps:g}; write an .mp4, or"
+            " lower it"
         )
 
 

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from videocrafter.cli.errors import bad_input
+from videocrafter.cli.interruption import reporting_interruption
 from videocrafter.cli.stderr_log import log_to_stderr
 from videocrafter.cli.train.recipe_choice import (
     DataOption,
@@ -63,7 +64,11 @@ def cache_command(
     with bad_input():
         where = None if device is None else choose_device(device)
     began = time.monotonic()
-    with bad_input(SettingsError, SourceError, ModelFolderError, TooManyBadSamplesError):
+    kept = "Entries of the cache are kept; run the same command to resume."
+    with (
+        reporting_interruption(lambda: kept),
+        bad_input(SettingsError, SourceError, ModelFolderError, TooManyBadSamplesError),
+    ):
         outcome = fill_caches(config, device=where, thoroughness=Thoroughness(check=check, retry=retry))
     if outcome.is_main:
         folders = ", ".join(f"{folder}, {size_in_bytes(Path(folder)) / 1e6:.3g} MB" for folder in outcome.folders)

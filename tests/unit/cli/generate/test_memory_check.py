@@ -109,3 +109,13 @@ def test_the_command_line_says_it_in_one_line_and_goes_on_if_told(make, tmp_path
     assert not (tmp_path / "v.mp4").exists()
     ignoring = ("--ignore-memory", "--height", 64, "--width", 64, "--steps", 1)
     assert make("a cat", "-o", tmp_path / "v.mp4", *ignoring).exit_code == 0
+
+
+def test_all_frames_of_a_long_video_count(t2v_folder, there_is):
+    asked = replace(ASKED, height=64, width=64, num_frames=200_000, batch_size=1, window=None)
+    there_is(2 * 2**30)
+    text = complaint(asked, t2v_folder)
+    assert "64x64 with 200000 frames" in text
+    assert "--frames 50000" in text
+    there_is(20 * 2**30)
+    memory_check.check_memory(asked, t2v_folder, CPU, torch.float32)
