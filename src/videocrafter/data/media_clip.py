@@ -14,10 +14,10 @@ from videocrafter.data.errors import BadSampleError
 from videocrafter.data.locations import Location
 from videocrafter.data.tables import RepeatedKeyObject, TableError, parse_json
 from videocrafter.data.text_files import TextError, decode_text, non_character
-from videocrafter.media.errors import MediaError
+from videocrafter.media.errors import MediaError, UnusableMediaError
 from videocrafter.media.framing import MAX_ASPECT, Framer, frame_image
 from videocrafter.media.image_file import TooManyPixelsError, read_image
-from videocrafter.media.video_reader import UnusableMediaError, VideoReader, open_reader
+from videocrafter.media.video_reader import VideoReader, open_reader
 
 # A megabyte holds a whole book, so a larger file is not a caption.
 _MAX_CAPTION_BYTES = 1 << 20

@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
+
+Reason = Literal[
+    "missing", "unreadable", "truncated", "no_frames", "audio_only", "absurd_size", "no_rate", "too_slow"
+]
 
 
 class MediaError(ValueError):
     """A file cannot be read or written. The message names the file, what is allowed and what to do."""
+
+
+class UnusableMediaError(MediaError):
+    """A file that contains no trustworthy frames; `reason` is a one-word category."""
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(message)
+        self.reason: Reason = reason
 
 
 class OutputError(MediaError, OSError):

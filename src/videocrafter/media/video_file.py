@@ -8,13 +8,11 @@ Metadata is JSON. It is stored in the file (the comment of an mp4, webm or gif, 
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from av.container import InputContainer
-from av.video.stream import VideoStream
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
@@ -22,55 +20,63 @@ from videocrafter.media.atomic_write import Content, write_all
 from videocrafter.media.errors import MediaError, OutputExistsError
 from videocrafter.media.image_file import read_image
 from videocrafter.media.json_file import parse_json_object
+from videocrafter.media.open_video import open_video
 from videocrafter.media.output_checks import check_writable
-from videocrafter.media.video_decoding import decode_at, decode_first, open_video
 from videocrafter.media.video_encoding import CODECS, choose_codec, encode_gif, encode_png, encode_video
+from videocrafter.media.video_reader import open_reader
+from videocrafter.media.video_timing import Timing
 
 _COMMENT = "Comment"  # the PNG keyword for free text
 _PLAYBACK_FPS = "Playback-FPS"
-_WEBM_TICK_S = 0.0015  # a millisecond, and some room for rounding
 
 
 @dataclass(frozen=True, kw_only=True)
-class VideoInfo:
-    """Size, rate and length of a video.
+class VideoInfo(Timing):
+    """Size, rate and length of a video as a player shows it.
 
     Attributes:
-        num_frames: Number of frames; None if the container does not store it.
-        duration_s: Length in seconds.
-        fps: Frames per second, on average.
-        width: Columns as shown (after the rotation that phones store).
-        height: Rows as shown.
+        width: Columns (after rotation, with square pixels).
+        height: Rows.
     """
 
-    num_frames: int | None
-    duration_s: float
-    fps: float
     width: int
     height: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoClip:
+    """Frames uint8 `[T, H, W, 3]`, and their constant frame rate."""
+
+    frames: np.ndarray
+    fps: float
 
 
 def probe(path: str | Path) -> VideoInfo:
     """Return size, rate and length of a video file, or of a folder of PNGs written by `write_video`.
 
-    Decodes the first frame at most.
+    Decodes the first frame at most. A file without an index of its frames is read to its end.
 
     Raises:
         MediaError: The file is missing, damaged, not a video, or a folder of PNGs without a playback rate.
     """
     path = Path(path)
-    return _probe_folder(path) if path.is_dir() else _probe_file(path)
+    if path.is_dir():
+        return _probe_folder(path)
+    with open_reader(path, strict=False) as reader:
+        height, width = reader.size
+        return VideoInfo(**asdict(reader.timing), width=width, height=height)
 
 
 def read_frames(
     path: str | Path, times_s: Sequence[float] | None = None, max_frames: int | None = None
 ) -> np.ndarray:
-    """Read frames as uint8 `[T, H, W, 3]`.
+    """Read frames as uint8 `[T, H, W, 3]`, as a player shows them: upright and with square pixels.
 
     Args:
         path: A video file, or a folder of PNGs.
         times_s: Seconds from the first frame, in any order. For each time, the frame on screen is returned; after
-            the end, the last frame. Decoding starts near each time. None reads all frames in order.
+            the end, the last frame. Decoding starts near each time. None reads all frames in order, however long
+            each is shown; see `read_clip` for videos with a variable frame rate.
         max_frames: Read at most this many.
 
     Raises:
@@ -86,18 +92,26 @@ def read_frames(
         if wrong or not times_s:
             raise ValueError(f"times_s holds {wrong or 'nothing'}; pass seconds from the first frame, 0 or more")
     if path.is_dir():
-        pictures = _read_folder(path, times_s, max_frames)
-    else:
-        with open_video(path) as (container, stream):
-            if times_s is None:
-                pictures = decode_first(container, stream, max_frames)
-            else:
-                pictures = decode_at(container, stream, times_s)
-    if not pictures:
-        raise MediaError(f"{path} contains no frame that can be decoded; it may be damaged or truncated")
-    if len({picture.shape for picture in pictures}) > 1:
-        raise MediaError(f"{path} contains frames of different sizes; choose a video whose frames all have one size")
-    return np.stack(pictures)
+        return _read_folder(path, times_s, max_frames)
+    with open_reader(path, strict=False) as reader:
+        if times_s is None:
+            return reader.first_frames(max_frames)
+        order = np.argsort(times_s, kind="stable")
+        return reader.frames_at([times_s[index] for index in order])[np.argsort(order)]
+
+
+def read_clip(path: str | Path, max_frames: int | None = None) -> VideoClip:
+    """Read the first `max_frames` frames, or all, at a constant rate: a variable rate is resampled by time.
+
+    Raises:
+        MediaError: The file is missing, damaged, not a video, or a folder of PNGs without a playback rate.
+    """
+    info = probe(path)
+    if info.is_constant:
+        return VideoClip(frames=read_frames(path, max_frames=max_frames), fps=info.fps)
+    num_frames = min(info.num_even_frames, max_frames or info.num_even_frames)
+    times_s = [(index + 0.5) / info.fps for index in range(num_frames)]
+    return VideoClip(frames=read_frames(path, times_s), fps=info.fps)
 
 
 def check_output(path: str | Path, *, overwrite: bool = False, codec: str | None = None) -> None:
@@ -217,43 +231,6 @@ def _encode(
     return {_frame_name(index): encode_png(frame, chunks) for index, frame in enumerate(frames)}
 
 
-def _probe_file(path: Path) -> VideoInfo:
-    with open_video(path) as (container, stream):
-        num_frames, duration_s, fps = _length(container, stream)
-        if not fps:
-            raise MediaError(f"{path} does not state its frame rate; convert it to mp4")
-        if not duration_s and num_frames:
-            duration_s = num_frames / fps
-        frame = next(container.decode(stream), None) if container.format.name != "gif" else None
-        turned = frame is not None and round(frame.rotation / 90) % 2 == 1
-        width, height = (stream.height, stream.width) if turned else (stream.width, stream.height)
-        return VideoInfo(num_frames=num_frames, duration_s=duration_s, fps=fps, width=width, height=height)
-
-
-def _length(container: InputContainer, stream: VideoStream) -> tuple[int | None, float, float]:
-    """Return number of frames (or None), seconds and frames per second, where 0 stands for unknown."""
-    num_frames, time_base = stream.frames or None, float(stream.time_base or 0)
-    duration_s, fps = (stream.duration or 0) * time_base, float(stream.average_rate or stream.guessed_rate or 0)
-    is_gif, is_webm = (container.format.name == name for name in ("gif", "matroska,webm"))
-    if is_gif or is_webm:
-        # These have no table of contents. Counting packets decodes nothing.
-        packets = [packet for packet in container.demux(stream) if packet.pts is not None]
-        num_frames = len(packets) or None
-        if is_webm:
-            container.seek(stream.start_time or 0, stream=stream)
-        elif packets:
-            duration_s = ((packets[-1].pts or 0) + (packets[-1].duration or 0)) * time_base
-    if not duration_s and container.duration:
-        duration_s = container.duration / 1_000_000  # the container counts in microseconds
-    if not num_frames or not duration_s:
-        return num_frames, duration_s, fps
-    if is_webm and fps:
-        # A webm rounds to milliseconds, and its duration may be that of the sound; its frame rate is exact.
-        exact_s = num_frames / fps
-        return num_frames, exact_s if abs(exact_s - duration_s) < _WEBM_TICK_S else duration_s, fps
-    return num_frames, duration_s, num_frames / duration_s
-
-
 def _probe_folder(path: Path) -> VideoInfo:
     names = _frame_paths(path)
     chunks = _png_text(names[0])
@@ -267,13 +244,18 @@ def _probe_folder(path: Path) -> VideoInfo:
     return VideoInfo(num_frames=len(names), duration_s=len(names) / fps, fps=fps, width=width, height=height)
 
 
-def _read_folder(path: Path, times_s: Sequence[float] | None, max_frames: int | None) -> list[np.ndarray]:
+def _read_folder(path: Path, times_s: Sequence[float] | None, max_frames: int | None) -> np.ndarray:
     names = _frame_paths(path)
-    if times_s is not None:
+    if times_s is None:
+        names = names[:max_frames]
+    else:
         fps = _probe_folder(path).fps
         # The small addend: 1/3 s at 3 frames per second must find frame 1.
-        return [read_image(names[min(int(time * fps + 1e-6), len(names) - 1)]) for time in times_s]
-    return [read_image(name) for name in names[:max_frames]]
+        names = [names[min(int(time * fps + 1e-6), len(names) - 1)] for time in times_s]
+    pictures = [read_image(name) for name in names]
+    if len({picture.shape for picture in pictures}) > 1:
+        raise MediaError(f"{path} contains frames of different sizes; choose a video whose frames all have one size")
+    return np.stack(pictures)
 
 
 def _frame_paths(folder: Path) -> list[Path]:
@@ -332,8 +314,9 @@ def _read_sidecar(path: Path) -> dict[str, Any]:
 def _read_comment(path: Path) -> str | None:
     if path.is_dir():
         return _png_text(_frame_paths(path)[0]).get(_COMMENT)
-    with open_video(path) as (container, _):
-        return container.metadata.get("comment") or container.metadata.get("COMMENT")  # a webm's tags are upper case
+    with open_video(path) as video:
+        metadata = video.container.metadata
+        return metadata.get("comment") or metadata.get("COMMENT")  # a webm's tags are upper case
 
 
 def _png_text(path: Path) -> Mapping[str, str]:

@@ -225,7 +225,7 @@ def test_a_rate_that_no_camera_has_is_refused(tmp_path):
 def test_time_that_is_up_is_told(tmp_path):
     path = encode_video(tmp_path / "a.mp4")
     with open_reader(path, time_limit_s=60.0) as reader:
-        reader._deadline = time.monotonic() - 1.0
+        reader._video._deadline = time.monotonic() - 1.0
         with pytest.raises(MediaError, match="takes too long"):
             reader.frames_at([0.1])
     assert reason(path, time_limit_s=1e-9) == "too_slow"

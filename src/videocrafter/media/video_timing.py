@@ -1,0 +1,195 @@
+"""Length and rate of a video, from the time stamps of the frames that a player shows.
+
+Headers are not enough: after a cut without re-encoding, a file still contains the frames before the cut, marked as
+hidden, and many containers state no length at all, or a guess.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+
+from av.packet import Packet
+from av.video.stream import VideoStream
+
+from videocrafter.media.errors import UnusableMediaError
+from videocrafter.media.open_video import OpenVideo
+
+# Time stamps are rounded to ticks, so intervals between frames may be off by one at both ends.
+_ROUNDING_TICKS = 2.0
+# Intervals longer than the median by this factor are pauses (a frame stays on screen), not part of the rate. Film on
+# television alternates intervals of 2 and 3 fields, a factor of 1.5.
+_PAUSE = 1.75
+# These state how long each frame is shown, and nothing else.
+_EXACT_DURATIONS = ("gif", "apng")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameIndex:
+    """Frames of a file, found without decoding.
+
+    Attributes:
+        times: time stamps of the shown frames in ticks, increasing. Those of an mp4 have an arbitrary offset.
+        last_ticks: duration of the last frame; 0 if it is not known.
+        keyframes: time stamps of the frames to seek to, increasing; those of an mp4 may be a little too early.
+        offsets: position of each keyframe in the file, where seeks need it.
+        is_counted: whether the whole file was read.
+        is_numbered: whether time stamps do not follow the order of display, so that frames are numbered instead.
+    """
+
+    times: Sequence[float]
+    last_ticks: float = 0
+    keyframes: Sequence[int] = ()
+    offsets: Sequence[int] = ()
+    is_counted: bool = False
+    is_numbered: bool = False
+
+    def keyframe_before(self, tick: float) -> int:
+        """Return the number of the last keyframe up to `tick`, or -1."""
+        return bisect_right(self.keyframes, tick) - 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """Length and rate of a video.
+
+    Attributes:
+        num_frames: number of shown frames.
+        fps: frames per second. If the rate varies: without pauses, in which one frame stays on screen for long.
+        duration_s: seconds from the first frame until the last one disappears.
+        is_constant: whether all frames are shown equally long.
+    """
+
+    num_frames: int
+    fps: float
+    duration_s: float
+    is_constant: bool = True
+
+    @property
+    def num_even_frames(self) -> int:
+        """Number of frames after resampling to the constant rate `fps`."""
+        return self.num_frames if self.is_constant else max(1, int(self.duration_s * self.fps + 0.01))
+
+
+def index_frames(video: OpenVideo) -> FrameIndex:
+    """List the frames of a video: from its index if that is complete, else by reading the file to its end."""
+    stream = video.stream
+    if video.format.startswith("mov") or video.format == "avi":
+        # A fragmented mp4 does not state its number of frames, and its index grows while it is read.
+        entries = stream.index_entries
+        if 0 < stream.frames <= len(entries):
+            return _from_entries(video)
+    return _from_packets(video)
+
+
+def measure(video: OpenVideo, index: FrameIndex, first_tick: float) -> Timing:
+    """Compute length and rate from the frames that are shown from `first_tick` on.
+
+    Raises:
+        UnusableMediaError: there are no frames, or nothing tells their rate.
+    """
+    # What precedes the first frame that can be decoded is never shown: a recording may start anywhere.
+    times = [time for time in index.times if time >= first_tick] if index.is_counted else index.times
+    if not times:
+        raise UnusableMediaError("no_frames", f"{video.name} contains no frames; it may be damaged or truncated")
+    stated = float(video.stream.average_rate or video.stream.guessed_rate or 0)
+    intervals = [later - earlier for earlier, later in pairwise(times) if later > earlier]
+    if video.format in _EXACT_DURATIONS and index.last_ticks:
+        intervals.append(index.last_ticks)
+        stated = 0.0
+    if not intervals or index.is_numbered:
+        return _without_intervals(video, len(times), index.last_ticks, stated)
+    median = sorted(intervals)[len(intervals) // 2]
+    steady = [interval for interval in intervals if median / _PAUSE <= interval <= median * _PAUSE]
+    mean = sum(steady) / len(steady)
+    fps = video.ticks_per_s / mean
+    # The stated rate is exact, so prefer it if the time stamps agree with it.
+    if stated and abs(fps / stated - 1) <= 5e-4 + _ROUNDING_TICKS / sum(steady):
+        fps = stated
+    drift = max(abs(tick - mean * number) for number, tick in enumerate(accumulate(intervals), start=1))
+    is_constant = drift <= max(_ROUNDING_TICKS, mean / 4)
+    shown = times[-1] - times[0] + (index.last_ticks or mean)
+    return Timing(
+        num_frames=len(times),
+        fps=fps,
+        duration_s=len(times) / fps if is_constant else shown / video.ticks_per_s,
+        is_constant=is_constant,
+    )
+
+
+def _without_intervals(video: OpenVideo, num_frames: int, last_ticks: float, stated: float) -> Timing:
+    """Return the timing of a single frame, or of frames whose time stamps mean nothing."""
+    fps = stated or (video.ticks_per_s / last_ticks if last_ticks else 0)
+    if not fps:
+        raise UnusableMediaError("no_rate", f"{video.name} does not state its frame rate; convert it to mp4")
+    if num_frames == 1 and last_ticks:
+        fps = video.ticks_per_s / last_ticks
+    return Timing(num_frames=num_frames, fps=fps, duration_s=num_frames / fps)
+
+
+def _from_entries(video: OpenVideo) -> FrameIndex:
+    """Read the index of an mp4 or avi, whose time stamps are in the order of decoding."""
+    stream = video.stream
+    times: list[float] = []
+    keyframes: list[int] = []
+    previous, was_hidden, clock = 0, True, 0.0
+    for entry in stream.index_entries:
+        if not entry.size:
+            continue  # an avi repeats a frame by an empty one
+        stamp = entry.timestamp
+        if entry.is_keyframe:
+            keyframes.append(stamp)
+        # Hidden frames may lie between shown ones, because the order of decoding differs from that of display.
+        if not entry.is_discard:
+            clock += 0 if was_hidden else stamp - previous
+            times.append(clock)
+        previous, was_hidden = stamp, entry.is_discard
+    return FrameIndex(
+        times=times,
+        last_ticks=max(0.0, (stream.duration or 0) - clock),
+        keyframes=sorted(keyframes),
+        is_numbered=_is_reordered_avi(video),
+    )
+
+
+def _is_reordered_avi(video: OpenVideo) -> bool:
+    """Return whether an avi contains frames in another order than they are shown, which it cannot express."""
+    codec = video.stream.codec_context
+    return video.format == "avi" and codec.name in ("h264", "hevc") and codec.has_b_frames
+
+
+def _from_packets(video: OpenVideo) -> FrameIndex:
+    """Read the file to its end, without decoding, and return to its start."""
+    shown: list[tuple[int, int]] = []
+    keyframes: list[tuple[int, int]] = []
+    latest, is_numbered = None, False
+    for packet in video.container.demux(video.stream):
+        video.check_deadline()
+        stamp = packet.dts if packet.pts is None else packet.pts
+        if stamp is None or not packet.size or not _is_shown(video.stream, packet):
+            continue
+        if packet.dts is not None:
+            is_numbered |= latest is not None and packet.dts < latest
+            latest = packet.dts
+        shown.append((stamp, packet.duration or 0))
+        if packet.is_keyframe:
+            keyframes.append((stamp, -1 if packet.pos is None else packet.pos))
+    video.reopen()
+    shown.sort()
+    keyframes.sort()
+    return FrameIndex(
+        times=[stamp for stamp, _ in shown],
+        last_ticks=shown[-1][1] if shown else 0,
+        keyframes=[stamp for stamp, _ in keyframes],
+        offsets=[offset for _, offset in keyframes],
+        is_counted=True,
+        is_numbered=is_numbered,
+    )
+
+
+def _is_shown(stream: VideoStream, packet: Packet[VideoStream]) -> bool:
+    """Return whether a frame is shown, and not only referred to by others."""
+    # VP8 keeps its hidden frames in packets of their own, and tells them by a bit.
+    return not packet.is_discard and not (stream.codec_context.name == "vp8" and not bytes(packet)[0] & 0x10)
