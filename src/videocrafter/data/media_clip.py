@@ -98,7 +98,7 @@ class _VideoPart:
         whole = start_s <= 0 and end_s is None
         end_s = reader.duration_s if end_s is None else min(end_s, reader.duration_s)
         duration_s = max(0.0, end_s - start_s)
-        self.num_frames = reader.num_frames if whole else int(duration_s * self.fps + 0.01)
+        self.num_frames = reader.timing.num_even_frames if whole else int(duration_s * self.fps + 0.01)
 
     def frames_at(self, times_s: Sequence[float], framer: Framer | None = None) -> np.ndarray:
         return self._reader.frames_at([self._start_s + time_s for time_s in times_s], framer)

@@ -1,5 +1,6 @@
 """Read and write images with Pillow. Images are uint8 `[H, W, 3]`: red, green, blue."""
 
+import math
 import re
 import struct
 import warnings
@@ -12,11 +13,12 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from videocrafter.media.atomic_write import write_all
+from videocrafter.media.colour_profile import to_srgb
 from videocrafter.media.errors import MediaError
 from videocrafter.media.video_encoding import encode_png
 
-MAX_PIXELS = 50_000_000
-"""50 megapixels, as large cameras take them: 150 MB as RGB."""
+MAX_PIXELS = 125_000_000
+"""125 megapixels; phones take up to 108. Pillow needs 4 bytes for each, which is half a gigabyte."""
 
 # Vector formats, which Pillow passes to another program (Ghostscript), whatever the suffix of the file.
 _DRAWINGS = ("EPS", "WMF")
@@ -40,16 +42,24 @@ class TooManyPixelsError(MediaError):
     """An image has more pixels than allowed."""
 
 
-def read_image(path: str | Path | BinaryIO, max_pixels: int = MAX_PIXELS, name: str | None = None) -> np.ndarray:
-    """Read an image as it is displayed, uint8 `[H, W, 3]`.
+def read_image(
+    path: str | Path | BinaryIO,
+    max_pixels: int = MAX_PIXELS,
+    name: str | None = None,
+    *,
+    min_side: int | None = None,
+) -> np.ndarray:
+    """Read an image as it is displayed, uint8 `[H, W, 3]` in sRGB.
 
-    Applies the rotation that cameras store, blends transparency over white, converts grey to RGB and 16 bits to 8,
-    and takes the first frame of an animation.
+    Applies the rotation that cameras store and the colour profile, blends transparency over white, converts grey to
+    RGB and 16 bits to 8, and takes the first frame of an animation.
 
     Args:
         path: Any raster format that Pillow reads, or a binary file object.
         max_pixels: Largest number of pixels to decode; protects memory from files that unpack to gigabytes.
         name: Name of the file in error messages; None for its path.
+        min_side: Shortest side that is enough. A larger image is shrunk by a whole factor, which saves memory. None
+            keeps the size.
 
     Raises:
         MediaError: The file is missing, not an image, damaged, truncated, too large, or has floating-point pixels.
@@ -67,8 +77,11 @@ def read_image(path: str | Path | BinaryIO, max_pixels: int = MAX_PIXELS, name: 
                     raise MediaError(f"{name} is a vector drawing ({image.format}); save it as PNG")
                 if image.width * image.height > max_pixels:
                     raise _too_large(name, f"{image.width}x{image.height}", max_pixels)
+                if min_side is not None:
+                    image.draft(None, _size_for(image, min_side))  # a JPEG can be decoded at half its size
                 image.load()
-                return _as_rgb(name, ImageOps.exif_transpose(image))
+                ImageOps.exif_transpose(image, in_place=True)
+                return _as_rgb(name, _shrunk(image, min_side))
     except MediaError:
         raise
     except Image.DecompressionBombError as error:
@@ -76,6 +89,8 @@ def read_image(path: str | Path | BinaryIO, max_pixels: int = MAX_PIXELS, name: 
         given = f"{int(count[0]) / 1e6:.0f} million" if count else "far too many"
         raise _too_large(name, given, max_pixels) from None
     except UnidentifiedImageError:
+        if isinstance(path, Path) and _is_heic(path):
+            raise MediaError(f"{name} is a HEIC photo, which cannot be read; export it as JPEG or PNG") from None
         raise MediaError(f"{name} is not an image that can be read; use a PNG, JPEG, WebP or TIFF") from None
     except _DECODE_ERRORS as error:
         raise MediaError(
@@ -111,19 +126,47 @@ def _as_rgb(name: str, image: Image.Image) -> np.ndarray:
     if image.mode == "F":
         raise MediaError(f"{name} has floating-point pixels, whose value range is unknown; save it with 8 or 16 bits")
     if image.mode.startswith("I"):
-        return _grey_to_rgb(name, np.asarray(image))
-    if image.has_transparency_data:
-        opaque = Image.new("RGBA", image.size, (255, 255, 255, 255))
-        image = Image.alpha_composite(opaque, image.convert("RGBA"))
-    return np.array(image.convert("RGB"))
+        image = _grey_of_8_bits(name, image)
+    if not image.has_transparency_data:
+        return np.array(to_srgb(image, name))
+    with_alpha = image.convert("RGBA")
+    colours = image.convert("L") if image.mode == "LA" else with_alpha.convert("RGB")
+    colours.info = image.info
+    rgba = to_srgb(colours, name).convert("RGB")
+    rgba.putalpha(with_alpha.getchannel("A"))
+    opaque = Image.new("RGBA", image.size, (255, 255, 255, 255))
+    return np.array(Image.alpha_composite(opaque, rgba).convert("RGB"))
 
 
-def _grey_to_rgb(name: str, grey: np.ndarray) -> np.ndarray:
-    """Convert 16-bit grey `[H, W]` (which Pillow may store in 32 bits) to uint8 `[H, W, 3]`."""
+def _grey_of_8_bits(name: str, image: Image.Image) -> Image.Image:
+    """Convert 16-bit grey, which Pillow may store in 32 bits."""
+    grey = np.asarray(image)
     if grey.min() < 0 or grey.max() > 65535:
         raise MediaError(f"{name} has pixels of more than 16 bits; save it with 8 or 16 bits")
-    eight_bits = ((grey.astype(np.int64) + 128) // 257).astype(np.uint8)  # 65535 = 255 × 257
-    return np.repeat(eight_bits[..., None], 3, axis=-1)
+    eight_bits = Image.fromarray(((grey.astype(np.int64) + 128) // 257).astype(np.uint8))  # 65535 = 255 × 257
+    eight_bits.info = {key: value for key, value in image.info.items() if key != "transparency"}
+    return eight_bits
+
+
+def _size_for(image: Image.Image, min_side: int) -> tuple[int, int]:
+    """Return the smallest width and height of this shape whose short side is `min_side`."""
+    scale = min(1.0, min_side / min(image.size))
+    return math.ceil(image.width * scale), math.ceil(image.height * scale)
+
+
+def _shrunk(image: Image.Image, min_side: int | None) -> Image.Image:
+    factor = 1 if min_side is None else min(image.size) // min_side
+    if factor < 2 or image.mode not in ("L", "LA", "RGB", "RGBA", "CMYK"):
+        return image
+    shrunk = image.reduce(factor)
+    shrunk.info = image.info
+    return shrunk
+
+
+def _is_heic(path: Path) -> bool:
+    with path.open("rb") as file:
+        start = file.read(12)
+    return start[4:8] == b"ftyp" and start[8:12] in (b"heic", b"heix", b"heim", b"hevc", b"mif1", b"msf1")
 
 
 def _too_large(name: str, given: str, max_pixels: int) -> TooManyPixelsError:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import av
 from av.container import InputContainer
@@ -141,17 +141,17 @@ def _choose_stream(container: InputContainer, name: str) -> VideoStream:
     """Return the default video stream, or else the largest; cover art is not video."""
     streams = [stream for stream in container.streams.video if not stream.disposition & _NOT_THE_VIDEO]
     if not streams:
-        raise UnusableMediaError(
-            "audio_only", f"{name} has no video stream; use an mp4, webm, mkv, avi or gif"
-        )
-    decodable = [stream for stream in streams if stream.codec_context is not None]
-    if not decodable:
+        raise UnusableMediaError("audio_only", f"{name} has no video stream; use an mp4, webm, mkv, avi or gif")
+    stream = max(streams, key=_preference)
+    if not _preference(stream)[0]:
         raise UnusableMediaError(
             "unreadable",
             f"{name} is damaged, or uses a codec that this build of PyAV does not support; convert it to mp4",
         )
-    return max(decodable, key=_preference)
+    return stream
 
 
-def _preference(stream: VideoStream) -> tuple[bool, int]:
-    return bool(stream.disposition & Disposition.default), stream.width * stream.height
+def _preference(stream: VideoStream) -> tuple[bool, bool, int]:
+    codec: Any = stream.codec_context  # None if this build of PyAV cannot decode it
+    pixels = codec.width * codec.height if codec else 0
+    return codec is not None, bool(stream.disposition & Disposition.default), pixels

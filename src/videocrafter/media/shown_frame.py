@@ -6,7 +6,6 @@ from typing import NamedTuple, cast
 
 import av
 import numpy as np
-from av.sidedata.sidedata import Type
 from av.video.reformatter import Colorspace, ColorTrc, Interpolation, VideoReformatter
 
 from videocrafter.media.errors import UnusableMediaError
@@ -108,11 +107,11 @@ def orientation(frame: av.VideoFrame) -> Orientation:
 
     Phones store videos as the sensor sees them, and a matrix that maps stored to displayed coordinates.
     """
-    data = frame.side_data.get(Type.DISPLAYMATRIX)
+    data = frame.side_data.get("DISPLAYMATRIX")
     if data is None:
         return Orientation()
     # x' = a x + c y and y' = b x + d y
-    a, b, _, c, d, *_ = np.frombuffer(bytes(data), np.int32).tolist()
+    a, b, _, c, d, *_ = np.frombuffer(bytes(cast(memoryview, data)), np.int32).tolist()
     if abs(b) + abs(c) > abs(a) + abs(d):
         return Orientation(transpose=True, flip_x=c < 0, flip_y=b < 0)
     return Orientation(flip_x=a < 0, flip_y=d < 0)

@@ -56,8 +56,8 @@ class FrameCursor:
 
     def tick(self, time_s: float) -> int:
         """Return the time stamp `time_s` seconds after the first frame."""
-        # Rounded up by less than a tick: 1/3 s must find the frame whose time stamp is 1/3 s rounded down. Some formats
-        # round to the nearest millisecond: 2/3 s must find the frame at 0.667 s.
+        # Rounded up by less than a tick: 1/3 s must find the frame whose time stamp is 1/3 s rounded down. Some
+        # formats round to the nearest millisecond: 2/3 s must find the frame at 0.667 s.
         rounding = 0.5 if self._video.format in _ROUNDING_FORMATS else 1e-3
         return self._first_tick + int(time_s * self._video.ticks_per_s + rounding)
 
@@ -124,8 +124,9 @@ class FrameCursor:
     def _seek(self, number: int, tick: int | None) -> None:
         """Continue at keyframe `number`, or at the last one up to `tick`, if the seek succeeds."""
         video = self._video
-        if video.format in _SEEK_BY_OFFSET and self._index.offsets[number] >= 0:
-            video.container.seek(self._index.offsets[number], unsupported_byte_offset=True, stream=video.stream)
+        offset = self._index.offsets[number] if self._index.offsets and video.format in _SEEK_BY_OFFSET else None
+        if offset is not None:
+            video.container.seek(offset, unsupported_byte_offset=True, stream=video.stream)
         else:
             target = self._index.keyframes[number] if tick is None else tick
             video.container.seek(target, stream=video.stream)
@@ -170,12 +171,20 @@ def _decode(video: OpenVideo, is_start: bool) -> Iterator[av.VideoFrame]:
     precede it on screen: they refer to frames that were skipped.
     """
     first: int | None = None
+    has_frames = not is_start
     for packet in video.container.demux(video.stream):
         video.check_deadline()
         if not is_start and first is None:
             if not packet.is_keyframe:
                 continue
             first = packet.dts if packet.pts is None else packet.pts
-        for frame in packet.decode():
+        try:
+            frames = packet.decode()
+        except av.InvalidDataError:
+            if has_frames or packet.is_keyframe:
+                raise
+            continue  # a recording that does not start with a keyframe
+        for frame in frames:
+            has_frames = True
             if first is None or frame.pts is None or frame.pts >= first:
                 yield frame

@@ -1,8 +1,7 @@
 """An open video whose frames are decoded on demand, at a given size."""
 
-import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -16,7 +15,7 @@ from videocrafter.media.framing import Framer, Framing
 from videocrafter.media.open_video import MAX_FRAME_PIXELS, OpenVideo, open_video
 from videocrafter.media.shown_frame import FrameConverter
 from videocrafter.media.video_decoding import FrameCursor
-from videocrafter.media.video_timing import Timing
+from videocrafter.media.video_timing import Timing, stated_duration
 
 # A lower rate is a slide show, a higher one a damaged header.
 _SLOWEST_FPS, _FASTEST_FPS = 0.5, 480.0
@@ -48,9 +47,7 @@ def open_reader(
     Raises:
         UnusableMediaError: the file is missing, not a video, damaged, truncated, too slow, or of an absurd size.
     """
-    with open_video(
-        source, name, time_limit_s=time_limit_s, max_pixels=max_pixels, threads=threads
-    ) as video:
+    with open_video(source, name, time_limit_s=time_limit_s, max_pixels=max_pixels, threads=threads) as video:
         yield VideoReader(video, strict=strict)
 
 
@@ -159,13 +156,7 @@ def _with_lost_end(video: OpenVideo, timing: Timing) -> Timing:
     """Return the length that a cut-off Matroska file states, so that reading past its real end is an error."""
     if video.format != "matroska,webm":
         return timing
-    stated_s = 0.0
-    if tag := video.stream.metadata.get("DURATION"):  # 00:00:03.000000000
-        parts = tag.split(":")
-        with suppress(ValueError):
-            stated_s = sum(float(part) * 60**power for power, part in enumerate(reversed(parts)))
-    elif len(video.container.streams) == 1:  # with several streams, it is the length of the longest
-        stated_s = (video.container.duration or 0) / 1_000_000
-    if not (math.isfinite(stated_s) and stated_s > timing.duration_s + max(0.25, 2 / timing.fps)):
+    stated_s = stated_duration(video)
+    if stated_s <= timing.duration_s + max(0.25, 2 / timing.fps):
         return timing
     return replace(timing, duration_s=stated_s, num_frames=round(stated_s * timing.fps))

@@ -6,10 +6,13 @@ hidden, and many containers state no length at all, or a guess.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
+from operator import itemgetter
 
 from av.packet import Packet
 from av.video.stream import VideoStream
@@ -22,6 +25,10 @@ _ROUNDING_TICKS = 2.0
 # Intervals longer than the median by this factor are pauses (a frame stays on screen), not part of the rate. Film on
 # television alternates intervals of 2 and 3 fields, a factor of 1.5.
 _PAUSE = 1.75
+# A constant rate may be this many frames ahead of or behind its time stamps. A cut may lie within a frame.
+_MAX_DRIFT = 0.6
+_MAX_GAPS = 2
+_MAX_COUNTED_BYTES = 1 << 27
 # These state how long each frame is shown, and nothing else.
 _EXACT_DURATIONS = ("gif", "apng")
 
@@ -33,6 +40,7 @@ class FrameIndex:
     Attributes:
         times: time stamps of the shown frames in ticks, increasing. Those of an mp4 have an arbitrary offset.
         last_ticks: duration of the last frame; 0 if it is not known.
+        total_ticks: length of the video according to the index; 0 if it does not tell.
         keyframes: time stamps of the frames to seek to, increasing; those of an mp4 may be a little too early.
         offsets: position of each keyframe in the file, where seeks need it.
         is_counted: whether the whole file was read.
@@ -41,8 +49,9 @@ class FrameIndex:
 
     times: Sequence[float]
     last_ticks: float = 0
+    total_ticks: float = 0
     keyframes: Sequence[int] = ()
-    offsets: Sequence[int] = ()
+    offsets: Sequence[int | None] = ()
     is_counted: bool = False
     is_numbered: bool = False
 
@@ -74,14 +83,43 @@ class Timing:
 
 
 def index_frames(video: OpenVideo) -> FrameIndex:
-    """List the frames of a video: from its index if that is complete, else by reading the file to its end."""
+    """List the frames of a video: from its index if that is complete, else by reading the file to its end.
+
+    A large file without such an index is not read: its header has to be believed.
+    """
     stream = video.stream
     if video.format.startswith("mov") or video.format == "avi":
         # A fragmented mp4 does not state its number of frames, and its index grows while it is read.
         entries = stream.index_entries
         if 0 < stream.frames <= len(entries):
             return _from_entries(video)
+    # Only a program stream states no length; FFmpeg's guess is far off.
+    num_frames = 0 if video.format == "mpeg" else int(stated_duration(video) * stated_rate(video) + 0.01)
+    if video.container.size > _MAX_COUNTED_BYTES and num_frames > 1:
+        return _from_header(video, num_frames)
     return _from_packets(video)
+
+
+def stated_rate(video: OpenVideo) -> float:
+    """Return the frame rate that the header states, or FFmpeg's guess, or 0."""
+    return float(video.stream.average_rate or video.stream.guessed_rate or 0)
+
+
+def stated_duration(video: OpenVideo) -> float:
+    """Return the length in seconds that the header states for the video stream, or 0."""
+    stream, container = video.stream, video.container
+    duration_s = 0.0
+    if stream.duration:
+        return stream.duration / video.ticks_per_s
+    if tag := stream.metadata.get("DURATION"):  # Matroska: 00:00:03.000000000
+        parts = tag.split(":")
+        with suppress(ValueError):
+            duration_s = sum(float(part) * 60**power for power, part in enumerate(reversed(parts)))
+    elif len(container.streams) == 1:  # with several streams, it is the length of the longest
+        duration_s = (container.duration or 0) / 1_000_000
+    # Here, lengths count from zero, not from the first frame.
+    duration_s -= (stream.start_time or 0) / video.ticks_per_s
+    return duration_s if math.isfinite(duration_s) else 0.0
 
 
 def measure(video: OpenVideo, index: FrameIndex, first_tick: float) -> Timing:
@@ -94,7 +132,7 @@ def measure(video: OpenVideo, index: FrameIndex, first_tick: float) -> Timing:
     times = [time for time in index.times if time >= first_tick] if index.is_counted else index.times
     if not times:
         raise UnusableMediaError("no_frames", f"{video.name} contains no frames; it may be damaged or truncated")
-    stated = float(video.stream.average_rate or video.stream.guessed_rate or 0)
+    stated = stated_rate(video)
     intervals = [later - earlier for earlier, later in pairwise(times) if later > earlier]
     if video.format in _EXACT_DURATIONS and index.last_ticks:
         intervals.append(index.last_ticks)
@@ -108,9 +146,13 @@ def measure(video: OpenVideo, index: FrameIndex, first_tick: float) -> Timing:
     # The stated rate is exact, so prefer it if the time stamps agree with it.
     if stated and abs(fps / stated - 1) <= 5e-4 + _ROUNDING_TICKS / sum(steady):
         fps = stated
-    drift = max(abs(tick - mean * number) for number, tick in enumerate(accumulate(intervals), start=1))
-    is_constant = drift <= max(_ROUNDING_TICKS, mean / 4)
-    shown = times[-1] - times[0] + (index.last_ticks or mean)
+    shown = index.total_ticks or times[-1] - times[0] + (index.last_ticks or mean)
+    drifts = [abs(tick - mean * number) for number, tick in enumerate(accumulate(intervals), start=1)]
+    # The order of decoding has gaps at a cut, where the order of display has none.
+    gaps = 0 if index.is_counted else _MAX_GAPS
+    is_constant = max(drifts) <= max(_ROUNDING_TICKS, (_MAX_DRIFT + gaps) * mean) and (
+        index.is_counted or abs(shown - mean * len(times)) <= max(_ROUNDING_TICKS, _MAX_DRIFT * mean)
+    )
     return Timing(
         num_frames=len(times),
         fps=fps,
@@ -148,9 +190,18 @@ def _from_entries(video: OpenVideo) -> FrameIndex:
         previous, was_hidden = stamp, entry.is_discard
     return FrameIndex(
         times=times,
-        last_ticks=max(0.0, (stream.duration or 0) - clock),
+        last_ticks=(stream.duration or 0) if len(times) == 1 else 0,
+        total_ticks=stream.duration or 0,
         keyframes=sorted(keyframes),
         is_numbered=_is_reordered_avi(video),
+    )
+
+
+def _from_header(video: OpenVideo, num_frames: int) -> FrameIndex:
+    interval = video.ticks_per_s / stated_rate(video)
+    return FrameIndex(
+        times=[number * interval for number in range(num_frames)],
+        keyframes=sorted(entry.timestamp for entry in video.stream.index_entries if entry.is_keyframe),
     )
 
 
@@ -163,7 +214,7 @@ def _is_reordered_avi(video: OpenVideo) -> bool:
 def _from_packets(video: OpenVideo) -> FrameIndex:
     """Read the file to its end, without decoding, and return to its start."""
     shown: list[tuple[int, int]] = []
-    keyframes: list[tuple[int, int]] = []
+    keyframes: list[tuple[int, int | None]] = []
     latest, is_numbered = None, False
     for packet in video.container.demux(video.stream):
         video.check_deadline()
@@ -175,10 +226,10 @@ def _from_packets(video: OpenVideo) -> FrameIndex:
             latest = packet.dts
         shown.append((stamp, packet.duration or 0))
         if packet.is_keyframe:
-            keyframes.append((stamp, -1 if packet.pos is None else packet.pos))
+            keyframes.append((stamp, packet.pos))
     video.reopen()
     shown.sort()
-    keyframes.sort()
+    keyframes.sort(key=itemgetter(0))
     return FrameIndex(
         times=[stamp for stamp, _ in shown],
         last_ticks=shown[-1][1] if shown else 0,

@@ -18,7 +18,7 @@ from videocrafter.models.image_encoder import encode_image, null_image
 from videocrafter.models.image_projector import ImageProjector
 from videocrafter.models.unet import VideoUNet
 from videocrafter.pipelines.denoising import Conditions
-from videocrafter.pipelines.image_fit import ImageFit, fit_image
+from videocrafter.pipelines.image_fit import ImageFit, fit_image, reduce_image
 from videocrafter.pipelines.output import OutputType, VideoPipelineOutput
 from videocrafter.pipelines.phases import StepEndCallback
 from videocrafter.pipelines.sampling_settings import given_settings
@@ -191,7 +191,9 @@ def per_video_images(image: ImageInput | Sequence[ImageInput], request: VideoReq
     for name, one in zip(names, images, strict=True):
         if id(one) not in tensors:
             try:
-                tensors[id(one)] = fit_image(image_to_tensor(one), request.height, request.width, request.image_fit)
+                tensors[id(one)] = fit_image(
+                    image_to_tensor(reduce_image(one)), request.height, request.width, request.image_fit
+                )
             except ValueError as error:
                 raise ValueError(f"{name}{error}") from error
     return [tensors[id(one)] for one in images for _ in range(request.num_videos_per_prompt)]

@@ -95,11 +95,11 @@ def png_of_size(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
 
 
-@pytest.mark.parametrize("size", [(10_000, 6_000), (12_000, 12_000), (60_000, 60_000)])
+@pytest.mark.parametrize("size", [(12_000, 12_000), (60_000, 60_000)])
 @pytest.mark.filterwarnings("error")
 def test_a_huge_image_is_refused_before_it_is_unpacked(tmp_path, size):
     (tmp_path / "bomb.png").write_bytes(png_of_size(*size))
-    with pytest.raises(MediaError, match=r"bomb\.png has .* pixels; at most 50 million are allowed"):
+    with pytest.raises(MediaError, match=r"bomb\.png has .* pixels; at most 125 million are allowed"):
         read_image(tmp_path / "bomb.png")
 
 

@@ -14,15 +14,11 @@ from videocrafter.cli.generate.request import GenerateOptions
 if TYPE_CHECKING:
     import numpy as np
 
+    from videocrafter.media.video_file import VideoClip
+
 _LARGEST_CLIP = 4 * 2**30
-
-
-@dataclass(frozen=True, kw_only=True)
-class InputClip:
-    """Frames uint8 [T, H, W, 3] of an input video, and their frame rate."""
-
-    frames: np.ndarray
-    fps: float
+# Pixels on the short side of an image: more than a video has.
+_ENOUGH_PIXELS = 1536
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +32,7 @@ class Inputs:
         image: reads an image; caches the last few, which prompts may share.
     """
 
-    clip: InputClip | None = None
+    clip: VideoClip | None = None
     image_end: np.ndarray | None = None
     sha256: dict[Path, str] = field(default_factory=dict)
     image: Callable[[Path], np.ndarray] = field(default_factory=lambda: lru_cache(maxsize=4)(read_input_image))
@@ -64,22 +60,25 @@ def read_inputs(options: GenerateOptions) -> Inputs:
 
 
 def read_input_image(path: Path) -> np.ndarray:
-    """Read an image, uint8 [H, W, 3]. Raises ValueError naming the file if it is unreadable or a pixel wide."""
+    """Read an image, uint8 [H, W, 3]; one of many megapixels is shrunk.
+
+    Raises ValueError naming the file if it is unreadable or a pixel wide.
+    """
     from videocrafter.media.image_file import read_image
 
-    image = read_image(path)
+    image = read_image(path, min_side=_ENOUGH_PIXELS)
     height, width = image.shape[:2]
     if min(height, width) < 2:
         raise ValueError(f"{path} is {width}x{height}; an image needs at least 2 pixels per side")
     return image
 
 
-def _read_clip(path: Path, options: GenerateOptions) -> InputClip:
-    from videocrafter.media.video_file import probe, read_frames
+def _read_clip(path: Path, options: GenerateOptions) -> VideoClip:
+    from videocrafter.media.video_file import probe, read_clip
 
     info = probe(path)
     wanted = options.num_frames if options.video is not None else None
-    available = info.num_frames or round(info.duration_s * info.fps)
+    available = info.num_even_frames
     num_frames = min(available, wanted) if wanted is not None else available
     size = num_frames * info.height * info.width * 3
     if size > _LARGEST_CLIP:
@@ -87,4 +86,4 @@ def _read_clip(path: Path, options: GenerateOptions) -> InputClip:
             f"{path} has {available} frames of {info.width}x{info.height}, which take {size / 2**30:.0f} GiB of"
             f" memory; shorten or shrink it first{', or give --frames' if options.video is not None else ''}"
         )
-    return InputClip(frames=read_frames(path, max_frames=wanted), fps=info.fps)
+    return read_clip(path, max_frames=wanted)
