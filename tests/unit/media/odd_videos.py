@@ -17,15 +17,21 @@ def encode_video(
     *,
     codec: str = "libx264",
     pix_fmt: str = "yuv420p",
-    rotation: int = 0,
+    matrix: tuple[int, int, int, int] | None = None,
     keyframe_every: int = 8,
     ticks: Sequence[int] | None = None,
     sound_s: float = 0.0,
     pixel_aspect: Fraction | None = None,
+    start_s: float = 0.0,
+    colours: dict[str, int] | None = None,
     options: dict[str, str] | None = None,
     container_options: dict[str, str] | None = None,
 ) -> Path:
-    """Write frames (uint8 `[T, H, W, 3]` or with alpha) as a video; `ticks` of 1/1000 s make its rate variable."""
+    """Write frames (uint8 `[T, H, W, 3]` or with alpha) as a video.
+
+    `ticks` of 1/1000 s make its rate variable. `matrix` is how an mp4 is displayed: a, b, c and d of x' = a x + c y and
+    y' = b x + d y. `start_s` is the time stamp of the first frame. `colours` are attributes of the codec.
+    """
     frames = moving_disc(16, 48, 64) if frames is None else frames
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w", options=container_options or {}) as container:
@@ -35,33 +41,56 @@ def encode_video(
         stream.pix_fmt = pix_fmt
         if pixel_aspect is not None:
             stream.codec_context.sample_aspect_ratio = pixel_aspect
+        for attribute, value in (colours or {}).items():
+            setattr(stream.codec_context, attribute, value)
         if ticks is not None:
             stream.codec_context.time_base = Fraction(1, 1000)
+        elif start_s:
+            stream.codec_context.time_base = 1 / rate
         sound = container.add_stream("aac", rate=16000) if sound_s else None
         for index, pixels in enumerate(frames):
             layout = "rgba" if pixels.shape[-1] == 4 else "rgb24"
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format=layout).reformat(format=pix_fmt)
             if ticks is not None:
                 frame.pts, frame.time_base = ticks[index], Fraction(1, 1000)
+            elif start_s:
+                frame.pts, frame.time_base = index + round(start_s * rate), 1 / rate
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
         if sound is not None:
             for packet in _silence(sound, sound_s):
                 container.mux(packet)
-    if rotation:
-        _rotate(path, rotation)
+    if matrix is not None:
+        _display_by(path, matrix)
     return path
 
 
-def _rotate(path: Path, degrees: int) -> None:
-    """Mark an mp4 to be rotated counterclockwise for display, as phones do."""
+def _display_by(path: Path, matrix: tuple[int, int, int, int]) -> None:
     data = bytearray(path.read_bytes())
     # The matrix of the track header, 40 bytes into its content of version 0.
-    matrix = data.index(b"tkhd") + 4 + 40
-    cosine, sine = ((1, 0), (0, 1), (-1, 0), (0, -1))[degrees // 90 % 4]
-    values = (cosine << 16, -sine << 16, 0, sine << 16, cosine << 16, 0, 0, 0, 1 << 30)
-    data[matrix : matrix + 36] = b"".join(value.to_bytes(4, "big", signed=True) for value in values)
+    start = data.index(b"tkhd") + 4 + 40
+    a, b, c, d = (value << 16 for value in matrix)
+    values = (a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    data[start : start + 36] = b"".join(value.to_bytes(4, "big", signed=True) for value in values)
     path.write_bytes(data)
+
+
+def cut_without_encoding(source: Path, target: Path, start_s: float, end_s: float) -> Path:
+    """Copy packets from the keyframe before a time on; an mp4 hides the frames before that time."""
+    with av.open(str(source)) as read, av.open(str(target), "w") as written:
+        stream = read.streams.video[0]
+        copied = written.add_stream_from_template(stream)
+        assert stream.time_base is not None
+        start = round(start_s / stream.time_base)
+        read.seek(start, stream=stream)
+        for packet in read.demux(stream):
+            if packet.pts is None or packet.dts is None or packet.pts * stream.time_base >= end_s:
+                continue
+            packet.pts -= start
+            packet.dts -= start
+            packet.stream = copied
+            written.mux(packet)
+    return target
 
 
 def encode_sound(path: Path, seconds: float = 1.0) -> Path:
