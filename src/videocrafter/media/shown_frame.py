@@ -125,4 +125,4 @@ def _assumed_colours(frame: av.VideoFrame) -> Colorspace | None:
 
 @lru_cache(maxsize=64)
 def _note_high_dynamic_range(name: str) -> None:
-    _log.warning("%s is a high-dynamic-range video (HDR); its colours look pale: convert it to SDR first", name)
+    _log.warning("%s is a high-dynamic-range video (HDR), which will look pale; convert it to SDR first", name)

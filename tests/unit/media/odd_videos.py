@@ -29,8 +29,8 @@ def encode_video(
 ) -> Path:
     """Write frames (uint8 `[T, H, W, 3]` or with alpha) as a video.
 
-    `ticks` of 1/1000 s make its rate variable. `matrix` is how an mp4 is displayed: a, b, c and d of x' = a x + c y and
-    y' = b x + d y. `start_s` is the time stamp of the first frame. `colours` are attributes of the codec.
+    `ticks` of 1/1000 s make its rate variable. `matrix` is how an mp4 is displayed: a, b, c and d of x' = a x + c y
+    and y' = b x + d y. `start_s` is the time stamp of the first frame. `colours` are attributes of the codec.
     """
     frames = moving_disc(16, 48, 64) if frames is None else frames
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
-from PIL import Image
+from PIL import Image, ImageCms
 
 from videocrafter.media.errors import MediaError, OutputExistsError
 from videocrafter.media.image_file import read_image, write_image
@@ -29,14 +29,33 @@ def test_a_png_comes_back_exactly(tmp_path_factory, image):
         assert opened.text["Comment"] == "größe ☃"
 
 
-def test_the_rotation_that_cameras_store_is_applied(tmp_path):
+# The transposition that displays an image, by its EXIF orientation.
+ORIENTATIONS = {
+    1: lambda image: image,
+    2: lambda image: image[:, ::-1],
+    3: lambda image: image[::-1, ::-1],
+    4: lambda image: image[::-1],
+    5: lambda image: image.transpose(1, 0, 2),
+    6: lambda image: image.transpose(1, 0, 2)[:, ::-1],
+    7: lambda image: image[::-1, ::-1].transpose(1, 0, 2),
+    8: lambda image: image.transpose(1, 0, 2)[::-1],
+}
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tiff", ".webp"])
+@pytest.mark.parametrize("min_side", [None, 10])
+def test_every_orientation_that_cameras_store(tmp_path, orientation, suffix, min_side):
+    image = corner_marked()
+    image[-6:, -6:] = (200, 30, 30)
     exif = Image.Exif()
-    exif[0x0112] = 6  # rotate by 90 degrees clockwise to display it upright
-    Image.fromarray(corner_marked()).save(tmp_path / "photo.jpg", exif=exif, quality=95)
-    upright = read_image(tmp_path / "photo.jpg")
-    assert upright.shape == (30, 20, 3)
-    assert upright[:13, 12:].min() > 200  # top right
-    assert upright[17:].max() < 50
+    exif[0x0112] = orientation
+    path = tmp_path / f"photo{suffix}"
+    Image.fromarray(image).save(path, exif=exif, quality=95)
+    expected = ORIENTATIONS[orientation](image if min_side is None else image[::2, ::2])
+    shown = read_image(path, min_side=min_side)
+    assert shown.shape == expected.shape
+    assert np.abs(shown.astype(int) - expected).mean() < 12
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
@@ -66,11 +85,119 @@ def test_other_modes_become_rgb(tmp_path, mode):
     assert image[-1, -1].max() < 5
 
 
+def profile(red: tuple[float, float], gamma: float, *, space: bytes = b"RGB ") -> bytes:
+    """Return an ICC profile: sRGB but for the place of red (x, y) and the gamma; or one for grey images."""
+    points = np.array([(*xy, 1 - sum(xy)) for xy in (red, (0.3, 0.6), (0.15, 0.06))]).T
+    white = np.array([0.9642, 1.0, 0.8249])  # D50, to which profiles refer
+    d65 = np.array([0.9505, 1.0, 1.089])
+    bradford = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
+    adapt = np.linalg.inv(bradford) @ np.diag(bradford @ white / (bradford @ d65)) @ bradford
+    primaries = adapt @ (points * np.linalg.solve(points, d65))
+
+    def fixed(*values: float) -> bytes:
+        return struct.pack(f">{len(values)}i", *(round(value * 65536) for value in values))
+
+    curve = b"curv" + bytes(4) + struct.pack(">IH", 1, round(gamma * 256)) + bytes(2)
+    text = b"desc" + bytes(4) + struct.pack(">I", 5) + b"test\0" + bytes(79)
+    tags = {
+        b"desc": text,
+        b"cprt": b"text" + bytes(4) + b"none\0" + bytes(3),
+        b"wtpt": b"XYZ " + bytes(4) + fixed(*white),
+    }
+    if space == b"RGB ":
+        for index, name in enumerate((b"r", b"g", b"b")):
+            tags[name + b"XYZ"] = b"XYZ " + bytes(4) + fixed(*primaries[:, index])
+            tags[name + b"TRC"] = curve
+    else:
+        tags[b"kTRC"] = curve
+    table, body, start = struct.pack(">I", len(tags)), b"", 132 + 12 * len(tags)
+    for name, content in tags.items():
+        content += bytes(-len(content) % 4)
+        table += name + struct.pack(">II", start + len(body), len(content))
+        body += content
+    header = struct.pack(">I4sI4s4s4s", 0, bytes(4), 0x02100000, b"mntr", space, b"XYZ ") + bytes(12) + b"acsp"
+    header = (header + bytes(68 - len(header)) + fixed(*white)).ljust(128, b"\0")
+    whole = header + table + body
+    return struct.pack(">I", len(whole)) + whole[4:]
+
+
 @pytest.mark.parametrize("suffix", [".png", ".tiff"])
 def test_sixteen_bits_become_eight(tmp_path, suffix):
     levels = np.array([[0, 257, 128 * 257, 65535]], np.uint16)
     Image.fromarray(levels).save(tmp_path / f"image{suffix}")
     assert read_image(tmp_path / f"image{suffix}")[0, :, 0].tolist() == [0, 1, 128, 255]
+
+
+@pytest.mark.parametrize(
+    ("mode", "suffix"),
+    [("RGB", ".png"), ("RGB", ".jpg"), ("RGBA", ".png"), ("P", ".png"), ("L", ".png"), ("RGB", ".tiff")],
+)
+def test_colours_are_converted_by_the_profile_of_the_file(tmp_path, mode, suffix):
+    """Linear light: 128 of 255 is half the light, which sRGB stores as 188."""
+    path = tmp_path / f"image{suffix}"
+    image = Image.new("RGB", (16, 16), (128, 128, 128))
+    image = image.quantize(4) if mode == "P" else image.convert(mode)
+    image.save(path, icc_profile=profile((0.64, 0.33), 1.0), quality=100)
+    assert np.abs(read_image(path).astype(int) - 188).max() <= 2
+
+
+def test_wide_colours_are_brought_into_srgb(tmp_path):
+    """Pure red of a narrower space is a paler red."""
+    Image.new("RGB", (4, 4), (255, 0, 0)).save(tmp_path / "a.png", icc_profile=profile((0.58, 0.35), 2.2))
+    red, green, blue = read_image(tmp_path / "a.png")[0, 0]
+    assert red > 240
+    assert 60 < green < 140
+    assert blue < 60
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_grey_is_converted_by_its_profile(tmp_path, bits):
+    levels = np.full((4, 4), 128) if bits == 8 else np.full((4, 4), 128 * 257)
+    grey = Image.fromarray(levels.astype(np.uint8 if bits == 8 else np.uint16))
+    grey.save(tmp_path / "a.png", icc_profile=profile((0.64, 0.33), 1.0, space=b"GRAY"))
+    assert np.abs(read_image(tmp_path / "a.png").astype(int) - 188).max() <= 1
+
+
+def test_sixteen_bit_colours_are_converted_by_their_profile(tmp_path):
+    pixels = b"".join(b"\0" + struct.pack(">3H", *[128 * 257] * 3) * 4 for _ in range(4))
+    icc = b"a\0\0" + zlib.compress(profile((0.64, 0.33), 1.0))
+    (tmp_path / "a.png").write_bytes(png_of_size(4, 4, 16, pixels, iCCP=icc))
+    assert np.abs(read_image(tmp_path / "a.png").astype(int) - 188).max() <= 1
+
+
+def test_lab_becomes_srgb(tmp_path):
+    Image.new("LAB", (4, 4), (138, 128, 128)).save(tmp_path / "a.tiff")  # L* 54 of 100 is middle grey
+    grey = read_image(tmp_path / "a.tiff")[0, 0].astype(int)
+    assert np.abs(grey - 129).max() <= 2
+
+
+def test_srgb_itself_changes_no_pixel(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    Image.fromarray(noise).save(tmp_path / "a.png", icc_profile=srgb)
+    assert (read_image(tmp_path / "a.png") == noise).all()
+
+
+@pytest.mark.parametrize(
+    "content", [b"broken", profile((0.64, 0.33), 1.0)[:200], profile((0.64, 0.33), 1.0, space=b"CMYK"), bytes(400)]
+)
+def test_an_unusable_profile_is_ignored_and_reported(tmp_path, caplog, content):
+    path = tmp_path / "a.png"
+    Image.new("RGB", (4, 4), (10, 20, 30)).save(path, icc_profile=content)
+    assert (read_image(path) == (10, 20, 30)).all()
+    assert f"{path} has an unusable colour profile" in caplog.text
+
+
+def test_the_gamma_of_a_png_is_applied_unless_it_is_srgb(tmp_path):
+    pixels = b"".join(b"\0" + bytes([128] * 12) for _ in range(4))
+    linear, usual = struct.pack(">I", 100000), struct.pack(">I", 45455)
+    for name, level, chunks in (
+        ("a", 186, {"gAMA": linear}),
+        ("b", 128, {"gAMA": usual}),
+        ("c", 128, {"gAMA": linear, "sRGB": b"\0"}),
+    ):
+        (tmp_path / name).write_bytes(png_of_size(4, 4, 8, pixels, **chunks))
+        assert (read_image(tmp_path / name) == level).all(), name
 
 
 def test_floating_point_pixels_are_refused(tmp_path):
@@ -85,14 +212,44 @@ def test_the_first_frame_of_an_animation_is_taken(tmp_path):
     assert read_image(tmp_path / "image.gif")[0, 0].tolist() == [255, 0, 0]
 
 
-def png_of_size(width: int, height: int) -> bytes:
-    """Return a PNG whose header states a size, without pixels."""
+def png_of_size(width: int, height: int, bits: int = 8, pixels: bytes = b"", **chunks: bytes) -> bytes:
+    """Return an RGB PNG of these pixel rows and further chunks; or without pixels."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+    content = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, 2, 0, 0, 0))
+    content += b"".join(chunk(kind.encode(), data) for kind, data in chunks.items())
+    content += chunk(b"IDAT", zlib.compress(pixels) if pixels else b"")
+    return b"\x89PNG\r\n\x1a\n" + content + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_a_large_image_is_shrunk_by_a_whole_factor_on_request(tmp_path, suffix):
+    y, x = np.mgrid[:300, :450]
+    image = np.stack([x * 255 // 450, y * 255 // 300, (x + y) // 3 % 256], axis=-1).astype(np.uint8)
+    path = tmp_path / f"image{suffix}"
+    Image.fromarray(image).save(path, quality=95)
+    shrunk = read_image(path, min_side=100)
+    height, width = shrunk.shape[:2]
+    factor = 2 if suffix == ".jpg" else 3  # a JPEG is decoded at half its size, which is enough
+    assert (height, width) == (300 // factor, 450 // factor)
+    boxes = image[: height * factor, : width * factor].reshape(height, factor, width, factor, 3).mean(axis=(1, 3))
+    assert np.abs(shrunk - boxes).mean() < 2
+    for enough in (151, 300, 1000):
+        assert (read_image(path, min_side=enough) == read_image(path)).all()
+
+
+def test_the_first_picture_of_several_in_one_photo(tmp_path):
+    pictures = [Image.new("RGB", (8, 8), color) for color in ("white", "black")]
+    pictures[0].save(tmp_path / "photo.jpg", format="MPO", save_all=True, append_images=pictures[1:])
+    assert read_image(tmp_path / "photo.jpg").min() > 250
+
+
+def test_a_heic_photo_is_named(tmp_path):
+    (tmp_path / "IMG_0001.HEIC").write_bytes(b"\0\0\0\x24ftypheic" + bytes(50))
+    with pytest.raises(MediaError, match=r"IMG_0001\.HEIC is a HEIC photo, .* export it as JPEG or PNG"):
+        read_image(tmp_path / "IMG_0001.HEIC")
 
 
 @pytest.mark.parametrize("size", [(12_000, 12_000), (60_000, 60_000)])

@@ -303,25 +303,6 @@ def test_impossible_times_are_refused(long_clip, times):
         read_frames(long_clip, times)
 
 
-def test_a_phone_video_stands_upright(tmp_path):
-    path = tmp_path / "clip.mp4"
-    frames = np.zeros((3, 32, 64, 3), np.uint8)
-    frames[:, :16, :32] = 255  # top left
-    write_video(path, frames, 8)
-    data = bytearray(path.read_bytes())
-    # The matrix of the track header, 40 bytes into its content of version 0: turn a quarter clockwise.
-    matrix = data.index(b"tkhd") + 4 + 40
-    data[matrix : matrix + 36] = b"".join(
-        value.to_bytes(4, "big", signed=True) for value in (0, 1 << 16, 0, -(1 << 16), 0, 0, 32 << 16, 0, 1 << 30)
-    )
-    path.write_bytes(data)
-    assert (probe(path).width, probe(path).height) == (32, 64)
-    upright = read_frames(path)
-    assert upright.shape == (3, 64, 32, 3)
-    assert upright[0, :32, 16:].min() > 200  # the corner is top right now
-    assert upright[0, 40:].max() < 50
-
-
 def test_an_existing_output_is_kept_unless_allowed(tmp_path):
     for name in NAMES:
         write_video(tmp_path / name, moving_disc(2), 8, {"seed": 1})

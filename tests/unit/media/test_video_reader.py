@@ -2,7 +2,6 @@
 
 import io
 import time
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -129,22 +128,6 @@ def test_a_variable_rate_keeps_the_speed_of_motion(tmp_path):
     assert found == [0, 5, 7, 12, 18]
 
 
-@pytest.mark.parametrize(("rotation", "corner"), [(90, "bottom left"), (180, "bottom right"), (270, "top right")])
-def test_phone_videos_stand_upright(tmp_path, rotation, corner):
-    frames = np.zeros((4, 48, 64, 3), np.uint8)
-    frames[:, :24, :32] = 255  # top left, before turning counterclockwise
-    path = encode_video(tmp_path / "clip.mp4", frames, rotation=rotation)
-    with open_reader(path) as reader:
-        size = (48, 64) if rotation == 180 else (64, 48)
-        picture = reader.frames_at([0.1], lambda height, width: Framing(height=height, width=width))[0]
-        assert reader.size == size
-    top, left = "top" in corner, "left" in corner
-    rows = slice(None, size[0] // 2 - 4) if top else slice(size[0] // 2 + 4, None)
-    columns = slice(None, size[1] // 2 - 4) if left else slice(size[1] // 2 + 4, None)
-    assert picture[rows, columns].min() > 200
-    assert picture.mean() < 90
-
-
 def test_transparency_lies_over_white(tmp_path):
     frames = np.concatenate([moving_disc(4, 48, 64), np.full((4, 48, 64, 1), 255, np.uint8)], axis=-1)
     frames[:, 24:, :, 3] = 0
@@ -164,12 +147,6 @@ def test_grey_becomes_rgb(tmp_path):
         picture = reader.frames_at([0.1])[0]
     assert (picture[..., 0] == picture[..., 1]).all()
     assert (picture[..., 0] == picture[..., 2]).all()
-
-
-def test_pixels_that_are_not_square_are_made_so(tmp_path):
-    path = encode_video(tmp_path / "anamorphic.mp4", pixel_aspect=Fraction(2))
-    with open_reader(path) as reader:
-        assert reader.frames_at([0.1]).shape == (1, 48, 128, 3)
 
 
 def test_sound_that_goes_on_after_the_pictures_is_not_their_end(tmp_path):

@@ -95,7 +95,8 @@ def test_a_single_keyframe(tmp_path, name):
 
 # Time stamps of a transport stream have 33 bits, so they start again after 26.5 hours.
 @pytest.mark.parametrize(
-    ("name", "start_s"), [("a.mp4", 50), ("a.mkv", 50), ("a.flv", 50), ("a.ts", 60_000), ("a.mpg", 60_000), ("wrap.ts", 95_442.4)]
+    ("name", "start_s"),
+    [("a.mp4", 50), ("a.mkv", 50), ("a.flv", 50), ("a.ts", 60_000), ("a.mpg", 60_000), ("wrap.ts", 95_442.4)],
 )
 def test_time_stamps_that_start_late_or_start_again(tmp_path, name, start_s):
     codec = "mpeg2video" if name.endswith("mpg") else "libx264"

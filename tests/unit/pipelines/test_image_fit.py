@@ -1,9 +1,13 @@
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
-from videocrafter.pipelines.image_fit import check_image_fit, fit_image
+from videocrafter.models.image_encoder import preprocess
+from videocrafter.pipelines.image_fit import check_image_fit, fit_image, reduce_image
+from videocrafter.pipelines.image_to_video import image_to_tensor
 
 sides = st.integers(2, 60)
 
@@ -46,3 +50,22 @@ def test_a_panorama_is_not_padded_to_gigabytes():
 def test_other_names_are_refused():
     with pytest.raises(ValueError, match="stretch, crop, pad, but is 'squash'"):
         check_image_fit("squash")
+
+
+def photo(height: int, width: int) -> np.ndarray:
+    y, x = np.mgrid[:height, :width]
+    return np.stack([x * 255 // width, y * 255 // height, (x // 64 + y // 64) % 2 * 200], axis=-1).astype(np.uint8)
+
+
+@pytest.mark.parametrize("image", [photo(1343, 2000), torch.zeros(3, 9, 9), "no image", np.zeros((4000, 4000))])
+def test_images_that_are_small_enough_or_no_photos_stay_as_they_are(image):
+    assert reduce_image(image) is image
+
+
+@pytest.mark.parametrize("of", [np.asarray, Image.fromarray])
+def test_a_large_photo_looks_the_same_to_the_image_encoder(of):
+    image = photo(1400, 2100)
+    reduced = reduce_image(of(image))
+    assert reduced.size == (1050, 700)
+    before, after = (preprocess(image_to_tensor(one)[None], 224) for one in (image, reduced))
+    assert (before - after).abs().mean() < 0.01
