@@ -68,4 +68,4 @@ def test_a_large_photo_looks_the_same_to_the_image_encoder(of):
     reduced = reduce_image(of(image))
     assert reduced.size == (1050, 700)
     before, after = (preprocess(image_to_tensor(one)[None], 224) for one in (image, reduced))
-    assert (before - after).abs().mean() < 0.01
+    assert (before - after).abs().mean() < 0.02  # about one level of 255
