@@ -243,4 +243,4 @@ def _from_packets(video: OpenVideo) -> FrameIndex:
 def _is_shown(stream: VideoStream, packet: Packet[VideoStream]) -> bool:
     """Return whether a frame is shown, and not only referred to by others."""
     # VP8 keeps its hidden frames in packets of their own, and tells them by a bit.
-    return not packet.is_discard and not (stream.codec_context.name == "vp8" and not bytes(packet)[0] & 0x10)
+    return not packet.is_discard and not (stream.codec_context.name == "vp8" and not memoryview(packet)[0] & 0x10)
