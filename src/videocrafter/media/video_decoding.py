@@ -165,10 +165,9 @@ class FrameCursor:
 
 
 def _decode(video: OpenVideo, is_start: bool) -> Iterator[av.VideoFrame]:
-    """Decode from here on; after a seek, from the first keyframe on.
+    """Decode from the current position; after a seek, from the next keyframe.
 
-    What a decoder makes of the packets before a keyframe is broken, and so are frames that follow it in the file but
-    precede it on screen: they refer to frames that were skipped.
+    Frames before that keyframe, in the file or on screen, refer to frames that were skipped, so they are broken.
     """
     first: int | None = None
     has_frames = not is_start

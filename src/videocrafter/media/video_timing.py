@@ -25,11 +25,13 @@ _ROUNDING_TICKS = 2.0
 # Intervals longer than the median by this factor are pauses (a frame stays on screen), not part of the rate. Film on
 # television alternates intervals of 2 and 3 fields, a factor of 1.5.
 _PAUSE = 1.75
-# A constant rate may be this many frames ahead of or behind its time stamps. A cut may lie within a frame.
+# Largest distance, in frames, between the time stamps and a constant rate. A cut may lie within a frame.
 _MAX_DRIFT = 0.6
+# The index of an mp4 is in decoding order, where a cut removes a frame or two in the middle.
 _MAX_GAPS = 2
+# Larger files are read to their end only if nothing else tells their length.
 _MAX_COUNTED_BYTES = 1 << 27
-# These state how long each frame is shown, and nothing else.
+# These formats state how long each frame is shown, and no frame rate.
 _EXACT_DURATIONS = ("gif", "apng")
 
 
@@ -40,7 +42,7 @@ class FrameIndex:
     Attributes:
         times: time stamps of the shown frames in ticks, increasing. Those of an mp4 have an arbitrary offset.
         last_ticks: duration of the last frame; 0 if it is not known.
-        total_ticks: length of the video according to the index; 0 if it does not tell.
+        total_ticks: length of the video according to the index; 0 if it is not known.
         keyframes: time stamps of the frames to seek to, increasing; those of an mp4 may be a little too early.
         offsets: position of each keyframe in the file, where seeks need it.
         is_counted: whether the whole file was read.
@@ -85,7 +87,7 @@ class Timing:
 def index_frames(video: OpenVideo) -> FrameIndex:
     """List the frames of a video: from its index if that is complete, else by reading the file to its end.
 
-    A large file without such an index is not read: its header has to be believed.
+    For a large file without such an index, trust the header, because reading the file takes too long.
     """
     stream = video.stream
     if video.format.startswith("mov") or video.format == "avi":
@@ -93,7 +95,7 @@ def index_frames(video: OpenVideo) -> FrameIndex:
         entries = stream.index_entries
         if 0 < stream.frames <= len(entries):
             return _from_entries(video)
-    # Only a program stream states no length; FFmpeg's guess is far off.
+    # A program stream states no length, and FFmpeg's guess is far off.
     num_frames = 0 if video.format == "mpeg" else int(stated_duration(video) * stated_rate(video) + 0.01)
     if video.container.size > _MAX_COUNTED_BYTES and num_frames > 1:
         return _from_header(video, num_frames)
@@ -128,8 +130,10 @@ def measure(video: OpenVideo, index: FrameIndex, first_tick: float) -> Timing:
     Raises:
         UnusableMediaError: there are no frames, or nothing tells their rate.
     """
-    # What precedes the first frame that can be decoded is never shown: a recording may start anywhere.
-    times = [time for time in index.times if time >= first_tick] if index.is_counted else index.times
+    times = index.times
+    if index.is_counted and not index.is_numbered:
+        # A recording may start between keyframes. The frames before the first one that can be decoded are not shown.
+        times = [time for time in times if time >= first_tick]
     if not times:
         raise UnusableMediaError("no_frames", f"{video.name} contains no frames; it may be damaged or truncated")
     stated = stated_rate(video)
@@ -148,7 +152,6 @@ def measure(video: OpenVideo, index: FrameIndex, first_tick: float) -> Timing:
         fps = stated
     shown = index.total_ticks or times[-1] - times[0] + (index.last_ticks or mean)
     drifts = [abs(tick - mean * number) for number, tick in enumerate(accumulate(intervals), start=1)]
-    # The order of decoding has gaps at a cut, where the order of display has none.
     gaps = 0 if index.is_counted else _MAX_GAPS
     is_constant = max(drifts) <= max(_ROUNDING_TICKS, (_MAX_DRIFT + gaps) * mean) and (
         index.is_counted or abs(shown - mean * len(times)) <= max(_ROUNDING_TICKS, _MAX_DRIFT * mean)
@@ -179,11 +182,11 @@ def _from_entries(video: OpenVideo) -> FrameIndex:
     previous, was_hidden, clock = 0, True, 0.0
     for entry in stream.index_entries:
         if not entry.size:
-            continue  # an avi repeats a frame by an empty one
+            continue  # in an avi, an empty frame repeats the one before
         stamp = entry.timestamp
         if entry.is_keyframe:
             keyframes.append(stamp)
-        # Hidden frames may lie between shown ones, because the order of decoding differs from that of display.
+        # In decoding order, hidden frames may lie between shown ones.
         if not entry.is_discard:
             clock += 0 if was_hidden else stamp - previous
             times.append(clock)
@@ -206,7 +209,7 @@ def _from_header(video: OpenVideo, num_frames: int) -> FrameIndex:
 
 
 def _is_reordered_avi(video: OpenVideo) -> bool:
-    """Return whether an avi contains frames in another order than they are shown, which it cannot express."""
+    """Return whether an avi stores frames in decoding order, for which it has no time stamps."""
     codec = video.stream.codec_context
     return video.format == "avi" and codec.name in ("h264", "hevc") and codec.has_b_frames
 
@@ -241,6 +244,6 @@ def _from_packets(video: OpenVideo) -> FrameIndex:
 
 
 def _is_shown(stream: VideoStream, packet: Packet[VideoStream]) -> bool:
-    """Return whether a frame is shown, and not only referred to by others."""
-    # VP8 keeps its hidden frames in packets of their own, and tells them by a bit.
+    """Return whether a frame is shown; others only serve as references."""
+    # A VP8 packet may contain one hidden frame, marked by a bit.
     return not packet.is_discard and not (stream.codec_context.name == "vp8" and not memoryview(packet)[0] & 0x10)
