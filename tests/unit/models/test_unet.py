@@ -135,6 +135,12 @@ def test_one_timestep_and_fps_serve_the_whole_batch(timestep: Tensor | float) ->
         assert torch.equal(model(sample, timestep, text, 8), each)
 
 
+def test_timestep_and_fps_move_to_the_device_of_the_sample() -> None:
+    sample, timestep, text, fps, image = inputs(image=True)
+    model = build(**EVERYTHING).to("meta")
+    assert model(sample.to("meta"), timestep, text.to("meta"), fps, image.to("meta")).device.type == "meta"
+
+
 def test_frames_of_a_clip_see_each_other() -> None:
     model = build()
     sample, *rest = inputs()
