@@ -238,9 +238,9 @@ def test_prompts_are_encoded_once_each(t2v, monkeypatch):
     encoded = []
     original = video_pipeline.encode_text
 
-    def spy(tokenizer, text_encoder, prompts):
+    def spy(tokenizer, text_encoder, prompts, device):
         encoded.extend(prompts)
-        return original(tokenizer, text_encoder, prompts)
+        return original(tokenizer, text_encoder, prompts, device)
 
     monkeypatch.setattr(video_pipeline, "encode_text", spy)
     t2v(["a cat", "a cat", "rocket"], seeds=1, num_videos_per_prompt=2)
