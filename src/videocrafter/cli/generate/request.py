@@ -17,6 +17,7 @@ from videocrafter.presets import DEFAULT_MODEL, PRESETS, Task
 
 _WORDS_IN_SENTENCES = ("a", "an", "the", "of", "in", "on", "over", "at", "with", "and", "is", "are", "to", "through")
 """Words that nobody uses as a whole prompt."""
+_MOST_VIDEOS = 100_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +93,7 @@ class GenerateOptions:
     @property
     def model_name(self) -> str:
         """The given model, or the one that ships with the package."""
-        return self.model or DEFAULT_MODEL
+        return DEFAULT_MODEL if self.model is None else self.model
 
     @property
     def num_outputs(self) -> int:
@@ -107,6 +108,10 @@ def check_options(options: GenerateOptions) -> None:
     for name in ("num_videos", "batch_size", "preview_every"):
         if getattr(options, name) < 1:
             raise ValueError(f"{name} must be at least 1, but is {getattr(options, name)}")
+    if options.num_videos > _MOST_VIDEOS:
+        raise ValueError(f"num_videos must be at most {_MOST_VIDEOS} per prompt, but is {options.num_videos}")
+    if not options.output.name:
+        raise ValueError(f"output {str(options.output)!r} is a folder; name the file, such as video.mp4")
     if options.num_frames is not None and options.num_frames < 1:
         raise ValueError(f"num_frames must be at least 1, but is {options.num_frames}")
     for seed in (options.seed, *(row.seed for row in options.rows)):
