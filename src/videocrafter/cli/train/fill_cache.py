@@ -18,6 +18,7 @@ from videocrafter.cli.train.recipe_choice import (
     SettingsOption,
     StartOption,
     choose_recipe,
+    naming_options,
     with_clip_tasks,
 )
 
@@ -28,7 +29,7 @@ def register(app: typer.Typer) -> None:
 
 
 def cache_command(
-    recipe: Annotated[str, typer.Argument(help="Name of the recipe to train later, such as lora.")],
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="Name of the recipe to train later, such as lora.")],
     cache: Annotated[
         str | None,
         typer.Option("--cache", help="Folder of the cache. Existing entries are kept and not recomputed."),
@@ -38,13 +39,15 @@ def cache_command(
     set_: SettingsOption = None,
     num_workers: Annotated[int | None, typer.Option(help="Number of decoding processes.")] = None,
     check: Annotated[
-        bool, typer.Option("--check", help="Verify existing entries and re-encode damaged ones.")
+        bool, typer.Option("--check", metavar="", help="Verify existing entries and re-encode damaged ones.")
     ] = False,
-    retry: Annotated[bool, typer.Option("--retry", help="Retry clips that could not be decoded.")] = False,
+    retry: Annotated[
+        bool, typer.Option("--retry", metavar="", help="Retry clips that could not be decoded.")
+    ] = False,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 ...; default: a GPU if available.")] = None,
 ) -> None:
     """Encode all clips of a recipe before training. Ctrl-C stops; run the same command to resume."""
-    with bad_input():
+    with bad_input(), naming_options():
         config = choose_recipe(recipe, set_, data=data, init=init, cache=cache)
         if num_workers is not None:
             config = with_clip_tasks(
@@ -68,6 +71,7 @@ def cache_command(
     with (
         reporting_interruption(lambda: kept),
         bad_input(SettingsError, SourceError, ModelFolderError, TooManyBadSamplesError),
+        naming_options(),
     ):
         outcome = fill_caches(config, device=where, thoroughness=Thoroughness(check=check, retry=retry))
     if outcome.is_main:

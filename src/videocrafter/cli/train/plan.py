@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from videocrafter.cli.errors import bad_input
-from videocrafter.cli.train.recipe_choice import SettingsOption, StartOption, choose_recipe
+from videocrafter.cli.train.recipe_choice import SettingsOption, StartOption, choose_recipe, naming_options
 
 if TYPE_CHECKING:
     from videocrafter.training.planning.plan import Machine
@@ -23,7 +23,7 @@ def register(app: typer.Typer) -> None:
 
 
 def plan_command(
-    recipe: Annotated[str, typer.Argument(help="Name of the recipe, such as t2v-256 or lora.")],
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="Name of the recipe, such as t2v-256 or lora.")],
     device: Annotated[
         str | None,
         typer.Option(help="Memory of each GPU, such as 24GB; without a GPU, cpu:16GB. Default: this computer's."),
@@ -40,9 +40,11 @@ def plan_command(
     utilisation: Annotated[float, typer.Option(help="Share of the peak FLOP/s that training achieves.")] = 0.4,
     suggestions: Annotated[
         bool,
-        typer.Option("--suggestions/--no-suggestions", help="Search for settings that fit if the recipe does not."),
+        typer.Option(
+            "--suggestions/--no-suggestions", metavar="", help="Search for settings that fit if the recipe does not."
+        ),
     ] = True,
-    json_: Annotated[bool, typer.Option("--json", help="Print JSON, with memory in bytes.")] = False,
+    json_: Annotated[bool, typer.Option("--json", metavar="", help="Print JSON, with memory in bytes.")] = False,
 ) -> None:
     """Compute the memory, operations and time of a recipe, and suggest settings that fit. Nothing is trained."""
     with bad_input():
@@ -61,7 +63,7 @@ def plan_command(
     from videocrafter.training.planning.suggestions import advise
 
     planner = Planner()
-    with bad_input():
+    with bad_input(), naming_options():
         plan = planner.plan(config, machine)
     wanted = suggestions and not all(plan.fits(stage) for stage in plan.stages)
     if wanted:

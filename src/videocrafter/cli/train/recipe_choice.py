@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated
@@ -15,18 +16,40 @@ if TYPE_CHECKING:
 
 DataOption = Annotated[
     list[str] | None,
-    typer.Option("--data", help="Training clips: a folder, or FORMAT:PATH (see docs/data.md). Repeatable."),
+    typer.Option(
+        "--data", metavar="SOURCE", help="Training clips: a folder, or FORMAT:PATH (see docs/data.md). Repeatable."
+    ),
 ]
 StartOption = Annotated[
-    str | None, typer.Option("--init", help="Weights to start from: a pipeline folder, or the name of a model.")
+    str | None,
+    typer.Option("--init", metavar="MODEL", help="Weights to start from: a pipeline folder, or the name of a model."),
 ]
 CacheOption = Annotated[
-    str | None, typer.Option("--cache", help="Folder for cached latents and text embeddings (see docs/training.md).")
+    str | None,
+    typer.Option(
+        "--cache", metavar="FOLDER", help="Folder for cached latents and text embeddings (see docs/training.md)."
+    ),
 ]
 SettingsOption = Annotated[
     list[str] | None,
-    typer.Option("--set", help="Override one setting, such as stages.low.num_steps=100. Repeatable."),
+    typer.Option(
+        "--set", metavar="PATH=VALUE", help="Override one setting, such as stages.low.num_steps=100. Repeatable."
+    ),
 ]
+
+_OPTION_OF = {"init": "--init", "num_workers": "--num-workers", "cache.folder": "--cache", "data.sources": "--data"}
+
+
+@contextmanager
+def naming_options() -> Iterator[None]:
+    """Turn an error that begins with the name of a setting into one that begins with its option."""
+    try:
+        yield
+    except ValueError as error:
+        setting, space, rest = str(error).partition(" ")
+        if setting not in _OPTION_OF:
+            raise
+        raise type(error)(f"{_OPTION_OF[setting]}{space}{rest}") from error
 
 
 def choose_recipe(
@@ -52,7 +75,7 @@ def choose_recipe(
     from videocrafter.training.recipes.overrides import apply_overrides
 
     if name not in RECIPES:
-        nearest = get_close_matches(name, RECIPES, n=1, cutoff=0.0)
+        nearest = get_close_matches(name, RECIPES, n=1)
         hint = f"; did you mean {nearest[0]}?" if nearest else "."
         raise ValueError(f"there is no recipe {name!r}{hint} Recipes: {', '.join(sorted(RECIPES))}")
     recipe = apply_overrides(RECIPES[name](), settings or [])

@@ -9,6 +9,8 @@ import typer
 
 from videocrafter.cli.errors import bad_input
 
+_PLOTS = (".png", ".svg", ".pdf")
+
 
 def register(app: typer.Typer) -> None:
     """Add the command to an app."""
@@ -25,15 +27,21 @@ def runs_command(
     ] = None,
     watch: Annotated[
         bool,
-        typer.Option("--watch", help="Refresh every 2 seconds until Ctrl-C. A single run gets the full live view."),
+        typer.Option(
+            "--watch", metavar="", help="Refresh every 2 seconds until Ctrl-C. A single run gets the full live view."
+        ),
     ] = False,
     plot: Annotated[Path | None, typer.Option(help="Also plot the metrics to a PNG, SVG or PDF file.")] = None,
     smooth: Annotated[
         float, typer.Option(help="Smoothing of the plot: weight of the moving average, 0 to 0.99.")
     ] = 0.0,
-    json_: Annotated[bool, typer.Option("--json", help="Print JSON with all metrics, or those of --metric.")] = False,
-    csv_: Annotated[bool, typer.Option("--csv", help="Print CSV with all metrics, or those of --metric.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing plot.")] = False,
+    json_: Annotated[
+        bool, typer.Option("--json", metavar="", help="Print JSON with all metrics, or those of --metric.")
+    ] = False,
+    csv_: Annotated[
+        bool, typer.Option("--csv", metavar="", help="Print CSV with all metrics, or those of --metric.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", metavar="", help="Replace an existing plot.")] = False,
 ) -> None:
     """Compare training runs: progress, training samples, speed and metrics."""
     with bad_input():
@@ -43,6 +51,8 @@ def runs_command(
             )
         if not 0 <= smooth < 1:
             raise ValueError(f"--smooth is {smooth:g}, expected a number from 0 to 0.99")
+        if plot is not None and plot.suffix.lower() not in _PLOTS:
+            raise ValueError(f"--plot must end in {', '.join(_PLOTS)}, but is {plot}")
         if watch:
             _watch(folder, metric)
         else:

@@ -15,12 +15,21 @@ import typer
 
 from videocrafter.cli.errors import BAD_INPUT_STATUS, bad_input
 from videocrafter.cli.stderr_log import is_main_process, log_to_stderr
-from videocrafter.cli.train.recipe_choice import CacheOption, DataOption, SettingsOption, StartOption, choose_recipe
+from videocrafter.cli.train.recipe_choice import (
+    CacheOption,
+    DataOption,
+    SettingsOption,
+    StartOption,
+    choose_recipe,
+    naming_options,
+)
 
 if TYPE_CHECKING:
     from videocrafter.training.resolved_config import Change
     from videocrafter.training.run import TrainingOutcome
 
+_RESUMING = "Stop, resume and overwrite"
+_PROGRESS = "Progress and settings"
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "": 1.0}
 
 
@@ -30,7 +39,7 @@ def register(app: typer.Typer) -> None:
 
 
 def train_command(
-    recipe: Annotated[str, typer.Argument(help="Name of the recipe, such as smoke or tiny-t2v.")],
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="Name of the recipe, such as smoke or tiny-t2v.")],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder of the run. An existing run is resumed.")
     ] = None,
@@ -40,29 +49,55 @@ def train_command(
     set_: SettingsOption = None,
     stop_after: Annotated[
         str | None,
-        typer.Option(help="Save and stop after this time: 90s, 30m, 1.5h. Run the same command to resume."),
+        typer.Option(
+            metavar="TIME",
+            rich_help_panel=_RESUMING,
+            help="Save and stop after this time: 90s, 30m, 1.5h. Run the same command to resume.",
+        ),
     ] = None,
     accept_changes: Annotated[
         bool,
         typer.Option(
-            "--accept-changes", help="Resume without asking although settings or data differ from the run's."
+            "--accept-changes",
+            metavar="",
+            rich_help_panel=_RESUMING,
+            help="Resume without asking although settings or data differ from the run's.",
         ),
     ] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Delete the run in the output folder and start again.")
+        bool,
+        typer.Option(
+            "--overwrite",
+            metavar="",
+            rich_help_panel=_RESUMING,
+            help="Delete the run in the output folder and start again.",
+        ),
     ] = False,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 ...; default: a GPU if available.")] = None,
     track: Annotated[
         list[str] | None,
         typer.Option(
             "--track",
+            metavar="NAME",
+            rich_help_panel=_PROGRESS,
             help="Also log to a tracker: wandb, trackio ...; wandb:PROJECT sets the project. Repeatable. "
             "TensorBoard is used if installed; none turns it off.",
         ),
     ] = None,
-    plain: Annotated[bool, typer.Option("--plain", help="Print progress as lines instead of the live view.")] = False,
+    plain: Annotated[
+        bool,
+        typer.Option(
+            "--plain", metavar="", rich_help_panel=_PROGRESS, help="Print progress as lines instead of the live view."
+        ),
+    ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the resolved configuration as JSON and exit.")
+        bool,
+        typer.Option(
+            "--dry-run",
+            metavar="",
+            rich_help_panel=_PROGRESS,
+            help="Print the resolved configuration as JSON and exit.",
+        ),
     ] = False,
 ) -> None:
     """Train a recipe. Ctrl-C saves and stops; run the same command to resume."""
@@ -112,7 +147,10 @@ def _one_line_errors() -> Iterator[None]:
     from videocrafter.training.saving.run_folder import RunFolderError
 
     try:
-        with bad_input(SettingsError, RunFolderError, NonFiniteError, SourceError, TooManyBadSamplesError):
+        with (
+            bad_input(SettingsError, RunFolderError, NonFiniteError, SourceError, TooManyBadSamplesError),
+            naming_options(),
+        ):
             yield
     except OtherProcessError:
         # The process that failed prints the reason.

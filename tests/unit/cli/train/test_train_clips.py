@@ -86,7 +86,9 @@ def test_without_a_start(train: Run) -> None:
 @pytest.mark.parametrize("init", ["nowhere", "t2v-265"])
 def test_a_start_that_is_not_there(train: Run, tmp_path: Path, init: str) -> None:
     said = only_error(train("--data", SPRITES, "--init", init))
-    assert said.startswith(f"init is '{init}', which is neither a folder nor a model's name; give a pipeline folder")
+    assert said.startswith(
+        f"--init is '{init}', which is neither a folder nor a model's name; give a pipeline folder"
+    )
     assert not (tmp_path / "run").exists()
 
 
