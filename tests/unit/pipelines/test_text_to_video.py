@@ -213,7 +213,7 @@ def test_notes_name_what_is_unusual(t2v):
 
     assert notes("a cat over the blue sky") == []
     assert "empty" in notes("")[0]
-    assert "red car" in notes("a red cart")[0]
+    assert "did you mean 'rocket'?" in notes("two rockets")[0]
     assert "'gorgeous'" in notes("a gorgeous cat")[0]
     assert "trained on 4 frames" in notes("a cat", num_frames=8)[0]
     assert "fps 4 to 24" in notes("a cat", fps=30)[0]

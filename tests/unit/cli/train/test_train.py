@@ -94,10 +94,10 @@ def test_bad_input_is_one_line_and_status_2(
 def test_what_a_stage_cannot_be_built_from_is_one_line(
     app: typer.Typer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise ValueError("there is no vae")
 
-    monkeypatch.setattr(toy_task.ToyTaskConfig, "build", refuse)
+    monkeypatch.setattr(toy_task.ToyTask, "__init__", refuse)
     result = runner.invoke(app, ["train", "toy", "-o", str(tmp_path / "run")])
     assert result.exit_code == 2
     assert result.stderr == "Error: stage 'low' cannot be built: there is no vae\n"
@@ -106,12 +106,12 @@ def test_what_a_stage_cannot_be_built_from_is_one_line(
 def test_settings_may_be_mended_before_anything_was_learned(
     app: typer.Typer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise ValueError("too wide")
 
     command = ["train", "toy", "-o", str(tmp_path / "run")]
     with monkeypatch.context() as patch:
-        patch.setattr(toy_task.ToyTaskConfig, "build", refuse)
+        patch.setattr(toy_task.ToyTask, "__init__", refuse)
         assert runner.invoke(app, command).exit_code == 2
     mended = runner.invoke(app, [*command, "--set", "stages.*.task.width=6"])
     assert mended.exit_code == 0, mended.stderr
