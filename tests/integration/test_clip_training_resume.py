@@ -240,7 +240,9 @@ def test_changed_data_start_again_only_with_accept_changes(
     train(recipe, output, device="cpu", stop_after_s=0.0)
     for suffix in (".mp4", ".txt"):
         shutil.copy(clips / f"0{suffix}", clips / f"9{suffix}")
-    with pytest.raises(SettingsError, match=r"num_shards of .* was 3 and is 4; give the same, or --accept-changes"):
+    with pytest.raises(
+        SettingsError, match=r"num_shards of .* was 3 and is 4; pass the same data, or --accept-changes"
+    ):
         train(recipe, output, device="cpu")
     seen: list[list[str]] = []
     loss = ClipDiffusionTask.loss

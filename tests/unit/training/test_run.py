@@ -105,7 +105,7 @@ def test_a_damaged_stage_is_named_and_made_anew_once_deleted(tmp_path: Path) -> 
 def test_a_damaged_start_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     (tmp_path / "start").mkdir()
     (tmp_path / "start/cut_off.safetensors").write_bytes(b"\xff\xff")
-    with pytest.raises(SettingsError, match=r"init is .*cut_off\.safetensors is damaged.*give a whole copy"):
+    with pytest.raises(SettingsError, match=r"init is .*cut_off\.safetensors is damaged.*use a complete copy"):
         train(dataclasses.replace(toy_recipe(), init=str(tmp_path / "start")), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

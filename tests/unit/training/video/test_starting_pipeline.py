@@ -65,7 +65,7 @@ def test_what_is_no_start_is_one_line(tmp_path: Path) -> None:
     save_tiny_pipeline(tmp_path / "whole", image=False)
     config = tmp_path / "whole/scheduler/scheduler_config.json"
     config.write_text(config.read_text().replace("v_prediction", "sample"))
-    with pytest.raises(ValueError, match="prediction_type 'sample'; training takes epsilon, v_prediction"):
+    with pytest.raises(ValueError, match="prediction_type 'sample'; expected epsilon or v_prediction"):
         load_start(tmp_path / "whole")
 
 
