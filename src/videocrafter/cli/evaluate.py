@@ -13,7 +13,7 @@ from videocrafter.cli.interruption import reporting_interruption
 from videocrafter.cli.model_choice import model_folder
 from videocrafter.cli.progress_bar import progress_bar
 from videocrafter.pipelines.model_folder import check_model_folder
-from videocrafter.presets import FAMILIES, PRESETS
+from videocrafter.presets import FAMILIES, PRESETS, is_run_folder, result_of_run
 
 if TYPE_CHECKING:
     import torch
@@ -86,7 +86,7 @@ def evaluate(
             guidance_scale=guidance,
         )
         where = choose_device(device)
-        examiner = load_judge(judge)
+        examiner = load_judge(judge if judge is None or not is_run_folder(judge) else result_of_run(judge))
         check_report_folder(output, overwrite=overwrite)
         text, image = _load_pipelines(t2v_folder, i2v_folder, where)
     with progress_bar("videos") as show, reporting_interruption(lambda: unfinished), bad_input(MediaError):

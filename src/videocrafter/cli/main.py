@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated
+import warnings
+from typing import Annotated, Any
 
 import typer
 
@@ -50,8 +51,13 @@ for _registered in app.registered_commands:
     _registered.callback = interruptible(_registered.callback)
 
 
+def _print_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    typer.echo(f"Warning: {' '.join(str(message).split())}", err=True)
+
+
 def main() -> None:
     """Entry point of the console script."""
+    warnings.showwarning = _print_warning
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         app()
         return

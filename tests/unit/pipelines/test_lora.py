@@ -520,6 +520,13 @@ def test_a_lora_of_peft_does_what_it_does_there(
     torch.testing.assert_close(video(pipeline.unet, 3), wanted, rtol=0, atol=1e-4)
 
 
+def test_biases_of_layers_without_one_cannot_be_fused(pipeline: TextToVideoPipeline, tmp_path: Path) -> None:
+    save_with_peft(copy.deepcopy(pipeline.unet), tmp_path, target_modules=TEMPORAL, lora_bias=True)
+    pipeline.load_lora_weights(tmp_path)
+    with pytest.raises(ValueError, match="has a bias for a layer without one"):
+        pipeline.fuse_lora()
+
+
 def test_a_lora_of_peft_for_the_text_encoder(
     pipeline: TextToVideoPipeline, loaded: TextToVideoPipeline, tmp_path: Path
 ) -> None:

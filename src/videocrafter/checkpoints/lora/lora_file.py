@@ -92,12 +92,13 @@ def read_lora(source: str | os.PathLike[str] | Mapping[str, Tensor]) -> LoraFile
     """
     if isinstance(source, Mapping):
         return parse_lora(source, name="the given state dict")
-    path = find_lora_file(expand_home(source))
+    given = expand_home(source)
+    path = find_lora_file(given)
+    note = f"{given} is a training run; using its result, {path}" if is_run_folder(given) else None
     tensors = open_checkpoint_file(path).tensors
     if not any(key.startswith(_PEFT_PREFIX) for key in tensors):
-        return parse_lora(tensors, name=str(path), settings=read_header_settings(path))
+        return parse_lora(tensors, name=str(path), settings=read_header_settings(path), note=note)
     settings = read_peft_config(path)
-    note = None
     if settings is None:
         note = f"{PEFT_CONFIG} is missing next to {path.name}, so alpha is assumed to equal the rank"
     return parse_lora(_without_peft(tensors, str(path)), name=str(path), settings=settings, note=note)

@@ -20,6 +20,7 @@ from videocrafter.checkpoints.stable_diffusion.config import SD2_TEXT_WIDTH, spa
 from videocrafter.checkpoints.weight_files import choose_weights
 from videocrafter.diffusion.schedule import PAPER_BETA_END, PAPER_BETA_START
 from videocrafter.media.json_file import read_json_object
+from videocrafter.presets import is_run_folder
 
 _ADVICE = "pass a folder with Stable Diffusion 2.1-base in diffusers' format"
 _NETWORKS = ("unet", "vae", "text_encoder")
@@ -104,6 +105,8 @@ def read_sd_folder(path: Path) -> SdFolder:
     with naming_errors(path):
         if not path.is_dir():
             raise ValueError("the folder does not exist")
+        if is_run_folder(path):
+            raise ValueError("it is a training run; to train from its result, pass --init RUN/final to train")
         unet = read_json_object(path / "unet" / "config.json")
         if unet.get("_class_name") == "VideoUNet":
             raise ValueError("it already holds a video model; train from it with --set init=FOLDER")
