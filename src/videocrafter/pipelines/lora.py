@@ -93,7 +93,8 @@ class VideoLoraMixin(StableDiffusionLoraLoaderMixin):
 
         Args:
             pretrained_model_name_or_path_or_dict: a file, a folder that contains one, a repository on the hub, or a
-                state dict; in diffusers' layout, old or new, or in kohya's.
+                state dict; in diffusers' layout, old or new, in peft's or in kohya's. A training run stands for its
+                result.
             adapter_name: name for `set_adapters`; None selects `default_0`, `default_1`, …
             hotswap: must be False; call `delete_adapters` before loading the next LoRA.
             weight_name, subfolder: where the file is in the folder or repository.
@@ -205,7 +206,8 @@ class VideoLoraMixin(StableDiffusionLoraLoaderMixin):
             adapter_names: the LoRAs; None means all active ones.
 
         Raises:
-            ValueError: a network is already fused, no LoRA is loaded, or a name is unknown.
+            ValueError: a network is already fused, no LoRA is loaded, a name is unknown, or a layer has no bias but
+                its LoRA has one.
         """
         if isinstance(components, (int, float)):
             lora_scale, components = components, NETWORKS
@@ -223,6 +225,7 @@ class VideoLoraMixin(StableDiffusionLoraLoaderMixin):
             for layer in self._lora_layers(components):
                 layer.set_adapter(names)
         try:
+            self._check_biases(components)
             super().fuse_lora(components, lora_scale, safe_fusing=safe_fusing)
         except ValueError:
             self.unfuse_lora(components)
@@ -349,6 +352,12 @@ class VideoLoraMixin(StableDiffusionLoraLoaderMixin):
     def _adapter_names(self) -> list[str]:
         """Return the names of all loaded LoRAs, in the order of loading."""
         return list(dict.fromkeys(name for names in self.get_list_adapters().values() for name in names))
+
+    def _check_biases(self, parts: Sequence[str]) -> None:
+        for layer in self._lora_layers(parts):
+            biased = [name for name in layer.active_adapters if layer.lora_bias.get(name)]
+            if biased and layer.get_base_layer().bias is None:
+                raise ValueError(f"the LoRA {biased[0]!r} has a bias for a layer without one, so it cannot be fused")
 
     def _lora_layers(self, parts: Sequence[str] = NETWORKS) -> Iterator[Any]:
         for part in parts:

@@ -44,6 +44,7 @@ def add_adapter(network: Any, layers: Mapping[str, LoraLayer], name: str) -> Non
     )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Already found a `peft_config` attribute")
+        warnings.filterwarnings("ignore", message="`lora_bias=True` was passed")
         network.add_adapter(config, adapter_name=name)
     state: dict[str, Tensor] = {}
     for key, layer in layers.items():

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from videocrafter.checkpoints.lora.lora_file import find_lora_file
+from videocrafter.media.home_folder import expand_home
 from videocrafter.presets import LORA_FILE
 
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
@@ -29,7 +30,7 @@ def locate_lora(
     Raises:
         ValueError: the file does not exist or cannot be downloaded; one line.
     """
-    path = Path(source)
+    path = expand_home(source)
     if path.exists() or not _names_repository(source):
         if path.is_dir():
             path = path / (subfolder or "") / (weight_name or "")

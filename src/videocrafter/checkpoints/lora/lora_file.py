@@ -92,12 +92,10 @@ def read_lora(source: str | os.PathLike[str] | Mapping[str, Tensor]) -> LoraFile
     """
     if isinstance(source, Mapping):
         return parse_lora(source, name="the given state dict")
-    given = expand_home(source)
-    path = find_lora_file(given)
-    note = f"{given} is a training run; using its result, {path}" if is_run_folder(given) else None
+    path, note = find_lora_file(expand_home(source)), None
     tensors = open_checkpoint_file(path).tensors
     if not any(key.startswith(_PEFT_PREFIX) for key in tensors):
-        return parse_lora(tensors, name=str(path), settings=read_header_settings(path), note=note)
+        return parse_lora(tensors, name=str(path), settings=read_header_settings(path))
     settings = read_peft_config(path)
     if settings is None:
         note = f"{PEFT_CONFIG} is missing next to {path.name}, so alpha is assumed to equal the rank"

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from videocrafter.presets import is_run_folder
+
 if TYPE_CHECKING:
     from videocrafter.pipelines.video_pipeline import VideoPipeline
 
@@ -46,7 +48,9 @@ def add_loras(pipeline: VideoPipeline, choices: Sequence[LoraChoice]) -> list[st
     loaded = [pipeline.load_lora_weights(choice.path) for choice in choices]
     if loaded:
         pipeline.set_adapters([one.adapter_name for one in loaded], [choice.weight for choice in choices])
-    return [f"{choice.path}: {one.note}" for choice, one in zip(choices, loaded, strict=True) if one.note]
+    runs = [choice.path for choice in choices if is_run_folder(choice.path)]
+    notes = [f"{path} is a training run; using its result, {path / 'final'}" for path in runs]
+    return notes + [f"{choice.path}: {one.note}" for choice, one in zip(choices, loaded, strict=True) if one.note]
 
 
 def _as_number(text: str) -> float | None:

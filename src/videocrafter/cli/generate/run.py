@@ -248,7 +248,8 @@ def _generate_and_write(this: Run, pipeline: Pipeline, mode: Mode, request: Vide
                 draw(next(steps), state, batch)
 
             images = _images(this, pipeline, batch)
-            result = mode.generate(batch, images, callback_on_step_end=on_step_end)
+            with bad_input(FloatingPointError):
+                result = mode.generate(batch, images, callback_on_step_end=on_step_end)
             for name, seconds in result.seconds.items():
                 this.seconds[name] = this.seconds.get(name, 0.0) + seconds
             for index, frames in enumerate(result.frames):
