@@ -140,6 +140,11 @@ def repeat_recording(options: GenerateOptions, recording: Mapping[str, Any], sou
     for key in ("prompt", "seed", "model"):
         if recording.get(key) is None:
             raise ValueError(f"{source} has no recording of videocrafter: {key!r} is missing")
+    for key, value in recording.items():
+        if (isinstance(value, int) and abs(value) >= 2**63) or (
+            key == "loras" and not isinstance(value, list | None)
+        ):
+            raise ValueError(f"the recording in {source} is damaged: {key} is {str(value)[:40]}")
     changes: dict[str, Any] = {
         key: recording[key] for key in _RECORDED if getattr(options, key) is None and recording.get(key) is not None
     }

@@ -92,3 +92,10 @@ def test_every_sampling_setting_is_recorded(make, cli, i2v_folder, tmp_path):
     assert cli("generate", "a cat", *image, "-o", tmp_path / "i2v", *common).exit_code == 0
     assert set(SETTING_NAMES) <= set(read_metadata(tmp_path / "i2v"))
     assert set(SETTING_NAMES) - set(read_metadata(tmp_path / "t2v")) == set(IMAGE_SETTING_NAMES)
+
+
+@pytest.mark.parametrize(("key", "value"), [("loras", True), ("guidance_scale", 10**400), ("seed", 2**70)])
+def test_values_that_no_video_can_have_are_named(key: str, value: object) -> None:
+    recording = {"prompt": "a cat", "seed": 1, "model": "tiny", key: value}
+    with pytest.raises(ValueError, match=rf"the recording in a\.mp4 is damaged: {key} is "):
+        repeat_recording(GenerateOptions(output=Path("b.mp4")), recording, Path("a.mp4"))
