@@ -62,7 +62,7 @@ def test_safetensors_whose_header_length_looks_like_a_pickle(tmp_path: Path):
         (b'{"metadata": {}, "weight_map": {}}', "is the index of a model in several files"),
         (b'{"error": "not found"}', "looks like a JSON file"),
         (b"GGUF\x03\x00\x00\x00", "is a GGUF file"),
-        (gzip.compress(b"x"), "is compressed with gzip; unpack it"),
+        (gzip.compress(b"x", mtime=0), "is compressed with gzip; unpack it"),
         (bytes(5000), "begins with zero bytes only, so the download is incomplete"),
         (b"\x89PNG\r\n", "is a PNG image"),
         (b"\0\0\0 ftypisom", "is an MP4 or MOV video"),
