@@ -12,10 +12,11 @@ import typer
 from videocrafter.cli.errors import bad_input
 from videocrafter.cli.generate import options as option
 from videocrafter.cli.generate.image_pairing import pair_with_images
-from videocrafter.cli.generate.loras import parse_lora_option
-from videocrafter.cli.generate.prompt_files import PromptFile, PromptRow, read_prompt_file
-from videocrafter.cli.generate.recording import read_recording, repeat_recording
-from videocrafter.cli.generate.request import GenerateOptions, check_options, check_quotes, clean_text
+from videocrafter.cli.generate.prompt_files import PromptFile, read_prompt_file
+from videocrafter.cli.generate.quoting import check_quotes, clean_text
+from videocrafter.generation.loras import parse_lora_option
+from videocrafter.generation.recording import read_recording, repeat_recording
+from videocrafter.generation.request import GenerateOptions, PromptRow, check_options
 
 
 def register(app: typer.Typer) -> None:

@@ -6,12 +6,15 @@ pipelines do; `naming_options` turns these names into the options that the user 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from videocrafter.generation.errors import GenerationError
 
 _INPUTS = "More inputs"
 _FILES = "Files"
@@ -36,14 +39,18 @@ def _option(
 
 @contextmanager
 def naming_options() -> Iterator[None]:
-    """Turn an error that begins with the name of a setting into one that begins with its option."""
+    """Replace settings by their options in an error: at its beginning, and wherever they stand in backticks."""
     try:
         yield
     except ValueError as error:
-        setting, space, rest = str(error).partition(" ")
-        if setting not in OPTION_OF:
+        text = re.sub(r"`(\w+)`", lambda match: OPTION_OF.get(match[1], match[0]), str(error))
+        setting, space, rest = text.partition(" ")
+        text = f"{OPTION_OF.get(setting, setting)}{space}{rest}"
+        if text == str(error):
             raise
-        raise ValueError(f"{OPTION_OF[setting]}{space}{rest}") from error
+        # Errors of the generation stay apart from other ValueErrors, which may be bugs.
+        kind = GenerationError if isinstance(error, GenerationError) else ValueError
+        raise kind(text) from error
 
 
 Prompts = Annotated[

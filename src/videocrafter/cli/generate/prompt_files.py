@@ -16,30 +16,12 @@ from typing import Any, BinaryIO
 
 from videocrafter.data.tables import csv_rows, json_lines
 from videocrafter.data.text_files import non_character, text_lines
+from videocrafter.generation.request import PromptRow
 from videocrafter.media.home_folder import expand_home
 
 _SIZES = ("num_frames", "height", "width")
 _COLUMNS = ("prompt", "negative_prompt", "seed", "fps", "image", *_SIZES)
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class PromptRow:
-    """One prompt and the settings that belong to it alone; None means "not given".
-
-    Attributes:
-        prompt: description of the video.
-        negative_prompt, seed, fps: override the options of the command line.
-        image: an image as named in the file or, after pairing, its path.
-        where: the place it was read from, for messages, such as "prompts.csv, line 3".
-    """
-
-    prompt: str
-    negative_prompt: str | None = None
-    seed: int | None = None
-    fps: float | None = None
-    image: Path | None = None
-    where: str = "the command line"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -55,9 +55,9 @@ def cache_command(
                 lambda task: replace(task, data=replace(task.data, num_workers=num_workers)),
                 otherwise="the recipe {!r} decodes no clips; remove --num-workers",
             )
-    from videocrafter.cli.hardware import choose_device
     from videocrafter.cli.quiet_libraries import silence_libraries
     from videocrafter.data.errors import SourceError, TooManyBadSamplesError
+    from videocrafter.generation.hardware import choose_device
     from videocrafter.pipelines.model_folder import ModelFolderError, size_in_bytes
     from videocrafter.training.config import SettingsError
     from videocrafter.training.video.clip_cache.filling import Thoroughness, fill_caches

@@ -111,8 +111,8 @@ def train_command(
 
         typer.echo(to_json(config))
         return
-    from videocrafter.cli.hardware import choose_device
     from videocrafter.cli.quiet_libraries import silence_libraries
+    from videocrafter.generation.hardware import choose_device
     from videocrafter.training.run import train
 
     log_to_stderr()

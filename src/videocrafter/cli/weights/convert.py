@@ -78,8 +78,8 @@ def _to_folder(
             )
         from videocrafter.checkpoints.model_target import check_target
         from videocrafter.checkpoints.official.to_folder import plan_pipeline_folder, write_pipeline_folder
-        from videocrafter.cli.hardware import choose_dtype
         from videocrafter.cli.quiet_libraries import silence_libraries
+        from videocrafter.generation.hardware import choose_dtype
 
         silence_libraries()
         precision = choose_dtype(dtype) if dtype is not None else None

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from videocrafter.cli.generate.image_pairing import images_in, pair_with_images
-from videocrafter.cli.generate.prompt_files import PromptRow
+from videocrafter.generation.request import PromptRow
 
 
 def rows(*prompts, images=()):

@@ -121,7 +121,7 @@ def test_two_beginnings_and_one_end_are_refused(cli, i2v_folder, pictures, tmp_p
 
 
 def test_a_clip_of_hours_is_refused_before_it_is_read(make, clip, tmp_path, monkeypatch):
-    from videocrafter.cli.generate import inputs as generate_inputs
+    from videocrafter.generation import inputs as generate_inputs
 
     monkeypatch.setattr(generate_inputs, "_LARGEST_CLIP", 1000)
     result = make("a cat", "-o", tmp_path / "v.mp4", "--continue", clip)

@@ -1,4 +1,4 @@
-"""Recordings: the settings stored in and next to every video, from which `--from` repeats it.
+"""Recordings: the settings stored in and next to every video, from which a run repeats it.
 
 A recording is one flat JSON object. Sampling settings have the names of the fields of `SamplingSettings`.
 """
@@ -11,17 +11,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from videocrafter.cli.generate.inputs import Inputs
-from videocrafter.cli.generate.loras import LoraChoice, parse_lora_option
-from videocrafter.cli.generate.options import OPTION_OF
-from videocrafter.cli.generate.prompt_files import PromptRow
-from videocrafter.cli.generate.recorded_paths import find_recorded, recorded_path
-from videocrafter.cli.generate.request import GenerateOptions
+from videocrafter.generation.inputs import Inputs
+from videocrafter.generation.loras import LoraChoice, parse_lora_option
+from videocrafter.generation.recorded_paths import find_recorded, recorded_path
+from videocrafter.generation.request import GenerateOptions, PromptRow
 from videocrafter.pipelines.sampling_settings import IMAGE_SETTING_NAMES, SamplingSettings, given_settings
 from videocrafter.presets import FAMILIES, PRESETS
 
 if TYPE_CHECKING:
-    from videocrafter.cli.generate.mode import Mode, Pipeline
+    from videocrafter.generation.mode import Mode, Pipeline
     from videocrafter.pipelines.settings import VideoRequest
 
 _NUMBER = (int, float)
@@ -127,7 +125,7 @@ def read_recording(path: Path) -> dict[str, Any]:
 
     recording = read_metadata(path)
     if "prompt" not in recording:
-        raise ValueError(f"{path} has no recording; --from needs a video made by videocrafter")
+        raise ValueError(f"{path} has no recording; `repeated` needs a video made by videocrafter")
     return recording
 
 
@@ -159,31 +157,31 @@ def repeat_recording(options: GenerateOptions, recording: Mapping[str, Any], sou
     if options.model is None:
         changes["expected_model_hash"] = recording.get("model_hash")
         if not _is_model_name(recording["model"]):
-            changes["model"] = str(_found(recording["model"], source, "--model"))
+            changes["model"] = str(_found(recording["model"], source, "model"))
     expected = {}
     for key in ("image", *_RECORDED_FILES):
         rows_have_images = key == "image" and any(row.image is not None for row in options.rows)
         if getattr(options, key) is None and recording.get(key) and not rows_have_images:
             sha256 = recording.get(f"{key}_sha256")
-            changes[key] = _found(str(recording[key]), source, OPTION_OF[key], sha256)
+            changes[key] = _found(str(recording[key]), source, key, sha256)
             if sha256 is not None:
                 expected[changes[key]] = str(sha256)
     return replace(options, **changes, expected_sha256=expected)
 
 
-def _found(recorded: str, source: Path, option: str, sha256: str | None = None) -> Path:
+def _found(recorded: str, source: Path, setting: str, sha256: str | None = None) -> Path:
     path = find_recorded(recorded, source.parent, sha256)
     if path is None:
         raise ValueError(
             f"{source} was made from {recorded}, which is neither near it nor in the current folder; pass it with"
-            f" {option}"
+            f" `{setting}`"
         )
     return path
 
 
 def _recorded_lora(text: str, source: Path) -> LoraChoice:
     path, _, weight = text.rpartition(":")
-    return parse_lora_option(f"{_found(path, source, '--lora')}:{weight}")
+    return parse_lora_option(f"{_found(path, source, 'lora')}:{weight}")
 
 
 def _recorded_sampling(recording: Mapping[str, Any], source: Path) -> dict[str, Any]:

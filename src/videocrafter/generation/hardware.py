@@ -1,4 +1,4 @@
-"""Devices and dtypes by their names on the command line."""
+"""Devices and dtypes by their names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The option `--lora PATH[:WEIGHT]`: parse it, and add the LoRAs to a pipeline."""
+"""LoRAs as `PATH[:WEIGHT]`: parse the text, and add the LoRAs to a pipeline."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def parse_lora_option(text: str) -> LoraChoice:
     weight = _as_number(number) if separator and not Path(text).exists() else None
     choice = LoraChoice(Path(text)) if weight is None else LoraChoice(Path(path), weight)
     if not choice.path.exists():
-        raise ValueError(f"--lora {text!r}: {choice.path} does not exist; give a file or folder, PATH or PATH:WEIGHT")
+        raise ValueError(f"`lora` {text!r}: {choice.path} does not exist; give a file or folder, PATH or PATH:WEIGHT")
     if not math.isfinite(choice.weight):
-        raise ValueError(f"--lora {text!r}: the weight must be a finite number, such as 0.8")
+        raise ValueError(f"`lora` {text!r}: the weight must be a finite number, such as 0.8")
     return choice
 
 

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from videocrafter.cli.generate.recording import repeat_recording
-from videocrafter.cli.generate.request import GenerateOptions
+from videocrafter.generation.recording import repeat_recording
+from videocrafter.generation.request import GenerateOptions
 from videocrafter.media.video_file import read_metadata
 from videocrafter.pipelines.sampling_settings import IMAGE_SETTING_NAMES, SETTING_NAMES
 

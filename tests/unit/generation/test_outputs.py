@@ -2,9 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from videocrafter.cli.generate.outputs import check_names, plan_outputs
-from videocrafter.cli.generate.prompt_files import PromptRow
-from videocrafter.cli.generate.request import GenerateOptions
+from videocrafter.generation.outputs import check_names, plan_outputs
+from videocrafter.generation.request import GenerateOptions, PromptRow
 
 
 def test_one_video_keeps_its_name():
@@ -35,14 +34,14 @@ def check(output: str, **options: object) -> None:
         (
             "v.mp4",
             {"contact_sheet": "a.png", "preview": "./a.png"},
-            "preview is a.png, which belongs to --contact-sheet",
+            "preview is a.png, which belongs to `contact_sheet`",
         ),
-        ("v", {"preview": "v/p.png"}, "preview is v/p.png, which belongs to --output"),
-        ("v", {"contact_sheet": "v/p.png"}, "contact_sheet is v/p.png, which belongs to --output"),
-        ("v.mp4", {"video": "../{here}/v.mp4"}, "--output would replace .*, the input of --video"),
-        ("v.mp4", {"continued": "v.mp4"}, "the input of --continue"),
-        ("v", {"image": "v/frame_000000.png"}, "--output would replace .*, the input of --image"),
-        ("v.mp4", {"image": "a.png", "contact_sheet": "a.png"}, "--contact-sheet would replace a.png"),
+        ("v", {"preview": "v/p.png"}, "preview is v/p.png, which belongs to `output`"),
+        ("v", {"contact_sheet": "v/p.png"}, "contact_sheet is v/p.png, which belongs to `output`"),
+        ("v.mp4", {"video": "../{here}/v.mp4"}, "`output` would replace .*, the input of `video`"),
+        ("v.mp4", {"continued": "v.mp4"}, "the input of `continued`"),
+        ("v", {"image": "v/frame_000000.png"}, "`output` would replace .*, the input of `image`"),
+        ("v.mp4", {"image": "a.png", "contact_sheet": "a.png"}, "`contact_sheet` would replace a.png"),
     ],
 )
 def test_outputs_that_would_replace_something_are_refused(tmp_path, monkeypatch, output, options, message):

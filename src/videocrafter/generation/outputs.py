@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from videocrafter.cli.generate.options import OPTION_OF
-from videocrafter.cli.generate.request import GenerateOptions
+from videocrafter.generation.request import GenerateOptions
 
 _SUFFIXES = (".mp4", ".webm", ".gif")
 _DIGITS = 3
@@ -37,13 +36,13 @@ def check_names(outputs: list[Path], options: GenerateOptions) -> None:
     for setting, image in images.items():
         if image is not None and image.suffix.lower() != ".png":
             raise ValueError(f"{setting} must end in .png, but is {image}")
-    taken = {path.resolve(): "--output" for video in outputs for path in (video, sidecar_path(video))}
+    taken = {path.resolve(): "`output`" for video in outputs for path in (video, sidecar_path(video))}
     for setting, image in images.items():
         if image is not None:
             owner = _owner(taken, image)
             if owner is not None:
                 raise ValueError(f"{setting} is {image}, which belongs to {owner}; choose another name")
-            taken[image.resolve()] = OPTION_OF[setting]
+            taken[image.resolve()] = f"`{setting}`"
     for option, path in _inputs(options):
         owner = _owner(taken, path)
         if owner is not None:
@@ -51,7 +50,7 @@ def check_names(outputs: list[Path], options: GenerateOptions) -> None:
 
 
 def _owner(taken: Mapping[Path, str], path: Path) -> str | None:
-    """Return the option that writes `path` or a folder around it, or None."""
+    """Return the setting that writes `path` or a folder around it, or None."""
     place = path.resolve()
     return next((taken[one] for one in (place, *place.parents) if one in taken), None)
 
@@ -61,10 +60,10 @@ def _inputs(options: GenerateOptions) -> Iterator[tuple[str, Path]]:
     files = {"image": [*images], "image_end": [options.image_end]}
     files |= {"video": [options.video], "continued": [options.continued]}
     for setting, paths in files.items():
-        yield from ((OPTION_OF[setting], path) for path in paths if path is not None)
-    yield from ((OPTION_OF["lora"], lora.path) for lora in options.loras)
+        yield from ((f"`{setting}`", path) for path in paths if path is not None)
+    yield from (("`lora`", lora.path) for lora in options.loras)
     if options.model is not None and Path(options.model).exists():
-        yield OPTION_OF["model"], Path(options.model)
+        yield "`model`", Path(options.model)
 
 
 def check_outputs(outputs: list[Path], options: GenerateOptions) -> None:

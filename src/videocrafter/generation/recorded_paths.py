@@ -1,7 +1,8 @@
 """Paths in recordings: relative to the video, so that a recording that is passed on reveals nothing else.
 
 A path is recorded relative to the folder of the video if both are in the same project, and otherwise as a bare name.
-`--from` looks for it next to the recording, then in the current folder, and then for a file with the same hash.
+A run that repeats a video looks for it next to the recording, then in the current folder, and then for a file with
+the same hash.
 """
 
 from __future__ import annotations

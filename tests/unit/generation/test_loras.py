@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from tests.tiny_loras import as_kohya, merge, random_lora
 from tests.tiny_models import tiny_pipeline
 from tests.unit.cli.conftest import Run
-from videocrafter.cli.generate.loras import LoraChoice, add_loras, parse_lora_option
+from videocrafter.generation.loras import LoraChoice, add_loras, parse_lora_option
 from videocrafter.media.image_file import read_image
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from videocrafter.cli.generate.inputs import Inputs
-from videocrafter.cli.generate.request import GenerateOptions
+from videocrafter.generation.inputs import Inputs
+from videocrafter.generation.request import GenerateOptions
 
 if TYPE_CHECKING:
     from videocrafter.pipelines.derived_pipeline import DerivedPipeline

@@ -8,8 +8,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from videocrafter.cli.generate.recorded_paths import file_sha256
-from videocrafter.cli.generate.request import GenerateOptions
+from videocrafter.generation.recorded_paths import file_sha256
+from videocrafter.generation.request import GenerateOptions
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,8 +26,8 @@ class Inputs:
     """Input files of a run.
 
     Attributes:
-        clip: from --video or --continue.
-        image_end: from --image-end.
+        clip: the input video that is changed or continued.
+        image_end: the last frame of an interpolation.
         sha256: of each file, in hex.
         image: reads an image; caches the last few, which prompts may share.
     """
@@ -84,6 +84,6 @@ def _read_clip(path: Path, options: GenerateOptions) -> VideoClip:
     if size > _LARGEST_CLIP:
         raise ValueError(
             f"{path} has {available} frames of {info.width}x{info.height}, which take {size / 2**30:.0f} GiB of"
-            f" memory; shorten or shrink it first{', or give --frames' if options.video is not None else ''}"
+            f" memory; shorten or shrink it first{', or give `num_frames`' if options.video is not None else ''}"
         )
     return read_clip(path, max_frames=wanted)

@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from videocrafter.cli.generate import memory_check
-from videocrafter.cli.generate.prompt_files import PromptRow
-from videocrafter.cli.generate.request import GenerateOptions
+from videocrafter.generation import memory_check
+from videocrafter.generation.request import GenerateOptions, PromptRow
 from videocrafter.pipelines.generation_memory import Workload, count_parameters, memory_need, network_configs
 
 CPU = torch.device("cpu")
@@ -54,7 +53,7 @@ def test_settings_that_would_fit_are_named_and_do_fit(t2v_folder, there_is):
     memory_check.check_memory(ASKED, t2v_folder, CPU, torch.float32)
     there_is(needed - 1)
     text = complaint(ASKED, t2v_folder)
-    for part in ("256x128 with 16 frames x 4 videos", "--batch-size 1", "--dtype bfloat16", "--ignore-memory"):
+    for part in ("256x128 with 16 frames x 4 videos", "`batch_size` 1", "`dtype` bfloat16", "`ignore_memory`"):
         assert part in text
     memory_check.check_memory(replace(ASKED, batch_size=1), t2v_folder, CPU, torch.float32)
     memory_check.check_memory(ASKED, t2v_folder, CPU, torch.bfloat16)
@@ -70,12 +69,12 @@ def test_several_changes_together_are_named_where_one_is_not_enough(t2v_folder, 
         given = dict(zip(words[::2], words[1::2], strict=True))
         changed = replace(
             ASKED,
-            batch_size=int(given.get("--batch-size", 4)),
-            height=int(given.get("--height", 128)),
-            width=int(given.get("--width", 256)),
-            num_frames=int(given.get("--frames", 16)),
+            batch_size=int(given.get("`batch_size`", 4)),
+            height=int(given.get("`height`", 128)),
+            width=int(given.get("`width`", 256)),
+            num_frames=int(given.get("`num_frames`", 16)),
         )
-        dtype = torch.bfloat16 if "--dtype" in given else torch.float32
+        dtype = torch.bfloat16 if "`dtype`" in given else torch.float32
         memory_check.check_memory(changed, t2v_folder, CPU, dtype)
 
 
@@ -116,6 +115,6 @@ def test_all_frames_of_a_long_video_count(t2v_folder, there_is):
     there_is(2 * 2**30)
     text = complaint(asked, t2v_folder)
     assert "64x64 with 200000 frames" in text
-    assert "--frames 50000" in text
+    assert "`num_frames` 50000" in text
     there_is(20 * 2**30)
     memory_check.check_memory(asked, t2v_folder, CPU, torch.float32)

@@ -1,23 +1,38 @@
-"""The options of one `videocrafter generate` run, and their checks before a model is loaded."""
+"""The options of one run, and their checks before a model is loaded."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from typing_extensions import Self
 
-from videocrafter.cli.generate.loras import LoraChoice
-from videocrafter.cli.generate.options import OPTION_OF
-from videocrafter.cli.generate.prompt_files import PromptRow
+from videocrafter.generation.loras import LoraChoice
 from videocrafter.pipelines.sampling_settings import IMAGE_SETTING_NAMES, SamplingSettings, given_settings
 from videocrafter.presets import DEFAULT_MODEL, PRESETS, Task
 
-_WORDS_IN_SENTENCES = ("a", "an", "the", "of", "in", "on", "over", "at", "with", "and", "is", "are", "to", "through")
-"""Words that nobody uses as a whole prompt."""
 _MOST_VIDEOS = 100_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptRow:
+    """One prompt and the settings that belong to it alone; None means "not given".
+
+    Attributes:
+        prompt: description of the video.
+        negative_prompt, seed, fps: override those of the run.
+        image: an image as named in a prompts file or, after pairing, its path.
+        where: the place it was read from, for messages, such as "prompts.csv, line 3".
+    """
+
+    prompt: str
+    negative_prompt: str | None = None
+    seed: int | None = None
+    fps: float | None = None
+    image: Path | None = None
+    where: str = "the command line"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,8 +41,7 @@ class GenerateOptions:
 
     Attributes:
         rows: the prompts, each with the settings that belong to it alone.
-        image: the image, or the folder of images, of the command line. After pairing (`image_pairing`), each row has
-            its own image.
+        image: the image, or the folder of images, as it was given. Each row has its own image.
         sampling: the sampling settings that were given, by their names in `SamplingSettings`.
     """
 
@@ -104,7 +118,7 @@ class GenerateOptions:
 def check_options(options: GenerateOptions) -> None:
     """Raise ValueError for errors that do not depend on the model. Messages begin with the name of the setting."""
     if not options.rows:
-        raise ValueError("no prompt was given; write one in quotes, or use --prompts FILE or --from VIDEO")
+        raise ValueError("no prompt was given; write one in quotes, or use `prompts_file` FILE or `repeated` VIDEO")
     for name in ("num_videos", "batch_size", "preview_every"):
         if getattr(options, name) < 1:
             raise ValueError(f"{name} must be at least 1, but is {getattr(options, name)}")
@@ -131,7 +145,7 @@ def _check_image_settings(options: GenerateOptions) -> None:
     if options.image_fit is not None:
         given.append("image_fit")
     if given:
-        raise ValueError(f"{given[0]} has no effect without an image; give one with --image")
+        raise ValueError(f"{given[0]} has no effect without an image; give one with `image`")
 
 
 def _check_modes(options: GenerateOptions) -> None:
@@ -142,30 +156,14 @@ def _check_modes(options: GenerateOptions) -> None:
         "image_end": options.image_end is not None,
         "loop": bool(options.loop),
     }
-    chosen = [OPTION_OF[name] for name, is_chosen in modes.items() if is_chosen]
+    chosen = [f"`{name}`" for name, is_chosen in modes.items() if is_chosen]
     if len(chosen) > 1:
         raise ValueError(f"{' and '.join(chosen)} cannot be combined; choose one")
     if options.strength is not None and options.video is None:
-        raise ValueError("strength has no effect without --video")
+        raise ValueError("strength has no effect without `video`")
     if options.image_end is not None and len({row.image for row in options.rows}) != 1:
-        raise ValueError("image_end takes one --image as the first frame, not several")
+        raise ValueError("image_end takes one `image` as the first frame, not several")
     if options.image_end is not None and options.rows[0].image is None:
-        raise ValueError("image_end is the last frame of a video; give the first with --image")
+        raise ValueError("image_end is the last frame of a video; give the first with `image`")
     if options.window_overlap is not None and options.continued is not None:
-        raise ValueError("window_overlap cannot be combined with --continue, whose windows follow one another")
-
-
-def check_quotes(prompts: Sequence[str]) -> None:
-    """Raise ValueError if a sentence was given without quotes, which makes every word a prompt of its own."""
-    if splits_sentence(prompts) and any(word.lower() in _WORDS_IN_SENTENCES for word in prompts):
-        raise ValueError(f'the prompt was split into {len(prompts)} words; put it in quotes: "{" ".join(prompts)}"')
-
-
-def splits_sentence(prompts: Sequence[str]) -> bool:
-    """Return whether several prompts have one word each, as if the quotes around a sentence were missing."""
-    return len(prompts) > 1 and all(len(prompt.split()) == 1 for prompt in prompts)
-
-
-def clean_text(text: str) -> str:
-    """Replace bytes of a command-line argument that are not valid UTF-8."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        raise ValueError("window_overlap cannot be combined with `continued`, whose windows follow one another")

@@ -1,0 +1,1 @@
+"""One generation run, from a request to files: the library below the command line and every other front end."""
