@@ -12,6 +12,7 @@ import typer
 from videocrafter.cli.errors import bad_input
 from videocrafter.cli.generate import options as option
 from videocrafter.cli.generate.image_pairing import pair_with_images
+from videocrafter.cli.generate.naming import naming_options
 from videocrafter.cli.generate.prompt_files import PromptFile, read_prompt_file
 from videocrafter.cli.generate.quoting import check_quotes, clean_text
 from videocrafter.generation.loras import parse_lora_option
@@ -81,7 +82,7 @@ def generate(
     """
     # Parameters have the names of the settings, so that all of them travel in one step.
     options = GenerateOptions.from_arguments(locals())
-    with bad_input(), option.naming_options():
+    with bad_input(), naming_options():
         check_quotes(prompts or [])
         options = replace(
             options,

@@ -1,20 +1,15 @@
 """Options of `videocrafter generate`: names, help texts and help panels.
 
 Each option belongs to a setting, the parameter of `command.generate` that receives it. Checks name settings, as the
-pipelines do; `naming_options` turns these names into the options that the user typed.
+pipelines do; `naming.py` turns these names into the options that the user typed.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
-
-from videocrafter.generation.errors import GenerationError
 
 _INPUTS = "More inputs"
 _FILES = "Files"
@@ -35,22 +30,6 @@ def _option(
     """
     OPTION_OF[setting or names[0].removeprefix("--").replace("-", "_")] = names[0]
     return typer.Option(*names, help=about, rich_help_panel=panel, metavar=metavar, show_default=False)
-
-
-@contextmanager
-def naming_options() -> Iterator[None]:
-    """Replace settings by their options in an error: at its beginning, and wherever they stand in backticks."""
-    try:
-        yield
-    except ValueError as error:
-        text = re.sub(r"`(\w+)`", lambda match: OPTION_OF.get(match[1], match[0]), str(error))
-        setting, space, rest = text.partition(" ")
-        text = f"{OPTION_OF.get(setting, setting)}{space}{rest}"
-        if text == str(error):
-            raise
-        # Errors of the generation stay apart from other ValueErrors, which may be bugs.
-        kind = GenerationError if isinstance(error, GenerationError) else ValueError
-        raise kind(text) from error
 
 
 Prompts = Annotated[

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from videocrafter.cli.errors import bad_input
-from videocrafter.cli.generate.options import naming_options
+from videocrafter.cli.generate.naming import naming_options
 from videocrafter.cli.generate.quoting import splits_sentence
 from videocrafter.cli.interruption import reporting_interruption
 from videocrafter.cli.model_choice import model_folder
