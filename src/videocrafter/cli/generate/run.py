@@ -86,9 +86,10 @@ class _Terminal(Watcher):
 
     def written(self, video: WrittenVideo) -> None:
         """Print the name of a video, and keep its frames for the contact sheet."""
+        # First: an interruption may arrive at any time.
+        self.num_written += 1
         from videocrafter.media.contact_sheet import evenly_spaced
 
-        self.num_written += 1
         frames, recording = video.frames, video.recording
         if self.options.contact_sheet is not None:
             caption = f"seed {recording['seed']}: {recording['prompt']}"
