@@ -177,7 +177,8 @@ def generate(prepared: PreparedRun, pipeline: Pipeline, watcher: Watcher) -> lis
             watcher.add_seconds(name, seconds)
         for index, frames in enumerate(result.frames):
             watcher.stop_if_cancelled()
-            watcher.written(_write_one(prepared, watcher, frames, batch, index, first + index, shared))
+            with watcher.uninterrupted():
+                watcher.written(_write_one(prepared, watcher, frames, batch, index, first + index, shared))
         first += batch.num_videos
     return list(prepared.outputs)
 
