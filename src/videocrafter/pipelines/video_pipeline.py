@@ -38,6 +38,7 @@ from videocrafter.pipelines.model_folder import ModelFolderError
 from videocrafter.pipelines.offloading import OffloadingMixin
 from videocrafter.pipelines.output import OutputType, PhaseClock, VideoPipelineOutput, check_output_type, frames_as
 from videocrafter.pipelines.phases import AfterStep, EncodedRequest, Phases, StepEndCallback
+from videocrafter.pipelines.prompt_length import length_note
 from videocrafter.pipelines.randomness import draw_noise, make_generators, takes_eta
 from videocrafter.pipelines.settings import GenerationDefaults, VideoRequest, check_size, per_video
 
@@ -208,7 +209,10 @@ class VideoPipeline(VideoLoraMixin, OffloadingMixin, DiffusionPipeline):
             words = unknown_words(self.tokenizer, prompt) if knowledge.subjects else []
             vocabulary = self.tokenizer.get_vocab() if words else ()
             about = prompt_notes(prompt, knowledge, words, vocabulary, needs_subject=not self.takes_image)
+            about += self._length_notes([prompt])
             notes += [f"{prompt!r}: {note}" for note in about] if len(prompts) > 1 else about
+        if request.sampling.needs_unconditional:
+            notes += self._length_notes(request.negative_prompts, "negative prompt")
         if request.num_frames not in (1, defaults.num_frames):
             notes.append(
                 f"the model was trained on {defaults.num_frames} frames; quality may be lower at {request.num_frames}"
@@ -225,6 +229,10 @@ class VideoPipeline(VideoLoraMixin, OffloadingMixin, DiffusionPipeline):
                 f" quality may be lower at {request.width}x{request.height}"
             )
         return list(dict.fromkeys(notes))
+
+    def _length_notes(self, prompts: Sequence[str], what: str = "prompt") -> list[str]:
+        found = [length_note(self.tokenizer, self.text_encoder, prompt, what) for prompt in dict.fromkeys(prompts)]
+        return [note for note in found if note is not None]
 
     def num_steps(self, request: VideoRequest) -> int:
         """Return how often `callback_on_step_end` is called for a request."""

@@ -9,6 +9,7 @@ dropped after training too, makes every patch token describe its content.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,8 +35,11 @@ from videocrafter.models.image_encoder import encode_image, tiny_image_encoder
 from videocrafter.models.text_encoder import encode_text, tiny_text_encoder, tokenize
 from videocrafter.models.tokenizer import PAD_ID, build_word_tokenizer
 from videocrafter.training.randomness import derive_seed
+from videocrafter.training.video.long_captions import LongCaptions
 
+_log = logging.getLogger(__name__)
 _VALIDATION_SEED = 2_000_003
+_CAPTIONS_MEASURED = 500
 # The attribute in which the clips of a group differ, and its probability: motion words are the hardest to learn.
 _GROUP_KINDS = ("motion", "subject", "scene", "speed")
 _GROUP_ODDS = (0.5, 0.2, 0.1, 0.2)
@@ -179,6 +183,9 @@ class ContrastiveTask:
             # The norm after the class token's last block is unused: all tokens are read before it.
             parameter.requires_grad_("post_layernorm" not in name)
         self.world = _world(config.size, derive_seed(seed, stage_index, "world"))
+        captions = [self.world.script(index).caption for index in range(_CAPTIONS_MEASURED)]
+        if (note := LongCaptions.among(captions, self.tokenizer, self.text_encoder).note()) is not None:
+            _log.info("Note: %s; raise task.max_length", note)
 
     def modules(self) -> Mapping[str, nn.Module]:
         """Both towers, and the heads."""

@@ -148,7 +148,9 @@ class ClipDiffusionTask(DiffusionTask):
         self._open_reader.load(states)
 
     def close_data(self) -> None:
-        """Stop the workers."""
+        """Stop the workers, and report the captions that were too long for the text encoder."""
+        if (note := self._inputs.clips.encoder.long_captions.note()) is not None:
+            _log.info("Note: %s", note)
         if self._reader is not None:
             self._reader.close()
         self._inputs.clips.close()
