@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from typing import Annotated, Any
 
@@ -10,6 +11,7 @@ import typer
 
 from videocrafter import __version__
 from videocrafter.cli import evaluate
+from videocrafter.cli.closed_output import exit_status
 from videocrafter.cli.generate import command as generate
 from videocrafter.cli.interruption import interruptible
 from videocrafter.cli.train import fill_cache as cache
@@ -58,15 +60,12 @@ def _print_warning(message: Warning | str, *_: Any, **__: Any) -> None:
 def main() -> None:
     """Entry point of the console script."""
     warnings.showwarning = _print_warning
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        app()
-        return
-    try:
-        app()
-    except SystemExit as ended:
+    status = exit_status(app)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         from videocrafter.training.parallel.processes import end_process
 
-        end_process(ended.code if isinstance(ended.code, int) else int(ended.code is not None))
+        end_process(status)
+    sys.exit(status)
 
 
 # Multi-process launchers such as torchrun start `python -m videocrafter.cli.main`.

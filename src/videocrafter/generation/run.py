@@ -26,9 +26,9 @@ from videocrafter.generation.errors import (
 )
 from videocrafter.generation.inputs import Inputs, read_inputs
 from videocrafter.generation.outputs import (
+    check_encodings,
     check_names,
     check_outputs,
-    check_playback_fps,
     is_empty_folder,
     plan_outputs,
 )
@@ -243,8 +243,8 @@ def _request(prepared: PreparedRun, pipeline: Pipeline, mode: Mode) -> VideoRequ
         num_videos_per_prompt=options.num_videos,
         **options.sampling,
     )
-    for index, path in enumerate(prepared.outputs):
-        check_playback_fps(path, _playback_fps(prepared, request.fps[index]))
+    rates = [_playback_fps(prepared, fps) for fps in request.fps]
+    check_encodings(prepared.outputs, rates, request, options.codec)
     return request
 
 

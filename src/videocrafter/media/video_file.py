@@ -129,6 +129,19 @@ def check_output(path: str | Path, *, overwrite: bool = False, codec: str | None
         raise OutputExistsError.of(sidecar_path(path))
 
 
+def check_encodable(
+    path: str | Path, height: int, width: int, playback_fps: float, *, codec: str | None = None
+) -> None:
+    """Check, before a video is computed, that its file can store this size and rate, by encoding one black frame.
+
+    Raises:
+        MediaError: The format or the codec does not support them.
+    """
+    suffix = _suffix(Path(path))
+    if suffix:
+        _encode(suffix, codec, [np.zeros((1, height, width, 3), np.uint8)], playback_fps, None)
+
+
 def write_video(
     path: str | Path,
     frames: np.ndarray | Iterable[np.ndarray],
