@@ -9,6 +9,8 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 
+import typer
+
 from videocrafter.cli.errors import BAD_INPUT_STATUS
 
 CLOSED_PIPE_STATUS = 128 + signal.Signals(getattr(signal, "SIGPIPE", 13)).value
@@ -41,7 +43,7 @@ def exit_status(command: Callable[[], object]) -> int:
         if error.filename is not None or error.errno not in _UNWRITABLE:
             raise
         with suppress(OSError):
-            print(f"Error: cannot write to standard output: {_UNWRITABLE[error.errno]}", file=sys.stderr)
+            typer.echo(f"Error: cannot write to standard output: {_UNWRITABLE[error.errno]}", err=True)
         return _abandoned(BAD_INPUT_STATUS)
     return 0
 

@@ -26,7 +26,6 @@ from videocrafter.pipelines.loading import load_pipeline
 from videocrafter.pipelines.model_folder import component_folder, read_model_index
 from videocrafter.pipelines.settings import GenerationDefaults
 from videocrafter.pipelines.text_to_video import TextToVideoPipeline
-from videocrafter.presets import PRESETS
 from videocrafter.training.video.phases import Phase
 from videocrafter.training.video.starting_weights import with_image_branch
 from videocrafter.training.video.task_config import ClipDiffusionTaskConfig
@@ -123,12 +122,6 @@ def fit_for(
             "image encoder, or start from an image-to-video model"
         )
     return with_image_input(pipeline, image_encoder, num_queries)
-
-
-def tower_folder(name: str) -> Path:
-    """Return the folder that `task.image_tower` names: a path, or the folder of a shipped model."""
-    preset = PRESETS.get(name)
-    return Path(name) if preset is None or preset.folder is None else preset.folder
 
 
 def with_image_input(

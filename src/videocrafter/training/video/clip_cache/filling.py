@@ -38,8 +38,8 @@ from videocrafter.training.video.frozen_networks import (
 )
 from videocrafter.training.video.long_captions import LongCaptions
 from videocrafter.training.video.phases import IMAGE_PHASES
-from videocrafter.training.video.starting_pipeline import tower_folder, with_frames_of
-from videocrafter.training.video.starting_weights import start_folder
+from videocrafter.training.video.starting_pipeline import with_frames_of
+from videocrafter.training.video.starting_weights import named_folder, start_folder
 from videocrafter.training.video.task_config import ClipDiffusionTaskConfig
 
 _LEFT_OUT = "left_out.jsonl"
@@ -192,7 +192,7 @@ def fill_cache(
     config = with_frames_of(GenerationDefaults.from_config(index.get("defaults")), config)
     config = settle_weights(config, processes.device)
     config = replace(config, cache=replace(config.cache, fill="missing"))
-    tower = None if config.image_tower is None else tower_folder(config.image_tower)
+    tower = None if config.image_tower is None else named_folder(config.image_tower)
     sources = frozen_folders(start, config.phase, tower)
     if config.phase in IMAGE_PHASES and "image_encoder" not in sources:
         raise CacheError(
