@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import CLIPTextModel, CLIPVisionModel, PreTrainedTokenizerFast
 
 from videocrafter.data.sprite_world.captions import worded_caption, worded_image_caption
 from videocrafter.data.sprite_world.world import (
@@ -36,6 +35,7 @@ from videocrafter.models.text_encoder import encode_text, tiny_text_encoder, tok
 from videocrafter.models.tokenizer import PAD_ID, build_word_tokenizer
 from videocrafter.training.randomness import derive_seed
 from videocrafter.training.video.long_captions import LongCaptions
+from videocrafter.training.video.starting_weights import FolderNetworks
 
 _log = logging.getLogger(__name__)
 _VALIDATION_SEED = 2_000_003
@@ -169,11 +169,9 @@ class ContrastiveTask:
             )
             self.image_encoder = tiny_image_encoder(config.size, config.patch, layers=config.image_layers, **size)
         else:
-            self.tokenizer = PreTrainedTokenizerFast.from_pretrained(start, subfolder="tokenizer")
-            # The shipped models are stored in half precision.
-            stored: dict[str, Any] = {"pretrained_model_name_or_path": start, "dtype": torch.float32}
-            self.text_encoder = CLIPTextModel.from_pretrained(subfolder="text_encoder", **stored)
-            self.image_encoder = CLIPVisionModel.from_pretrained(subfolder="image_encoder", **stored)
+            source = FolderNetworks(start)
+            self.tokenizer = source.tokenizer()
+            self.text_encoder, self.image_encoder = source.network("text_encoder"), source.network("image_encoder")
         self.heads = ContrastiveHeads(
             config.width, config.heads, len(self.tokenizer), config.max_length, config.num_frames
         )

@@ -10,10 +10,10 @@ from typing import Any, Protocol
 
 import torch
 from diffusers import AutoencoderKL
-from torch import nn
 from transformers import CLIPTextModel, CLIPVisionModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from videocrafter.checkpoints.hub.obtain import obtain_model
+from videocrafter.checkpoints.weight_files import choose_weights
 from videocrafter.media.home_folder import expand_home
 from videocrafter.models.autoencoder import spatial_factor
 from videocrafter.models.image_projector import ImageProjector
@@ -31,7 +31,14 @@ from videocrafter.presets import (
 from videocrafter.training.config import RecipeConfig, SettingsError
 
 _log = logging.getLogger(__name__)
-_PARTS = ("vae", "tokenizer", "text_encoder", "image_encoder", "unet", "image_projector")
+_TOWERS: Mapping[str, Any] = {"text_encoder": CLIPTextModel, "image_encoder": CLIPVisionModel}
+_CLASSES: Mapping[str, Any] = {
+    "vae": AutoencoderKL,
+    "unet": VideoUNet,
+    "image_projector": ImageProjector,
+    **_TOWERS,
+}
+_PARTS = ("tokenizer", *_CLASSES)
 
 
 def start_folder(recipe: RecipeConfig) -> Path | None:
@@ -138,23 +145,15 @@ class FolderNetworks:
         """Whether the start's folder holds a part."""
         return self._start is not None and (self._start / part).is_dir()
 
-    def network(self, part: str, elsewhere: str | None = None) -> nn.Module:
+    def network(self, part: str, elsewhere: str | None = None) -> Any:
         """Load a network."""
         folder = self._folder(part, elsewhere)
-        network: nn.Module
-        if part == "vae":
-            network = AutoencoderKL.from_pretrained(folder)
-        elif part == "unet":
-            network = VideoUNet.from_pretrained(folder, torch_dtype=torch.float32)
-        elif part == "image_projector":
-            network = ImageProjector.from_pretrained(folder)
-        else:
-            # The shipped models are stored in half precision.
-            tower = CLIPTextModel if part == "text_encoder" else CLIPVisionModel
-            network = tower.from_pretrained(folder, dtype=torch.float32)
-        return network
+        _, variant = choose_weights(folder, part)
+        # transformers and diffusers call it differently. The shipped models are stored in half precision.
+        keyword = "dtype" if part in _TOWERS else "torch_dtype"
+        return _CLASSES[part].from_pretrained(folder, variant=variant, **{keyword: torch.float32})
 
-    def tokenizer(self, elsewhere: str) -> PreTrainedTokenizerBase:
+    def tokenizer(self, elsewhere: str | None = None) -> PreTrainedTokenizerBase:
         """Load the tokenizer."""
         tokenizer: PreTrainedTokenizerBase = PreTrainedTokenizerFast.from_pretrained(
             self._folder("tokenizer", elsewhere)

@@ -7,7 +7,7 @@ import torch
 from diffusers import AutoencoderKL
 from transformers import CLIPTextModel
 
-from tests.tiny_parts import NETWORK
+from tests.tiny_parts import AUTOENCODER, NETWORK, TOWERS, build, video_task
 from videocrafter import presets
 from videocrafter.models.unet import VideoUNet
 from videocrafter.training.config import RecipeConfig, SettingsError
@@ -45,6 +45,25 @@ def as_run(folder: Path, result: Path | None) -> Path:
     if result is not None:
         shutil.copytree(result, folder / "final")
     return folder
+
+
+def test_miniature_training_starts_from_weights_saved_under_a_variant(
+    parts: Path, t2v_start: Path, tmp_path: Path
+) -> None:
+    for folder, name in ((parts, "parts"), (t2v_start, "start")):
+        shutil.copytree(folder, tmp_path / name)
+        for weights in (tmp_path / name).glob("*/*.safetensors"):
+            weights.rename(weights.with_name(f"{weights.stem}.fp16.safetensors"))
+    plain = (build(AUTOENCODER, parts), build(TOWERS, parts), video_task(parts, t2v_start))
+    variant = (
+        build(AUTOENCODER, tmp_path / "parts"),
+        build(TOWERS, tmp_path / "parts"),
+        video_task(tmp_path / "parts", tmp_path / "start"),
+    )
+    for one, other in zip(plain, variant, strict=True):
+        for name in one.modules().keys() - {"heads"}:
+            expected = one.modules()[name].state_dict()
+            assert all(torch.equal(expected[key], value) for key, value in other.modules()[name].state_dict().items())
 
 
 def from_start(folder: Path) -> RecipeConfig:
