@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from videocrafter import __version__
-from videocrafter.cli import evaluate
+from videocrafter.cli import evaluate, studio
 from videocrafter.cli.closed_output import exit_status
 from videocrafter.cli.generate import command as generate
 from videocrafter.cli.interruption import interruptible
@@ -45,7 +45,7 @@ def _root(
     """Generate videos from prompts and images, train video models, and evaluate them."""
 
 
-for _command in (generate, models, convert, train, plan, cache, evaluate, runs, publish, init):
+for _command in (generate, models, convert, train, plan, cache, evaluate, runs, publish, init, studio):
     _command.register(app)
 for _registered in app.registered_commands:
     assert _registered.callback is not None
