@@ -19,7 +19,7 @@ from videocrafter.web.job_request import request_of_recording
 from videocrafter.web.problems import Problem, as_problem, not_found
 from videocrafter.web.store.uploads import Upload
 from videocrafter.web.studio import Studio
-from videocrafter.web.upload_check import check_file, read_recording, recognise
+from videocrafter.web.upload_check import check_file, read_recording, recognise_upload
 
 _TYPES = {".png": "image/png", ".gif": "image/gif", ".webm": "video/webm", ".mp4": "video/mp4"}
 
@@ -94,7 +94,7 @@ def uploads_router(studio: Studio) -> APIRouter:
 
 def _keep(studio: Studio, identity: str, arrived: Path) -> Upload:
     with arrived.open("rb") as file:
-        suffix, _ = recognise(file.read(16))
+        suffix, _ = recognise_upload(file.read(16))
     named = arrived.with_name(f"{arrived.name}{suffix}")
     arrived.replace(named)
     try:

@@ -7,7 +7,7 @@ from PIL import Image
 
 from tests.unit.web.conftest import problem
 from videocrafter.media.video_file import write_video
-from videocrafter.web.upload_check import check_file, recognise
+from videocrafter.web.upload_check import check_file, recognise_upload
 
 
 def picture(size=(20, 10), form="PNG", **settings):
@@ -106,4 +106,4 @@ def test_a_decoder_that_hangs_or_crashes_ends_alone(studio, tmp_path, monkeypatc
     with pytest.raises(Problem, match="its decoder crashed") as caught:
         check_file(source, tmp_path / "target", studio.limits)
     assert caught.value.status == 422
-    assert recognise(b"\x89PNG\r\n\x1a\n") == (".png", "image")
+    assert recognise_upload(b"\x89PNG\r\n\x1a\n") == (".png", "image")
