@@ -39,10 +39,11 @@ def work(config: StudioConfig, owner: str, connection: Connection) -> None:
             connection.send(message)
 
     threading.Thread(target=_beat, args=(send,), daemon=True).start()
-    threading.Thread(target=_answer, args=(config, connection, send), daemon=True).start()
     # Ctrl-C reaches all processes of a terminal; the server ends this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     import_heavy_libraries()
+    # Not before: lazy modules do not bear being imported by two threads at once.
+    threading.Thread(target=_answer, args=(config, connection, send), daemon=True).start()
     studio, model = Studio(config), LoadedModel()
     seen, looked_s = -1, 0.0
     while True:
