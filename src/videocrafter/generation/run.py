@@ -172,7 +172,7 @@ def generate(prepared: PreparedRun, pipeline: Pipeline, watcher: Watcher) -> lis
         on_step_end = _step_callback(watcher, batch, number * num_steps, num_steps, len(batches) * num_steps)
         images = _images(prepared, pipeline, batch, first)
         with expecting(FloatingPointError, error=NotFiniteError), _reporting_memory():
-            result = mode.generate(batch, images, callback_on_step_end=on_step_end)
+            result = mode.generate(batch, images, output_type="uint8", callback_on_step_end=on_step_end)
         for name, seconds in result.seconds.items():
             watcher.add_seconds(name, seconds)
         for index, frames in enumerate(result.frames):

@@ -18,6 +18,7 @@ from typing import Any
 from videocrafter.checkpoints.file_content import checkpoint_format
 from videocrafter.checkpoints.lora.adapter_settings import PEFT_CONFIG
 from videocrafter.checkpoints.lora.lora_file import find_lora_file
+from videocrafter.checkpoints.pipeline_code import CODE_FILE, code_of
 from videocrafter.checkpoints.publishing.local_paths import config_without_paths, recipe_without_paths
 from videocrafter.pipelines.model_folder import (
     PIPELINE_TASKS,
@@ -120,6 +121,7 @@ def plan_export(folder: Path) -> Export:
     if (folder / MODEL_INDEX).is_file():
         index = check_model_folder(folder)
         files[MODEL_INDEX] = _config(folder / MODEL_INDEX)
+        files[CODE_FILE] = ExportedFile(head=code_of(index["_class_name"]).encode())
         for name in components_of(index):
             for path in _files_below(component_folder(folder, name)):
                 relative = path.relative_to(component_folder(folder, name)).as_posix()

@@ -464,11 +464,13 @@ def test_a_write_that_the_system_cuts_off_leaves_nothing_behind(tmp_path):
         np.zeros((0, 8, 8, 3), np.uint8),
         np.zeros((2, 8, 8, 4), np.uint8),
         np.zeros((8, 8, 3), np.uint8),
-        np.zeros((2, 8, 8, 3), np.float32),
+        np.full((2, 8, 8, 3), -1, np.float32),
+        np.zeros((2, 8, 8, 3), np.int16),
+        [Image.new("RGB", (8, 8))],
     ],
 )
 def test_frames_of_another_shape_or_type_are_refused(tmp_path, frames):
-    with pytest.raises(ValueError, match=r"expected uint8 \[T, H, W, 3\]"):
+    with pytest.raises(ValueError, match=r"frames .*expected .*(\[T, H, W, 3\]|0 to 1)"):
         write_video(tmp_path / "clip.mp4", frames, 8)
     assert files_in(tmp_path) == []
 
@@ -553,12 +555,19 @@ def test_parts_are_taken_one_after_the_other_and_never_kept(tmp_path):
     assert len(taken) == 4
 
 
+def test_frames_in_floating_point_are_written_like_the_same_bytes(tmp_path):
+    write_video(tmp_path / "whole", numbered(3) / np.float32(255), 8)
+    write_video(tmp_path / "parts", iter([numbered(3)[:1], numbered(3)[1:] / 255]), 8)
+    for name in ("whole", "parts"):
+        np.testing.assert_array_equal(read_frames(tmp_path / name), numbered(3))
+
+
 @pytest.mark.parametrize(
     ("parts", "message"),
     [
         ([], "there are no frames"),
         ([numbered(2), numbered(2)[:, :8]], "frames of one size"),
-        ([numbered(2), numbered(2).astype(float)], "expected uint8"),
+        ([numbered(2), numbered(2).astype(float)], "divided by 255"),
     ],
 )
 def test_wrong_parts_leave_no_file(tmp_path, parts, message):

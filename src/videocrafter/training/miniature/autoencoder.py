@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor, nn
 
 from videocrafter.data.sprite_world.world import PLAIN_SCENES, SCENES, SpriteWorld, SpriteWorldConfig

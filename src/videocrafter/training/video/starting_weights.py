@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from diffusers import AutoencoderKL
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from transformers import CLIPTextModel, CLIPVisionModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from videocrafter.checkpoints.hub.obtain import obtain_model
