@@ -119,6 +119,11 @@ def test_output_types_show_the_same_video(t2v, output_type):
         np.testing.assert_array_equal(np.stack([np.asarray(picture) for picture in other[0]]), frames[0])
 
 
+def test_noise_cannot_be_given(t2v):
+    with pytest.raises(ValueError, match="latents cannot be given to LongVideo, which arranges its noise itself"):
+        LongVideo(t2v)("a cat", latents=torch.zeros(1, 4, 4, 4, 4))
+
+
 def test_the_pipeline_itself_keeps_its_limit(t2v):
     with pytest.raises(ValueError, match=r"num_frames must be between 1 and 16"):
         t2v("a cat", num_frames=17)
