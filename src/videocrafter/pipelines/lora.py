@@ -143,7 +143,7 @@ class VideoLoraMixin(StableDiffusionLoraLoaderMixin):
         """
         self._check_changeable("set adapters")
         names = self._known(adapter_names)
-        if adapter_weights is None or isinstance(adapter_weights, (Real, Mapping)):
+        if adapter_weights is None or isinstance(adapter_weights, (int, float, Real, Mapping)):
             weights = [adapter_weights] * len(names)
         else:
             weights = list(adapter_weights)
@@ -210,7 +210,7 @@ class VideoLoraMixin(StableDiffusionLoraLoaderMixin):
             ValueError: a network is already fused, no LoRA is loaded, a name is unknown, or a layer has no bias but
                 its LoRA has one.
         """
-        if isinstance(components, Real):
+        if isinstance(components, (int, float, Real)):
             lora_scale, components = float(components), NETWORKS
         components = _checked_components(components)
         self._check_changeable("fuse", components)
