@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from transformers import CLIPVisionModel
 
+from videocrafter.checkpoints.pipeline_code import CODE_FILE, code_of
 from videocrafter.diffusion.objective import PredictionType
 from videocrafter.diffusion.schedule import (
     alphas_cumprod,
@@ -194,6 +195,7 @@ def save_trained(pipeline: AnyPipeline, folder: Path, sources: Mapping[str, Path
         sources: folders of the frozen parts.
     """
     pipeline.save_config(folder)
+    (folder / CODE_FILE).write_text(code_of(type(pipeline).__name__), encoding="utf-8")
     for name in ("unet", "image_projector", "scheduler"):
         part = getattr(pipeline, name, None)
         if part is not None:
