@@ -1,7 +1,7 @@
 """A perceptual distance: how much the features of a pretrained network differ between two frames.
 
-Source: Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric" (arXiv 1801.03924), here
-on EfficientNet-Lite0 and with equal weights for all channels. It is not LPIPS, whose weights people calibrated.
+Source: Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric" (arXiv 1801.03924),
+here on EfficientNet-Lite0 and with equal weights for all channels. It is not LPIPS, whose weights people calibrated.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ class StillsTaskConfig(VideoDiffusionTaskConfig):
 
 
 class StillsTask(VideoDiffusionTask):
-    """Trains on images; sample sheets show one still per subject, and the result is a folder of Stable Diffusion's."""
+    """Trains on images. Sample sheets show one still per subject; the result has Stable Diffusion's format."""
 
     config: StillsTaskConfig
 

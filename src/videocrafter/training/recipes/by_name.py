@@ -9,6 +9,7 @@ from videocrafter.training.recipes import miniature, paper
 
 RECIPES: dict[str, Callable[[], RecipeConfig]] = {
     "tiny-vae": miniature.tiny_vae,
+    "tiny-vae-128": miniature.tiny_vae_128,
     "tiny-clip": miniature.tiny_clip,
     "tiny-sd": miniature.tiny_sd,
     "tiny-t2v": miniature.tiny_t2v,

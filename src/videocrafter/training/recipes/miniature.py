@@ -17,7 +17,26 @@ _GATE_MOTIONS = ("left", "right", "up", "down", "growing", "shrinking", "spinnin
 
 
 def tiny_vae() -> RecipeConfig:
-    """The miniature's frame-wise autoencoder: 8x downsampling, 16 latent channels.
+    """The miniature's frame-wise autoencoder: 8x downsampling, 16 latent channels."""
+    reconstruct = StageConfig(
+        name="reconstruct",
+        task=AutoencoderTaskConfig(),
+        num_steps=2800,
+        optimizer=OptimizerConfig(lr=2e-3, decay="cosine", final_lr_fraction=0.02),
+        checkpoint_seconds=180,
+        sample_every=1500,
+    )
+    refine = replace(
+        reconstruct,
+        name="refine",
+        task=AutoencoderTaskConfig(sizes=(64, 64, 64, 32), edge_weight=0.5),
+        num_steps=3500,
+    )
+    return RecipeConfig(name="tiny-vae", stages=(reconstruct, refine))
+
+
+def tiny_vae_128() -> RecipeConfig:
+    """A sharper autoencoder for frames of 128 pixels: 8x downsampling, 16 latent channels.
 
     The losses are those of Stable Diffusion's autoencoder. The discriminator starts late, and only the decoder trains
     against it: latents do not change any more.
@@ -61,7 +80,7 @@ def tiny_vae() -> RecipeConfig:
         num_steps=2000,
         optimizer=OptimizerConfig(lr=3e-4, warmup_steps=100, decay="cosine", final_lr_fraction=0.05),
     )
-    return RecipeConfig(name="tiny-vae", stages=(reconstruct, refine, sharpen))
+    return RecipeConfig(name="tiny-vae-128", stages=(reconstruct, refine, sharpen))
 
 
 def tiny_clip() -> RecipeConfig:

@@ -22,9 +22,10 @@ def choose_trained(network: nn.Module, projector: nn.Module | None, phase: Phase
     Args:
         network: the video network.
         projector: the image projector, where there is one.
-        phase: "images" trains the layers that single images use; "text_to_video" the whole network; "temporal_only" trains the layers that only clips use: the
-            temporal layers and the fps embedding; "image_alignment" trains the projector alone; "image_mapping" the
-            projector and W'k, W'v; "image_to_video" the network except the mappings of text and image.
+        phase: "images" trains the layers that single images use; "text_to_video" the whole network; "temporal_only"
+            the layers that only clips use: the temporal layers and the fps embedding; "image_alignment" the projector
+            alone; "image_mapping" the projector and W'k, W'v; "image_to_video" all of the network but the mappings of
+            text and image.
     """
     for name, parameter in network.named_parameters():
         is_image_mapping = any(part in name for part in _IMAGE_MAPPING)
