@@ -15,7 +15,6 @@ from torch import Tensor
 from videocrafter.pipelines.clip import check_clip, encode_clip, fit_clip
 from videocrafter.pipelines.derived_pipeline import AnyVideoPipeline
 from videocrafter.pipelines.image_input import ImageInput
-from videocrafter.pipelines.known_frames import starting_latents
 from videocrafter.pipelines.long_video import LongVideo
 from videocrafter.pipelines.phases import EncodedRequest
 from videocrafter.pipelines.plain_numbers import plain_number, whole_number
