@@ -123,7 +123,7 @@ def read_sd_folder(path: Path) -> SdFolder:
             raise ValueError("it is a training run; to train from its result, pass --init RUN to train")
         unet = read_json_object(path / "unet" / "config.json")
         if unet.get("_class_name") == "VideoUNet":
-            raise ValueError("it already holds a video model; train from it with --set init=FOLDER")
+            raise ValueError("it already holds a video model; train from it with --init FOLDER")
         spatial = spatial_config_from_sd(unet)
         sample_size = unet.get("sample_size")
         if not isinstance(sample_size, int | None):
