@@ -82,9 +82,7 @@ def run_exam_command(options: ExamOptions) -> None:
         text, image = _load_pipelines(t2v_folder, i2v_folder, where)
         for pipeline in (text, image):
             if pipeline is not None:
-                pipeline.check_inputs(
-                    "", num_inference_steps=options.steps, guidance_scale=options.guidance
-                )
+                pipeline.check_inputs("", num_inference_steps=options.steps, guidance_scale=options.guidance)
     with progress_bar("videos") as show, reporting_interruption(lambda: unfinished), bad_input(MediaError):
         unfinished = "No video was evaluated, and no report was written."
 

@@ -14,12 +14,7 @@ from numpy.typing import NDArray
 from videocrafter.evaluation.metrics.clip_towers import CLIP, CLIP_COMPAT, TOWER, ClipFolder, ImageTower
 from videocrafter.evaluation.metrics.detection import Detector
 from videocrafter.evaluation.metrics.drawn_images import DRAWN, Drawn
-from videocrafter.evaluation.metrics.efficientnet_lite import (
-    FEATURES,
-    WEIGHTS_SHA256,
-    EfficientNetFrames,
-    installed_weights,
-)
+from videocrafter.evaluation.metrics.efficientnet_lite import FEATURES, EfficientNetFrames
 from videocrafter.evaluation.metrics.torchscript import (
     CaptionModule,
     FlowModule,
@@ -35,6 +30,7 @@ from videocrafter.evaluation.metrics.weights import (
     find_weights,
     needed_files,
 )
+from videocrafter.models.efficientnet_lite import WEIGHTS_SHA256, installed_weights
 
 Frames = Sequence[NDArray[np.uint8]]
 
