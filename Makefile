@@ -11,11 +11,12 @@ PIP_INSTALL := $(BIN)/python -m pip install $(PIP_FLAGS) -c constraints.txt
 
 DEMO_IMAGE := examples/butterfly.png
 
-.PHONY: help demo test check format clean
+.PHONY: help demo test test-browser check format clean
 
 help:
 	@echo "make demo    generate a video from a prompt and one from an image, in demo/"
 	@echo "make test    run the tests"
+	@echo "make test-browser  run the tests that open pages in Chromium"
 	@echo "make check   check format, lint, types, import rules, spelling and prose"
 	@echo "make format  format the files as 'make check' expects"
 	@echo "make clean   delete everything that these commands created, including .venv"
@@ -44,6 +45,15 @@ demo: $(VENV)/.installed
 test: export PYTHONDONTWRITEBYTECODE :=
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+$(VENV)/.installed-browser: $(VENV)/.installed-dev
+	$(PIP_INSTALL) -e '.[dev,browser]'
+	@touch $@
+
+# The browser comes from the system: `apt install chromium`, or name another one in VIDEOCRAFTER_BROWSER.
+test-browser: export PYTHONDONTWRITEBYTECODE :=
+test-browser: $(VENV)/.installed-browser
+	$(BIN)/python -m pytest -m browser tests/browser
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .

@@ -6,7 +6,7 @@ rater's name, and the links carry them after `#`, which browsers do not send to 
 """
 
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.resources import files
 from pathlib import Path
@@ -16,6 +16,8 @@ from fastapi import Depends, FastAPI, Header, Request, Response
 from fastapi import Path as PathPart
 from fastapi.responses import FileResponse, JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from videocrafter.evaluation.study.assignment import Task
 from videocrafter.evaluation.study.design import ASPECTS, MEDIA_FOLDER, StudyDesign, check_media, read_design
@@ -166,7 +168,7 @@ def study_app(folder: Path) -> FastAPI:
 
     app = FastAPI(title="Study", docs_url=None, redoc_url=None, openapi_url=None, lifespan=closing)
     app.state.study = study
-    app.middleware("http")(_guard)
+    app.add_middleware(_Guard)
     app.add_exception_handler(StudyError, _on_study_error)
     app.add_exception_handler(sqlite3.Error, _on_database_error)
     _add_page(app)
@@ -175,19 +177,43 @@ def study_app(folder: Path) -> FastAPI:
     return app
 
 
-async def _guard(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-    """Refuse requests of other sites and large bodies, and add the security headers."""
-    if request.method not in ("GET", "HEAD"):
-        length = request.headers.get("content-length", "")
-        if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
-            return JSONResponse({"code": "other_site", "message": "Requests of other sites are refused."}, 403)
-        # Without a stated length the body could be endless.
-        if not (length.isdigit() and int(length) <= _LARGEST_BODY) and request.method != "DELETE":
-            return JSONResponse({"code": "too_large", "message": "The request is too large."}, 413)
-    response = await call_next(request)
-    for name, value in _HEADERS.items():
-        response.headers.setdefault(name, value)
-    return response
+class _Guard:
+    """Refuses requests of other sites and large bodies, and adds the security headers.
+
+    Plain ASGI: the middleware of Starlette that takes a function starts a task per request, which costs as much as
+    the rest of a request.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        handler = _refusal(scope["method"], Headers(scope=scope)) or self._app
+        await handler(scope, receive, send_with_headers)
+
+
+def _refusal(method: str, headers: Headers) -> Response | None:
+    if method in ("GET", "HEAD"):
+        return None
+    if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+        return JSONResponse({"code": "other_site", "message": "Requests of other sites are refused."}, 403)
+    length = headers.get("content-length", "")
+    # Without a stated length the body could be endless. Requests to delete have none.
+    if method != "DELETE" and not (length.isdigit() and int(length) <= _LARGEST_BODY):
+        return JSONResponse({"code": "too_large", "message": "The request is too large."}, 413)
+    return None
 
 
 async def _on_study_error(_: Request, error: Exception) -> Response:

@@ -1,0 +1,101 @@
+"""A real browser for the tests in this folder: Debian's Chromium, driven by Playwright.
+
+`make test-browser` runs them. They are skipped, with the reason, where the browser or its driver is missing.
+"""
+
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+# As root, and without requests of the browser's own.
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-quic",
+    "--disable-sync",
+    "--no-first-run",
+]
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark everything in this folder, so that `pytest -m "not browser"` leaves it out."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker("browser")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
+    path = os.environ.get("VIDEOCRAFTER_BROWSER") or next(filter(None, map(shutil.which, NAMES)), None)
+    if path is None:
+        pytest.skip(f"needs a browser: install one of {', '.join(NAMES)}, or name it in VIDEOCRAFTER_BROWSER")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(browser: Any) -> Iterator[Callable[..., Any]]:
+    """Open pages that fail the test on errors in scripts, in the console, and on requests to other hosts."""
+    contexts, problems = [], []
+
+    def opened(**settings: Any) -> Any:
+        context = browser.new_context(**({"viewport": {"width": 1000, "height": 900}} | settings))
+        context.set_default_timeout(15_000)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("pageerror", lambda error: problems.append(f"error: {error}"))
+        page.on("console", lambda entry: problems.append(entry.text) if entry.type == "error" else None)
+
+        def look(request: Any) -> None:
+            if not request.url.startswith(("http://127.0.0.1:", "file:", "data:", "blob:")):
+                problems.append(f"request to {request.url}")
+
+        page.on("request", look)
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    # Refused answers and lost connections are reported to the user, and the console repeats them.
+    assert [text for text in problems if "status of 4" not in text and "net::ERR_" not in text] == []
+
+
+@contextmanager
+def serving(app: Any) -> Iterator[str]:
+    """Serve an application on a free port of this machine; yield its address."""
+    import uvicorn
+
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", access_log=False))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive(), "the server did not start"
+        thread.join(0.02)
+    try:
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(10)
+
+
+@pytest.fixture
+def screenshots() -> Callable[[Any, str], None]:
+    """Save a picture of a page to the folder in VIDEOCRAFTER_SCREENSHOTS, if it is set: the docs' pictures."""
+    folder = os.environ.get("VIDEOCRAFTER_SCREENSHOTS")
+
+    def save(page: Any, name: str) -> None:
+        if folder:
+            page.screenshot(path=str(Path(folder) / f"{name}.png"))
+
+    return save
