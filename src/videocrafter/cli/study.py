@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from videocrafter.cli.errors import bad_input, fail
+from videocrafter.cli.named_sets import named_sets
 from videocrafter.cli.progress_bar import progress_bar
 
 if TYPE_CHECKING:
@@ -69,7 +70,10 @@ def new_command(
             raise ValueError(
                 f"--votes is {votes} and --invitations {invitations}; expected at least 1, and 0 to 10000"
             )
-        sets = {name: read_video_set(folder) for name, folder in named_folders(systems).items()}
+        named = named_sets(systems)
+        if with_settings := [name for name, (_, settings) in named.items() if settings]:
+            raise ValueError(f"{with_settings[0]}: settings after @ are for models; a study takes folders of videos")
+        sets = {name: read_video_set(Path(what).expanduser()) for name, (what, _) in named.items()}
         chosen = None if prompts is None else [item.prompt for item in read_prompt_list(prompts)]
         rows, notes = complete_rows(match_videos(sets, chosen), list(sets))
         for name, videos in sets.items():
@@ -100,24 +104,6 @@ def new_command(
         f"about {design.minutes} minutes; up to {design.max_raters} raters"
     )
     typer.echo(f"Serve it: videocrafter study serve {output}")
-
-
-def named_folders(arguments: list[str]) -> dict[str, Path]:
-    """Split `NAME=FOLDER` arguments; without a name, the folder's own name is used.
-
-    Raises:
-        ValueError: two have the same name.
-    """
-    found: dict[str, Path] = {}
-    for argument in arguments:
-        # A path may contain "=" itself.
-        name, equals, folder = argument.partition("=")
-        path = Path(argument) if not equals or Path(argument).exists() else Path(folder).expanduser()
-        name = path.absolute().name if path == Path(argument) else name
-        if not name or name in found:
-            raise ValueError(f"two video sets are called {name!r}; name them apart, such as old={path}")
-        found[name] = path
-    return found
 
 
 @study.command("serve")
@@ -165,6 +151,7 @@ def report_command(
             help="Table of automatic metrics to calibrate: system, prompt, seed, and one column per metric."
         ),
     ] = None,
+    draws: Annotated[int, typer.Option(help="Bootstrap draws for the intervals.", min=10, max=100_000)] = 1000,
     overwrite: Annotated[bool, typer.Option("--overwrite", metavar="", help="Replace an earlier report.")] = False,
 ) -> None:
     """Report the votes so far: preferences, strengths, agreement, excluded raters, and all raw votes."""
@@ -174,5 +161,5 @@ def report_command(
     output = folder / "report" if output is None else output
     with bad_input():
         measured = None if metrics is None else read_measurements(metrics)
-        report = write_study_report(folder, output, measured, overwrite=overwrite)
+        report = write_study_report(folder, output, measured, overwrite=overwrite, draws=draws)
     typer.echo(f"{markdown(report)}\nAll results: {output / TABLE_FILE} and the files next to it")

@@ -3,7 +3,6 @@ import json
 import pytest
 
 from tests.tiny_studies import SYSTEMS, expected_choice, write_systems
-from videocrafter.cli.study import named_folders
 from videocrafter.evaluation.study.design import read_design
 from videocrafter.evaluation.study.store import DATABASE_FILE, AnswerStore, open_database
 
@@ -34,7 +33,7 @@ def test_from_folders_to_a_report(cli, folders, tmp_path, monkeypatch):
         answer = {"overall": expected_choice(design, task.item, task.swapped, 1)}
         store.answer(rater, position, answer, revision=0, request="r", seconds=4, plays=1)
     connection.close()
-    result = cli("study", "report", tmp_path / "study")
+    result = cli("study", "report", tmp_path / "study", "--draws", 20)
     assert result.exit_code == 0, result.output
     assert "newmodel" in result.stdout
     report = json.loads((tmp_path / "study" / "report" / "report.json").read_text())
@@ -56,10 +55,3 @@ def test_wrong_studies_are_one_line(cli, folders, tmp_path):
         assert result.exit_code == 2, result.output
         assert word in result.stderr.splitlines()[-1]
     assert not (tmp_path / "s").exists()
-
-
-def test_folders_are_named_by_the_user_or_by_themselves(tmp_path):
-    (tmp_path / "a=b").mkdir()
-    assert named_folders([f"x={tmp_path}", f"{tmp_path}/a=b"]) == {"x": tmp_path, "a=b": tmp_path / "a=b"}
-    with pytest.raises(ValueError, match="two video sets are called 'x'"):
-        named_folders([f"x={tmp_path}", "x=other"])
