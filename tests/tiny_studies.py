@@ -1,13 +1,17 @@
 """Small user studies: videos of two systems, and a study of them."""
 
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from videocrafter.evaluation.comparison.matching import match_videos
-from videocrafter.evaluation.study.design import StudyDesign
+from videocrafter.evaluation.study.assignment import Task
+from videocrafter.evaluation.study.design import StudyDesign, read_design
 from videocrafter.evaluation.study.new_study import NewStudy, StudySettings, make_study
+from videocrafter.evaluation.study.store import DATABASE_FILE, AnswerStore, open_database
 from videocrafter.evaluation.video_set import read_video_set
 from videocrafter.media.video_file import write_video
 
@@ -51,3 +55,23 @@ def expected_choice(design: StudyDesign, item: int, swapped: bool, winner: int) 
     systems = [design.clips[clip].system for clip in one.clips]
     wins_first = one.kind == "broken" or systems[0] == winner
     return "left" if wins_first != swapped else "right"
+
+
+def answer_all(
+    folder: Path,
+    decide: Callable[[StudyDesign, Task, str], Any],
+    *,
+    raters: int = 1,
+    seconds: float = 5.0,
+    questions: int | None = None,
+) -> None:
+    """Add raters who answer each task with `decide(design, task, aspect)`."""
+    design = read_design(folder)
+    with closing(open_database(folder / DATABASE_FILE, design)) as connection:
+        store = AnswerStore(design, connection)
+        for _ in range(raters):
+            rater = store.rater(store.join())
+            for position in range(questions or store.progress(rater).total):
+                task, _ = store.task(rater, position)
+                answer = {aspect: decide(design, task, aspect) for aspect in design.aspects}
+                store.answer(rater, position, answer, revision=0, request="r", seconds=seconds, plays=1)

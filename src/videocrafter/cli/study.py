@@ -14,6 +14,8 @@ from videocrafter.cli.progress_bar import progress_bar
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+    from videocrafter.evaluation.study.measurements import Measurements
+
 study = typer.Typer(
     no_args_is_help=True,
     help="Ask people which videos they prefer: make a blind study, serve it, report the votes.",
@@ -146,20 +148,28 @@ def report_command(
         typer.Option("--output", "-o", help="Folder of the report; default: report in the study's folder."),
     ] = None,
     metrics: Annotated[
-        Path | None,
+        list[str] | None,
         typer.Option(
-            help="Table of automatic metrics to calibrate: system, prompt, seed, and one column per metric."
+            help="Automatic metrics to calibrate: SYSTEM=FOLDER of an evaluation for each system, or a table of "
+            "system, prompt, seed and one column per metric."
         ),
     ] = None,
     draws: Annotated[int, typer.Option(help="Bootstrap draws for the intervals.", min=10, max=100_000)] = 1000,
     overwrite: Annotated[bool, typer.Option("--overwrite", metavar="", help="Replace an earlier report.")] = False,
 ) -> None:
     """Report the votes so far: preferences, strengths, agreement, excluded raters, and all raw votes."""
-    from videocrafter.evaluation.study.measurements import read_measurements
     from videocrafter.evaluation.study.report import TABLE_FILE, markdown, write_study_report
 
     output = folder / "report" if output is None else output
     with bad_input():
-        measured = None if metrics is None else read_measurements(metrics)
+        measured = _measured(metrics) if metrics else None
         report = write_study_report(folder, output, measured, overwrite=overwrite, draws=draws)
     typer.echo(f"{markdown(report)}\nAll results: {output / TABLE_FILE} and the files next to it")
+
+
+def _measured(metrics: list[str]) -> Measurements:
+    from videocrafter.evaluation.study.measurements import join_evaluations, read_measurements
+
+    if len(metrics) == 1 and Path(metrics[0]).expanduser().is_file():
+        return read_measurements(Path(metrics[0]).expanduser())
+    return join_evaluations({name: Path(what).expanduser() for name, (what, _) in named_sets(metrics).items()})

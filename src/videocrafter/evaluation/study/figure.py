@@ -24,11 +24,12 @@ def bar_chart(design: StudyDesign, aspects: Mapping[str, Mapping[str, Any]]) -> 
     """
     key, low, high, ticks = ("mean", 1.0, 5.0, 5) if design.kind == "ratings" else ("score", 0.0, 1.0, 5)
     group = len(design.systems) * _BAR + _GAP
-    width = _LEFT + max(len(aspects) * group, 260)
     legend = _TOP + _HEIGHT + _BOTTOM
     height = legend + 22 * len(design.systems) + 8
     scale = "mean rating" if key == "mean" else "preference (wins + half of the ties)"
     title = f"{design.title}: {scale}, 95 % intervals"
+    # Letters of this size are about eight pixels wide.
+    width = max(_LEFT + len(aspects) * group, 16 + 8 * len(title))
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
         f'role="img" aria-label="{escape(title)}" font-family="system-ui, sans-serif" font-size="13">',

@@ -1,4 +1,4 @@
-"""Automatic metrics of the study's videos, from a table with the columns system, prompt, seed and one per metric."""
+"""Automatic metrics of the study's videos: from evaluations, or from a table of system, prompt, seed and metrics."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from videocrafter.data.rows import read_rows
+from videocrafter.evaluation.comparison.cell_metrics import VIDEOS_FILE, read_metrics
 from videocrafter.evaluation.study.design import Prompt
 
 _KEYS = ("system", "prompt", "seed")
@@ -57,6 +58,33 @@ def read_measurements(path: Path) -> Measurements:
     if not values:
         raise ValueError(f"{path} has no rows; expected one per video")
     return Measurements(names=names, values=values)
+
+
+def join_evaluations(folders: Mapping[str, Path]) -> Measurements:
+    """Read the metrics of each system from the folder of its evaluation.
+
+    Only metrics that all videos have are used: a regression cannot fill gaps.
+
+    Raises:
+        ValueError: a folder contains no evaluation, two videos have the same prompt and seed, or no metric is common.
+        OSError: a file cannot be read.
+    """
+    found: dict[tuple[str, str, int | None], Mapping[str, float]] = {}
+    for system, folder in folders.items():
+        path = folder / VIDEOS_FILE
+        if not path.is_file():
+            raise ValueError(f"{folder} contains no {VIDEOS_FILE}; name the output folder of `videocrafter evaluate`")
+        for (name, prompt, seed), values in read_metrics(path).items():
+            if (system, prompt, seed) in found:
+                raise ValueError(f"{path}: {name} is a second video for its prompt and seed; evaluate one of them")
+            found[system, prompt, seed] = values
+    everywhere = set.intersection(*(set(values) for values in found.values())) if found else set()
+    names = tuple(sorted(everywhere))
+    if not names:
+        raise ValueError("no metric was measured on all videos; evaluate the systems with the same protocol")
+    return Measurements(
+        names=names, values={key: tuple(values[name] for name in names) for key, values in found.items()}
+    )
 
 
 def _seed(value: Any, where: str) -> int | None:

@@ -3,30 +3,15 @@
 import csv
 import json
 import random
-from contextlib import closing
 from xml.etree import ElementTree as ET
 
 import pytest
 
-from tests.tiny_studies import PROMPTS, expected_choice, make_tiny_study
+from tests.tiny_studies import PROMPTS, answer_all, expected_choice, make_tiny_study
 from videocrafter.evaluation.study.assignment import Task
 from videocrafter.evaluation.study.design import read_design
 from videocrafter.evaluation.study.measurements import Measurements
 from videocrafter.evaluation.study.report import write_study_report
-from videocrafter.evaluation.study.store import DATABASE_FILE, AnswerStore, open_database
-
-
-def answer_all(folder, decide, *, raters=1, seconds=5.0, questions=None):
-    """Add raters who answer each task with `decide(design, task, aspect)`."""
-    design = read_design(folder)
-    with closing(open_database(folder / DATABASE_FILE, design)) as connection:
-        store = AnswerStore(design, connection)
-        for _ in range(raters):
-            rater = store.rater(store.join())
-            for position in range(questions or store.progress(rater).total):
-                task, _ = store.task(rater, position)
-                answer = {aspect: decide(design, task, aspect) for aspect in design.aspects}
-                store.answer(rater, position, answer, revision=0, request="r", seconds=seconds, plays=1)
 
 
 def attentive(winner, share=1.0, seed=0):
