@@ -14,6 +14,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
+from videocrafter.media.home_folder import expand_home
+
 Task = Literal["t2v", "i2v"]
 
 TASK_NAMES: Mapping[str, str] = MappingProxyType({"t2v": "text to video", "i2v": "image to video"})
@@ -266,7 +268,7 @@ def resolve_model(name_or_path: str | os.PathLike[str], task: Task) -> Path:
     preset = preset_for(given, task)
     if preset is not None:
         return _installed_folder(preset)
-    path = Path(given)
+    path = expand_home(given)
     if path.is_dir():
         return _pipeline_folder(path)
     if path.exists():

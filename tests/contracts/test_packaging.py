@@ -81,3 +81,24 @@ def test_assets_of_others_come_with_their_licence():
     assert len(folders) > 1
     own = {"models"}
     assert [path.name for path in folders if path.name not in own and not list(path.glob("LICENSE*"))] == []
+
+
+def test_type_checkers_see_what_classes_inherit_from_diffusers():
+    # Packages of diffusers that hide missing libraries show type checkers a dummy for each of their names, so a base
+    # class must be imported from the module that defines it.
+    hidden = {"diffusers", "diffusers.loaders", "diffusers.models", "diffusers.pipelines", "diffusers.schedulers"}
+    wrong = []
+    for path in PACKAGE.rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        dummies = {
+            alias.asname or alias.name
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ImportFrom) and node.module in hidden
+            for alias in node.names
+        }
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef):
+                bases = {base.id for base in node.bases if isinstance(base, ast.Name)}
+                wrong += [f"{path.name}: {node.name}({name})" for name in bases & dummies]
+    assert wrong == []
+    assert (PACKAGE / "py.typed").is_file()

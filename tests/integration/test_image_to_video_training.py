@@ -121,7 +121,7 @@ def test_autoencoder_and_text_encoder_are_unchanged(folders: dict[str, Path], pa
 def test_every_stage_is_a_pipeline_and_the_last_one_is_final(folders: dict[str, Path]) -> None:
     load_pipeline(folders["start"], expect=TextToVideoPipeline)
     world = SpriteWorld(WORLD)
-    picture = world.render([world.script(0)])[0, 0]
+    picture = (world.render([world.script(0)])[0, 0] + 1) / 2
     videos = []
     for folder in (folders["mapping"], folders["video"], folders["run"] / "final"):
         pipeline = load_pipeline(folder, expect=ImageToVideoPipeline)

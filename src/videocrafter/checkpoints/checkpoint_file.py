@@ -14,6 +14,7 @@ import struct
 import warnings
 import zipfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -193,9 +194,11 @@ def _deepspeed_file(folder: Path) -> Path:
     places = [folder, folder / "checkpoint"]
     latest = folder / "latest"
     if latest.is_file() and latest.stat().st_size < 256:
-        name = latest.read_text(encoding="utf-8", errors="replace").strip()
-        if name and Path(name).name == name:
-            places.append(folder / name)
+        # Bytes that are not text name no folder, and are then missing in the message below.
+        with suppress(UnicodeDecodeError):
+            name = latest.read_text(encoding="utf-8").strip()
+            if name and Path(name).name == name:
+                places.append(folder / name)
     found = next((place / _DEEPSPEED_FILE for place in places if (place / _DEEPSPEED_FILE).is_file()), None)
     if found is None:
         raise CheckpointFileError(

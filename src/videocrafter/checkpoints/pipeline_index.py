@@ -1,4 +1,4 @@
-"""Write the `model_index.json` that makes a folder a pipeline folder."""
+"""Write the `model_index.json` that makes a folder a pipeline folder, and the file that lets diffusers open it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import diffusers
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from videocrafter.checkpoints.pipeline_code import CODE_FILE, code_of
 from videocrafter.diffusion.ddim import OfficialDDIMScheduler
 from videocrafter.presets import MODEL_INDEX
 
@@ -22,7 +23,7 @@ def write_index(
     defaults: Mapping[str, Any],
     signal_scale: float | None,
 ) -> None:
-    """Write the index of a pipeline with the official scheduler.
+    """Write the index of a pipeline with the official scheduler, and its `CODE_FILE`.
 
     Args:
         folder: the pipeline folder; must exist.
@@ -46,3 +47,4 @@ def write_index(
         index[part] = [module if library == "videocrafter" else library, type(network).__name__]
     text = json.dumps(dict(sorted(index.items())), indent=2) + "\n"
     (folder / MODEL_INDEX).write_text(text, encoding="utf-8")
+    (folder / CODE_FILE).write_text(code_of(index["_class_name"]), encoding="utf-8")

@@ -28,6 +28,8 @@ def bad_input(*expected: type[Exception]) -> Iterator[None]:
     named = expected or (ValueError,)
     try:
         yield
+    except BrokenPipeError:  # the reader of the output has ended; see `main.py`
+        raise
     except OSError as error:
         fail(describe_os_error(error))
     except named as error:

@@ -41,7 +41,8 @@ def evaluate(
     judge: Annotated[
         Path | None,
         typer.Option(
-            "--judge", help="Folder of the judge (a classifier), such as RUN/final; default: the shipped judge."
+            "--judge",
+            help="Folder or training run of the judge (a classifier); default: the shipped judge.",
         ),
     ] = None,
     num_prompts: Annotated[

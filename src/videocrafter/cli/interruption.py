@@ -36,6 +36,29 @@ def reporting_interruption(report: Callable[[], str] = str) -> Iterator[None]:
             signal.signal(signal.SIGINT, previous)
 
 
+@contextmanager
+def interruption_held_back() -> Iterator[None]:
+    """Delay a Ctrl-C until the end of the block; a second one ends the process at once."""
+    held = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(held):
+        yield
+        return
+    arrived: list[tuple[int, FrameType | None]] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, _end_at_once)
+        arrived.append((number, frame))
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        if not arrived:
+            signal.signal(signal.SIGINT, held)
+    if arrived:
+        held(*arrived[0])
+
+
 def interruptible(command: Callable[..., Any]) -> Callable[..., Any]:
     """Return a command that ends with status 130, without a traceback, on Ctrl-C."""
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from typing import Annotated, Any
 
 import typer
 
 from videocrafter import __version__
-from videocrafter.cli import compare, evaluate, study
+from videocrafter.cli import compare, evaluate, studio, study
+from videocrafter.cli.closed_output import exit_status
 from videocrafter.cli.generate import command as generate
 from videocrafter.cli.interruption import interruptible
 from videocrafter.cli.train import fill_cache as cache
@@ -43,7 +45,21 @@ def _root(
     """Generate videos from prompts and images, train video models, and evaluate them."""
 
 
-for _command in (generate, models, convert, train, plan, cache, evaluate, compare, study, runs, publish, init):
+for _command in (
+    generate,
+    models,
+    convert,
+    train,
+    plan,
+    cache,
+    evaluate,
+    compare,
+    study,
+    runs,
+    publish,
+    init,
+    studio,
+):
     _command.register(app)
 for _registered in (*app.registered_commands, *study.study.registered_commands):
     assert _registered.callback is not None
@@ -58,15 +74,12 @@ def _print_warning(message: Warning | str, *_: Any, **__: Any) -> None:
 def main() -> None:
     """Entry point of the console script."""
     warnings.showwarning = _print_warning
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        app()
-        return
-    try:
-        app()
-    except SystemExit as ended:
+    status = exit_status(app)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         from videocrafter.training.parallel.processes import end_process
 
-        end_process(ended.code if isinstance(ended.code, int) else int(ended.code is not None))
+        end_process(status)
+    sys.exit(status)
 
 
 # Multi-process launchers such as torchrun start `python -m videocrafter.cli.main`.

@@ -10,8 +10,8 @@ from typing import Literal
 
 import numpy as np
 import torch
-from diffusers import DDIMScheduler
 from diffusers.configuration_utils import register_to_config
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 
 from videocrafter.diffusion import schedule

@@ -7,10 +7,14 @@ each video is its recording, OUT.mp4.json.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from videocrafter.generation.request import GenerateOptions
+
+if TYPE_CHECKING:
+    from videocrafter.pipelines.settings import VideoRequest
 
 _SUFFIXES = (".mp4", ".webm", ".gif")
 _DIGITS = 3
@@ -80,6 +84,18 @@ def check_outputs(outputs: list[Path], options: GenerateOptions) -> None:
     for image in (options.contact_sheet, options.preview):
         if image is not None:
             check_writable(image, overwrite=options.overwrite)
+
+
+def check_encodings(
+    outputs: Sequence[Path], playback_fps: Sequence[float], request: VideoRequest, codec: str | None
+) -> None:
+    """Raise ValueError if a file cannot store the size or the rate of its video."""
+    from videocrafter.media.video_file import check_encodable
+
+    # All outputs have the same suffix.
+    for path, rate in {rate: (path, rate) for path, rate in zip(outputs, playback_fps, strict=True)}.values():
+        check_playback_fps(path, rate)
+        check_encodable(path, request.height, request.width, rate, codec=codec)
 
 
 def check_playback_fps(path: Path, playback_fps: float | None) -> None:

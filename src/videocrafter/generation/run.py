@@ -26,9 +26,9 @@ from videocrafter.generation.errors import (
 )
 from videocrafter.generation.inputs import Inputs, read_inputs
 from videocrafter.generation.outputs import (
+    check_encodings,
     check_names,
     check_outputs,
-    check_playback_fps,
     is_empty_folder,
     plan_outputs,
 )
@@ -172,12 +172,13 @@ def generate(prepared: PreparedRun, pipeline: Pipeline, watcher: Watcher) -> lis
         on_step_end = _step_callback(watcher, batch, number * num_steps, num_steps, len(batches) * num_steps)
         images = _images(prepared, pipeline, batch, first)
         with expecting(FloatingPointError, error=NotFiniteError), _reporting_memory():
-            result = mode.generate(batch, images, callback_on_step_end=on_step_end)
+            result = mode.generate(batch, images, output_type="uint8", callback_on_step_end=on_step_end)
         for name, seconds in result.seconds.items():
             watcher.add_seconds(name, seconds)
         for index, frames in enumerate(result.frames):
             watcher.stop_if_cancelled()
-            watcher.written(_write_one(prepared, watcher, frames, batch, index, first + index, shared))
+            with watcher.uninterrupted():
+                watcher.written(_write_one(prepared, watcher, frames, batch, index, first + index, shared))
         first += batch.num_videos
     return list(prepared.outputs)
 
@@ -242,8 +243,8 @@ def _request(prepared: PreparedRun, pipeline: Pipeline, mode: Mode) -> VideoRequ
         num_videos_per_prompt=options.num_videos,
         **options.sampling,
     )
-    for index, path in enumerate(prepared.outputs):
-        check_playback_fps(path, _playback_fps(prepared, request.fps[index]))
+    rates = [_playback_fps(prepared, fps) for fps in request.fps]
+    check_encodings(prepared.outputs, rates, request, options.codec)
     return request
 
 

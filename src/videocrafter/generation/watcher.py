@@ -94,6 +94,14 @@ class Watcher:
     def after_step(self, step: SamplingStep) -> None:
         """Receive the state after a sampling step."""
 
+    @contextmanager
+    def uninterrupted(self) -> Iterator[None]:
+        """Enclose the writing of a video and its report; a front end may hold back interruptions until both are done.
+
+        Between the two, an interrupted run would say that a complete file was not written.
+        """
+        yield
+
     def written(self, video: WrittenVideo) -> None:
         """Receive a video that was written completely."""
 

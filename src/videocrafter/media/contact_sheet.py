@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from videocrafter.media.caption import caption_font, fit_caption
+from videocrafter.media.pixel_values import as_bytes
 
 _GAP = 4  # pixels between frames and around the sheet
 _CAPTION_HEIGHT = 20
@@ -24,7 +25,7 @@ def contact_sheet(
     """Draw one row of frames per video.
 
     Args:
-        videos: uint8 `[T, H, W, 3]` each; sizes and lengths may differ.
+        videos: `[T, H, W, 3]` each, uint8 or floats from 0 to 1; sizes and lengths may differ.
         captions: One line above each row, shortened to the width of the sheet as `fit_caption` describes.
         columns: Largest number of frames in a row. Longer videos are reduced to evenly spaced frames, including the
             first and the last. None shows all frames.
@@ -35,11 +36,11 @@ def contact_sheet(
         uint8 `[H, W, 3]`.
 
     Raises:
-        ValueError: No videos, videos of another shape or dtype, `columns` or `scale` below 1, or a wrong number of
-            captions.
+        ValueError: No videos, videos of another shape, dtype or range, `columns` or `scale` below 1, or a wrong
+            number of captions.
     """
     _check(videos, captions, columns, scale)
-    rows = [_row(video, columns, scale) for video in videos]
+    rows = [_row(as_bytes(video, "pixels"), columns, scale) for video in videos]
     width = max(row.shape[1] for row in rows) + 2 * _GAP
     caption_height = _CAPTION_HEIGHT if captions else 0
     height = _GAP + sum(caption_height + row.shape[0] + _GAP for row in rows)
@@ -66,10 +67,10 @@ def _check(
     videos: Sequence[np.ndarray], captions: Sequence[str] | None, columns: int | None, scale: int | None
 ) -> None:
     if not videos:
-        raise ValueError("there are no videos; pass at least one, uint8 [T, H, W, 3]")
+        raise ValueError("there are no videos; pass at least one, [T, H, W, 3]")
     for video in videos:
-        if video.dtype != np.uint8 or video.ndim != 4 or video.shape[-1] != 3 or 0 in video.shape:
-            raise ValueError(f"a video is {video.dtype} {list(video.shape)}; expected non-empty uint8 [T, H, W, 3]")
+        if video.ndim != 4 or video.shape[-1] != 3 or 0 in video.shape:
+            raise ValueError(f"a video is {video.dtype} {list(video.shape)}; expected non-empty [T, H, W, 3]")
     if captions is not None and len(captions) != len(videos):
         raise ValueError(f"there are {len(captions)} captions for {len(videos)} videos; pass one for each")
     for name, value in (("columns", columns), ("scale", scale)):

@@ -15,6 +15,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from videocrafter.media.atomic_write import write_all
 from videocrafter.media.colour_profile import to_srgb
 from videocrafter.media.errors import MediaError
+from videocrafter.media.pixel_values import as_bytes
 from videocrafter.media.video_encoding import encode_png
 
 MAX_PIXELS = 125_000_000
@@ -105,21 +106,22 @@ def write_image(
 
     Args:
         path: A name that ends in `.png`.
-        image: uint8 `[H, W, 3]`.
+        image: `[H, W, 3]`, uint8 or floats from 0 to 1.
         text: Text chunks by keyword.
         overwrite: Whether an existing file is replaced.
 
     Raises:
         OutputExistsError: The file exists and `overwrite` is false.
         MediaError: The name does not end in `.png`, or the file cannot be written.
-        ValueError: The image has another shape or dtype.
+        ValueError: The image has another shape, dtype or range.
     """
     path = Path(path)
     if path.suffix.lower() != ".png":
         raise MediaError(f"{path} does not end in .png; images are written as PNG, so choose a name that does")
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3 or 0 in image.shape:
-        raise ValueError(f"image is {image.dtype} {list(image.shape)}; expected non-empty uint8 [H, W, 3]")
-    write_all({path: encode_png(np.ascontiguousarray(image), dict(text or {}))}, overwrite=overwrite)
+    if image.ndim != 3 or image.shape[-1] != 3 or 0 in image.shape:
+        raise ValueError(f"image is {image.dtype} {list(image.shape)}; expected non-empty [H, W, 3]")
+    pixels = np.ascontiguousarray(as_bytes(image, "pixels"))
+    write_all({path: encode_png(pixels, dict(text or {}))}, overwrite=overwrite)
 
 
 def _as_rgb(name: str, image: Image.Image) -> np.ndarray:

@@ -117,14 +117,13 @@ def encode_video(
     height = width = 0
     # A webm would otherwise contain random identifiers.
     options = {"fflags": "+bitexact"} if suffix == ".webm" else {}
-    # SVT-AV1 prints its settings to standard error.
-    os.environ.setdefault("SVT_LOG", "1")
+    # SVT-AV1 prints its settings and errors to standard error.
+    os.environ.setdefault("SVT_LOG", "0")
     try:
         with av.open(buffer, "w", format=suffix[1:], options=options) as container:
             if comment is not None:
                 container.metadata["comment"] = comment
-            rate = Fraction(playback_fps).limit_denominator(1001)  # 1001: the broadcast rates such as 24000/1001
-            stream = container.add_stream(chosen.encoder, rate=rate, options=dict(chosen.options))
+            stream = container.add_stream(chosen.encoder, rate=_rate(playback_fps), options=dict(chosen.options))
             assert isinstance(stream, VideoStream)
             stream.pix_fmt = "yuv420p"
             coder = stream.codec_context
@@ -141,10 +140,17 @@ def encode_video(
             container.mux(stream.encode(None))
     except av.FFmpegError as error:
         raise MediaError(
-            f"{chosen.title} cannot store frames of {width}x{height} at {playback_fps:g} frames per "
-            f"second ({error}); choose another size, or write a .gif or a folder of PNGs"
+            f"{chosen.title} cannot store frames of {width}x{height} at {playback_fps:g} frames per second"
+            f" ({error.strerror}); choose another size, rate or codec, or write a folder of PNGs"
         ) from error
     return buffer.getvalue()
+
+
+def _rate(playback_fps: float) -> Fraction:
+    # 1001: the broadcast rates such as 24000/1001. A rate of one frame in many seconds must not be rounded to 0.
+    if playback_fps < 1:
+        return 1 / Fraction(1 / playback_fps).limit_denominator(1001)
+    return Fraction(playback_fps).limit_denominator(1001)
 
 
 def _check_available(codec: str) -> None:

@@ -1,6 +1,7 @@
 """Read and write videos: mp4, webm, gif, or a folder of PNGs, with the settings that made them.
 
-Frames are uint8 `[T, H, W, 3]`: `T` frames, `H` rows, `W` columns, red, green, blue.
+Frames are uint8 `[T, H, W, 3]`: `T` frames, `H` rows, `W` columns, red, green, blue. `write_video` also takes floats
+from 0 to 1.
 Metadata is JSON. It is stored in the file (the comment of an mp4, webm or gif, a text chunk of each PNG) and in
 `NAME.json` next to it, because many services strip comments from uploaded files.
 """
@@ -22,6 +23,7 @@ from videocrafter.media.image_file import read_image
 from videocrafter.media.json_file import parse_json_object
 from videocrafter.media.open_video import open_video
 from videocrafter.media.output_checks import check_writable
+from videocrafter.media.pixel_values import as_bytes
 from videocrafter.media.video_encoding import CODECS, choose_codec, encode_gif, encode_png, encode_video
 from videocrafter.media.video_reader import open_reader
 from videocrafter.media.video_timing import Timing
@@ -129,6 +131,19 @@ def check_output(path: str | Path, *, overwrite: bool = False, codec: str | None
         raise OutputExistsError.of(sidecar_path(path))
 
 
+def check_encodable(
+    path: str | Path, height: int, width: int, playback_fps: float, *, codec: str | None = None
+) -> None:
+    """Check, before a video is computed, that its file can store this size and rate, by encoding one black frame.
+
+    Raises:
+        MediaError: The format or the codec does not support them.
+    """
+    suffix = _suffix(Path(path))
+    if suffix:
+        _encode(suffix, codec, [np.zeros((1, height, width, 3), np.uint8)], playback_fps, None)
+
+
 def write_video(
     path: str | Path,
     frames: np.ndarray | Iterable[np.ndarray],
@@ -143,8 +158,8 @@ def write_video(
     Args:
         path: `.mp4`, `.webm`, `.gif` (endless; rounded to 1/100 s), or a name without suffix for a folder of PNGs
             (lossless).
-        frames: uint8 `[T, H, W, 3]`, at least one frame; or an iterable of such arrays, as a long video is decoded,
-            which need not exist all at once (except for a gif).
+        frames: `[T, H, W, 3]`, uint8 or floats from 0 to 1, at least one frame; or an iterable of such arrays, as a
+            long video is decoded, which need not exist all at once (except for a gif).
         playback_fps: Frames per second on the screen.
         metadata: JSON values by name, stored in the file and in `sidecar_path(path)`.
         overwrite: Whether an existing video and its metadata are replaced.
@@ -203,16 +218,18 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
 def _checked_parts(parts: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
     size = None
     for part in parts:
-        if part.dtype != np.uint8 or part.ndim != 4 or part.shape[-1] != 3 or 0 in part.shape:
-            raise ValueError(f"frames are {part.dtype} {list(part.shape)}; expected uint8 [T, H, W, 3], none empty")
+        if not isinstance(part, np.ndarray):
+            raise ValueError(f"frames are {type(part).__name__}; expected arrays [T, H, W, 3], uint8 or 0 to 1")
+        if part.ndim != 4 or part.shape[-1] != 3 or 0 in part.shape:
+            raise ValueError(f"frames are {part.dtype} {list(part.shape)}; expected [T, H, W, 3], none empty")
         if size not in (None, part.shape[1:]):
             raise ValueError(
                 f"frames of {list(part.shape[1:])} follow frames of {list(size)}; pass frames of one size"
             )
         size = part.shape[1:]
-        yield part
+        yield as_bytes(part, "frames")
     if size is None:
-        raise ValueError("there are no frames; pass at least one, uint8 [T, H, W, 3]")
+        raise ValueError("there are no frames; pass at least one, [T, H, W, 3]")
 
 
 def _encode(

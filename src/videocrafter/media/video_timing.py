@@ -11,6 +11,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import accumulate, pairwise
 from operator import itemgetter
 
@@ -156,6 +157,7 @@ def measure(video: OpenVideo, index: FrameIndex, first_tick: float) -> Timing:
     is_constant = max(drifts) <= max(_ROUNDING_TICKS, (_MAX_DRIFT + gaps) * mean) and (
         index.is_counted or abs(shown - mean * len(times)) <= max(_ROUNDING_TICKS, _MAX_DRIFT * mean)
     )
+    fps = _without_rounding(fps)
     return Timing(
         num_frames=len(times),
         fps=fps,
@@ -171,7 +173,14 @@ def _without_intervals(video: OpenVideo, num_frames: int, last_ticks: float, sta
         raise UnusableMediaError("no_rate", f"{video.name} does not state its frame rate; convert it to mp4")
     if num_frames == 1 and last_ticks:
         fps = video.ticks_per_s / last_ticks
+    fps = _without_rounding(fps)
     return Timing(num_frames=num_frames, fps=fps, duration_s=num_frames / fps)
+
+
+def _without_rounding(fps: float) -> float:
+    """Return the simple rate that a computed one stands for: 10.0 for 9.999999999999998."""
+    simple = float(Fraction(fps).limit_denominator(1001))
+    return simple if math.isclose(simple, fps, rel_tol=1e-9) else fps
 
 
 def _from_entries(video: OpenVideo) -> FrameIndex:

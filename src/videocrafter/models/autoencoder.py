@@ -9,12 +9,14 @@ brings latents to roughly unit variance. Only this module applies them.
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from diffusers import AutoencoderKL
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor, nn
 
 FRAMES_AT_ONCE = 8
@@ -53,10 +55,10 @@ def encode_posterior(vae: AutoencoderKL, pixels_BTCHW: Tensor, *, chunk: int = F
     if height % factor or width % factor:
         raise ValueError(f"the video is {height} x {width} pixels; height and width must be multiples of {factor}")
     frames_FCHW = to_patches(vae, pixels_BTCHW.flatten(0, 1).to(vae.dtype))
-    moments_FCHW = _in_chunks(lambda part: vae.encode(part).latent_dist.parameters, frames_FCHW, chunk)
+    moments_FCHW = _in_chunks(lambda part: _moments(vae, part), frames_FCHW, chunk)
     mean_FCHW, logvar_FCHW = moments_FCHW.chunk(2, dim=1)
     std_FCHW = torch.exp(0.5 * logvar_FCHW.clamp(-30.0, 20.0))
-    scaled_FCHW = (mean_FCHW - (vae.config.shift_factor or 0.0)) * vae.config.scaling_factor
+    scaled_FCHW = (mean_FCHW - _shift(vae)) * vae.config.scaling_factor
     mean, std = (
         part.unflatten(0, (num_videos, num_frames)).transpose(1, 2).contiguous()
         for part in (scaled_FCHW, std_FCHW * vae.config.scaling_factor)
@@ -93,9 +95,44 @@ def decode_video(vae: AutoencoderKL, latents_BCTHW: Tensor, *, chunk: int = FRAM
         raise ValueError(f"latents have shape {tuple(latents_BCTHW.shape)}; expected B C T H W")
     num_videos, _, num_frames = latents_BCTHW.shape[:3]
     frames_FCHW = latents_BCTHW.transpose(1, 2).flatten(0, 1).to(vae.dtype)
-    frames_FCHW = frames_FCHW / vae.config.scaling_factor + (vae.config.shift_factor or 0.0)
+    frames_FCHW = frames_FCHW / vae.config.scaling_factor + _shift(vae)
     pixels_FCHW = from_patches(vae, _in_chunks(lambda part: vae.decode(part).sample, frames_FCHW, chunk))
     return pixels_FCHW.unflatten(0, (num_videos, num_frames))
+
+
+def check_decoder(vae: Any, latent_channels: int) -> None:
+    """Raise ValueError unless an autoencoder decodes single frames of latents with this many channels.
+
+    Besides ``AutoencoderKL``, for example ``AsymmetricAutoencoderKL`` and ``AutoencoderTiny`` do. The latter cannot
+    encode into a distribution, so it serves pipelines that only decode.
+    """
+    name = type(vae).__name__
+    config = getattr(vae, "config", None)
+    needed = ("in_channels", "block_out_channels", "scaling_factor")
+    missing = [key for key in needed if getattr(config, key, None) is None]
+    if missing:
+        raise ValueError(f"{name} has no {missing[0]} in its config; expected an autoencoder such as AutoencoderKL")
+    required = [
+        argument.name
+        for argument in list(inspect.signature(vae.decode).parameters.values())[1:]
+        if argument.default is argument.empty and argument.kind is argument.POSITIONAL_OR_KEYWORD
+    ]
+    if required:
+        raise ValueError(
+            f"{name} cannot be used: its decode needs {required[0]}; expected an autoencoder of single images, such"
+            " as AutoencoderKL"
+        )
+    found = getattr(config, "latent_channels", latent_channels)
+    if found != latent_channels:
+        raise ValueError(
+            f"{name} has {found} latent channels, but the network has {latent_channels}; use the"
+            " autoencoder that the network was trained with"
+        )
+
+
+def _shift(vae: Any) -> float:
+    # Some autoencoders, such as AsymmetricAutoencoderKL, have no such entry.
+    return getattr(vae.config, "shift_factor", None) or 0.0
 
 
 def spatial_factor(vae: AutoencoderKL) -> int:
@@ -126,6 +163,16 @@ def to_patches(vae: AutoencoderKL, pixels_FCHW: Tensor) -> Tensor:
 def from_patches(vae: AutoencoderKL, patches_FCHW: Tensor) -> Tensor:
     """Invert `to_patches`."""
     return nn.functional.pixel_shuffle(patches_FCHW, patch_size(vae))
+
+
+def _moments(vae: AutoencoderKL, patches_FCHW: Tensor) -> Tensor:
+    encoded = vae.encode(patches_FCHW)
+    if not hasattr(encoded, "latent_dist"):
+        raise ValueError(
+            f"{type(vae).__name__} does not encode into a distribution; to encode clips or images, use an autoencoder"
+            " such as AutoencoderKL"
+        )
+    return encoded.latent_dist.parameters
 
 
 def _in_chunks(network: Callable[[Tensor], Tensor], frames_FCHW: Tensor, chunk: int) -> Tensor:

@@ -15,6 +15,8 @@ from transformers import CLIPTextConfig, CLIPTextModel, PreTrainedTokenizerBase
 
 from videocrafter.models.tokenizer import END_ID, PAD_ID, START_ID
 
+_LONGEST_WORD = 40
+
 
 def tokenize(
     tokenizer: PreTrainedTokenizerBase,
@@ -42,6 +44,34 @@ def tokenize(
     num_tokens_B = torch.tensor([len(row) for row in rows], dtype=torch.long)
     device = text_encoder.device if device is None else device
     return ids_BL.to(device), num_tokens_B.to(device)
+
+
+def unread_texts(
+    tokenizer: PreTrainedTokenizerBase, text_encoder: CLIPTextModel, prompts: Sequence[str]
+) -> list[str]:
+    """Return the end of each prompt that :func:`tokenize` truncates; "" for a prompt that fits.
+
+    It begins with a whole word, even if only the end of that word is truncated.
+    """
+    limit = num_readable_tokens(tokenizer, text_encoder)
+    encoded = tokenizer(
+        list(prompts), add_special_tokens=False, truncation=False, return_offsets_mapping=True, verbose=False
+    )
+    unread = []
+    for prompt, offsets in zip(prompts, encoded["offset_mapping"], strict=True):
+        if len(offsets) <= limit:
+            unread.append("")
+            continue
+        first = offsets[limit][0]
+        begin = next((at for at in range(first, -1, -1) if at == 0 or prompt[at - 1].isspace()), first)
+        # Scripts without spaces have no words to begin with.
+        unread.append(prompt[begin if first - begin <= _LONGEST_WORD else first :].strip())
+    return unread
+
+
+def num_readable_tokens(tokenizer: PreTrainedTokenizerBase, text_encoder: CLIPTextModel) -> int:
+    """Return how many tokens of a prompt the encoder reads, without start and end."""
+    return int(text_encoder.config.max_position_embeddings) - tokenizer.num_special_tokens_to_add()
 
 
 def encode_text(

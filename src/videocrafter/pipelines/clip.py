@@ -10,23 +10,27 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from videocrafter.media.pixel_values import as_bytes
 from videocrafter.models.autoencoder import FRAMES_AT_ONCE, decode_video, encode_video
-from videocrafter.pipelines.output import frames_as
+from videocrafter.pipelines.output import OutputType, frames_as
 
 CHUNK = FRAMES_AT_ONCE
 """Frames per chunk, for the autoencoder and for pixels in full precision."""
 
 
 def check_clip(frames: Any) -> np.ndarray:
-    """Return `frames`. Raises ValueError unless it is a clip, uint8 [T, H, W, 3] with at least one frame."""
-    if not isinstance(frames, np.ndarray) or frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3:
+    """Return a clip as uint8 [T, H, W, 3]; it may also be floats from 0 to 1.
+
+    Raises ValueError for another shape, dtype or range, and for a clip without frames.
+    """
+    if not isinstance(frames, np.ndarray) or frames.ndim != 4 or frames.shape[3] != 3:
         given = f"{frames.dtype} {list(frames.shape)}" if isinstance(frames, np.ndarray) else type(frames).__name__
         raise ValueError(
-            f"a clip must be a uint8 array [T, H, W, 3], as media.video_file.read_frames returns, but is {given}"
+            f"a clip must be an array [T, H, W, 3], as media.video_file.read_frames returns, but is {given}"
         )
     if 0 in frames.shape:
         raise ValueError(f"a clip needs at least one frame and one pixel, but has shape {list(frames.shape)}")
-    return frames
+    return as_bytes(frames, "pixels")
 
 
 def fit_clip(frames: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -63,12 +67,12 @@ def encode_clip(pipeline: Any, frames: np.ndarray) -> Tensor:
     return torch.cat(parts, dim=1)
 
 
-def decoded_chunks(pipeline: Any, latents: Tensor) -> Iterator[np.ndarray]:
-    """Decode one video's latents [C, T, h, w] into uint8 frames [t, H, W, 3], at most `CHUNK` at a time.
+def decoded_chunks(pipeline: Any, latents: Tensor, output_type: OutputType = "uint8") -> Iterator[np.ndarray]:
+    """Decode one video's latents [C, T, h, w] into frames [t, H, W, 3], at most `CHUNK` at a time: "uint8" or "np".
 
     For long videos: a writer can take the frames one chunk at a time, so that they are never all in memory.
     """
     for part in latents.split(CHUNK, dim=1):
         with torch.no_grad():
             pixels = decode_video(pipeline.vae, part[None].to(pipeline.vae.dtype), chunk=CHUNK)
-        yield frames_as(pixels, "np")[0]
+        yield frames_as(pixels, output_type)[0]

@@ -6,7 +6,6 @@ the rest of the window (`known_frames.py`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,11 +16,13 @@ from torch import Tensor
 from videocrafter.diffusion.guidance import check_number
 from videocrafter.pipelines.clip import check_clip, encode_clip, fit_clip
 from videocrafter.pipelines.derived_pipeline import AnyVideoPipeline, DerivedPipeline
-from videocrafter.pipelines.image_to_video import ImageInput
+from videocrafter.pipelines.image_input import ImageInput
 from videocrafter.pipelines.known_frames import KnownFrames
 from videocrafter.pipelines.long_video import checked_window
 from videocrafter.pipelines.output import OutputType, frames_as
 from videocrafter.pipelines.phases import EncodedRequest
+from videocrafter.pipelines.plain_numbers import whole_number
+from videocrafter.pipelines.prompt_inputs import Prompts
 from videocrafter.pipelines.settings import VideoRequest
 from videocrafter.pipelines.video_to_video import size_notes
 
@@ -29,11 +30,12 @@ from videocrafter.pipelines.video_to_video import size_notes
 class Continuation(DerivedPipeline):
     """Makes a clip longer: the videos are the clip, followed by new frames.
 
-    A clip that has the size of the video is returned byte for byte.
+    A clip that has the size of the video is returned byte for byte. A call that is interrupted returns the windows
+    so far.
 
     Args:
         pipeline: a loaded pipeline. An image-to-video model sees the clip's last frame unless an image is passed.
-        clip: uint8 [T, H, W, 3]. It is scaled and cropped to the size of the video.
+        clip: [T, H, W, 3], uint8 or floats from 0 to 1. It is scaled and cropped to the size of the video.
         window: frames that the network sees at once; None means as many as in training.
         context: known frames at the start of each window; None means half a window, or the whole clip if shorter.
     """
@@ -50,7 +52,7 @@ class Continuation(DerivedPipeline):
         self.clip = check_clip(clip)
         self.window = checked_window(pipeline, window)
         most = min(len(clip), self.window - 1)
-        self.context = min(self.window // 2, most) if context is None else context
+        self.context = min(self.window // 2, most) if context is None else whole_number("context", context)
         if not 1 <= self.context <= most:
             raise ValueError(
                 f"context must be between 1 and {most} for a clip of {len(clip)} frames and windows of {self.window},"
@@ -59,16 +61,16 @@ class Continuation(DerivedPipeline):
 
     def check_inputs(
         self,
-        prompt: str | Sequence[str],
-        negative_prompt: str | Sequence[str] | None = None,
+        prompt: Prompts | None,
+        negative_prompt: Prompts | None = None,
         *,
         num_frames: int | None = None,
         **settings: Any,
     ) -> VideoRequest:
         """Check all arguments; `num_frames` counts new frames, None means as many as one window adds."""
-        wanted = self.window - self.context if num_frames is None else num_frames
+        wanted = self.window - self.context if num_frames is None else whole_number("num_frames", num_frames)
         check_number("num_frames", wanted, 1)
-        request = self.pipeline.check_inputs(prompt, negative_prompt, num_frames=self.window, **settings)
+        request = super().check_inputs(prompt, negative_prompt, num_frames=self.window, **settings)
         return replace(request, num_frames=wanted)
 
     def notes(self, request: VideoRequest) -> list[str]:
@@ -98,6 +100,8 @@ class Continuation(DerivedPipeline):
         given = encode_clip(self.pipeline, self.fitted(request))
         video = given.expand(request.num_videos, *given.shape)
         for _ in range(self.num_windows(request)):
+            if self.pipeline.interrupt:
+                break
             noise = self.noise(request, self.window)
             context = video[:, :, -self.context :]
             known = KnownFrames(scheduler, num_inference_steps, context, range(self.context), noise)
@@ -109,10 +113,11 @@ class Continuation(DerivedPipeline):
         """Return the given clip, then the new frames; the clip does not pass through the autoencoder."""
         clip = self.fitted(request)
         new = super().decode(request, latents[:, :, len(clip) :], output_type)
+        if output_type in ("np", "uint8"):
+            given = clip if output_type == "uint8" else clip / np.float32(255)
+            return np.concatenate([np.broadcast_to(given, (len(new), *given.shape)), new], axis=1)
         pixels = torch.from_numpy(clip).permute(0, 3, 1, 2).float() / 127.5 - 1.0
         given = frames_as(pixels.expand(request.num_videos, *pixels.shape), output_type)
-        if output_type == "np":
-            return np.concatenate([given, new], axis=1)
         if output_type == "pt":
             return torch.cat([given.to(new), new], dim=1)
         return [before + after for before, after in zip(given, new, strict=True)]

@@ -18,8 +18,28 @@ from videocrafter.diffusion.schedulers import SMALLEST_ALPHA_BAR
 from videocrafter.pipelines.randomness import step_arguments
 from videocrafter.pipelines.sampling_settings import SamplingSettings
 
-StepCallback = Callable[[int, Tensor, Tensor], Tensor | None]
-"""Called after every step with (step index, timestep, latents); may return latents to continue with instead."""
+
+@dataclass(frozen=True, kw_only=True)
+class StepChange:
+    """Changes after a step.
+
+    Attributes:
+        latents: to continue with.
+        conditional: conditions of the remaining steps; None keeps conditions and settings as they are.
+        unconditional: with `conditional` only; None turns text and image guidance off.
+        settings: with `conditional` only; guidance and image scale of the remaining steps.
+        stop: whether to skip the remaining steps.
+    """
+
+    latents: Tensor
+    conditional: Conditions | None = None
+    unconditional: Conditions | None = None
+    settings: SamplingSettings | None = None
+    stop: bool = False
+
+
+StepCallback = Callable[[int, Tensor, Tensor], "StepChange | Tensor | None"]
+"""Called after every step with (step index, timestep, latents); may return changes, or latents to continue with."""
 
 EstimateCallback = Callable[[int, Tensor], None]
 """Called in every step, before `StepCallback`, with (step index, estimate of the clean latents)."""
@@ -111,8 +131,17 @@ def denoise(
             on_estimate(index, _clean_estimate(scheduler, sample, prediction, timestep))
         latents = scheduler.step(prediction, timestep, latents, return_dict=False, **arguments)[0]
         if on_step is not None:
-            changed = on_step(index, timestep, latents)
-            latents = latents if changed is None else changed
+            change = on_step(index, timestep, latents)
+            if isinstance(change, StepChange):
+                latents = change.latents
+                if change.conditional is not None:
+                    network = _GuidedNetwork(
+                        unet, change.settings or settings, change.conditional, change.unconditional
+                    )
+                if change.stop:
+                    break
+            elif change is not None:
+                latents = change
     if not bool(torch.isfinite(latents).all()):
         raise FloatingPointError("the latents are NaN or infinite; try float32 or a lower guidance scale")
     return latents

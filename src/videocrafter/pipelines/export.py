@@ -15,6 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from videocrafter.checkpoints.file_content import checkpoint_format
+from videocrafter.checkpoints.lora.adapter_settings import PEFT_CONFIG
+from videocrafter.checkpoints.lora.lora_file import find_lora_file
+from videocrafter.checkpoints.pipeline_code import CODE_FILE, code_of
 from videocrafter.checkpoints.publishing.local_paths import config_without_paths, recipe_without_paths
 from videocrafter.pipelines.model_folder import (
     PIPELINE_TASKS,
@@ -55,9 +59,15 @@ class ExportedFile:
         return self.source is not None and not self.head and not self.offset
 
     def text(self) -> str:
-        """Return the contents as text. Reads the whole file, so use it for small files only."""
+        """Return the contents as text. Reads the whole file, so use it for small files only.
+
+        Raises ModelFolderError if it is not UTF-8, which the hub expects.
+        """
         rest = self.source.read_bytes()[self.offset :] if self.source is not None else b""
-        return (self.head + rest).decode("utf-8", errors="replace")
+        try:
+            return (self.head + rest).decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise ModelFolderError(f"{self.source} is not UTF-8 ({error.reason}); save it as UTF-8") from error
 
     def write(self, target: Path) -> None:
         """Write the file to a new path."""
@@ -76,17 +86,22 @@ class Export:
 
     Attributes:
         folder: the folder with the weights.
-        is_lora: whether it holds a LoRA rather than a pipeline.
+        lora_file: name of the file if it holds a LoRA rather than a pipeline.
         task: task of the pipeline; None for a LoRA.
         index: the pipeline's `model_index.json`; empty for a LoRA.
         files: files by their path in the export, with "/" between folders.
     """
 
     folder: Path
-    is_lora: bool
+    lora_file: str | None
     task: Task | None
     index: Mapping[str, Any]
     files: Mapping[str, ExportedFile]
+
+    @property
+    def is_lora(self) -> bool:
+        """Whether the folder holds a LoRA rather than a pipeline."""
+        return self.lora_file is not None
 
     @property
     def num_bytes(self) -> int:
@@ -102,33 +117,28 @@ def plan_export(folder: Path) -> Export:
     """
     files: dict[str, ExportedFile] = {}
     index: dict[str, Any] = {}
+    lora: Path | None = None
     if (folder / MODEL_INDEX).is_file():
         index = check_model_folder(folder)
         files[MODEL_INDEX] = _config(folder / MODEL_INDEX)
+        files[CODE_FILE] = ExportedFile(head=code_of(index["_class_name"]).encode())
         for name in components_of(index):
             for path in _files_below(component_folder(folder, name)):
                 relative = path.relative_to(component_folder(folder, name)).as_posix()
                 files[f"{name}/{relative}"] = _part(path)
         if (folder / _EXTRAS_FILE).is_file():
             files[_EXTRAS_FILE] = _weights(folder / _EXTRAS_FILE)
-    elif (folder / LORA_FILE).is_file():
-        if not any("lora" in key for key in tensor_shapes(folder / LORA_FILE)):
-            raise ModelFolderError(
-                f"{folder / LORA_FILE} does not contain a LoRA; save it again with save_lora_weights"
-            )
-        files[LORA_FILE] = _weights(folder / LORA_FILE)
     else:
-        found = ", ".join(sorted(path.name for path in folder.iterdir())[:6]) if folder.is_dir() else ""
-        raise ModelFolderError(
-            f"{folder} contains neither a pipeline ({MODEL_INDEX}) nor a LoRA ({LORA_FILE}), but"
-            f" {found or 'nothing'}; give the folder of a pipeline, a LoRA or a training run"
-        )
+        lora = _lora_in(folder)
+        files[lora.name] = _weights(lora)
+        if (folder / PEFT_CONFIG).is_file():
+            files[PEFT_CONFIG] = _config(folder / PEFT_CONFIG)
     for name in _LICENCE_FILES:
         if (folder / name).is_file():
             files[name] = ExportedFile(source=folder / name)
     return Export(
         folder=folder,
-        is_lora=not index,
+        lora_file=None if lora is None else lora.name,
         task=PIPELINE_TASKS[index["_class_name"]] if index else None,
         index=index,
         files=files,
@@ -159,7 +169,9 @@ def parameter_counts(export: Export) -> dict[str, int]:
 
 def lora_layers(export: Export) -> dict[str, int]:
     """Return the rank of each layer that a LoRA changes, from the header of its file."""
-    shapes = tensor_shapes(export.folder / LORA_FILE)
+    if export.lora_file is None:
+        return {}
+    shapes = tensor_shapes(export.folder / export.lora_file)
     downs = (".lora_A.weight", ".lora_down.weight", ".lora.down.weight", "_lora.down.weight")
     return {key: shape[0] for key, shape in shapes.items() if key.endswith(downs) and shape}
 
@@ -183,6 +195,23 @@ def naming(path: str, files: Mapping[str, ExportedFile]) -> list[str]:
     wanted = re.compile(re.escape(path.rstrip("/\\")) + r"(?![\w.-])")
     read = [name for name in files if name.endswith((".md", ".json")) and Path(name).name not in _VOCABULARIES]
     return [name for name in read if wanted.search(files[name].text())]
+
+
+def _lora_in(folder: Path) -> Path:
+    """Return the LoRA file of a folder: diffusers', peft's, or the only file of weights."""
+    try:
+        path = find_lora_file(folder)
+    except ValueError as error:
+        found = ", ".join(sorted(path.name for path in folder.iterdir())[:6]) if folder.is_dir() else ""
+        raise ModelFolderError(
+            f"{folder} contains neither a pipeline ({MODEL_INDEX}) nor a LoRA ({LORA_FILE}), but"
+            f" {found or 'nothing'}; give the folder of a pipeline, a LoRA or a training run"
+        ) from error
+    if checkpoint_format(path) != "safetensors":
+        raise ModelFolderError(f"{path} is not a safetensors file; load it, and save it with save_lora_weights")
+    if not any("lora" in key for key in tensor_shapes(path)):
+        raise ModelFolderError(f"{path} does not contain a LoRA; save it again with save_lora_weights")
+    return path
 
 
 def _files_below(folder: Path) -> Iterator[Path]:

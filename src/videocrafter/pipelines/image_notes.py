@@ -9,7 +9,8 @@ import torch
 from torch.nn.functional import interpolate, mse_loss
 
 from videocrafter.models.autoencoder import decode_video, encode_video
-from videocrafter.pipelines.image_to_video import ImageInput, ImageToVideoPipeline, image_to_tensor
+from videocrafter.pipelines.image_input import ImageInput, image_to_tensor
+from videocrafter.pipelines.image_to_video import ImageToVideoPipeline
 from videocrafter.pipelines.settings import VideoRequest
 
 LOWEST_PSNR_DB = 23.0

@@ -6,11 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
-from diffusers import AutoencoderKL
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
-from PIL import Image
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPVisionModel, PreTrainedTokenizerBase
 
@@ -18,15 +16,14 @@ from videocrafter.models.image_encoder import encode_image, null_image
 from videocrafter.models.image_projector import ImageProjector
 from videocrafter.models.unet import VideoUNet
 from videocrafter.pipelines.denoising import Conditions
-from videocrafter.pipelines.image_fit import ImageFit, fit_image, reduce_image
+from videocrafter.pipelines.image_fit import ImageFit
+from videocrafter.pipelines.image_input import Images, in_order, per_video_images
 from videocrafter.pipelines.output import OutputType, VideoPipelineOutput
-from videocrafter.pipelines.phases import StepEndCallback
+from videocrafter.pipelines.prompt_inputs import Prompts
 from videocrafter.pipelines.sampling_settings import given_settings
 from videocrafter.pipelines.settings import VideoRequest
+from videocrafter.pipelines.step_end import StepEndCallback
 from videocrafter.pipelines.video_pipeline import VideoPipeline, check_configured
-
-ImageInput = Image.Image | np.ndarray | Tensor
-"""An image of any size: PIL, uint8 [H, W, 3], or float tensor [3, H, W] in [-1, 1]."""
 
 
 class ImageToVideoPipeline(VideoPipeline):
@@ -41,6 +38,7 @@ class ImageToVideoPipeline(VideoPipeline):
     """
 
     takes_image = True
+    _callback_tensor_inputs = [*VideoPipeline._callback_tensor_inputs, "image_embeds"]  # noqa: RUF012
     model_cpu_offload_seq = "text_encoder->image_encoder->image_projector->unet->vae"
 
     def __init__(
@@ -71,10 +69,10 @@ class ImageToVideoPipeline(VideoPipeline):
 
     def __call__(
         self,
-        image: ImageInput | Sequence[ImageInput],
-        prompt: str | Sequence[str] = "",
-        negative_prompt: str | Sequence[str] | None = None,
-        *,
+        *inputs: Images | Prompts | None,
+        image: Images | None = None,
+        prompt: Prompts | None = None,
+        negative_prompt: Prompts | None = None,
         image_scale: float | None = None,
         image_fit: ImageFit = "stretch",
         image_guidance_scale: float | None = None,
@@ -91,8 +89,13 @@ class ImageToVideoPipeline(VideoPipeline):
         seeds: int | Sequence[int] | None = None,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
         num_videos_per_prompt: int = 1,
+        latents: Tensor | None = None,
+        prompt_embeds: Tensor | None = None,
+        negative_prompt_embeds: Tensor | None = None,
         output_type: OutputType = "np",
+        return_dict: bool = True,
         callback_on_step_end: StepEndCallback | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] | None = None,
         cross_attention_kwargs: Mapping[str, Any] | None = None,
     ) -> VideoPipelineOutput:
         """Make `num_videos_per_prompt` videos of every prompt. None means the model's recommended value.
@@ -100,7 +103,11 @@ class ImageToVideoPipeline(VideoPipeline):
         All other arguments, and the errors, are those of `TextToVideoPipeline`.
 
         Args:
-            image: one image for all prompts, or one per prompt; of any size and shape.
+            inputs: image, prompt and negative prompt by position. Image and prompt may be swapped, unless the image
+                is a path in a string.
+            image: one image for all prompts, or one per prompt; of any size and shape. A path, a PIL image, an array
+                [H, W, 3] or a tensor [3, H, W]; arrays and tensors are uint8, or floats from 0 to 1.
+            prompt: description of the motion; none generates from the image alone.
             image_scale: weight of the image relative to the text: 1 as trained, 0 ignores the image.
             image_fit: how an image of another shape than the video is fitted: "stretch" (as in the paper), "crop"
                 or "pad"; see `pipelines.image_fit`.
@@ -108,6 +115,9 @@ class ImageToVideoPipeline(VideoPipeline):
                 text: e(0,0) + w_I [e(0,I) - e(0,0)] + w_T [e(T,I) - e(0,I)]. Adds a third branch, e(0,I). By
                 default one scale guides both.
         """
+        image, prompt, negative_prompt = in_order(inputs, image, prompt, negative_prompt)
+        if prompt is None and prompt_embeds is None:
+            prompt = ""
         request = self.check_inputs(
             prompt,
             negative_prompt,
@@ -119,10 +129,20 @@ class ImageToVideoPipeline(VideoPipeline):
             seeds=seeds,
             generator=generator,
             num_videos_per_prompt=num_videos_per_prompt,
+            latents=latents,
+            prompt_embeds=prompt_embeds,
+            negative_prompt_embeds=negative_prompt_embeds,
             **given_settings(locals()),
         )
-        with self.lora_scaled(cross_attention_kwargs):
-            return self.generate(request, image, output_type=output_type, callback_on_step_end=callback_on_step_end)
+        return self.generate(
+            request,
+            image,
+            output_type=output_type,
+            callback_on_step_end=callback_on_step_end,
+            callback_on_step_end_tensor_inputs=callback_on_step_end_tensor_inputs,
+            cross_attention_kwargs=cross_attention_kwargs,
+            return_dict=return_dict,
+        )
 
     def encode(self, request: VideoRequest, image: Any = None) -> tuple[Conditions, Conditions | None]:
         """Return the conditions of both branches; the second is None without guidance. fps is the same in both.
@@ -133,13 +153,13 @@ class ImageToVideoPipeline(VideoPipeline):
             raise ValueError("this model needs an image; pass one, or load a text-to-video model")
         tokens = self.encode_images(per_video_images(image, request))
         fps = torch.tensor(request.fps, device=self._execution_device)
-        conditional = Conditions(text=self.encode_prompts(request.prompts), fps=fps, image=tokens)
-        if not request.sampling.needs_unconditional:
+        text, negative = self.encode_branches(request)
+        conditional = Conditions(text=text, fps=fps, image=tokens)
+        if negative is None:
             return conditional, None
         null = null_image(1, self.image_encoder, self._execution_device)
         nothing = self.encode_images([null[0]]).expand(request.num_videos, -1, -1)
-        text = self.encode_prompts(request.negative_prompts)
-        return conditional, replace(conditional, text=text, image=nothing)
+        return conditional, replace(conditional, text=negative, image=nothing)
 
     def encode_images(self, images: Sequence[Tensor]) -> Tensor:
         """Return context tokens [N, Q, D] of images [3, H, W] in [-1, 1]; an image that repeats is encoded once."""
@@ -150,50 +170,3 @@ class ImageToVideoPipeline(VideoPipeline):
                 patches = encode_image(self.image_encoder, pixels).to(self.image_projector.dtype)
                 tokens[id(image)] = self.image_projector(patches)[0].to(self.unet.dtype)
         return torch.stack([tokens[id(image)] for image in images])
-
-
-def image_to_tensor(image: Any) -> Tensor:
-    """Convert an image to float32 [3, H, W] in [-1, 1].
-
-    Raises ValueError for other shapes and types, and for an image that is one pixel wide or high.
-    """
-    if isinstance(image, Image.Image):
-        image = np.array(image.convert("RGB"))  # a copy: torch warns about read-only arrays
-    if isinstance(image, np.ndarray):
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            raise ValueError(f"an image array must be uint8 [H, W, 3], but is {image.dtype} {list(image.shape)}")
-        image = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float() / 127.5 - 1.0
-    if not isinstance(image, Tensor) or image.ndim != 3 or image.shape[0] != 3 or not image.is_floating_point():
-        given = f"shape {list(image.shape)}" if isinstance(image, Tensor) else type(image).__name__
-        raise ValueError(
-            f"an image must be a PIL image, a uint8 array [H, W, 3] or a float tensor [3, H, W], but is {given}"
-        )
-    if min(image.shape[1:]) < 2:
-        raise ValueError(f"an image needs at least 2 pixels per side, but is {image.shape[2]}x{image.shape[1]}")
-    return image.float()
-
-
-def per_video_images(image: ImageInput | Sequence[ImageInput], request: VideoRequest) -> list[Tensor]:
-    """Return one tensor per video from one image or one per prompt, fitted to the shape of the request's videos.
-
-    An image that repeats is converted once. Raises ValueError for a wrong count or something that is not an image.
-    """
-    num_prompts = request.num_videos // request.num_videos_per_prompt
-    if isinstance(image, (Image.Image, np.ndarray, Tensor)):
-        images = [image] * num_prompts
-        names = [""] * num_prompts
-    else:
-        images = list(image)
-        names = [f"image {number} of {len(images)}: " for number in range(1, len(images) + 1)]
-    if len(images) != num_prompts:
-        raise ValueError(f"got {len(images)} images for {num_prompts} prompts; pass one, or one per prompt")
-    tensors: dict[int, Tensor] = {}
-    for name, one in zip(names, images, strict=True):
-        if id(one) not in tensors:
-            try:
-                tensors[id(one)] = fit_image(
-                    image_to_tensor(reduce_image(one)), request.height, request.width, request.image_fit
-                )
-            except ValueError as error:
-                raise ValueError(f"{name}{error}") from error
-    return [tensors[id(one)] for one in images for _ in range(request.num_videos_per_prompt)]

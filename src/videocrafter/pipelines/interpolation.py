@@ -7,7 +7,6 @@ short clip could connect.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,11 +18,14 @@ from videocrafter.diffusion.guidance import check_number
 from videocrafter.pipelines.clip import encode_clip, fit_clip
 from videocrafter.pipelines.denoising import Conditions
 from videocrafter.pipelines.derived_pipeline import AnyVideoPipeline
-from videocrafter.pipelines.image_to_video import ImageInput, ImageToVideoPipeline, image_to_tensor, per_video_images
+from videocrafter.pipelines.image_input import ImageInput, Images, image_to_tensor, per_video_images
+from videocrafter.pipelines.image_to_video import ImageToVideoPipeline
 from videocrafter.pipelines.known_frames import KnownFrames
 from videocrafter.pipelines.long_video import LongVideo
 from videocrafter.pipelines.output import frames_as
 from videocrafter.pipelines.phases import EncodedRequest
+from videocrafter.pipelines.plain_numbers import whole_number
+from videocrafter.pipelines.prompt_inputs import Prompts
 from videocrafter.pipelines.settings import VideoRequest
 from videocrafter.pipelines.windows import WindowedUNet
 
@@ -51,20 +53,18 @@ class Interpolation(LongVideo):
 
     def check_inputs(
         self,
-        prompt: str | Sequence[str],
-        negative_prompt: str | Sequence[str] | None = None,
+        prompt: Prompts | None,
+        negative_prompt: Prompts | None = None,
         *,
         num_frames: int | None = None,
         **settings: Any,
     ) -> VideoRequest:
         """Check all arguments; both images count as frames, so `num_frames` must be at least 3."""
         if num_frames is not None:
-            check_number("num_frames", num_frames, 3)
+            check_number("num_frames", whole_number("num_frames", num_frames), 3)
         return super().check_inputs(prompt, negative_prompt, num_frames=num_frames, **settings)
 
-    def encode(
-        self, request: VideoRequest, image: ImageInput | Sequence[ImageInput] | None
-    ) -> tuple[Conditions, Conditions | None]:
+    def encode(self, request: VideoRequest, image: Images | None) -> tuple[Conditions, Conditions | None]:
         """Return the conditions of both branches; an image branch attends to the tokens of both images."""
         if image is not None or not isinstance(self.pipeline, ImageToVideoPipeline):
             return super().encode(request, image)
@@ -91,7 +91,7 @@ class Interpolation(LongVideo):
 
 def _as_frame(image: ImageInput) -> np.ndarray:
     """Return an image as a clip of one frame, uint8 [1, H, W, 3]."""
-    return frames_as(image_to_tensor(image)[None, None], "np")[0]
+    return frames_as(image_to_tensor(image)[None, None], "uint8")[0]
 
 
 def _with_more_image(conditions: Conditions, tokens: Tensor | None) -> Conditions:

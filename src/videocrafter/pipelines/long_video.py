@@ -17,6 +17,8 @@ from torch import Tensor
 from videocrafter.diffusion.guidance import check_number
 from videocrafter.pipelines.derived_pipeline import AnyVideoPipeline, DerivedPipeline
 from videocrafter.pipelines.phases import EncodedRequest
+from videocrafter.pipelines.plain_numbers import whole_number
+from videocrafter.pipelines.prompt_inputs import Prompts
 from videocrafter.pipelines.settings import VideoRequest
 from videocrafter.pipelines.windows import WindowedUNet, Windows
 
@@ -34,7 +36,7 @@ class LongVideo(DerivedPipeline):
     def __init__(self, pipeline: AnyVideoPipeline, *, window: int | None = None, overlap: int | None = None) -> None:
         super().__init__(pipeline)
         self.window = checked_window(pipeline, window)
-        self.overlap = self.window // 2 if overlap is None else overlap
+        self.overlap = self.window // 2 if overlap is None else whole_number("overlap", overlap)
         self.windows(self.window)
 
     def windows(self, num_frames: int) -> Windows:
@@ -43,17 +45,17 @@ class LongVideo(DerivedPipeline):
 
     def check_inputs(
         self,
-        prompt: str | Sequence[str],
-        negative_prompt: str | Sequence[str] | None = None,
+        prompt: Prompts | None,
+        negative_prompt: Prompts | None = None,
         *,
         num_frames: int | None = None,
         **settings: Any,
     ) -> VideoRequest:
         """Check all arguments as `VideoPipeline.check_inputs` does, but without its limit on `num_frames`."""
-        wanted = self.window if num_frames is None else num_frames
+        wanted = self.window if num_frames is None else whole_number("num_frames", num_frames)
         check_number("num_frames", wanted, 1)
         one_window = min(wanted, self.window)
-        request = self.pipeline.check_inputs(prompt, negative_prompt, num_frames=one_window, **settings)
+        request = super().check_inputs(prompt, negative_prompt, num_frames=one_window, **settings)
         return replace(request, num_frames=wanted)
 
     def notes(self, request: VideoRequest) -> list[str]:
@@ -77,7 +79,7 @@ class LongVideo(DerivedPipeline):
 def checked_window(pipeline: AnyVideoPipeline, window: int | None) -> int:
     """Return the window length, by default the model's. Raises ValueError for one that the model does not allow."""
     defaults = pipeline.generation_defaults
-    length = defaults.num_frames if window is None else window
+    length = defaults.num_frames if window is None else whole_number("window", window)
     if not 2 <= length <= defaults.longest:
         raise ValueError(
             f"window must be between 2 and {defaults.longest} frames, but is {length}; the model was trained on"

@@ -8,12 +8,13 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import torch
-from diffusers.loaders import StableDiffusionLoraLoaderMixin
+from diffusers.loaders.lora_pipeline import StableDiffusionLoraLoaderMixin
 from peft import get_peft_model_state_dict
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -142,7 +143,7 @@ class VideoLoraMixin(StableDiffusionLoraLoaderMixin):
         """
         self._check_changeable("set adapters")
         names = self._known(adapter_names)
-        if adapter_weights is None or isinstance(adapter_weights, (int, float, Mapping)):
+        if adapter_weights is None or isinstance(adapter_weights, (int, float, Real, Mapping)):
             weights = [adapter_weights] * len(names)
         else:
             weights = list(adapter_weights)
@@ -209,8 +210,8 @@ class VideoLoraMixin(StableDiffusionLoraLoaderMixin):
             ValueError: a network is already fused, no LoRA is loaded, a name is unknown, or a layer has no bias but
                 its LoRA has one.
         """
-        if isinstance(components, (int, float)):
-            lora_scale, components = components, NETWORKS
+        if isinstance(components, (int, float, Real)):
+            lora_scale, components = float(components), NETWORKS
         components = _checked_components(components)
         self._check_changeable("fuse", components)
         self._check_loaded("fuse")

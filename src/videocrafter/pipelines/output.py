@@ -12,7 +12,8 @@ import torch
 from diffusers.utils import BaseOutput
 from torch import Tensor
 
-OutputType = Literal["np", "pt", "pil", "latent"]
+OutputType = Literal["np", "pt", "pil", "latent", "uint8"]
+"""diffusers' forms of the frames, and bytes: see `VideoPipelineOutput`."""
 
 
 @dataclass
@@ -20,8 +21,9 @@ class VideoPipelineOutput(BaseOutput):
     """N videos of T frames.
 
     Attributes:
-        frames: by `output_type`: "np" uint8 array [N, T, H, W, 3]; "pt" float tensor [N, T, 3, H, W] in
-            [-1, 1]; "pil" a list of N lists of T images; "latent" tensor [N, C, T, h, w].
+        frames: by `output_type`: "np" float32 array [N, T, H, W, 3] from 0 to 1; "pt" float32 tensor
+            [N, T, 3, H, W] from 0 to 1; "pil" a list of N lists of T images; "latent" tensor [N, C, T, h, w];
+            "uint8" array [N, T, H, W, 3], which needs a quarter of the memory of "np".
         seeds: seed of each video; None if the caller passed a generator.
         seconds: wall-clock time of the phases "encode", "denoise" and "decode".
     """
@@ -32,7 +34,7 @@ class VideoPipelineOutput(BaseOutput):
 
 
 def check_output_type(output_type: str) -> None:
-    """Raise ValueError unless `output_type` is one of "np", "pt", "pil" and "latent"."""
+    """Raise ValueError for an unknown `output_type`."""
     if output_type not in get_args(OutputType):
         raise ValueError(f"output_type must be one of {', '.join(get_args(OutputType))}, but is {output_type!r}")
 
@@ -41,9 +43,11 @@ def frames_as(pixels: Tensor, output_type: OutputType) -> Any:
     """Convert float pixels [N, T, 3, H, W] in about [-1, 1] to the form `output_type` (not "latent")."""
     pixels = pixels.float().clamp(-1.0, 1.0)
     if output_type == "pt":
-        return pixels
-    bytes_last = ((pixels + 1.0) * 127.5).round().to(torch.uint8).permute(0, 1, 3, 4, 2).cpu().numpy()
+        return (pixels + 1.0) / 2.0
     if output_type == "np":
+        return ((pixels + 1.0) / 2.0).permute(0, 1, 3, 4, 2).cpu().numpy()
+    bytes_last = ((pixels + 1.0) * 127.5).round().to(torch.uint8).permute(0, 1, 3, 4, 2).cpu().numpy()
+    if output_type == "uint8":
         return bytes_last
     from PIL import Image
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -11,12 +11,7 @@ from torch import Tensor
 from videocrafter.pipelines.denoising import Conditions
 from videocrafter.pipelines.output import OutputType
 from videocrafter.pipelines.settings import VideoRequest
-
-StepEndCallback = Callable[[Any, int, Any, dict[str, Tensor]], dict[str, Tensor] | None]
-"""diffusers' convention: called with (pipeline, step, timestep, {"latents": …}); may return new latents.
-
-The dictionary also holds "denoised": the estimate of the final latents at this step, for previews.
-"""
+from videocrafter.pipelines.step_end import StepEnd
 
 AfterStep = Callable[[int, Tensor], Tensor]
 """Called after every step with (step index, latents); returns the latents to continue with."""
@@ -29,7 +24,7 @@ class EncodedRequest:
     request: VideoRequest
     conditional: Conditions
     unconditional: Conditions | None
-    on_step_end: StepEndCallback | None = None
+    on_step_end: StepEnd = field(default_factory=StepEnd)
 
 
 class Phases(Protocol):

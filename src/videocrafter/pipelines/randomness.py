@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from videocrafter.pipelines.plain_numbers import listed, whole_number
+
 _SEED_LIMIT = 2**63
 # From pure noise, an eta of 1 replaces all noise: DDIM takes the root of a difference that is 0 except for rounding,
 # which often makes it negative. With an eta just below 1 the difference is positive, and the video is the same.
@@ -32,26 +34,31 @@ def make_generators(
     list of generators, one per video, is used as it is, and the seeds are None.
 
     Raises:
-        ValueError: both are given, their number is wrong, or a seed is not between 0 and 2**63 - 1.
+        ValueError: both are given, their number or type is wrong, or a seed is not between 0 and 2**63 - 1.
     """
     num_videos = num_prompts * num_videos_per_prompt
     if seeds is not None and generator is not None:
         raise ValueError("seeds and generator cannot be combined; pass one of them")
+    several = list(generator) if isinstance(generator, Sequence) else [] if generator is None else [generator]
+    if not all(isinstance(one, torch.Generator) for one in several):
+        raise ValueError(f"generator must be a torch.Generator, or a list with one per video, but is {generator!r}")
     if isinstance(generator, Sequence):
-        if len(generator) != num_videos:
-            raise ValueError(f"generator has {len(generator)} entries for {num_videos} videos; pass one per video")
-        return (None,) * num_videos, tuple(generator)
-    if seeds is None:
-        drawn = torch.randint(2**32, (num_videos,), generator=generator, device=_device_of(generator)).tolist()
-        seeds = [int(seed) for seed in drawn]
-    elif isinstance(seeds, int):
-        seeds = [seeds + index for _ in range(num_prompts) for index in range(num_videos_per_prompt)]
-    if len(seeds) != num_videos:
-        raise ValueError(f"seeds has {len(seeds)} entries for {num_videos} videos; pass one seed, or one per video")
-    for seed in seeds:
+        if len(several) != num_videos:
+            raise ValueError(f"generator has {len(several)} entries for {num_videos} videos; pass one per video")
+        return (None,) * num_videos, tuple(several)
+    given = listed(seeds)
+    if given is None:
+        given = torch.randint(2**32, (num_videos,), generator=generator, device=_device_of(generator)).tolist()
+    elif not isinstance(given, list):
+        first = whole_number("seeds", given)
+        given = [first + index for _ in range(num_prompts) for index in range(num_videos_per_prompt)]
+    if len(given) != num_videos:
+        raise ValueError(f"seeds has {len(given)} entries for {num_videos} videos; pass one seed, or one per video")
+    numbers = tuple(whole_number("seeds", seed) for seed in given)
+    for seed in numbers:
         if not 0 <= seed < _SEED_LIMIT:
-            raise ValueError(f"a seed must be between 0 and 2**63 - 1, but is {seed}")
-    return tuple(seeds), tuple(torch.Generator().manual_seed(seed) for seed in seeds)
+            raise ValueError(f"seeds must be between 0 and 2**63 - 1, but one is {seed}")
+    return numbers, tuple(torch.Generator().manual_seed(seed) for seed in numbers)
 
 
 def _device_of(generator: torch.Generator | None) -> torch.device:

@@ -14,6 +14,7 @@ from typing import Any
 from typing_extensions import Self
 
 from videocrafter.diffusion.guidance import IMAGE_ONLY, Guidance, check_number
+from videocrafter.pipelines.plain_numbers import plain_number, whole_number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +78,15 @@ SETTING_NAMES = tuple(one.name for one in fields(SamplingSettings))
 """All names, in the order of the fields."""
 IMAGE_SETTING_NAMES = tuple(one.name for one in fields(SamplingSettings) if one.metadata == IMAGE_ONLY)
 """Names of the settings that have no effect without an image condition."""
+
+
+def plain_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings with numbers of other libraries as Python's; see `plain_number` for errors."""
+    readers = {"guidance_interval": lambda _, value: value, "num_inference_steps": whole_number}
+    return {
+        name: value if value is None or name not in SETTING_NAMES else readers.get(name, plain_number)(name, value)
+        for name, value in settings.items()
+    }
 
 
 def given_settings(arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import torch
+from torch import Tensor
 from typing_extensions import Self
 
 from videocrafter.pipelines.image_fit import ImageFit
 from videocrafter.pipelines.sampling_settings import SETTING_NAMES, SamplingSettings
 
 _LARGEST = 10**6
+_TENSORS = ("latents", "prompt_embeds", "negative_prompt_embeds")
 LONGEST_IN_TRAINED_LENGTHS = 4
 """Frame limit of a model that sets none, as a multiple of its recommended number of frames."""
 
@@ -97,6 +99,10 @@ class VideoRequest:
 
     `prompts`, `negative_prompts`, `fps`, `seeds` and `generators` have one entry per video, in the order of the
     output: all videos of the first prompt, then of the second. A seed is None if the caller passed a generator.
+
+    Attributes:
+        latents: [N, C, T, h, w] initial noise from the caller; None draws it from the generators.
+        prompt_embeds, negative_prompt_embeds: [N, L, D] text tokens from the caller; None encodes the prompts.
     """
 
     prompts: tuple[str, ...]
@@ -110,6 +116,9 @@ class VideoRequest:
     width: int
     sampling: SamplingSettings
     image_fit: ImageFit = "stretch"
+    latents: Tensor | None = field(default=None, compare=False)
+    prompt_embeds: Tensor | None = field(default=None, compare=False)
+    negative_prompt_embeds: Tensor | None = field(default=None, compare=False)
 
     @property
     def num_videos(self) -> int:
@@ -118,12 +127,16 @@ class VideoRequest:
 
     def split(self, size: int) -> list[VideoRequest]:
         """Split into requests of at most `size` videos, each video with its own prompt."""
-        per_video_fields = ("prompts", "negative_prompts", "fps", "seeds", "generators")
+        per_video_fields = {
+            name: value
+            for name in ("prompts", "negative_prompts", "fps", "seeds", "generators", *_TENSORS)
+            if (value := getattr(self, name)) is not None
+        }
         return [
             replace(
                 self,
                 num_videos_per_prompt=1,
-                **{name: getattr(self, name)[start : start + size] for name in per_video_fields},
+                **{name: value[start : start + size] for name, value in per_video_fields.items()},
             )
             for start in range(0, self.num_videos, size)
         ]
@@ -142,6 +155,14 @@ def per_video(
     if len(values) != num_prompts:
         raise ValueError(f"{name} has {len(values)} values for {num_prompts} prompts; pass one, or one per prompt")
     return [value for value in values for _ in range(num_videos_per_prompt)]
+
+
+def check_latents(latents: Any, shape: Sequence[int]) -> None:
+    """Raise ValueError unless `latents` is a float tensor of this shape, [N, C, T, h, w]."""
+    if isinstance(latents, Tensor) and latents.is_floating_point() and tuple(latents.shape) == tuple(shape):
+        return
+    given = f"{latents.dtype} {list(latents.shape)}" if isinstance(latents, Tensor) else type(latents).__name__
+    raise ValueError(f"latents must be a float tensor {list(shape)}, the noise of all videos, but is {given}")
 
 
 def check_size(name: str, value: int, multiple: int) -> None:

@@ -6,16 +6,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
+from torch import Tensor
 from transformers import CLIPTextModel, PreTrainedTokenizerBase
 
 from videocrafter.models.unet import VideoUNet
 from videocrafter.pipelines.denoising import Conditions
 from videocrafter.pipelines.output import OutputType, VideoPipelineOutput
-from videocrafter.pipelines.phases import StepEndCallback
+from videocrafter.pipelines.prompt_inputs import Prompts
 from videocrafter.pipelines.sampling_settings import given_settings
 from videocrafter.pipelines.settings import VideoRequest
+from videocrafter.pipelines.step_end import StepEndCallback
 from videocrafter.pipelines.video_pipeline import VideoPipeline, check_configured
 
 
@@ -52,8 +54,8 @@ class TextToVideoPipeline(VideoPipeline):
 
     def __call__(
         self,
-        prompt: str | Sequence[str],
-        negative_prompt: str | Sequence[str] | None = None,
+        prompt: Prompts | None = None,
+        negative_prompt: Prompts | None = None,
         *,
         num_frames: int | None = None,
         height: int | None = None,
@@ -68,8 +70,13 @@ class TextToVideoPipeline(VideoPipeline):
         seeds: int | Sequence[int] | None = None,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
         num_videos_per_prompt: int = 1,
+        latents: Tensor | None = None,
+        prompt_embeds: Tensor | None = None,
+        negative_prompt_embeds: Tensor | None = None,
         output_type: OutputType = "np",
+        return_dict: bool = True,
         callback_on_step_end: StepEndCallback | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] | None = None,
         cross_attention_kwargs: Mapping[str, Any] | None = None,
     ) -> VideoPipelineOutput:
         """Make `num_videos_per_prompt` videos of every prompt. None means the model's recommended value.
@@ -91,9 +98,16 @@ class TextToVideoPipeline(VideoPipeline):
                 the time.
             eta: share of fresh noise per DDIM step, from 0 to 1.
             seeds: one for all (the i-th video of each prompt uses seed + i), or one per video.
-            generator: used instead of seeds: one, or one per video.
-            output_type: "np", "pt", "pil" or "latent"; see `VideoPipelineOutput`.
-            callback_on_step_end: called after each step, as in other diffusers pipelines.
+            generator: used instead of seeds: one, which draws the seeds, or one per video.
+            latents: [N, C, T, h, w] initial noise of all videos instead of drawn noise.
+            prompt_embeds, negative_prompt_embeds: text tokens instead of prompts, [prompts, L, D], as `encode_prompt`
+                returns.
+            output_type: "np", "pt", "pil", "latent" or "uint8"; see `VideoPipelineOutput`.
+            return_dict: False returns the tuple `(frames,)`.
+            callback_on_step_end: called after each step with (pipeline, step, timestep, tensors), as in other
+                diffusers pipelines; see `pipelines.step_end`.
+            callback_on_step_end_tensor_inputs: tensors that it is given, of "latents", "denoised" (the estimate of
+                the final latents), "prompt_embeds" and "negative_prompt_embeds"; by default the first two.
             cross_attention_kwargs: `{"scale": s}` multiplies the weights of the LoRAs by s in this call.
 
         Raises:
@@ -109,17 +123,25 @@ class TextToVideoPipeline(VideoPipeline):
             seeds=seeds,
             generator=generator,
             num_videos_per_prompt=num_videos_per_prompt,
+            latents=latents,
+            prompt_embeds=prompt_embeds,
+            negative_prompt_embeds=negative_prompt_embeds,
             **given_settings(locals()),
         )
-        with self.lora_scaled(cross_attention_kwargs):
-            return self.generate(request, output_type=output_type, callback_on_step_end=callback_on_step_end)
+        return self.generate(
+            request,
+            output_type=output_type,
+            callback_on_step_end=callback_on_step_end,
+            callback_on_step_end_tensor_inputs=callback_on_step_end_tensor_inputs,
+            cross_attention_kwargs=cross_attention_kwargs,
+            return_dict=return_dict,
+        )
 
     def encode(self, request: VideoRequest, image: Any = None) -> tuple[Conditions, Conditions | None]:
         """Return the conditions of both branches; the second is None without guidance. fps is the same in both."""
         if image is not None:
             raise ValueError("this model takes no image; leave it out or load an image-to-video model")
         fps = torch.tensor(request.fps, device=self._execution_device)
-        conditional = Conditions(text=self.encode_prompts(request.prompts), fps=fps)
-        if not request.sampling.needs_unconditional:
-            return conditional, None
-        return conditional, Conditions(text=self.encode_prompts(request.negative_prompts), fps=fps)
+        text, negative = self.encode_branches(request)
+        unconditional = None if negative is None else Conditions(text=negative, fps=fps)
+        return Conditions(text=text, fps=fps), unconditional

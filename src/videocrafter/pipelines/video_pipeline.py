@@ -12,7 +12,8 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, DiffusionPipeline
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from torch import Tensor
 from typing_extensions import Self
 
@@ -25,28 +26,37 @@ from videocrafter.diffusion.schedule import (
 )
 from videocrafter.diffusion.schedulers import build_scheduler, scheduler_name, scheduler_notes
 from videocrafter.media.home_folder import expand_home
-from videocrafter.models.autoencoder import decode_video, spatial_factor
-from videocrafter.models.text_encoder import encode_text
-from videocrafter.models.tokenizer import unknown_words
+from videocrafter.models.autoencoder import check_decoder, decode_video, spatial_factor
 from videocrafter.models.unet import VideoUNet
+from videocrafter.pipelines.call_state import Call, CallStateMixin
 from videocrafter.pipelines.component_loading import check_loaded, loading_arguments
-from videocrafter.pipelines.denoising import Conditions, begin_steps, denoise
+from videocrafter.pipelines.denoising import Conditions, StepChange, begin_steps, denoise
 from videocrafter.pipelines.image_fit import ImageFit, check_image_fit
-from videocrafter.pipelines.knowledge import Knowledge, prompt_notes
+from videocrafter.pipelines.knowledge import Knowledge
 from videocrafter.pipelines.lora import VideoLoraMixin
 from videocrafter.pipelines.model_folder import ModelFolderError
 from videocrafter.pipelines.offloading import OffloadingMixin
 from videocrafter.pipelines.output import OutputType, PhaseClock, VideoPipelineOutput, check_output_type, frames_as
-from videocrafter.pipelines.phases import AfterStep, EncodedRequest, Phases, StepEndCallback
+from videocrafter.pipelines.phases import AfterStep, EncodedRequest, Phases
+from videocrafter.pipelines.plain_numbers import plain_numbers, whole_number
+from videocrafter.pipelines.prompt_encoding import PromptEncodingMixin
+from videocrafter.pipelines.prompt_inputs import Prompts, check_prompts
 from videocrafter.pipelines.randomness import draw_noise, make_generators, takes_eta
-from videocrafter.pipelines.settings import GenerationDefaults, VideoRequest, check_size, per_video
+from videocrafter.pipelines.request_notes import request_notes
+from videocrafter.pipelines.sampling_settings import plain_settings
+from videocrafter.pipelines.saved_code import SavedCodeMixin
+from videocrafter.pipelines.settings import GenerationDefaults, VideoRequest, check_latents, check_size, per_video
+from videocrafter.pipelines.step_end import StepEnd, StepEndCallback, StepEndHook
 
 
-class VideoPipeline(VideoLoraMixin, OffloadingMixin, DiffusionPipeline):
+class VideoPipeline(
+    VideoLoraMixin, OffloadingMixin, PromptEncodingMixin, CallStateMixin, SavedCodeMixin, DiffusionPipeline
+):
     """Everything that does not depend on whether an image is given. Use one of the subclasses."""
 
     takes_image = False
     """Whether the content comes from an image. If so, a prompt without a known subject gets no note."""
+    _callback_tensor_inputs = ["latents", "denoised", "prompt_embeds", "negative_prompt_embeds"]  # noqa: RUF012
 
     vae: AutoencoderKL
     unet: VideoUNet
@@ -124,8 +134,8 @@ class VideoPipeline(VideoLoraMixin, OffloadingMixin, DiffusionPipeline):
 
     def check_inputs(
         self,
-        prompt: str | Sequence[str],
-        negative_prompt: str | Sequence[str] | None = None,
+        prompt: Prompts | None,
+        negative_prompt: Prompts | None = None,
         *,
         num_frames: int | None = None,
         height: int | None = None,
@@ -135,6 +145,9 @@ class VideoPipeline(VideoLoraMixin, OffloadingMixin, DiffusionPipeline):
         seeds: int | Sequence[int] | None = None,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
         num_videos_per_prompt: int = 1,
+        latents: Tensor | None = None,
+        prompt_embeds: Tensor | None = None,
+        negative_prompt_embeds: Tensor | None = None,
         **sampling: Any,
     ) -> VideoRequest:
         """Check all arguments of the call before any computation, and fill in the model's defaults.
@@ -148,35 +161,45 @@ class VideoPipeline(VideoLoraMixin, OffloadingMixin, DiffusionPipeline):
             ValueError: a value that is not allowed; the message says what is.
         """
         defaults = self.generation_defaults
-        check_number("num_videos_per_prompt", num_videos_per_prompt, 1)
-        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-        if not prompts:
-            raise ValueError('prompt is an empty list; pass a string, or a list of at least one ("" is allowed)')
-
-        def spread(value: Any, name: str, kind: type | tuple[type, ...]) -> list[Any]:
-            return per_video(value, name, len(prompts), num_videos_per_prompt, kind)
-
+        repeats = whole_number("num_videos_per_prompt", num_videos_per_prompt)
+        check_number("num_videos_per_prompt", repeats, 1)
+        prompts = check_prompts(
+            prompt,
+            negative_prompt,
+            prompt_embeds,
+            negative_prompt_embeds,
+            num_videos_per_prompt=repeats,
+            default_negative_prompt=defaults.negative_prompt,
+            shape=self.text_token_shape,
+        )
+        speeds = plain_numbers("fps", _or(fps, defaults.fps))
         recommended = defaults.sampling
         if not takes_eta(self.scheduler):
             recommended = replace(recommended, eta=0.0)
-        given_seeds, generators = make_generators(seeds, generator, len(prompts), num_videos_per_prompt)
+        given_seeds, generators = make_generators(seeds, generator, prompts.num_prompts, repeats)
         request = VideoRequest(
-            prompts=tuple(spread(prompts, "prompt", str)),
-            negative_prompts=tuple(spread(_or(negative_prompt, defaults.negative_prompt), "negative_prompt", str)),
-            fps=tuple(float(value) for value in spread(_or(fps, defaults.fps), "fps", (int, float))),
+            prompts=prompts.prompts,
+            negative_prompts=prompts.negative_prompts,
+            fps=tuple(map(float, per_video(speeds, "fps", prompts.num_prompts, repeats, (int, float)))),
             seeds=given_seeds,
             generators=generators,
-            num_videos_per_prompt=num_videos_per_prompt,
-            num_frames=_or(num_frames, defaults.num_frames),
-            height=_or(height, defaults.height),
-            width=_or(width, defaults.width),
-            sampling=recommended.with_changes(sampling),
+            num_videos_per_prompt=repeats,
+            num_frames=whole_number("num_frames", _or(num_frames, defaults.num_frames)),
+            height=whole_number("height", _or(height, defaults.height)),
+            width=whole_number("width", _or(width, defaults.width)),
+            sampling=recommended.with_changes(plain_settings(sampling)),
             image_fit=image_fit,
+            latents=latents,
+            prompt_embeds=prompts.prompt_embeds,
+            negative_prompt_embeds=prompts.negative_prompt_embeds,
         )
         self._check_model_limits(request, defaults)
+        if latents is not None:
+            check_latents(latents, (request.num_videos, *self._latent_shape(request)))
         return request
 
     def _check_model_limits(self, request: VideoRequest, defaults: GenerationDefaults) -> None:
+        check_decoder(self.vae, self.unet.config["in_channels"])
         check_size("height", request.height, self.size_multiple)
         check_size("width", request.width, self.size_multiple)
         if not 1 <= request.num_frames <= defaults.longest:
@@ -201,30 +224,7 @@ class VideoPipeline(VideoLoraMixin, OffloadingMixin, DiffusionPipeline):
 
     def notes(self, request: VideoRequest) -> list[str]:
         """Return notes for the user about unusual settings of a request, one line each."""
-        defaults, knowledge = self.generation_defaults, self.knowledge
-        notes: list[str] = []
-        prompts = dict.fromkeys(request.prompts)
-        for prompt in prompts:
-            words = unknown_words(self.tokenizer, prompt) if knowledge.subjects else []
-            vocabulary = self.tokenizer.get_vocab() if words else ()
-            about = prompt_notes(prompt, knowledge, words, vocabulary, needs_subject=not self.takes_image)
-            notes += [f"{prompt!r}: {note}" for note in about] if len(prompts) > 1 else about
-        if request.num_frames not in (1, defaults.num_frames):
-            notes.append(
-                f"the model was trained on {defaults.num_frames} frames; quality may be lower at {request.num_frames}"
-            )
-        if defaults.fps_range is not None:
-            lowest, highest = defaults.fps_range
-            outside = sorted({value for value in request.fps if not lowest <= value <= highest})
-            if outside:
-                speeds = ", ".join(f"{value:g}" for value in outside)
-                notes.append(f"the model was trained on fps {lowest:g} to {highest:g}; {speeds} is outside that")
-        if (request.height, request.width) != (defaults.height, defaults.width):
-            notes.append(
-                f"the model was trained on {defaults.width}x{defaults.height};"
-                f" quality may be lower at {request.width}x{request.height}"
-            )
-        return list(dict.fromkeys(notes))
+        return request_notes(self, request)
 
     def num_steps(self, request: VideoRequest) -> int:
         """Return how often `callback_on_step_end` is called for a request."""
@@ -237,16 +237,25 @@ class VideoPipeline(VideoLoraMixin, OffloadingMixin, DiffusionPipeline):
         *,
         output_type: OutputType = "np",
         callback_on_step_end: StepEndCallback | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] | None = None,
+        cross_attention_kwargs: Mapping[str, Any] | None = None,
+        return_dict: bool = True,
         phases: Phases | None = None,
     ) -> VideoPipelineOutput:
         """Make the videos of a request that `check_inputs` returned.
 
         `image` is for image-to-video models only. `phases` replaces how the pipeline encodes, samples and decodes.
+        All other arguments are those of the call.
         """
         check_output_type(output_type)
+        step_end = StepEnd.of(callback_on_step_end, callback_on_step_end_tensor_inputs, self._callback_tensor_inputs)
         phases = self if phases is None else phases
         clock = PhaseClock(self._execution_device)
-        with torch.no_grad():
+        with (
+            self.lora_scaled(cross_attention_kwargs),
+            self.begin_call(request.sampling, cross_attention_kwargs),
+            torch.no_grad(),
+        ):
             with clock.phase("encode"):
                 conditional, unconditional = phases.encode(request, image)
             with clock.phase("denoise"):
@@ -255,12 +264,15 @@ class VideoPipeline(VideoLoraMixin, OffloadingMixin, DiffusionPipeline):
                         request=request,
                         conditional=conditional,
                         unconditional=unconditional,
-                        on_step_end=callback_on_step_end,
+                        on_step_end=step_end,
                     )
                 )
             with clock.phase("decode"):
                 frames = latents if output_type == "latent" else phases.decode(request, latents, output_type)
         self.maybe_free_model_hooks()
+        if not return_dict:
+            # Declared as the usual result: a union would burden everybody who writes `.frames`.
+            return (frames,)  # type: ignore[return-value]
         return VideoPipelineOutput(frames=frames, seeds=request.seeds, seconds=clock.seconds)
 
     def encode(self, request: VideoRequest, image: Any = None) -> tuple[Conditions, Conditions | None]:
@@ -275,23 +287,16 @@ class VideoPipeline(VideoLoraMixin, OffloadingMixin, DiffusionPipeline):
         """Return frames in the form of `output_type`."""
         return frames_as(self.decode_latents(latents), output_type)
 
-    def encode_prompts(self, prompts: Sequence[str]) -> Tensor:
-        """Return text tokens [N, L, D] in the network's precision; equal prompts are encoded once."""
-        distinct = list(dict.fromkeys(prompts))
-        # One prompt at a time, so that a prompt's tokens do not depend on the other prompts, not even by rounding.
-        device, dtype = self._execution_device, self.unet.dtype
-        tokens = {
-            prompt: encode_text(self.tokenizer, self.text_encoder, [prompt], device)[0].to(dtype)
-            for prompt in distinct
-        }
-        return torch.stack([tokens[prompt] for prompt in prompts])
-
     def prepare_latents(self, request: VideoRequest) -> Tensor:
-        """Draw the initial noise [N, C, T, h, w], float32: each video's from its own generator."""
+        """Return the initial noise [N, C, T, h, w], float32: the caller's, or each video's from its own generator."""
+        if request.latents is not None:
+            return request.latents.to(self._execution_device, torch.float32)
+        return draw_noise(self._latent_shape(request), request.generators).to(self._execution_device)
+
+    def _latent_shape(self, request: VideoRequest) -> tuple[int, int, int, int]:
         factor = spatial_factor(self.vae)
         channels = self.unet.config["in_channels"]
-        shape = (channels, request.num_frames, request.height // factor, request.width // factor)
-        return draw_noise(shape, request.generators).to(self._execution_device)
+        return (channels, request.num_frames, request.height // factor, request.width // factor)
 
     def denoise(
         self,
@@ -305,24 +310,26 @@ class VideoPipeline(VideoLoraMixin, OffloadingMixin, DiffusionPipeline):
         """Run the sampling loop with the pipeline's progress bar and the caller's callback.
 
         `unet` replaces the pipeline's own network; `first_step` is that of `denoise`; `after_step` may change the
-        latents before the callback sees them.
+        latents before the callback sees them. In a call that was interrupted, the remaining steps are left out.
         """
-        request, callback = encoded.request, encoded.on_step_end
+        request, step_end = encoded.request, encoded.on_step_end
+        call = self.running_call or Call(sampling=request.sampling)
+        if call.is_interrupted:
+            return noise
         timesteps = begin_steps(self.scheduler, request.sampling.num_inference_steps, first_step, noise.device)
-        state: dict[str, Tensor] = {}
+        call.sampling, call.num_timesteps = request.sampling, len(timesteps)
+        hook = StepEndHook(self, call, step_end, encoded.conditional, encoded.unconditional)
+        estimates: list[Tensor | None] = [None]
         with self.progress_bar(total=len(timesteps)) as bar:
 
             def on_estimate(_: int, denoised: Tensor) -> None:
-                state["denoised"] = denoised
+                estimates[0] = denoised
 
-            def on_step(index: int, timestep: Tensor, latents: Tensor) -> Tensor:
+            def on_step(index: int, timestep: Tensor, latents: Tensor) -> StepChange:
                 bar.update()
                 if after_step is not None:
                     latents = after_step(index, latents)
-                if callback is None:
-                    return latents
-                changed = callback(self, index, timestep, {**state, "latents": latents}) or {}
-                return changed.get("latents", latents)
+                return hook.after_step(index, timestep, latents, estimates[0])
 
             return denoise(
                 self.unet if unet is None else unet,
@@ -335,7 +342,7 @@ class VideoPipeline(VideoLoraMixin, OffloadingMixin, DiffusionPipeline):
                 input_scale=self.input_scale(),
                 first_step=first_step,
                 on_step=on_step,
-                on_estimate=None if callback is None else on_estimate,
+                on_estimate=on_estimate if step_end.wants_estimate else None,
             )
 
     def input_scale(self) -> Tensor | None:

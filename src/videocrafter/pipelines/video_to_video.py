@@ -6,7 +6,6 @@ keeps only the coarsest layout.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,10 +15,12 @@ from torch import Tensor
 from videocrafter.pipelines.clip import check_clip, encode_clip, fit_clip
 from videocrafter.pipelines.denoising import begin_steps
 from videocrafter.pipelines.derived_pipeline import AnyVideoPipeline
-from videocrafter.pipelines.image_to_video import ImageInput
+from videocrafter.pipelines.image_input import ImageInput
 from videocrafter.pipelines.known_frames import starting_latents
 from videocrafter.pipelines.long_video import LongVideo
 from videocrafter.pipelines.phases import EncodedRequest
+from videocrafter.pipelines.plain_numbers import plain_number, whole_number
+from videocrafter.pipelines.prompt_inputs import Prompts
 from videocrafter.pipelines.settings import VideoRequest
 from videocrafter.pipelines.windows import WindowedUNet
 
@@ -29,8 +30,8 @@ class VideoToVideo(LongVideo):
 
     Args:
         pipeline: a loaded pipeline. An image-to-video model sees the clip's first frame unless an image is passed.
-        clip: uint8 [T, H, W, 3]. It is scaled and cropped to the size of the video. A clip longer than those in
-            training is processed in windows.
+        clip: [T, H, W, 3], uint8 or floats from 0 to 1. It is scaled and cropped to the size of the video. A clip
+            longer than those in training is processed in windows.
         strength: share of the steps that are run, above 0 and up to 1. 1 starts from pure noise and keeps only the
             clip's length.
         window, overlap: as in `LongVideo`.
@@ -47,24 +48,22 @@ class VideoToVideo(LongVideo):
     ) -> None:
         super().__init__(pipeline, window=window, overlap=overlap)
         self.clip = check_clip(clip)
-        if not 0 < strength <= 1:
-            raise ValueError(f"strength must be above 0 and at most 1, but is {strength:g}")
-        self.strength = strength
+        self.strength = plain_number("strength", strength)
+        if not 0 < self.strength <= 1:
+            raise ValueError(f"strength must be above 0 and at most 1, but is {self.strength:g}")
 
     def check_inputs(
         self,
-        prompt: str | Sequence[str],
-        negative_prompt: str | Sequence[str] | None = None,
+        prompt: Prompts | None,
+        negative_prompt: Prompts | None = None,
         *,
         num_frames: int | None = None,
         **settings: Any,
     ) -> VideoRequest:
         """Check all arguments; `num_frames` takes that many frames from the start of the clip, None all."""
-        if num_frames is not None and num_frames > len(self.clip):
-            raise ValueError(
-                f"num_frames must be between 1 and {len(self.clip)}, the clip's length, but is {num_frames}"
-            )
-        wanted = len(self.clip) if num_frames is None else num_frames
+        wanted = len(self.clip) if num_frames is None else whole_number("num_frames", num_frames)
+        if wanted > len(self.clip):
+            raise ValueError(f"num_frames must be between 1 and {len(self.clip)}, the clip's length, but is {wanted}")
         return super().check_inputs(prompt, negative_prompt, num_frames=wanted, **settings)
 
     def notes(self, request: VideoRequest) -> list[str]:

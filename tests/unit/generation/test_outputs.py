@@ -1,8 +1,9 @@
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from videocrafter.generation.outputs import check_names, plan_outputs
+from videocrafter.generation.outputs import check_encodings, check_names, plan_outputs
 from videocrafter.generation.request import GenerateOptions, PromptRow
 
 
@@ -54,3 +55,13 @@ def test_outputs_that_would_replace_something_are_refused(tmp_path, monkeypatch,
 def test_inputs_next_to_the_output_are_fine():
     check("v.mp4", image="v.png", contact_sheet="sheet.png", preview="p.png")
     check("v", video="v.mp4")
+
+
+def test_a_file_that_cannot_store_the_video_is_refused_before_sampling():
+    request = SimpleNamespace(height=16, width=16)
+    videos = [Path("v-000.mp4"), Path("v-001.mp4")]
+    check_encodings(videos, [8.0, 8.0], request, None)
+    with pytest.raises(ValueError, match="at least 32 pixels per side, not 16x16"):
+        check_encodings(videos, [8.0, 8.0], request, "av1")
+    with pytest.raises(ValueError, match="playback_fps must be at most 50 for a GIF, but is 60"):
+        check_encodings([Path("v-000.gif"), Path("v-001.gif")], [8.0, 60.0], request, None)

@@ -17,6 +17,7 @@ from tests.unit.media.clips import moving_disc, numbered, numbers_in
 from videocrafter.media import video_decoding
 from videocrafter.media.errors import MediaError, OutputExistsError
 from videocrafter.media.video_file import (
+    check_encodable,
     check_output,
     probe,
     read_frames,
@@ -129,6 +130,33 @@ def test_frames_that_are_too_small_for_av1_are_refused(tmp_path):
     ):
         write_video(tmp_path / "clip.webm", moving_disc(2, 16, 300), 8, codec="av1")
     assert files_in(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "size", "fps", "message"),
+    [
+        ("clip.mp4", "av1", (16, 16), 8, "at least 32 pixels"),
+        ("clip.webm", "av1", (64, 64), 500, "AV1 cannot store frames of 64x64 at 500 frames per second"),
+        ("clip.mp4", None, (64, 17000), 8, "H.264 cannot store frames of 17000x64"),
+        ("clip.gif", None, (64, 64), 60, "a gif plays at most 50"),
+    ],
+)
+def test_what_a_codec_cannot_store_is_refused_before_anything_is_computed(
+    tmp_path, capfd, name, codec, size, fps, message
+):
+    with pytest.raises(MediaError, match=message) as caught:
+        check_encodable(tmp_path / name, *size, fps, codec=codec)
+    assert "avcodec" not in str(caught.value)
+    assert capfd.readouterr().err == ""
+    assert files_in(tmp_path) == []
+    check_encodable(tmp_path / name, 64, 64, 8, codec=codec)
+    check_encodable(tmp_path / "frames", 1, 1, 1000)
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.webm"])
+def test_a_rate_of_one_frame_in_minutes_is_kept(tmp_path, name):
+    write_video(tmp_path / name, moving_disc(3, 16, 16), 0.0003)
+    assert probe(tmp_path / name).fps == pytest.approx(0.0003, rel=1e-4)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -436,11 +464,13 @@ def test_a_write_that_the_system_cuts_off_leaves_nothing_behind(tmp_path):
         np.zeros((0, 8, 8, 3), np.uint8),
         np.zeros((2, 8, 8, 4), np.uint8),
         np.zeros((8, 8, 3), np.uint8),
-        np.zeros((2, 8, 8, 3), np.float32),
+        np.full((2, 8, 8, 3), -1, np.float32),
+        np.zeros((2, 8, 8, 3), np.int16),
+        [Image.new("RGB", (8, 8))],
     ],
 )
 def test_frames_of_another_shape_or_type_are_refused(tmp_path, frames):
-    with pytest.raises(ValueError, match=r"expected uint8 \[T, H, W, 3\]"):
+    with pytest.raises(ValueError, match=r"frames .*expected .*(\[T, H, W, 3\]|0 to 1)"):
         write_video(tmp_path / "clip.mp4", frames, 8)
     assert files_in(tmp_path) == []
 
@@ -525,12 +555,19 @@ def test_parts_are_taken_one_after_the_other_and_never_kept(tmp_path):
     assert len(taken) == 4
 
 
+def test_frames_in_floating_point_are_written_like_the_same_bytes(tmp_path):
+    write_video(tmp_path / "whole", numbered(3) / np.float32(255), 8)
+    write_video(tmp_path / "parts", iter([numbered(3)[:1], numbered(3)[1:] / 255]), 8)
+    for name in ("whole", "parts"):
+        np.testing.assert_array_equal(read_frames(tmp_path / name), numbered(3))
+
+
 @pytest.mark.parametrize(
     ("parts", "message"),
     [
         ([], "there are no frames"),
         ([numbered(2), numbered(2)[:, :8]], "frames of one size"),
-        ([numbered(2), numbered(2).astype(float)], "expected uint8"),
+        ([numbered(2), numbered(2).astype(float)], "divided by 255"),
     ],
 )
 def test_wrong_parts_leave_no_file(tmp_path, parts, message):

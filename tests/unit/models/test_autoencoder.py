@@ -1,8 +1,16 @@
+from typing import Any
+
 import pytest
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AsymmetricAutoencoderKL, AutoencoderKL, AutoencoderKLTemporalDecoder, AutoencoderTiny
 
-from videocrafter.models.autoencoder import decode_video, encode_posterior, encode_video, spatial_factor
+from videocrafter.models.autoencoder import (
+    check_decoder,
+    decode_video,
+    encode_posterior,
+    encode_video,
+    spatial_factor,
+)
 
 
 def tiny_vae(**changes) -> AutoencoderKL:
@@ -121,3 +129,43 @@ def test_the_posterior_has_the_encoders_precision(pixels) -> None:
     posterior = encode_posterior(tiny_vae().to(torch.bfloat16), pixels)
     assert (posterior.mean.dtype, posterior.std.dtype) == (torch.bfloat16, torch.bfloat16)
     torch.testing.assert_close(posterior.mean.float(), encode_posterior(tiny_vae(), pixels).mean, atol=0.1, rtol=0.1)
+
+
+def _other_autoencoder(name: str) -> Any:
+    if name == "AsymmetricAutoencoderKL":
+        return AsymmetricAutoencoderKL(
+            down_block_types=("DownEncoderBlock2D",) * 2,
+            down_block_out_channels=(8, 8),
+            up_block_types=("UpDecoderBlock2D",) * 2,
+            up_block_out_channels=(8, 16),
+            norm_num_groups=4,
+        ).eval()
+    return AutoencoderTiny(
+        encoder_block_out_channels=(8, 8),
+        decoder_block_out_channels=(8, 8),
+        num_encoder_blocks=(1, 1),
+        num_decoder_blocks=(1, 1),
+    ).eval()
+
+
+@pytest.mark.parametrize("name", ["AsymmetricAutoencoderKL", "AutoencoderTiny"])
+@torch.no_grad()
+def test_other_autoencoders_of_images_decode(name: str) -> None:
+    vae = _other_autoencoder(name)
+    check_decoder(vae, 4)
+    latents = torch.randn(1, 4, 3, 4, 4)
+    assert decode_video(vae, latents).shape == (1, 3, 3, 8, 8)
+    if name == "AutoencoderTiny":
+        with pytest.raises(ValueError, match="AutoencoderTiny does not encode into a distribution"):
+            encode_video(vae, torch.zeros(1, 1, 3, 8, 8))
+    else:
+        assert encode_video(vae, torch.zeros(1, 1, 3, 8, 8)).shape == (1, 4, 1, 4, 4)
+
+
+def test_autoencoders_that_cannot_decode_these_latents_are_refused() -> None:
+    with pytest.raises(ValueError, match="4 latent channels, but the network has 16"):
+        check_decoder(_other_autoencoder("AsymmetricAutoencoderKL"), 16)
+    with pytest.raises(ValueError, match="decode needs num_frames"):
+        check_decoder(AutoencoderKLTemporalDecoder(block_out_channels=(32,)), 4)
+    with pytest.raises(ValueError, match="Linear has no in_channels"):
+        check_decoder(torch.nn.Linear(1, 1), 4)

@@ -17,7 +17,8 @@ def clip(num_frames=5, height=16, width=16):
     ("wrong", "message"),
     [
         ("clip.mp4", "but is str"),
-        (clip().astype(float), r"but is float64 \[5, 16, 16, 3\]"),
+        (clip().astype(float), "divided by 255"),
+        (clip().astype(int), "pixels are int64"),
         (clip()[0], r"but is uint8 \[16, 16, 3\]"),
         (clip()[..., :2], r"but is uint8 \[5, 16, 16, 2\]"),
         (clip()[:0], "at least one frame"),
@@ -26,6 +27,10 @@ def clip(num_frames=5, height=16, width=16):
 def test_what_is_not_a_clip_is_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
         check_clip(wrong)
+
+
+def test_a_clip_may_be_the_output_of_a_pipeline():
+    np.testing.assert_array_equal(check_clip(clip() / np.float32(255)), clip())
 
 
 def test_a_clip_of_the_right_size_stays_as_it_is():
@@ -61,6 +66,6 @@ def test_latents_are_decoded_in_order_and_never_many_at_once(t2v):
     latents = torch.randn(1, 4, 2 * CHUNK + 1, 4, 4)
     chunks = list(decoded_chunks(t2v, latents[0]))
     with torch.no_grad():
-        whole = frames_as(t2v.decode_latents(latents), "np")[0]
+        whole = frames_as(t2v.decode_latents(latents), "uint8")[0]
     assert [len(chunk) for chunk in chunks] == [CHUNK, CHUNK, 1]
     np.testing.assert_array_equal(np.concatenate(chunks), whole)

@@ -11,19 +11,22 @@ CLIP = np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3), np.uint8)
 
 @pytest.mark.parametrize("num_frames", [None, 1, 5])
 def test_the_clip_stays_as_it_is_and_new_frames_follow(t2v, num_frames):
-    result = Continuation(t2v, CLIP)(["a cat", "red car"], num_frames=num_frames, seeds=1)
+    result = Continuation(t2v, CLIP)(["a cat", "red car"], num_frames=num_frames, seeds=1, output_type="uint8")
     assert result.frames.shape == (2, 5 + (num_frames or 2), 16, 16, 3)
     for video in result.frames:
         np.testing.assert_array_equal(video[:5], CLIP)
     assert (result.frames[0, 5:] != result.frames[1, 5:]).any()
 
 
-@pytest.mark.parametrize("output_type", ["pt", "pil", "latent"])
+@pytest.mark.parametrize("output_type", ["np", "pt", "pil", "latent"])
 def test_other_output_types_hold_the_same_video(t2v, output_type):
-    expected = Continuation(t2v, CLIP)("a cat", num_frames=3, seeds=1).frames
+    expected = Continuation(t2v, CLIP)("a cat", num_frames=3, seeds=1, output_type="uint8").frames
     other = Continuation(t2v, CLIP)("a cat", num_frames=3, seeds=1, output_type=output_type).frames
     if output_type == "pt":
-        assert np.abs(((other + 1) * 127.5).numpy().transpose(0, 1, 3, 4, 2) - expected).max() < 0.51
+        assert np.abs((other * 255).numpy().transpose(0, 1, 3, 4, 2) - expected).max() < 0.51
+    elif output_type == "np":
+        assert np.abs(other * 255 - expected).max() < 0.51
+        np.testing.assert_array_equal((other[0, :5] * 255).astype(np.uint8), CLIP)  # as diffusers writes them
     elif output_type == "pil":
         np.testing.assert_array_equal(np.stack([np.asarray(picture) for picture in other[0]]), expected[0])
     else:

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from tests.tiny_models import save_tiny_pipeline
 from videocrafter.pipelines.export import (
     Export,
+    ExportedFile,
     left_out,
     lora_layers,
     naming,
@@ -111,6 +112,30 @@ def test_a_lora(tmp_path: Path):
     assert (export.is_lora, export.task, set(export.files)) == (True, None, {LORA_FILE, "LICENSE"})
     assert lora_layers(export) == {"unet.a.to_q.lora_A.weight": 4}
     assert left_out(folder, export.files) == ["optimizer.pt"]
+
+
+def test_a_lora_of_peft_comes_with_its_settings_but_no_path(tmp_path: Path):
+    save_file({"base_model.model.a.to_q.lora_A.weight": torch.ones(4, 2)}, tmp_path / "adapter_model.safetensors")
+    (tmp_path / "adapter_config.json").write_text(
+        '{"peft_type": "LORA", "lora_alpha": 8, "base_model_name_or_path": "/home/bob/sd"}'
+    )
+    export = plan_export(tmp_path)
+    assert (export.lora_file, lora_layers(export)) == (
+        "adapter_model.safetensors",
+        {"base_model.model.a.to_q.lora_A.weight": 4},
+    )
+    settings = json.loads(export.files["adapter_config.json"].text())
+    assert settings == {"peft_type": "LORA", "lora_alpha": 8, "base_model_name_or_path": "sd"}
+    (tmp_path / "adapter_model.safetensors").rename(tmp_path / "adapter_model.bin")
+    torch.save({"lora_A": torch.ones(1)}, tmp_path / "adapter_model.bin")
+    with pytest.raises(ModelFolderError, match="is not a safetensors file; load it, and save it with"):
+        plan_export(tmp_path)
+
+
+def test_a_card_that_is_not_utf_8_is_named(tmp_path: Path):
+    (tmp_path / "README.md").write_bytes("# modèle".encode("latin-1"))
+    with pytest.raises(ModelFolderError, match=r"README\.md is not UTF-8 .* save it as UTF-8"):
+        ExportedFile(source=tmp_path / "README.md").text()
 
 
 def test_headers_of_weights_lose_their_paths(tmp_path: Path):

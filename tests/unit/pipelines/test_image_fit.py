@@ -7,7 +7,7 @@ from PIL import Image
 
 from videocrafter.models.image_encoder import preprocess
 from videocrafter.pipelines.image_fit import check_image_fit, fit_image, reduce_image
-from videocrafter.pipelines.image_to_video import image_to_tensor
+from videocrafter.pipelines.image_input import image_to_tensor
 
 sides = st.integers(2, 60)
 

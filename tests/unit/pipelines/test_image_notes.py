@@ -21,7 +21,7 @@ def request_64(pipeline):
 def test_frames_of_the_training_world_get_no_note(pipeline, request_64):
     world = SpriteWorld(SpriteWorldConfig(num_frames=1))
     for frame in world.render([world.script(index) for index in range(8)], 1)[:, 0]:
-        assert image_note(pipeline, frame, request_64) is None
+        assert image_note(pipeline, (frame + 1) / 2, request_64) is None
 
 
 def test_photographs_and_noise_get_a_note(pipeline, request_64):

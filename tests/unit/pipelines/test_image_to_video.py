@@ -1,13 +1,11 @@
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-from videocrafter.pipelines.image_to_video import ImageToVideoPipeline, image_to_tensor
+from videocrafter.pipelines.image_to_video import ImageToVideoPipeline
 from videocrafter.pipelines.phases import EncodedRequest
 
-RED = torch.tensor([1.0, -1.0, -1.0])[:, None, None].expand(3, 20, 24)
-BLUE = torch.tensor([-1.0, -1.0, 1.0])[:, None, None].expand(3, 20, 24)
+RED = torch.tensor([1.0, 0.0, 0.0])[:, None, None].expand(3, 20, 24)
+BLUE = torch.tensor([0.0, 0.0, 1.0])[:, None, None].expand(3, 20, 24)
 
 
 def latents(pipeline, image, **settings):
@@ -22,14 +20,6 @@ def test_the_image_changes_the_video_and_its_scale_weighs_it(i2v):
     assert (latents(i2v, RED, image_scale=0.5) - red).abs().max() > 1e-4
 
 
-def test_forms_of_the_same_picture_give_the_same_video(i2v):
-    array = np.random.default_rng(0).integers(0, 256, (20, 24, 3), dtype=np.uint8)
-    tensor = torch.from_numpy(array).permute(2, 0, 1).float() / 127.5 - 1
-    expected = latents(i2v, tensor)
-    assert torch.equal(latents(i2v, array), expected)
-    assert torch.equal(latents(i2v, Image.fromarray(array)), expected)
-
-
 def test_one_image_per_prompt_and_no_dependence_on_the_batch(i2v):
     both = latents(i2v, [RED, BLUE], prompt=["a cat", "rocket"], seeds=[1, 2])
     alone = latents(i2v, BLUE, prompt="rocket", seeds=2)
@@ -39,7 +29,7 @@ def test_one_image_per_prompt_and_no_dependence_on_the_batch(i2v):
 def test_unconditional_image_is_the_null_image_not_zero_tokens(i2v):
     request = i2v.check_inputs("a cat", seeds=1)
     conditional, unconditional = i2v.encode(request, [RED])
-    grey, _ = i2v.encode(request, [torch.zeros(3, 16, 16)])
+    grey, _ = i2v.encode(request, [torch.full((3, 16, 16), 0.5)])
     assert unconditional is not None
     torch.testing.assert_close(unconditional.image, grey.image)
     assert unconditional.image.abs().max() > 0.1
@@ -55,22 +45,6 @@ def test_saved_and_loaded_pipeline_makes_the_same_video(i2v, i2v_folder):
     loaded = ImageToVideoPipeline.from_pretrained(i2v_folder)
     loaded.set_progress_bar_config(disable=True)
     assert torch.equal(latents(i2v, RED), latents(loaded, RED))
-
-
-@pytest.mark.parametrize(
-    ("image", "message"),
-    [
-        (np.zeros((4, 4)), r"uint8 \[H, W, 3\]"),
-        (np.zeros((4, 4, 3)), "float64"),
-        (torch.zeros(1, 4, 4), "shape"),
-        (torch.zeros(3, 4, 4, dtype=torch.uint8), "float tensor"),
-        (torch.zeros(3, 1, 9), "at least 2 pixels per side, but is 9x1"),
-        ("picture.png", "but is str"),
-    ],
-)
-def test_what_is_not_an_image_is_refused(image, message):
-    with pytest.raises(ValueError, match=message):
-        image_to_tensor(image)
 
 
 def test_text_and_image_may_be_guided_apart(i2v):
@@ -102,7 +76,7 @@ def test_guidance_apart_asks_about_nothing_the_picture_and_both(i2v):
 
 
 def test_a_picture_of_another_shape_is_stretched_cropped_or_padded(i2v):
-    wide = torch.linspace(-1, 1, 40).expand(3, 12, 40)
+    wide = torch.linspace(0, 1, 40).expand(3, 12, 40)
     stretched = latents(i2v, wide)
     assert torch.equal(latents(i2v, wide, image_fit="stretch"), stretched)
     cropped = latents(i2v, wide, image_fit="crop")

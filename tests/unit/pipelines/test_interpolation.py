@@ -31,8 +31,7 @@ def test_an_image_branch_sees_both_pictures(i2v):
     Interpolation(i2v, FIRST, LAST)("a cat", **LATENT)
     handle.remove()
     one, other = (
-        i2v.encode(i2v.check_inputs("a cat"), [torch.from_numpy(x).permute(2, 0, 1) / 127.5 - 1])
-        for x in (FIRST, LAST)
+        i2v.encode(i2v.check_inputs("a cat"), [torch.from_numpy(x).permute(2, 0, 1)]) for x in (FIRST, LAST)
     )
     expected = [torch.cat([one[branch].image, other[branch].image], dim=1) for branch in (1, 0)]
     torch.testing.assert_close(tokens[0], torch.cat(expected))
@@ -61,13 +60,13 @@ def test_another_image_can_be_given_instead(i2v):
 
 
 def test_pictures_of_every_kind_and_size_are_taken(t2v):
-    tensor = torch.from_numpy(LAST).permute(2, 0, 1) / 127.5 - 1
+    tensor = torch.from_numpy(LAST).permute(2, 0, 1) / 255
     result = Interpolation(t2v, Image.fromarray(FIRST), tensor)("a cat", **LATENT).frames
     assert torch.equal(Interpolation(t2v, FIRST, LAST)("a cat", **LATENT).frames, result)
     large = Image.new("RGB", (50, 20))
     assert Interpolation(t2v, large, LAST)("a cat", seeds=1).frames.shape == (1, 4, 16, 16, 3)
-    with pytest.raises(ValueError, match="an image must be a PIL image"):
-        Interpolation(t2v, "first.png", LAST)
+    with pytest.raises(ValueError, match="an image must be a path, a PIL image"):
+        Interpolation(t2v, 1, LAST)
 
 
 def test_there_must_be_a_frame_between(t2v):

@@ -109,13 +109,19 @@ def test_the_callback_is_called_after_every_step_and_may_change_the_latents(t2v)
 @pytest.mark.parametrize("output_type", ["pt", "pil"])
 def test_output_types_show_the_same_video(t2v, output_type):
     settings = {"num_frames": 10, "num_inference_steps": 1, "seeds": 1}
-    frames = LongVideo(t2v)("a cat", **settings).frames
+    frames = LongVideo(t2v)("a cat", output_type="uint8", **settings).frames
+    np.testing.assert_allclose(LongVideo(t2v)("a cat", **settings).frames * 255, frames, atol=0.51)
     other = LongVideo(t2v)("a cat", output_type=output_type, **settings).frames
     if output_type == "pt":
         assert other.shape == (1, 10, 3, 16, 16)
-        assert np.abs(((other + 1) * 127.5).numpy().transpose(0, 1, 3, 4, 2) - frames).max() < 0.51
+        assert np.abs((other * 255).numpy().transpose(0, 1, 3, 4, 2) - frames).max() < 0.51
     else:
         np.testing.assert_array_equal(np.stack([np.asarray(picture) for picture in other[0]]), frames[0])
+
+
+def test_noise_cannot_be_given(t2v):
+    with pytest.raises(ValueError, match="latents cannot be given to LongVideo, which arranges its noise itself"):
+        LongVideo(t2v)("a cat", latents=torch.zeros(1, 4, 4, 4, 4))
 
 
 def test_the_pipeline_itself_keeps_its_limit(t2v):

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import huggingface_hub
+import numpy as np
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
@@ -395,7 +396,7 @@ def test_one_call_can_scale_the_loras(image: bool) -> None:
     whole = frames()
     half = frames(cross_attention_kwargs={"scale": 0.5})
     assert torch.equal(frames(), whole)
-    pipeline.set_adapters("a", 0.5)
+    pipeline.set_adapters("a", np.float32(0.5))
     torch.testing.assert_close(frames(), half)
     assert not torch.allclose(half, whole)
     with pytest.raises(ValueError, match="takes only 'scale', but has 'gligen'"):

@@ -15,7 +15,7 @@ CPU = torch.device("cpu")
 
 
 def frames(pipeline: Any, **settings: Any) -> Tensor:
-    image = [torch.linspace(-1, 1, 3 * 16 * 16).view(3, 16, 16)] if pipeline.takes_image else []
+    image = [torch.linspace(0, 1, 3 * 16 * 16).view(3, 16, 16)] if pipeline.takes_image else []
     return pipeline(*image, "a red car", num_inference_steps=1, seeds=1, output_type="pt", **settings).frames
 
 

@@ -12,18 +12,22 @@ from videocrafter.diffusion.schedule import (
     vp_change_of_variables,
 )
 from videocrafter.diffusion.schedulers import SCHEDULERS, build_scheduler
+from videocrafter.pipelines import prompt_encoding
 from videocrafter.pipelines.text_to_video import TextToVideoPipeline
 
 
 def difference(first, second):
-    return np.abs(first.astype(int) - second.astype(int)).max()
+    """Return the greatest difference of frames, in steps of bytes."""
+    return np.abs((first - second) * 255).max()
 
 
-def test_recommended_settings_are_used_and_frames_are_bytes(t2v):
+def test_recommended_settings_are_used_and_frames_are_floats_from_0_to_1(t2v):
     result = t2v("a cat over the blue sky", seeds=1)
     assert result.frames.shape == (1, DEFAULTS["num_frames"], DEFAULTS["height"], DEFAULTS["width"], 3)
-    assert result.frames.dtype == np.uint8
-    assert result.frames.std() > 1
+    assert result.frames.dtype == np.float32
+    assert result.frames.min() >= 0
+    assert 0.2 < result.frames.max() <= 1
+    assert result.frames.std() > 0.01
     assert result.seeds == (1,)
     assert set(result.seconds) == {"encode", "denoise", "decode"}
 
@@ -96,11 +100,12 @@ def test_output_types_show_the_same_video(t2v):
     frames = t2v(**base).frames
     pixels = t2v(**base, output_type="pt").frames
     pictures = t2v(**base, output_type="pil").frames
+    as_bytes = t2v(**base, output_type="uint8").frames
     assert pixels.shape == (1, 4, 3, 16, 16)
-    assert pixels.abs().max() <= 1
-    as_bytes = ((pixels + 1) * 127.5).round().byte().permute(0, 1, 3, 4, 2).numpy()
-    assert difference(frames, as_bytes) == 0
-    assert difference(frames[0, 2], np.asarray(pictures[0][2])) == 0
+    np.testing.assert_array_equal(pixels.permute(0, 1, 3, 4, 2).numpy(), frames)
+    assert as_bytes.dtype == np.uint8
+    assert np.abs(frames * 255 - as_bytes).max() < 0.51
+    np.testing.assert_array_equal(np.asarray(pictures[0][2]), as_bytes[0, 2])
 
 
 def test_other_sizes_and_lengths_work(t2v):
@@ -125,6 +130,8 @@ def test_other_sizes_and_lengths_work(t2v):
         ({"num_videos_per_prompt": 0}, "at least 1"),
         ({"prompt": []}, "prompt is an empty list"),
         ({"prompt": [1]}, "prompt must be"),
+        ({"prompt": 1}, "prompt must be"),
+        ({"prompt": None}, "pass either prompt or prompt_embeds, but neither"),
         ({"negative_prompt": ["a", "b"]}, "negative_prompt has 2 values"),
         ({"output_type": "gif"}, "np, pt, pil, latent"),
     ],
@@ -233,16 +240,14 @@ def test_callback_follows_the_steps(t2v):
 
 
 def test_prompts_are_encoded_once_each(t2v, monkeypatch):
-    from videocrafter.pipelines import video_pipeline
-
     encoded = []
-    original = video_pipeline.encode_text
+    original = prompt_encoding.encode_text
 
     def spy(tokenizer, text_encoder, prompts, device):
         encoded.extend(prompts)
         return original(tokenizer, text_encoder, prompts, device)
 
-    monkeypatch.setattr(video_pipeline, "encode_text", spy)
+    monkeypatch.setattr(prompt_encoding, "encode_text", spy)
     t2v(["a cat", "a cat", "rocket"], seeds=1, num_videos_per_prompt=2)
     assert sorted(encoded) == ["", "a cat", "rocket"]
 

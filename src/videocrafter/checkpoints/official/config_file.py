@@ -27,8 +27,9 @@ def read_official_config(path: Path) -> Mapping[str, Any]:
     if path.stat().st_size > _LARGEST_FILE:
         raise ValueError(f"{path} has {path.stat().st_size:,} bytes, too many for a config; {_ADVICE}")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
+        # From bytes, yaml decodes strictly: by byte order mark, else as UTF-8.
+        content = yaml.safe_load(path.read_bytes())
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
         reason = " ".join(str(error).split())[:160]
         raise ValueError(f"{path} cannot be read as yaml ({reason}); {_ADVICE}") from None
     tree = content.get("model") if isinstance(content, Mapping) else None

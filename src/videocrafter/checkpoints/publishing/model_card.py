@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from videocrafter.checkpoints.pipeline_code import OPENING_ARGUMENTS
 from videocrafter.checkpoints.publishing.licences import Licence
 from videocrafter.checkpoints.publishing.training_record import RECORD_FILE, StageRecord, TrainingRecord
 from videocrafter.presets import PRESETS, TASK_NAMES, ModelPreset, Task
@@ -190,6 +191,19 @@ def _usage(facts: CardFacts) -> str:
     return (
         f"On the command line:\n\n```sh\n{_shell_lines(facts)}\n```\n\n"
         f"From Python:\n\n```python\n{_python_lines(facts)}\n```"
+        f"{_diffusers_lines(facts)}"
+    )
+
+
+def _diffusers_lines(facts: CardFacts) -> str:
+    """Say how diffusers' own class opens a pipeline."""
+    if facts.lora is not None:
+        return ""
+    place = json.dumps(facts.repo_id or _folder_name(facts))
+    return (
+        "\n\nWith diffusers' own class, where `videocrafter` is installed (the file `pipeline.py` imports it):\n\n"
+        "```python\nfrom diffusers import DiffusionPipeline\n\n"
+        f"pipeline = DiffusionPipeline.from_pretrained({place}, {OPENING_ARGUMENTS})\n```"
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import Tensor
@@ -106,7 +106,7 @@ def read_sd_folder(path: Path) -> SdFolder:
         if not path.is_dir():
             raise ValueError("the folder does not exist")
         if is_run_folder(path):
-            raise ValueError("it is a training run; to train from its result, pass --init RUN/final to train")
+            raise ValueError("it is a training run; to train from its result, pass --init RUN to train")
         unet = read_json_object(path / "unet" / "config.json")
         if unet.get("_class_name") == "VideoUNet":
             raise ValueError("it already holds a video model; train from it with --set init=FOLDER")

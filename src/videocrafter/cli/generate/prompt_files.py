@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from videocrafter.data.cells import parse_number
 from videocrafter.data.tables import csv_rows, json_lines
 from videocrafter.data.text_files import non_character, text_lines
 from videocrafter.generation.request import PromptRow
@@ -21,6 +22,8 @@ from videocrafter.media.home_folder import expand_home
 
 _SIZES = ("num_frames", "height", "width")
 _COLUMNS = ("prompt", "negative_prompt", "seed", "fps", "image", *_SIZES)
+_EXACT = 2**53
+"""Largest whole number up to which floating point represents every one."""
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
 
@@ -140,7 +143,10 @@ def _whole(where: str, name: str, value: Any, least: int, most: int) -> int:
     try:
         number = int(value) if isinstance(value, str) else value
     except ValueError:
-        number = None
+        number = parse_number(value)
+    # A spreadsheet or pandas writes 42.0 if another cell of the column is empty.
+    if isinstance(number, float) and number.is_integer() and abs(number) <= _EXACT:
+        number = int(number)
     if not isinstance(number, int) or isinstance(number, bool) or not least <= number <= most:
         raise ValueError(f"{where}: {name} must be a whole number between {least} and {most}, but is {value!r}")
     return number

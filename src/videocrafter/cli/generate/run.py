@@ -13,7 +13,7 @@ import typer
 from videocrafter.cli.errors import bad_input
 from videocrafter.cli.generate.naming import naming_options
 from videocrafter.cli.generate.quoting import splits_sentence
-from videocrafter.cli.interruption import reporting_interruption
+from videocrafter.cli.interruption import interruption_held_back, reporting_interruption
 from videocrafter.cli.model_choice import model_folder
 from videocrafter.generation.errors import GenerationError, expecting
 from videocrafter.generation.outputs import plan_outputs
@@ -84,12 +84,15 @@ class _Terminal(Watcher):
             with self.phase("preview"), expecting():
                 self._preview.after_step(step.number - 1, step.num_steps, step.state, step.batch.prompts)
 
+    def uninterrupted(self) -> AbstractContextManager[None]:
+        """Hold back Ctrl-C, so that a written video is reported as written."""
+        return interruption_held_back()
+
     def written(self, video: WrittenVideo) -> None:
         """Print the name of a video, and keep its frames for the contact sheet."""
-        # First: an interruption may arrive at any time.
-        self.num_written += 1
         from videocrafter.media.contact_sheet import evenly_spaced
 
+        self.num_written += 1
         frames, recording = video.frames, video.recording
         if self.options.contact_sheet is not None:
             caption = f"seed {recording['seed']}: {recording['prompt']}"

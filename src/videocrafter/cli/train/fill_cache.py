@@ -80,6 +80,8 @@ def cache_command(
         took = timedelta(seconds=round(time.monotonic() - began))
         counts = f"{filled.added} clips added, {filled.found} already cached, {filled.left_out} skipped"
         typer.echo(f"{counts} in {took}: {folders}", err=True)
+        if (note := filled.long_captions.note()) is not None:
+            typer.echo(f"note: {note}", err=True)
         if not filled.finished:
             typer.echo("Stopped before the end; run the same command to resume.", err=True)
     if outcome.signal is not None:

@@ -22,7 +22,11 @@ DataOption = Annotated[
 ]
 StartOption = Annotated[
     str | None,
-    typer.Option("--init", metavar="MODEL", help="Weights to start from: a pipeline folder, or the name of a model."),
+    typer.Option(
+        "--init",
+        metavar="MODEL",
+        help="Weights to start from: a pipeline folder, a training run, or the name of a model.",
+    ),
 ]
 CacheOption = Annotated[
     str | None,

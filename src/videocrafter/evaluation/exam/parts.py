@@ -234,7 +234,7 @@ def video_maker(
         parts = []
         for start in range(0, len(questions), batch_size):
             some = questions[start : start + batch_size]
-            pictures = {} if images is None else {"image": list(images[start : start + batch_size])}
+            pictures = {} if images is None else {"image": list((images[start : start + batch_size] + 1) / 2)}
             output = pipeline(
                 prompt=[question.prompt for question in some],
                 fps=[question.script.fps for question in some],
@@ -244,7 +244,7 @@ def video_maker(
                 output_type="pt",
                 **pictures,
             )
-            parts.append(output.frames.float().cpu())
+            parts.append(output.frames.float().cpu() * 2 - 1)
             if on_progress is not None:
                 on_progress(len(some))
         return torch.cat(parts)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor, nn
 
 from videocrafter.data.sprite_world.world import PLAIN_SCENES, SCENES, SpriteWorld, SpriteWorldConfig
@@ -18,6 +18,7 @@ from videocrafter.media.contact_sheet import contact_sheet
 from videocrafter.media.image_file import write_image
 from videocrafter.models.autoencoder import decode_video, encode_video, from_patches, to_patches
 from videocrafter.training.randomness import derive_seed
+from videocrafter.training.video.starting_weights import FolderNetworks
 
 _VALIDATION_SEED = 1_000_003
 
@@ -70,7 +71,7 @@ class AutoencoderTask:
         device: torch.device,
     ) -> None:
         self.config, self.seed, self.stage_index, self.device = config, seed, stage_index, device
-        vae = _new_autoencoder(config) if start is None else AutoencoderKL.from_pretrained(start, subfolder="vae")
+        vae = _new_autoencoder(config) if start is None else FolderNetworks(start).network("vae")
         self.vae = vae.to(device)
         self.worlds = {size: _world(size, derive_seed(seed, stage_index, size)) for size in set(config.sizes)}
 

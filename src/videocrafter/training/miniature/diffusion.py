@@ -218,9 +218,11 @@ class VideoDiffusionTask(DiffusionTask):
         settings: dict[str, Any] = {
             "fps": [script.fps for script in scripts],
             "seeds": list(range(self.config.num_samples)),
+            "output_type": "uint8",
         }
         if isinstance(pipeline, ImageToVideoPipeline):
-            frames = pipeline(list(world.render(scripts)[:, 0]), captions, **settings).frames
+            images = (world.render(scripts)[:, 0] + 1) / 2
+            frames = pipeline(image=images, prompt=captions, **settings).frames
         else:
             frames = pipeline(captions, **settings).frames
         labels = [f"{caption} [{script.fps:g} fps]" for caption, script in zip(captions, scripts, strict=True)]

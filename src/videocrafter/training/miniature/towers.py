@@ -9,6 +9,7 @@ dropped after training too, makes every patch token describe its content.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +18,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import CLIPTextModel, CLIPVisionModel, PreTrainedTokenizerFast
 
 from videocrafter.data.sprite_world.captions import worded_caption, worded_image_caption
 from videocrafter.data.sprite_world.world import (
@@ -34,8 +34,12 @@ from videocrafter.models.image_encoder import encode_image, tiny_image_encoder
 from videocrafter.models.text_encoder import encode_text, tiny_text_encoder, tokenize
 from videocrafter.models.tokenizer import PAD_ID, build_word_tokenizer
 from videocrafter.training.randomness import derive_seed
+from videocrafter.training.video.long_captions import LongCaptions
+from videocrafter.training.video.starting_weights import FolderNetworks
 
+_log = logging.getLogger(__name__)
 _VALIDATION_SEED = 2_000_003
+_CAPTIONS_MEASURED = 500
 # The attribute in which the clips of a group differ, and its probability: motion words are the hardest to learn.
 _GROUP_KINDS = ("motion", "subject", "scene", "speed")
 _GROUP_ODDS = (0.5, 0.2, 0.1, 0.2)
@@ -165,11 +169,9 @@ class ContrastiveTask:
             )
             self.image_encoder = tiny_image_encoder(config.size, config.patch, layers=config.image_layers, **size)
         else:
-            self.tokenizer = PreTrainedTokenizerFast.from_pretrained(start, subfolder="tokenizer")
-            # The shipped models are stored in half precision.
-            stored: dict[str, Any] = {"pretrained_model_name_or_path": start, "dtype": torch.float32}
-            self.text_encoder = CLIPTextModel.from_pretrained(subfolder="text_encoder", **stored)
-            self.image_encoder = CLIPVisionModel.from_pretrained(subfolder="image_encoder", **stored)
+            source = FolderNetworks(start)
+            self.tokenizer = source.tokenizer()
+            self.text_encoder, self.image_encoder = source.network("text_encoder"), source.network("image_encoder")
         self.heads = ContrastiveHeads(
             config.width, config.heads, len(self.tokenizer), config.max_length, config.num_frames
         )
@@ -179,6 +181,9 @@ class ContrastiveTask:
             # The norm after the class token's last block is unused: all tokens are read before it.
             parameter.requires_grad_("post_layernorm" not in name)
         self.world = _world(config.size, derive_seed(seed, stage_index, "world"))
+        captions = [self.world.script(index).caption for index in range(_CAPTIONS_MEASURED)]
+        if (note := LongCaptions.among(captions, self.tokenizer, self.text_encoder).note()) is not None:
+            _log.info("Note: %s; raise task.max_length", note)
 
     def modules(self) -> Mapping[str, nn.Module]:
         """Both towers, and the heads."""

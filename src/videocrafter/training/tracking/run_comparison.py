@@ -32,7 +32,7 @@ class RunSummary:
     """Progress and metrics of a run.
 
     Attributes:
-        name: the folder, relative to the folder that was searched.
+        name: the folder, relative to the folder that was searched; its own name if it is that folder.
         folder: its path.
         recipe: the recipe's name.
         stage, step, num_steps: present stage, steps done in it, and its number of steps.
@@ -77,7 +77,7 @@ def find_runs(root: Path) -> list[RunSummary]:
     runs, damaged = [], []
     for folder in folders:
         try:
-            runs.append(summarise(folder, str(folder.relative_to(root)) or "."))
+            runs.append(summarise(folder, _name(folder, root)))
         except ValueError as error:  # noqa: PERF203  one damaged run must not hide the others
             damaged.append(str(error))
     if not runs:
@@ -85,6 +85,10 @@ def find_runs(root: Path) -> list[RunSummary]:
     for message in damaged:
         _log.warning("Skipped: %s", message)
     return runs
+
+
+def _name(folder: Path, root: Path) -> str:
+    return folder.resolve().name if folder == root else folder.relative_to(root).as_posix()
 
 
 def _run_folders(folder: Path, depth: int) -> Iterator[Path]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 import torch
-from diffusers import AutoencoderKL
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPVisionModel, PreTrainedTokenizerBase
 
@@ -16,6 +16,7 @@ from videocrafter.models.autoencoder import Posterior, encode_posterior
 from videocrafter.models.image_encoder import encode_image, null_image
 from videocrafter.models.text_encoder import encode_text
 from videocrafter.training.randomness import derive_seed
+from videocrafter.training.video.long_captions import LongCaptions
 
 ConditionFrame = Literal["first", "random"]
 
@@ -81,6 +82,9 @@ class ClipEncoder:
         condition_frame: which frame of a clip is its image. "random" draws one from the clip's key, so that the image
             conditions the content and not the beginning of the clip.
         chunk: frames in the autoencoder at once.
+
+    Attributes:
+        long_captions: counts of the captions encoded so far.
     """
 
     def __init__(
@@ -95,6 +99,7 @@ class ClipEncoder:
     ) -> None:
         self.vae, self.tokenizer, self.text_encoder, self.image_encoder = vae, tokenizer, text_encoder, image_encoder
         self._condition_frame, self._chunk = condition_frame, chunk
+        self.long_captions = LongCaptions()
         for network in self.networks().values():
             network.requires_grad_(False).eval()
         self._null_text: Tensor | None = None
@@ -129,7 +134,8 @@ class ClipEncoder:
 
     @torch.no_grad()
     def encode_captions(self, captions: Sequence[str]) -> Tensor:
-        """Text tokens [B, L, D]."""
+        """Text tokens [B, L, D]. Captions that are longer than the encoder are truncated, and counted."""
+        self.long_captions += LongCaptions.among(captions, self.tokenizer, self.text_encoder)
         with torch.autocast(self.text_encoder.device.type, enabled=False):
             return encode_text(self.tokenizer, self.text_encoder, captions)
 

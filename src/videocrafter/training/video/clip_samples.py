@@ -49,6 +49,7 @@ def write_clip_samples(
             "num_inference_steps": samples.num_inference_steps,
             "guidance_scale": samples.guidance_scale,
             "seeds": index,
+            "output_type": "uint8",
         }
         if isinstance(pipeline, ImageToVideoPipeline):
             video = pipeline(_picture(pipeline, clip), prompt, **settings).frames[0]
@@ -61,6 +62,6 @@ def write_clip_samples(
 
 @torch.no_grad()
 def _picture(pipeline: ImageToVideoPipeline, clip: EncodedClips) -> Tensor:
-    """Return the first frame of a clip as a user would pass it, [3, H, W] in [-1, 1]."""
+    """Return the first frame of a clip as a user would pass it, [3, H, W] from 0 to 1."""
     first = clip.latents.mean[:, :, :1]
-    return decode_video(pipeline.vae, first)[0, 0].float().clamp(-1, 1).cpu()
+    return (decode_video(pipeline.vae, first)[0, 0].float().clamp(-1, 1).cpu() + 1) / 2

@@ -16,7 +16,8 @@ from videocrafter.training.video.frozen_networks import WEIGHT_DTYPES, settle_we
 from videocrafter.training.video.meta_networks import META, build_network, network_in
 from videocrafter.training.video.phases import IMAGE_PHASES
 from videocrafter.training.video.planned_start import PlannedStart
-from videocrafter.training.video.starting_pipeline import image_tower_folder, prepared, tower_folder
+from videocrafter.training.video.starting_pipeline import image_tower_folder, prepared
+from videocrafter.training.video.starting_weights import named_folder
 from videocrafter.training.video.task import ClipDiffusionTask
 from videocrafter.training.video.task_config import ClipDiffusionTaskConfig
 from videocrafter.training.video.work import Call, Pass, StageWork
@@ -70,7 +71,7 @@ def _new_image_encoder(config: ClipDiffusionTaskConfig, start: PlannedStart) -> 
         return None
     if config.image_tower is None:
         return build_network("image_encoder", image_config(VIT_H_14_IMAGE))
-    return network_in("image_encoder", image_tower_folder(tower_folder(config.image_tower)))
+    return network_in("image_encoder", image_tower_folder(named_folder(config.image_tower)))
 
 
 def _frozen(network: nn.Module | None, config: ClipDiffusionTaskConfig) -> Any:

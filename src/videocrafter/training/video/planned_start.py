@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
@@ -15,10 +14,10 @@ from videocrafter.diffusion.ddim import OfficialDDIMScheduler
 from videocrafter.pipelines.image_to_video import ImageToVideoPipeline
 from videocrafter.pipelines.model_folder import component_folder, read_model_index
 from videocrafter.pipelines.text_to_video import TextToVideoPipeline
-from videocrafter.presets import MODEL_INDEX, PRESETS
+from videocrafter.presets import MODEL_INDEX, PRESETS, folder_hint
 from videocrafter.training.video.meta_networks import META, NETWORK_PARTS, build_network, network_in
 from videocrafter.training.video.starting_pipeline import AnyPipeline, load_start
-from videocrafter.training.video.starting_weights import part_folder
+from videocrafter.training.video.starting_weights import named_folder, part_folder
 
 STABLE_DIFFUSION_START = "t2v-256"
 """The network that the paper's training starts from, initialised from Stable Diffusion 2.1."""
@@ -103,12 +102,13 @@ def named_start(name: str) -> PlannedStart:
             scheduler=OfficialDDIMScheduler(signal_scale=1.0 if model.signal_scale is None else model.signal_scale),
             settings={"defaults": dict(preset.defaults), "knowledge": None, "signal_scale": model.signal_scale},
         )
-    folder = preset.folder if preset is not None and preset.folder is not None else Path(name)
+    try:
+        folder = named_folder(name)
+    except ValueError as error:
+        raise ValueError(f"init is {name!r}, but {error}") from error
     if not (folder / MODEL_INDEX).is_file():
-        raise ValueError(
-            f"init is {name!r}, which is neither a pipeline folder nor a model's name; give a folder such as "
-            f"RUN/final, or one of {', '.join(PRESETS)}"
-        )
+        hint = folder_hint(folder) or f"give a pipeline folder, a training run, or one of {', '.join(PRESETS)}"
+        raise ValueError(f"init is {name!r}, which is neither a pipeline folder nor a model's name; {hint}")
     index = read_model_index(folder)
     parts = [part for part in NETWORK_PARTS if index.get(part, (None,))[0] is not None]
     networks = {part: network_in(part, component_folder(folder, part)) for part in parts}

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from transformers import CLIPVisionModel
 
+from videocrafter.checkpoints.pipeline_code import CODE_FILE, code_of
 from videocrafter.diffusion.objective import PredictionType
 from videocrafter.diffusion.schedule import (
     alphas_cumprod,
@@ -26,7 +27,6 @@ from videocrafter.pipelines.loading import load_pipeline
 from videocrafter.pipelines.model_folder import component_folder, read_model_index
 from videocrafter.pipelines.settings import GenerationDefaults
 from videocrafter.pipelines.text_to_video import TextToVideoPipeline
-from videocrafter.presets import PRESETS
 from videocrafter.training.video.phases import Phase
 from videocrafter.training.video.starting_weights import with_image_branch
 from videocrafter.training.video.task_config import ClipDiffusionTaskConfig
@@ -125,12 +125,6 @@ def fit_for(
     return with_image_input(pipeline, image_encoder, num_queries)
 
 
-def tower_folder(name: str) -> Path:
-    """Return the folder that `task.image_tower` names: a path, or the folder of a shipped model."""
-    preset = PRESETS.get(name)
-    return Path(name) if preset is None or preset.folder is None else preset.folder
-
-
 def with_image_input(
     pipeline: TextToVideoPipeline, image_encoder: CLIPVisionModel, num_queries: int
 ) -> ImageToVideoPipeline:
@@ -201,6 +195,7 @@ def save_trained(pipeline: AnyPipeline, folder: Path, sources: Mapping[str, Path
         sources: folders of the frozen parts.
     """
     pipeline.save_config(folder)
+    (folder / CODE_FILE).write_text(code_of(type(pipeline).__name__), encoding="utf-8")
     for name in ("unet", "image_projector", "scheduler"):
         part = getattr(pipeline, name, None)
         if part is not None:

@@ -9,19 +9,36 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from diffusers import AutoencoderKL
-from torch import nn
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from transformers import CLIPTextModel, CLIPVisionModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from videocrafter.checkpoints.hub.obtain import obtain_model
+from videocrafter.checkpoints.weight_files import choose_weights
+from videocrafter.media.home_folder import expand_home
 from videocrafter.models.autoencoder import spatial_factor
 from videocrafter.models.image_projector import ImageProjector
 from videocrafter.models.unet import VideoUNet
 from videocrafter.pipelines.model_folder import ModelFolderError, component_folder, tensor_names
-from videocrafter.presets import PRESETS, ModelPreset
+from videocrafter.presets import (
+    LORA_FILE,
+    MODEL_INDEX,
+    PRESETS,
+    ModelPreset,
+    folder_hint,
+    is_run_folder,
+    result_of_run,
+)
 from videocrafter.training.config import RecipeConfig, SettingsError
 
 _log = logging.getLogger(__name__)
+_TOWERS: Mapping[str, Any] = {"text_encoder": CLIPTextModel, "image_encoder": CLIPVisionModel}
+_CLASSES: Mapping[str, Any] = {
+    "vae": AutoencoderKL,
+    "unet": VideoUNet,
+    "image_projector": ImageProjector,
+    **_TOWERS,
+}
+_PARTS = ("tokenizer", *_CLASSES)
 
 
 def start_folder(recipe: RecipeConfig) -> Path | None:
@@ -36,17 +53,45 @@ def start_folder(recipe: RecipeConfig) -> Path | None:
     if preset is not None and not preset.is_installed:
         folder = _obtained(preset)
     else:
-        folder = preset.folder if preset is not None and preset.folder is not None else Path(recipe.init)
+        try:
+            folder = named_folder(recipe.init)
+        except ValueError as error:
+            raise SettingsError(f"init is {recipe.init!r}, but {error}") from error
     if not folder.is_dir():
         raise SettingsError(
-            f"init is {recipe.init!r}, which is neither a folder nor a model's name; give a pipeline folder, such as "
-            "RUN/final, or a name that `videocrafter models` lists"
+            f"init is {recipe.init!r}, which is neither a folder nor a model's name; give a pipeline folder, a "
+            "training run, or a name that `videocrafter models` lists"
         )
+    if preset is None and folder != Path(recipe.init):
+        _log.info("%s is a training run; starting from its result, %s", recipe.init, folder)
+    if not _may_be_start(folder) and (hint := folder_hint(folder)):
+        raise SettingsError(f"init is {recipe.init!r}, which is not a pipeline folder: {hint}")
     try:
         check_whole(folder)
     except ModelFolderError as error:
         raise SettingsError(f"init is {recipe.init!r}, but {error}; use a complete copy of that folder") from error
     return folder
+
+
+def named_folder(name: str) -> Path:
+    """Return the folder that a setting names: that of a shipped model, or a path; a training run's is its result.
+
+    Raises:
+        ValueError: the training run has no result yet.
+    """
+    preset = PRESETS.get(name)
+    if preset is not None and preset.folder is not None:
+        return preset.folder
+    path = expand_home(name)
+    return result_of_run(path) if is_run_folder(path) else path
+
+
+def _may_be_start(folder: Path) -> bool:
+    """Whether a folder is a pipeline, holds some of its parts, or was written by a training run of any kind."""
+    if (folder / MODEL_INDEX).is_file() or any((folder / part).is_dir() for part in _PARTS):
+        return True
+    is_lora = (folder / LORA_FILE).is_file()
+    return not is_lora and any(is_run_folder(parent) for parent in (folder.parent, folder.parent.parent))
 
 
 def _obtained(preset: ModelPreset) -> Path:
@@ -100,23 +145,15 @@ class FolderNetworks:
         """Whether the start's folder holds a part."""
         return self._start is not None and (self._start / part).is_dir()
 
-    def network(self, part: str, elsewhere: str | None = None) -> nn.Module:
+    def network(self, part: str, elsewhere: str | None = None) -> Any:
         """Load a network."""
         folder = self._folder(part, elsewhere)
-        network: nn.Module
-        if part == "vae":
-            network = AutoencoderKL.from_pretrained(folder)
-        elif part == "unet":
-            network = VideoUNet.from_pretrained(folder, torch_dtype=torch.float32)
-        elif part == "image_projector":
-            network = ImageProjector.from_pretrained(folder)
-        else:
-            # The shipped models are stored in half precision.
-            tower = CLIPTextModel if part == "text_encoder" else CLIPVisionModel
-            network = tower.from_pretrained(folder, dtype=torch.float32)
-        return network
+        _, variant = choose_weights(folder, part)
+        # transformers and diffusers call it differently. The shipped models are stored in half precision.
+        keyword = "dtype" if part in _TOWERS else "torch_dtype"
+        return _CLASSES[part].from_pretrained(folder, variant=variant, **{keyword: torch.float32})
 
-    def tokenizer(self, elsewhere: str) -> PreTrainedTokenizerBase:
+    def tokenizer(self, elsewhere: str | None = None) -> PreTrainedTokenizerBase:
         """Load the tokenizer."""
         tokenizer: PreTrainedTokenizerBase = PreTrainedTokenizerFast.from_pretrained(
             self._folder("tokenizer", elsewhere)
@@ -135,7 +172,7 @@ def part_folder(start: Path | None, folder: str, name: str) -> Path:
 
     Args:
         start: pipeline folder of the stage before, if any.
-        folder: `final` folder of another run, or the name of a shipped model.
+        folder: another run, or its `final` folder, or the name of a shipped model.
         name: "vae", "tokenizer", "text_encoder" or "image_encoder".
 
     Raises:
@@ -143,13 +180,12 @@ def part_folder(start: Path | None, folder: str, name: str) -> Path:
     """
     if start is not None and (start / name).is_dir():
         return component_folder(start, name)
-    preset = PRESETS.get(folder)
-    source = preset.folder if preset is not None and preset.folder is not None else Path(folder)
+    source = named_folder(folder)
     option = "autoencoder" if name == "vae" else "towers"
     if not (source / name).is_dir():
         raise ValueError(
             f"this stage needs a trained {name}, and {str(source)!r} holds none; pass "
-            f"--set stages.*.task.{option}=FOLDER, the `final` folder of a finished run that has one"
+            f"--set stages.*.task.{option}=FOLDER, a finished run that has one"
         )
     try:
         found = component_folder(source, name)

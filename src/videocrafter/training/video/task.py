@@ -34,8 +34,8 @@ from videocrafter.training.video.starting_pipeline import (
     load_start,
     prepared,
     save_trained,
-    tower_folder,
 )
+from videocrafter.training.video.starting_weights import named_folder
 from videocrafter.training.video.task_config import ClipDiffusionTaskConfig, loss_at
 
 _log = logging.getLogger(__name__)
@@ -103,7 +103,7 @@ class ClipDiffusionTask(DiffusionTask):
                 "(formats: docs/data.md)"
             )
         config = settle_weights(config, device)
-        tower = None if config.image_tower is None else tower_folder(config.image_tower)
+        tower = None if config.image_tower is None else named_folder(config.image_tower)
         folders = frozen_folders(start, config.phase, tower)
         frozen = FrozenNetworks(folders, device, config.frozen_weights, stay=config.cache.folder is None)
         pipeline, config = prepared(load_start(start, frozen.networks), config, frozen.networks.get("image_encoder"))
@@ -148,7 +148,9 @@ class ClipDiffusionTask(DiffusionTask):
         self._open_reader.load(states)
 
     def close_data(self) -> None:
-        """Stop the workers."""
+        """Stop the workers, and report the captions that were too long for the text encoder."""
+        if (note := self._inputs.clips.encoder.long_captions.note()) is not None:
+            _log.info("Note: %s", note)
         if self._reader is not None:
             self._reader.close()
         self._inputs.clips.close()

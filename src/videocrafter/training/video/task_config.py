@@ -51,8 +51,8 @@ class ClipDiffusionTaskConfig(DiffusionConfig):
             `data.cutting`.
         lora: train a LoRA; the network itself stays frozen.
         condition_frame: which frame of a clip is its image.
-        image_tower: for the first image phase: a folder with CLIP's image encoder, or the name of a shipped model
-            that has one. A start with an image branch brings its own.
+        image_tower: for the first image phase: a folder with CLIP's image encoder, a training run, or
+            the name of a shipped model that has one. A start with an image branch brings its own.
         image_queries: tokens per image, in a new projector.
         offset_noise: this times a normal number is added to the noise of each channel of each clip, which lets a
             model learn very dark and very bright videos; 0 is the paper's.

@@ -35,6 +35,14 @@ def test_files_that_are_no_config(tmp_path: Path, text: str, reason: str):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_byte_order_mark_tells_the_encoding(tmp_path: Path, encoding: str):
+    path = write_config(tmp_path / "model.yaml", small_params())
+    tree = read_official_config(path)
+    path.write_text(path.read_text(encoding="utf-8"), encoding=encoding)
+    assert read_official_config(path) == tree
+
+
 def test_missing_and_huge_files(tmp_path: Path):
     with pytest.raises(ValueError, match="does not exist"):
         read_official_config(tmp_path / "nowhere.yaml")

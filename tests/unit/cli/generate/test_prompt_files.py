@@ -84,6 +84,21 @@ def test_what_is_written_is_read(tmp_path_factory, wanted):
 
 
 @pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        # As pandas writes a column with an empty cell.
+        ("p.csv", "prompt,seed,width\na,42.0,64.0\nb,,64.0\n"),
+        ("p.jsonl", '{"prompt": "a", "seed": 42.0, "width": 64.0}\n{"prompt": "b", "seed": null, "width": 64}\n'),
+    ],
+)
+def test_whole_numbers_may_be_written_as_floats(tmp_path, name, text):
+    found = read(tmp_path, name, text)
+    assert [row.seed for row in found.rows] == [42, None]
+    assert type(found.rows[0].seed) is int
+    assert found.sizes == {"width": 64}
+
+
+@pytest.mark.parametrize(
     ("name", "text", "words"),
     [
         ("p.txt", "# only\n", ["p.txt contains no prompts"]),
@@ -95,6 +110,8 @@ def test_what_is_written_is_read(tmp_path_factory, wanted):
         ("p.csv", "seed\n1\n", ["'prompt' is missing"]),
         ("p.csv", "prompt,seed\na,b,3\n", ["p.csv, line 2 has 3 cells", "2 columns", "double quotes"]),
         ("p.csv", "prompt,seed\na,x\n", ["line 2: seed must be a whole number", "'x'"]),
+        ("p.csv", "prompt,seed\na,1.5\n", ["line 2: seed must be a whole number", "'1.5'"]),
+        ("p.csv", "prompt,seed\na,1e18\n", ["line 2: seed must be a whole number", "'1e18'"]),
         ("p.csv", "prompt,seed\na,-1\n", ["line 2: seed", "'-1'"]),
         ("p.csv", "prompt,fps\na,0\n", ["line 2: fps must be above 0", "'0'"]),
         ("p.csv", "prompt,fps\na,nan\n", ["fps", "'nan'"]),

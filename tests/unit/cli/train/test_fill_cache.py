@@ -35,6 +35,9 @@ def test_it_says_what_it_did_how_large_it_is_and_where(start: str, tmp_path: Pat
     assert told is not None, first.stderr
     assert told[1] == str(tmp_path / "kept")
     assert 0 < float(told[2]) < 1
+    assert re.search(
+        r"note: \d of \d encoded captions are longer than the 10 tokens that the text encoder", first.stderr
+    )
     again = runner.invoke(app, command)
     assert "0 clips added, 12 already cached, 0 skipped" in again.stderr
 

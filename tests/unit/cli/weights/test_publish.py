@@ -18,6 +18,7 @@ from tests.fake_hub import FakeHub, uploading_hub
 from videocrafter.cli.weights import publish as publish_module
 from videocrafter.media.image_file import write_image
 from videocrafter.media.video_file import probe
+from videocrafter.pipelines.text_to_video import TextToVideoPipeline
 from videocrafter.presets import LORA_FILE
 from videocrafter.training.saving.checkpoint import Checkpoints
 
@@ -198,10 +199,18 @@ def test_the_python_of_the_card_runs(cli: Run, run: Path, tmp_path: Path, monkey
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
     monkeypatch.chdir(tmp_path)
-    (code,) = re.findall(r"```python\n(.*?)```", shown, flags=re.DOTALL)
+    code, with_diffusers = re.findall(r"```python\n(.*?)```", shown, flags=re.DOTALL)
     exec(code, {})
     assert requested == ["ann/films"]
     assert probe("video.mp4").num_frames == 4
+
+    # diffusers copies the folder's code here before it imports it.
+    monkeypatch.setattr("diffusers.utils.dynamic_modules_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.syspath_prepend(str(tmp_path / "modules"))
+    names: dict[str, Any] = {}
+    assert '"ann/films"' in with_diffusers
+    exec(with_diffusers.replace('"ann/films"', repr(str(tmp_path / "away"))), names)
+    assert isinstance(names["pipeline"], TextToVideoPipeline)
 
 
 def test_a_card_that_is_there_is_kept(cli: Run, run: Path, tmp_path: Path):
@@ -297,12 +306,12 @@ def test_a_repository_with_content_is_replaced_only_if_allowed(cli: Run, run: Pa
     assert cli(*arguments).exit_code == 0  # exists, but empty
     hub.files["ann/films/old.safetensors"] = b"old"
     num_requests = len(hub.requests)
-    assert "already holds 14 files; choose another name, or pass --overwrite" in refused(cli(*arguments))
+    assert "already holds 15 files; choose another name, or pass --overwrite" in refused(cli(*arguments))
     assert "already exists and is public" in refused(cli(*arguments, "--overwrite", "--private"))
     assert not any(request.startswith("POST") for request, _ in hub.requests[num_requests:])
     done = cli(*arguments, "--overwrite")
     assert done.exit_code == 0, done.output
-    assert "an existing public repository; its 14 files will be replaced" in done.stdout
+    assert "an existing public repository; its 15 files will be replaced" in done.stdout
     assert "ann/films/old.safetensors" not in hub.files
 
 

@@ -449,7 +449,8 @@ def test_the_saved_folder_is_the_finished_pipeline(parts: Path, t2v_start: Path,
     assert knowledge["scenes"] == list(SCENES)
 
     pipeline.set_progress_bar_config(disable=True)
-    picture = [] if phase == "text_to_video" else [SpriteWorld(WORLD).render([SpriteWorld(WORLD).script(0)])[0, 0]]
+    world = SpriteWorld(WORLD)
+    picture = [] if phase == "text_to_video" else [(world.render([world.script(0)])[0, 0] + 1) / 2]
     frames = pipeline(*picture, "a rocket moving left", seeds=3).frames
     assert np.asarray(frames[0]).shape == (4, 16, 16, 3)
 

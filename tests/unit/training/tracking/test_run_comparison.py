@@ -46,7 +46,7 @@ def test_runs_are_found_where_they_lie_and_not_in_what_they_wrote(tmp_path: Path
     write_run(tmp_path / "two" / "checkpoints" / "not-a-run", {"low": [(1, 10, 3.0)]})
     runs = find_runs(tmp_path)
     assert [(run.name, run.finished) for run in runs] == [("b/one", True), ("two", False)]
-    assert [run.name for run in find_runs(tmp_path / "two")] == ["."]
+    assert [run.name for run in find_runs(tmp_path / "two")] == ["two"]
 
 
 def test_a_half_written_last_line_is_passed_over(tmp_path: Path) -> None:

@@ -7,11 +7,21 @@ import torch
 from diffusers import AutoencoderKL
 from transformers import CLIPTextModel
 
-from tests.tiny_parts import NETWORK
+from tests.tiny_parts import AUTOENCODER, NETWORK, TOWERS, build, video_task
 from videocrafter import presets
 from videocrafter.models.unet import VideoUNet
+from videocrafter.training.config import RecipeConfig, SettingsError
+from videocrafter.training.recipes.by_name import RECIPES
 from videocrafter.training.video import starting_weights
-from videocrafter.training.video.starting_weights import FolderNetworks, check_fit, part_folder, starting_network
+from videocrafter.training.video.planned_start import named_start
+from videocrafter.training.video.starting_weights import (
+    FolderNetworks,
+    check_fit,
+    named_folder,
+    part_folder,
+    start_folder,
+    starting_network,
+)
 
 CONFIG = asdict(NETWORK)
 
@@ -27,6 +37,59 @@ def test_a_part_may_come_from_a_model_of_the_package(parts: Path, monkeypatch: p
     named = replace(presets.PRESETS["tiny-i2v"], asset=parts.name)
     monkeypatch.setattr(starting_weights, "PRESETS", {"tiny-i2v": named})
     assert part_folder(None, "tiny-i2v", "tokenizer") == parts / "tokenizer"
+
+
+def as_run(folder: Path, result: Path | None) -> Path:
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "config.json").write_text("{}", encoding="utf-8")
+    if result is not None:
+        shutil.copytree(result, folder / "final")
+    return folder
+
+
+def test_miniature_training_starts_from_weights_saved_under_a_variant(
+    parts: Path, t2v_start: Path, tmp_path: Path
+) -> None:
+    for folder, name in ((parts, "parts"), (t2v_start, "start")):
+        shutil.copytree(folder, tmp_path / name)
+        for weights in (tmp_path / name).glob("*/*.safetensors"):
+            weights.rename(weights.with_name(f"{weights.stem}.fp16.safetensors"))
+    plain = (build(AUTOENCODER, parts), build(TOWERS, parts), video_task(parts, t2v_start))
+    variant = (
+        build(AUTOENCODER, tmp_path / "parts"),
+        build(TOWERS, tmp_path / "parts"),
+        video_task(tmp_path / "parts", tmp_path / "start"),
+    )
+    for one, other in zip(plain, variant, strict=True):
+        for name in one.modules().keys() - {"heads"}:
+            expected = one.modules()[name].state_dict()
+            assert all(torch.equal(expected[key], value) for key, value in other.modules()[name].state_dict().items())
+
+
+def from_start(folder: Path) -> RecipeConfig:
+    return replace(RECIPES["smoke"](), init=str(folder))
+
+
+def test_a_training_run_stands_for_its_result(parts: Path, t2v_start: Path, tmp_path: Path, caplog) -> None:
+    run, unfinished = as_run(tmp_path / "run", t2v_start), as_run(tmp_path / "unfinished", None)
+    caplog.set_level("INFO", "videocrafter")
+    assert start_folder(from_start(run)) == run / "final"
+    assert "starting from its result" in caplog.text
+    assert part_folder(None, str(run), "vae") == run / "final/vae"
+    assert named_start(str(run)).networks.keys() >= {"unet", "vae"}
+    assert named_folder("tiny-t2v") == presets.PRESETS["tiny-t2v"].folder
+    for read in (start_folder, lambda recipe: named_start(recipe.init)):
+        with pytest.raises(ValueError, match=r"init is .*unfinished.* is not finished"):
+            read(from_start(unfinished))
+
+
+def test_a_start_that_is_no_pipeline_is_named_with_what_it_is(t2v_start: Path, tmp_path: Path) -> None:
+    shutil.copytree(t2v_start, tmp_path / "models/small")
+    (tmp_path / "lora").mkdir()
+    (tmp_path / "lora/adapter_config.json").write_text("{}", encoding="utf-8")
+    for folder, hint in (("models", "pass one of them, such as .*small"), ("lora", "it holds a LoRA")):
+        with pytest.raises(SettingsError, match=hint):
+            start_folder(from_start(tmp_path / folder))
 
 
 @pytest.mark.parametrize(("name", "option"), [("vae", "autoencoder"), ("text_encoder", "towers")])

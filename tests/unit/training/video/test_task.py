@@ -358,6 +358,19 @@ def test_validation_does_not_depend_on_where_the_clips_lie(tiny_t2v: Path, tmp_p
     assert found[0] == found[1]
 
 
+def test_captions_that_are_too_long_are_reported_at_the_end(tiny_t2v: Path, tmp_path: Path, caplog: Any) -> None:
+    folder = write_clips(tmp_path / "clips", 1)
+    caption = "cat " * 12 + "moving right"
+    next(folder.glob("*.txt")).write_text(caption, encoding="utf-8")
+    task = clip_task(tiny_t2v, f"folder:{folder}", data={"batch_size": 1}, report=tmp_path)
+    caplog.set_level("INFO", "videocrafter")
+    task.encoder.encode(task.batch(0, 0))
+    assert "longer than" not in caplog.text
+    task.close_data()
+    assert "Note: 1 of 1 encoded captions are longer than" in caplog.text
+    assert "moving right'" in caplog.text
+
+
 def test_overfitting_one_clip_lowers_its_loss_far(tiny_t2v: Path, tmp_path: Path) -> None:
     folder = write_clips(tmp_path / "clips", 1)
     validation = ValidationConfig(num_clips=1, timesteps=(200, 500, 800))

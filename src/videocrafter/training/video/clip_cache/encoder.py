@@ -16,6 +16,7 @@ from videocrafter.models.autoencoder import Posterior
 from videocrafter.training.video.clip_cache.clip_cache import ClipCache, EncodedCut
 from videocrafter.training.video.clip_encoding import ClipEncoder, ConditionFrame, EncodedClips
 from videocrafter.training.video.frozen_networks import FrozenNetworks
+from videocrafter.training.video.long_captions import LongCaptions
 
 # After this many consecutive batches that needed no network, the networks leave the device.
 _IDLE_BATCHES = 20
@@ -47,6 +48,11 @@ class CutEncoder:
         self._null_text: Tensor | None = None
         self._null_image: Tensor | None = None
         self._num_idle = 0
+
+    @property
+    def long_captions(self) -> LongCaptions:
+        """Counts of the captions encoded so far, without those that were read from the cache."""
+        return LongCaptions() if self._encoder is None else self._encoder.long_captions
 
     def encode(self, batch: VideoBatch) -> EncodedClips:
         """Return the encoded clips of a batch, from the cache where possible."""

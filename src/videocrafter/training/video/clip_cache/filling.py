@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -36,9 +36,10 @@ from videocrafter.training.video.frozen_networks import (
     read_tokenizer,
     settle_weights,
 )
+from videocrafter.training.video.long_captions import LongCaptions
 from videocrafter.training.video.phases import IMAGE_PHASES
-from videocrafter.training.video.starting_pipeline import tower_folder, with_frames_of
-from videocrafter.training.video.starting_weights import start_folder
+from videocrafter.training.video.starting_pipeline import with_frames_of
+from videocrafter.training.video.starting_weights import named_folder, start_folder
 from videocrafter.training.video.task_config import ClipDiffusionTaskConfig
 
 _LEFT_OUT = "left_out.jsonl"
@@ -52,12 +53,14 @@ class Filled:
         added: number of cuts encoded now.
         found: number of cuts that were already cached.
         left_out: number of cuts found unusable now.
+        long_captions: counts of the captions encoded now.
         finished: whether all cuts were processed.
     """
 
     added: int = 0
     found: int = 0
     left_out: int = 0
+    long_captions: LongCaptions = field(default_factory=LongCaptions)
     finished: bool = True
 
     def __add__(self, other: Filled) -> Filled:
@@ -65,6 +68,7 @@ class Filled:
             added=self.added + other.added,
             found=self.found + other.found,
             left_out=self.left_out + other.left_out,
+            long_captions=self.long_captions + other.long_captions,
             finished=self.finished and other.finished,
         )
 
@@ -188,7 +192,7 @@ def fill_cache(
     config = with_frames_of(GenerationDefaults.from_config(index.get("defaults")), config)
     config = settle_weights(config, processes.device)
     config = replace(config, cache=replace(config.cache, fill="missing"))
-    tower = None if config.image_tower is None else tower_folder(config.image_tower)
+    tower = None if config.image_tower is None else named_folder(config.image_tower)
     sources = frozen_folders(start, config.phase, tower)
     if config.phase in IMAGE_PHASES and "image_encoder" not in sources:
         raise CacheError(
@@ -254,7 +258,13 @@ class _Filling:
                 self._decoding.close()
 
     def _filled(self, *, finished: bool) -> Filled:
-        return Filled(added=self._added, found=self._found, left_out=self._left_out, finished=finished)
+        return Filled(
+            added=self._added,
+            found=self._found,
+            left_out=self._left_out,
+            long_captions=self._clips.encoder.long_captions,
+            finished=finished,
+        )
 
     def _encode_fixed_entries(self) -> None:
         """Encode the null conditions and the fixed clips of validation."""

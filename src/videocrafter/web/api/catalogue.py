@@ -1,0 +1,62 @@
+"""Routes that describe the studio: health, models, LoRAs, presets and limits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from fastapi import APIRouter
+
+from videocrafter import __version__
+from videocrafter.pipelines.knowledge import Knowledge
+from videocrafter.pipelines.model_folder import PIPELINE_TASKS
+from videocrafter.presets import FAMILIES, PRESETS
+from videocrafter.web.job_request import PRESETS as SPEEDS
+from videocrafter.web.prompt_words import prompt_words
+from videocrafter.web.studio import Studio
+from videocrafter.web.worker.supervisor import Supervisor
+
+
+def catalogue_router(studio: Studio, supervisor: Supervisor | None) -> APIRouter:
+    """Return the routes."""
+    router = APIRouter(tags=["catalogue"])
+
+    @router.get("/health", summary="Whether the server and its worker run")
+    def health() -> dict[str, Any]:
+        studio.database.read("SELECT 1")
+        worker = supervisor is not None and supervisor.is_alive
+        return {"status": "ok" if worker else "no-worker", "version": __version__, "worker": worker}
+
+    @router.get("/models", summary="Models, LoRAs, presets and limits")
+    def models() -> dict[str, Any]:
+        """Return what requests may name, and what each model recommends and knows."""
+        found = []
+        for name, folder in studio.model_folders().items():
+            index = studio.model_index(folder)
+            if index is None:
+                continue
+            family = FAMILIES.get(name)
+            tasks = sorted(family) if family else [PIPELINE_TASKS[str(index["_class_name"])]]
+            preset = PRESETS.get(family["t2v"] if family else name)
+            found.append(
+                {
+                    "name": name,
+                    "tasks": tasks,
+                    "description": preset.description if preset else "",
+                    "defaults": index.get("defaults") or {},
+                    "words": prompt_words(_knowledge(index)),
+                }
+            )
+        presets = {name: dict(settings) for name, settings in SPEEDS.items()}
+        loras = sorted(studio.library().loras)
+        return {"models": found, "loras": loras, "presets": presets, "limits": asdict(studio.limits)}
+
+    return router
+
+
+def _knowledge(index: Mapping[str, Any]) -> Mapping[str, Sequence[str]]:
+    try:
+        return Knowledge.from_config(index.get("knowledge")).to_config()
+    except ValueError:
+        return {}

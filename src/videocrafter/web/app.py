@@ -1,0 +1,122 @@
+"""The web application: pages, API, and the gate in front of both."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import FileResponse, HTMLResponse, Response
+from fastapi.staticfiles import StaticFiles
+
+from videocrafter import __version__
+from videocrafter.web.api.catalogue import catalogue_router
+from videocrafter.web.api.events import EventHub, events_router
+from videocrafter.web.api.jobs import jobs_router
+from videocrafter.web.api.runs import runs_router
+from videocrafter.web.api.uploads import uploads_router
+from videocrafter.web.api.videos import videos_router
+from videocrafter.web.maintenance import clean
+from videocrafter.web.problems import Problem, install_problems, not_found, problem_response
+from videocrafter.web.security import Gate
+from videocrafter.web.studio import Studio
+from videocrafter.web.worker.supervisor import Supervisor
+
+PAGES = ("make", "queue", "gallery", "compare", "live", "train")
+_FOLDER = Path(__file__).parent / "pages"
+_CLEAN_S = 3600.0
+_LARGE = ("/api/v1/uploads", "/api/v1/recordings")
+
+
+def create_app(studio: Studio, supervisor: Supervisor | None) -> Any:
+    """Return the ASGI application.
+
+    Args:
+        studio: with its database.
+        supervisor: of the worker, started and stopped with the application; None for an application that only
+            answers, as in tests.
+    """
+    hub = EventHub(studio)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        if supervisor is not None:
+            supervisor.start()
+        cleaning = asyncio.create_task(_clean_hourly(studio))
+        yield
+        cleaning.cancel()
+        await hub.stop()
+        if supervisor is not None:
+            await asyncio.to_thread(supervisor.stop)
+
+    app = FastAPI(
+        title="videocrafter studio",
+        version=__version__,
+        summary="Queue videos, follow them, and get them.",
+        openapi_url="/api/v1/openapi.json",
+        docs_url=None,  # its page loads scripts from other hosts
+        redoc_url=None,
+        lifespan=lifespan,
+    )
+    install_problems(app)
+    for router in (
+        jobs_router(studio, supervisor),
+        videos_router(studio),
+        uploads_router(studio),
+        events_router(studio, hub),
+        catalogue_router(studio, supervisor),
+        runs_router(studio),
+    ):
+        app.include_router(router, prefix="/api/v1")
+    _add_pages(app)
+
+    _limit_bodies(app, studio)
+    config = studio.config
+    return Gate(app, token=config.token, hosts=config.hosts, logins_per_minute=studio.limits.logins_per_minute)
+
+
+def _limit_bodies(app: FastAPI, studio: Studio) -> None:
+    @app.middleware("http")
+    async def limit_body(request: Request, call_next: Any) -> Response:
+        length = request.headers.get("content-length", "0")
+        most = studio.limits.clip_bytes if request.url.path in _LARGE else studio.limits.body_bytes
+        if length.isdigit() and int(length) > most:
+            text = f"the request has {int(length)} bytes, and at most {most} are allowed here"
+            name = "clip_bytes" if request.url.path in _LARGE else "body_bytes"
+            return problem_response(Problem(413, "file-too-large", text, more={"limit": name}))
+        response: Response = await call_next(request)
+        return response
+
+
+async def _clean_hourly(studio: Studio) -> None:
+    while True:
+        await asyncio.sleep(_CLEAN_S)
+        await asyncio.to_thread(clean, studio)
+
+
+def _add_pages(app: FastAPI) -> None:
+    shell = (_FOLDER / "shell.html").read_text(encoding="utf-8")
+
+    def page(name: str) -> HTMLResponse:
+        content = (_FOLDER / f"{name}.html").read_text(encoding="utf-8")
+        html = shell.replace("{{page}}", name).replace("{{title}}", name.capitalize()).replace("{{content}}", content)
+        return HTMLResponse(html, headers={"Cache-Control": "no-cache"})
+
+    @app.get("/", include_in_schema=False)
+    def home() -> HTMLResponse:
+        return page("make")
+
+    @app.get("/login", include_in_schema=False)
+    def login() -> FileResponse:
+        return FileResponse(_FOLDER / "login.html", headers={"Cache-Control": "no-store"})
+
+    @app.get("/{name}", include_in_schema=False)
+    def any_page(name: str) -> HTMLResponse:
+        if name not in PAGES:
+            raise not_found("page", name)
+        return page(name)
+
+    app.mount("/static", StaticFiles(directory=_FOLDER / "static"), name="static")

@@ -1,0 +1,109 @@
+// The page Gallery: search, stars, bin, selection for comparison.
+import { $, announceError, h, memory } from "/static/dom.js";
+import { api, get, onChange } from "/static/api.js";
+import { card, remove, reuse, showDetails } from "/static/card.js";
+
+const holder = $("#videos");
+const filters = $("#filters");
+let cursor = null;
+let shown = [];
+let chosen = [];
+let loading = false;
+
+function query() {
+  const parts = new URLSearchParams();
+  if (filters.elements.text.value.trim()) parts.set("text", filters.elements.text.value.trim());
+  if (filters.elements.model.value) parts.set("model", filters.elements.model.value);
+  for (const name of ["starred", "bin"]) if (filters.elements[name].checked) parts.set(name, "true");
+  parts.set("limit", "60");
+  return parts;
+}
+
+function entry(video) {
+  const element = card(video, { selected: chosen.includes(video.id) });
+  const pick = h("button", { type: "button", className: "quiet pick" });
+  const draw = () => {
+    const on = chosen.includes(video.id);
+    pick.textContent = on ? "✓ Compare" : "Compare";
+    pick.setAttribute("aria-pressed", on);
+    pick.setAttribute("aria-label", `Compare: ${video.prompt}`);
+    element.classList.toggle("selected", on);
+  };
+  pick.addEventListener("click", () => {
+    chosen = chosen.includes(video.id) ? chosen.filter((id) => id !== video.id) : [...chosen, video.id].slice(-9);
+    draw();
+    drawSelection();
+  });
+  draw();
+  element.append(pick);
+  element.video = video;
+  return element;
+}
+
+function drawSelection() {
+  const line = $("#selection");
+  line.hidden = chosen.length === 0;
+  line.replaceChildren(`${chosen.length} chosen.`,
+    chosen.length > 1 ? h("a", { className: "button", href: `/compare?ids=${chosen.join(",")}` }, "Compare them") : "Choose one more to compare.",
+    h("button", { type: "button", onclick: () => { chosen = []; drawSelection(); reload(); } }, "Clear"));
+}
+
+async function reload() {
+  try {
+    const found = await get(`videos?${query()}`);
+    const ids = found.videos.map((video) => `${video.id}${video.starred}`).join();
+    drawModels(found.models);
+    // A new video on top must not throw away what was scrolled to, so only a changed first page is drawn.
+    if (ids === shown.join() && holder.children.length) return;
+    shown = ids.split(",");
+    cursor = found.next;
+    const focused = document.activeElement?.closest?.(".card")?.dataset.id;
+    holder.replaceChildren(...found.videos.map(entry));
+    if (focused) $(`[data-id="${focused}"] .open`, holder)?.focus();
+    $("#empty").hidden = found.videos.length > 0;
+    $("#more").hidden = cursor === null;
+  } catch { /* the banner tells */ }
+}
+
+async function more() {
+  if (loading || cursor === null) return;
+  loading = true;
+  try {
+    const found = await get(`videos?${query()}&after=${encodeURIComponent(cursor)}`);
+    cursor = found.next;
+    holder.append(...found.videos.map(entry));
+    $("#more").hidden = cursor === null;
+  } catch (error) { announceError(error); } finally { loading = false; }
+}
+
+function drawModels(models) {
+  const select = filters.elements.model;
+  for (const name of models) {
+    if (![...select.options].some((option) => option.value === name)) select.append(h("option", { value: name }, name));
+  }
+}
+
+let timer = null;
+filters.addEventListener("input", () => { clearTimeout(timer); timer = setTimeout(() => { shown = []; reload(); }, 250); });
+filters.addEventListener("submit", (event) => event.preventDefault());
+$("#more").addEventListener("click", more);
+new IntersectionObserver((entries) => { if (entries.some((one) => one.isIntersecting)) more(); }, { rootMargin: "600px" }).observe($("#more"));
+
+holder.addEventListener("keydown", (event) => {
+  const current = event.target.closest(".card");
+  if (!current || event.ctrlKey || event.metaKey || event.altKey) return;
+  const all = [...holder.children];
+  const index = all.indexOf(current);
+  const columns = all.filter((one) => one.offsetTop === all[0].offsetTop).length;
+  const step = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns }[event.key];
+  if (step) {
+    event.preventDefault();
+    all[index + step]?.querySelector(".open").focus();
+  } else if (event.key === "Delete") remove(current.video).catch(announceError);
+  else if (!memory.get("singleKeys", true)) return;
+  else if (event.key === "s") $(".star", current).click();
+  else if (event.key === "i") showDetails(current.video);
+  else if (event.key === "r") reuse(current.video.request);
+});
+
+onChange(reload);

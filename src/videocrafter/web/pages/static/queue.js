@@ -1,0 +1,115 @@
+// The page Queue: order, pause, cancel, retry.
+import { $, announceError, duration, h, toast } from "/static/dom.js";
+import { api, changed, get, onChange, onProgress, post } from "/static/api.js";
+import { reuse } from "/static/card.js";
+
+let active = [];
+let finished = [];
+let cursor = null;
+let pages = 1;
+const bars = new Map();
+
+const button = (label, name, run) => h("button", { type: "button", "aria-label": name, onclick: () => Promise.resolve(run()).then(changed, announceError) }, label);
+
+function thumb(job) {
+  const source = job.state === "running" && job.preview ? `/api/v1/jobs/${job.id}/preview?n=${job.preview}` : job.videos.length ? `/api/v1/videos/${job.videos[0]}/poster` : null;
+  return source ? h("img", { className: "thumb", src: source, alt: "" }) : h("div", { className: "thumb" });
+}
+
+function about(job) {
+  const { request } = job;
+  const parts = [request.model, request.preset !== "quality" ? request.preset : null, request.num_videos > 1 ? `${request.num_videos} videos` : null, `seed ${request.seed}`];
+  return parts.filter(Boolean).join(" · ");
+}
+
+function activeRow(job, index, waiting) {
+  const prompt = job.request.prompt || "(no prompt)";
+  const move = (before) => post(`jobs/${job.id}/move`, { before });
+  const place = waiting.indexOf(job);
+  const left = job.seconds_left === null ? "" : `, about ${duration(job.seconds_left)} left`;
+  const text = job.cancel_requested ? "stopping" : job.state === "running" ? `running${left}` : `waiting, ${job.position} before it${left}`;
+  const bar = job.state === "running" ? h("progress", { max: 1, value: job.num_steps ? job.step / job.num_steps : 0, "aria-label": `Progress of ${prompt}` }) : null;
+  if (bar) bars.set(job.id, bar);
+  return h("li", { "data-job": job.id, tabIndex: -1 }, thumb(job), h("div", {},
+    h("p", { className: "text" }, prompt), h("p", { className: "state" }, `${text} · ${about(job)}`), bar,
+    ...job.notes.map((note) => h("p", { className: "note" }, note)),
+    h("div", { className: "actions" },
+      job.state === "queued" && place > 0 ? button("↑", `Move up: ${prompt}`, () => move(waiting[place - 1].id)) : null,
+      job.state === "queued" && place < waiting.length - 1 ? button("↓", `Move down: ${prompt}`, () => move(waiting[place + 2]?.id ?? null)) : null,
+      job.state === "queued" && place > 0 ? button("First", `Make first: ${prompt}`, () => move(waiting[0].id)) : null,
+      job.state === "queued" && job.attempts === 0 ? button("Edit", `Edit: ${prompt}`, () => location.assign(`/?edit=${job.id}`)) : null,
+      button("Cancel", `Cancel: ${prompt}`, () => api("DELETE", `jobs/${job.id}`)))));
+}
+
+function suggestion(job, changes) {
+  const label = Object.entries(changes).map(([name, value]) => `${name} ${value}`).join(", ");
+  const { batch_size: _, ...usable } = changes;
+  return Object.keys(usable).length ? button(`Try ${label}`, `Try again with ${label}`, () => post("jobs", { ...job.request, ...usable })) : null;
+}
+
+function finishedRow(job) {
+  const prompt = job.request.prompt || "(no prompt)";
+  const state = job.state === "done" ? `done, ${job.videos.length} video${job.videos.length === 1 ? "" : "s"} in ${duration(job.finished_s - job.started_s)}` : job.state;
+  return h("li", { "data-job": job.id }, thumb(job), h("div", {},
+    h("p", { className: "text" }, prompt), h("p", { className: `state ${job.state}` }, `${state} · ${about(job)}`),
+    job.error ? h("p", { className: "error" }, job.error.message) : null,
+    h("div", { className: "actions" },
+      ...(job.error?.suggestions ?? []).map((changes) => suggestion(job, changes)),
+      job.state !== "done" ? button("Retry", `Retry: ${prompt}`, () => post(`jobs/${job.id}/retry`)) : null,
+      button("Reuse settings", `Reuse settings: ${prompt}`, () => reuse(job.request)),
+      button("Remove", `Remove from the list: ${prompt}`, () => api("DELETE", `jobs/${job.id}`)))));
+}
+
+function draw(paused) {
+  // Drawing anew would take the focus away from a button, so it is given back to the one with the same name.
+  const focused = document.activeElement?.getAttribute?.("aria-label");
+  const waiting = active.filter((job) => job.state === "queued");
+  bars.clear();
+  $("#active").replaceChildren(...(active.length ? active.map((job, index) => activeRow(job, index, waiting)) : [h("li", {}, h("p", { className: "hint" }, "Nothing waits."))]));
+  $("#finished").replaceChildren(...finished.map(finishedRow));
+  $("#more").hidden = cursor === null;
+  $("#pause").textContent = paused ? "Resume" : "Pause";
+  if (focused) [...document.querySelectorAll("[aria-label]")].find((one) => one.getAttribute("aria-label") === focused)?.focus();
+}
+
+let last = "";
+async function refresh() {
+  try {
+    const [jobs, queue] = await Promise.all([get("jobs"), get("queue")]);
+    active = jobs.jobs;
+    finished = [];
+    cursor = null;
+    for (let page = 0; page < pages; page += 1) {
+      const found = await get(`jobs?state=finished&limit=60${cursor ? `&after=${encodeURIComponent(cursor)}` : ""}`);
+      finished.push(...found.jobs);
+      cursor = found.next;
+      if (cursor === null) break;
+    }
+    const now = JSON.stringify([active, finished, queue.paused]);
+    if (now !== last) draw(queue.paused);
+    last = now;
+  } catch { /* the banner tells */ }
+}
+
+$("#pause").addEventListener("click", () => post($("#pause").textContent === "Pause" ? "queue/pause" : "queue/resume").then(changed, announceError));
+$("#more").addEventListener("click", () => { pages += 1; refresh(); });
+$("#cancel-all").addEventListener("click", async () => {
+  const ids = active.map((job) => job.id);
+  await Promise.all(ids.map((id) => api("DELETE", `jobs/${id}`).catch(() => {})));
+  changed();
+  if (ids.length) toast(`${ids.length} cancelled.`, { label: "Undo", run: async () => { for (const id of ids) await post(`jobs/${id}/retry`).catch(() => {}); changed(); } });
+});
+$("#retry-all").addEventListener("click", async () => {
+  const failed = (await get("jobs?state=failed&limit=200")).jobs;
+  for (const job of failed.reverse()) await post(`jobs/${job.id}/retry`).catch(announceError);
+  toast(`${failed.length} failed jobs run again.`);
+  changed();
+});
+
+onProgress(({ id, step, num_steps: total, preview }) => {
+  const bar = bars.get(id);
+  if (bar && total) bar.value = step / total;
+  const row = bar?.closest("li");
+  if (row && preview) $(".thumb", row)?.replaceWith(h("img", { className: "thumb", alt: "", src: `/api/v1/jobs/${id}/preview?n=${preview}` }));
+});
+onChange(refresh);

@@ -1,0 +1,181 @@
+"""Who may send requests: the host name, the origin and the token, checked before any route.
+
+A page of another site can make a browser send requests to a server on this machine. Such requests carry the other
+site's origin, or name the server by the other site's name; both are refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import http.cookies
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from videocrafter.web.problems import Problem, problem_response
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+COOKIE = "videocrafter_session"
+LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+_SAFE = ("GET", "HEAD", "OPTIONS")
+_OPEN = ("/login", "/static/studio.css", "/static/theme.js", "/static/icon.svg")
+"""Paths that a browser needs in order to sign in."""
+_LARGEST_LOGIN = 4096
+
+_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"permissions-policy", b"camera=(), microphone=(), geolocation=()"),
+    (
+        b"content-security-policy",
+        b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; media-src 'self';"
+        b" connect-src 'self'; manifest-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    ),
+)
+
+
+class Gate:
+    """ASGI middleware around the whole application.
+
+    Args:
+        application: the application.
+        token: secret of a server that other machines reach; None for one that only this machine reaches.
+        hosts: names besides those of the loopback interface. Without them, a server with a token accepts all names:
+            a foreign page has no cookie for them.
+        logins_per_minute: attempts to sign in.
+    """
+
+    def __init__(
+        self, application: Any, *, token: str | None, hosts: tuple[str, ...] = (), logins_per_minute: int = 5
+    ) -> None:
+        self.application = application
+        self.token = token
+        self.hosts = hosts
+        self.logins_per_minute = logins_per_minute
+        self._logins: deque[float] = deque()
+        # The cookie is not the token, so that it cannot be used to sign in elsewhere.
+        self._session = None if token is None else hashlib.sha256(f"session:{token}".encode()).hexdigest()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request through, or answer it with a problem."""
+        if scope["type"] != "http":
+            await self.application(scope, receive, send)
+            return
+
+        async def send_safely(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                given = {name for name, _ in message["headers"]}
+                message["headers"] = [*message["headers"], *(pair for pair in _HEADERS if pair[0] not in given)]
+            await send(message)
+
+        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        try:
+            self._check_host(headers)
+            self._check_origin(scope["method"], headers)
+            if scope["path"] == "/login" and scope["method"] == "POST":
+                await self._login(scope, receive, send_safely)
+                return
+            if not self._is_known(headers) and scope["path"] not in _OPEN:
+                if "text/html" in headers.get("accept", "") and scope["method"] == "GET":
+                    await _redirect(send_safely, "/login")
+                    return
+                raise Problem(
+                    401,
+                    "token-required",
+                    "this studio needs its token: open it in a browser to sign in, or send the header Authorization:"
+                    " Bearer TOKEN",
+                    headers={"WWW-Authenticate": "Bearer"},
+                )
+        except Problem as problem:
+            await problem_response(problem)(scope, receive, send_safely)
+            return
+        await self.application(scope, receive, send_safely)
+
+    def _check_host(self, headers: MutableMapping[str, str]) -> None:
+        given = headers.get("host", "")
+        name = given.rpartition(":")[0] if _has_port(given) else given
+        if name in LOOPBACK or name in self.hosts or (self.token is not None and not self.hosts):
+            return
+        raise Problem(
+            421,
+            "host-not-allowed",
+            f"the server was addressed as {str(name)[:80]!r}; use 127.0.0.1 or localhost, or start it with"
+            " --allow-host NAME",
+        )
+
+    def _check_origin(self, method: str, headers: MutableMapping[str, str]) -> None:
+        site, origin = headers.get("sec-fetch-site"), headers.get("origin")
+        if method in _SAFE:
+            # A link from another site may open a page, but nothing may be embedded there.
+            if site in ("cross-site", "same-site") and headers.get("sec-fetch-mode") != "navigate":
+                raise _foreign()
+            return
+        if site not in (None, "same-origin", "none"):
+            raise _foreign()
+        if origin is not None and urlsplit(origin).netloc != headers.get("host"):
+            raise _foreign()
+
+    def _is_known(self, headers: MutableMapping[str, str]) -> bool:
+        if self.token is None or self._session is None:
+            return True
+        scheme, _, given = headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer" and hmac.compare_digest(given.encode(), self.token.encode()):
+            return True
+        try:
+            cookie = http.cookies.SimpleCookie(headers.get("cookie", "")).get(COOKIE)
+        except http.cookies.CookieError:
+            return False
+        return cookie is not None and hmac.compare_digest(cookie.value.encode(), self._session.encode())
+
+    async def _login(self, scope: Scope, receive: Receive, send: Send) -> None:
+        now = time.monotonic()
+        while self._logins and now - self._logins[0] > 60:
+            self._logins.popleft()
+        if len(self._logins) >= self.logins_per_minute:
+            raise Problem(
+                429,
+                "too-many-logins",
+                f"at most {self.logins_per_minute} attempts per minute are allowed; wait a minute",
+                headers={"Retry-After": "60"},
+            )
+        self._logins.append(now)
+        body = b""
+        while True:
+            message = await receive()
+            body += message.get("body", b"")
+            if len(body) > _LARGEST_LOGIN or not message.get("more_body"):
+                break
+        given = parse_qs(body.decode("utf-8", "replace")).get("token", [""])[0].strip()
+        if self.token is None or self._session is None:
+            await _redirect(send, "/")
+        elif hmac.compare_digest(given.encode(), self.token.encode()):
+            secure = "; Secure" if scope.get("scheme") == "https" else ""
+            cookie = f"{COOKIE}={self._session}; HttpOnly; SameSite=Lax; Path=/; Max-Age=2592000{secure}"
+            await _redirect(send, "/", cookie)
+        else:
+            await _redirect(send, "/login?wrong=1")
+
+
+def _has_port(host: str) -> bool:
+    return host.rpartition(":")[2].isdigit() and not host.endswith("]")
+
+
+def _foreign() -> Problem:
+    return Problem(403, "foreign-origin", "the request came from a page of another site; open the studio itself")
+
+
+async def _redirect(send: Send, place: str, cookie: str | None = None) -> None:
+    headers = [(b"location", place.encode()), (b"content-length", b"0")]
+    if cookie is not None:
+        headers.append((b"set-cookie", cookie.encode()))
+    await send({"type": "http.response.start", "status": 303, "headers": headers})
+    await send({"type": "http.response.body", "body": b""})

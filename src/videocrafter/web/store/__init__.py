@@ -1,0 +1,1 @@
+"""Jobs, videos and uploads in SQLite."""

@@ -1,0 +1,69 @@
+"""Uploaded images and clips. The same content is stored once."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from dataclasses import dataclass
+from typing import Literal
+
+from videocrafter.web.store.database import Database
+
+UploadKind = Literal["image", "clip"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upload:
+    """An uploaded file that was checked."""
+
+    id: str
+    kind: UploadKind
+    suffix: str
+    sha256: str
+    width: int
+    height: int
+    num_bytes: int
+    created_s: float = 0.0
+
+
+class UploadStore:
+    """The uploads of a database."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    def new_id(self) -> str:
+        """Return an id for a file that is about to be stored."""
+        return uuid.uuid4().hex
+
+    def add(self, upload: Upload) -> Upload:
+        """Add an upload whose file is in place, or return the one with the same content."""
+        with self.database.writing() as connection:
+            connection.execute(
+                "INSERT OR IGNORE INTO uploads VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    upload.id,
+                    upload.kind,
+                    upload.suffix,
+                    upload.sha256,
+                    upload.width,
+                    upload.height,
+                    upload.num_bytes,
+                    time.time(),
+                ),
+            )
+        found = self.by_content(upload.sha256, upload.kind)
+        assert found is not None
+        return found
+
+    def get(self, upload: str) -> Upload:
+        """Return an upload. Raises KeyError for an unknown id."""
+        rows = self.database.read("SELECT * FROM uploads WHERE id = ?", upload)
+        if not rows:
+            raise KeyError(upload)
+        return Upload(**dict(rows[0]))
+
+    def by_content(self, sha256: str, kind: UploadKind) -> Upload | None:
+        """Return the upload with this content, or None."""
+        rows = self.database.read("SELECT * FROM uploads WHERE sha256 = ? AND kind = ?", sha256, kind)
+        return Upload(**dict(rows[0])) if rows else None

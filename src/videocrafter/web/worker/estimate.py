@@ -1,0 +1,36 @@
+"""Estimate memory and notes of a request before it is queued. Runs in the worker, which has the heavy libraries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from videocrafter.generation.errors import GenerationError
+from videocrafter.presets import resolve_model
+from videocrafter.web.job_request import JobRequest, generate_options
+from videocrafter.web.studio import Studio
+
+
+def estimate(studio: Studio, request: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `needed_bytes`, `available_bytes`, `fits` and `suggestions`; or `error`, what is wrong."""
+    from videocrafter.generation.hardware import choose_device, choose_dtype
+    from videocrafter.generation.memory_check import estimate_memory
+    from videocrafter.pipelines.generation_memory import available_memory
+
+    try:
+        options = generate_options(
+            JobRequest.model_validate(request), studio.library(), Path("v.mp4"), device=studio.config.device
+        )
+        folder = resolve_model(options.model_name, options.task)
+        device = choose_device(options.device)
+        found = estimate_memory(options, folder, available_memory(device), choose_dtype(options.dtype))
+    except (GenerationError, ValueError, OSError) as error:
+        return {"error": str(error)}
+    return {
+        "needed_bytes": found.need.total,
+        "available_bytes": found.available,
+        "fits": found.fits,
+        "suggestions": [dict(settings) for settings in found.fitting],
+        "device": str(device),
+    }

@@ -1,0 +1,131 @@
+"""Start the worker process, watch it, and start another when it dies."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import multiprocessing
+import threading
+import time
+import uuid
+from collections.abc import Mapping
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from videocrafter.web.studio import Studio
+from videocrafter.web.worker.process import work
+
+_log = logging.getLogger(__name__)
+_SILENCE_S = 60.0
+_STOP_S = 5.0
+
+
+class Supervisor:
+    """Keeps one worker alive. Its jobs return to the queue when it dies.
+
+    Args:
+        studio: the server's.
+        silence_s: a worker that sends nothing for so long is killed.
+    """
+
+    def __init__(self, studio: Studio, silence_s: float = _SILENCE_S) -> None:
+        self.studio = studio
+        self.silence_s = silence_s
+        self.restarts = 0
+        self._stopping = threading.Event()
+        self._process: BaseProcess | None = None
+        self._connection: Connection | None = None
+        self._heard_s = 0.0
+        self._numbers = itertools.count()
+        self._answers: dict[int, dict[str, Any]] = {}
+        self._answered = threading.Condition()
+        self._thread = threading.Thread(target=self._supervise, name="supervisor", daemon=True)
+
+    def start(self) -> None:
+        """Start the worker."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the worker; a job that runs returns to the queue."""
+        self._stopping.set()
+        process = self._process
+        if process is not None and process.is_alive():
+            process.terminate()
+        self._thread.join(_STOP_S)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the worker runs and was heard of lately."""
+        process = self._process
+        return process is not None and process.is_alive()
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the worker."""
+        return None if self._process is None else self._process.pid
+
+    def estimate(self, request: Mapping[str, Any], timeout_s: float = 3.0) -> dict[str, Any] | None:
+        """Ask the worker for the memory of a request; None if it does not answer in time, as while it starts."""
+        connection, number = self._connection, next(self._numbers)
+        if connection is None:
+            return None
+        try:
+            connection.send((number, dict(request)))
+        except OSError:
+            return None
+        with self._answered:
+            self._answered.wait_for(lambda: number in self._answers, timeout_s)
+            return self._answers.pop(number, None)
+
+    def _supervise(self) -> None:
+        while not self._stopping.is_set():
+            owner = uuid.uuid4().hex
+            self._run_one(owner)
+            released = self.studio.jobs.release(owner, interrupted=not self._stopping.is_set())
+            if not self._stopping.is_set():
+                self.restarts += 1
+                _log.warning("the worker ended; %d jobs return to the queue, and a new worker starts", released)
+                # A worker that dies at its start must not take the whole processor.
+                self._stopping.wait(min(10.0, 0.2 * self.restarts))
+
+    def _run_one(self, owner: str) -> None:
+        """Run one worker until it ends."""
+        # Not forked: threads and a database are open here, and CUDA does not survive a fork.
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        process = context.Process(target=work, args=(self.studio.config, owner, theirs), name="videocrafter-worker")
+        process.start()
+        theirs.close()
+        self._process, self._connection, self._heard_s = process, ours, time.monotonic()
+        if self._stopping.is_set():
+            process.terminate()
+        try:
+            while self._listen(ours):
+                if time.monotonic() - self._heard_s > self.silence_s:
+                    _log.warning("the worker is silent for %.0f s and is ended", self.silence_s)
+                    process.kill()
+        finally:
+            self._connection = None
+            ours.close()
+            process.join(_STOP_S)
+            if process.is_alive():
+                process.kill()
+                process.join()
+
+    def _listen(self, connection: Connection) -> bool:
+        """Receive one message; return False when the worker is gone."""
+        try:
+            if not connection.poll(0.5):
+                return True
+            message = connection.recv()
+        except (EOFError, OSError):
+            return False
+        self._heard_s = time.monotonic()
+        if message[0] == "estimate":
+            with self._answered:
+                self._answers[message[1]] = message[2]
+                while len(self._answers) > 100:
+                    del self._answers[min(self._answers)]
+                self._answered.notify_all()
+        return True

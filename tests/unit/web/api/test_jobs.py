@@ -1,0 +1,141 @@
+import threading
+
+import pytest
+
+from tests.unit.web.conftest import problem
+from videocrafter.web.store.database import Database
+
+
+def test_a_job_is_queued_and_found_again(client):
+    answer = client.post("/api/v1/jobs", json={"prompt": "a cat", "seed": 7})
+    assert answer.status_code == 201
+    job = answer.json()
+    assert job["state"] == "queued"
+    assert answer.headers["location"] == f"/api/v1/jobs/{job['id']}"
+    found = client.get(f"/api/v1/jobs/{job['id']}").json()
+    assert (found["position"], found["videos"], found["request"]["seed"]) == (0, [], 7)
+    assert client.get("/api/v1/queue").json()["waiting"] == 1
+
+
+def test_a_job_without_a_seed_gets_one_that_a_repeated_request_shares(client):
+    seeds = {client.post("/api/v1/jobs", json={"prompt": "a"}).json()["request"]["seed"] for _ in range(3)}
+    assert len(seeds) == 3
+    first = client.post("/api/v1/jobs", json={"prompt": "a"}, headers={"Idempotency-Key": "k"})
+    again = client.post("/api/v1/jobs", json={"prompt": "a"}, headers={"Idempotency-Key": "k"})
+    assert (first.status_code, again.status_code) == (201, 200)
+    assert first.json()["id"] == again.json()["id"]
+    other = client.post("/api/v1/jobs", json={"prompt": "b"}, headers={"Idempotency-Key": "k"})
+    problem(other, 422, "idempotency-key-reused")
+
+
+@pytest.mark.parametrize(
+    ("request_body", "code", "text"),
+    [
+        ({}, "invalid-request", "prompt"),
+        ({"prompt": "a", "sped": 1}, "invalid-request", "sped"),
+        ({"prompt": "a", "seed": -1}, "invalid-request", "seed"),
+        ({"prompt": "a" * 2001}, "invalid-settings", "at most 2000 characters"),
+        ({"prompt": "a", "num_videos": 17}, "invalid-settings", "at most 16"),
+        ({"prompt": "a", "model": "/etc"}, "invalid-settings", "not offered"),
+        ({"prompt": "a", "model": "t2v-512"}, "invalid-settings", "not offered"),
+        ({"prompt": "a", "loras": [{"name": "../x"}]}, "invalid-settings", "not offered"),
+        ({"prompt": "a", "image": "0" * 32}, "invalid-settings", "upload it"),
+        ({"prompt": "a", "image": "/etc/passwd"}, "invalid-request", "image"),
+        ({"prompt": "a", "strength": 0.5}, "invalid-settings", "no effect without `video`"),
+        ({"prompt": "a", "guidance_interval": [0.9, 0.1]}, "invalid-settings", "guidance_interval"),
+    ],
+)
+def test_wrong_requests_are_named(client, studio, request_body, code, text):
+    assert text in problem(client.post("/api/v1/jobs", json=request_body), 422, code)
+    assert studio.jobs.waiting() == []
+
+
+def test_cancel_remove_retry_move_edit(client):
+    jobs = [client.post("/api/v1/jobs", json={"prompt": name}).json()["id"] for name in "abc"]
+    client.post(f"/api/v1/jobs/{jobs[2]}/move", json={"before": jobs[0]})
+    listed = client.get("/api/v1/jobs").json()["jobs"]
+    assert [job["request"]["prompt"] for job in listed] == ["c", "a", "b"]
+    assert [job["position"] for job in listed] == [0, 1, 2]
+    assert client.put(f"/api/v1/jobs/{jobs[0]}", json={"prompt": "d"}).json()["request"]["prompt"] == "d"
+    assert client.delete(f"/api/v1/jobs/{jobs[0]}").json()["state"] == "cancelled"
+    assert client.post(f"/api/v1/jobs/{jobs[0]}/retry").json()["state"] == "queued"
+    problem(client.post(f"/api/v1/jobs/{jobs[0]}/retry"), 409, "job-not-retryable")
+    client.delete(f"/api/v1/jobs/{jobs[0]}")
+    assert [job["id"] for job in client.get("/api/v1/jobs?state=finished").json()["jobs"]] == [jobs[0]]
+    client.delete(f"/api/v1/jobs/{jobs[0]}")
+    problem(client.get(f"/api/v1/jobs/{jobs[0]}"), 404, "not-found")
+
+
+def test_finished_jobs_come_in_pages(client):
+    for index in range(5):
+        job = client.post("/api/v1/jobs", json={"prompt": str(index)}).json()["id"]
+        client.delete(f"/api/v1/jobs/{job}")
+    seen, address = [], "/api/v1/jobs?state=cancelled&limit=2"
+    after = ""
+    while True:
+        page = client.get(f"{address}{after}").json()
+        seen += [job["request"]["prompt"] for job in page["jobs"]]
+        if page["next"] is None:
+            break
+        after = f"&after={page['next']}"
+    assert seen == list("43210")
+    problem(client.get(f"{address}&after=x"), 422, "invalid-cursor")
+
+
+def test_a_pause_is_kept(client, studio):
+    assert client.post("/api/v1/queue/pause").json()["reason"] == "user"
+    client.post("/api/v1/jobs", json={"prompt": "a"})
+    assert studio.jobs.claim("w", attempts=3) is None
+    assert not client.post("/api/v1/queue/resume").json()["paused"]
+    assert studio.jobs.claim("w", attempts=3) is not None
+
+
+def test_a_full_queue_says_so(client, studio):
+    for _ in range(studio.limits.queued_jobs):
+        studio.jobs.add({"prompt": "a"}, most_queued=10**6)
+    answer = client.post("/api/v1/jobs", json={"prompt": "a"})
+    assert "200 jobs are waiting" in problem(answer, 429, "queue-full")
+    assert answer.headers["retry-after"]
+
+
+def test_a_locked_database_asks_to_try_again(client, studio, monkeypatch):
+    monkeypatch.setattr("videocrafter.web.store.database._WAIT_S", 0.01)
+    other = Database(studio.folder.database)
+    held, release = threading.Event(), threading.Event()
+
+    def hold():
+        with other.writing():
+            held.set()
+            release.wait()
+        other.close()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait()
+    try:
+        answer = client.post("/api/v1/jobs", json={"prompt": "a"})
+        problem(answer, 503, "database-busy")
+        assert answer.headers["retry-after"]
+    finally:
+        release.set()
+        thread.join()
+
+
+def test_the_time_left_follows_from_earlier_videos(client, studio, add_video):
+    from videocrafter.web.job_request import JobRequest, workload_of
+
+    add_video(workload=workload_of(JobRequest(prompt="x")), seconds=4.0)
+    for _ in range(2):
+        client.post("/api/v1/jobs", json={"prompt": "a", "num_videos": 2})
+    assert [job["seconds_left"] for job in client.get("/api/v1/jobs").json()["jobs"]] == [8.0, 16.0]
+    assert client.post("/api/v1/estimate", json={"prompt": "a", "num_videos": 2}).json()["seconds"] == 8.0
+    client.post("/api/v1/jobs", json={"prompt": "a", "num_frames": 99})
+    assert client.get("/api/v1/jobs").json()["jobs"][2]["seconds_left"] is None
+
+
+def test_live_pages_replace_their_job(client, studio):
+    page = "f" * 32
+    for prompt in ("a", "a c", "a cat"):
+        client.put(f"/api/v1/live/{page}", json={"prompt": prompt})
+    assert client.get("/api/v1/jobs").json()["jobs"] == []
+    assert studio.jobs.claim("w", attempts=3).request["prompt"] == "a cat"

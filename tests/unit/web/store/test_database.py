@@ -1,0 +1,35 @@
+import sqlite3
+
+import pytest
+
+from videocrafter.web.store import database, schema
+from videocrafter.web.store.database import DatabaseTooNewError, open_database
+
+
+def test_an_older_database_is_migrated_and_kept(tmp_path, monkeypatch):
+    path = tmp_path / "studio.sqlite3"
+    open_database(path).close()
+    newer = (*schema.MIGRATIONS, "ALTER TABLE uploads ADD COLUMN note TEXT;")
+    monkeypatch.setattr(database, "MIGRATIONS", newer)
+    migrated = open_database(path)
+    assert migrated.read("SELECT note FROM uploads") == []
+    with sqlite3.connect(tmp_path / "studio.sqlite3.v1") as copy:
+        assert copy.execute("PRAGMA user_version").fetchone() == (1,)
+    copy.close()
+    migrated.close()
+    monkeypatch.setattr(database, "MIGRATIONS", schema.MIGRATIONS)
+    with pytest.raises(DatabaseTooNewError, match="update videocrafter"):
+        open_database(path)
+
+
+def test_a_failed_transaction_changes_nothing(tmp_path):
+    store = open_database(tmp_path / "d")
+
+    def fail():
+        with store.writing() as connection:
+            connection.execute("INSERT INTO flags VALUES ('a', 'b')")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert store.read("SELECT * FROM flags") == []

@@ -1,0 +1,119 @@
+"""Foreign pages, foreign names and strangers are turned away, on every route."""
+
+import pytest
+from starlette.testclient import TestClient
+
+from tests.unit.web.conftest import problem
+from videocrafter.web.app import create_app
+from videocrafter.web.limits import Limits
+from videocrafter.web.security import COOKIE
+from videocrafter.web.studio import Studio, StudioConfig
+
+TOKEN = "correct horse battery staple"
+JOB = {"prompt": "a cat"}
+
+
+@pytest.fixture
+def guarded(tmp_path):
+    config = StudioConfig(data=tmp_path, token=TOKEN, limits=Limits(disk_free_bytes=0))
+    with TestClient(create_app(Studio(config), None), base_url="http://studio.example:7860") as client:
+        yield client
+
+
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example:7860", "", "evil.example:localhost"])
+def test_other_names_of_the_server_are_refused(client, host):
+    for path in ("/", "/api/v1/health", "/static/studio.css"):
+        assert "localhost" in problem(client.get(path, headers={"Host": host}), 421, "host-not-allowed")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:7860", "localhost:1", "localhost", "[::1]:7860"])
+def test_names_of_this_machine_are_accepted(client, host):
+    assert client.get("/api/v1/queue", headers={"Host": host}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Origin": "http://127.0.0.1:9999"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+    ],
+)
+def test_pages_of_other_sites_can_neither_write_nor_embed(client, studio, headers):
+    problem(client.post("/api/v1/jobs", json=JOB, headers=headers), 403, "foreign-origin")
+    assert studio.jobs.waiting() == []
+    if "Sec-Fetch-Site" in headers:
+        problem(client.get("/api/v1/videos", headers=headers), 403, "foreign-origin")
+        assert client.get("/", headers={**headers, "Sec-Fetch-Mode": "navigate"}).status_code == 200
+
+
+def test_our_own_pages_can(client):
+    headers = {"Origin": "http://127.0.0.1:7860", "Sec-Fetch-Site": "same-origin"}
+    assert client.post("/api/v1/jobs", json=JOB, headers=headers).status_code == 201
+
+
+def routes(client):
+    schema = client.get("/api/v1/openapi.json", headers={"Authorization": f"Bearer {TOKEN}"}).json()
+    paths = [(method.upper(), path) for path, methods in schema["paths"].items() for method in methods]
+    return [*paths, ("GET", "/"), ("GET", "/gallery"), ("GET", "/api/v1/openapi.json"), ("GET", "/static/make.js")]
+
+
+def test_no_route_answers_a_stranger(guarded):
+    found = routes(guarded)
+    assert len(found) > 30
+    for method, path in found:
+        address = path.format(job="0" * 32, video="0" * 32, upload="0" * 32, run="0" * 32, page="0" * 32, number=0)
+        for headers in ({}, {"Authorization": "Bearer wrong"}, {"Cookie": f"{COOKIE}={TOKEN}"}):
+            problem(guarded.request(method, address, headers=headers), 401, "token-required")
+
+
+def test_signing_in_sets_a_cookie_that_is_not_the_token(guarded):
+    page = {"Accept": "text/html"}
+    assert guarded.get("/", headers=page, follow_redirects=False).headers["location"] == "/login"
+    wrong = guarded.post("/login", data={"token": "guess"}, follow_redirects=False)
+    assert wrong.headers["location"].startswith("/login?wrong")
+    right = guarded.post("/login", data={"token": TOKEN}, follow_redirects=False)
+    cookie = right.headers["set-cookie"]
+    assert "HttpOnly" in cookie
+    assert "SameSite=Lax" in cookie
+    assert TOKEN not in cookie
+    assert guarded.get("/", headers=page).status_code == 200
+    for _ in range(3):
+        guarded.post("/login", data={"token": "guess"}, follow_redirects=False)
+    problem(guarded.post("/login", data={"token": TOKEN}, follow_redirects=False), 429, "too-many-logins")
+
+
+def test_every_answer_has_a_strict_policy(client):
+    for path in ("/", "/api/v1/health", "/nothing", "/static/studio.css"):
+        headers = client.get(path).headers
+        assert headers["x-content-type-options"] == "nosniff"
+        policy = headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+        assert "http" not in policy
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/static/../app.py",
+        "/static/%2e%2e/app.py",
+        "/static/..%2fapp.py",
+        "/api/v1/videos/..%2f..%2fstudio.sqlite3",
+        "/api/v1/videos/....mp4",
+        "/api/v1/uploads/%2e%2e%2fstudio.sqlite3",
+        "/api/v1/jobs/..%2f..%2fstudio/preview",
+        "/login/../studio.sqlite3",
+    ],
+)
+def test_no_path_leads_out_of_the_routes(client, path):
+    answer = client.get(path)
+    assert answer.status_code in (404, 405, 422)
+    assert b"SQLite" not in answer.content
+    assert b"import" not in answer.content
+
+
+def test_bodies_are_limited(client):
+    problem(client.post("/api/v1/jobs", json={"prompt": "x" * 2**21}), 413, "file-too-large")
