@@ -196,6 +196,8 @@ async def load(address: tuple[str, int], given: argparse.Namespace) -> dict[str,
             task = json.loads(await timed("question", client, "GET", f"/api/tasks/{position}"))
             for clip in task["clips"]:
                 await timed("video", client, "GET", f"/{clip}")
+            # The server ends idle connections after some seconds, and browsers open another one.
+            client.close()
             await asyncio.sleep(rng.expovariate(1.0 / given.think))
             body = answer_body(rng, task["revision"])
             await timed("answer", client, "PUT", f"/api/tasks/{position}", body)

@@ -107,7 +107,7 @@ def test_keys_step_jump_and_can_be_switched_off(open_page, page_file):
     expect(page.get_by_role("button", name="Play")).to_be_visible()
 
 
-def test_the_difference_of_two_columns(open_page, page_file, screenshots):
+def test_the_difference_of_two_columns(open_page, page_file):
     page = opened(open_page, page_file, reduced_motion="reduce")
     page.locator("#difference").check()
     assert page.locator(".difference").count() == 2  # not for the prompt that one column lacks

@@ -69,7 +69,7 @@ def test_h264_plays(open_page, address):
     assert page.evaluate("document.querySelector('video').videoWidth") == 32
 
 
-def test_a_rater_finishes_on_a_phone_by_thumb(open_page, address, folder, screenshots):
+def test_a_rater_finishes_on_a_phone_by_thumb(open_page, address, folder):
     page = open_page(**PHONE)
     page.goto(address)
     assert no_sideways_scrolling(page)
@@ -77,7 +77,6 @@ def test_a_rater_finishes_on_a_phone_by_thumb(open_page, address, folder, screen
     before = len(stored(folder))
     watch(page)
     assert no_sideways_scrolling(page)
-    screenshots(page, "study_phone")
     for number in range(4):
         watch(page)
         for group in page.locator("#aspects fieldset").all():
@@ -180,7 +179,7 @@ def test_prompts_are_text_and_no_system_is_named(open_page, address):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_narrow_pages_in_both_themes(open_page, address, screenshots, scheme):
+def test_narrow_pages_in_both_themes(open_page, address, scheme):
     page = open_page(viewport={"width": 320, "height": 700}, color_scheme=scheme)
     start(page, address)
     watch(page)
@@ -190,8 +189,6 @@ def test_narrow_pages_in_both_themes(open_page, address, screenshots, scheme):
         ".filter(e => e.getBoundingClientRect().height < 24).map(e => e.textContent)"
     )
     assert small == []
-    page.set_viewport_size({"width": 900, "height": 820})
-    screenshots(page, f"study_{scheme}")
 
 
 def test_reduced_motion_does_not_start_by_itself(open_page, address):
