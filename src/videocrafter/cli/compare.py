@@ -83,7 +83,7 @@ def compare(
             written = write_comparison(
                 rows, list(sets), output, settings, metrics=metrics, overwrite=overwrite, on_progress=show
             )
-    typer.echo(f"{written[0]}: {len(rows)} prompts, {len(sets)} columns")
+    typer.echo(f"{written[0]}: rows: {len(rows)}, columns: {len(sets)}")
 
 
 def _columns(what: list[str], *, versions: bool) -> dict[str, Path | ModelColumn]:

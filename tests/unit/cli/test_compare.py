@@ -10,7 +10,7 @@ def test_folders_and_models_stand_side_by_side(cli, t2v_folder, tmp_path):
     arguments = ["compare", f"old={old}", f"tiny={t2v_folder}@steps=1", "--prompts", tmp_path / "prompts.txt"]
     result = cli(*arguments, "-o", tmp_path / "out", "--device", "cpu")
     assert result.exit_code == 0, result.output
-    assert "1 prompts, 2 columns" in result.stdout
+    assert "rows: 1, columns: 2" in result.stdout
     page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
     data = json.loads(re.search(r'id="data">(.*?)</script>', page)[1])
     assert data["columns"] == ["old", "tiny"]

@@ -6,6 +6,7 @@ import hashlib
 import math
 import os
 import random
+import re
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -35,6 +36,8 @@ from videocrafter.media.video_encoding import encode_png, encode_video
 # Places for raters who stop halfway or are excluded.
 _SPARE = 1.25
 _DAMAGED = -1
+# More than raters see of an input image.
+_IMAGE_SIDE = 512
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +114,12 @@ def make_study(
         if tokens:
             lines = "".join(f"/#{token}\n" for token in tokens)
             (temporary / INVITATIONS_FILE).write_text(lines, encoding="utf-8")
+    shown = f"{settings.title} {settings.consent}".lower()
+    notes += [
+        f"the title or the consent text contains {name!r}, the name of a system; raters will see it"
+        for name in systems
+        if re.search(rf"(?<!\w){re.escape(name.lower())}(?!\w)", shown)
+    ]
     return NewStudy(design=design, notes=tuple(notes), tokens=tokens)
 
 
@@ -207,5 +216,7 @@ class _Making:
             image = None
             if row.image is not None:
                 image = f"{secrets.token_hex(16)}.png"
-                (self.folder / MEDIA_FOLDER / image).write_bytes(encode_png(read_image(row.image)))
+                (self.folder / MEDIA_FOLDER / image).write_bytes(
+                    encode_png(read_image(row.image, min_side=_IMAGE_SIDE))
+                )
             yield Prompt(text=row.prompt, seed=row.seed, image=image)

@@ -1,11 +1,14 @@
 import json
 
+import numpy as np
 import pytest
 
 from tests.tiny_models import save_tiny_pipeline
 from videocrafter.evaluation.comparison.generating import ModelColumn, generate_column, parse_setting, stage_folders
 from videocrafter.evaluation.prompt_list import PromptItem
+from videocrafter.evaluation.video_set import read_video_set
 from videocrafter.generation.errors import GenerationError
+from videocrafter.media.image_file import write_image
 from videocrafter.media.video_file import read_metadata
 
 ITEMS = (PromptItem(prompt="a cat"), PromptItem(prompt="a dog", seed=7))
@@ -41,6 +44,17 @@ def test_prompts_get_equal_seeds_and_finished_videos_are_kept(model, tmp_path):
     other = (PromptItem(prompt="a bird"), ITEMS[1])
     with pytest.raises(ValueError, match=r"0000-3\.mp4 was generated with another prompt"):
         generate_column(column, other, tmp_path / "c", seed=3, device="cpu")
+
+
+def test_input_images_are_found_again(tmp_path):
+    model = save_tiny_pipeline(tmp_path / "m", image=True)
+    write_image(tmp_path / "input.png", np.full((32, 32, 3), 99, np.uint8))
+    items = [PromptItem(prompt="a cat", image=tmp_path / "input.png")]
+    column = ModelColumn(model=str(model), settings={"num_inference_steps": 1})
+    generate_column(column, items, tmp_path / "c", seed=3, device="cpu")
+    (entry,) = read_video_set(tmp_path / "c").entries
+    assert entry.image is not None
+    assert entry.image.samefile(tmp_path / "input.png")
 
 
 def test_folders_of_others_and_missing_models_are_refused(tmp_path):

@@ -88,6 +88,13 @@ def test_a_rating_study_shows_single_clips_and_webm_works(tmp_path):
     assert not any(token in study.design.to_json() for token in study.tokens)
 
 
+def test_a_title_that_names_a_system_is_noted(tmp_path):
+    made = make_tiny_study(tmp_path, prompts=1, checks_per_rater=0, training_per_rater=0, title="Is NewModel better?")
+    assert made.notes == (
+        "the title or the consent text contains 'newmodel', the name of a system; raters will see it",
+    )
+
+
 def test_bad_input_is_named_and_leaves_nothing(tmp_path):
     sets = {name: read_video_set(path) for name, path in write_systems(tmp_path, prompts=1).items()}
     rows = match_videos(sets)

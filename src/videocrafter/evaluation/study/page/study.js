@@ -44,7 +44,7 @@ async function ask(method, path, body) {
 async function begin() {
   stop();
   say("");
-  state.token = decodeURIComponent(location.hash.slice(1));
+  state.token = location.hash.slice(1);
   try {
     state.study = await ask("GET", "api/study");
     document.title = $("title").textContent = state.study.title;
@@ -246,7 +246,7 @@ async function join() {
   try {
     if (!state.token) {
       state.token = (await ask("POST", "api/raters", {consent: true})).token;
-      history.replaceState(null, "", "#" + encodeURIComponent(state.token));
+      history.replaceState(null, "", "#" + state.token);
     }
     state.agreed = true;
     await advance();
