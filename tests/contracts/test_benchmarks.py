@@ -25,6 +25,7 @@ SCRIPTS = (
     "full_size",
     "generation",
     "kills",
+    "study_server",
     "training",
 )
 

@@ -130,7 +130,11 @@ def test_training_commands_of_the_guide_name_real_recipes_and_settings(command: 
 @pytest.mark.parametrize("command", SHOWN_COMMANDS)
 def test_commands_have_the_options_that_they_name(command: str):
     _, name, *arguments = shlex.split(command)
-    context = typer.main.get_command(app).commands[name].make_context(name, arguments)  # type: ignore[attr-defined]
+    command = typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]
+    while hasattr(command, "commands"):
+        name, *arguments = arguments
+        command = command.commands[name]
+    context = command.make_context(name, arguments)
     assert context.args == [], "words that are not options"
     model = context.params.get("model") or ""
     assert model in {"", DEFAULT_MODEL, *PRESETS} or "/" in model or model.startswith("my-")

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from videocrafter import __version__
-from videocrafter.cli import studio
+from videocrafter.cli import compare, studio, study
 from videocrafter.cli.closed_output import exit_status
 from videocrafter.cli.evaluate import command as evaluate
 from videocrafter.cli.generate import command as generate
@@ -46,9 +46,23 @@ def _root(
     """Generate videos from prompts and images, train video models, and evaluate them."""
 
 
-for _command in (generate, models, convert, train, plan, cache, evaluate, runs, publish, init, studio):
+for _command in (
+    generate,
+    models,
+    convert,
+    train,
+    plan,
+    cache,
+    evaluate,
+    compare,
+    study,
+    runs,
+    publish,
+    init,
+    studio,
+):
     _command.register(app)
-for _registered in app.registered_commands:
+for _registered in (*app.registered_commands, *study.study.registered_commands):
     assert _registered.callback is not None
     _registered.cls = UserPathCommand
     _registered.callback = interruptible(_registered.callback)

@@ -1,0 +1,308 @@
+"""Put a study server under load, and kill it while raters answer.
+
+    python -m benchmarks.study_server
+    python -m benchmarks.study_server --raters 200 --kills 50
+
+Raters are coroutines in this process that speak HTTP over loopback: each joins, then repeats: read a question, think,
+answer. The first part measures the time of each request. In the second part the server is killed with SIGKILL at
+random moments and started again, while raters repeat what was not acknowledged. Exit status 1 if an acknowledged
+answer is missing or differs, an answer was stored twice, or the 95th percentile of all requests is above 200 ms.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import random
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.report import Report, add_output_arguments, machine, positive, publish
+
+ROOT = Path(__file__).parents[1]
+LIMIT_MS = 200.0
+_SECONDS_TO_START = 120.0
+_QUESTIONS = 12
+
+
+def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="benchmarks.study_server", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--raters", type=positive, default=200, help="simultaneous raters (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=60.0, help="length of the load (%(default)s)")
+    parser.add_argument(
+        "--think", type=float, default=5.0, help="mean seconds between a question and its answer (%(default)s)"
+    )
+    parser.add_argument("--kills", type=int, default=50, help="number of kills (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of thinking times and kills (%(default)s)")
+    parser.add_argument("--smoke", action="store_true", help="few raters, two kills")
+    add_output_arguments(parser)
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    given = arguments(argv)
+    if given.smoke:
+        given.raters, given.seconds, given.think, given.kills = 4, 2.0, 0.1, min(given.kills, 2)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = make_study(Path(temporary), given.raters)
+        with server(folder) as process:
+            times = asyncio.run(load(process.address, given))
+        faults, num_answers = kill_repeatedly(make_study(Path(temporary) / "kills", 20), given.kills, seed=given.seed)
+    ordered = sorted(ms for readings in times.values() for ms in readings)
+    p95 = percentile(ordered, 0.95)
+    rows = [
+        (name, len(readings), percentile(sorted(readings), 0.5), percentile(sorted(readings), 0.95), max(readings))
+        for name, readings in times.items()
+    ]
+    rows.append(("all", len(ordered), percentile(ordered, 0.5), p95, ordered[-1]))
+    publish(
+        Report(
+            name="study_server",
+            title=f"Study server: {given.raters} raters at once",
+            settings={"think, s": given.think, "seconds": given.seconds, "kills": given.kills, "seed": given.seed},
+            columns=("request", "requests", "median, ms", "p95, ms", "max, ms"),
+            rows=rows,
+            machine=machine(),
+            notes=[
+                f"{len(ordered) / given.seconds:.0f} requests a second",
+                f"{given.kills} kills, {num_answers} acknowledged answers: {len(faults)} faults",
+                *faults,
+            ],
+        ),
+        given,
+    )
+    if faults or (p95 > LIMIT_MS and not given.smoke):
+        sys.exit(1)
+
+
+def percentile(ordered: Sequence[float], share: float) -> float:
+    """Return the smallest value that at least this share of the values does not exceed."""
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+def make_study(folder: Path, raters: int) -> Path:
+    """Make a study of generated videos in a subfolder."""
+    from tests.tiny_studies import make_tiny_study
+
+    make_tiny_study(folder, prompts=_QUESTIONS, votes_per_item=raters * 2, checks_per_rater=2)
+    return folder / "study"
+
+
+@dataclass
+class Served:
+    """A running server."""
+
+    popen: subprocess.Popen[bytes]
+    address: tuple[str, int]
+
+
+@contextmanager
+def server(folder: Path) -> Iterator[Served]:
+    """Run the command in a process of its own until the block ends."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "videocrafter", "study", "serve", str(folder), "--port", str(port)]
+    popen = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+    try:
+        wait_until_open(popen, port)
+        yield Served(popen, ("127.0.0.1", port))
+    finally:
+        popen.kill()
+        popen.wait()
+
+
+def wait_until_open(popen: subprocess.Popen[bytes], port: int) -> None:
+    deadline = time.monotonic() + _SECONDS_TO_START
+    while time.monotonic() < deadline:
+        if popen.poll() is not None:
+            sys.exit("benchmarks.study_server: error: the server ended early")
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.02)
+    sys.exit("benchmarks.study_server: error: the server did not start")
+
+
+class Client:
+    """A minimal HTTP client over one connection: the load generator shares the processors with the server."""
+
+    def __init__(self, address: tuple[str, int]) -> None:
+        self.address, self.token = address, ""
+        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    async def ask(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+        """Return status and content of a reply; OSError or IncompleteReadError if there is none."""
+        if self._streams is None:
+            self._streams = await asyncio.open_connection(*self.address)
+        reader, writer = self._streams
+        data = b"" if body is None else json.dumps(body).encode()
+        head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(data)}\r\n"
+        head += "Content-Type: application/json\r\n" + (
+            f"Authorization: Bearer {self.token}\r\n" if self.token else ""
+        )
+        try:
+            writer.write(head.encode() + b"\r\n" + data)
+            header = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
+            length = int(header.partition("content-length: ")[2].partition("\r\n")[0] or 0)
+            content = await reader.readexactly(length)
+        except BaseException:
+            self.close()
+            raise
+        return int(header.split(" ", 2)[1]), content
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._streams is not None:
+            self._streams[1].close()
+            self._streams = None
+
+
+async def load(address: tuple[str, int], given: argparse.Namespace) -> dict[str, list[float]]:
+    """Let raters answer for some seconds; return milliseconds by request."""
+    times: dict[str, list[float]] = {"join": [], "session": [], "question": [], "video": [], "answer": []}
+    end = time.monotonic() + given.seconds
+
+    async def timed(name: str, client: Client, method: str, path: str, body: Any = None) -> Any:
+        start = time.perf_counter()
+        status, content = await client.ask(method, path, body)
+        times[name].append(1000.0 * (time.perf_counter() - start))
+        if status >= 300:
+            sys.exit(f"benchmarks.study_server: error: {method} {path} returned {status}: {content!r}")
+        return content
+
+    async def rate(number: int) -> None:
+        rng = random.Random(f"{given.seed}/{number}")
+        await asyncio.sleep(rng.random() * min(given.think, given.seconds / 2))
+        client = Client(address)
+        client.token = json.loads(await timed("join", client, "POST", "/api/raters", {"consent": True}))["token"]
+        while time.monotonic() < end:
+            session = json.loads(await timed("session", client, "GET", "/api/session"))
+            # At the end, change the last answer again and again.
+            position = min(session["next"], session["total"] - 1)
+            task = json.loads(await timed("question", client, "GET", f"/api/tasks/{position}"))
+            for clip in task["clips"]:
+                await timed("video", client, "GET", f"/{clip}")
+            # The server ends idle connections after some seconds, and browsers open another one.
+            client.close()
+            await asyncio.sleep(rng.expovariate(1.0 / given.think))
+            body = answer_body(rng, task["revision"])
+            await timed("answer", client, "PUT", f"/api/tasks/{position}", body)
+        client.close()
+
+    await asyncio.gather(*(rate(number) for number in range(given.raters)))
+    return times
+
+
+def answer_body(rng: random.Random, revision: int = 0) -> dict[str, Any]:
+    choices = {aspect: rng.choice(["left", "right", "equal"]) for aspect in ("visual_quality", "motion_quality")}
+    return {
+        "answer": choices,
+        "revision": revision,
+        "request": f"{rng.getrandbits(64):x}",
+        "seconds": 4.0,
+        "plays": 1,
+    }
+
+
+@dataclass
+class Sent:
+    """What one rater was told: acknowledged answers by position, the token, and what was sent without a reply."""
+
+    token: str = ""
+    open: tuple[int, dict[str, Any]] | None = None
+    acknowledged: dict[int, dict[str, str]] = field(default_factory=dict)
+
+
+def kill_repeatedly(folder: Path, kills: int, *, raters: int = 8, seed: int = 0) -> tuple[list[str], int]:
+    """Kill and restart a server while raters answer; return the faults and the number of acknowledged answers."""
+    rng = random.Random(seed)
+    sent: list[Sent] = []
+    for number in range(kills):
+        with server(folder) as process:
+            asyncio.run(_answer_until_killed(process, sent, raters, rng.uniform(0.02, 0.6), f"{seed}/{number}"))
+    with closing(sqlite3.connect(folder / "answers.sqlite3")) as database:
+        return faults_in(database, sent), sum(len(one.acknowledged) for one in sent)
+
+
+async def _answer_until_killed(process: Served, sent: list[Sent], raters: int, delay: float, seed: str) -> None:
+    stop = asyncio.Event()
+    waiting = [one for one in sent if len(one.acknowledged) < _QUESTIONS]
+
+    async def rate(number: int) -> None:
+        # Raters of the last round who are not finished continue; others are new.
+        rng = random.Random(f"{seed}/{number}")
+        client, mine = Client(process.address), Sent()
+        if number < len(waiting):
+            mine = waiting[number]
+        try:
+            while not stop.is_set():
+                if not mine.token:
+                    status, content = await client.ask("POST", "/api/raters", {"consent": True})
+                    if status != 201:
+                        return
+                    mine.token = json.loads(content)["token"]
+                    sent.append(mine)
+                client.token = mine.token
+                if mine.open is None:
+                    session = json.loads((await client.ask("GET", "/api/session"))[1])
+                    if session["finished"]:
+                        mine, client.token = Sent(), ""
+                        continue
+                    mine.open = session["next"], answer_body(rng)
+                # After a kill this repeats the request whose reply was lost, whether it was stored or not.
+                position, body = mine.open
+                status, content = await client.ask("PUT", f"/api/tasks/{position}", body)
+                assert status == 200, content
+                mine.acknowledged[position], mine.open = json.loads(content)["answer"], None
+        except (OSError, asyncio.IncompleteReadError):
+            return
+        finally:
+            client.close()
+
+    tasks = [asyncio.create_task(rate(number)) for number in range(raters)]
+    await asyncio.sleep(delay)
+    process.popen.send_signal(signal.SIGKILL)
+    stop.set()
+    await asyncio.gather(*tasks)
+
+
+def faults_in(database: sqlite3.Connection, sent: Sequence[Sent]) -> list[str]:
+    """Compare what was acknowledged with what is stored."""
+    from videocrafter.evaluation.study.store import token_hash
+
+    faults = []
+    if database.execute("PRAGMA integrity_check").fetchone()[0] != "ok":
+        faults.append("the database is damaged")
+    for one in sent:
+        rows = database.execute(
+            "SELECT position, answer, revision FROM answers JOIN raters ON raters.id = rater WHERE token_hash = ?",
+            (token_hash(one.token),),
+        ).fetchall()
+        stored = {position: json.loads(text) for position, text, _ in rows}
+        faults += [
+            f"the answer to question {position} is {stored.get(position, 'lost')}, not {answer}"
+            for position, answer in one.acknowledged.items()
+            if stored.get(position) != answer
+        ]
+        faults += [f"question {position} was answered {count} times" for position, _, count in rows if count != 1]
+        if sorted(stored) != list(range(len(stored))):
+            faults.append(f"there are gaps between the answers {sorted(stored)}")
+    return faults
+
+
+if __name__ == "__main__":
+    main()

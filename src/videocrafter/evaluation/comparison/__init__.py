@@ -1,0 +1,1 @@
+"""Side by side: one page and contact sheets of the same prompts by several models."""

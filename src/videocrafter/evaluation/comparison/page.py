@@ -1,0 +1,138 @@
+"""The page of a comparison: one HTML file that needs no server, no network and no codec."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from videocrafter.evaluation.comparison.films import Film, encode_picture, make_film, read_shown
+from videocrafter.evaluation.comparison.matching import Row
+from videocrafter.evaluation.comparison.settings import setting_table
+from videocrafter.media.errors import MediaError
+from videocrafter.media.framing import Framing, frame_image
+from videocrafter.media.image_file import read_image
+
+PAGE_FILE, FILES_FOLDER = "index.html", "index_files"
+EMBED_LIMIT = 32 * 2**20
+"""Above this many bytes, pictures are files next to the page: browsers are slow with huge pages."""
+
+Metrics = Mapping[str, Mapping[tuple[str, str, int | None], Mapping[str, float]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PageFiles:
+    """A page, and the files of `FILES_FOLDER` that it needs; none if everything is inside it."""
+
+    html: str
+    files: Mapping[str, bytes] = field(default_factory=dict)
+
+
+def comparison_page(
+    rows: Sequence[Row],
+    columns: Sequence[str],
+    *,
+    title: str,
+    metrics: Metrics | None = None,
+    size: int = 512,
+    max_frames: int = 128,
+    embed: bool | None = None,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> PageFiles:
+    """Return the page of a comparison. A video that cannot be read is a cell that says so.
+
+    Args:
+        rows: one per prompt and seed.
+        columns: names of the columns, in order.
+        title: heading.
+        metrics: values of videos, by column.
+        size: longest side of the shown frames, in pixels.
+        max_frames: frames of a video to show, from its start.
+        embed: whether pictures are inside the page; None decides by `EMBED_LIMIT`.
+        on_progress: called with the numbers of finished and of all rows.
+    """
+    pictures: dict[str, bytes] = {}
+    shown = []
+    for number, row in enumerate(rows):
+        cells = [_cell(row, name, number, metrics or {}, size, max_frames, pictures) for name in columns]
+        image = None if row.image is None else _image(row.image, number, size, pictures)
+        shown.append({"prompt": row.prompt, "seed": row.seed, "image": image, "cells": cells})
+        on_progress(number + 1, len(rows))
+    inside = sum(map(len, pictures.values())) <= EMBED_LIMIT if embed is None else embed
+    entries = {name: [row.videos[name] for row in rows if name in row.videos] for name in columns}
+    data = {
+        "title": title,
+        "columns": list(columns),
+        "settings": setting_table(entries),
+        "rows": shown,
+        "files": {name: _address(name, content, inside) for name, content in pictures.items()},
+    }
+    return PageFiles(html=_html(title, data), files={} if inside else pictures)
+
+
+def _cell(
+    row: Row, column: str, number: int, metrics: Metrics, size: int, max_frames: int, pictures: dict[str, bytes]
+) -> dict[str, Any] | None:
+    entry = row.videos.get(column)
+    if entry is None:
+        return None
+    values = metrics.get(column, {}).get((entry.name, entry.prompt, entry.seed), {})
+    cell: dict[str, Any] = {"name": entry.name, "seed": entry.seed, "metrics": dict(values)}
+    try:
+        film = make_film(*read_shown(entry.path, size, max_frames))
+    except MediaError as error:
+        return cell | {"error": str(error)}
+    return cell | _film(film, f"{number:04d}-{len(pictures)}", pictures)
+
+
+def _film(film: Film, name: str, pictures: dict[str, bytes]) -> dict[str, Any]:
+    names = [f"{name}-{index}.webp" for index in range(len(film.pictures))]
+    pictures |= dict(zip(names, film.pictures, strict=True))
+    return {
+        "pictures": names,
+        "tiles": film.tiles,
+        "across": film.across,
+        "frames": film.num_frames,
+        "height": film.height,
+        "width": film.width,
+        "fps": film.fps,
+        "shape": f"{film.shape[1]}×{film.shape[0]}",
+    }
+
+
+def _image(path: Path, number: int, size: int, pictures: dict[str, bytes]) -> str | None:
+    try:
+        pixels = read_image(path)
+    except MediaError:
+        return None
+    scale = min(1.0, size / max(pixels.shape[:2]))
+    height, width = (max(1, round(side * scale)) for side in pixels.shape[:2])
+    name = f"{number:04d}-image.webp"
+    pictures[name] = encode_picture(frame_image(pixels, Framing(height=height, width=width)))
+    return name
+
+
+def _address(name: str, content: bytes, inside: bool) -> str:
+    if not inside:
+        return f"{FILES_FOLDER}/{name}"
+    return f"data:image/webp;base64,{base64.b64encode(content).decode()}"
+
+
+def _html(title: str, data: Mapping[str, Any]) -> str:
+    """Put style, script and data into the page. No text of others can end the script element that holds the data."""
+    folder = files("videocrafter.evaluation.comparison").joinpath("page")
+    text = json.dumps(data, ensure_ascii=True, allow_nan=False)
+    parts = {
+        "TITLE": escape(title),
+        "STYLE": folder.joinpath("compare.css").read_text(encoding="utf-8"),
+        "SCRIPT": folder.joinpath("compare.js").read_text(encoding="utf-8"),
+        "DATA": text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"),
+    }
+    html = folder.joinpath("compare.html").read_text(encoding="utf-8")
+    before, *others = html.split("{{")
+    return before + "".join(parts[one.partition("}}")[0]] + one.partition("}}")[2] for one in others)

@@ -1,0 +1,106 @@
+"""Automatic metrics of the study's videos: from evaluations, or from a table of system, prompt, seed and metrics."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from videocrafter.data.rows import read_rows
+from videocrafter.evaluation.comparison.cell_metrics import VIDEOS_FILE, read_metrics
+from videocrafter.evaluation.study.design import Prompt
+
+_KEYS = ("system", "prompt", "seed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurements:
+    """Metrics of videos.
+
+    Attributes:
+        names: of the metrics.
+        values: one number per metric, by system, prompt and seed; the seed is None where the table has none.
+    """
+
+    names: tuple[str, ...]
+    values: Mapping[tuple[str, str, int | None], tuple[float, ...]]
+
+    def of(self, system: str, prompt: Prompt) -> tuple[float, ...] | None:
+        """Return the metrics of a video, or None if the table does not contain it."""
+        exact = self.values.get((system, prompt.text, prompt.seed))
+        return exact if exact is not None else self.values.get((system, prompt.text, None))
+
+
+def read_measurements(path: Path) -> Measurements:
+    """Read a CSV, TSV, JSON Lines or JSON table of metrics, one row per video.
+
+    Raises:
+        ValueError: a row is damaged, repeats a video, or holds something other than numbers; it names the line.
+        OSError: the file cannot be read.
+    """
+    names: tuple[str, ...] = ()
+    values: dict[tuple[str, str, int | None], tuple[float, ...]] = {}
+    for row in read_rows(str(path), ("system", "prompt")):
+        if row.problem:
+            raise ValueError(row.problem)
+        metrics = tuple(name for name in row.cells if name not in _KEYS)
+        names = names or metrics
+        if set(metrics) != set(names) or not names:
+            raise ValueError(
+                f"{row.where} has the metrics {', '.join(metrics) or 'none'}; expected {', '.join(names)}"
+            )
+        key = (str(row.cells["system"]), str(row.cells["prompt"]), _seed(row.cells.get("seed"), row.where))
+        if key in values:
+            raise ValueError(f"{row.where} is a second row for {key[0]}, {key[1]!r} and its seed; keep one")
+        values[key] = tuple(_number(row.cells[name], name, row.where) for name in names)
+    if not values:
+        raise ValueError(f"{path} has no rows; expected one per video")
+    return Measurements(names=names, values=values)
+
+
+def join_evaluations(folders: Mapping[str, Path]) -> Measurements:
+    """Read the metrics of each system from the folder of its evaluation.
+
+    Only metrics that all videos have are used: a regression cannot fill gaps.
+
+    Raises:
+        ValueError: a folder contains no evaluation, two videos have the same prompt and seed, or no metric is common.
+        OSError: a file cannot be read.
+    """
+    found: dict[tuple[str, str, int | None], Mapping[str, float]] = {}
+    for system, folder in folders.items():
+        path = folder / VIDEOS_FILE
+        if not path.is_file():
+            raise ValueError(f"{folder} contains no {VIDEOS_FILE}; name the output folder of `videocrafter evaluate`")
+        for (name, prompt, seed), values in read_metrics(path).items():
+            if (system, prompt, seed) in found:
+                raise ValueError(f"{path}: {name} is a second video for its prompt and seed; evaluate one of them")
+            found[system, prompt, seed] = values
+    everywhere = set.intersection(*(set(values) for values in found.values())) if found else set()
+    names = tuple(sorted(everywhere))
+    if not names:
+        raise ValueError("no metric was measured on all videos; evaluate the systems with the same protocol")
+    return Measurements(
+        names=names, values={key: tuple(values[name] for name in names) for key, values in found.items()}
+    )
+
+
+def _seed(value: Any, where: str) -> int | None:
+    if value is None or value == "":
+        return None
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{where}: the seed is {value!r}, expected a whole number") from None
+
+
+def _number(value: Any, name: str, where: str) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number) or isinstance(value, bool):
+        raise ValueError(f"{where}: {name} is {value!r}, expected a number; leave out videos without one")
+    return number

@@ -1,0 +1,92 @@
+"""The documents' pictures of pages, with videos of the shipped model.
+
+They are made only if VIDEOCRAFTER_SCREENSHOTS names a folder, because generating takes a minute.
+"""
+
+import os
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
+
+from tests.browser.conftest import serving
+from tests.command_line import call
+from tests.tiny_studies import answer_all, expected_choice
+from videocrafter.evaluation.study.server import study_app
+
+FOLDER = os.environ.get("VIDEOCRAFTER_SCREENSHOTS")
+PROMPTS = (
+    "a rocket flying up over a green meadow",
+    "a penguin moving left quickly on a snowy field",
+    "an octopus is bouncing on a sandy beach",
+)
+
+pytestmark = pytest.mark.skipif(FOLDER is None, reason="VIDEOCRAFTER_SCREENSHOTS names no folder for the pictures")
+
+
+def run(*arguments: object) -> None:
+    result = call(arguments)
+    assert result.exit_code == 0, result.output
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("compared")
+    (folder / "prompts.txt").write_text("\n".join(PROMPTS))
+    columns = ["25 steps=tiny", "4 steps=tiny@steps=4"]
+    run("compare", *columns, "--prompts", folder / "prompts.txt", "--seed", 1, "-o", folder / "out")
+    return folder / "out"
+
+
+def test_comparison(open_page, compared):
+    page = open_page(viewport={"width": 960, "height": 900}, reduced_motion="reduce")
+    page.goto((compared / "index.html").as_uri())
+    page.locator("#size").select_option("220")
+    page.locator("#difference").check()
+    page.locator("#frame").fill("5")
+    page.wait_for_function("document.querySelectorAll('canvas[data-frame=\"5\"]').length >= 6")
+    page.screenshot(path=str(Path(FOLDER) / "compare_page.png"))
+    shutil.copy(compared / "sheet.png", Path(FOLDER) / "compare_sheet.png")
+
+
+def test_study(open_page, compared, tmp_path):
+    folders = [compared / "videos" / name for name in ("25 steps", "4 steps")]
+    run(
+        "study",
+        "new",
+        *folders,
+        "-o",
+        tmp_path / "study",
+        "--votes",
+        20,
+        "--training",
+        0,
+        "--title",
+        "Moving pictures",
+    )
+    with serving(study_app(tmp_path / "study")) as address:
+        page = open_page(viewport={"width": 760, "height": 900})
+        page.goto(address)
+        page.get_by_label("I have read this").check()
+        page.get_by_role("button", name="Start").click()
+        page.locator("#aspects input:enabled").first.wait_for()
+        page.keyboard.press("1")
+        page.keyboard.press("2")
+        page.screenshot(path=str(Path(FOLDER) / "study_page.png"))
+    rng = random.Random(0)
+    shares = {"visual_quality": 0.85, "text_alignment": 0.7, "motion_quality": 0.55, "temporal_consistency": 0.75}
+
+    def decide(design, task, aspect):
+        if task.role == "vote" and rng.random() < 0.2:
+            return "equal"
+        winner = 0 if task.role != "vote" or rng.random() < shares[aspect] else 1
+        return expected_choice(design, task.item, task.swapped, winner)
+
+    answer_all(tmp_path / "study", decide, raters=12)
+    run("study", "report", tmp_path / "study", "--draws", 200)
+    page = open_page(viewport={"width": 900, "height": 400})
+    page.goto((tmp_path / "study" / "report" / "preferences.svg").as_uri())
+    page.locator("svg").screenshot(path=str(Path(FOLDER) / "study_report.png"))

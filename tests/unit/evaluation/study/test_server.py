@@ -1,0 +1,175 @@
+"""A study over HTTP, without a socket: who sees what, what is stored, and what every wrong request gets."""
+
+import sqlite3
+from contextlib import closing
+
+import pytest
+from fastapi.testclient import TestClient
+
+from tests.tiny_studies import SYSTEMS, make_tiny_study
+from videocrafter.evaluation.study.server import study_app
+from videocrafter.evaluation.study.store import DATABASE_FILE
+
+LEFT = {"visual_quality": "left", "motion_quality": "left"}
+RIGHT = {"visual_quality": "right", "motion_quality": "equal"}
+
+
+@pytest.fixture(scope="module")
+def studies(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("studies")
+    make_tiny_study(folder, votes_per_item=100)
+    return folder / "study"
+
+
+@pytest.fixture
+def client(studies):
+    with TestClient(study_app(studies)) as client:
+        yield client
+
+
+@pytest.fixture
+def rater(client):
+    reply = client.post("/api/raters", json={"consent": True})
+    assert reply.status_code == 201
+    return {"Authorization": f"Bearer {reply.json()['token']}"}
+
+
+def body(answer, revision=0, request="r1", **changes):
+    return {"answer": answer, "revision": revision, "request": request, "seconds": 3.5, "plays": 1} | changes
+
+
+def test_nothing_that_reaches_a_rater_names_a_system_or_a_check(client, rater):
+    texts = [client.get(path).text for path in ("/", "/study.js", "/study.css", "/api/study")]
+    total = client.get("/api/session", headers=rater).json()["total"]
+    seen = []
+    for position in range(total):
+        reply = client.get(f"/api/tasks/{position}", headers=rater)
+        texts.append(reply.text)
+        seen.append(set(reply.json()))
+        for address in reply.json()["clips"]:
+            assert client.get(f"/{address}").headers["content-type"] == "video/mp4"
+        texts.append(client.put(f"/api/tasks/{position}", json=body(LEFT), headers=rater).text)
+    assert not any(name in text for name in SYSTEMS for text in texts)
+    assert all(keys == {"training", "prompt", "image", "clips", "answer", "revision"} for keys in seen)
+    assert not any('"same"' in text or "broken" in text or '"check"' in text for text in texts[4:])
+    session = client.get("/api/session", headers=rater).json()
+    assert session["finished"]
+    assert len(session["code"]) == 8
+
+
+def test_an_answer_counts_once_however_often_it_is_sent(client, rater, studies):
+    first = client.put("/api/tasks/0", json=body(LEFT), headers=rater)
+    again = client.put("/api/tasks/0", json=body(LEFT), headers=rater)
+    assert first.status_code == again.status_code == 200
+    assert first.json() == again.json()
+    assert first.json()["explanation"]  # the first question is practice
+    with closing(sqlite3.connect(studies / DATABASE_FILE)) as database:
+        number = database.execute("SELECT MAX(id) FROM raters").fetchone()[0]
+        stored = database.execute(
+            "SELECT position, revision, answer FROM answers WHERE rater = ?", (number,)
+        ).fetchall()
+    assert [(position, revision) for position, revision, _ in stored] == [(0, 1)]
+
+
+def test_two_windows_never_overwrite_each_other(client, rater):
+    client.put("/api/tasks/0", json=body(LEFT), headers=rater)
+    stale = client.put("/api/tasks/0", json=body(RIGHT, request="r2"), headers=rater)
+    assert (stale.status_code, stale.json()["code"]) == (409, "conflict")
+    assert client.get("/api/tasks/0", headers=rater).json()["answer"] == LEFT
+    # Going back in the window that knows the answer changes it.
+    changed = client.put("/api/tasks/0", json=body(RIGHT, revision=1, request="r3"), headers=rater)
+    assert changed.json()["revision"] == 2
+    assert client.get("/api/tasks/0", headers=rater).json()["answer"] == RIGHT
+
+
+def test_a_rater_resumes_and_withdraws(client, rater, studies):
+    client.put("/api/tasks/0", json=body(LEFT), headers=rater)
+    with TestClient(study_app(studies)) as restarted:
+        assert restarted.get("/api/session", headers=rater).json()["next"] == 1
+    assert client.delete("/api/session", headers=rater).status_code == 204
+    gone = client.get("/api/session", headers=rater)
+    assert (gone.status_code, gone.json()["code"]) == (410, "withdrawn")
+    with closing(sqlite3.connect(studies / DATABASE_FILE)) as database:
+        states = database.execute("SELECT id FROM raters WHERE state = 'withdrawn'").fetchall()
+        for (number,) in states:
+            assert database.execute("SELECT COUNT(*) FROM tasks WHERE rater = ?", (number,)).fetchone() == (0,)
+            assert database.execute("SELECT COUNT(*) FROM answers WHERE rater = ?", (number,)).fetchone() == (0,)
+
+
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [
+        ({"answer": {"visual_quality": "left"}}, 422),
+        ({"answer": LEFT | {"beauty": "left"}}, 422),
+        ({"answer": LEFT | {"motion_quality": 1}}, 422),
+        ({"answer": LEFT | {"motion_quality": "A"}}, 422),
+        ({"request": ""}, 422),
+        ({"seconds": -1.0}, 422),
+        ({"plays": "many"}, 422),
+        ({"extra": 1}, 422),
+        ({"request": "x" * 20_000}, 413),
+    ],
+)
+def test_wrong_answers_are_refused_and_not_stored(client, rater, change, status):
+    assert client.put("/api/tasks/0", json=body(LEFT) | change, headers=rater).status_code == status
+    assert client.get("/api/session", headers=rater).json()["next"] == 0
+
+
+def test_wrong_requests_are_refused(client, rater, studies):
+    assert client.put("/api/tasks/3", json=body(LEFT), headers=rater).json()["code"] == "order"
+    assert client.get("/api/tasks/99", headers=rater).status_code == 404
+    assert client.get("/api/tasks/99999999999999999999", headers=rater).status_code == 422
+    assert client.post("/api/raters", json={"consent": False}).status_code == 422
+    assert (
+        client.post("/api/raters", json={"consent": True}, headers={"Sec-Fetch-Site": "cross-site"}).status_code
+        == 403
+    )
+    for path in (
+        "/media/design.json",
+        "/media/..%2Fdesign.json",
+        "/media/%2e%2e/answers.sqlite3",
+        "/docs",
+        "/openapi.json",
+    ):
+        assert client.get(path).status_code == 404
+    routes = [("GET", "/api/session"), ("DELETE", "/api/session"), ("GET", "/api/tasks/0"), ("PUT", "/api/tasks/0")]
+    for method, path in routes:
+        for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic x"}):
+            reply = client.request(method, path, headers=headers, **({"json": body(LEFT)} if method == "PUT" else {}))
+            assert reply.status_code == 401
+
+
+def test_pages_and_media_carry_strict_headers_and_ranges_work(client, rater):
+    page = client.get("/")
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    assert page.headers["x-content-type-options"] == "nosniff"
+    address = client.get("/api/tasks/0", headers=rater).json()["clips"][0]
+    part = client.get(f"/{address}", headers={"Range": "bytes=0-9"})
+    assert (part.status_code, len(part.content)) == (206, 10)
+
+
+def test_a_full_study_and_one_by_invitation_admit_nobody_else(tmp_path):
+    made = make_tiny_study(tmp_path, prompts=1, invitations=1, checks_per_rater=0, training_per_rater=0)
+    with TestClient(study_app(tmp_path / "study")) as client:
+        assert client.post("/api/raters", json={"consent": True}).json()["code"] == "invited_only"
+        invited = {"Authorization": f"Bearer {made.tokens[0]}"}
+        assert client.get("/api/session", headers=invited).json()["total"] == 1
+        client.delete("/api/session", headers=invited)
+        assert client.get("/api/session", headers=invited).status_code == 410
+    other = tmp_path / "other"
+    make_tiny_study(other, prompts=1, votes_per_item=1, checks_per_rater=0, training_per_rater=0)
+    with TestClient(study_app(other / "study")) as client:
+        codes = [client.post("/api/raters", json={"consent": True}).status_code for _ in range(3)]
+    assert codes == [201, 201, 409]
+
+
+def test_answers_of_another_design_are_refused(tmp_path):
+    made = make_tiny_study(tmp_path, prompts=1)
+    study_app(tmp_path / "study").state.study.close()
+    text = made.design.to_json().replace("Video study", "Another title")
+    (tmp_path / "study" / "design.json").write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match="answers to another design"):
+        study_app(tmp_path / "study")
+    (tmp_path / "study" / DATABASE_FILE).write_bytes(b"not a database" * 100)
+    with pytest.raises(ValueError, match="cannot be used as a study's answers"):
+        study_app(tmp_path / "study")
