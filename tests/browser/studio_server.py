@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx
 
-SECONDS = 180
+SECONDS = 900
 """Most time that anything may take on a busy machine."""
 
 

@@ -76,7 +76,10 @@ def studio(
         def ready(address: str) -> None:
             typer.echo(f"The studio is open at {address} (Ctrl-C stops it). Jobs and videos are in {data}.")
 
-        serve(config, listen or "127.0.0.1", port, ready=ready)
+        try:
+            serve(config, listen or "127.0.0.1", port, ready=ready)
+        except KeyboardInterrupt:
+            typer.echo("The studio is closed. Jobs that wait continue at the next start.")
 
 
 def _token(listen: str | None, token_file: Path | None) -> str | None:

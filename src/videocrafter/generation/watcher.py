@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -94,13 +94,12 @@ class Watcher:
     def after_step(self, step: SamplingStep) -> None:
         """Receive the state after a sampling step."""
 
-    @contextmanager
-    def uninterrupted(self) -> Iterator[None]:
+    def uninterrupted(self) -> AbstractContextManager[Any]:
         """Enclose the writing of a video and its report; a front end may hold back interruptions until both are done.
 
         Between the two, an interrupted run would say that a complete file was not written.
         """
-        yield
+        return nullcontext()
 
     def written(self, video: WrittenVideo) -> None:
         """Receive a video that was written completely."""

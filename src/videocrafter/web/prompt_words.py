@@ -24,4 +24,4 @@ def prompt_words(knowledge: Mapping[str, Sequence[str]]) -> dict[str, list[str]]
 
 
 def _article(word: str) -> str:
-    return "an" if word[:1] in "aeio" else "a"
+    return "an" if word[:1] in "aeiou" else "a"

@@ -84,7 +84,7 @@ class _Terminal(Watcher):
             with self.phase("preview"), expecting():
                 self._preview.after_step(step.number - 1, step.num_steps, step.state, step.batch.prompts)
 
-    def uninterrupted(self) -> AbstractContextManager[None]:
+    def uninterrupted(self) -> AbstractContextManager[Any]:
         """Hold back Ctrl-C, so that a written video is reported as written."""
         return interruption_held_back()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -75,18 +76,33 @@ def open_database(path: Path) -> Database:
     Raises DatabaseTooNewError for a database of a later version.
     """
     database = Database(path)
-    connection = database.connection
-    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
-    if version > len(MIGRATIONS):
-        raise DatabaseTooNewError(
-            f"{path} has version {version}, but this studio knows only {len(MIGRATIONS)}; update videocrafter, or"
-            " choose another folder with --data"
-        )
-    if 0 < version < len(MIGRATIONS):
-        with sqlite3.connect(path.with_name(f"{path.name}.v{version}")) as copy:
-            connection.backup(copy)
-        copy.close()
-    for number in range(version, len(MIGRATIONS)):
-        # One transaction per version: executescript would commit one that was open.
-        connection.executescript(f"BEGIN IMMEDIATE;{MIGRATIONS[number]}PRAGMA user_version = {number + 1};COMMIT;")
+    # The lock comes first: server and worker may open a new database at the same time.
+    with database.writing() as connection:
+        version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version > len(MIGRATIONS):
+            raise DatabaseTooNewError(
+                f"{path} has version {version}, but this studio knows only {len(MIGRATIONS)}; update videocrafter,"
+                " or choose another folder with --data"
+            )
+        if 0 < version < len(MIGRATIONS):
+            _copy(path, path.with_name(f"{path.name}.v{version}"))
+        for script in MIGRATIONS[version:]:
+            for statement in _statements(script):
+                connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
     return database
+
+
+def _copy(path: Path, target: Path) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as source, contextlib.closing(sqlite3.connect(target)) as copy:
+        source.backup(copy)
+
+
+def _statements(script: str) -> Iterator[str]:
+    """Split a script. sqlite3's own `executescript` would end the transaction."""
+    statement = ""
+    for line in script.splitlines():
+        statement += f"{line}\n"
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""

@@ -33,3 +33,22 @@ def test_a_failed_transaction_changes_nothing(tmp_path):
     with pytest.raises(RuntimeError):
         fail()
     assert store.read("SELECT * FROM flags") == []
+
+
+def test_many_open_a_new_database_at_once(tmp_path):
+    import threading
+
+    failed = []
+
+    def start():
+        try:
+            open_database(tmp_path / "d").close()
+        except sqlite3.Error as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=start) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == []

@@ -65,7 +65,7 @@ function clock(players, videos) {
     if (event.key === "ArrowLeft") step(-1);
     if (event.key === "ArrowRight") step(1);
   });
-  window.studioClock = { time: () => time, frame, drift: () => Math.max(...players.map((one) => Math.abs(one.currentTime - Math.min(time, one.duration)))) };
+  window.studioClock = { time: () => time, frame, drift: () => Math.max(...players.map((one) => one.currentTime)) - Math.min(...players.map((one) => one.currentTime)) };
   show();
   requestAnimationFrame(tick);
 }

@@ -22,7 +22,8 @@ export function duration(seconds) {
 }
 
 export function bytes(count) {
-  return count >= 2 ** 30 ? `${(count / 2 ** 30).toFixed(1)} GiB` : `${Math.max(1, Math.round(count / 2 ** 20))} MiB`;
+  const [size, unit] = count >= 2 ** 30 ? [2 ** 30, "GiB"] : count >= 2 ** 20 ? [2 ** 20, "MiB"] : [2 ** 10, "KiB"];
+  return `${(count / size).toFixed(unit === "GiB" ? 1 : 0)} ${unit}`;
 }
 
 export const calm = () => matchMedia("(prefers-reduced-motion: reduce)").matches;

@@ -93,7 +93,7 @@ function drawInputs() {
     const file = files[name];
     const pick = h("input", { type: "file", accept: name.startsWith("image") ? "image/*" : "video/*,image/gif", id: `pick-${name}` });
     pick.addEventListener("change", () => { if (pick.files[0]) upload(name, pick.files[0]); });
-    const shown = file && (file.kind === "image" ? h("img", { src: file.link, alt: `${FILE_LABELS[name]}, chosen` }) : h("video", { src: file.link, muted: true, "aria-label": `${FILE_LABELS[name]}, chosen` }));
+    const shown = file && (file.kind === "image" ? h("img", { src: file.link, alt: `${FILE_LABELS[name]}, chosen` }) : h("video", { src: file.link, muted: true, onerror: (event) => { const other = `/api/v1/videos/${file.id}.mp4`; if (!event.target.src.endsWith(other)) event.target.src = other; }, "aria-label": `${FILE_LABELS[name]}, chosen` }));
     const box = h("div", { className: "input-file" }, shown, h("div", {}, h("label", { htmlFor: `pick-${name}`, className: "label" }, FILE_LABELS[name]), pick,
       h("p", { className: "hint" }, name.startsWith("image") ? "PNG, JPEG or WebP, or drop it here." : "MP4, WebM or GIF, or drop it here.")));
     box.addEventListener("drop", (event) => {

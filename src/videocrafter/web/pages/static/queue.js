@@ -65,7 +65,7 @@ function draw(paused) {
   const focused = document.activeElement?.getAttribute?.("aria-label");
   const waiting = active.filter((job) => job.state === "queued");
   bars.clear();
-  $("#active").replaceChildren(...(active.length ? active.map((job, index) => activeRow(job, index, waiting)) : [h("li", {}, h("p", { className: "hint" }, "Nothing waits."))]));
+  $("#active").replaceChildren(...(active.length ? active.map((job, index) => activeRow(job, index, waiting)) : [h("li", { className: "hint" }, "Nothing waits.")]));
   $("#finished").replaceChildren(...finished.map(finishedRow));
   $("#more").hidden = cursor === null;
   $("#pause").textContent = paused ? "Resume" : "Pause";
