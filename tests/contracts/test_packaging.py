@@ -17,7 +17,12 @@ PACKAGE = ROOT / "src" / "videocrafter"
 SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PROJECT = SETTINGS["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-DISTRIBUTIONS = {"PIL": "pillow", "yaml": "pyyaml"}
+DISTRIBUTIONS = {
+    "PIL": "pillow",
+    "yaml": "pyyaml",
+    "cv2": "opencv-python-headless",
+    "scenedetect": "scenedetect-headless",
+}
 """Distributions whose name differs from that of their module."""
 UNSEEN = {"tensorboard": "torch.utils.tensorboard writes for it"}
 """Required libraries that no module of the package imports directly."""
@@ -42,7 +47,7 @@ def imported(folder: Path) -> set[str]:
 
 
 REQUIRED = {distribution(one) for one in PROJECT["dependencies"]}
-OPTIONAL = {distribution(one) for extra in ("train", "eval", "web") for one in EXTRAS[extra]}
+OPTIONAL = {distribution(one) for extra in ("train", "eval", "prepare", "ray", "web") for one in EXTRAS[extra]}
 
 
 # Depends on the user's GPU; imported only if a setting names it.

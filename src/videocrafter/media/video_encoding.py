@@ -98,6 +98,7 @@ def encode_video(
     *,
     suffix: str = ".mp4",
     codec: str | None = None,
+    options: Mapping[str, str] | None = None,
 ) -> bytes:
     """Encode frames `[H, W, 3]` uint8 as a video that players and browsers show (yuv420p, BT.709).
 
@@ -108,6 +109,7 @@ def encode_video(
     Args:
         suffix: `.mp4` or `.webm`, the kind of file.
         codec: A codec of `CODECS`; None for the default.
+        options: The encoder's own options, such as `{"crf": "18"}`, in place of those chosen here.
 
     Raises:
         MediaError: The codec is not available, or cannot store this size or rate.
@@ -124,7 +126,7 @@ def encode_video(
             if comment is not None:
                 container.metadata["comment"] = comment
             rate = Fraction(playback_fps).limit_denominator(1001)  # 1001: the broadcast rates such as 24000/1001
-            stream = container.add_stream(chosen.encoder, rate=rate, options=dict(chosen.options))
+            stream = container.add_stream(chosen.encoder, rate=rate, options={**chosen.options, **(options or {})})
             assert isinstance(stream, VideoStream)
             stream.pix_fmt = "yuv420p"
             coder = stream.codec_context
