@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from videocrafter import __version__
-from videocrafter.cli import evaluate, prepare
+from videocrafter.cli import evaluate, label, prepare
 from videocrafter.cli.generate import command as generate
 from videocrafter.cli.interruption import interruptible
 from videocrafter.cli.train import fill_cache as cache
@@ -43,7 +43,7 @@ def _root(
     """Generate videos from prompts and images, train video models, and evaluate them."""
 
 
-for _command in (generate, models, convert, prepare, train, plan, cache, evaluate, runs, publish, init):
+for _command in (generate, models, convert, prepare, label, train, plan, cache, evaluate, runs, publish, init):
     _command.register(app)
 for _registered in app.registered_commands:
     assert _registered.callback is not None

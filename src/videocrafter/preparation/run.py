@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -375,6 +375,7 @@ class _Run:
             "videos": summary.videos,
             "clips": summary.in_shards,
             "hours": summary.hours,
+            "filters": [asdict(step) for step in selection.steps],
             "shards": shards,
         }
         write_all({job.out / "dataset.json": canonical(content)}, overwrite=True)

@@ -14,6 +14,7 @@ from videocrafter.data.loader import VideoLoader
 from videocrafter.data.loader_config import LoaderConfig
 from videocrafter.preparation import run as running
 from videocrafter.preparation.failures import PreparationError
+from videocrafter.preparation.labels import fit, propose, write_label_page
 from videocrafter.preparation.parquet_file import read_parquet
 from videocrafter.preparation.run import prepare, preview
 
@@ -201,3 +202,26 @@ def test_the_report_shows_filters_failures_and_pictures(prepared):
     assert "frozen" in page
     assert "unreadable: 2" in page
     assert "http" not in page.replace("http-equiv", "")
+
+
+def test_a_filter_is_calibrated_by_eye(prepared, tmp_path):
+    out, _ = prepared
+    page, count = write_label_page(out, "frozen", 4)
+    text = page.read_text()
+    assert count == text.count("<figure id") == 3
+    assert text.count("data:image/jpeg;base64,/9j/") == 3
+    rows = list(read_parquet(out / "manifest.parquet"))
+    answers = {row["id"]: "drop" if row["frozen"] > 0.5 else "keep" for row in rows}
+    (tmp_path / "labels.json").write_text(json.dumps(answers))
+    found = propose(out, "frozen", tmp_path / "labels.json")
+    assert (found.threshold, found.precision, found.agreement) == (0.5, 1.0, 1.0)
+    with pytest.raises(PreparationError, match="there is no filter 'foo'"):
+        write_label_page(out, "foo", 4)
+
+
+def test_the_proposed_threshold_agrees_with_most_answers():
+    pairs = [(number / 10, number < 4) for number in range(10)]
+    found = fit(pairs, {"threshold": 0.65, "keeps": "above"})
+    assert found.proposed == pytest.approx(0.35)
+    assert (found.agreement, found.proposed_precision) == (1.0, 1.0)
+    assert found.precision == pytest.approx(4 / 7)

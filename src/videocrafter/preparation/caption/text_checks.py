@@ -31,7 +31,7 @@ _REFUSAL = re.compile(
 )
 # CLIP's tokenizer begins with these parts: letters, single digits, runs of other signs.
 _TOKENS = re.compile(r"[^\W\d_]+|\d|[^\s\w]+|_", re.UNICODE)
-_LETTERS_PER_TOKEN = 7
+_LETTERS_PER_TOKEN = 10
 
 
 def tidy(text: str) -> str:
