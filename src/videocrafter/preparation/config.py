@@ -203,7 +203,7 @@ class ProcessLimits:
 
     Attributes:
         base_s, per_video_s: a unit may take `base_s` plus `per_video_s` times the length of its video, in seconds.
-        memory_gib: memory beyond that of an idle process, in GiB (Linux only).
+        memory_gib: memory beyond that of an idle process, in GiB (Linux only; not with a local caption model).
         attempts: starts of a unit that ended its process, before it is recorded as failed.
         max_bad: stop if a larger share of at least `min_judged` sources is bad, as after mounting the wrong disk.
     """

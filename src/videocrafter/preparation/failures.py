@@ -51,6 +51,15 @@ class PreparationError(ValueError):
     """The run as a whole cannot begin or continue. One line that says what to do."""
 
 
+def is_disk_full(error: BaseException | None) -> bool:
+    """Return whether the disk, or the user's part of it, is full."""
+    while error is not None:
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
 def is_out_of_memory(error: BaseException | None) -> bool:
     """Return whether memory was refused, also behind an error that another one was turned into."""
     while error is not None:

@@ -80,7 +80,7 @@ class PlannedVideo:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """All videos, and those whose content is no longer that of the plan."""
+    """All videos, and those whose content, captions or clips are no longer those of the plan."""
 
     videos: tuple[PlannedVideo, ...]
     changed: tuple[str, ...] = ()
@@ -121,9 +121,9 @@ def freeze(out: Path, videos: Sequence[PlannedVideo], *, accept_changed: bool, w
     new, changed = [], []
     for video in videos:
         before = planned.get(video.address)
-        if before is None or (before.id != video.id and (before.reason or accept_changed)):
+        if before is None or (before != video and (before.reason or accept_changed)):
             new.append(video)
-        elif before.id != video.id:
+        elif before != video:
             changed.append(video.name)
     if new and write:
         number = len(_plan_files(out)) + 1

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from videocrafter.preparation.config import PrepareConfig, SourceLimits
-from videocrafter.preparation.plan import PlannedVideo
+from videocrafter.preparation.config import PrepareConfig, SourceLimits, fingerprint
+from videocrafter.preparation.plan import PlannedVideo, Segment
 from videocrafter.preparation.units import Job, Unit
 
 Row = dict[str, Any]
@@ -75,7 +75,7 @@ def scan_units(videos: Sequence[PlannedVideo], sources: Sequence[Row], config: P
             units.append(
                 Unit(
                     stage="scan",
-                    id=f"{video.id}-{number:03d}",
+                    id=f"{video.id}-{number:03d}" + _of_segments(segments),
                     length_s=max(0.0, length_s),
                     video=video,
                     window=(start_s, end_s),
@@ -124,6 +124,11 @@ def _clip_row(piece: Mapping[str, Any], unit: Unit, source: Row, config: Prepare
         "caption_from": origin,
         **dict.fromkeys(_OPTIONAL_SCORES),
     }
+
+
+def _of_segments(segments: Sequence[Segment]) -> str:
+    """Return a part of a name that depends on given clips; empty without any."""
+    return f"-{fingerprint([asdict(segment) for segment in segments])}" if segments else ""
 
 
 def _unsuitable(row: Row, limits: SourceLimits) -> tuple[str, str]:

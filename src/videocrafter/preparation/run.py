@@ -138,11 +138,11 @@ def preview(sources: Sequence[str], out: Path, config: PrepareConfig, *, accept_
     units = scan_units(plan.videos, rows, config)
     clips, _ = clip_rows(units, rows, job)
     scanned = {unit.video.id for unit in units if unit.video and job.files("scan").read(unit.id) is not None}
-    usable = {row["source"] for row in rows if row["reason"]}
+    unusable = {row["source"] for row in rows if row["reason"]}
     return Preview(
         plan=plan,
         num_bytes=sum(video.length or video.size for video in plan.videos),
-        waiting=sum(video.id not in scanned | usable for video in plan.videos),
+        waiting=sum(video.id not in scanned | unusable for video in plan.videos),
         selection=select(clips, config.select, config.seed),
     )
 

@@ -87,6 +87,15 @@ def test_a_missing_video_is_planned_again_when_it_appears(folder, tmp_path):
     assert [video.reason for video in freeze(out, list_videos([str(listed)]), accept_changed=False).videos] == [""]
 
 
+def test_a_changed_caption_is_named_and_accepted(folder, tmp_path):
+    out = tmp_path / "out"
+    freeze(out, list_videos([str(folder)]), accept_changed=False)
+    (folder / "a.txt").write_text("a dog")
+    assert freeze(out, list_videos([str(folder)]), accept_changed=False).changed == ("a.mp4",)
+    plan = freeze(out, list_videos([str(folder)]), accept_changed=True)
+    assert [video.caption for video in plan.videos if video.name == "a.mp4"] == ["a dog"]
+
+
 def test_identity_depends_on_the_time_of_change(folder):
     before = list_videos([str(folder)])[0].id
     os.utime(folder / "a.mp4", (1, 1))

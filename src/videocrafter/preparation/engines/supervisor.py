@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from videocrafter.media.errors import OutputError
-from videocrafter.preparation.failures import PreparationError, UnitError, is_out_of_memory
+from videocrafter.preparation.failures import PreparationError, UnitError, is_disk_full, is_out_of_memory
 from videocrafter.preparation.units import Job, Unit, do_unit, fail_unit
 
 # Imports are slow if many processes start at once from a cold disk.
@@ -117,7 +117,10 @@ class Supervisor:
         # Spawned, because threads and locks of this process do not survive a fork.
         context = multiprocessing.get_context("spawn")
         here, there = context.Pipe()
-        memory_bytes = int(self._limits.memory_gib * 2**30)
+        caption = self._job.config.caption
+        # A caption model needs as much as it needs, and decodes only clips that were written here.
+        memory_gib = 0 if caption.model and not caption.url else self._limits.memory_gib
+        memory_bytes = int(memory_gib * 2**30)
         self._child = context.Process(target=_serve, args=(there, self._work, self._job, memory_bytes), daemon=True)
         self._child.start()
         there.close()
@@ -193,14 +196,20 @@ def _answer(work: Work, unit: Unit, job: Job) -> tuple[str, str]:
     except Exception as error:  # noqa: BLE001
         if is_out_of_memory(error):
             return _NO_MEMORY, ""
+        if is_disk_full(error):
+            return _FULL_DISK, f"no space left on the disk of {job.out}; free some space, then run the command again"
         # A defect, or a file that no test has shown yet: one row, with enough to find it.
-        fail_unit(unit, job, UnitError("unexpected", f"{type(error).__name__}: {error}"))
+        unexpected = UnitError("unexpected", f"{type(error).__name__}: {error}")
+        try:
+            fail_unit(unit, job, error if isinstance(error, UnitError) else unexpected)
+        except OutputError as output_error:
+            return _FULL_DISK, str(output_error)
     return _DONE, ""
 
 
 def _limit_memory(num_bytes: int) -> None:
-    """Limit the data of this process to what it has now plus `num_bytes` (Linux)."""
-    if not sys.platform.startswith("linux"):
+    """Limit the data of this process to what it has now plus `num_bytes` (Linux); 0 is no limit."""
+    if not num_bytes or not sys.platform.startswith("linux"):
         return
     import resource
 
