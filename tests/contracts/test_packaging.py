@@ -17,7 +17,12 @@ PACKAGE = ROOT / "src" / "videocrafter"
 SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PROJECT = SETTINGS["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-DISTRIBUTIONS = {"PIL": "pillow", "cv2": "opencv-python-headless", "yaml": "pyyaml"}
+DISTRIBUTIONS = {
+    "PIL": "pillow",
+    "yaml": "pyyaml",
+    "cv2": "opencv-python-headless",
+    "scenedetect": "scenedetect-headless",
+}
 """Distributions whose name differs from that of their module."""
 UNSEEN = {"tensorboard": "torch.utils.tensorboard writes for it"}
 """Required libraries that no module of the package imports directly."""

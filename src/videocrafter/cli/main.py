@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from videocrafter import __version__
-from videocrafter.cli import compare, studio, study
+from videocrafter.cli import compare, label, prepare, studio, study
 from videocrafter.cli.closed_output import exit_status
 from videocrafter.cli.evaluate import command as evaluate
 from videocrafter.cli.generate import command as generate
@@ -50,6 +50,8 @@ for _command in (
     generate,
     models,
     convert,
+    prepare,
+    label,
     train,
     plan,
     cache,

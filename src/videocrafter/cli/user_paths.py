@@ -10,7 +10,7 @@ from typer.core import TyperCommand
 from videocrafter.media.home_folder import expand_home
 
 # Options and arguments of type text that may hold a path, by the name of the function's parameter.
-_TEXT_PARAMETERS = frozenset({"model", "name", "i2v", "init", "cache", "lora"})
+_TEXT_PARAMETERS = frozenset({"model", "name", "i2v", "init", "cache", "lora", "paths"})
 _SETTING_PARAMETERS = frozenset({"set_"})
 
 

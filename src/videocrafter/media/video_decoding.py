@@ -82,6 +82,21 @@ class FrameCursor:
             self._current, self._ahead = self._ahead, self._next()
             yield self._current.frame
 
+    def stamped_frames(self, tick: int) -> Iterator[tuple[int, av.VideoFrame]]:
+        """Yield all frames with their time stamps, from the frame on screen at `tick` on."""
+        self.frame_at(tick)
+        while self._current is not None:
+            yield self._current
+            self._current, self._ahead = self._ahead, None if self._ahead is None else self._next()
+
+    def seconds_at(self, tick: int) -> float:
+        """Return the seconds from the first frame to a time stamp."""
+        return (tick - self._first_tick) / self._video.ticks_per_s
+
+    def keyframe_times(self) -> list[float]:
+        """Return the times of the keyframes in seconds, increasing; those of an mp4 may be a little too early."""
+        return [self.seconds_at(tick) for tick in self._index.keyframes]
+
     def seconds_past_end(self, tick: int) -> float:
         """Return how many seconds `tick` is past the end of the last frame; 0 if it is not."""
         if self._ahead is not None or self._current is None:

@@ -98,6 +98,7 @@ def encode_video(
     *,
     suffix: str = ".mp4",
     codec: str | None = None,
+    options: Mapping[str, str] | None = None,
 ) -> bytes:
     """Encode frames `[H, W, 3]` uint8 as a video that players and browsers show (yuv420p, BT.709).
 
@@ -108,6 +109,7 @@ def encode_video(
     Args:
         suffix: `.mp4` or `.webm`, the kind of file.
         codec: A codec of `CODECS`; None for the default.
+        options: The encoder's own options, such as `{"crf": "18"}`, in place of those chosen here.
 
     Raises:
         MediaError: The codec is not available, or cannot store this size or rate.
@@ -123,7 +125,8 @@ def encode_video(
         with av.open(buffer, "w", format=suffix[1:], options=options) as container:
             if comment is not None:
                 container.metadata["comment"] = comment
-            stream = container.add_stream(chosen.encoder, rate=_rate(playback_fps), options=dict(chosen.options))
+            options = {**chosen.options, **(options or {})}
+            stream = container.add_stream(chosen.encoder, rate=_rate(playback_fps), options=options)
             assert isinstance(stream, VideoStream)
             stream.pix_fmt = "yuv420p"
             coder = stream.codec_context

@@ -5,10 +5,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import av
 import numpy as np
+from av.video.reformatter import ColorTrc
 
 from videocrafter.media.errors import UnusableMediaError
 from videocrafter.media.framing import Framer, Framing
@@ -19,6 +20,25 @@ from videocrafter.media.video_timing import Timing, stated_duration
 
 # A lower rate is a slide show, a higher one a damaged header.
 _SLOWEST_FPS, _FASTEST_FPS = 0.5, 480.0
+
+
+# Audio tracks and edit lists move the end a little.
+_TOLERATED_LOSS_S = 0.25
+_HIGH_DYNAMIC_RANGE = (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67)
+
+
+class ShownPicture(NamedTuple):
+    """A frame of a walk through a video.
+
+    Attributes:
+        time_s: seconds from the first frame until it appears.
+        pixels: `[H, W, 3]` uint8; valid until the next frame.
+        is_damaged: whether the decoder had to conceal errors in it.
+    """
+
+    time_s: float
+    pixels: np.ndarray
+    is_damaged: bool
 
 
 @contextmanager
@@ -96,6 +116,44 @@ class VideoReader:
         if self._size is None:
             self._size = self._converter.shown_size(self._cursor.frame_at(self._cursor.tick(0)))
         return self._size
+
+    @property
+    def is_high_dynamic_range(self) -> bool:
+        """Whether the colours are for HDR screens (PQ or HLG). Decodes a frame."""
+        return self._cursor.frame_at(self._cursor.tick(0)).color_trc in _HIGH_DYNAMIC_RANGE
+
+    @property
+    def codec(self) -> str:
+        """Name of the codec, as FFmpeg spells it."""
+        return self._video.stream.codec_context.name
+
+    @property
+    def bit_rate(self) -> float:
+        """Bits per second of the video stream; if that is not stated, of the file."""
+        return self._video.stream.bit_rate or self._video.container.size * 8 / max(self.duration_s, 1e-3)
+
+    def walk(self, framer: Framer | None = None, *, start_s: float = 0.0) -> Iterator[ShownPicture]:
+        """Yield every frame once, from the one on screen at `start_s` on, in the size that `framer` chooses.
+
+        Raises:
+            UnusableMediaError: the video cannot be decoded any further or, if strict, ends before its stated end.
+        """
+        framing: Framing | None = None
+        pixels = np.empty(0, np.uint8)
+        end_s = 0.0
+        for tick, frame in self._cursor.stamped_frames(self._cursor.tick(start_s)):
+            if framing is None:
+                framing = self._framing(frame, framer)
+                pixels = np.empty((framing.height, framing.width, 3), np.uint8)
+            self._converter.convert(frame, framing, pixels)
+            end_s = self._cursor.seconds_at(tick)
+            yield ShownPicture(end_s, pixels, frame.is_corrupt)
+        if self._strict and end_s + 1.75 / self.fps < self.duration_s - _TOLERATED_LOSS_S:
+            raise UnusableMediaError(
+                "truncated",
+                f"{self._video.name} ends after {end_s:.3g} of its stated {self.duration_s:.3g} s; "
+                "it may be truncated",
+            )
 
     def frames_at(self, times_s: Sequence[float], framer: Framer | None = None) -> np.ndarray:
         """Return the frames on screen at these times, `[T, H, W, 3]` uint8.

@@ -1,0 +1,1 @@
+"""Raw videos to training shards: scan, select, clip, caption, shard."""

@@ -1,0 +1,1 @@
+"""Captions: given ones, or those of a model."""

@@ -1,0 +1,112 @@
+"""Write one chosen piece of a video as an mp4: copied where its keyframes allow that, else encoded."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from videocrafter.media.errors import MediaError, UnusableMediaError
+from videocrafter.media.framing import Framer, Framing
+from videocrafter.media.video_copy import copy_part
+from videocrafter.media.video_encoding import encode_video
+from videocrafter.media.video_reader import VideoReader, open_reader
+from videocrafter.preparation.config import ClipConfig
+from videocrafter.preparation.failures import UnitError
+from videocrafter.preparation.scan.crop import WHOLE, Crop
+
+VERSION = 1
+"""Raised when the same settings give other files."""
+
+# Frames that are decoded together; a small number keeps 4K within the memory limit.
+_CHUNK = 4
+
+
+def write_clip(
+    source: Path | BinaryIO, name: str, start_s: float, end_s: float, crop: Crop, config: ClipConfig
+) -> tuple[bytes, dict[str, Any]]:
+    """Return the file of a piece, and its size, rate and length, as JSON data.
+
+    A variable frame rate becomes a constant one. Height and width are even.
+
+    Raises:
+        UnitError: the video cannot be decoded there.
+    """
+    try:
+        with open_reader(source, name) as reader:
+            height, width = reader.size
+            is_small = config.max_short_side is None or min(height, width) <= config.max_short_side
+            is_constant = reader.timing.is_constant
+            data = None
+            # Looking for the packets reads the whole video, which is not worth it for a small part.
+            is_most = end_s - start_s >= 0.5 * reader.duration_s
+            if (
+                config.copy
+                and is_most
+                and is_small
+                and is_constant
+                and tuple(crop) == WHOLE
+                and height % 2 == width % 2 == 0
+            ):
+                _rewind(source)
+                data = copy_part(source, name, start_s, end_s)
+            is_copied = data is not None
+            if data is None:
+                data = _encoded(source, name, start_s, end_s, crop, config)
+        with open_reader(io.BytesIO(data), name) as clip:
+            height, width = clip.size
+            return data, {
+                "height": height,
+                "width": width,
+                "fps": clip.fps,
+                "frames": clip.num_frames,
+                "bytes": len(data),
+                "copied": is_copied,
+            }
+    except UnusableMediaError as error:
+        raise UnitError(error.reason, str(error)) from error
+    except MediaError as error:
+        raise UnitError("unexpected", str(error)) from error
+
+
+def cropped_size(height: int, width: int, crop: Crop, max_short_side: int | None) -> tuple[int, int, int, int]:
+    """Return the size to scale the whole picture to, and the even size of the part inside the crop."""
+    inner_height, inner_width = height * (crop[1] - crop[0]), width * (crop[3] - crop[2])
+    scale = min(1.0, max_short_side / min(inner_height, inner_width)) if max_short_side else 1.0
+    even = [max(2, int(side * scale + 1e-6) // 2 * 2) for side in (inner_height, inner_width)]
+    return max(even[0], round(height * scale)), max(even[1], round(width * scale)), even[0], even[1]
+
+
+def _encoded(
+    source: Path | BinaryIO, name: str, start_s: float, end_s: float, crop: Crop, config: ClipConfig
+) -> bytes:
+    _rewind(source)
+    with open_reader(source, name) as reader:
+        options = {"crf": str(config.crf), "preset": config.preset}
+        return encode_video(_frames(reader, start_s, end_s, crop, config), reader.fps, options=options)
+
+
+def _frames(
+    reader: VideoReader, start_s: float, end_s: float, crop: Crop, config: ClipConfig
+) -> Iterator[np.ndarray]:
+    height, width, inner_height, inner_width = cropped_size(*reader.size, crop, config.max_short_side)
+    count = max(1, int((min(end_s, reader.duration_s) - start_s) * reader.fps + 0.01))
+    # The middle of each frame's time, so that rounded time stamps do not matter.
+    times_s = [start_s + (number + 0.5) / reader.fps for number in range(count)]
+    top = min(round(crop[0] * height), height - inner_height)
+    left = min(round(crop[2] * width), width - inner_width)
+    for first in range(0, count, _CHUNK):
+        for picture in reader.frames_at(times_s[first : first + _CHUNK], _scaled_to(height, width)):
+            yield picture[top : top + inner_height, left : left + inner_width]
+
+
+def _scaled_to(height: int, width: int) -> Framer:
+    return lambda *_: Framing(height=height, width=width)
+
+
+def _rewind(source: Path | BinaryIO) -> None:
+    if not isinstance(source, Path):
+        source.seek(0)

@@ -1,0 +1,251 @@
+"""Settings of a preparation. Each stage has its own group, so that a change repeats only what depends on it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+Level = Literal["pretrain", "finetune"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceLimits:
+    """Sources that are left out before they are scanned.
+
+    Attributes:
+        min_duration_s: shortest video, in seconds.
+        min_fps, max_fps: frame rates; slower ones are slide shows.
+        min_side: smallest short side, in pixels.
+        max_aspect: largest ratio of the sides.
+    """
+
+    min_duration_s: float = 2.0
+    min_fps: float = 16.0
+    max_fps: float = 120.0
+    min_side: int = 256
+    max_aspect: float = 3.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScanConfig:
+    """Measurements, and the division of a video into pieces.
+
+    Attributes:
+        long_side: size of the pictures that are measured, in pixels.
+        sample_fps: measurements of motion and light per second.
+        cut_ratio: a cut differs from the frames around it by this factor (PySceneDetect's adaptive threshold).
+        cut_window: number of frames on each side that a cut is compared with.
+        min_cut: smallest difference of a cut (PySceneDetect's `min_content_val`, 0 to 255).
+        min_shot_s: shortest time between two cuts, in seconds.
+        trim_frames: frames left out at both sides of a cut.
+        slow_transitions: whether to look for fades and dissolves.
+        min_clip_s, max_clip_s: lengths of the pieces; a longer shot is divided evenly.
+        window_s: longer videos are scanned in windows of this many seconds, in parallel.
+    """
+
+    long_side: int = 256
+    sample_fps: float = 4.0
+    cut_ratio: float = 3.5
+    cut_window: int = 3
+    min_cut: float = 15.0
+    min_shot_s: float = 0.6
+    trim_frames: int = 3
+    slow_transitions: bool = True
+    min_clip_s: float = 2.0
+    max_clip_s: float = 20.0
+    window_s: float = 600.0
+
+    def __post_init__(self) -> None:
+        if self.long_side < 64:
+            raise ValueError(f"scan.long_side is {self.long_side}, expected 64 or more pixels")
+        if not 0 < self.min_clip_s <= self.max_clip_s:
+            raise ValueError(
+                f"scan.min_clip_s is {self.min_clip_s} and scan.max_clip_s {self.max_clip_s}; "
+                "expected 0 < min_clip_s <= max_clip_s"
+            )
+        if self.window_s < 2 * self.max_clip_s:
+            raise ValueError(f"scan.window_s is {self.window_s}, expected at least twice scan.max_clip_s")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Floors:
+    """Absolute limits: a clip beyond one of them is dropped, whatever the others are like.
+
+    Shares are from 0 to 1, luma from 0 to 255.
+    """
+
+    max_frozen: float = 0.5
+    max_blank: float = 0.1
+    max_damaged: float = 0.0
+    min_luma: float = 20.0
+    max_luma: float = 235.0
+    max_text: float = 0.07
+    max_false_cuts_per_s: float = 0.85
+    min_bits_per_pixel: float = 0.02
+    min_picture: float = 0.6
+    min_frames: int = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shares:
+    """Parts of the clips that are dropped, from the worst end of each score. `finetune` doubles them.
+
+    Attributes:
+        least_motion: dropped for the smallest motion; as absolute numbers do not transfer between data sets.
+        little_motion: the next least moving part, of which half is kept.
+        most_shake, most_blur, lowest_aesthetics, lowest_clip: dropped by these scores, where they exist.
+        min_clips: with fewer clips than this, shares mean nothing and are not applied.
+    """
+
+    least_motion: float = 0.10
+    little_motion: float = 0.15
+    most_shake: float = 0.02
+    most_blur: float = 0.10
+    lowest_aesthetics: float = 0.25
+    lowest_clip: float = 0.25
+    min_clips: int = 20
+
+    def __post_init__(self) -> None:
+        for name, share in asdict(self).items():
+            if name != "min_clips" and not 0 <= share <= 0.45:
+                raise ValueError(f"select.shares.{name} is {share}, expected a share from 0 to 0.45")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectConfig:
+    """The recipe that chooses clips by their stored scores.
+
+    Attributes:
+        level: `pretrain`, or `finetune`, which drops twice the shares.
+        copy_distance: largest mean Hamming distance of the 64-bit hashes of two near duplicates; -1 keeps copies.
+        validation: share of the source videos whose clips go to the validation split.
+    """
+
+    level: Level = "pretrain"
+    floors: Floors = field(default_factory=Floors)
+    shares: Shares = field(default_factory=Shares)
+    copy_distance: float = 6.0
+    validation: float = 0.01
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipConfig:
+    """Files of the clips.
+
+    Attributes:
+        max_short_side: larger clips are scaled down to it, in pixels; None keeps the size.
+        crf: quality of H.264, 0 to 51; lower is better.
+        preset: speed of the encoder, as x264 names it.
+        copy: whether to copy the stream instead of encoding it, where a clip is at least half of its video, begins
+            at a keyframe, ends at another one or with the video, and needs neither crop nor scaling.
+    """
+
+    max_short_side: int | None = 720
+    crf: int = 18
+    preset: str = "medium"
+    copy: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaptionConfig:
+    """Captions.
+
+    Attributes:
+        text: caption of clips without a given one, instead of asking a model.
+        url: address of an OpenAI-compatible chat endpoint that takes pictures, such as
+            `http://localhost:8000/v1/chat/completions`.
+        model: name for the endpoint, or, without `url`, folder of a local transformers model.
+        key_variable: environment variable with the endpoint's key.
+        frames: pictures per clip for the model.
+        max_tokens: largest number of tokens of the short caption.
+        concurrency: requests of one process at the same time.
+        tries: attempts per clip.
+        prompt_version: stored with each caption; change it together with the prompts.
+        prompt_short, prompt_dense: instructions for the model.
+    """
+
+    text: str | None = None
+    url: str | None = None
+    model: str | None = None
+    key_variable: str = "VIDEOCRAFTER_CAPTION_KEY"
+    frames: int = 4
+    max_tokens: int = 60
+    concurrency: int = 4
+    tries: int = 3
+    prompt_version: str = "1"
+    prompt_short: str = (
+        "These pictures are from one short video, in order. Describe the video in one sentence of at most 25 words: "
+        "subject, action, place. Do not mention pictures or video."
+    )
+    prompt_dense: str = (
+        "These pictures are from one short video, in order. Describe subject, action, background, light, camera and "
+        "style in 80 to 120 words. State facts only."
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardConfig:
+    """Tar files. One is full after `max_clips` clips or `max_bytes` bytes."""
+
+    max_clips: int = 1000
+    max_bytes: int = 1_000_000_000
+
+    def __post_init__(self) -> None:
+        if self.max_clips < 1 or self.max_bytes < 1:
+            raise ValueError("shard.max_clips and shard.max_bytes must be at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessLimits:
+    """Limits on the process that handles a unit.
+
+    Attributes:
+        base_s, per_video_s: a unit may take `base_s` plus `per_video_s` times the length of its video, in seconds.
+        memory_gib: memory beyond that of an idle process, in GiB (Linux only; not with a local caption model).
+        attempts: starts of a unit that ended its process, before it is recorded as failed.
+        max_bad: stop if a larger share of at least `min_judged` sources is bad, as after mounting the wrong disk.
+    """
+
+    base_s: float = 60.0
+    per_video_s: float = 3.0
+    memory_gib: float = 2.0
+    attempts: int = 3
+    max_bad: float = 0.2
+    min_judged: int = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareConfig:
+    """A whole preparation.
+
+    Attributes:
+        seed: order of the clips in the shards, and the choice of the validation split.
+        workers: processes; 0 means one for each core.
+    """
+
+    sources: SourceLimits = field(default_factory=SourceLimits)
+    scan: ScanConfig = field(default_factory=ScanConfig)
+    select: SelectConfig = field(default_factory=SelectConfig)
+    clip: ClipConfig = field(default_factory=ClipConfig)
+    caption: CaptionConfig = field(default_factory=CaptionConfig)
+    shard: ShardConfig = field(default_factory=ShardConfig)
+    limits: ProcessLimits = field(default_factory=ProcessLimits)
+    seed: int = 0
+    workers: int = 0
+
+
+NO_INFLUENCE = ("limits", "workers")
+"""Groups that do not change any result."""
+
+
+def fingerprint(*parts: Any) -> str:
+    """Return 12 hexadecimal digits that depend on the JSON of all parts."""
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+
+
+def result_settings(config: PrepareConfig) -> dict[str, Any]:
+    """Return the settings that influence the result, as JSON data."""
+    return {name: value for name, value in asdict(config).items() if name not in NO_INFLUENCE}

@@ -1,0 +1,1 @@
+"""Run units in supervised processes, on this machine or on a Ray cluster."""

@@ -1,0 +1,96 @@
+"""The Ray engine: the same units as a Ray Data pipeline. Rows hold addresses and counts, never the bytes of videos.
+
+Every Ray worker supervises a child of its own, as the local engine does: Ray would repeat a task that is killed for
+memory without end, and an error within a block would cost the other videos of that block.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Sequence
+from typing import Any
+
+from videocrafter.preparation.engines.local import OnDone
+from videocrafter.preparation.engines.supervisor import Outcome, Supervisor
+from videocrafter.preparation.failures import PreparationError
+from videocrafter.preparation.units import Job, Unit
+
+# Each block is a task. More of them spread evenly; too many cost time on the driver.
+_MOST_BLOCKS = 1000
+_GIB = 2**30
+
+_supervisors: dict[bytes, Supervisor] = {}
+"""The supervisor of this Ray worker, by the pickled job."""
+
+
+class RayEngine:
+    """Does units on a Ray cluster. All nodes must see the output folder under the same path.
+
+    It joins the cluster of the environment variable RAY_ADDRESS, or starts Ray on this machine.
+    """
+
+    def __init__(self, job: Job) -> None:
+        import ray
+
+        self._job = job
+        self._is_ours = not ray.is_initialized()
+        if self._is_ours:
+            ray.init(num_cpus=job.config.workers or None, log_to_driver=False, include_dashboard=False)
+
+    def run(self, units: Sequence[Unit], on_done: OnDone) -> None:
+        """Do units, longest first.
+
+        Raises:
+            PreparationError: the output cannot be written.
+        """
+        import ray
+
+        ordered = sorted(units, key=lambda unit: (-unit.length_s, unit.id))
+        items = [{"unit": pickle.dumps(unit)} for unit in ordered]
+        data = ray.data.from_items(items, override_num_blocks=min(len(items), _MOST_BLOCKS))
+        resources: dict[str, Any] = {"num_cpus": 1, "memory": int(self._job.config.limits.memory_gib * _GIB)}
+        if ordered and ordered[0].stage == "caption" and not self._job.config.caption.url:
+            # A model is loaded once in each actor.
+            done = data.map(_Captioner, fn_constructor_args=(pickle.dumps(self._job),), concurrency=1, **resources)
+        else:
+            done = data.map(_do, fn_args=(pickle.dumps(self._job),), **resources)
+        for row in done.iter_rows():
+            if row["stopped"]:
+                raise PreparationError(row["stopped"])
+            on_done(Outcome(row["unit"], row["stage"], row["seconds"], row["deaths"]))
+
+    def close(self) -> None:
+        """Leave the cluster, and end it if it was started here."""
+        import ray
+
+        if self._is_ours:
+            ray.shutdown()
+
+
+class _Captioner:
+    """An actor that captions clips."""
+
+    def __init__(self, job: bytes) -> None:
+        self._job = job
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        return _do(row, self._job)
+
+
+def _do(row: dict[str, Any], job: bytes) -> dict[str, Any]:
+    """Do one unit; a worker keeps its child from one unit to the next."""
+    unit: Unit = pickle.loads(row["unit"])
+    if job not in _supervisors:
+        _supervisors[job] = Supervisor(pickle.loads(job))
+    outcome, stopped = Outcome(unit.id, unit.stage, 0.0), ""
+    try:
+        outcome = _supervisors[job].run(unit)
+    except PreparationError as error:
+        stopped = str(error)
+    return {
+        "unit": outcome.unit,
+        "stage": outcome.stage,
+        "seconds": outcome.seconds,
+        "deaths": outcome.deaths,
+        "stopped": stopped,
+    }

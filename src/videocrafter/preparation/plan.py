@@ -1,0 +1,285 @@
+"""The list of source videos, frozen in OUT: later runs add to it and name what changed, and forget nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import fsspec
+
+from videocrafter.data.clip import BrokenClip
+from videocrafter.data.errors import BadSampleError
+from videocrafter.data.file_kinds import VIDEO_SUFFIXES
+from videocrafter.data.locations import Location, expand_home, is_remote, join_or_absolute, list_files
+from videocrafter.data.media_clip import CaptionFile, MediaClip
+from videocrafter.data.sources.metadata_folder import METADATA_NAMES
+from videocrafter.preparation.failures import PreparationError, UnitError
+from videocrafter.preparation.parquet_file import read_parquet, write_parquet
+
+_TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".gz", ".tar")
+_STAMPS = ("ETag", "etag", "LastModified", "last_modified", "mtime", "updated", "created")
+"""Properties of a remote file that change with its content, as file systems name them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segment:
+    """A clip that the source itself defines, in seconds; `end_s` None is the end of the video."""
+
+    start_s: float
+    end_s: float | None
+    caption: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedVideo:
+    """A source video.
+
+    Attributes:
+        id: hash of address, size and stamp.
+        name: name in reports.
+        url, offset, length, member: its location; see `Location`.
+        size: bytes.
+        stamp: time of change, or the server's tag of the content.
+        caption: the caption of the whole video; empty if there is none.
+        segments: clips that the source defines; empty if they are to be found.
+        reason, problem: why it cannot be used, as far as the plan knows; empty if it can.
+    """
+
+    id: str
+    name: str
+    url: str
+    offset: int = 0
+    length: int | None = None
+    member: str = ""
+    size: int = 0
+    stamp: str = ""
+    caption: str = ""
+    segments: tuple[Segment, ...] = ()
+    reason: str = ""
+    problem: str = ""
+
+    @property
+    def location(self) -> Location:
+        """Its bytes."""
+        return Location(url=self.url, offset=self.offset, size=self.length, member=self.member)
+
+    @property
+    def address(self) -> tuple[str, int, str]:
+        """Identity that does not depend on its content."""
+        return self.url, self.offset, self.member if self.url else self.name
+
+    @property
+    def is_captioned(self) -> bool:
+        """Whether the source gives any caption."""
+        return bool(self.caption) or any(segment.caption for segment in self.segments)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """All videos, and those whose content, captions or clips are no longer those of the plan."""
+
+    videos: tuple[PlannedVideo, ...]
+    changed: tuple[str, ...] = ()
+    num_new: int = 0
+
+
+def list_videos(sources: Sequence[str]) -> list[PlannedVideo]:
+    """List the videos of folders, files, lists and training sources, sorted by address.
+
+    Args:
+        sources: each a folder, a video, an address that fsspec opens, a `.txt` file with one of these per line, or a
+            source as in `train --data`, such as `webvid:PATH?root=FOLDER`.
+
+    Raises:
+        SourceError: a source as a whole cannot be used.
+        PreparationError: there is no video.
+    """
+    found: dict[tuple[str, int, str], PlannedVideo] = {}
+    for source in sources:
+        for video in _videos_of(expand_home(source)):
+            before = found.get(video.address)
+            if before is not None:
+                video = replace(before, segments=before.segments + video.segments)
+            found[video.address] = video
+    if not found:
+        raise PreparationError(f"{', '.join(sources)} contains no videos; expected files such as {VIDEO_SUFFIXES}")
+    return sorted((_identified(video) for video in found.values()), key=lambda video: (video.address, video.name))
+
+
+def freeze(out: Path, videos: Sequence[PlannedVideo], *, accept_changed: bool, write: bool = True) -> Plan:
+    """Combine the present list with the plan of earlier runs in `out`, and store additions.
+
+    Args:
+        accept_changed: whether videos that changed since the plan replace their earlier versions.
+        write: False leaves `out` alone, for a dry run.
+    """
+    planned = {video.address: video for video in read_plan(out)}
+    new, changed = [], []
+    for video in videos:
+        before = planned.get(video.address)
+        if before is None or (before != video and (before.reason or accept_changed)):
+            new.append(video)
+        elif before != video:
+            changed.append(video.name)
+    if new and write:
+        number = len(_plan_files(out)) + 1
+        name = "plan.parquet" if number == 1 else f"plan-{number:03d}.parquet"
+        write_parquet(out / name, [_row(video) for video in new])
+    planned.update({video.address: video for video in new})
+    everything = sorted(planned.values(), key=lambda video: video.id)
+    return Plan(videos=tuple(everything), changed=tuple(changed), num_new=len(new))
+
+
+def read_plan(out: Path) -> list[PlannedVideo]:
+    """Return the videos of the plan in `out`, later versions last; empty if there is none."""
+    return [_from_row(row) for path in _plan_files(out) for row in read_parquet(path)]
+
+
+def check_unchanged(video: PlannedVideo) -> None:
+    """Check that a video is still the one of the plan.
+
+    Raises:
+        UnitError: it is missing, changed, or cannot be reached.
+    """
+    if video.reason:
+        raise UnitError(video.reason, video.problem)
+    now = _identified(video)
+    if now.reason:
+        raise UnitError(now.reason, now.problem)
+    if now.id != video.id:
+        raise UnitError(
+            "changed_source",
+            f"{video.name} changed since the plan ({video.size} bytes, {video.stamp}; now {now.size} bytes, "
+            f"{now.stamp}); restore it, or pass --accept-changed",
+        )
+
+
+def _videos_of(source: str) -> Iterator[PlannedVideo]:
+    suffix = source[source.rfind(".") :].lower()
+    is_file = is_remote(source) or Path(source).is_file()
+    if suffix == ".txt" and is_file:
+        yield from _listed(source)
+    elif suffix in VIDEO_SUFFIXES and is_file:
+        yield _at(source)
+    elif _is_plain_folder(source):
+        yield from _in_folder(source)
+    else:
+        yield from _in_training_source(source)
+
+
+def _listed(path: str) -> Iterator[PlannedVideo]:
+    try:
+        text = Location(url=path).read(1 << 30).decode("utf-8")
+    except (BadSampleError, UnicodeDecodeError) as error:
+        raise PreparationError(f"{path} cannot be read as a list of videos ({error})") from error
+    folder = "" if is_remote(path) else str(Path(path).resolve().parent)
+    for line in text.splitlines():
+        if line.strip():
+            try:
+                place = join_or_absolute(folder, line.strip())
+                # A video that is not there is one row; anything else that is not there is an error of the whole list.
+                yield from [_at(place)] if place.lower().endswith(VIDEO_SUFFIXES) else _videos_of(place)
+            except (ValueError, BadSampleError) as error:
+                yield PlannedVideo(id="", name=line.strip(), url="", reason="missing", problem=str(error))
+
+
+def _is_plain_folder(source: str) -> bool:
+    """Whether a source is a folder of videos, and not one with a table or with tar files."""
+    is_address = is_remote(source) and ":" not in source.partition("://")[0]
+    if not Path(source).is_dir() and (not is_address or source.lower().endswith(_TABLES)):
+        return False
+    names = list_files(source)
+    return not any(name in METADATA_NAMES or name.lower().endswith(".tar") for name in names)
+
+
+def _in_folder(folder: str) -> Iterator[PlannedVideo]:
+    names = list_files(folder)
+    texts = {name[:-4]: name for name in names if name.lower().endswith(".txt")}
+    for name in names:
+        if name.lower().endswith(VIDEO_SUFFIXES):
+            text = texts.get(name[: name.rfind(".")])
+            caption = CaptionFile(location=Location(url=f"{folder.rstrip('/')}/{text}")) if text else ""
+            yield replace(_at(f"{folder.rstrip('/')}/{name}", name), **_caption(caption))
+
+
+def _in_training_source(spec: str) -> Iterator[PlannedVideo]:
+    # One of the sources loads torch, which the processes that decode do not need.
+    from videocrafter.data.sources.specs import open_source
+
+    source = open_source(spec)
+    if source.kind != "video":
+        raise PreparationError(f"{spec} contains images, expected videos")
+    for index in range(source.num_shards):
+        for clip in source.read_shard(index).clips:
+            if isinstance(clip, BrokenClip):
+                reason = clip.reason if clip.reason == "missing" else "bad_row"
+                yield PlannedVideo(id="", name=clip.key, url="", reason=reason, problem=clip.message)
+            elif isinstance(clip, MediaClip):
+                yield _of_clip(clip)
+            else:
+                raise PreparationError(f"{spec} has no files; expected videos in files")
+
+
+def _of_clip(clip: MediaClip) -> PlannedVideo:
+    media = clip.media
+    video = replace(_at(media.url), offset=media.offset, length=media.size, member=media.member)
+    given = _caption(clip.caption)
+    if clip.start_s <= 0 and clip.end_s is None:
+        return replace(video, name=clip.key, **given)
+    segment = Segment(start_s=clip.start_s, end_s=clip.end_s, caption=given.get("caption", ""))
+    return replace(video, segments=(segment,))
+
+
+def _at(url: str, name: str | None = None) -> PlannedVideo:
+    return PlannedVideo(id="", name=name or url, url=url if is_remote(url) else str(Path(url).resolve()))
+
+
+def _caption(caption: str | CaptionFile) -> dict[str, Any]:
+    try:
+        return {"caption": caption.read() if isinstance(caption, CaptionFile) else caption}
+    except BadSampleError:
+        return {}  # the clip then has no given caption, and a model or the report says so
+
+
+def _identified(video: PlannedVideo) -> PlannedVideo:
+    """Look up size and stamp, and compute the id."""
+    if not video.url:
+        return replace(video, id=_hash(video.name, video.reason))
+    try:
+        if is_remote(video.url):
+            system, path = fsspec.core.url_to_fs(video.url)
+            info = system.info(path)
+            size = int(info.get("size") or 0)
+            stamp = next((str(info[key]) for key in _STAMPS if info.get(key) is not None), "")
+        else:
+            status = Path(video.url).stat()
+            size, stamp = status.st_size, str(status.st_mtime_ns)
+    except FileNotFoundError:
+        problem = f"{video.url} does not exist"
+        return replace(video, id=_hash(*video.address, "missing"), reason="missing", problem=problem)
+    except Exception as error:  # noqa: BLE001  whatever the package that serves the address raises
+        reason = "network" if is_remote(video.url) else "unreadable"
+        problem = f"{video.url} cannot be reached ({type(error).__name__}: {error})"
+        return replace(video, id=_hash(*video.address, reason), reason=reason, problem=problem)
+    return replace(video, id=_hash(*video.address, size, stamp), size=size, stamp=stamp, reason="", problem="")
+
+
+def _hash(*parts: object) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def _plan_files(out: Path) -> list[Path]:
+    return [*out.glob("plan.parquet"), *sorted(out.glob("plan-*.parquet"))]
+
+
+def _row(video: PlannedVideo) -> dict[str, Any]:
+    return {**asdict(video), "segments": json.dumps([asdict(segment) for segment in video.segments])}
+
+
+def _from_row(row: dict[str, Any]) -> PlannedVideo:
+    segments = tuple(Segment(**segment) for segment in json.loads(row["segments"]))
+    return PlannedVideo(**{**row, "segments": segments})

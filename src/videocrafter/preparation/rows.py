@@ -1,0 +1,147 @@
+"""Rows of the manifest: sources and clips as the committed results of probe and scan describe them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from videocrafter.preparation.config import PrepareConfig, SourceLimits, fingerprint
+from videocrafter.preparation.plan import PlannedVideo, Segment
+from videocrafter.preparation.units import Job, Unit
+
+Row = dict[str, Any]
+
+# Columns that only a model fills in.
+_OPTIONAL_SCORES = ("text", "aesthetics", "clip_similarity")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """A source, or a window of one, that cannot be used."""
+
+    source: str
+    name: str
+    reason: str
+    message: str
+
+
+def source_rows(videos: Sequence[PlannedVideo], job: Job) -> tuple[list[Row], list[Failure]]:
+    """Return the probed properties of every source, and those that cannot be used."""
+    rows, failures, files = [], [], job.files("probe")
+    for video in videos:
+        row: Row = {"source": video.id, "name": video.name, "url": video.url, "bytes": video.length or video.size}
+        result = (
+            {"failed": {"reason": video.reason, "message": video.problem}} if video.reason else files.read(video.id)
+        )
+        if result is None:
+            continue
+        reason, message = "", ""
+        if "failed" in result:
+            reason, message = result["failed"]["reason"], result["failed"]["message"]
+        else:
+            row.update(result["ok"])
+            reason, message = _unsuitable(row, job.config.sources)
+        row["reason"], row["message"] = reason, message
+        rows.append(row)
+        if reason:
+            failures.append(Failure(source=video.id, name=video.name, reason=reason, message=message))
+    return rows, failures
+
+
+def scan_units(videos: Sequence[PlannedVideo], sources: Sequence[Row], config: PrepareConfig) -> list[Unit]:
+    """Return the windows of the usable videos. A video with given clips has only the windows in which one begins."""
+    planned = {video.id: video for video in videos}
+    units = []
+    for row in sources:
+        if row["reason"]:
+            continue
+        video, duration_s = planned[row["source"]], row["duration_s"]
+        count = max(1, math.ceil(duration_s / config.scan.window_s - 0.25))
+        for number in range(count):
+            start_s = number * config.scan.window_s
+            end_s = (number + 1) * config.scan.window_s if number + 1 < count else None
+            segments = tuple(
+                one for one in video.segments if start_s <= one.start_s < (math.inf if end_s is None else end_s)
+            )
+            if video.segments and not segments:
+                continue
+            if segments:
+                start_s = min(one.start_s for one in segments)
+                ends = [one.end_s for one in segments]
+                end_s = None if None in ends else max(end for end in ends if end is not None)
+            length_s = (duration_s if end_s is None else min(end_s, duration_s)) - start_s
+            units.append(
+                Unit(
+                    stage="scan",
+                    id=f"{video.id}-{number:03d}" + _of_segments(segments),
+                    length_s=max(0.0, length_s),
+                    video=video,
+                    window=(start_s, end_s),
+                    segments=segments,
+                )
+            )
+    return units
+
+
+def clip_rows(units: Sequence[Unit], sources: Sequence[Row], job: Job) -> tuple[list[Row], list[Failure]]:
+    """Return every piece of the scanned windows with its scores, and the windows that failed."""
+    rows, failures, files = [], [], job.files("scan")
+    by_source = {row["source"]: row for row in sources}
+    for unit in units:
+        assert unit.video is not None
+        result = files.read(unit.id)
+        if result is None:
+            continue
+        if "failed" in result:
+            failures.append(Failure(source=unit.video.id, name=unit.video.name, **result["failed"]))
+            continue
+        source = by_source[unit.video.id]
+        rows += [_clip_row(piece, unit, source, job.config) for piece in result["ok"]["pieces"]]
+    return rows, failures
+
+
+def _clip_row(piece: Mapping[str, Any], unit: Unit, source: Row, config: PrepareConfig) -> Row:
+    video = unit.video
+    assert video is not None
+    caption = piece["caption"] or video.caption
+    origin = "given" if caption else "text" if config.caption.text else ""
+    return {
+        **piece,
+        "source": video.id,
+        "name": video.name,
+        # Shots are counted within their window.
+        "shot": f"{unit.id}-{piece['shot']}",
+        "seconds": piece["end_s"] - piece["start_s"],
+        "fps": source["fps"],
+        "source_width": source["width"],
+        "source_height": source["height"],
+        "codec": source["codec"],
+        "bits_per_pixel": source["bits_per_pixel"],
+        "caption_short": caption or config.caption.text or "",
+        "caption_dense": "",
+        "caption_from": origin,
+        **dict.fromkeys(_OPTIONAL_SCORES),
+    }
+
+
+def _of_segments(segments: Sequence[Segment]) -> str:
+    """Return a part of a name that depends on given clips; empty without any."""
+    return f"-{fingerprint([asdict(segment) for segment in segments])}" if segments else ""
+
+
+def _unsuitable(row: Row, limits: SourceLimits) -> tuple[str, str]:
+    sides = sorted((row["height"], row["width"]))
+    fps, name = row["fps"], row["name"]
+    if row["duration_s"] < limits.min_duration_s:
+        return "too_short", f"{name} lasts {row['duration_s']:.3g} s"
+    if fps < limits.min_fps:
+        return "too_slow_rate", f"{name} has {fps:.3g} frames per second"
+    if fps > limits.max_fps:
+        return "too_fast_rate", f"{name} has {fps:.3g} frames per second"
+    if sides[0] < limits.min_side:
+        return "too_small", f"{name} has {row['width']}x{row['height']} pixels"
+    if sides[1] > limits.max_aspect * sides[0]:
+        return "odd_aspect", f"{name} has {row['width']}x{row['height']} pixels"
+    return "", ""

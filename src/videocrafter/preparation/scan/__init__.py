@@ -1,0 +1,1 @@
+"""Everything that is measured in one decoding pass over a video."""

@@ -1,0 +1,134 @@
+"""Scan a video, or a window of one: a single decoding pass that finds the pieces and computes their scores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import cv2
+
+from videocrafter.media.errors import UnusableMediaError
+from videocrafter.media.framing import Framer, Framing
+from videocrafter.media.video_reader import VideoReader, open_reader
+from videocrafter.preparation.config import ScanConfig, fingerprint
+from videocrafter.preparation.failures import UnitError
+from videocrafter.preparation.plan import Segment
+from videocrafter.preparation.scan.measures import Recorder
+from videocrafter.preparation.scan.pieces import find_pieces, given_pieces
+from videocrafter.preparation.scan.scores import score_piece
+from videocrafter.preparation.scan.transitions import CutDetector, find_transitions
+
+VERSION = 1
+"""Raised when the same settings give other results."""
+
+_OVERLAP_S = 2.0
+
+
+def probe(source: Path | BinaryIO, name: str) -> dict[str, Any]:
+    """Return size, rate and length of a video, as JSON data. Decodes one frame.
+
+    Raises:
+        UnitError: it cannot be used.
+    """
+    try:
+        with open_reader(source, name) as reader:
+            if reader.is_high_dynamic_range:
+                raise UnitError("hdr", f"{name} is a high-dynamic-range video (HDR); convert it to SDR first")
+            height, width = reader.size
+            return {
+                "height": height,
+                "width": width,
+                "fps": reader.fps,
+                "frames": reader.num_frames,
+                "duration_s": reader.duration_s,
+                "codec": reader.codec,
+                "bits_per_pixel": reader.bit_rate / max(1.0, height * width * reader.fps),
+            }
+    except UnusableMediaError as error:
+        raise UnitError(error.reason, str(error)) from error
+
+
+def scan(
+    source: Path | BinaryIO,
+    name: str,
+    clip_ids: str,
+    config: ScanConfig,
+    *,
+    start_s: float = 0.0,
+    end_s: float | None = None,
+    segments: tuple[Segment, ...] = (),
+) -> dict[str, Any]:
+    """Return the pieces that begin in a window, with their scores, and the transitions, as JSON data.
+
+    Args:
+        clip_ids: what the ids of the pieces depend on besides their times.
+        start_s, end_s: the window; None is the end of the video.
+        segments: pieces that the source defines; empty to find them.
+
+    Raises:
+        UnitError: the video cannot be decoded.
+    """
+    # One unit has one core.
+    cv2.setNumThreads(1)
+    try:
+        with open_reader(source, name) as reader:
+            return _scanned(reader, clip_ids, config, start_s, end_s, segments)
+    except UnusableMediaError as error:
+        raise UnitError(error.reason, str(error)) from error
+
+
+def _scanned(
+    reader: VideoReader,
+    clip_ids: str,
+    config: ScanConfig,
+    start_s: float,
+    end_s: float | None,
+    segments: tuple[Segment, ...],
+) -> dict[str, Any]:
+    recorder: Recorder | None = None
+    cuts = CutDetector(config)
+    is_last = True
+    read_from = max(0.0, start_s - _OVERLAP_S)
+    for time_s, pixels, is_damaged in reader.walk(_small(config.long_side), start_s=read_from):
+        if end_s is not None and time_s >= end_s + _OVERLAP_S:
+            is_last = False
+            break
+        if recorder is None:
+            recorder = Recorder(pixels.shape[0], pixels.shape[1], config.sample_fps)
+        recorder.add(time_s, pixels, is_damaged=is_damaged)
+        cuts.add(pixels)
+    if recorder is None:
+        raise UnitError("no_frames", "no frame of the window can be decoded")
+    times_s = [*recorder.frames.time_s]
+    times_s.append(max(times_s[-1] + 1 / reader.fps, reader.duration_s if is_last else 0.0))
+    transitions, false_cuts = find_transitions(cuts.candidates, recorder.frames.thumb, times_s[:-1], config)
+    window = (start_s, times_s[-1] + 1 if end_s is None else end_s)
+    if segments:
+        pieces = given_pieces(segments, times_s, config)
+        false_cuts = sorted(cuts.candidates)
+    else:
+        pieces = find_pieces(transitions, times_s, window, config)
+    return {
+        "pieces": [
+            {
+                "id": fingerprint(clip_ids, f"{times_s[piece.first]:.4f}", f"{times_s[piece.last + 1]:.4f}"),
+                "start_s": times_s[piece.first],
+                "end_s": times_s[piece.last + 1],
+                "frames": piece.last - piece.first + 1,
+                "shot": piece.shot,
+                "caption": piece.caption,
+                **score_piece(recorder, piece, false_cuts),
+            }
+            for piece in pieces
+        ],
+        "transitions": [[one.kind, times_s[one.first], times_s[one.last]] for one in transitions],
+        "frames": len(times_s) - 1,
+    }
+
+
+def _small(long_side: int) -> Framer:
+    def framing(height: int, width: int) -> Framing:
+        scale = min(1.0, long_side / max(height, width))
+        return Framing(height=max(16, round(height * scale)), width=max(16, round(width * scale)))
+
+    return framing

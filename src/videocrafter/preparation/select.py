@@ -1,0 +1,177 @@
+"""Choose clips by their stored scores. Nothing is decoded, so that another recipe takes seconds.
+
+Hard floors come first, then near duplicates, then shares: thresholds do not transfer from one data set to another,
+but shares do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from videocrafter.preparation.config import SelectConfig
+from videocrafter.preparation.copies import copy_groups
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """A filter of the recipe, and its effect.
+
+    Attributes:
+        name: reason in the manifest.
+        score: column that it judges; empty for near duplicates.
+        keeps: "above" or "below" the threshold.
+        threshold: the limit; None if the filter was not applied.
+        dropped: number of clips that this filter dropped.
+        remaining, remaining_s: clips and seconds after it.
+    """
+
+    name: str
+    score: str
+    keeps: str
+    threshold: float | None
+    dropped: int
+    remaining: int
+    remaining_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """Every clip with `kept`, `reason` and `split`, and the filters in order."""
+
+    rows: list[Row]
+    steps: list[Step]
+    groups: list[list[str]] = field(default_factory=list)
+
+
+def select(rows: Sequence[Mapping[str, Any]], config: SelectConfig, seed: int) -> Selection:
+    """Apply a recipe.
+
+    Args:
+        rows: every clip with its scores, `id`, `source` and `seconds`.
+        seed: for the validation split and where a part is drawn at random.
+    """
+    ordered = sorted((dict(row) for row in rows), key=lambda row: (row["source"], row["start_s"], row["id"]))
+    for row in ordered:
+        row["reason"], row["copy_of"] = "", ""
+        row["split"] = "validation" if _draw(seed, "split", row["source"]) < config.validation else "train"
+    recipe = _Recipe(ordered)
+    for name, score, keeps, threshold in _floors(config):
+        recipe.limit(name, score, keeps, threshold)
+    groups = recipe.drop_copies(config.copy_distance)
+    _apply_shares(recipe, config, seed)
+    for row in ordered:
+        row["kept"] = not row["reason"]
+    return Selection(rows=ordered, steps=recipe.steps, groups=groups)
+
+
+class _Recipe:
+    """Clips that are still kept, and the filters so far."""
+
+    def __init__(self, rows: list[Row]) -> None:
+        self.rows, self.steps = rows, list[Step]()
+
+    @property
+    def kept(self) -> list[Row]:
+        return [row for row in self.rows if not row["reason"]]
+
+    def limit(self, name: str, score: str, keeps: str, threshold: float) -> None:
+        """Drop the clips beyond a threshold; those without the score stay."""
+        self.drop(name, score, keeps, threshold, lambda row: _is_beyond(row[score], keeps, threshold))
+
+    def drop(
+        self, name: str, score: str, keeps: str, threshold: float | None, is_dropped: Callable[[Row], bool]
+    ) -> None:
+        dropped = [row for row in self.kept if (not score or row.get(score) is not None) and is_dropped(row)]
+        for row in dropped:
+            row["reason"] = name
+        kept = self.kept
+        self.steps.append(
+            Step(
+                name=name,
+                score=score,
+                keeps=keeps,
+                threshold=threshold,
+                dropped=len(dropped),
+                remaining=len(kept),
+                remaining_s=sum(row["seconds"] for row in kept),
+            )
+        )
+
+    def share(self, name: str, score: str, keeps: str, share: float, least: int) -> None:
+        """Drop a share of the clips, from the worst end of a score."""
+        values = [row[score] for row in self.kept if row.get(score) is not None]
+        if len(values) < least or share <= 0:
+            self.drop(name, score, keeps, None, lambda row: False)
+            return
+        threshold = float(np.quantile(values, share if keeps == "above" else 1 - share))
+        self.limit(name, score, keeps, threshold)
+
+    def drop_copies(self, max_distance: float) -> list[list[str]]:
+        """Keep one clip of each group of copies: the largest picture, then the smallest id."""
+        by_id = {row["id"]: row for row in self.kept}
+        groups = copy_groups(self.kept, max_distance) if max_distance >= 0 else []
+        for group in groups:
+            best = min(group, key=lambda name: (-_pixels(by_id[name]), name))
+            for name in group:
+                by_id[name]["copy_of"] = "" if name == best else best
+        self.drop("copy", "", "", max_distance, lambda row: bool(row["copy_of"]))
+        return groups
+
+
+def _floors(config: SelectConfig) -> list[tuple[str, str, str, float]]:
+    floors = config.floors
+    return [
+        ("damaged", "damaged", "below", floors.max_damaged),
+        ("few_frames", "frames", "above", floors.min_frames),
+        ("low_bit_rate", "bits_per_pixel", "above", floors.min_bits_per_pixel),
+        ("bars", "picture", "above", floors.min_picture),
+        ("blank", "blank", "below", floors.max_blank),
+        ("frozen", "frozen", "below", floors.max_frozen),
+        ("dark", "luma", "above", floors.min_luma),
+        ("overexposed", "luma", "below", floors.max_luma),
+        ("text", "text", "below", floors.max_text),
+        ("jumps", "false_cuts_per_s", "below", floors.max_false_cuts_per_s),
+    ]
+
+
+def _apply_shares(recipe: _Recipe, config: SelectConfig, seed: int) -> None:
+    shares, strictness = config.shares, 2 if config.level == "finetune" else 1
+    least = shares.min_clips
+    # The thresholds of both motion classes refer to the same clips.
+    motions = [row["motion"] for row in recipe.kept]
+    recipe.share("static", "motion", "above", strictness * shares.least_motion, least)
+    little = strictness * (shares.least_motion + shares.little_motion)
+    if len(motions) >= least and shares.little_motion > 0:
+        threshold = float(np.quantile(motions, min(little, 1.0)))
+        recipe.drop(
+            "little_motion",
+            "motion",
+            "above",
+            threshold,
+            lambda row: row["motion"] < threshold and _draw(seed, "motion", row["id"]) < 0.5,
+        )
+    recipe.share("shaky", "shake", "below", strictness * shares.most_shake, least)
+    recipe.share("blurred", "sharpness", "above", strictness * shares.most_blur, least)
+    recipe.share("ugly", "aesthetics", "above", strictness * shares.lowest_aesthetics, least)
+    recipe.share("wrong_caption", "clip_similarity", "above", strictness * shares.lowest_clip, least)
+
+
+def _is_beyond(value: float, keeps: str, threshold: float) -> bool:
+    return value < threshold if keeps == "above" else value > threshold
+
+
+def _pixels(row: Mapping[str, Any]) -> float:
+    return float(row["source_width"] * row["source_height"] * row["picture"])
+
+
+def _draw(seed: int, purpose: str, name: str) -> float:
+    """Return a number from 0 to 1 that depends on its arguments only."""
+    digest = hashlib.sha256(f"{seed}/{purpose}/{name}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64

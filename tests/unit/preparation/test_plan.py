@@ -1,0 +1,108 @@
+"""The plan lists every kind of source, is frozen, grows, and names what changed."""
+
+import json
+import os
+
+import pytest
+
+from videocrafter.preparation.failures import PreparationError, UnitError
+from videocrafter.preparation.plan import check_unchanged, freeze, list_videos, read_plan
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two videos, one with a caption; the plan does not open them."""
+    where = tmp_path / "films"
+    where.mkdir()
+    (where / "a.mp4").write_bytes(b"a" * 10)
+    (where / "b.mov").write_bytes(b"b" * 20)
+    (where / "a.txt").write_text("a cat  runs\n")
+    (where / "notes.pdf").write_bytes(b"x")
+    return where
+
+
+def test_a_folder_is_listed_with_captions(folder):
+    videos = list_videos([str(folder)])
+    assert [(video.name, video.caption, video.size) for video in videos] == [
+        ("a.mp4", "a cat runs", 10),
+        ("b.mov", "", 20),
+    ]
+
+
+def test_a_list_names_files_next_to_it_and_elsewhere(folder, tmp_path):
+    (folder / "list.txt").write_text(f"a.mp4\n\n{folder / 'b.mov'}\nmissing.mp4\n")
+    videos = {video.name.rpartition("/")[2]: video.reason for video in list_videos([str(folder / "list.txt")])}
+    assert videos == {"a.mp4": "", "b.mov": "", "missing.mp4": "missing"}
+
+
+def test_a_table_gives_clips_of_one_video_and_their_captions(folder):
+    rows = [
+        {"video": "a.mp4", "caption": "one", "from": 0, "to": 2},
+        {"video": "a.mp4", "caption": "two", "from": 3, "to": 5},
+        {"video": "b.mov", "caption": "whole", "from": None, "to": None},
+    ]
+    (folder / "clips.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    videos = list_videos([f"manifest:{folder / 'clips.jsonl'}?start=from&end=to"])
+    first, second = sorted(videos, key=lambda video: video.url)
+    assert [(one.start_s, one.end_s, one.caption) for one in first.segments] == [(0, 2, "one"), (3, 5, "two")]
+    assert (second.segments, second.caption) == ((), "whole")
+
+
+def test_an_address_is_listed(folder):
+    import fsspec
+
+    system = fsspec.filesystem("memory")
+    system.pipe("/films/c.mp4", b"c")
+    assert [video.url for video in list_videos(["memory://films"])] == ["memory://films/c.mp4"]
+
+
+def test_the_plan_keeps_grows_and_names_changes(folder, tmp_path):
+    out = tmp_path / "out"
+    plan = freeze(out, list_videos([str(folder)]), accept_changed=False)
+    assert (len(plan.videos), plan.num_new) == (2, 2)
+    first = (out / "plan.parquet").read_bytes()
+    (folder / "c.mp4").write_bytes(b"c")
+    (folder / "a.mp4").write_bytes(b"other content")
+    plan = freeze(out, list_videos([str(folder)]), accept_changed=False)
+    assert (len(plan.videos), plan.num_new, plan.changed) == (3, 1, ("a.mp4",))
+    assert (out / "plan.parquet").read_bytes() == first
+    changed = next(video for video in plan.videos if video.name == "a.mp4")
+    with pytest.raises(UnitError, match="changed since the plan") as caught:
+        check_unchanged(changed)
+    assert caught.value.reason == "changed_source"
+    plan = freeze(out, list_videos([str(folder)]), accept_changed=True)
+    assert (plan.num_new, plan.changed) == (1, ())
+    check_unchanged(next(video for video in plan.videos if video.name == "a.mp4"))
+    assert len(read_plan(out)) == 4
+
+
+def test_a_missing_video_is_planned_again_when_it_appears(folder, tmp_path):
+    out = tmp_path / "out"
+    listed = folder / "list.txt"
+    listed.write_text("late.mp4\n")
+    assert [video.reason for video in freeze(out, list_videos([str(listed)]), accept_changed=False).videos] == [
+        "missing"
+    ]
+    (folder / "late.mp4").write_bytes(b"x")
+    assert [video.reason for video in freeze(out, list_videos([str(listed)]), accept_changed=False).videos] == [""]
+
+
+def test_a_changed_caption_is_named_and_accepted(folder, tmp_path):
+    out = tmp_path / "out"
+    freeze(out, list_videos([str(folder)]), accept_changed=False)
+    (folder / "a.txt").write_text("a dog")
+    assert freeze(out, list_videos([str(folder)]), accept_changed=False).changed == ("a.mp4",)
+    plan = freeze(out, list_videos([str(folder)]), accept_changed=True)
+    assert [video.caption for video in plan.videos if video.name == "a.mp4"] == ["a dog"]
+
+
+def test_identity_depends_on_the_time_of_change(folder):
+    before = list_videos([str(folder)])[0].id
+    os.utime(folder / "a.mp4", (1, 1))
+    assert list_videos([str(folder)])[0].id != before
+
+
+def test_no_videos_are_an_error(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(PreparationError, match="contains no videos"):
+        list_videos([str(tmp_path / "empty")])
