@@ -19,6 +19,7 @@ from tests.golden.rebuilt_model import RebuiltModel, rebuild
 from videocrafter.checkpoints.official.official_model import official_model_from_config
 from videocrafter.diffusion.ddim import OfficialDDIMScheduler
 from videocrafter.diffusion.objective import add_noise
+from videocrafter.diffusion.sampling_steps import SamplingSteps
 from videocrafter.diffusion.schedule import (
     ChangeOfVariables,
     alphas_cumprod,
@@ -194,17 +195,18 @@ def _sampling(
     )
     # The official sampler starts at N(0, 1) in the variables of the scaled model.
     start = numbers.draw(f"xT{index}", shape) / float(change.input_scale[scheduler.timesteps[0]])
+    steps = SamplingSteps(scheduler, run["steps"])
     latents = denoise(
         model.unet,
-        scheduler,
-        start,
+        steps,
+        steps.start(start),
         prompted,
         null if run["guidance"] != 1.0 else None,
         SamplingSettings(num_inference_steps=run["steps"], guidance_scale=run["guidance"], eta=run["eta"]),
         input_scale=change.input_scale,
         generators=[],
     )
-    if scheduler.noises:
+    if steps.scheduler.noises:
         raise ValueError(f"run {index} used {len(scheduler.noises)} noises fewer than the official sampler")
     yield f"ddim.{index}.latents", latents
     yield f"ddim.{index}.video", decode_video(model.vae, latents[:1]).transpose(1, 2)

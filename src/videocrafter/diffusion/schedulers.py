@@ -8,12 +8,11 @@ The DDIM family keeps the timestep spacing of the config, which describes the of
 20 of 1000 steps at 940, and 200 steps at 800, where the latent is far from noise. Users can choose another spacing,
 or stretch the noise schedule to end in pure noise; see `SPACINGS` and `scheduler_notes`.
 
-Code with its own sampling loop should call ``scheduler.set_begin_index(0)`` after ``set_timesteps``. Otherwise the
-multistep solvers look a step up by its timestep, and with "dpm++2m-lu" several steps can have the same one.
+Sample with `SamplingSteps`. Code with its own sampling loop should call ``scheduler.set_begin_index(0)`` after
+``set_timesteps``: otherwise the multistep solvers look a step up by its timestep, and with "dpm++2m-lu" several steps
+can have the same one. On schedules that end in pure noise, "heun" needs the first step of `SamplingSteps`.
 
-Some solvers divide by the signal level and cannot start from pure noise. For those, and only if the schedule ends
-there, the last ``alpha_bar`` is raised from 0 to 2^-24, as diffusers does for its own zero-SNR option: a noise level
-of 4096, which a network cannot distinguish from pure noise.
+Not every sampler can start from pure noise; see `pure_noise`.
 """
 
 from __future__ import annotations
@@ -24,7 +23,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from diffusers import (
     DDIMScheduler,
     DDPMScheduler,
@@ -39,9 +37,8 @@ from diffusers import (
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 
 from videocrafter.diffusion.ddim import OfficialDDIMScheduler
-from videocrafter.diffusion.schedule import alphas_cumprod, zero_terminal_snr_betas
-
-SMALLEST_ALPHA_BAR = 2.0**-24
+from videocrafter.diffusion.pure_noise import end_above_pure_noise, starts_at_zero
+from videocrafter.diffusion.schedule import zero_terminal_snr_betas
 
 SPACINGS: Mapping[str, str] = {
     "legacy": "the steps of the official code; ddim-official only",
@@ -61,8 +58,6 @@ class SchedulerChoice:
     """One-line description."""
     changes: Mapping[str, Any] = field(default_factory=dict)
     """Changes to the model's scheduler config."""
-    starts_from_pure_noise: bool = False
-    """Whether it supports a schedule whose last ``alpha_bar`` is exactly 0."""
 
 
 _FROM_LAST_STEP = {"timestep_spacing": "trailing"}
@@ -77,18 +72,15 @@ SCHEDULERS: Mapping[str, SchedulerChoice] = {
         scheduler_class=DDIMScheduler,
         summary="deterministic unless eta is above 0",
         changes={"clip_sample": False},
-        starts_from_pure_noise=True,
     ),
     "ddim-official": SchedulerChoice(
         scheduler_class=OfficialDDIMScheduler,
         summary="DDIM with the steps and variance of the official code, to reproduce its results",
-        starts_from_pure_noise=True,
     ),
     "ddpm": SchedulerChoice(
         scheduler_class=DDPMScheduler,
         summary="ancestral sampling; stochastic, needs many steps",
         changes={"clip_sample": False},
-        starts_from_pure_noise=True,
     ),
     "dpm++2m": SchedulerChoice(
         scheduler_class=DPMSolverMultistepScheduler,
@@ -134,7 +126,6 @@ SCHEDULERS: Mapping[str, SchedulerChoice] = {
         scheduler_class=LCMScheduler,
         summary="1 to 8 steps, for models distilled with latent consistency only",
         changes={"clip_sample": False},
-        starts_from_pure_noise=True,
     ),
 }
 
@@ -179,8 +170,8 @@ def build_scheduler(
         settings["trained_betas"] = zero_terminal_snr_betas(trained).tolist()
     betas = settings.get("trained_betas")
     predicts_noise = settings.get("prediction_type", "epsilon") == "epsilon"
-    if betas is not None and (not choice.starts_from_pure_noise or (zero_terminal_snr and predicts_noise)):
-        settings["trained_betas"] = _end_above_pure_noise(betas)
+    if betas is not None and (not starts_at_zero(choice.scheduler_class) or (zero_terminal_snr and predicts_noise)):
+        settings["trained_betas"] = end_above_pure_noise(betas)
     return choice.scheduler_class(**settings)
 
 
@@ -240,12 +231,3 @@ def _check_spacing(name: str, spacing: str | None, zero_terminal_snr: bool) -> N
         raise ValueError(f"spacing legacy needs the scheduler ddim-official, but the scheduler is {name}")
     if spacing == "leading" and zero_terminal_snr:
         raise ValueError("spacing leading never reaches pure noise; with zero terminal SNR use trailing or linspace")
-
-
-def _end_above_pure_noise(betas: list[float]) -> list[float]:
-    """Raise a last ``alpha_bar`` of 0 to 2^-24, or to less if that would not be a decrease; return the betas."""
-    abar_S = alphas_cumprod(torch.tensor(betas, dtype=torch.float64))
-    if abar_S[-1] > 0:
-        return list(betas)
-    smallest = min(SMALLEST_ALPHA_BAR, float(abar_S[-2]) / 2)
-    return [*betas[:-1], 1 - smallest / float(abar_S[-2])]

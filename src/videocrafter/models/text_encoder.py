@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, PreTrainedTokenizerBase
 
-from videocrafter.models.tokenizer import END_ID, PAD_ID, START_ID
+from videocrafter.models.tokenizer import END_ID, PAD_ID, START_ID, TOKENIZING
 
 _LONGEST_WORD = 40
 
@@ -37,7 +37,8 @@ def tokenize(
     if isinstance(prompts, str):
         raise ValueError(f"prompts is one string, {prompts!r}; pass a sequence of strings, such as [prompt]")
     length = text_encoder.config.max_position_embeddings
-    rows = tokenizer(list(prompts), padding=False, truncation=True, max_length=length)["input_ids"]
+    with TOKENIZING:
+        rows = tokenizer(list(prompts), padding=False, truncation=True, max_length=length)["input_ids"]
     ids_BL = torch.full((len(rows), length), text_encoder.config.pad_token_id, dtype=torch.long)
     for index, row in enumerate(rows):
         ids_BL[index, : len(row)] = torch.tensor(row, dtype=torch.long)

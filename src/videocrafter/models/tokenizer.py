@@ -6,6 +6,7 @@ whole words works better and makes it possible to report the words of a prompt t
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
 
 from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers, processors
@@ -16,6 +17,9 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 # the largest id of each sequence instead of at the end token.
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[START]", "[END]")
 PAD_ID, UNKNOWN_ID, START_ID, END_ID = range(len(SPECIAL_TOKENS))
+
+TOKENIZING = threading.Lock()
+"""Held while a tokenizer runs: it stores how to truncate before it reads the text, so threads must take turns."""
 
 
 def build_word_tokenizer(words: Iterable[str], max_length: int) -> PreTrainedTokenizerFast:
@@ -63,7 +67,8 @@ def unknown_words(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[str]:
 
     Always empty for byte-pair encodings, which can encode any text.
     """
-    encoded = tokenizer(prompt, add_special_tokens=False, truncation=False, return_offsets_mapping=True)
+    with TOKENIZING:
+        encoded = tokenizer(prompt, add_special_tokens=False, truncation=False, return_offsets_mapping=True)
     unknown = [
         prompt[start:end].lower()
         for token, (start, end) in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)

@@ -95,8 +95,7 @@ class Continuation(DerivedPipeline):
 
     def sample(self, encoded: EncodedRequest) -> Tensor:
         """Return the latents of the clip and the new frames."""
-        request, scheduler = encoded.request, self.pipeline.scheduler
-        num_inference_steps = request.sampling.num_inference_steps
+        request = encoded.request
         given = encode_clip(self.pipeline, self.fitted(request))
         video = given.expand(request.num_videos, *given.shape)
         for _ in range(self.num_windows(request)):
@@ -104,8 +103,9 @@ class Continuation(DerivedPipeline):
                 break
             noise = self.noise(request, self.window)
             context = video[:, :, -self.context :]
-            known = KnownFrames(scheduler, num_inference_steps, context, range(self.context), noise)
-            window = self.pipeline.denoise(encoded, known.start, after_step=known.after_step)
+            steps = self.pipeline.sampling_steps(request)
+            known = KnownFrames(steps, context, range(self.context), noise)
+            window = self.pipeline.denoise(encoded, steps, known.start, after_step=known.after_step)
             video = torch.cat([video, window[:, :, self.context :]], dim=2)
         return video[:, :, : given.shape[1] + request.num_frames]
 

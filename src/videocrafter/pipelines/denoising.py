@@ -12,9 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from videocrafter.diffusion.objective import predicted_x0_and_noise
+from videocrafter.diffusion.sampling_steps import SamplingSteps
 from videocrafter.diffusion.schedule import scale_model_input
-from videocrafter.diffusion.schedulers import SMALLEST_ALPHA_BAR
 from videocrafter.pipelines.randomness import step_arguments
 from videocrafter.pipelines.sampling_settings import SamplingSettings
 
@@ -78,15 +77,14 @@ def _cat_or_none(parts: Sequence[Tensor | None]) -> Tensor | None:
 
 def denoise(
     unet: Any,
-    scheduler: Any,
-    noise: Tensor,
+    steps: SamplingSteps,
+    latents: Tensor,
     conditional: Conditions,
     unconditional: Conditions | None,
     settings: SamplingSettings,
     *,
     generators: Sequence[torch.Generator],
     input_scale: Tensor | None = None,
-    first_step: int = 0,
     on_step: StepCallback | None = None,
     on_estimate: EstimateCallback | None = None,
 ) -> Tensor:
@@ -94,15 +92,13 @@ def denoise(
 
     Args:
         unet: VideoUNet, or anything with the same call.
-        scheduler: any diffusers scheduler with `set_timesteps`, `scale_model_input` and `step`.
-        noise: [B, C, T, H, W] standard normal, float32.
+        steps: the steps to take, not begun yet.
+        latents: [B, C, T, H, W] at the noise level of the first step, float32; see `SamplingSteps.start`.
         conditional: the conditions to generate from.
         unconditional: the conditions that guidance moves away from; None turns text and image guidance off.
         settings: number of steps, guidance, eta and image scale.
         generators: one per video, for schedulers that add noise.
         input_scale: [number of training timesteps], n_t of a signal-scaled model; None for all others.
-        first_step: steps of the scheduler to skip. If above 0, `noise` must be latents at the noise level of that
-            step (see `known_frames.starting_latents`).
         on_step: see `StepCallback`.
         on_estimate: see `EstimateCallback`.
 
@@ -110,26 +106,22 @@ def denoise(
         [B, C, T, H, W] float32 latents.
 
     Raises:
-        ValueError: no step remains.
         FloatingPointError: the latents are NaN or infinite, as happens in half precision with models not made
             for it.
     """
     network = _GuidedNetwork(unet, settings, conditional, unconditional)
-    timesteps = begin_steps(scheduler, settings.num_inference_steps, first_step, noise.device)
-    num_skipped = len(scheduler.timesteps) - len(timesteps)
-    arguments = step_arguments(scheduler, generators, settings.eta)
+    arguments = step_arguments(steps.scheduler, generators, settings.eta)
+    total = steps.num_skipped + len(steps.timesteps)
     # Latents stay in float32 whatever the network runs in: solvers subtract nearly equal numbers.
-    latents = noise * scheduler.init_noise_sigma if first_step == 0 else noise
     if input_scale is not None:
-        input_scale = input_scale.to(device=noise.device, dtype=torch.float32)
-    for index, timestep in enumerate(timesteps):
-        sample = scheduler.scale_model_input(latents, timestep)
+        input_scale = input_scale.to(device=latents.device, dtype=torch.float32)
+    for index, timestep in enumerate(steps.timesteps):
+        sample = steps.scale_model_input(latents, index)
         network_input = sample if input_scale is None else scale_model_input(sample, timestep, input_scale)
-        share = (num_skipped + index) / len(scheduler.timesteps)
-        prediction = network.predict(network_input, timestep, share)
+        prediction = network.predict(network_input, timestep, (steps.num_skipped + index) / total)
         if on_estimate is not None:
-            on_estimate(index, _clean_estimate(scheduler, sample, prediction, timestep))
-        latents = scheduler.step(prediction, timestep, latents, return_dict=False, **arguments)[0]
+            on_estimate(index, steps.clean_estimate(prediction, index, sample))
+        latents = steps.step(prediction, index, latents, arguments)
         if on_step is not None:
             change = on_step(index, timestep, latents)
             if isinstance(change, StepChange):
@@ -145,25 +137,6 @@ def denoise(
     if not bool(torch.isfinite(latents).all()):
         raise FloatingPointError("the latents are NaN or infinite; try float32 or a lower guidance scale")
     return latents
-
-
-def begin_steps(
-    scheduler: Any, num_inference_steps: int, first_step: int = 0, device: torch.device | None = None
-) -> list[Tensor]:
-    """Set a scheduler's timesteps and let it begin at `first_step`; return the timesteps from there on.
-
-    A step of a second-order scheduler has two timesteps, except the last. Raises ValueError if no step remains, or
-    if the scheduler does not support this number of steps.
-    """
-    scheduler.set_timesteps(num_inference_steps, device=device)
-    begin = first_step * getattr(scheduler, "order", 1)
-    timesteps = list(scheduler.timesteps)
-    if not 0 <= begin < len(timesteps):
-        raise ValueError(f"first_step must leave at least one of {num_inference_steps} steps, but is {first_step}")
-    if hasattr(scheduler, "set_begin_index"):
-        # Without it, solvers look the first step up by its timestep, which several steps may share after rounding.
-        scheduler.set_begin_index(begin)
-    return timesteps[begin:]
 
 
 class _GuidedNetwork:
@@ -206,15 +179,3 @@ class _GuidedNetwork:
         return self.unet(
             batch, times, conditions.text, conditions.fps, conditions.image, self.settings.image_scale, **options
         ).float()
-
-
-def _clean_estimate(scheduler: Any, sample: Tensor, prediction: Tensor, timestep: Tensor) -> Tensor:
-    """Return the clean latents that a prediction implies; `sample` is the scheduler's variance-preserving input."""
-    if scheduler.config.prediction_type == "sample":
-        return prediction
-    level, time = scheduler.alphas_cumprod.float().cpu(), float(timestep)
-    above = min(int(time) + 1, len(level) - 1)
-    # Some solvers step between training timesteps. In pure noise a noise prediction does not determine the clean
-    # latents: the floor keeps the estimate finite.
-    abar = torch.lerp(level[int(time)], level[above], time - int(time)).clamp(min=SMALLEST_ALPHA_BAR)
-    return predicted_x0_and_noise(prediction, sample, abar.reshape(1), scheduler.config.prediction_type)[0]

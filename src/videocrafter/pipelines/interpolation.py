@@ -84,9 +84,10 @@ class Interpolation(LongVideo):
         images = np.concatenate([fit_clip(one, request.height, request.width) for one in self.ends])
         ends = encode_clip(self.pipeline, images).expand(request.num_videos, -1, -1, -1, -1)
         frames = (0, request.num_frames - 1)
-        known = KnownFrames(self.pipeline.scheduler, request.sampling.num_inference_steps, ends, frames, noise)
+        steps = self.pipeline.sampling_steps(request)
+        known = KnownFrames(steps, ends, frames, noise)
         unet = WindowedUNet(self.pipeline.unet, windows)
-        return self.pipeline.denoise(encoded, known.start, unet=unet, after_step=known.after_step)
+        return self.pipeline.denoise(encoded, steps, known.start, unet=unet, after_step=known.after_step)
 
 
 def _as_frame(image: ImageInput) -> np.ndarray:

@@ -68,7 +68,9 @@ class LongVideo(DerivedPipeline):
         """Return the latents of the whole video, denoised together."""
         windows = self.windows(encoded.request.num_frames)
         noise = self.windowed_noise(encoded.request, windows)
-        return self.pipeline.denoise(encoded, noise, unet=WindowedUNet(self.pipeline.unet, windows))
+        steps = self.pipeline.sampling_steps(encoded.request)
+        unet = WindowedUNet(self.pipeline.unet, windows)
+        return self.pipeline.denoise(encoded, steps, steps.start(noise), unet=unet)
 
     def windowed_noise(self, request: VideoRequest, windows: Windows) -> Tensor:
         """Draw noise [N, C, T, h, w] for all frames; the first window has the noise of plain generation."""

@@ -35,7 +35,8 @@ class LoopedVideo(LongVideo):
             return latents
 
         noise = self.windowed_noise(encoded.request, windows)
-        return self.pipeline.denoise(encoded, noise, unet=unet, after_step=turn)
+        steps = self.pipeline.sampling_steps(encoded.request)
+        return self.pipeline.denoise(encoded, steps, steps.start(noise), unet=unet, after_step=turn)
 
 
 def turn_per_step(num_frames: int) -> int:

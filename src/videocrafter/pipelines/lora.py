@@ -25,6 +25,7 @@ from videocrafter.checkpoints.lora.target_layers import NETWORKS, fit_lora
 from videocrafter.media.atomic_write import whole_file
 from videocrafter.pipelines.lora_layers import add_adapter, settings, shapes, tuners
 from videocrafter.pipelines.lora_source import locate_lora
+from videocrafter.pipelines.network_use import using_network
 from videocrafter.presets import LORA_FILE
 
 NetworkWeight = float | Mapping[str, float] | None
@@ -172,23 +173,28 @@ class VideoLoraMixin(StableDiffusionLoraLoaderMixin):
     def lora_scaled(self, cross_attention_kwargs: Mapping[str, Any] | None) -> Iterator[None]:
         """Multiply the weights of the active LoRAs by `cross_attention_kwargs["scale"]` within the context.
 
+        Calls in other threads, whose LoRAs must keep their weights, wait meanwhile.
+
         Raises ValueError for another key, or for a scale without effect: no LoRA is loaded, or they are fused.
         """
         options = dict(cross_attention_kwargs or {})
         scale = options.pop("scale", 1.0)
         if options:
             raise ValueError(f"cross_attention_kwargs takes only 'scale', but has {', '.join(map(repr, options))}")
-        if scale != 1.0:
-            self._check_not_fused("scale LoRAs", NETWORKS)
-            self._check_loaded("scale")
-        before = [(layer, dict(layer.scaling)) for layer in self._lora_layers()]
-        try:
-            for layer, scaling in before:
-                layer.scaling.update({name: value * scale for name, value in scaling.items()})
+        if scale == 1.0:
             yield
-        finally:
-            for layer, scaling in before:
-                layer.scaling.update(scaling)
+            return
+        self._check_not_fused("scale LoRAs", NETWORKS)
+        self._check_loaded("scale")
+        with using_network(self.unet, alone=True):
+            before = [(layer, dict(layer.scaling)) for layer in self._lora_layers()]
+            try:
+                for layer, scaling in before:
+                    layer.scaling.update({name: value * scale for name, value in scaling.items()})
+                yield
+            finally:
+                for layer, scaling in before:
+                    layer.scaling.update(scaling)
 
     def fuse_lora(
         self,

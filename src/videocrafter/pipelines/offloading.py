@@ -1,4 +1,4 @@
-"""Group offloading to disk with one folder per network."""
+"""Offloading: whether weights move, and group offloading to disk with one folder per network."""
 
 from __future__ import annotations
 
@@ -10,11 +10,19 @@ import torch
 from diffusers.hooks import apply_group_offloading
 from torch import nn
 
+_HOOKS = ("_hf_hook", "_diffusers_hook")
+"""Attributes of modules that accelerate and diffusers offload."""
+
 
 class OffloadingMixin:
     """Mixin for a `DiffusionPipeline`; list it first."""
 
     components: dict[str, Any]
+
+    def is_offloaded(self) -> bool:
+        """Return whether weights move between devices while the networks compute."""
+        networks = [part for part in self.components.values() if isinstance(part, nn.Module)]
+        return any(hook in vars(module) for part in networks for module in part.modules() for hook in _HOOKS)
 
     def enable_group_offload(
         self,

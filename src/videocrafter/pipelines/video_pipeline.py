@@ -18,6 +18,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from videocrafter.diffusion.guidance import check_number
+from videocrafter.diffusion.sampling_steps import SamplingSteps
 from videocrafter.diffusion.schedule import (
     alphas_cumprod,
     linear_betas,
@@ -30,11 +31,12 @@ from videocrafter.models.autoencoder import check_decoder, decode_video, spatial
 from videocrafter.models.unet import VideoUNet
 from videocrafter.pipelines.call_state import Call, CallStateMixin
 from videocrafter.pipelines.component_loading import check_loaded, loading_arguments
-from videocrafter.pipelines.denoising import Conditions, StepChange, begin_steps, denoise
+from videocrafter.pipelines.denoising import Conditions, StepChange, denoise
 from videocrafter.pipelines.image_fit import ImageFit, check_image_fit
 from videocrafter.pipelines.knowledge import Knowledge
 from videocrafter.pipelines.lora import VideoLoraMixin
 from videocrafter.pipelines.model_folder import ModelFolderError
+from videocrafter.pipelines.network_use import using_network
 from videocrafter.pipelines.offloading import OffloadingMixin
 from videocrafter.pipelines.output import OutputType, PhaseClock, VideoPipelineOutput, check_output_type, frames_as
 from videocrafter.pipelines.phases import AfterStep, EncodedRequest, Phases
@@ -216,8 +218,8 @@ class VideoPipeline(
         steps, most = request.sampling.num_inference_steps, self.scheduler.config.num_train_timesteps
         if steps > most:
             raise ValueError(f"num_inference_steps must be between 1 and {most}, but is {steps}")
-        # Some schedulers have a limit of their own, which they report only here.
-        begin_steps(self.scheduler, steps)
+        # Some schedulers cannot sample this model, or have a limit of their own, which they report only here.
+        self.sampling_steps(request)
         if request.sampling.eta and not takes_eta(self.scheduler):
             name = type(self.scheduler).__name__
             raise ValueError(f"eta must be 0 with {name}, but is {request.sampling.eta:g}; only DDIM uses eta")
@@ -228,7 +230,15 @@ class VideoPipeline(
 
     def num_steps(self, request: VideoRequest) -> int:
         """Return how often `callback_on_step_end` is called for a request."""
-        return len(begin_steps(self.scheduler, request.sampling.num_inference_steps))
+        return len(self.sampling_steps(request).timesteps)
+
+    def sampling_steps(self, request: VideoRequest, first_step: int = 0) -> SamplingSteps:
+        """Return the steps of one sampling, without the first `first_step`. `scheduler` itself is not changed.
+
+        Each run of the sampling loop needs new ones, so that calls in several threads do not share their state.
+        """
+        num_steps = request.sampling.num_inference_steps
+        return SamplingSteps(self.scheduler, num_steps, first_step=first_step, device=self._execution_device)
 
     def generate(
         self,
@@ -253,6 +263,7 @@ class VideoPipeline(
         clock = PhaseClock(self._execution_device)
         with (
             self.lora_scaled(cross_attention_kwargs),
+            using_network(self.unet, alone=self.is_offloaded()),
             self.begin_call(request.sampling, cross_attention_kwargs),
             torch.no_grad(),
         ):
@@ -269,7 +280,7 @@ class VideoPipeline(
                 )
             with clock.phase("decode"):
                 frames = latents if output_type == "latent" else phases.decode(request, latents, output_type)
-        self.maybe_free_model_hooks()
+            self.maybe_free_model_hooks()
         if not return_dict:
             # Declared as the usual result: a union would burden everybody who writes `.frames`.
             return (frames,)  # type: ignore[return-value]
@@ -281,7 +292,8 @@ class VideoPipeline(
 
     def sample(self, encoded: EncodedRequest) -> Tensor:
         """Return latents [N, C, T, h, w]."""
-        return self.denoise(encoded, self.prepare_latents(encoded.request))
+        steps = self.sampling_steps(encoded.request)
+        return self.denoise(encoded, steps, steps.start(self.prepare_latents(encoded.request)))
 
     def decode(self, request: VideoRequest, latents: Tensor, output_type: OutputType) -> Any:
         """Return frames in the form of `output_type`."""
@@ -301,26 +313,26 @@ class VideoPipeline(
     def denoise(
         self,
         encoded: EncodedRequest,
-        noise: Tensor,
+        steps: SamplingSteps,
+        latents: Tensor,
         *,
         unet: Any = None,
-        first_step: int = 0,
         after_step: AfterStep | None = None,
     ) -> Tensor:
         """Run the sampling loop with the pipeline's progress bar and the caller's callback.
 
-        `unet` replaces the pipeline's own network; `first_step` is that of `denoise`; `after_step` may change the
-        latents before the callback sees them. In a call that was interrupted, the remaining steps are left out.
+        `latents` are at the noise level of the first step; `unet` replaces the pipeline's own network; `after_step`
+        may change the latents before the callback sees them. In a call that was interrupted, the remaining steps are
+        left out.
         """
         request, step_end = encoded.request, encoded.on_step_end
         call = self.running_call or Call(sampling=request.sampling)
         if call.is_interrupted:
-            return noise
-        timesteps = begin_steps(self.scheduler, request.sampling.num_inference_steps, first_step, noise.device)
-        call.sampling, call.num_timesteps = request.sampling, len(timesteps)
+            return latents
+        call.sampling, call.num_timesteps = request.sampling, len(steps.timesteps)
         hook = StepEndHook(self, call, step_end, encoded.conditional, encoded.unconditional)
         estimates: list[Tensor | None] = [None]
-        with self.progress_bar(total=len(timesteps)) as bar:
+        with self.progress_bar(total=len(steps.timesteps)) as bar:
 
             def on_estimate(_: int, denoised: Tensor) -> None:
                 estimates[0] = denoised
@@ -333,14 +345,13 @@ class VideoPipeline(
 
             return denoise(
                 self.unet if unet is None else unet,
-                self.scheduler,
-                noise,
+                steps,
+                latents,
                 encoded.conditional,
                 encoded.unconditional,
                 request.sampling,
                 generators=request.generators,
                 input_scale=self.input_scale(),
-                first_step=first_step,
                 on_step=on_step,
                 on_estimate=on_estimate if step_end.wants_estimate else None,
             )

@@ -13,10 +13,8 @@ import numpy as np
 from torch import Tensor
 
 from videocrafter.pipelines.clip import check_clip, encode_clip, fit_clip
-from videocrafter.pipelines.denoising import begin_steps
 from videocrafter.pipelines.derived_pipeline import AnyVideoPipeline
 from videocrafter.pipelines.image_input import ImageInput
-from videocrafter.pipelines.known_frames import starting_latents
 from videocrafter.pipelines.long_video import LongVideo
 from videocrafter.pipelines.phases import EncodedRequest
 from videocrafter.pipelines.plain_numbers import plain_number, whole_number
@@ -73,14 +71,11 @@ class VideoToVideo(LongVideo):
 
     def num_steps(self, request: VideoRequest) -> int:
         """Return how often `callback_on_step_end` is called for a request."""
-        order = getattr(self.pipeline.scheduler, "order", 1)
-        return super().num_steps(request) - order * self.first_step(request)
+        return len(self.pipeline.sampling_steps(request, self.first_step(request)).timesteps)
 
     def first_step(self, request: VideoRequest) -> int:
         """Return how many steps `strength` skips; the last step is never skipped."""
-        timesteps = begin_steps(self.pipeline.scheduler, request.sampling.num_inference_steps)
-        # Second-order schedulers have two timesteps per step, except for the last.
-        num_steps = -(-len(timesteps) // getattr(self.pipeline.scheduler, "order", 1))
+        num_steps = self.pipeline.sampling_steps(request).num_steps
         return num_steps - max(1, round(num_steps * self.strength))
 
     def default_image(self, request: VideoRequest) -> ImageInput | None:
@@ -93,16 +88,15 @@ class VideoToVideo(LongVideo):
 
     def sample(self, encoded: EncodedRequest) -> Tensor:
         """Return the latents of the changed clip."""
-        request, scheduler = encoded.request, self.pipeline.scheduler
+        request = encoded.request
         windows = self.windows(request.num_frames)
         unet = WindowedUNet(self.pipeline.unet, windows)
         noise = self.windowed_noise(request, windows)
+        steps = self.pipeline.sampling_steps(request, self.first_step(request))
         if self.strength == 1:
-            return self.pipeline.denoise(encoded, noise, unet=unet)
-        skipped = self.first_step(request)
+            return self.pipeline.denoise(encoded, steps, steps.start(noise), unet=unet)
         clean = encode_clip(self.pipeline, self.fitted(request)).expand_as(noise)
-        start = starting_latents(scheduler, request.sampling.num_inference_steps, clean, noise, skipped)
-        return self.pipeline.denoise(encoded, start, unet=unet, first_step=skipped)
+        return self.pipeline.denoise(encoded, steps, steps.add_noise(clean, noise), unet=unet)
 
 
 def size_notes(clip: np.ndarray, request: VideoRequest) -> list[str]:

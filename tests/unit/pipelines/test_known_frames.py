@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from videocrafter.diffusion.sampling_steps import SamplingSteps
 from videocrafter.diffusion.schedule import (
     alphas_cumprod,
     linear_betas,
@@ -10,7 +11,7 @@ from videocrafter.diffusion.schedule import (
 )
 from videocrafter.diffusion.schedulers import SCHEDULERS, build_scheduler
 from videocrafter.pipelines.denoising import Conditions, denoise
-from videocrafter.pipelines.known_frames import KnownFrames, starting_latents
+from videocrafter.pipelines.known_frames import KnownFrames
 from videocrafter.pipelines.sampling_settings import SamplingSettings
 
 NUM_STEPS = 6
@@ -49,10 +50,10 @@ class Oracle:
         return noise
 
 
-def sample(unet, scheduler, start, **settings):
+def sample(unet, steps, start, **settings):
     return denoise(
         unet,
-        scheduler,
+        steps,
         start,
         CONDITIONS,
         None,
@@ -74,8 +75,8 @@ ENDS_IN_NOISE = {"ddim-official": 0.2, "deis": 0.2}
 def test_sampling_starts_anywhere_with_exactly_the_noise_that_was_added(name, first_step):
     scheduler = scaled_scheduler(name)
     oracle = Oracle(scheduler, CLEAN)
-    start = starting_latents(scheduler, NUM_STEPS, CLEAN, NOISE, first_step)
-    result = sample(oracle, scheduler, start, first_step=first_step)
+    steps = SamplingSteps(scheduler, NUM_STEPS, first_step=first_step)
+    result = sample(oracle, steps, steps.add_noise(CLEAN, NOISE))
     torch.testing.assert_close(oracle.found[0], NOISE, rtol=0, atol=TOLERANCE.get(name, 2e-3))
     torch.testing.assert_close(result, CLEAN, rtol=0, atol=ENDS_IN_NOISE.get(name, 2e-3))
 
@@ -83,7 +84,8 @@ def test_sampling_starts_anywhere_with_exactly_the_noise_that_was_added(name, fi
 @pytest.mark.parametrize("name", SCHEDULERS)
 def test_known_frames_are_seen_at_every_step_level_and_kept(name):
     scheduler = scaled_scheduler(name)
-    known = KnownFrames(scheduler, NUM_STEPS, CLEAN[:, :, [0, 4]], (0, 4), NOISE)
+    steps = SamplingSteps(scheduler, NUM_STEPS)
+    known = KnownFrames(steps, CLEAN[:, :, [0, 4]], (0, 4), NOISE)
     seen = Oracle(scheduler, CLEAN)
 
     def wrong(*arguments):
@@ -92,21 +94,20 @@ def test_known_frames_are_seen_at_every_step_level_and_kept(name):
 
     result = sample(
         wrong,
-        scheduler,
+        steps,
         known.start,
         on_step=lambda index, _, latents: known.after_step(index, latents),
     )
     assert torch.equal(result[:, :, [0, 4]], CLEAN[:, :, [0, 4]])
     assert (result[:, :, 1:4] - CLEAN[:, :, 1:4]).abs().max() > 0.1
-    assert len(seen.found) == len(scheduler.timesteps)
+    assert len(seen.found) == len(steps.timesteps)
     for noise in seen.found:
         torch.testing.assert_close(noise[:, :, [0, 4]], NOISE[:, :, [0, 4]], rtol=0, atol=TOLERANCE.get(name, 2e-3))
 
 
 def test_the_other_frames_start_as_they_are():
-    scheduler = scaled_scheduler("euler")
-    start = KnownFrames(scheduler, NUM_STEPS, CLEAN[:, :, :2], (0, 1), NOISE).start
-    assert torch.equal(start[:, :, 2:], NOISE[:, :, 2:])
-    expected = starting_latents(scheduler, NUM_STEPS, CLEAN[:, :, :2], NOISE[:, :, :2], 0)
-    assert torch.equal(start[:, :, :2], expected)
-    assert not torch.equal(expected, NOISE[:, :, :2])
+    steps = SamplingSteps(scaled_scheduler("euler"), NUM_STEPS)
+    start = KnownFrames(steps, CLEAN[:, :, :2], (0, 1), NOISE).start
+    assert torch.equal(start[:, :, 2:], steps.start(NOISE)[:, :, 2:])
+    assert torch.equal(start[:, :, :2], steps.add_noise(CLEAN[:, :, :2], NOISE[:, :, :2]))
+    assert not torch.equal(start[:, :, :2], steps.start(NOISE)[:, :, :2])

@@ -291,3 +291,22 @@ def test_splitting_a_request_changes_nothing(t2v):
     assert parts[1].prompts == ("rocket",)
     assert parts[1].fps == (20.0,)
     assert parts[1].seeds == (2,)
+
+
+def test_a_call_within_a_call_changes_neither():
+    """As with two threads: the state of a running sampling is not the pipeline's."""
+    pipeline = tiny_pipeline(image=False)
+    pipeline.use_scheduler("dpm++2m")
+    given = pipeline.scheduler
+
+    def make(steps, callback=None):
+        settings = {"seeds": 1, "num_inference_steps": steps, "output_type": "latent"}
+        return pipeline("a cat", callback_on_step_end=callback, **settings).frames
+
+    alone, others = {steps: make(steps) for steps in (2, 4)}, []
+    inside = make(4, lambda *_: others.append(make(2)) or {})
+    assert torch.equal(inside, alone[4])
+    assert all(torch.equal(other, alone[2]) for other in others)
+    assert len(others) == 4
+    assert pipeline.scheduler is given
+    assert given.num_inference_steps is None
