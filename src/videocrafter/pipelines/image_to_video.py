@@ -22,6 +22,7 @@ from videocrafter.pipelines.output import OutputType, VideoPipelineOutput
 from videocrafter.pipelines.prompt_inputs import Prompts
 from videocrafter.pipelines.sampling_settings import given_settings
 from videocrafter.pipelines.settings import VideoRequest
+from videocrafter.pipelines.shared_components import carried_settings
 from videocrafter.pipelines.step_end import StepEndCallback
 from videocrafter.pipelines.video_pipeline import VideoPipeline, check_configured
 
@@ -55,7 +56,10 @@ class ImageToVideoPipeline(VideoPipeline):
         signal_scale: float | None = None,
     ) -> None:
         super().__init__()
-        check_configured(defaults, knowledge)
+        settings = carried_settings(
+            unet, self.takes_image, defaults=defaults, knowledge=knowledge, signal_scale=signal_scale
+        )
+        check_configured(settings["defaults"], settings["knowledge"])
         self.register_modules(
             vae=vae,
             text_encoder=text_encoder,
@@ -65,7 +69,7 @@ class ImageToVideoPipeline(VideoPipeline):
             unet=unet,
             scheduler=scheduler,
         )
-        self.register_to_config(defaults=defaults, knowledge=knowledge, signal_scale=signal_scale)
+        self.register_to_config(**settings)
 
     def __call__(
         self,

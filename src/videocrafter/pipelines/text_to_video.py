@@ -17,6 +17,7 @@ from videocrafter.pipelines.output import OutputType, VideoPipelineOutput
 from videocrafter.pipelines.prompt_inputs import Prompts
 from videocrafter.pipelines.sampling_settings import given_settings
 from videocrafter.pipelines.settings import VideoRequest
+from videocrafter.pipelines.shared_components import carried_settings
 from videocrafter.pipelines.step_end import StepEndCallback
 from videocrafter.pipelines.video_pipeline import VideoPipeline, check_configured
 
@@ -31,7 +32,8 @@ class TextToVideoPipeline(VideoPipeline):
         scheduler: any diffusers scheduler; assign another to replace it.
         defaults: recommended settings, fields of `GenerationDefaults`.
         knowledge: vocabulary of a model trained on a closed set of words, fields of `Knowledge`; otherwise None.
-        signal_scale: b of a signal-scaled checkpoint, whose network input is then scaled; otherwise None.
+        signal_scale: b of a signal-scaled checkpoint, whose network input is then scaled; otherwise None. None takes
+            `defaults`, `knowledge` and `signal_scale` from the pipeline that the network comes from.
     """
 
     model_cpu_offload_seq = "text_encoder->unet->vae"
@@ -48,9 +50,12 @@ class TextToVideoPipeline(VideoPipeline):
         signal_scale: float | None = None,
     ) -> None:
         super().__init__()
-        check_configured(defaults, knowledge)
+        settings = carried_settings(
+            unet, self.takes_image, defaults=defaults, knowledge=knowledge, signal_scale=signal_scale
+        )
+        check_configured(settings["defaults"], settings["knowledge"])
         self.register_modules(vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=scheduler)
-        self.register_to_config(defaults=defaults, knowledge=knowledge, signal_scale=signal_scale)
+        self.register_to_config(**settings)
 
     def __call__(
         self,

@@ -30,7 +30,7 @@ from videocrafter.media.home_folder import expand_home
 from videocrafter.models.autoencoder import check_decoder, decode_video, spatial_factor
 from videocrafter.models.unet import VideoUNet
 from videocrafter.pipelines.call_state import Call, CallStateMixin
-from videocrafter.pipelines.component_loading import check_loaded, loading_arguments
+from videocrafter.pipelines.component_loading import check_loaded, loading_arguments, resolve_dtypes
 from videocrafter.pipelines.denoising import Conditions, StepChange, denoise
 from videocrafter.pipelines.image_fit import ImageFit, check_image_fit
 from videocrafter.pipelines.knowledge import Knowledge
@@ -48,11 +48,18 @@ from videocrafter.pipelines.request_notes import request_notes
 from videocrafter.pipelines.sampling_settings import plain_settings
 from videocrafter.pipelines.saved_code import SavedCodeMixin
 from videocrafter.pipelines.settings import GenerationDefaults, VideoRequest, check_latents, check_size, per_video
+from videocrafter.pipelines.shared_components import SharedComponentsMixin
 from videocrafter.pipelines.step_end import StepEnd, StepEndCallback, StepEndHook
 
 
 class VideoPipeline(
-    VideoLoraMixin, OffloadingMixin, PromptEncodingMixin, CallStateMixin, SavedCodeMixin, DiffusionPipeline
+    VideoLoraMixin,
+    OffloadingMixin,
+    PromptEncodingMixin,
+    CallStateMixin,
+    SavedCodeMixin,
+    SharedComponentsMixin,
+    DiffusionPipeline,
 ):
     """Everything that does not depend on whether an image is given. Use one of the subclasses."""
 
@@ -81,10 +88,18 @@ class VideoPipeline(
         """
         folder = expand_home(pretrained_model_name_or_path)
         if not folder.is_dir():
-            return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+            return super().from_pretrained(pretrained_model_name_or_path, **cls._hub_arguments(kwargs))
         pipeline = super().from_pretrained(folder, **loading_arguments(folder, kwargs))
         check_loaded(pipeline, folder, kwargs, kwargs.get("variant"))
         return pipeline
+
+    @classmethod
+    def _hub_arguments(cls, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Resolve the dtypes as for a folder: transformers would keep those of the files, diffusers use float32."""
+        given = dict(arguments)
+        torch_dtype, dtype = given.pop("torch_dtype", None), given.pop("dtype", None)
+        components = dict.fromkeys(cls._get_signature_keys(cls)[0])
+        return {**given, "dtype": resolve_dtypes(torch_dtype if dtype is None else dtype, components)}
 
     @property
     def generation_defaults(self) -> GenerationDefaults:
