@@ -25,7 +25,7 @@ from videocrafter.checkpoints.lora.target_layers import NETWORKS, fit_lora
 from videocrafter.media.atomic_write import whole_file
 from videocrafter.pipelines.lora_layers import add_adapter, settings, shapes, tuners
 from videocrafter.pipelines.lora_source import locate_lora
-from videocrafter.pipelines.running_calls import running_call
+from videocrafter.pipelines.network_use import using_network
 from videocrafter.presets import LORA_FILE
 
 NetworkWeight = float | Mapping[str, float] | None
@@ -181,13 +181,12 @@ class VideoLoraMixin(StableDiffusionLoraLoaderMixin):
         scale = options.pop("scale", 1.0)
         if options:
             raise ValueError(f"cross_attention_kwargs takes only 'scale', but has {', '.join(map(repr, options))}")
-        if scale != 1.0:
-            self._check_not_fused("scale LoRAs", NETWORKS)
-            self._check_loaded("scale")
         if scale == 1.0:
             yield
             return
-        with running_call(self.unet, alone=True):
+        self._check_not_fused("scale LoRAs", NETWORKS)
+        self._check_loaded("scale")
+        with using_network(self.unet, alone=True):
             before = [(layer, dict(layer.scaling)) for layer in self._lora_layers()]
             try:
                 for layer, scaling in before:

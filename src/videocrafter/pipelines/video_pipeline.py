@@ -36,6 +36,7 @@ from videocrafter.pipelines.image_fit import ImageFit, check_image_fit
 from videocrafter.pipelines.knowledge import Knowledge
 from videocrafter.pipelines.lora import VideoLoraMixin
 from videocrafter.pipelines.model_folder import ModelFolderError
+from videocrafter.pipelines.network_use import using_network
 from videocrafter.pipelines.offloading import OffloadingMixin
 from videocrafter.pipelines.output import OutputType, PhaseClock, VideoPipelineOutput, check_output_type, frames_as
 from videocrafter.pipelines.phases import AfterStep, EncodedRequest, Phases
@@ -44,7 +45,6 @@ from videocrafter.pipelines.prompt_encoding import PromptEncodingMixin
 from videocrafter.pipelines.prompt_inputs import Prompts, check_prompts
 from videocrafter.pipelines.randomness import draw_noise, make_generators, takes_eta
 from videocrafter.pipelines.request_notes import request_notes
-from videocrafter.pipelines.running_calls import running_call
 from videocrafter.pipelines.sampling_settings import plain_settings
 from videocrafter.pipelines.saved_code import SavedCodeMixin
 from videocrafter.pipelines.settings import GenerationDefaults, VideoRequest, check_latents, check_size, per_video
@@ -277,8 +277,8 @@ class VideoPipeline(
         phases = self if phases is None else phases
         clock = PhaseClock(self._execution_device)
         with (
-            running_call(self.unet, alone=self.is_offloaded()),
             self.lora_scaled(cross_attention_kwargs),
+            using_network(self.unet, alone=self.is_offloaded()),
             self.begin_call(request.sampling, cross_attention_kwargs),
             torch.no_grad(),
         ):

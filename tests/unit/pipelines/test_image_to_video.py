@@ -69,7 +69,8 @@ def test_guidance_apart_asks_about_nothing_the_picture_and_both(i2v):
             return torch.zeros_like(sample)
 
     encoded = EncodedRequest(request=request, conditional=conditional, unconditional=unconditional)
-    i2v.denoise(encoded, i2v.prepare_latents(request), unet=Spy())
+    steps = i2v.sampling_steps(request)
+    i2v.denoise(encoded, steps, steps.start(i2v.prepare_latents(request)), unet=Spy())
     text, image = calls[0]
     assert torch.equal(text, torch.cat([unconditional.text, unconditional.text, conditional.text]))
     assert torch.equal(image, torch.cat([unconditional.image, conditional.image, conditional.image]))

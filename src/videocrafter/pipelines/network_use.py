@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 from torch import nn
 
 
-def running_call(network: nn.Module, *, alone: bool = False) -> AbstractContextManager[None]:
+def using_network(network: nn.Module, *, alone: bool = False) -> AbstractContextManager[None]:
     """Wait until a call that uses this network may run, and run it inside the context.
 
     `alone` waits for the calls of all other threads. A call may start others in its own thread.

@@ -3,7 +3,7 @@ import threading
 import pytest
 from torch import nn
 
-from videocrafter.pipelines.running_calls import running_call
+from videocrafter.pipelines.network_use import using_network
 
 NETWORK = nn.Identity()
 
@@ -20,7 +20,7 @@ def test_calls_run_at_the_same_time_unless_one_is_alone():
     inside, most, alone_with = [], [], []
 
     def shared():
-        with running_call(NETWORK):
+        with using_network(NETWORK):
             inside.append(1)
             meeting.wait()
             most.append(len(inside))
@@ -28,10 +28,10 @@ def test_calls_run_at_the_same_time_unless_one_is_alone():
             inside.pop()
 
     def alone():
-        with running_call(NETWORK, alone=True):
+        with using_network(NETWORK, alone=True):
             alone_with.append(len(inside))
 
-    with running_call(NETWORK), running_call(nn.Identity(), alone=True):
+    with using_network(NETWORK), using_network(nn.Identity(), alone=True):
         threads = started(alone)
         started_shared = started(shared, shared)
         for thread in started_shared:
@@ -43,8 +43,8 @@ def test_calls_run_at_the_same_time_unless_one_is_alone():
 
 
 def test_a_call_may_start_others_in_its_own_thread():
-    with running_call(NETWORK), running_call(NETWORK, alone=True), running_call(NETWORK):
-        other = started(lambda: running_call(NETWORK).__enter__())[0]
+    with using_network(NETWORK), using_network(NETWORK, alone=True), using_network(NETWORK):
+        other = started(lambda: using_network(NETWORK).__enter__())[0]
         other.join(0.05)
         assert other.is_alive(), "it waits, although the call inside the lonely one is not alone"
     other.join(10)
@@ -53,8 +53,8 @@ def test_a_call_may_start_others_in_its_own_thread():
 
 def test_an_error_ends_a_call():
     network = nn.Identity()
-    with pytest.raises(ValueError, match="failed"), running_call(network, alone=True):
+    with pytest.raises(ValueError, match="failed"), using_network(network, alone=True):
         raise ValueError("failed")
-    (thread,) = started(lambda: running_call(network, alone=True).__enter__())
+    (thread,) = started(lambda: using_network(network, alone=True).__enter__())
     thread.join(10)
     assert not thread.is_alive()
