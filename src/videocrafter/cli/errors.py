@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import NoReturn
 
@@ -34,6 +34,22 @@ def bad_input(*expected: type[Exception]) -> Iterator[None]:
         fail(describe_os_error(error))
     except named as error:
         fail(str(error))
+
+
+@contextmanager
+def naming_settings(option_of: Mapping[str, str]) -> Iterator[None]:
+    """Turn an error that begins with the name of a setting into one that begins with the option that the user typed.
+
+    Args:
+        option_of: options by the name of their setting, such as "--steps" for "num_inference_steps".
+    """
+    try:
+        yield
+    except ValueError as error:
+        setting, space, rest = str(error).partition(" ")
+        if setting in option_of and len(error.args) == 1:
+            error.args = (f"{option_of[setting]}{space}{rest}",)
+        raise
 
 
 def describe_os_error(error: OSError) -> str:

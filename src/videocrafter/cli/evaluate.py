@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from videocrafter.cli.errors import bad_input
+from videocrafter.cli.errors import bad_input, naming_settings
 from videocrafter.cli.interruption import reporting_interruption
 from videocrafter.cli.model_choice import model_folder
 from videocrafter.cli.progress_bar import progress_bar
@@ -20,6 +20,14 @@ if TYPE_CHECKING:
 
     from videocrafter.pipelines.image_to_video import ImageToVideoPipeline
     from videocrafter.pipelines.text_to_video import TextToVideoPipeline
+
+_OPTION_OF = {
+    "num_prompts": "--prompts",
+    "seed": "--seed",
+    "batch_size": "--batch-size",
+    "num_inference_steps": "--steps",
+    "guidance_scale": "--guidance",
+}
 
 
 def register(app: typer.Typer) -> None:
@@ -76,7 +84,7 @@ def evaluate(
     from videocrafter.media.errors import MediaError
 
     silence_libraries()
-    with bad_input():
+    with bad_input(), naming_settings(_OPTION_OF):
         length = ExamConfig.quick() if quick else ExamConfig()
         config = replace(
             length,
@@ -90,6 +98,9 @@ def evaluate(
         examiner = load_judge(judge if judge is None or not is_run_folder(judge) else result_of_run(judge))
         check_report_folder(output, overwrite=overwrite)
         text, image = _load_pipelines(t2v_folder, i2v_folder, where)
+        for pipeline in (text, image):
+            if pipeline is not None:
+                pipeline.check_inputs("", num_inference_steps=steps, guidance_scale=guidance)
     with progress_bar("videos") as show, reporting_interruption(lambda: unfinished), bad_input(MediaError):
         unfinished = "No video was evaluated, and no report was written."
 

@@ -84,11 +84,10 @@ class ExamConfig:
                 f"num_speed_prompts, num_images and num_variety_prompts are {self.num_speed_prompts}, "
                 f"{self.num_images} and {self.num_variety_prompts}, expected 0 (to skip a part) or more"
             )
-        if self.num_variety_seeds < 2 or self.batch_size < 1:
-            raise ValueError(
-                f"num_variety_seeds and batch_size are {self.num_variety_seeds} and {self.batch_size}, "
-                "expected at least 2 and 1"
-            )
+        if self.num_variety_seeds < 2:
+            raise ValueError(f"num_variety_seeds is {self.num_variety_seeds}, expected 2 or more")
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size is {self.batch_size}, expected 1 or more")
 
     @classmethod
     def quick(cls) -> ExamConfig:

@@ -70,7 +70,7 @@ def test_wrong_models_and_numbers_are_one_line(cli, exam, t2v_folder, i2v_folder
     for arguments, word in (
         (["tinny"], "tinny"),
         ([i2v_folder], "TextToVideoPipeline is needed"),
-        ([t2v_folder, "--prompts", "0"], "num_prompts"),
+        ([t2v_folder, "--prompts", "0"], "--prompts"),
         ([t2v_folder, "--device", "abacus"], "abacus"),
         ([t2v_folder, "--judge", tmp_path], "contains no judge"),
     ):
@@ -78,4 +78,24 @@ def test_wrong_models_and_numbers_are_one_line(cli, exam, t2v_folder, i2v_folder
         assert result.exit_code == 2
         assert word in result.stderr
         assert result.stderr.count("\n") == 1
+    assert exam == []
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--steps", 0, "--steps must be at least 1"),
+        ("--steps", 5000, "--steps must be between 1 and 1000"),
+        ("--guidance", "nan", "--guidance must be at least 0"),
+        ("--batch-size", 0, "--batch-size is 0, expected 1"),
+        ("--prompts", 0, "--prompts is 0, expected 1"),
+        ("--seed", -1, "--seed is -1, expected 0"),
+    ],
+)
+def test_a_wrong_setting_is_named_by_its_option_before_the_exam(
+    cli, exam, t2v_folder, tmp_path, option, value, message
+):
+    result = cli("evaluate", t2v_folder, "-o", tmp_path / "r", option, value)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"Error: {message}")
     assert exam == []

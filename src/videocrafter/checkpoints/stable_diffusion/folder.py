@@ -109,7 +109,7 @@ def read_sd_folder(path: Path) -> SdFolder:
             raise ValueError("it is a training run; to train from its result, pass --init RUN to train")
         unet = read_json_object(path / "unet" / "config.json")
         if unet.get("_class_name") == "VideoUNet":
-            raise ValueError("it already holds a video model; train from it with --set init=FOLDER")
+            raise ValueError("it already holds a video model; train from it with --init FOLDER")
         spatial = spatial_config_from_sd(unet)
         for part in _NETWORKS:
             read_json_object(path / part / "config.json")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from videocrafter.cli.errors import naming_settings
 
 if TYPE_CHECKING:
     from videocrafter.training.config import RecipeConfig
@@ -44,16 +46,9 @@ SettingsOption = Annotated[
 _OPTION_OF = {"init": "--init", "num_workers": "--num-workers", "cache.folder": "--cache", "data.sources": "--data"}
 
 
-@contextmanager
-def naming_options() -> Iterator[None]:
+def naming_options() -> AbstractContextManager[None]:
     """Turn an error that begins with the name of a setting into one that begins with its option."""
-    try:
-        yield
-    except ValueError as error:
-        setting, space, rest = str(error).partition(" ")
-        if setting not in _OPTION_OF:
-            raise
-        raise type(error)(f"{_OPTION_OF[setting]}{space}{rest}") from error
+    return naming_settings(_OPTION_OF)
 
 
 def choose_recipe(

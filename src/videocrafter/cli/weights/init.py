@@ -45,4 +45,4 @@ def init(
         f"Wrote {made.folder}: its denoiser has {made.num_filled:,} parameters from {source} and"
         f" {made.num_new:,} new ones, which have no effect before training."
     )
-    typer.echo(f"To train it, run: videocrafter train RECIPE --set init={made.folder}")
+    typer.echo(f"To train it, run: videocrafter train RECIPE --init {made.folder}")

@@ -20,6 +20,7 @@ from videocrafter.models.image_projector import ImageProjector
 from videocrafter.models.unet import VideoUNet
 from videocrafter.pipelines.model_folder import ModelFolderError, component_folder, tensor_names
 from videocrafter.presets import (
+    FAMILIES,
     LORA_FILE,
     MODEL_INDEX,
     PRESETS,
@@ -57,6 +58,9 @@ def start_folder(recipe: RecipeConfig) -> Path | None:
             folder = named_folder(recipe.init)
         except ValueError as error:
             raise SettingsError(f"init is {recipe.init!r}, but {error}") from error
+    if recipe.init in FAMILIES:
+        members = " or ".join(FAMILIES[recipe.init].values())
+        raise SettingsError(f"init is {recipe.init!r}, which stands for several models; name one: {members}")
     if not folder.is_dir():
         raise SettingsError(
             f"init is {recipe.init!r}, which is neither a folder nor a model's name; give a pipeline folder, a "

@@ -19,7 +19,7 @@ def test_a_model_is_made_that_generate_can_use(cli: Run, sd_folder: Path, tmp_pa
     made = cli("init", "--from", sd_folder, "--preset", "t2v-256", model)
     assert made.exit_code == 0, made.output
     assert f"Wrote {model}" in made.stdout
-    assert f"--set init={model}" in made.stdout
+    assert f"--init {model}" in made.stdout
 
     clip, text = torch.randn(1, 4, 3, 4, 4), torch.randn(1, 5, TEXT_WIDTH)
     network, timestep = UNet2DConditionModel.from_pretrained(sd_folder / "unet"), torch.tensor([700])

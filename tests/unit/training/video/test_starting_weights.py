@@ -83,6 +83,11 @@ def test_a_training_run_stands_for_its_result(parts: Path, t2v_start: Path, tmp_
             read(from_start(unfinished))
 
 
+def test_a_name_that_stands_for_several_models_lists_them() -> None:
+    with pytest.raises(SettingsError, match=r"init is 'tiny', .* name one: tiny-t2v or tiny-i2v"):
+        start_folder(from_start(Path("tiny")))
+
+
 def test_a_start_that_is_no_pipeline_is_named_with_what_it_is(t2v_start: Path, tmp_path: Path) -> None:
     shutil.copytree(t2v_start, tmp_path / "models/small")
     (tmp_path / "lora").mkdir()
