@@ -166,11 +166,12 @@ def join(root: str, relative: str) -> str:
 
 
 def join_or_absolute(root: str, path: str) -> str:
-    """Return `path` if it is absolute or a URL, else its path below `root`.
+    """Return `path` if it is absolute, a URL or below a home folder (~), else its path below `root`.
 
     Raises:
         BadSampleError: `path` is empty, or relative and leads out of `root`.
     """
+    path = expand_home(path)
     return path if is_remote(path) or Path(path).is_absolute() else join(root, path)
 
 

@@ -64,10 +64,12 @@ def test_an_empty_path_is_missing() -> None:
     assert caught.value.reason == "missing"
 
 
-def test_a_manifest_of_ones_own_may_name_places_anywhere() -> None:
+def test_a_manifest_of_ones_own_may_name_places_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     assert join_or_absolute("/data", "/elsewhere/a.mp4") == "/elsewhere/a.mp4"
     assert join_or_absolute("/data", "s3://bucket/a.mp4") == "s3://bucket/a.mp4"
     assert join_or_absolute("/data", "b/a.mp4") == "/data/b/a.mp4"
+    monkeypatch.setenv("HOME", "/home/me")
+    assert join_or_absolute("/data", "~/a.mp4") == "/home/me/a.mp4"
     with pytest.raises(BadSampleError):
         join_or_absolute("/data", "../a.mp4")
     assert folder_of("/data/a.csv") == "/data"

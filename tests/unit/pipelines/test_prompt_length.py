@@ -1,7 +1,10 @@
+import json
+
 from videocrafter.models.clip_tokenizer import clip_tokenizer
 from videocrafter.models.text_encoder import tiny_text_encoder
 from videocrafter.pipelines.prompt_length import length_note
 from videocrafter.pipelines.text_to_video import TextToVideoPipeline
+from videocrafter.presets import resolve_model
 
 
 def test_the_note_names_the_words_that_have_no_effect(t2v: TextToVideoPipeline) -> None:
@@ -24,6 +27,12 @@ def test_prompts_and_negative_prompts_of_a_request_are_noted_once_each(t2v: Text
     ]
     unguided = t2v.notes(t2v.check_inputs("a cat", other, guidance_scale=1.0))
     assert not any("too long" in note for note in unguided)
+
+
+def test_documented_limit_of_the_miniature() -> None:
+    folder = resolve_model("tiny", "t2v")
+    config = json.loads((folder / "text_encoder/config.json").read_text(encoding="utf-8"))
+    assert config["max_position_embeddings"] - 2 == 26
 
 
 def test_a_word_of_several_tokens_is_named_whole_and_scripts_without_spaces_from_the_character() -> None:

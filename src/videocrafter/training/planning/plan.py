@@ -137,6 +137,15 @@ class Planner:
                 planned, leaves = self._stage(stage, start, machine)
             except ValueError as error:
                 raise ValueError(f"stage {stage.name!r} cannot be planned: {error}") from error
+            except RuntimeError as error:
+                # Networks of one pipeline whose configs contradict each other fail where their tensors meet.
+                if start is None:
+                    raise
+                reason = " ".join(str(error).split())[:200]
+                raise ValueError(
+                    f"stage {stage.name!r} cannot be planned: the networks of {start.described} do not fit together"
+                    f" ({reason}); use an intact copy of that folder"
+                ) from error
             stages.append(planned)
             start = leaves or start
         return RunPlan(

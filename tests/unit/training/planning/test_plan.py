@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -266,6 +268,14 @@ def test_what_training_would_refuse_is_refused(
 def test_a_start_that_is_nowhere_is_refused(planner: Planner, tmp_path: Path):
     with pytest.raises(ValueError, match="neither a pipeline folder nor a model's name"):
         planner.plan(clip_recipe(tmp_path), GPU)
+
+
+def test_a_start_whose_networks_contradict_each_other_is_named(t2v: Path, tmp_path: Path):
+    start = shutil.copytree(t2v, tmp_path / "start")
+    config = start / "text_encoder/config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "hidden_size": 48}), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"the networks of .*start do not fit together .* use an intact copy"):
+        one_stage(Planner(), start)
 
 
 def test_days_are_shared_by_devices():
