@@ -25,8 +25,7 @@ _CLASSES: dict[str, type[TextToVideoPipeline] | type[ImageToVideoPipeline]] = {
 }
 
 
-# Errors of diffusers and transformers for damaged configs and files.
-_LOADING_ERRORS = (
+LOADING_ERRORS = (
     OSError,
     ValueError,
     LookupError,
@@ -38,6 +37,7 @@ _LOADING_ERRORS = (
     ImportError,
     StrictDataclassError,
 )
+"""Errors of diffusers and transformers for damaged configs and files."""
 
 AnyPipeline = TypeVar("AnyPipeline", TextToVideoPipeline, ImageToVideoPipeline)
 
@@ -110,7 +110,7 @@ def load_pipeline(
         )
     except ModelFolderError:
         raise
-    except _LOADING_ERRORS as error:
+    except LOADING_ERRORS as error:
         reason = " ".join(str(error).split())
         raise ModelFolderError(f"the model in {folder} cannot be loaded: {reason[:300]}") from error
     if not given:

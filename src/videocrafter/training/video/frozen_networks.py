@@ -18,6 +18,7 @@ from torch import nn
 from transformers import CLIPTextModel, CLIPVisionModel, PreTrainedTokenizerBase
 
 from videocrafter.checkpoints.weight_files import choose_weights
+from videocrafter.pipelines.loading import LOADING_ERRORS
 from videocrafter.pipelines.model_folder import (
     PIPELINE_TASKS,
     ModelFolderError,
@@ -163,7 +164,7 @@ def _read(name: str, folder: Path, dtype: torch.dtype) -> nn.Module:
             network: nn.Module = _CLASSES[name].from_pretrained(
                 folder, local_files_only=True, use_safetensors=True, variant=variant, **{keyword: dtype}
             )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+    except LOADING_ERRORS as error:
         raise ValueError(f"the {name} in {folder} cannot be loaded: {' '.join(str(error).split())[:200]}") from error
     names = list(network.state_dict())
     if name == "image_encoder" and is_whole_clip(folder):

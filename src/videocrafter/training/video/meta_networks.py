@@ -13,6 +13,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVi
 
 from videocrafter.models.image_projector import ImageProjector
 from videocrafter.models.unet import VideoUNet
+from videocrafter.pipelines.loading import LOADING_ERRORS
 from videocrafter.pipelines.model_folder import read_json
 
 META = torch.device("meta")
@@ -39,7 +40,7 @@ def build_network(part: str, config: Mapping[str, Any]) -> nn.Module:
             classes = {"unet": VideoUNet, "vae": AutoencoderKL, "image_projector": ImageProjector}
             network: nn.Module = classes[part].from_config(given)
             return network
-    except (TypeError, KeyError, ValueError, AttributeError, RuntimeError) as error:
+    except LOADING_ERRORS as error:
         raise ValueError(f"the config of its {part} is damaged: {' '.join(str(error).split())[:200]}") from error
 
 

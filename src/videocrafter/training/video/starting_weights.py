@@ -18,6 +18,7 @@ from videocrafter.media.home_folder import expand_home
 from videocrafter.models.autoencoder import spatial_factor
 from videocrafter.models.image_projector import ImageProjector
 from videocrafter.models.unet import VideoUNet
+from videocrafter.pipelines.loading import LOADING_ERRORS
 from videocrafter.pipelines.model_folder import ModelFolderError, component_folder, tensor_names
 from videocrafter.presets import (
     FAMILIES,
@@ -155,7 +156,11 @@ class FolderNetworks:
         _, variant = choose_weights(folder, part)
         # transformers and diffusers call it differently. The shipped models are stored in half precision.
         keyword = "dtype" if part in _TOWERS else "torch_dtype"
-        return _CLASSES[part].from_pretrained(folder, variant=variant, **{keyword: torch.float32})
+        try:
+            return _CLASSES[part].from_pretrained(folder, variant=variant, **{keyword: torch.float32})
+        except LOADING_ERRORS as error:
+            reason = " ".join(str(error).split())[:200]
+            raise ValueError(f"the {part} in {folder} cannot be loaded: {reason}") from error
 
     def tokenizer(self, elsewhere: str | None = None) -> PreTrainedTokenizerBase:
         """Load the tokenizer."""

@@ -1,3 +1,4 @@
+import json
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,6 +14,8 @@ from videocrafter.models.unet import VideoUNet
 from videocrafter.training.config import RecipeConfig, SettingsError
 from videocrafter.training.recipes.by_name import RECIPES
 from videocrafter.training.video import starting_weights
+from videocrafter.training.video.frozen_networks import FrozenNetworks
+from videocrafter.training.video.meta_networks import network_in
 from videocrafter.training.video.planned_start import named_start
 from videocrafter.training.video.starting_weights import (
     FolderNetworks,
@@ -81,6 +84,23 @@ def test_a_training_run_stands_for_its_result(parts: Path, t2v_start: Path, tmp_
     for read in (start_folder, lambda recipe: named_start(recipe.init)):
         with pytest.raises(ValueError, match=r"init is .*unfinished.* is not finished"):
             read(from_start(unfinished))
+
+
+@pytest.mark.parametrize("value", [10**30, {"a": []}, "\u0001"])
+def test_a_hostile_config_is_one_line_in_every_kind_of_training(
+    parts: Path, t2v_start: Path, tmp_path: Path, value: object
+) -> None:
+    start = shutil.copytree(t2v_start, tmp_path / "start")
+    config = start / "text_encoder/config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "layer_norm_eps": value}), encoding="utf-8")
+    for read in (
+        lambda: video_task(parts, start),
+        lambda: FrozenNetworks({"text_encoder": config.parent}, torch.device("cpu"), "fp32").bring(),
+        lambda: network_in("text_encoder", config.parent),
+    ):
+        with pytest.raises(ValueError, match=r"text_encoder") as error:
+            read()
+        assert "\n" not in str(error.value)
 
 
 def test_a_name_that_stands_for_several_models_lists_them() -> None:
