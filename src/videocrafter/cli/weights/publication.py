@@ -29,6 +29,7 @@ from videocrafter.pipelines.model_folder import PIPELINE_TASKS
 from videocrafter.presets import PRESETS, TASK_NAMES, is_run_folder
 
 _LICENCE_TEXTS = ("LICENSE", "LICENCE")
+_TEMPLATE_MARK = "[More Information Needed]"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,10 +112,12 @@ def plan_publication(folder: Path, author: AuthorInput) -> Publication:
     files, notes = dict(export.files), []
     if record is not None:
         files[RECORD_FILE] = ExportedFile(head=record.to_json().encode())
-    if (folder / CARD_FILE).is_file():
+    if (folder / CARD_FILE).is_file() and not _is_template(folder / CARD_FILE):
         licence = _keep_card(folder, author, files)
         notes.append(f"the existing {CARD_FILE} is published unchanged")
     else:
+        if (folder / CARD_FILE).is_file():
+            notes.append(f"the existing {CARD_FILE} is a template that was not filled in; a new card is written")
         samples = _find_samples(folder, record)
         if samples is not None:
             files[SAMPLES_FILE] = ExportedFile(source=samples)
@@ -132,6 +135,11 @@ def plan_publication(folder: Path, author: AuthorInput) -> Publication:
         licence=licence,
         notes=tuple(notes),
     )
+
+
+def _is_template(card: Path) -> bool:
+    """Return whether a card is the one that peft and the hub's library write, without information."""
+    return _TEMPLATE_MARK in ExportedFile(source=card).text()
 
 
 def _keep_card(folder: Path, author: AuthorInput, files: dict[str, ExportedFile]) -> str:

@@ -167,6 +167,24 @@ def test_a_lora_alone_needs_its_base_named(cli: Run, lora: Path, tmp_path: Path)
     )
 
 
+def test_a_lora_of_peft_gets_a_card_instead_of_the_template(cli: Run, tmp_path: Path):
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    save_file({"base_model.model.a.to_q.lora_A.weight": torch.ones(4, 2)}, folder / "adapter_model.safetensors")
+    (folder / "adapter_config.json").write_text('{"lora_alpha": 8, "base_model_name_or_path": "/home/bob/unet"}')
+    (folder / "README.md").write_text(
+        "---\nbase_model: /home/bob/unet\n---\n- **Developed by:** [More Information Needed]\n"
+    )
+    options = ["--licence", "mit", "--base-model", "tiny-t2v", "--data", "ten clips"]
+    done = cli("publish", folder, *options, "--output", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    assert "Note: the existing README.md is a template that was not filled in; a new card is written" in done.stdout
+    files = files_of(tmp_path / "out")
+    assert files.keys() == {"adapter_model.safetensors", "adapter_config.json", "README.md"}
+    assert ModelCard(files["README.md"].decode()).data.license == "mit"
+    assert not any(b"/home/bob" in content for content in files.values())
+
+
 def test_a_lora_on_a_model_of_ones_own(cli: Run, lora: Path, i2v_folder: Path):
     recipe = json.loads((lora / "config.json").read_text())
     (lora / "config.json").write_text(json.dumps({**recipe, "init": str(i2v_folder)}))
