@@ -110,7 +110,7 @@ def exam(tmp_path_factory: pytest.TempPathFactory, runs: Runs) -> Exam:
     judge.save_pipeline(root / "judge")
     code = f"""
 import pathlib
-from videocrafter.evaluation import judging
+from videocrafter.evaluation.exam import judging
 judging.SHIPPED_JUDGE = pathlib.Path({str(root / "judge")!r})
 {COMMAND_LINE}"""
     arguments = ["evaluate", runs.whole / "final", "--quick", "--prompts", 4, "--output", root / "report"]

@@ -69,9 +69,9 @@ def evaluate(
                 check_model_folder(folder)
 
     from videocrafter.cli.quiet_libraries import silence_libraries
-    from videocrafter.evaluation.exam import ExamConfig, run_exam
-    from videocrafter.evaluation.judging import load_judge
-    from videocrafter.evaluation.report import check_report_folder, markdown
+    from videocrafter.evaluation.exam.exam import ExamConfig, run_exam
+    from videocrafter.evaluation.exam.judging import load_judge
+    from videocrafter.evaluation.exam.report import check_report_folder, markdown
     from videocrafter.generation.hardware import choose_device
     from videocrafter.media.errors import MediaError
 

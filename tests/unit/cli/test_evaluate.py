@@ -2,7 +2,7 @@ import shutil
 
 import pytest
 
-from videocrafter.evaluation.judging import SHIPPED_JUDGE
+from videocrafter.evaluation.exam.judging import SHIPPED_JUDGE
 from videocrafter.media.errors import MediaError
 
 
@@ -16,7 +16,7 @@ def exam(monkeypatch):
         calls.append({"output": output, "t2v": t2v, "i2v": i2v, "config": config, "judge": judge})
         return {"num_videos": 2, "seconds": 1.0, "settings": {"fps": 8.0, "seed": 3}}
 
-    monkeypatch.setattr("videocrafter.evaluation.exam.run_exam", run_exam)
+    monkeypatch.setattr("videocrafter.evaluation.exam.exam.run_exam", run_exam)
     return calls
 
 
@@ -55,7 +55,7 @@ def test_a_full_disk_is_one_line(cli, monkeypatch, t2v_folder, tmp_path):
     def fill(*_, **__):
         raise MediaError("cannot write r/report.json: the disk is full; free some space")
 
-    monkeypatch.setattr("videocrafter.evaluation.exam.run_exam", fill)
+    monkeypatch.setattr("videocrafter.evaluation.exam.exam.run_exam", fill)
     result = cli("evaluate", t2v_folder, "-o", tmp_path / "r")
     assert result.exit_code == 2
     assert result.stderr == "Error: cannot write r/report.json: the disk is full; free some space\n"

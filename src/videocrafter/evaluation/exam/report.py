@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from videocrafter.evaluation.exam_parts import Part
+from videocrafter.evaluation.exam.parts import Part
 from videocrafter.media.atomic_write import write_all
 from videocrafter.media.contact_sheet import contact_sheet
 from videocrafter.media.output_checks import check_writable

@@ -13,7 +13,7 @@ from videocrafter.data.sprite_world.world import SceneScript
 from videocrafter.models.judge import VideoJudge
 from videocrafter.pipelines.model_folder import tensor_names
 
-SHIPPED_JUDGE = Path(__file__).parent.parent / "assets" / "models" / "judge"
+SHIPPED_JUDGE = Path(__file__).parents[2] / "assets" / "models" / "judge"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from videocrafter.evaluation.exam import ExamConfig, run_exam
-from videocrafter.evaluation.exam_parts import other_pictures
-from videocrafter.evaluation.judging import SHIPPED_JUDGE, judge_videos, load_judge, mark
-from videocrafter.evaluation.questions import ExamWorld, Questions
+from videocrafter.evaluation.exam.exam import ExamConfig, run_exam
+from videocrafter.evaluation.exam.judging import SHIPPED_JUDGE, judge_videos, load_judge, mark
+from videocrafter.evaluation.exam.parts import other_pictures
+from videocrafter.evaluation.exam.questions import ExamWorld, Questions
 from videocrafter.media import atomic_write
 from videocrafter.media.errors import MediaError, OutputExistsError
 from videocrafter.models.judge import VideoJudge

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from videocrafter.evaluation.measures import (
+from videocrafter.evaluation.exam.measures import (
     confusions,
     cosine_distance,
     moving_centers,

@@ -22,7 +22,9 @@ from torch import Tensor, nn
 
 from videocrafter import __version__
 from videocrafter.data.sprite_world.world import MOTIONS
-from videocrafter.evaluation.exam_parts import (
+from videocrafter.evaluation.exam.judging import load_judge
+from videocrafter.evaluation.exam.measures import confusions, shares_by
+from videocrafter.evaluation.exam.parts import (
     Part,
     ceiling_scores,
     given_images,
@@ -32,10 +34,8 @@ from videocrafter.evaluation.exam_parts import (
     variety_part,
     video_maker,
 )
-from videocrafter.evaluation.judging import load_judge
-from videocrafter.evaluation.measures import confusions, shares_by
-from videocrafter.evaluation.questions import ExamWorld, Questions
-from videocrafter.evaluation.report import check_report_folder, write_report
+from videocrafter.evaluation.exam.questions import ExamWorld, Questions
+from videocrafter.evaluation.exam.report import check_report_folder, write_report
 from videocrafter.models.autoencoder import decode_video, encode_video
 from videocrafter.models.judge import VideoJudge
 from videocrafter.pipelines.image_to_video import ImageToVideoPipeline

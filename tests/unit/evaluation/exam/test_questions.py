@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from videocrafter.data.sprite_world.world import MOTIONS, SPEEDS, SUBJECTS, is_held_out
-from videocrafter.evaluation.questions import SPEED_FPS, ExamWorld, Questions, balanced_combinations
+from videocrafter.evaluation.exam.questions import SPEED_FPS, ExamWorld, Questions, balanced_combinations
 
 
 def counts(names: list[str]) -> list[int]:

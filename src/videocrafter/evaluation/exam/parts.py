@@ -11,8 +11,8 @@ from torch import Tensor
 
 from videocrafter.data.sprite_world.motions import DIRECTIONS
 from videocrafter.data.sprite_world.world import SpriteWorld
-from videocrafter.evaluation.judging import Marks, Verdicts, judge_videos, mark
-from videocrafter.evaluation.measures import (
+from videocrafter.evaluation.exam.judging import Marks, Verdicts, judge_videos, mark
+from videocrafter.evaluation.exam.measures import (
     cosine_distance,
     moving_centers,
     pairwise_distance,
@@ -22,7 +22,7 @@ from videocrafter.evaluation.measures import (
     ssim,
     velocity,
 )
-from videocrafter.evaluation.questions import ExamWorld, Question
+from videocrafter.evaluation.exam.questions import ExamWorld, Question
 from videocrafter.models.judge import VideoJudge
 
 

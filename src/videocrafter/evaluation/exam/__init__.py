@@ -1,0 +1,1 @@
+"""The exam of models trained on the sprite world."""
