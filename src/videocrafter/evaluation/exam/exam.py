@@ -8,7 +8,6 @@ on the real clips of the same prompts is the ceiling. `exam_parts.py` defines ea
 
 from __future__ import annotations
 
-import hashlib
 import platform
 import time
 from collections.abc import Callable
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from videocrafter import __version__
 from videocrafter.data.sprite_world.world import MOTIONS
@@ -36,6 +35,7 @@ from videocrafter.evaluation.exam.parts import (
 )
 from videocrafter.evaluation.exam.questions import ExamWorld, Questions
 from videocrafter.evaluation.exam.report import check_report_folder, write_report
+from videocrafter.evaluation.model_identity import describe_model
 from videocrafter.models.autoencoder import decode_video, encode_video
 from videocrafter.models.judge import VideoJudge
 from videocrafter.pipelines.image_to_video import ImageToVideoPipeline
@@ -142,7 +142,7 @@ def run_exam(
         "num_videos": count.total,
         "settings": asdict(config),
         "models": {
-            name: _description(model)
+            name: describe_model(model)
             for name, model in (("t2v", t2v), ("i2v", i2v), ("judge", judge))
             if model is not None
         },
@@ -245,23 +245,6 @@ class _Count:
         self.done += videos
         if self._on_progress is not None:
             self._on_progress(self.done, self.total)
-
-
-def _description(model: Any) -> dict[str, Any]:
-    """Return a model's fingerprint (SHA-256 of all weights by name), size, and recommended settings."""
-    networks = {"": model} if isinstance(model, nn.Module) else dict(getattr(model, "components", {}))
-    digest, num_parameters = hashlib.sha256(), 0
-    for name, network in sorted(networks.items()):
-        if not isinstance(network, nn.Module):
-            continue
-        for key, tensor in sorted(network.state_dict().items()):
-            digest.update(f"{name}.{key}{tuple(tensor.shape)}".encode())
-            digest.update(tensor.detach().cpu().float().contiguous().numpy().tobytes())
-        num_parameters += sum(parameter.numel() for parameter in network.parameters())
-    described: dict[str, Any] = {"weights_sha256": digest.hexdigest(), "num_parameters": num_parameters}
-    if hasattr(model, "generation_defaults"):
-        described["defaults"] = asdict(model.generation_defaults)
-    return described
 
 
 def _versions() -> dict[str, str]:
