@@ -17,6 +17,7 @@ Modules do their own resizing and normalisation beyond that. A module that fails
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,10 @@ class TorchScriptModule:
     def __init__(self, path: Path, device: torch.device | str = "cpu") -> None:
         self._name, self._device = path.name, device
         try:
-            self._module: Callable[..., Any] = torch.jit.load(str(path), map_location=device).eval()
+            with warnings.catch_warnings():
+                # torch prefers newer formats, but published networks are TorchScript files.
+                warnings.simplefilter("ignore", DeprecationWarning)
+                self._module: Callable[..., Any] = torch.jit.load(str(path), map_location=device).eval()
         except (RuntimeError, ValueError, OSError) as error:
             reason = " ".join(str(error).split())[:200]
             raise TorchScriptError(f"{path} is not a TorchScript module ({reason}); export it again") from error

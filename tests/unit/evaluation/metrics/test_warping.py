@@ -33,11 +33,6 @@ def test_motion_that_flow_explains_is_no_error_and_a_flash_is():
     flashing[1] = (flashing[1] * 0.5).astype(np.uint8)
     errors = []
     for video in (moving, flashing):
-        pairs = [f for f in frames_of(video) if f.index == 1 and f.flow()]
-        (frame,) = frames_of(video[:1])
-        frames = list(frames_of(video[:2]))
-        forward, backward = frames[1].flow()
-        errors.append(warping_error(video[0], video[1], forward, backward))
-        assert pairs
-        assert frame.index == 0
+        _, frame = frames_of(video[:2])
+        errors.append(warping_error(video[0], video[1], *frame.flow()))
     assert errors[0] < 1e-3 < 1e-2 < errors[1]
