@@ -39,9 +39,8 @@ def print_report(report: Mapping[str, Any], console: Console | None = None) -> N
     if report["missing"]:
         names = ", ".join(one["metric"] for one in report["missing"])
         console.print(f"Not computed, because files are missing: {names}. The page lists them.", highlight=False)
-    for name, counts in report["not_measured"].items():
-        for reason, count in counts.items():
-            console.print(escape(f"{name}: {count} without a value: {reason}"), highlight=False)
+    for line in _reasons(report):
+        console.print(escape(line), highlight=False)
     for warning in report["warnings"]:
         console.print(escape(f"Note: {warning}"), highlight=False)
     if report["problems"]:
@@ -49,3 +48,15 @@ def print_report(report: Mapping[str, Any], console: Console | None = None) -> N
         rest = len(report["problems"]) - 1
         more = f"; {rest} more in the report" if rest else ""
         console.print(escape(f"Problems: {first}{more}"), highlight=False)
+
+
+def _reasons(report: Mapping[str, Any]) -> list[str]:
+    """Return one line for each reason why values are missing, with the metrics that share it."""
+    metrics: dict[tuple[str, int], list[str]] = {}
+    for name, counts in report["not_measured"].items():
+        for reason, count in counts.items():
+            metrics.setdefault((reason, count), []).append(name)
+    return [
+        f"No value{f' for {count} videos' if count > 1 else ''}: {reason} ({', '.join(names)})"
+        for (reason, count), names in metrics.items()
+    ]
