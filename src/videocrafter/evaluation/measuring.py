@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from videocrafter.evaluation.metrics.catalogue import OUTPUT_NETWORKS, VIDEO_METRICS, metric_named
+from videocrafter.evaluation.metrics.drawn_images import DRAWN
 from videocrafter.evaluation.metrics.frame import Frame, VideoContext
 from videocrafter.evaluation.metrics.inception_score import ClassSums
 from videocrafter.evaluation.metrics.networks import Networks
@@ -164,6 +165,10 @@ class Measurer:
             context.image_embeddings.update({name: rows[0] for name, rows in self._embed([context.image]).items()})
         if context.prompt and "clip" in self._frame_networks and self.networks.clip is not None:
             context.text_embeddings.update(self.networks.clip.of_prompt(context.prompt))
+        drawn = self.networks.drawn.get(context.prompt, ()) if DRAWN in self._used_networks else ()
+        if drawn and self.networks.clip is not None:
+            rows = [self.networks.clip.of_drawn_images([read_image(path)]) for path in drawn]
+            context.drawn_embeddings.update({name: [row[name][0] for row in rows] for name in rows[0]})
 
     def _flow_networks(self) -> dict[str, Any]:
         if not any("raft" in metric.needs for metric in self.metrics):

@@ -57,6 +57,10 @@ def evaluate(
     weights: Annotated[
         Path | None, typer.Option("--weights", help="Folder of TorchScript weights for more metrics.")
     ] = None,
+    sd_images: Annotated[
+        Path | None,
+        typer.Option("--sd-images", help="Folder of pictures of the prompts by an image model, for the SD-score."),
+    ] = None,
     image_tower: Annotated[
         str | None,
         typer.Option(
@@ -129,6 +133,7 @@ def evaluate(
             against=against,
             clip=clip,
             weights=weights,
+            sd_images=sd_images,
             image_tower=image_tower,
             batch_size=batch_size,
             steps=steps,

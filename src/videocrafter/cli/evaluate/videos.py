@@ -36,6 +36,7 @@ class VideoOptions:
     against: Path | None
     clip: Path | None
     weights: Path | None
+    sd_images: Path | None
     image_tower: str | None
     batch_size: int
     steps: int | None
@@ -69,7 +70,7 @@ def run_video_command(options: VideoOptions) -> None:
         pipeline = _load(options.what, device) if is_model(options.what) else None
         if pipeline is not None and not items:
             raise ValueError(f"protocol {protocol.name} needs prompts ({protocol.prompts_file}); pass --prompts FILE")
-        measurer = _measurer(protocol, options, pipeline, device)
+        measurer = _measurer(protocol, options, items, pipeline, device)
     videos, description = _videos(options, protocol, items, pipeline)
     outcome = _measure(options, measurer, videos, description)
     with bad_input():
@@ -109,15 +110,23 @@ def _load(model: str, device: str) -> Any:
     return pipeline
 
 
-def _measurer(protocol: Protocol, options: VideoOptions, pipeline: Any, device: str) -> Measurer:
+def _measurer(
+    protocol: Protocol, options: VideoOptions, items: Sequence[PromptItem], pipeline: Any, device: str
+) -> Measurer:
     from videocrafter.evaluation.measuring import Measurer
+    from videocrafter.evaluation.metrics.drawn_images import find_drawn_images
     from videocrafter.evaluation.metrics.networks import Networks
 
     owner = pipeline if options.image_tower is None else _load(options.image_tower, device)
     encoder = getattr(owner, "image_encoder", None)
     if options.image_tower is not None and encoder is None:
         raise ValueError(f"{options.image_tower} has no image encoder; pass an image-to-video model to --image-tower")
-    networks = Networks(weights=options.weights, clip=options.clip, image_encoder=encoder, device=device)
+    drawn = None
+    if options.sd_images is not None:
+        if not items:
+            raise ValueError("--sd-images names pictures by the number of the prompt; pass the list with --prompts")
+        drawn = find_drawn_images(options.sd_images, [item.prompt for item in items])
+    networks = Networks(weights=options.weights, clip=options.clip, image_encoder=encoder, drawn=drawn, device=device)
     return Measurer(protocol, networks, has_reference=options.reference is not None)
 
 

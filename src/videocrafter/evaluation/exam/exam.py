@@ -8,6 +8,8 @@ on the real clips of the same prompts is the ceiling. `exam_parts.py` defines ea
 
 from __future__ import annotations
 
+import hashlib
+import json
 import platform
 import time
 from collections.abc import Callable
@@ -40,6 +42,8 @@ from videocrafter.models.autoencoder import decode_video, encode_video
 from videocrafter.models.judge import VideoJudge
 from videocrafter.pipelines.image_to_video import ImageToVideoPipeline
 from videocrafter.pipelines.text_to_video import TextToVideoPipeline
+
+_VERSION = 1  # raised whenever an answer or a score changes
 
 Progress = Callable[[int, int], None]
 """Called after every batch with (videos generated, total number of videos)."""
@@ -137,6 +141,7 @@ def run_exam(
     count = _Count(config.num_videos(t2v=t2v is not None, i2v=i2v is not None), on_progress)
     parts, scores = _answers(config, judge, t2v, i2v, count.add)
     report: dict[str, Any] = {
+        "protocol": _protocol(config, judge),
         **scores,
         **_tables(parts),
         "num_videos": count.total,
@@ -245,6 +250,16 @@ class _Count:
         self.done += videos
         if self._on_progress is not None:
             self._on_progress(self.done, self.total)
+
+
+def _protocol(config: ExamConfig, judge: VideoJudge) -> dict[str, Any]:
+    """Return the identity of the exam: two reports are comparable only if their hashes are equal."""
+    settings = asdict(config)
+    for name in ("batch_size", "num_inference_steps", "guidance_scale"):  # belong to the model that is examined
+        del settings[name]
+    content = [_VERSION, settings, describe_model(judge)["weights_sha256"]]
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+    return {"name": "exam", "version": _VERSION, "sha256": digest}
 
 
 def _versions() -> dict[str, str]:

@@ -10,6 +10,7 @@ from videocrafter.evaluation.metrics.clip_towers import CLIP, CLIP_COMPAT
 from videocrafter.evaluation.metrics.clip_video_score import VideoTextCosine
 from videocrafter.evaluation.metrics.consistency import with_prompt
 from videocrafter.evaluation.metrics.detection import DetectedObjects, wanted_in
+from videocrafter.evaluation.metrics.drawn_images import DRAWN, mean_cosine_with_drawn
 from videocrafter.evaluation.metrics.running import Running
 from videocrafter.evaluation.metrics.video_metric import Facts, Start, VideoMetric, mean_of_frames, no_prompt
 
@@ -40,6 +41,12 @@ def _lacks_object(part: str) -> Callable[[Facts], str]:
         return "the prompt asks for no colour" if part == "colour" and wanted.colour is None else ""
 
     return reason
+
+
+def _no_pictures(facts: Facts) -> str:
+    if facts.video.prompt in facts.networks.drawn:
+        return ""
+    return no_prompt(facts) or "there are no pictures of the prompt"
 
 
 def _object_metric(name: str, part: str, summary: str) -> VideoMetric:
@@ -84,6 +91,26 @@ ALIGNMENT = (
         reads=(CLIP_COMPAT,),
         start=mean_of_frames(with_prompt(CLIP_COMPAT)),
         lacks=no_prompt,
+    ),
+    VideoMetric(
+        name="sd_score",
+        aspect="text_video_alignment",
+        better="higher",
+        summary="cosine of frames and pictures of the same prompt by an image model in CLIP",
+        needs=(CLIP, DRAWN),
+        reads=(CLIP,),
+        start=mean_of_frames(mean_cosine_with_drawn(CLIP)),
+        lacks=_no_pictures,
+    ),
+    VideoMetric(
+        name="sd_score_compat",
+        aspect="text_video_alignment",
+        better="higher",
+        summary="sd_score of frames from 0 to 255 and pictures from 0 to 1, as in EvalCrafter's released code",
+        needs=(CLIP, DRAWN),
+        reads=(CLIP_COMPAT,),
+        start=mean_of_frames(mean_cosine_with_drawn(CLIP_COMPAT)),
+        lacks=_no_pictures,
     ),
     VideoMetric(
         name="blip_bleu",

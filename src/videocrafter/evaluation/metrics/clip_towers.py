@@ -61,23 +61,37 @@ class ClipFolder:
             pixels = _batch([covering(frame, size, size) for frame in frames], self._device) / 255.0
             found[CLIP] = self._project((pixels - mean) / std)
         if CLIP_COMPAT in self.outputs:
-            squashed = torch.cat(
-                [
-                    nn.functional.interpolate(_batch([frame], self._device), size=(size, size), mode="bilinear")
-                    for frame in frames
-                ]
-            )
-            found[CLIP_COMPAT] = self._project(squashed)
+            found[CLIP_COMPAT] = self._project(self._squashed(frames))
+        return found
+
+    @torch.no_grad()
+    def of_drawn_images(self, images: Frames) -> Mapping[str, NDArray[np.float32]]:
+        """Return unit vectors [N, D] of pictures by an image model, to compare frames with.
+
+        For `clip_compat`, values from 0 to 1 are passed without normalisation: in EvalCrafter's released code, the
+        range of pictures differs from that of frames.
+        """
+        found = {output: rows for output, rows in self.of_frames(images).items() if output == CLIP}
+        if CLIP_COMPAT in self.outputs:
+            found[CLIP_COMPAT] = self._project(self._squashed(images) / 255.0)
         return found
 
     @torch.no_grad()
     def of_prompt(self, prompt: str) -> Mapping[str, NDArray[np.float32]]:
-        """Return the unit vector [D] of a prompt, for each output. Long prompts are cut to the model's length."""
+        """Return the unit vector [D] of a prompt, the same for both outputs.
+
+        Long prompts are cut to the model's length.
+        """
         length = self._model.config.text_config.max_position_embeddings
         tokens = self._tokenizer([prompt], truncation=True, max_length=length, return_tensors="pt").to(self._device)
         state = self._model.text_model(input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"])
         (vector,) = _unit(self._model.text_projection(state.pooler_output))
-        return dict.fromkeys(self.outputs, vector)
+        return {CLIP: vector, CLIP_COMPAT: vector}
+
+    def _squashed(self, frames: Frames) -> Tensor:
+        size = (self._model.config.vision_config.image_size,) * 2
+        batches = (_batch([frame], self._device) for frame in frames)
+        return torch.cat([nn.functional.interpolate(batch, size=size, mode="bilinear") for batch in batches])
 
     def _project(self, pixels: Tensor) -> NDArray[np.float32]:
         state = self._model.vision_model(pixel_values=pixels)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -31,6 +31,7 @@ class VideoContext:
         image: input image [H, W, 3] uint8, or None.
         text_embeddings: unit vectors of the prompt, by embedder.
         image_embeddings: unit vectors of the input image, by embedder.
+        drawn_embeddings: unit vectors of pictures of the prompt by an image model, by embedder.
         flow_networks: estimators of flow [H, W, 2] between two frames at their own size, by name.
     """
 
@@ -39,6 +40,7 @@ class VideoContext:
     image: NDArray[np.uint8] | None = None
     text_embeddings: dict[str, Embedding] = field(default_factory=dict)
     image_embeddings: dict[str, Embedding] = field(default_factory=dict)
+    drawn_embeddings: dict[str, Sequence[Embedding]] = field(default_factory=dict)
     flow_networks: Mapping[str, FlowEstimator] = field(default_factory=dict)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from videocrafter.evaluation.metrics.clip_towers import CLIP, CLIP_COMPAT, TOWER, ClipFolder, ImageTower
 from videocrafter.evaluation.metrics.detection import Detector
+from videocrafter.evaluation.metrics.drawn_images import DRAWN, Drawn
 from videocrafter.evaluation.metrics.efficientnet_lite import (
     FEATURES,
     WEIGHTS_SHA256,
@@ -55,10 +57,12 @@ class Networks:
         weights: folder of weights that the user supplies; see `weights.py`.
         clip: folder of a CLIP model in transformers' format.
         image_encoder: image encoder of an image-to-video pipeline.
+        drawn: pictures of each prompt by an image model, for the SD-score.
         device: where the networks run.
 
     Attributes:
         sha256: hash of the weights of each available network.
+        drawn: pictures by prompt.
 
     Raises:
         ValueError: a file has a wrong hash or cannot be loaded.
@@ -70,11 +74,13 @@ class Networks:
         weights: Path | None = None,
         clip: Path | None = None,
         image_encoder: Any = None,
+        drawn: Drawn | None = None,
         device: str = "cpu",
     ) -> None:
         self._device = device
         self._files: dict[str, WeightFile] = find_weights(weights)
         self._clip_folder = clip
+        self.drawn: Drawn = drawn or {}
         self._tower = None if image_encoder is None else ImageTower(image_encoder)
         self._efficientnet = installed_weights()
         if self._efficientnet is not None and file_sha256(self._efficientnet) != WEIGHTS_SHA256:
@@ -82,6 +88,8 @@ class Networks:
         self.sha256: dict[str, str] = {name: file.sha256 for name, file in self._files.items()}
         if self.clip is not None:
             self.sha256[CLIP] = self.clip.sha256
+        if self.drawn:
+            self.sha256[DRAWN] = _files_sha256(self.drawn)
         if self._tower is not None:
             self.sha256[TOWER] = self._tower.sha256
         if self._efficientnet is not None:
@@ -148,11 +156,22 @@ class Networks:
         return self._loaded[key]
 
 
+def _files_sha256(drawn: Drawn) -> str:
+    digest = hashlib.sha256()
+    for prompt, paths in sorted(drawn.items()):
+        digest.update(prompt.encode("utf-8", "surrogatepass"))
+        for path in paths:
+            digest.update(file_sha256(path).encode())
+    return digest.hexdigest()
+
+
 def _needed(name: str) -> dict[str, Any]:
     if name in WEIGHTS:
         return needed_files(name)
     if name == CLIP:
         file, licence = "a folder of a CLIP model in transformers' format, passed with --clip", "as of the model"
+    elif name == DRAWN:
+        file, licence = "pictures of the prompts by an image model (0000-0.png …), passed with --sd-images", "yours"
     elif name == TOWER:
         file, licence = "an image-to-video pipeline, passed with --image-tower", "as of the model"
     else:

@@ -22,6 +22,7 @@ STANDARD = Protocol(
         "efficientnet_lite0_class_score",
         "clip_score",
         "clip_video_score",
+        "sd_score",
         "blip_bleu",
         "object_presence",
         "object_count",

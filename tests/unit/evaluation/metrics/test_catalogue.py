@@ -115,7 +115,7 @@ def test_the_catalogue_is_consistent():
         assert metric_named(metric.name) is metric
         assert metric.summary
         for network in metric.needs:
-            assert network in WEIGHTS or network in ("clip", "image_tower", "efficientnet_lite0")
+            assert network in WEIGHTS or network in ("clip", "image_tower", "efficientnet_lite0", "sd_images")
     for metric in VIDEO_METRICS.values():
         assert {OUTPUT_NETWORKS[output] for output in metric.reads} <= set(metric.needs)
     assert not set(VIDEO_METRICS) & set(SET_METRICS)

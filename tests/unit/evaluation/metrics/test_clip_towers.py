@@ -57,6 +57,15 @@ def test_the_cosine_is_that_of_the_whole_model(clip_folder):
     assert compat != pytest.approx(expected, abs=1e-3)
 
 
+def test_drawn_pictures_are_compared_as_frames_are_or_as_the_released_code_does(clip_folder):
+    clip = ClipFolder(clip_folder, outputs=(CLIP, CLIP_COMPAT))
+    drawn, frames = clip.of_drawn_images(FRAMES), clip.of_frames(FRAMES)
+    assert drawn[CLIP] == pytest.approx(frames[CLIP])
+    raw = torch.from_numpy(FRAMES[0]).permute(2, 0, 1)[None].float()
+    expected = cosine_by_transformers(clip_folder, raw / 255, "a red kite")
+    assert float(drawn[CLIP_COMPAT][0] @ clip.of_prompt("a red kite")[CLIP]) == pytest.approx(expected, abs=1e-5)
+
+
 def test_long_prompts_are_cut_and_vectors_have_length_one(clip_folder):
     clip = ClipFolder(clip_folder)
     assert np.linalg.norm(clip.of_prompt("a red kite " * 30)[CLIP]) == pytest.approx(1, abs=1e-5)
