@@ -134,16 +134,15 @@ class VideoReader:
         """Yield all frames in order, `[H, W, 3]` uint8, all of the size of the first one; holds one at a time.
 
         Raises:
-            UnusableMediaError: the video is damaged, if strict.
+            UnusableMediaError: the video is damaged, or ends before its stated end, if strict.
         """
         framing: Framing | None = None
         for frame in self._cursor.frames():
             framing = framing or self._framing(frame, None)
-            if self._strict and self._cursor.saw_damage:
-                raise UnusableMediaError("unreadable", f"{self._video.name} contains damaged frames")
             picture = np.empty((framing.height, framing.width, 3), np.uint8)
             self._converter.convert(frame, framing, picture)
             yield picture
+        self._check_damage(self._cursor.tick(max(0.0, self.duration_s - 0.5 / self.fps)))
 
     def _framing(self, frame: av.VideoFrame, framer: Framer | None) -> Framing:
         height, width = self._converter.shown_size(frame)

@@ -27,8 +27,9 @@ def warping_error(
     visible = inside & ~occluded(forward, backward)
     if not visible.any():
         return 0.0
-    difference = (warped[visible] - before[visible]) / 255.0
-    return float((difference.astype(np.float64) ** 2).mean())
+    squares = (warped - before) ** 2
+    per_pixel = squares[..., 0] + squares[..., 1] + squares[..., 2]
+    return float(per_pixel[visible].mean(dtype=np.float64)) / (3 * 255.0**2)
 
 
 def occluded(forward: NDArray[np.float32], backward: NDArray[np.float32]) -> NDArray[np.bool_]:
@@ -38,8 +39,14 @@ def occluded(forward: NDArray[np.float32], backward: NDArray[np.float32]) -> NDA
     Motion boundaries, |∇u|² + |∇v|² > 0.01 |f|² + 0.002, count as occluded, too.
     """
     returned, _ = warp(backward, forward)
-    mismatch = ((forward + returned) ** 2).sum(-1)
-    lengths = (forward**2).sum(-1) + (returned**2).sum(-1)
+    length = _squared_length(forward)
+    mismatch = _squared_length(forward + returned)
     gradient = sum(np.gradient(forward[..., axis], axis=way) ** 2 for axis in (0, 1) for way in (0, 1))
-    boundary = gradient > 0.01 * (forward**2).sum(-1) + 0.002
-    return np.asarray((mismatch > 0.01 * lengths + 0.5) | boundary, np.bool_)
+    not_returning = mismatch > 0.01 * (length + _squared_length(returned)) + 0.5
+    return np.asarray(not_returning | (gradient > 0.01 * length + 0.002), np.bool_)
+
+
+def _squared_length(flow: NDArray[np.float32]) -> NDArray[np.float32]:
+    # Several times faster than a sum over the short last axis.
+    squared: NDArray[np.float32] = flow[..., 0] ** 2 + flow[..., 1] ** 2
+    return squared
