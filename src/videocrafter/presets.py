@@ -55,6 +55,8 @@ class ModelPreset:
         signal_scale_length: entries of `scale_arr` in the released checkpoint; None without a signal scale.
         defaults: recommended settings, as in `GenerationDefaults`. Official models have no `fps_range`, because the
             frame rates of their training data were not published.
+        video_parts: arguments of `VideoUNet` for the parts that its image model lacks; None for a model that has a
+            `unet`, or that does not start from an image model.
     """
 
     name: str
@@ -72,6 +74,7 @@ class ModelPreset:
     signal_scale: float | None = None
     signal_scale_length: int | None = None
     defaults: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    video_parts: Mapping[str, Any] | None = None
 
     @property
     def folder(self) -> Path | None:
@@ -94,12 +97,25 @@ class ModelPreset:
         return self.unet is None or bool(self.unet["fps_cond"])
 
 
+# What `MiniatureNetwork` adds to the image network of the recipe `tiny-sd`.
+_MINIATURE_VIDEO_PARTS: Mapping[str, Any] = MappingProxyType(
+    {
+        "temporal_length": 16,
+        "relative_position": True,
+        "initial_temporal_heads": 2,
+        "fps_condition": True,
+        "frame_text_condition": True,
+        "place_condition": True,
+        "temporal_dropout": 0.0,
+    }
+)
 _TINY_T2V = ModelPreset(
     name="tiny-t2v",
     task="t2v",
     description="the paper's text-to-video system in miniature, trained with this package: moving emoji",
     weights_licence="Apache-2.0",
     asset="tiny-t2v",
+    video_parts=_MINIATURE_VIDEO_PARTS,
 )
 _TINY_I2V = replace(
     _TINY_T2V,
@@ -107,6 +123,7 @@ _TINY_I2V = replace(
     task="i2v",
     description="the miniature with an image branch: animates the content of an image",
     asset="tiny-i2v",
+    video_parts=None,
 )
 
 _NO_CARD = "not stated on the hub page; the authors' code is for research and non-commercial use only"

@@ -17,7 +17,7 @@ PACKAGE = ROOT / "src" / "videocrafter"
 SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PROJECT = SETTINGS["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-DISTRIBUTIONS = {"PIL": "pillow", "yaml": "pyyaml"}
+DISTRIBUTIONS = {"PIL": "pillow", "cv2": "opencv-python-headless", "yaml": "pyyaml"}
 """Distributions whose name differs from that of their module."""
 UNSEEN = {"tensorboard": "torch.utils.tensorboard writes for it"}
 """Required libraries that no module of the package imports directly."""
@@ -42,7 +42,7 @@ def imported(folder: Path) -> set[str]:
 
 
 REQUIRED = {distribution(one) for one in PROJECT["dependencies"]}
-OPTIONAL = {distribution(one) for extra in ("train", "eval", "web") for one in EXTRAS[extra]}
+OPTIONAL = {distribution(one) for extra in EXTRAS if extra != "dev" for one in EXTRAS[extra]}
 
 
 # Depends on the user's GPU; imported only if a setting names it.
@@ -79,7 +79,7 @@ def test_the_assets_are_at_most_40_mb():
 def test_assets_of_others_come_with_their_licence():
     folders = [path for path in (PACKAGE / "assets").iterdir() if path.is_dir() and path.name != "__pycache__"]
     assert len(folders) > 1
-    own = {"models"}
+    own = {"models", "prompts"}
     assert [path.name for path in folders if path.name not in own and not list(path.glob("LICENSE*"))] == []
 
 

@@ -31,10 +31,14 @@ from videocrafter.checkpoints.official.official_model import official_model_from
 from videocrafter.presets import PRESETS
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("command_line", "evaluation", "python"))]
+PAGES = [
+    ROOT / "README.md",
+    *(ROOT / "docs" / f"{name}.md" for name in ("command_line", "exam", "evaluation", "python")),
+]
 TEXTS = [page.read_text(encoding="utf-8") for page in PAGES]
 README = TEXTS[0]
-SHORT_EXAM = ["--quick", "--prompts", "2", "--steps", "1"]
+FEW_PROMPTS = ["--prompts", "2", "--steps", "1"]
+SHORT_EXAM = ["--quick", *FEW_PROMPTS]
 # Half the steps; each stage still validates and samples once.
 SHORT_TRAINING = [
     word for name in ("num_steps", "validate_every", "sample_every") for word in ("--set", f"stages.*.{name}=2")
@@ -79,8 +83,10 @@ def cut_short(arguments: list[str]) -> list[str]:
         return [*arguments, *SHORT_TRAINING]
     if arguments[:1] == ["train"] and "--dry-run" not in arguments:
         return [*arguments, "--dry-run"]
+    if arguments[:1] == ["evaluate"] and Path(arguments[1]).is_dir():
+        return arguments
     if arguments[:1] == ["evaluate"]:
-        return [*arguments, *SHORT_EXAM]
+        return [*arguments, *(FEW_PROMPTS if "--protocol" in arguments else SHORT_EXAM)]
     if arguments[:1] == ["generate"] and "--from" not in arguments:  # whose recording sets the steps
         return [*arguments, *FEW_STEPS, *(SMALL if is_official(arguments) else [])]
     return arguments

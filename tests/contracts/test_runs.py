@@ -93,7 +93,7 @@ def test_the_trained_models_are_shipped_and_the_shipped_models_examined(
         assert getattr(shipped, part) == tmp_path / "out" / part / "final"
     assert story[-1][:2] == ["videocrafter", "evaluate"]
     exam = parsed(story[-1][1:])
-    assert (exam["model"], exam["i2v"]) == (f"{shipped.assets}/tiny-t2v", f"{shipped.assets}/tiny-i2v")
+    assert (exam["what"], exam["i2v"]) == (f"{shipped.assets}/tiny-t2v", f"{shipped.assets}/tiny-i2v")
     assert exam["judge"] == shipped.assets / "judge"
     assert exam["output"] == tmp_path / "out" / "exam"
 

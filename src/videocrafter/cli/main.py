@@ -10,8 +10,9 @@ from typing import Annotated, Any
 import typer
 
 from videocrafter import __version__
-from videocrafter.cli import compare, evaluate, studio, study
+from videocrafter.cli import compare, studio, study
 from videocrafter.cli.closed_output import exit_status
+from videocrafter.cli.evaluate import command as evaluate
 from videocrafter.cli.generate import command as generate
 from videocrafter.cli.interruption import interruptible
 from videocrafter.cli.train import fill_cache as cache

@@ -1,4 +1,7 @@
-"""A list of prompts from a file: one per line, or a table with the columns prompt, seed and image."""
+"""A list of prompts from a file: one per line, or a table with the columns prompt, seed and image.
+
+EvalCrafter's `metadata.json`, an object of prompts and attributes by number, is read, too.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,12 @@ from typing import Any
 
 from videocrafter.data.cells import is_blank
 from videocrafter.data.rows import read_rows
-from videocrafter.data.text_files import non_character, text_lines
+from videocrafter.data.tables import parse_json
+from videocrafter.data.text_files import decode_text, non_character, text_lines
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json")
 PROMPT_COLUMNS = ("prompt", "caption", "text", "prompt_en")
+_ATTRIBUTE_NAMES = {"amp": "amplitude"}  # EvalCrafter's names, and ours
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +48,9 @@ def read_prompt_list(path: Path) -> tuple[PromptItem, ...]:
             no prompts. The message names the file and the line.
         OSError: the file cannot be read.
     """
-    if path.suffix.lower() in TABLE_SUFFIXES:
+    if path.suffix.lower() == ".json" and (numbered := _numbered_items(path)) is not None:
+        found = numbered
+    elif path.suffix.lower() in TABLE_SUFFIXES:
         found = tuple(_table_items(path))
     else:
         with path.open("rb") as file:
@@ -76,6 +83,24 @@ def _table_items(path: Path) -> Iterator[PromptItem]:
             image=None if image is None else path.parent / checked_text(image, row.where),
             attributes=cells,
         )
+
+
+def _numbered_items(path: Path) -> tuple[PromptItem, ...] | None:
+    """Return the prompts of an object such as {"0000": {"prompt": …, "attributes": {…}}}; None for a list."""
+    content = parse_json(decode_text(path.read_bytes(), str(path)), str(path))
+    if not isinstance(content, dict):
+        return None
+    found = []
+    for number in sorted(content):
+        value = content[number]
+        if not number.isdigit() or not isinstance(value, dict) or "prompt" not in value:
+            raise ValueError(
+                f'{path}: {number!r} is not a prompt; expected entries such as "0000": {{"prompt": "a cat"}}'
+            )
+        given = value.get("attributes") or {}
+        attributes = {_ATTRIBUTE_NAMES.get(key, key): one for key, one in given.items()}
+        found.append(PromptItem(prompt=checked_text(value["prompt"], f"{path}, {number}"), attributes=attributes))
+    return tuple(found)
 
 
 def checked_text(value: Any, where: str) -> str:

@@ -122,6 +122,7 @@ def read_video_set(what: Path, prompts: Path | Sequence[PromptItem] | None = Non
         collected.add_table(table)
     else:
         collected.add_folder(None if prompts is None else tuple(prompts))
+    collected.add_attributes(prompts or ())
     collected.report_unused(prompts or ())
     if not collected.entries:
         details = f"; {collected.problems[0].message}" if collected.problems else ""
@@ -211,6 +212,13 @@ class _Collected:
             self.problem("bad_row", path.name, str(error))
         else:
             self.add(entry, slot)
+
+    def add_attributes(self, prompts: Sequence[PromptItem]) -> None:
+        """Add the attributes of listed prompts to their videos."""
+        attributes = {item.prompt: item.attributes for item in prompts}
+        for name, entry in self.entries.items():
+            if extra := attributes.get(entry.prompt):
+                self.entries[name] = replace(entry, metadata={**entry.metadata, **extra})
 
     def report_unused(self, prompts: Sequence[PromptItem]) -> None:
         """Report listed prompts without a video."""

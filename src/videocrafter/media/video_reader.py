@@ -128,13 +128,21 @@ class VideoReader:
 
     def first_frames(self, max_frames: int | None = None) -> np.ndarray:
         """Return the first `max_frames` frames, or all, `[T, H, W, 3]` uint8."""
+        return np.stack(list(islice(self.frames(), max_frames)))
+
+    def frames(self) -> Iterator[np.ndarray]:
+        """Yield all frames in order, `[H, W, 3]` uint8, all of the size of the first one; holds one at a time.
+
+        Raises:
+            UnusableMediaError: the video is damaged, or ends before its stated end, if strict.
+        """
         framing: Framing | None = None
-        pictures = []
-        for frame in islice(self._cursor.frames(), max_frames):
+        for frame in self._cursor.frames():
             framing = framing or self._framing(frame, None)
-            pictures.append(np.empty((framing.height, framing.width, 3), np.uint8))
-            self._converter.convert(frame, framing, pictures[-1])
-        return np.stack(pictures)
+            picture = np.empty((framing.height, framing.width, 3), np.uint8)
+            self._converter.convert(frame, framing, picture)
+            yield picture
+        self._check_damage(self._cursor.tick(max(0.0, self.duration_s - 0.5 / self.fps)))
 
     def _framing(self, frame: av.VideoFrame, framer: Framer | None) -> Framing:
         height, width = self._converter.shown_size(frame)

@@ -19,6 +19,7 @@ from videocrafter.training.miniature.diffusion_config import VideoDiffusionTaskC
 from videocrafter.training.miniature.diffusion_work import diffusion_work
 from videocrafter.training.miniature.judge import JudgeTask, JudgeTaskConfig
 from videocrafter.training.miniature.small_work import autoencoder_work, contrastive_work, judge_work
+from videocrafter.training.miniature.stills import StillsTask, StillsTaskConfig
 from videocrafter.training.miniature.towers import ContrastiveTask, ContrastiveTaskConfig
 from videocrafter.training.task import Task, TaskConfig
 from videocrafter.training.video.clip_work import clip_work
@@ -48,6 +49,7 @@ _REGISTRY: dict[type, _Entry] = {
     AutoencoderTaskConfig: _Entry(AutoencoderTask, autoencoder_work),
     ContrastiveTaskConfig: _Entry(ContrastiveTask, contrastive_work),
     JudgeTaskConfig: _Entry(JudgeTask, judge_work),
+    StillsTaskConfig: _Entry(StillsTask.build, diffusion_work),
     VideoDiffusionTaskConfig: _Entry(VideoDiffusionTask.build, diffusion_work),
     ClipDiffusionTaskConfig: _Entry(ClipDiffusionTask.build, clip_work, STABLE_DIFFUSION_START),
 }

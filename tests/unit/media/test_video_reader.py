@@ -2,6 +2,7 @@
 
 import io
 import time
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -184,6 +185,22 @@ def test_a_download_that_was_cut_off_is_found_out(tmp_path):
     stream = encode_video(tmp_path / "whole.mkv", noise, codec="mpeg4")
     (tmp_path / "cut.mkv").write_bytes(stream.read_bytes()[: stream.stat().st_size // 2])
     assert reason(tmp_path / "cut.mkv") == "truncated"
+
+
+def test_frames_are_read_one_after_another_and_a_lost_end_is_found_out(tmp_path, long_clip):
+    with open_reader(long_clip) as reader:
+        assert [number for frame in reader.frames() for number in numbers_in(frame[None])] == list(range(120))
+        assert numbers_in(next(reader.frames())[None]) == [0]
+    noise = np.random.default_rng(0).integers(0, 255, (24, 48, 64, 3), dtype=np.uint8)
+    for name, options in (("a.mp4", {"container_options": {"movflags": "faststart"}}), ("a.mkv", {"codec": "mpeg4"})):
+        whole = encode_video(tmp_path / name, noise, **options)
+        with open_reader(whole) as reader:
+            assert len(list(reader.frames())) == 24
+        (tmp_path / f"cut_{name}").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+        with pytest.raises(UnusableMediaError), open_reader(tmp_path / f"cut_{name}") as reader:
+            list(reader.frames())
+        with open_reader(tmp_path / f"cut_{name}", strict=False) as reader:
+            assert 1 < len(list(islice(reader.frames(), 5))) < 24
 
 
 def test_absurd_sizes_are_refused_before_they_are_decoded(tmp_path):

@@ -181,8 +181,9 @@ def write_pipeline_folder(
         complete = {EXTRAS_ARE_COMPLETE: "yes" if plan.extras_are_complete else "no"}
         write_tensors(hidden / EXTRAS_FILE, plan.extras, metadata=complete, on_bytes=on_bytes)
         tokenizer.save_pretrained(hidden / "tokenizer")
-        scheduler_of(plan.detected.model).save_pretrained(hidden / "scheduler")
-        write_index(hidden, plan.networks, tokenizer, plan.defaults, plan.detected.model.signal_scale)
+        scheduler = scheduler_of(plan.detected.model)
+        scheduler.save_pretrained(hidden / "scheduler")
+        write_index(hidden, plan.networks, tokenizer, scheduler, plan.defaults, plan.detected.model.signal_scale)
     return Conversion(
         path=folder,
         description=plan.detected.description,

@@ -35,7 +35,6 @@ _FIXED: Mapping[str, Any] = MappingProxyType(
         "addition_embed_type": None,
         "encoder_hid_dim": None,
         "encoder_hid_dim_type": None,
-        "resnet_time_scale_shift": "default",
         "resnet_skip_time_act": False,
         "resnet_out_scale_factor": 1.0,
         "time_embedding_type": "positional",
@@ -48,7 +47,13 @@ _FIXED: Mapping[str, Any] = MappingProxyType(
     }
 )
 _DEFAULTS: Mapping[str, Any] = MappingProxyType(
-    {**_FIXED, "use_linear_projection": False, "norm_num_groups": 32, "transformer_layers_per_block": 1}
+    {
+        **_FIXED,
+        "use_linear_projection": False,
+        "norm_num_groups": 32,
+        "transformer_layers_per_block": 1,
+        "resnet_time_scale_shift": "default",
+    }
 )
 _NEEDED = frozenset(
     {"in_channels", "out_channels", "block_out_channels", "layers_per_block", "down_block_types", "up_block_types"}
@@ -89,6 +94,7 @@ def spatial_config_from_sd(config: Mapping[str, Any]) -> dict[str, Any]:
         "transformer_depth": _one_value(options, "transformer_layers_per_block"),
         "context_dim": options["cross_attention_dim"],
         "norm_groups": options["norm_num_groups"],
+        "scale_shift": _scale_shift(options),
     }
 
 
@@ -116,6 +122,13 @@ def _heads(options: Mapping[str, Any], num_levels: int) -> list[int]:
     # diffusers reads `attention_head_dim` as the number of heads unless `num_attention_heads` is given.
     heads = options.get("num_attention_heads") or options.get("attention_head_dim", 8)
     return [heads] * num_levels if isinstance(heads, int) else list(heads)
+
+
+def _scale_shift(options: Mapping[str, Any]) -> bool:
+    given = options["resnet_time_scale_shift"]
+    if given not in ("default", "scale_shift"):
+        raise ValueError(f"its unet has resnet_time_scale_shift={given!r}; expected 'default' or 'scale_shift'")
+    return bool(given == "scale_shift")
 
 
 def _one_value(options: Mapping[str, Any], name: str) -> int:

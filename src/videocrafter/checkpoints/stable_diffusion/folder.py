@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers import DDIMScheduler
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import Tensor
-from transformers import CLIPTextModel, CLIPTokenizer, PreTrainedTokenizerBase
+from transformers import CLIPTextModel, CLIPTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from videocrafter.checkpoints.checkpoint_file import read_safetensors
 from videocrafter.checkpoints.stable_diffusion.config import SD2_TEXT_WIDTH, spatial_config_from_sd
@@ -36,14 +37,18 @@ class SdFolder:
     Attributes:
         path: the folder.
         spatial: the arguments of `VideoUNet` that its network determines.
+        sample_size: side of the latents that the network was trained on; None if its config does not say.
         prediction_type: "epsilon" or "v_prediction".
         notes: messages for the user, one line each.
+        schedule_notes: the same, for a video model with VideoCrafter1's noise schedule.
     """
 
     path: Path
     spatial: dict[str, Any]
+    sample_size: int | None
     prediction_type: str
     notes: tuple[str, ...]
+    schedule_notes: tuple[str, ...]
 
     def unet_weights(self) -> dict[str, Tensor]:
         """Return the memory-mapped state dict of its `UNet2DConditionModel`."""
@@ -85,6 +90,10 @@ class SdFolder:
         """
         folder = self.path / "tokenizer"
         with naming_errors(self.path):
+            settings = read_json_object(folder / "tokenizer_config.json")
+            if "CLIP" not in str(settings.get("tokenizer_class", "CLIPTokenizer")):
+                # The miniature's: one token per word.
+                return PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
             if not (folder / "tokenizer.json").is_file():
                 read_json_object(folder / "vocab.json")
             try:
@@ -92,6 +101,11 @@ class SdFolder:
             except Exception as error:
                 # The tokenizers library raises plain `Exception`.
                 raise ValueError(f"its tokenizer cannot be read: {error}") from error
+
+    def load_scheduler(self) -> DDIMScheduler:
+        """Load its noise schedule."""
+        with naming_errors(self.path):
+            return DDIMScheduler.from_pretrained(self.path, subfolder="scheduler", local_files_only=True)
 
 
 def read_sd_folder(path: Path) -> SdFolder:
@@ -111,16 +125,22 @@ def read_sd_folder(path: Path) -> SdFolder:
         if unet.get("_class_name") == "VideoUNet":
             raise ValueError("it already holds a video model; train from it with --set init=FOLDER")
         spatial = spatial_config_from_sd(unet)
+        sample_size = unet.get("sample_size")
+        if not isinstance(sample_size, int | None):
+            raise ValueError(f"its unet has sample_size={sample_size!r}; expected a whole number")
         for part in _NETWORKS:
             read_json_object(path / part / "config.json")
         variants = {part: choose_weights(path / part, part)[1] for part in _NETWORKS}
-        prediction_type, notes = _read_schedule(path)
-    if variants["unet"] is not None:
-        notes = (
-            *notes,
-            "the folder holds the network in half precision only; prefer full precision to start training",
-        )
-    return SdFolder(path=path, spatial=spatial, prediction_type=prediction_type, notes=notes)
+        prediction_type, schedule_notes = _read_schedule(path)
+    half = "the folder holds the network in half precision only; prefer full precision to start training"
+    return SdFolder(
+        path=path,
+        spatial=spatial,
+        sample_size=sample_size,
+        prediction_type=prediction_type,
+        notes=() if variants["unet"] is None else (half,),
+        schedule_notes=schedule_notes,
+    )
 
 
 def without_last_block(encoder: CLIPTextModel) -> CLIPTextModel:

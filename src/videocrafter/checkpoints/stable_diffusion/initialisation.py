@@ -1,4 +1,4 @@
-"""Initialise a video model from Stable Diffusion 2.1 (paper §3.1, §4.1).
+"""Initialise a video model from Stable Diffusion 2.1, or from its miniature (paper §3.1, §4.1).
 
 All weights of the image model are copied. Every new part ends in a zero-initialised layer, so before training the
 video model computes for each frame exactly what Stable Diffusion computes.
@@ -23,11 +23,12 @@ from videocrafter.checkpoints.stable_diffusion.keys import new_parts, sd_keys
 from videocrafter.diffusion.ddim import OfficialDDIMScheduler
 from videocrafter.media.atomic_write import whole_folder
 from videocrafter.media.output_checks import check_space
+from videocrafter.models.autoencoder import spatial_factor
 from videocrafter.models.unet import VideoUNet
 from videocrafter.presets import PRESETS
 
-STARTING_POINTS = ("t2v-256",)
-"""Presets that can be initialised from Stable Diffusion."""
+STARTING_POINTS = ("t2v-256", "tiny-t2v")
+"""Presets that can be initialised: from Stable Diffusion 2.1, and from the result of the recipe `tiny-sd`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +59,8 @@ def init_from_sd(
     """Write a text-to-video pipeline folder that computes for each frame what Stable Diffusion 2.1 computes.
 
     Args:
-        source: Stable Diffusion 2.1 in diffusers' format: `unet/`, `vae/`, `text_encoder/`, `tokenizer/`.
+        source: Stable Diffusion 2.1 in diffusers' format (`unet/`, `vae/`, `text_encoder/`, `tokenizer/`,
+            `scheduler/`), or the miniature in the same format.
         folder: the folder to write, in float32; written atomically.
         preset: one of `STARTING_POINTS`.
         overwrite: whether a model in `folder` may be replaced.
@@ -68,9 +70,10 @@ def init_from_sd(
         ValueError: an unknown preset, a source of another kind, or a target that exists.
         OSError: the target cannot be written.
     """
-    variant = official_variant(preset)
-    if preset not in STARTING_POINTS or variant is None:
+    if preset not in STARTING_POINTS:
         raise ValueError(f"preset {preset!r} cannot be initialised; expected {' or '.join(STARTING_POINTS)}")
+    video_parts = _video_parts(preset)
+    is_miniature = PRESETS[preset].video_parts is not None
     report = on_step or (lambda _: None)
     sd = read_sd_folder(source)
     if source.resolve().is_relative_to(folder.resolve()):
@@ -81,11 +84,13 @@ def init_from_sd(
         "vae": sd.load_vae(),
         "text_encoder": sd.load_text_encoder(),
         "tokenizer": sd.load_tokenizer(),
-        "scheduler": OfficialDDIMScheduler(prediction_type=sd.prediction_type),
+        "scheduler": (
+            sd.load_scheduler() if is_miniature else OfficialDDIMScheduler(prediction_type=sd.prediction_type)
+        ),
     }
     report("initialising the video network")
     with naming_errors(source):
-        parts["unet"] = video_unet_from_sd(sd.unet_weights(), {**variant.unet, **sd.spatial})
+        parts["unet"] = video_unet_from_sd(sd.unet_weights(), {**video_parts, **sd.spatial})
     networks = {name: part for name, part in parts.items() if isinstance(part, nn.Module)}
     for name, network in networks.items():
         found = describe_nonfinite(network.named_parameters())
@@ -97,9 +102,24 @@ def init_from_sd(
         for name, part in parts.items():
             part.save_pretrained(hidden / name)
         defaults = {**PRESETS[preset].defaults, "scheduler": "ddim-official"}
-        write_index(hidden, networks, parts["tokenizer"], defaults, signal_scale=None)
+        if is_miniature:
+            defaults = {"num_frames": video_parts["temporal_length"], "scheduler": "ddim"}
+            if sd.sample_size is not None:
+                defaults |= dict.fromkeys(("height", "width"), sd.sample_size * spatial_factor(parts["vae"]))
+        write_index(hidden, networks, parts["tokenizer"], parts["scheduler"], defaults, signal_scale=None)
+    notes = sd.notes if is_miniature else sd.schedule_notes + sd.notes
     num_new = sum(_size(parts["unet"].get_submodule(part.prefix[:-1])) for part in new_parts(parts["unet"].config))
-    return SdInit(folder=folder, num_filled=_size(parts["unet"]) - num_new, num_new=num_new, notes=sd.notes)
+    return SdInit(folder=folder, num_filled=_size(parts["unet"]) - num_new, num_new=num_new, notes=notes)
+
+
+def _video_parts(preset: str) -> Mapping[str, Any]:
+    """Arguments of `VideoUNet` for the parts that only the video model has."""
+    own = PRESETS[preset].video_parts
+    if own is not None:
+        return own
+    variant = official_variant(preset)
+    assert variant is not None
+    return variant.unet
 
 
 def video_unet_from_sd(weights: Mapping[str, Tensor], config: Mapping[str, Any], *, seed: int = 0) -> VideoUNet:
@@ -117,7 +137,7 @@ def video_unet_from_sd(weights: Mapping[str, Tensor], config: Mapping[str, Any],
         torch.manual_seed(seed)
         network = VideoUNet(**config)
     pairs, parts, own = sd_keys(network.config), new_parts(network.config), network.state_dict()
-    always_active = [part.prefix.rstrip(".") for part in parts if not part.zero_layer]
+    always_active = [part.prefix.rstrip(".") for part in parts if not part.zero_layers]
     if always_active:
         raise ValueError(
             f"{always_active[0]} has no zero-initialised layer, so the model would not start as Stable Diffusion"
@@ -134,8 +154,9 @@ def video_unet_from_sd(weights: Mapping[str, Tensor], config: Mapping[str, Any],
                 raise ValueError(f"{pair.sd} has shape {tuple(given.shape)}; expected {tuple(wanted.shape)}")
             wanted.copy_(given)
         for part in parts:
-            for parameter in network.get_submodule(part.prefix + part.zero_layer).parameters():
-                parameter.zero_()
+            for layer in part.zero_layers:
+                for parameter in network.get_submodule(part.prefix + layer).parameters():
+                    parameter.zero_()
     return network.eval()
 
 

@@ -29,11 +29,11 @@ class NewPart:
 
     Attributes:
         prefix: prefix of its parameters' names, ending in a dot.
-        zero_layer: its layer, below `prefix`, that makes the part a no-op if it is zero; empty if there is none.
+        zero_layers: its layers, below `prefix`, that make the part a no-op if they are zero; empty if there are none.
     """
 
     prefix: str
-    zero_layer: str
+    zero_layers: tuple[str, ...]
 
 
 # Modules with a weight and a bias, as (Stable Diffusion's, own).
@@ -83,14 +83,14 @@ class _Walk:
         embedding = (("linear_1", "linear_1"), ("linear_2", "linear_2"))
         yield from _modules("time_embedding.", "timestep_embedding.", embedding)
         if config["fps_condition"]:
-            yield NewPart("fps_embedding.", "linear_2")
+            yield NewPart("fps_embedding.", ("linear_2",))
         if config["frame_text_condition"]:
-            yield NewPart("frame_text_embedding.", "out")
+            yield NewPart("frame_text_embedding.", ("out",))
         yield from _modules("", "", (("conv_in", "conv_in"),))
         if config["place_condition"]:
-            yield NewPart("place_embedding.", "")
+            yield NewPart("place_embedding.", ("static", "maps_in"))
         if config["initial_temporal_heads"]:
-            yield NewPart("temporal_in.", "proj_out")
+            yield NewPart("temporal_in.", ("proj_out",))
         skips = yield from self.down()
         width = self.widths[-1]
         yield from self.layer("mid_block.", 0, "middle_in.", width, width, True)
@@ -131,14 +131,14 @@ class _Walk:
         yield from self.residual(f"{sd}resnets.{index}.", f"{own}residual.", channels_in, channels_out)
         if has_transformers:
             yield from self.spatial_transformer(f"{sd}attentions.{index}.", f"{own}spatial.")
-            yield NewPart(f"{own}temporal.", "proj_out")
+            yield NewPart(f"{own}temporal.", ("proj_out",))
 
     def residual(self, sd: str, own: str, channels_in: int, channels_out: int) -> Iterator[_Item]:
         yield from _modules(sd, own, _RESIDUAL)
         if channels_in != channels_out:
             yield from _modules(sd, own, (("conv_shortcut", "skip"),))
         if self.config["temporal_convolution"]:
-            yield NewPart(f"{own}temporal.", "convs.3")
+            yield NewPart(f"{own}temporal.", ("convs.3",))
 
     def spatial_transformer(self, sd: str, own: str) -> Iterator[_Item]:
         yield from _modules(sd, own, (("norm", "norm"), ("proj_in", "proj_in"), ("proj_out", "proj_out")))
@@ -151,8 +151,8 @@ class _Walk:
                     yield SdKey(f"{sd_attention}{projection}.weight", f"{own_attention}{projection}.weight")
                 yield from _modules(sd_attention, own_attention, (("to_out.0", "to_out"),))
             if self.config["image_cross_attention"]:
-                yield NewPart(f"{own_block}cross_attention.to_k_image.", "")
-                yield NewPart(f"{own_block}cross_attention.to_v_image.", "")
+                yield NewPart(f"{own_block}cross_attention.to_k_image.", ())
+                yield NewPart(f"{own_block}cross_attention.to_v_image.", ())
 
 
 def _modules(sd: str, own: str, names: tuple[tuple[str, str], ...]) -> Iterator[SdKey]:

@@ -9,6 +9,7 @@ on the real clips of the same prompts is the ceiling. `exam_parts.py` defines ea
 from __future__ import annotations
 
 import hashlib
+import json
 import platform
 import time
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from videocrafter import __version__
 from videocrafter.data.sprite_world.world import MOTIONS
@@ -36,10 +37,13 @@ from videocrafter.evaluation.exam.parts import (
 )
 from videocrafter.evaluation.exam.questions import ExamWorld, Questions
 from videocrafter.evaluation.exam.report import check_report_folder, write_report
+from videocrafter.evaluation.model_identity import describe_model
 from videocrafter.models.autoencoder import decode_video, encode_video
 from videocrafter.models.judge import VideoJudge
 from videocrafter.pipelines.image_to_video import ImageToVideoPipeline
 from videocrafter.pipelines.text_to_video import TextToVideoPipeline
+
+_VERSION = 1  # raised whenever an answer or a score changes
 
 Progress = Callable[[int, int], None]
 """Called after every batch with (videos generated, total number of videos)."""
@@ -137,12 +141,13 @@ def run_exam(
     count = _Count(config.num_videos(t2v=t2v is not None, i2v=i2v is not None), on_progress)
     parts, scores = _answers(config, judge, t2v, i2v, count.add)
     report: dict[str, Any] = {
+        "protocol": _protocol(config, judge),
         **scores,
         **_tables(parts),
         "num_videos": count.total,
         "settings": asdict(config),
         "models": {
-            name: _description(model)
+            name: describe_model(model)
             for name, model in (("t2v", t2v), ("i2v", i2v), ("judge", judge))
             if model is not None
         },
@@ -247,21 +252,14 @@ class _Count:
             self._on_progress(self.done, self.total)
 
 
-def _description(model: Any) -> dict[str, Any]:
-    """Return a model's fingerprint (SHA-256 of all weights by name), size, and recommended settings."""
-    networks = {"": model} if isinstance(model, nn.Module) else dict(getattr(model, "components", {}))
-    digest, num_parameters = hashlib.sha256(), 0
-    for name, network in sorted(networks.items()):
-        if not isinstance(network, nn.Module):
-            continue
-        for key, tensor in sorted(network.state_dict().items()):
-            digest.update(f"{name}.{key}{tuple(tensor.shape)}".encode())
-            digest.update(tensor.detach().cpu().float().contiguous().numpy().tobytes())
-        num_parameters += sum(parameter.numel() for parameter in network.parameters())
-    described: dict[str, Any] = {"weights_sha256": digest.hexdigest(), "num_parameters": num_parameters}
-    if hasattr(model, "generation_defaults"):
-        described["defaults"] = asdict(model.generation_defaults)
-    return described
+def _protocol(config: ExamConfig, judge: VideoJudge) -> dict[str, Any]:
+    """Return the identity of the exam: two reports are comparable only if their hashes are equal."""
+    settings = asdict(config)
+    for name in ("batch_size", "num_inference_steps", "guidance_scale"):  # belong to the model that is examined
+        del settings[name]
+    content = [_VERSION, settings, describe_model(judge)["weights_sha256"]]
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+    return {"name": "exam", "version": _VERSION, "sha256": digest}
 
 
 def _versions() -> dict[str, str]:

@@ -28,7 +28,7 @@ from videocrafter.pipelines.knowledge import Knowledge
 from videocrafter.pipelines.settings import GenerationDefaults
 from videocrafter.pipelines.text_to_video import TextToVideoPipeline
 from videocrafter.training.miniature.diffusion_config import VideoDiffusionTaskConfig
-from videocrafter.training.miniature.gauges import gauge_scripts, wrong_image_gauge, wrong_word_gauges
+from videocrafter.training.miniature.gauges import wrong_image_gauge, wrong_word_gauges
 from videocrafter.training.miniature.image_alignment import alignment_error, plain_caption, reading_accuracy
 from videocrafter.training.miniature.latent_clips import LatentClips, LatentClipSource
 from videocrafter.training.randomness import derive_seed, make_generator
@@ -172,7 +172,7 @@ class VideoDiffusionTask(DiffusionTask):
     def validate(self) -> Mapping[str, float]:
         """The loss and the gauges, on fixed clips, noise and noise levels."""
         world = self.config.gauged_world()
-        scripts = gauge_scripts(world, self.config.num_gauged)
+        scripts = self.config.gauged_scripts(world)
         source = LatentClipSource(world, self.vae, self.image_encoder, num_clips=1, block_size=1, device=self.device)
         parts = [source._encode(scripts[first : first + 16]) for first in range(0, len(scripts), 16)]
         latents = torch.cat([latents.float() for latents, _ in parts])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from videocrafter.data.sprite_world.world import SpriteWorld, SpriteWorldConfig
+from videocrafter.data.sprite_world.world import SceneScript, SpriteWorld, SpriteWorldConfig
 from videocrafter.training.miniature.gauges import gauge_names, gauge_scripts
 from videocrafter.training.miniature.networks import MiniatureNetwork, NoiseConfig
 from videocrafter.training.video.diffusion_step import DiffusionConfig
@@ -80,9 +80,13 @@ class VideoDiffusionTaskConfig(DiffusionConfig):
     def validation_metrics(self) -> list[str]:
         """The loss, and the gauges of this world."""
         world = self.gauged_world()
-        names = gauge_names(world, gauge_scripts(world, self.num_gauged), self.num_gauged)
+        names = gauge_names(world, self.gauged_scripts(world), self.num_gauged)
         return [*names, "gauge_image", "reading_accuracy"] if self.uses_image else names
 
     def gauged_world(self) -> SpriteWorld:
         """The world of the validation clips, which include held-out combinations."""
         return SpriteWorld(replace(self.world, split="all", seed=_VALIDATION_SEED))
+
+    def gauged_scripts(self, world: SpriteWorld) -> list[SceneScript]:
+        """The validation clips in this world."""
+        return gauge_scripts(world, self.num_gauged)

@@ -9,7 +9,9 @@ from videocrafter.training.recipes import miniature, paper
 
 RECIPES: dict[str, Callable[[], RecipeConfig]] = {
     "tiny-vae": miniature.tiny_vae,
+    "tiny-vae-128": miniature.tiny_vae_128,
     "tiny-clip": miniature.tiny_clip,
+    "tiny-sd": miniature.tiny_sd,
     "tiny-t2v": miniature.tiny_t2v,
     "tiny-i2v": miniature.tiny_i2v,
     "tiny-judge": miniature.tiny_judge,

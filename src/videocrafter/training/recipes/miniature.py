@@ -10,6 +10,7 @@ from videocrafter.training.miniature.autoencoder import AutoencoderTaskConfig
 from videocrafter.training.miniature.diffusion_config import VideoDiffusionTaskConfig
 from videocrafter.training.miniature.judge import JudgeTaskConfig
 from videocrafter.training.miniature.networks import MiniatureNetwork, NoiseConfig
+from videocrafter.training.miniature.stills import StillsTaskConfig
 from videocrafter.training.miniature.towers import ContrastiveTaskConfig
 
 _GATE_MOTIONS = ("left", "right", "up", "down", "growing", "shrinking", "spinning", "still")
@@ -34,6 +35,54 @@ def tiny_vae() -> RecipeConfig:
     return RecipeConfig(name="tiny-vae", stages=(reconstruct, refine))
 
 
+def tiny_vae_128() -> RecipeConfig:
+    """A sharper autoencoder for frames of 128 pixels: 8x downsampling, 16 latent channels.
+
+    The losses are those of Stable Diffusion's autoencoder. The discriminator starts late, and only the decoder trains
+    against it: latents do not change any more.
+    """
+    reconstruct = StageConfig(
+        name="reconstruct",
+        task=AutoencoderTaskConfig(
+            block_out_channels=(96, 128),
+            sizes=(128, 128, 64),
+            crop=64,
+            batch_size=32,
+            edge_weight=0.5,
+            perceptual_weight=0.1,
+            latent_noise=0.1,
+        ),
+        num_steps=3500,
+        optimizer=OptimizerConfig(lr=2e-3, warmup_steps=50, decay="cosine", final_lr_fraction=0.05),
+        checkpoint_seconds=180,
+        validate_every=500,
+        sample_every=500,
+    )
+    assert isinstance(reconstruct.task, AutoencoderTaskConfig)
+    refine = replace(
+        reconstruct,
+        name="refine",
+        task=replace(
+            reconstruct.task,
+            sizes=(128, 128, 128, 128, 64),
+            edge_weight=0.75,
+            perceptual_weight=0.05,
+            latent_noise=0.05,
+        ),
+        num_steps=6000,
+        optimizer=OptimizerConfig(lr=1.5e-3, warmup_steps=50, decay="cosine", final_lr_fraction=0.02),
+    )
+    assert isinstance(refine.task, AutoencoderTaskConfig)
+    sharpen = replace(
+        refine,
+        name="sharpen",
+        task=replace(refine.task, adversarial_weight=0.01, latent_noise=0.2, train_encoder=False),
+        num_steps=2000,
+        optimizer=OptimizerConfig(lr=3e-4, warmup_steps=100, decay="cosine", final_lr_fraction=0.05),
+    )
+    return RecipeConfig(name="tiny-vae-128", stages=(reconstruct, refine, sharpen))
+
+
 def tiny_clip() -> RecipeConfig:
     """The miniature's text and image towers, trained contrastively on captioned clips and images."""
     contrast = StageConfig(
@@ -54,6 +103,29 @@ def tiny_clip() -> RecipeConfig:
         optimizer=OptimizerConfig(lr=1e-3, warmup_steps=30, decay="cosine", final_lr_fraction=0.02),
     )
     return RecipeConfig(name="tiny-clip", stages=(contrast, words))
+
+
+def tiny_sd() -> RecipeConfig:
+    """A miniature Stable Diffusion: images only, at the final resolution. `videocrafter init` makes a video model."""
+    images = StageConfig(
+        name="images",
+        task=StillsTaskConfig(
+            network=replace(
+                StillsTaskConfig().network, channel_mult=(1, 2, 2), attention_levels=(1,), temporal_length=16
+            ),
+            world=SpriteWorldConfig(height=128, width=128, num_frames=16, fps_range=(8.0, 24.0)),
+            noise=NoiseConfig(snr_shift=4),
+            num_images=65_536,
+            image_batch_size=32,
+        ),
+        num_steps=6000,
+        optimizer=OptimizerConfig(lr=1e-3, warmup_steps=100, decay="cosine", final_lr_fraction=0.02),
+        ema_decay=0.999,
+        checkpoint_seconds=180,
+        validate_every=500,
+        sample_every=1000,
+    )
+    return RecipeConfig(name="tiny-sd", stages=(images,))
 
 
 def tiny_t2v() -> RecipeConfig:

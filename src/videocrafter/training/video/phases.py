@@ -6,7 +6,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-Phase = Literal["text_to_video", "temporal_only", "image_alignment", "image_mapping", "image_to_video"]
+Phase = Literal["images", "text_to_video", "temporal_only", "image_alignment", "image_mapping", "image_to_video"]
 
 IMAGE_PHASES: tuple[Phase, ...] = ("image_alignment", "image_mapping", "image_to_video")
 """Phases that need an image branch."""
@@ -22,17 +22,21 @@ def choose_trained(network: nn.Module, projector: nn.Module | None, phase: Phase
     Args:
         network: the video network.
         projector: the image projector, where there is one.
-        phase: "text_to_video" trains the whole network; "temporal_only" trains the layers that only clips use: the
-            temporal layers and the fps embedding; "image_alignment" trains the projector alone; "image_mapping" the
-            projector and W'k, W'v; "image_to_video" the network except the mappings of text and image.
+        phase: "images" trains the layers that single images use; "text_to_video" the whole network; "temporal_only"
+            the layers that only clips use: the temporal layers and the fps embedding; "image_alignment" the projector
+            alone; "image_mapping" the projector and W'k, W'v; "image_to_video" all of the network but the mappings of
+            text and image.
     """
     for name, parameter in network.named_parameters():
         is_image_mapping = any(part in name for part in _IMAGE_MAPPING)
         is_text_mapping = any(part in name for part in _TEXT_MAPPING)
-        if phase == "text_to_video":
+        is_temporal = any(part in _TEMPORAL for part in name.split("."))
+        if phase == "images":
+            trainable = not is_temporal
+        elif phase == "text_to_video":
             trainable = True
         elif phase == "temporal_only":
-            trainable = any(part in _TEMPORAL for part in name.split("."))
+            trainable = is_temporal
         elif phase == "image_alignment":
             trainable = False
         elif phase == "image_mapping":

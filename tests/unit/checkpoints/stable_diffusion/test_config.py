@@ -32,6 +32,7 @@ def test_stable_diffusion_2_1_is_the_network_that_the_paper_extends() -> None:
         "transformer_depth": 1,
         "context_dim": 1024,
         "norm_groups": 32,
+        "scale_shift": False,
     }
 
 

@@ -206,7 +206,8 @@ def test_another_noise_schedule_is_mentioned(tmp_path: Path) -> None:
     source = save_tiny_sd(tmp_path / "sd")
     config = json.loads((source / "scheduler" / "scheduler_config.json").read_text())
     (source / "scheduler" / "scheduler_config.json").write_text(json.dumps({**config, "beta_end": 0.02}))
-    assert read_sd_folder(source).notes[0].startswith("its noise schedule is not Stable Diffusion's (beta_end 0.02)")
+    notes = init_from_sd(source, tmp_path / "model").notes
+    assert notes[0].startswith("its noise schedule is not Stable Diffusion's (beta_end 0.02)")
 
 
 def test_weights_that_do_not_fit_their_config_are_refused() -> None:
@@ -219,8 +220,8 @@ def test_weights_that_do_not_fit_their_config_are_refused() -> None:
         changed = {name: value for name, value in {**weights, **change}.items() if value is not None}
         with pytest.raises(ValueError, match=complaint):
             video_unet_from_sd(changed, config)
-    with pytest.raises(ValueError, match="place_embedding has no zero-initialised layer"):
-        video_unet_from_sd(weights, {**config, "place_condition": True})
+    with pytest.raises(ValueError, match="to_k_image has no zero-initialised layer"):
+        video_unet_from_sd(weights, {**config, "image_cross_attention": True})
 
 
 def test_an_unknown_preset_and_a_taken_target_are_refused(sd_folder: Path, tmp_path: Path) -> None:

@@ -68,8 +68,9 @@ def test_every_parameter_has_one_place_whatever_is_switched_on(image: dict[str, 
 
 
 def test_the_layers_that_silence_new_parts_are_there() -> None:
-    network = VideoUNet(**VIDEO_NETWORK, temporal_convolution=True, frame_text_condition=True)
-    parts = [part for part in new_parts(network.config) if part.zero_layer]
+    network = VideoUNet(**VIDEO_NETWORK, temporal_convolution=True, frame_text_condition=True, place_condition=True)
+    parts = [part for part in new_parts(network.config) if part.zero_layers]
     assert len(parts) > 20
     for part in parts:
-        assert network.get_submodule(part.prefix + part.zero_layer).weight is not None
+        for layer in part.zero_layers:
+            assert network.get_submodule(part.prefix + layer).weight is not None

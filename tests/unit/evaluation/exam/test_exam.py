@@ -95,7 +95,7 @@ def test_the_folder_holds_the_report_the_answers_and_the_sheets(tmp_path) -> Non
     saved = json.loads((tmp_path / "new" / "report.json").read_text())
     assert saved["subject_accuracy"] == report["subject_accuracy"]
     assert saved["settings"]["world"]["position_jitter"] == 0.12
-    assert len(saved["models"]["judge"]["weights_sha256"]) == 64
+    assert len(saved["models"]["judge"]["weights_sha256"]) == len(saved["protocol"]["sha256"]) == 64
     assert sum(row["count"] for row in saved["per"]["motion"].values()) == 14
     answers = [json.loads(line) for line in (tmp_path / "new" / "answers.jsonl").read_text().splitlines()]
     assert [one["part"] for one in answers].count("speed") == 18

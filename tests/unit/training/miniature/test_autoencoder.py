@@ -106,8 +106,9 @@ def test_a_few_steps_lower_the_loss_of_a_batch() -> None:
 def test_validation_is_the_peak_signal_to_noise_ratio_at_each_size(monkeypatch: pytest.MonkeyPatch) -> None:
     task = autoencoder_task(sizes=(16, 32))
     monkeypatch.setattr(task, "_reconstruct", lambda frames: frames + 0.2)
-    assert task.validate() == {"psnr_16": pytest.approx(20.0, abs=1e-3), "psnr_32": pytest.approx(20.0, abs=1e-3)}
-    assert task.config.validation_metrics() == ["psnr_16", "psnr_32"]
+    scores = task.validate()
+    assert [scores["psnr_16"], scores["psnr_32"]] == pytest.approx([20.0, 20.0], abs=1e-3)
+    assert task.config.validation_metrics() == ["psnr_16", "edges_16", "psnr_32", "edges_32"]
 
 
 def test_validation_looks_at_the_same_frames_in_every_run_and_none_of_training(
@@ -153,3 +154,61 @@ def test_a_later_stage_trains_on_in_full_precision(tmp_path: Path) -> None:
 def test_sample_sheets_are_written_for_each_size(tmp_path: Path) -> None:
     autoencoder_task(sizes=(16, 32)).write_samples(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"reconstructions-16.png", "reconstructions-32.png"}
+
+
+def test_crops_are_parts_of_the_frames_at_places_that_differ() -> None:
+    whole, task = autoencoder_task(sizes=(32,)), autoencoder_task(sizes=(32,), crop=16)
+    frames, crops = whole.batch(5), task.batch(5)
+    assert crops.shape == (4, 3, 16, 16)
+    assert torch.equal(crops, autoencoder_task(sizes=(32,), crop=16).batch(5))
+    places = []
+    for frame, crop in zip(frames, crops, strict=True):
+        windows = frame.unfold(1, 16, 1).unfold(2, 16, 1).permute(1, 2, 0, 3, 4)
+        places.append((windows == crop).all(dim=(2, 3, 4)).nonzero()[0].tolist())
+    assert len({tuple(place) for place in places}) > 1
+    # A size no larger than the crop is trained on whole.
+    assert torch.equal(autoencoder_task(crop=16).batch(5), autoencoder_task().batch(5))
+
+
+def test_a_frozen_encoder_keeps_latents_while_the_decoder_learns() -> None:
+    task = autoencoder_task(train_encoder=False)
+    frames = task.batch(0)[:, None]
+    before = encode_video(task.vae, frames, sample=False)
+    optimizer = torch.optim.SGD(task.trainable_parameters(), lr=0.1)
+    task.loss(task.batch(0), torch.Generator().manual_seed(0))[0].backward()
+    decoder = [parameter.clone() for parameter in task.vae.decoder.parameters()]
+    optimizer.step()
+    assert torch.equal(encode_video(task.vae, frames, sample=False), before)
+    assert any(not torch.equal(old, new) for old, new in zip(decoder, task.vae.decoder.parameters(), strict=True))
+
+
+def test_noise_on_latents_raises_the_error_and_comes_from_the_generator() -> None:
+    def error(latent_noise: float, seed: int) -> float:
+        task = autoencoder_task(latent_noise=latent_noise)
+        return float(task.loss(task.batch(0), torch.Generator().manual_seed(seed))[1]["mse"])
+
+    assert error(1.0, 0) == error(1.0, 0) != error(1.0, 1)
+    assert error(3.0, 0) > error(0.0, 0)
+
+
+def test_the_adversarial_and_the_perceptual_term_are_added_with_their_weights() -> None:
+    plain = autoencoder_task(sizes=(32,))
+    task = autoencoder_task(sizes=(32,), perceptual_weight=0.5, adversarial_weight=0.25)
+    batch = plain.batch(0)
+    total, metrics = task.loss(batch, torch.Generator().manual_seed(0))
+    alone = plain.loss(batch, torch.Generator().manual_seed(0))[0]
+    added = 0.5 * metrics["perceptual"] + 0.25 * metrics["fooling"] + metrics["telling"]
+    assert float((total - alone).detach()) == pytest.approx(float(added), rel=1e-4)
+    assert set(task.modules()) == {"vae", "discriminator"}
+    assert set(plain.modules()) == {"vae"}
+    total.backward()
+    assert [name for name, one in trained_parameters(task).items() if one.grad is None] == []
+
+
+def test_the_edge_energy_of_a_blurring_autoencoder_is_below_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = autoencoder_task()
+    monkeypatch.setattr(task, "_reconstruct", lambda frames: frames)
+    assert task.validate()["edges_16"] == 1
+    monkeypatch.setattr(task, "_reconstruct", lambda frames: frames * 0.5)
+    assert task.validate()["edges_16"] == pytest.approx(0.5)
+    assert set(task.validate()) == set(task.config.validation_metrics())

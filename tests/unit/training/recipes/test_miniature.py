@@ -130,7 +130,7 @@ def test_the_parts_fit_together() -> None:
             assert task.world.height in autoencoder.sizes
 
 
-@pytest.mark.parametrize("name", ["tiny-vae", "tiny-clip"])
+@pytest.mark.parametrize("name", ["tiny-vae", "tiny-vae-128", "tiny-clip"])
 def test_stages_of_a_part_train_the_same_network(name: str) -> None:
     sizes = {"latent_channels", "patch", "block_out_channels", "norm_groups", "width", "text_layers", "image_layers"}
     tasks = [stage.task for stage in RECIPES[name]().stages]

@@ -145,7 +145,7 @@ def test_recipes_name_no_start_and_no_data(name: str) -> None:
         ("t2v-256", "stages.*.task.signal_scale=3", "signal_scale is 3.0"),
         ("t2v-256", "stages.*.task.samples.count=0", "samples.count is 0"),
         ("t2v-256", "stages.*.task.validation.timesteps=1000", "validation.timesteps"),
-        ("t2v-256", "stages.*.task.phase=image", "phase=image: expected one of text_to_video"),
+        ("t2v-256", "stages.*.task.phase=image", "phase=image: expected one of images, text_to_video"),
         ("t2v-256", "stages.*.task.frozen_weights=fp16", "frozen_weights=fp16: expected one of auto, fp32, bf16"),
         ("t2v-256", "stages.*.task.encoded_frames=0", "encoded_frames is 0"),
         ("lora", "stages.*.task.lora.alpha=0", "lora.alpha is 0.0"),

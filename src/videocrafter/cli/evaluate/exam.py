@@ -1,10 +1,10 @@
-"""`videocrafter evaluate`: evaluate a model on held-out prompts and write a report."""
+"""The exam of `videocrafter evaluate`: examine a model on held-out prompts and write a report."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -22,48 +22,29 @@ if TYPE_CHECKING:
     from videocrafter.pipelines.text_to_video import TextToVideoPipeline
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to the app."""
-    app.command("evaluate")(evaluate)
+@dataclass(frozen=True, kw_only=True)
+class ExamOptions:
+    """The options of the command that the exam takes; see `--help`."""
+
+    model: str
+    output: Path
+    i2v: str | None
+    judge: Path | None
+    num_prompts: str | None
+    quick: bool
+    seed: int
+    batch_size: int
+    steps: int | None
+    guidance: float | None
+    device: str
+    overwrite: bool
 
 
-def evaluate(
-    model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="Name (such as tiny) or folder of a text-to-video model.")
-    ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the report and the contact sheets.")],
-    i2v: Annotated[
-        str | None,
-        typer.Option(
-            "--i2v", help="Image-to-video model to evaluate as well; default: tiny-i2v for tiny, otherwise none."
-        ),
-    ] = None,
-    judge: Annotated[
-        Path | None,
-        typer.Option(
-            "--judge",
-            help="Folder or training run of the judge (a classifier); default: the shipped judge.",
-        ),
-    ] = None,
-    num_prompts: Annotated[
-        int | None, typer.Option("--prompts", help="Number of held-out prompts; default: 240, or 28 with --quick.")
-    ] = None,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Use a tenth of the prompts: a quick estimate with large errors.")
-    ] = False,
-    seed: Annotated[int, typer.Option("--seed", help="Seed of prompts, images and videos.")] = 0,
-    batch_size: Annotated[int, typer.Option("--batch-size", help="Videos per batch.")] = 8,
-    steps: Annotated[int | None, typer.Option("--steps", help="Sampling steps; default: the model's.")] = None,
-    guidance: Annotated[
-        float | None, typer.Option("--guidance", help="Guidance scale; default: the model's.")
-    ] = None,
-    device: Annotated[str, typer.Option("--device", help="cpu, cuda, mps or auto.")] = "auto",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing report.")] = False,
-) -> None:
-    """Evaluate a model on held-out prompts: print a table, write report.json and contact sheets."""
+def run_exam_command(options: ExamOptions) -> None:
+    """Examine a model on held-out prompts: print a table, write report.json and contact sheets."""
     with bad_input():
-        t2v_folder = model_folder(model, "t2v")
-        i2v_folder = _image_model(model, i2v)
+        t2v_folder = model_folder(options.model, "t2v")
+        i2v_folder = _image_model(options.model, options.i2v)
         for folder in (t2v_folder, i2v_folder):
             if folder is not None:
                 check_model_folder(folder)
@@ -77,18 +58,19 @@ def evaluate(
 
     silence_libraries()
     with bad_input():
-        length = ExamConfig.quick() if quick else ExamConfig()
+        length = ExamConfig.quick() if options.quick else ExamConfig()
+        judge, output = options.judge, options.output
         config = replace(
             length,
-            num_prompts=length.num_prompts if num_prompts is None else num_prompts,
-            seed=seed,
-            batch_size=batch_size,
-            num_inference_steps=steps,
-            guidance_scale=guidance,
+            num_prompts=length.num_prompts if options.num_prompts is None else _number(options.num_prompts),
+            seed=options.seed,
+            batch_size=options.batch_size,
+            num_inference_steps=options.steps,
+            guidance_scale=options.guidance,
         )
-        where = choose_device(device)
+        where = choose_device(options.device)
         examiner = load_judge(judge if judge is None or not is_run_folder(judge) else result_of_run(judge))
-        check_report_folder(output, overwrite=overwrite)
+        check_report_folder(output, overwrite=options.overwrite)
         text, image = _load_pipelines(t2v_folder, i2v_folder, where)
     with progress_bar("videos") as show, reporting_interruption(lambda: unfinished), bad_input(MediaError):
         unfinished = "No video was evaluated, and no report was written."
@@ -99,10 +81,17 @@ def evaluate(
             show(done, total)
 
         report = run_exam(
-            output, text, image, config=config, judge=examiner, overwrite=overwrite, on_progress=on_progress
+            output, text, image, config=config, judge=examiner, overwrite=options.overwrite, on_progress=on_progress
         )
     summary, *_details = markdown(report).split("\n## ")
     typer.echo(f"{summary}\nAll results: {output / 'report.json'}; tables: {output / 'report.md'}")
+
+
+def _number(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"--prompts is {text!r}; the exam writes its own prompts and takes their number") from None
 
 
 def _load_pipelines(

@@ -1,0 +1,1 @@
+"""`videocrafter evaluate`: the exam of the miniature, and metrics of any videos."""

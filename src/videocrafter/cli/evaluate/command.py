@@ -1,0 +1,144 @@
+"""`videocrafter evaluate`: measure videos or a model by a protocol, and write a report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from videocrafter.cli.errors import bad_input
+from videocrafter.cli.evaluate.exam import ExamOptions, run_exam_command
+from videocrafter.cli.evaluate.videos import VideoOptions, is_model, run_video_command
+
+_EXAM, _DEFAULT = "exam", "standard"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the app."""
+    app.command("evaluate")(evaluate)
+
+
+def evaluate(
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="WHAT", help="Folder of videos, table of videos (csv, jsonl), or name or folder of a model."
+        ),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the report and everything else.")],
+    protocol: Annotated[
+        str | None,
+        typer.Option(
+            "--protocol",
+            help="standard, evalcrafter, evalcrafter-compat, vbench or exam; default: exam for a model, standard "
+            "for videos.",
+        ),
+    ] = None,
+    prompts: Annotated[
+        str | None,
+        typer.Option(
+            "--prompts",
+            metavar="N|FILE",
+            help="File of prompts (one per line, csv, jsonl, EvalCrafter's metadata.json), name of a shipped suite, "
+            "or a number: use the first N prompts.",
+        ),
+    ] = None,
+    reference: Annotated[
+        Path | None, typer.Option("--reference", help="Folder of real videos, for distances such as FVD.")
+    ] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option("--against", help="Folder of an earlier report of the same protocol: show paired differences."),
+    ] = None,
+    clip: Annotated[
+        Path | None, typer.Option("--clip", help="Folder of a CLIP model in transformers' format.")
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option("--weights", help="Folder of TorchScript weights for more metrics.")
+    ] = None,
+    sd_images: Annotated[
+        Path | None,
+        typer.Option("--sd-images", help="Folder of pictures of the prompts by an image model, for the SD-score."),
+    ] = None,
+    image_tower: Annotated[
+        str | None,
+        typer.Option(
+            "--image-tower",
+            help="Image-to-video model whose image encoder compares frames; default: the model itself.",
+        ),
+    ] = None,
+    i2v: Annotated[
+        str | None,
+        typer.Option("--i2v", help="Exam: image-to-video model to examine as well; default: tiny-i2v for tiny."),
+    ] = None,
+    judge: Annotated[
+        Path | None,
+        typer.Option("--judge", help="Exam: folder or training run of the judge; default: the shipped judge."),
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Exam: use a tenth of the prompts, a quick estimate with large errors.")
+    ] = False,
+    seed: Annotated[int, typer.Option("--seed", help="Exam: seed of prompts, images and videos.")] = 0,
+    batch_size: Annotated[int, typer.Option("--batch-size", help="Generated videos per batch.")] = 8,
+    steps: Annotated[int | None, typer.Option("--steps", help="Sampling steps; default: the model's.")] = None,
+    guidance: Annotated[
+        float | None, typer.Option("--guidance", help="Guidance scale; default: the model's.")
+    ] = None,
+    device: Annotated[str, typer.Option("--device", help="cpu, cuda, mps or auto.")] = "auto",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing report.")] = False,
+) -> None:
+    """Measure videos or a model: print a table, write report.json and report.html."""
+    with bad_input():
+        chosen = protocol or (_EXAM if is_model(what) else _DEFAULT)
+        given: dict[str, object]
+        if chosen == _EXAM:
+            given = {"--reference": reference, "--against": against, "--clip": clip, "--weights": weights}
+        else:
+            given = {"--i2v": i2v, "--judge": judge, "--quick": quick or None, "--seed": seed or None}
+        for name, value in given.items():
+            if value is not None:
+                raise ValueError(
+                    f"{name} does not apply to protocol {chosen}; leave it out, or choose another protocol"
+                )
+        if chosen == _EXAM and not is_model(what):
+            raise ValueError(
+                f"{what} is not a model, but the exam generates its own videos; choose another --protocol"
+            )
+    if chosen == _EXAM:
+        run_exam_command(
+            ExamOptions(
+                model=what,
+                output=output,
+                i2v=i2v,
+                judge=judge,
+                num_prompts=prompts,
+                quick=quick,
+                seed=seed,
+                batch_size=batch_size,
+                steps=steps,
+                guidance=guidance,
+                device=device,
+                overwrite=overwrite,
+            )
+        )
+        return
+    run_video_command(
+        VideoOptions(
+            what=what,
+            output=output,
+            protocol=chosen,
+            prompts=prompts,
+            reference=reference,
+            against=against,
+            clip=clip,
+            weights=weights,
+            sd_images=sd_images,
+            image_tower=image_tower,
+            batch_size=batch_size,
+            steps=steps,
+            guidance=guidance,
+            device=device,
+            overwrite=overwrite,
+        )
+    )

@@ -1,0 +1,180 @@
+"""Evaluate a set of videos: measure what is not measured yet, score, and return the report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from videocrafter.evaluation.measuring import Measurer
+from videocrafter.evaluation.metrics.catalogue import metric_named
+from videocrafter.evaluation.metrics.optical_flow import opencv
+from videocrafter.evaluation.results import VideoResult, read_result, write_result
+from videocrafter.evaluation.scores import Collected, FeatureRows, normalised, score, totals
+from videocrafter.evaluation.video_set import VideoEntry, VideoProblem, VideoSet
+from videocrafter.media.errors import MediaError
+from videocrafter.pipelines.versions import versions
+
+Progress = Callable[[int, int], None]
+"""Called after every video with (videos finished, total number of videos)."""
+
+RESULTS, REFERENCE, FEATURES = "results", "reference", "features"
+"""Folders inside the output: one result file per video, those of the reference set, and feature rows."""
+
+
+@dataclass
+class Outcome:
+    """The report of an evaluation, and the lines of its videos.
+
+    Attributes:
+        report: content of report.json.
+        videos: one JSON object per measured video.
+    """
+
+    report: dict[str, Any]
+    videos: list[dict[str, Any]] = field(default_factory=list)
+
+
+def evaluate_videos(
+    videos: VideoSet,
+    measurer: Measurer,
+    output: Path,
+    *,
+    reference: VideoSet | None = None,
+    description: Mapping[str, Any] | None = None,
+    on_progress: Progress | None = None,
+) -> Outcome:
+    """Evaluate a set of videos. Results of earlier calls in `output` are used again if nothing changed.
+
+    Args:
+        videos: the set.
+        measurer: protocol and networks.
+        output: folder for the results of single videos.
+        reference: real videos for distances; their frames are measured by the same networks.
+        description: where the videos come from, for the report.
+        on_progress: called after every video.
+
+    Raises:
+        ValueError: no video can be measured, or a network of the user fails.
+    """
+    total = len(videos.entries) + (0 if reference is None else len(reference.entries))
+    counter = _Counter(total, on_progress)
+    pass_over = _Pass(measurer, output / RESULTS, output / FEATURES, counter)
+    collected, lines, unreadable = pass_over.run(videos.entries)
+    if not lines:
+        raise ValueError(f"none of the {len(videos.entries)} videos can be measured; {unreadable[0].message}")
+    real = _Pass(measurer, output / REFERENCE / RESULTS, output / REFERENCE / FEATURES, counter)
+    real_problems: list[VideoProblem] = []
+    if reference is not None:
+        _, _, real_problems = real.run(reference.entries)
+    scores = score(collected, measurer.set_metrics, pass_over.features, real.features)
+    protocol = measurer.protocol
+    problems = [*videos.problems, *unreadable]
+    report = {
+        "format": 1,
+        "protocol": {
+            "name": protocol.name,
+            "version": protocol.version,
+            "sha256": protocol.sha256,
+            "content": protocol.content(),
+        },
+        "videos": dict(description or {}) | {"count": len(lines), "prompts": len(set(collected.groups))},
+        "reference": None if reference is None else {"folder": str(reference.root), "count": real.count},
+        "scores": scores.as_json(protocol),
+        "totals": totals(protocol, scores),
+        "normalised": normalised(protocol, scores),
+        "missing": _missing(measurer),
+        "not_measured": {name: dict(reasons) for name, reasons in scores.not_measured.items()},
+        "problems": [asdict(problem) for problem in (*problems, *real_problems)],
+        "warnings": collected.warnings(),
+        "lengths": dict(collected.lengths),
+        "sizes": dict(collected.sizes),
+        "rates": dict(collected.rates),
+        "networks": measurer.used_networks,
+        "extraction": _extraction(measurer),
+        "versions": _versions(),
+    }
+    return Outcome(report=report, videos=lines)
+
+
+class _Counter:
+    def __init__(self, total: int, on_progress: Progress | None) -> None:
+        self._done, self._total, self._on_progress = 0, total, on_progress
+
+    def add(self) -> None:
+        self._done += 1
+        if self._on_progress is not None:
+            self._on_progress(self._done, self._total)
+
+
+class _Pass:
+    """One pass over a set: results are read or measured one after another."""
+
+    def __init__(self, measurer: Measurer, results: Path, rows: Path, counter: _Counter) -> None:
+        self._measurer, self._results, self._rows, self._counter = measurer, results, rows, counter
+        self.features: dict[str, FeatureRows] = {}
+        self.count = 0
+
+    def run(self, entries: Sequence[VideoEntry]) -> tuple[Collected, list[dict[str, Any]], list[VideoProblem]]:
+        """Return what was collected, a line per video, and the videos that cannot be read."""
+        outputs = {metric.output for metric in self._measurer.set_metrics if metric.needs_reference}
+        self.features = {output: FeatureRows(self._rows / f"{output}.npy", len(entries)) for output in outputs}
+        collected, lines, problems = Collected(), [], []
+        for entry in entries:
+            result = self._result(entry)
+            if isinstance(result, VideoProblem):
+                problems.append(result)
+            else:
+                collected.add(result)
+                lines.append(result.summary())
+                for output, row in result.features.items():
+                    self.features[output].add(row, result.group)
+                self.count += 1
+            self._counter.add()
+        return collected, lines, problems
+
+    def _result(self, entry: VideoEntry) -> VideoResult | VideoProblem:
+        try:
+            fingerprint = self._measurer.fingerprint(entry)
+            found = read_result(self._results, entry.name, fingerprint)
+            if found is None:
+                found = self._measurer.measure(entry, fingerprint)
+                write_result(self._results, found)
+            return found
+        except MediaError as error:
+            return VideoProblem(kind="unreadable", name=entry.name, message=str(error))
+
+
+def _missing(measurer: Measurer) -> list[dict[str, Any]]:
+    """Return the metrics that were not computed for want of weights or of a reference set, with what they need."""
+    found = []
+    for name in measurer.missing:
+        metric = metric_named(name)
+        needs = measurer.networks.missing(metric.needs)
+        found.append({"metric": name, "aspect": metric.aspect, "summary": metric.summary, "needs": needs})
+    for name in measurer.without_reference:
+        metric = metric_named(name)
+        needs = [{"name": "reference", "file": "a folder of real videos, passed with --reference"}]
+        found.append({"metric": name, "aspect": metric.aspect, "summary": metric.summary, "needs": needs})
+    return found
+
+
+def _extraction(measurer: Measurer) -> dict[str, Any]:
+    """Return how features were extracted: distances are comparable only if all of it is equal."""
+    return {
+        "max_frames": measurer.protocol.max_frames,
+        "stride": 1,
+        "frame_features": "mean over frames, each scaled to cover 224 x 224 and cropped at the centre",
+        "i3d": "first 16 frames, stride 1, scaled to 224 x 224 (bilinear, aspect ratio not kept), [-1, 1]",
+        "flow": "DIS, preset medium, at a short side of 256",
+    }
+
+
+def _versions() -> dict[str, str]:
+    """Return the versions of all software that affects a value."""
+    import av
+    import numpy as np
+
+    libraries = {"numpy": np.__version__, "opencv": str(opencv().__version__), "av": av.__version__}
+    return versions() | libraries

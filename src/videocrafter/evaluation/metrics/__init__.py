@@ -1,0 +1,1 @@
+"""Metrics: numbers from frames, embeddings and features, one idea per file."""

@@ -1,0 +1,27 @@
+"""The identity of a model in reports: hash of its weights, size, and recommended settings."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from torch import nn
+
+from videocrafter.evaluation.metrics.network_identity import weights_sha256
+
+
+def describe_model(model: Any) -> dict[str, Any]:
+    """Return a model's fingerprint (SHA-256 of all weights by name), size, and recommended settings.
+
+    Args:
+        model: a pipeline or a single network.
+    """
+    parts = {"": model} if isinstance(model, nn.Module) else dict(getattr(model, "components", {}))
+    networks = {name: network for name, network in parts.items() if isinstance(network, nn.Module)}
+    described: dict[str, Any] = {
+        "weights_sha256": weights_sha256(networks),
+        "num_parameters": sum(tensor.numel() for network in networks.values() for tensor in network.parameters()),
+    }
+    if hasattr(model, "generation_defaults"):
+        described["defaults"] = asdict(model.generation_defaults)
+    return described

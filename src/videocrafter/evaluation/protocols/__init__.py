@@ -1,0 +1,1 @@
+"""Protocols: what is measured on which prompts, as data with a hash."""

@@ -1,0 +1,128 @@
+"""Uncertainty of scores: bootstrap intervals over prompts, and paired differences between two sets of videos.
+
+Videos of one prompt are not independent, so prompts are resampled, with all their videos.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+_RESAMPLES = 2000
+_CONFIDENCE = 0.95
+_CHUNK = 100
+_SEED = 20231030
+_GROUPS = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A score with its 95 % interval.
+
+    Attributes:
+        value: the score.
+        low, high: bounds of the interval; None with fewer than two prompts.
+        num_prompts: number of prompts, or of videos where prompts are unknown.
+        num_videos: number of videos.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+    num_prompts: int
+    num_videos: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference(Estimate):
+    """A paired difference of two sets, second minus first.
+
+    Attributes:
+        is_distinguishable: whether the interval excludes 0.
+    """
+
+    is_distinguishable: bool
+
+    @property
+    def verdict(self) -> str:
+        """The direction of the difference, or "not distinguishable"."""
+        if not self.is_distinguishable:
+            return "not distinguishable"
+        return "higher" if self.value > 0 else "lower"
+
+
+def mean_of_prompts(values: Mapping[Hashable, Sequence[float]]) -> Estimate:
+    """Return the mean over prompts of the mean over their videos, with a percentile bootstrap interval.
+
+    Args:
+        values: values of the videos of each prompt; at least one prompt, none empty.
+    """
+    means = np.array([float(np.mean(of_prompt)) for of_prompt in values.values()])
+    low, high = _interval(means)
+    num_videos = sum(len(of_prompt) for of_prompt in values.values())
+    return Estimate(value=float(means.mean()), low=low, high=high, num_prompts=len(means), num_videos=num_videos)
+
+
+def paired_difference(
+    first: Mapping[Hashable, Sequence[float]], second: Mapping[Hashable, Sequence[float]]
+) -> Difference | None:
+    """Return the mean difference over the prompts that both sets have, or None if they share none.
+
+    Args:
+        first, second: values of the videos of each prompt.
+    """
+    shared = [prompt for prompt in first if prompt in second]
+    if not shared:
+        return None
+    differences = np.array([float(np.mean(second[prompt]) - np.mean(first[prompt])) for prompt in shared])
+    low, high = _interval(differences)
+    return Difference(
+        value=float(differences.mean()),
+        low=low,
+        high=high,
+        num_prompts=len(shared),
+        num_videos=sum(len(first[prompt]) + len(second[prompt]) for prompt in shared),
+        is_distinguishable=low is not None and high is not None and not low <= 0 <= high,
+    )
+
+
+def jackknife_interval(
+    groups: Sequence[Hashable], estimate: Callable[[NDArray[np.intp]], float], value: float
+) -> tuple[float | None, float | None]:
+    """Return a 95 % interval of a score of a whole set, from leaving out a tenth of the prompts at a time.
+
+    For scores other than means, such as distances, where a bootstrap would need thousands of evaluations and would
+    count videos twice.
+
+    Args:
+        groups: the prompt of each video.
+        estimate: returns the score of the videos at these positions.
+        value: the score of all videos.
+
+    Returns:
+        The bounds; None with fewer than two prompts.
+    """
+    order = {prompt: number for number, prompt in enumerate(dict.fromkeys(groups))}
+    parts = min(_GROUPS, len(order))
+    if parts < 2:
+        return None, None
+    part_of = np.array([order[prompt] % parts for prompt in groups])
+    left_out = np.array([estimate(np.flatnonzero(part_of != part)) for part in range(parts)])
+    error = float(np.sqrt((parts - 1) / parts * ((left_out - left_out.mean()) ** 2).sum()))
+    return value - 1.96 * error, value + 1.96 * error
+
+
+def _interval(values: NDArray[np.float64]) -> tuple[float | None, float | None]:
+    """Return the percentile bootstrap interval of a mean. The seed is fixed, so that two runs agree."""
+    count = len(values)
+    if count < 2:
+        return None, None
+    random = np.random.default_rng(_SEED)
+    # In parts, because all resamples of a large set at once would not fit into memory.
+    means = [values[random.integers(0, count, (_CHUNK, count))].mean(axis=1) for _ in range(0, _RESAMPLES, _CHUNK)]
+    tail = 100 * (1 - _CONFIDENCE) / 2
+    low, high = np.percentile(np.concatenate(means), [tail, 100 - tail])
+    return float(low), float(high)

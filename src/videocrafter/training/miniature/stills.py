@@ -1,0 +1,83 @@
+"""The task that trains a miniature Stable Diffusion: the video network's spatial layers, on images alone.
+
+VideoCrafter1 starts from Stable Diffusion (paper §3.1, §4.1), which learned appearance from images, at a fraction of
+the cost of clips. The trained folder has Stable Diffusion's format; `videocrafter init` makes a video model of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+
+from videocrafter.checkpoints.stable_diffusion.image_network import image_network
+from videocrafter.data.sprite_world.world import SceneScript, SpriteWorld
+from videocrafter.media.contact_sheet import contact_sheet
+from videocrafter.media.image_file import write_image
+from videocrafter.models.autoencoder import spatial_factor
+from videocrafter.training.miniature.diffusion import VideoDiffusionTask
+from videocrafter.training.miniature.diffusion_config import VideoDiffusionTaskConfig
+from videocrafter.training.miniature.networks import MiniatureNetwork
+from videocrafter.training.video.phases import Phase
+
+_SAMPLES_SEED = 11
+# Images of held-out combinations are looked through for one of each subject on a sample sheet.
+_NUM_CANDIDATES = 600
+
+
+@dataclass(frozen=True, kw_only=True)
+class StillsTaskConfig(VideoDiffusionTaskConfig):
+    """Settings of `StillsTask`. Those of clips have no effect.
+
+    The network has no part that only a video model has, apart from temporal layers, which images do not run.
+    """
+
+    phase: Phase = "images"
+    network: MiniatureNetwork = field(
+        default_factory=lambda: MiniatureNetwork(
+            fps_condition=False, frame_text_condition=False, place_condition=False, initial_temporal_heads=0
+        )
+    )
+    image_share: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.phase != "images" or self.image_share != 1:
+            raise ValueError(
+                f"phase is {self.phase!r} and image_share {self.image_share}; a miniature Stable Diffusion is trained"
+                " in phase 'images' with image_share 1"
+            )
+
+    def gauged_scripts(self, world: SpriteWorld) -> list[SceneScript]:
+        """The validation images in this world."""
+        return [world.image_script(index) for index in range(self.num_gauged)]
+
+
+class StillsTask(VideoDiffusionTask):
+    """Trains on images. Sample sheets show one still per subject; the result has Stable Diffusion's format."""
+
+    config: StillsTaskConfig
+
+    @torch.no_grad()
+    def write_samples(self, folder: Path) -> None:
+        """Write a contact sheet with a still of each subject, in combinations that training never shows."""
+        world = SpriteWorld(replace(self.config.world, split="held_out", seed=_SAMPLES_SEED))
+        first_of: dict[str, SceneScript] = {}
+        for index in range(_NUM_CANDIDATES):
+            script = world.image_script(index)
+            first_of.setdefault(script.subject, script)
+        captions = [first_of[subject].caption for subject in sorted(first_of)]
+        pipeline = self.pipeline()
+        pipeline.set_progress_bar_config(disable=True)
+        frames = pipeline(captions, num_frames=1, seeds=list(range(len(captions))), output_type="uint8").frames
+        write_image(folder / "stills.png", contact_sheet(list(frames), captions, scale=1), overwrite=True)
+
+    def save_pipeline(self, folder: Path) -> None:
+        """Write `unet/`, `vae/`, `text_encoder/`, `tokenizer/` and `scheduler/` in diffusers' format."""
+        latent_size = self.config.world.height // spatial_factor(self.vae)
+        image_network(self.unet, sample_size=latent_size).save_pretrained(folder / "unet")
+        self.vae.save_pretrained(folder / "vae")
+        self.text_encoder.save_pretrained(folder / "text_encoder")
+        self.tokenizer.save_pretrained(folder / "tokenizer")
+        self.config.noise.scheduler().save_pretrained(folder / "scheduler")

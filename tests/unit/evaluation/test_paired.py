@@ -1,0 +1,56 @@
+import json
+
+import pytest
+
+from videocrafter.evaluation.paired import differences, lines_of
+
+PROTOCOL = {"name": "p", "sha256": "1" * 64}
+
+
+def report(**changes):
+    return {"protocol": PROTOCOL, "scores": {"sharpness": {}}, "networks": {}} | changes
+
+
+def lines(values, seed=0):
+    return [
+        {"name": f"{n}.mp4", "prompt": f"prompt {n}", "seed": seed, "values": {"sharpness": value}}
+        for n, value in enumerate(values)
+    ]
+
+
+@pytest.fixture
+def earlier(tmp_path):
+    def write(values, seed=0, **changes):
+        (tmp_path / "report.json").write_text(json.dumps(report(**changes)))
+        (tmp_path / "videos.jsonl").write_bytes(lines_of(lines(values, seed)))
+        return tmp_path
+
+    return write
+
+
+def test_common_prompts_and_seeds_are_paired(earlier):
+    folder = earlier([1, 2, 3, 4])
+    found = differences(folder, report(), lines([2, 3, 4, 5, 9]))["sharpness"]
+    assert (found["value"], found["num_prompts"], found["verdict"]) == (1.0, 4, "higher")
+    assert differences(folder, report(), lines([2, 3, 4, 5], seed=7)) == {}
+    # Without all seeds, prompts alone are paired.
+    assert differences(folder, report(), lines([2, 3, 4, 5], seed=None))["sharpness"]["value"] == 1.0
+
+
+def test_reports_of_different_protocols_are_never_compared(earlier):
+    folder = earlier([1, 2], protocol={"name": "q", "sha256": "2" * 64})
+    with pytest.raises(ValueError, match=r"follows protocol q \(222222222222\), this one p \(111111111111\)"):
+        differences(folder, report(), lines([1, 2]))
+
+
+def test_scores_of_other_weights_are_not_compared(earlier):
+    changes = {"scores": {"clip_score": {}}, "networks": {"clip": "a"}}
+    folder = earlier([1, 2], **changes | {"networks": {"clip": "b"}})
+    assert differences(folder, report(**changes), lines([1, 2])) == {
+        "clip_score": {"reason": "measured with other weights"}
+    }
+
+
+def test_a_folder_without_a_report_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match=r"report.json is missing"):
+        differences(tmp_path, report(), [])
