@@ -46,7 +46,7 @@ def _adopt(studio: Studio, path: Path) -> None:
         recording, info = read_metadata(path), probe(path)
         request, _ = request_of_recording(recording, studio.library(), lambda setting, sha256: None)
     except (MediaError, ValidationError, OSError) as error:
-        _log.warning("%s is no video of the studio (%s); it stays where it is", path.name, type(error).__name__)
+        _log.warning("%s has no recording of the studio (%s); it stays where it is", path.name, type(error).__name__)
         return
     video = Video(
         id=path.stem,
