@@ -87,6 +87,9 @@ def _limit_bodies(app: FastAPI, studio: Studio) -> None:
             text = f"the request has {int(length)} bytes, and at most {most} are allowed here"
             name = "clip_bytes" if request.url.path in _LARGE else "body_bytes"
             return problem_response(Problem(413, "file-too-large", text, more={"limit": name}))
+        if "transfer-encoding" in request.headers and request.url.path not in _LARGE:
+            text = "the request states no length; send it whole, with the header Content-Length"
+            return problem_response(Problem(411, "length-required", text))
         response: Response = await call_next(request)
         return response
 

@@ -7,10 +7,17 @@ from __future__ import annotations
 
 import re
 import shutil
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
 _ID = re.compile(r"[0-9a-f]{32}")
+_VIDEO_IDS = uuid.UUID("6f1d2a80-5f5c-4c53-9d0c-6a6f3a5a7e11")
+
+
+def video_id(job: str, number: int) -> str:
+    """Return the id of a video: the same each time that its job runs, so that no video exists twice."""
+    return uuid.uuid5(_VIDEO_IDS, f"{job}/{number}").hex
 
 
 def is_id(text: str) -> bool:

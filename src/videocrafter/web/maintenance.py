@@ -5,9 +5,14 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from videocrafter.media.atomic_write import remove_leftovers
-from videocrafter.media.video_file import sidecar_path
-from videocrafter.web.data_folder import is_id
+from videocrafter.media.errors import MediaError
+from videocrafter.media.video_file import probe, read_metadata, sidecar_path
+from videocrafter.web.data_folder import is_id, video_id
+from videocrafter.web.job_request import request_of_recording
+from videocrafter.web.store.videos import Video
 from videocrafter.web.studio import Studio
 
 _log = logging.getLogger(__name__)
@@ -16,8 +21,9 @@ _log = logging.getLogger(__name__)
 def recover(studio: Studio) -> int:
     """Bring the folder in order before a worker starts; return the number of jobs that run again.
 
-    Jobs that were running wait again in their old place. Files without a row belong to videos that were not finished
-    completely: their job makes them again. Previews and half-written files are removed.
+    Jobs that were running wait again in their old place. A finished file without a row, as after a crash or the loss
+    of the database, returns to the gallery, unless its job makes it again. Only previews and half-written files are
+    removed.
     """
     interrupted = studio.jobs.release()
     for name in ("videos", "posters", "previews", "uploads"):
@@ -25,15 +31,40 @@ def recover(studio: Studio) -> int:
     for path in (*(studio.folder.root / "previews").iterdir(), *studio.folder.uploads.glob(".*")):
         path.unlink(missing_ok=True)
     known = studio.videos.ids()
-    for video in sorted(known):
-        if not studio.folder.video(video).is_file():
-            _log.warning("the video %s has lost its file and leaves the gallery", video)
-            studio.videos.forget([video])
-    for path in (studio.folder.root / "videos").glob("*.mp4"):
+    for job in studio.jobs.waiting():
+        known |= {video_id(job.id, number) for number in range(int(job.request.get("num_videos", 1)))}
+    for path in sorted((studio.folder.root / "videos").glob("*.mp4")):
         if is_id(path.stem) and path.stem not in known:
-            _remove_files(studio, path.stem)
+            _adopt(studio, path)
     clean(studio)
     return interrupted
+
+
+def _adopt(studio: Studio, path: Path) -> None:
+    """Return a file to the gallery by its recording; leave it alone if it has none."""
+    try:
+        recording, info = read_metadata(path), probe(path)
+        request, _ = request_of_recording(recording, studio.library(), lambda setting, sha256: None)
+    except (MediaError, ValidationError, OSError) as error:
+        _log.warning("%s has no recording of the studio (%s); it stays where it is", path.name, type(error).__name__)
+        return
+    video = Video(
+        id=path.stem,
+        job=path.stem,
+        number=0,
+        prompt=request.prompt,
+        model=request.model,
+        request=request.stored(),
+        recording=recording,
+        width=info.width,
+        height=info.height,
+        num_frames=info.num_frames,
+        playback_fps=info.fps,
+        num_bytes=path.stat().st_size,
+        seconds=0.0,
+        workload="",
+    )
+    studio.videos.adopt(video, path.stat().st_mtime)
 
 
 def clean(studio: Studio) -> None:

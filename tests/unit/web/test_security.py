@@ -117,3 +117,4 @@ def test_no_path_leads_out_of_the_routes(client, path):
 
 def test_bodies_are_limited(client):
     problem(client.post("/api/v1/jobs", json={"prompt": "x" * 2**21}), 413, "file-too-large")
+    problem(client.post("/api/v1/jobs", content=iter([b"{}"])), 411, "length-required")

@@ -88,7 +88,8 @@ def _add_creation(router: APIRouter, studio: Studio) -> None:
     def live(page: Id, request: JobRequest) -> dict[str, Any]:
         """Replace the job of a page that follows its prompt. Such jobs run only while no other job waits."""
         check_request(request, studio.library(), studio.limits)
-        return job_view(studio.jobs.add_live(page, request.with_seed().stored()))
+        stored = request.with_seed().stored()
+        return job_view(studio.jobs.add_live(page, stored, most_queued=studio.limits.queued_jobs))
 
 
 def _add_reading(router: APIRouter, studio: Studio) -> None:

@@ -19,6 +19,7 @@ from videocrafter.web.api.views import MOST_PER_PAGE, read_cursor, video_view, w
 from videocrafter.web.problems import Problem, not_found
 from videocrafter.web.store.videos import Video
 from videocrafter.web.studio import Studio
+from videocrafter.web.worker.animation import encode_webp
 
 _FOREVER = {"Cache-Control": "private, max-age=31536000, immutable"}
 
@@ -60,10 +61,14 @@ def _add_files(router: APIRouter, studio: Studio) -> None:
         name = f"videocrafter-{video[:8]}.mp4" if download else None
         return FileResponse(path, media_type="video/mp4", headers=_FOREVER, filename=name)
 
-    @router.get("/videos/{video}/poster", summary="Still image of a video", response_class=FileResponse)
-    def poster(video: str) -> FileResponse:
-        path = _existing(studio.folder.poster(_found(studio, video).id), video)
-        return FileResponse(path, media_type="image/webp", headers=_FOREVER)
+    @router.get("/videos/{video}/poster", summary="Still image of a video")
+    def poster(video: str) -> Response:
+        row = _found(studio, video)
+        path = studio.folder.poster(row.id)
+        if path.is_file():
+            return FileResponse(path, media_type="image/webp", headers=_FOREVER)
+        first = read_frames(_existing(studio.folder.video(row.id), video), max_frames=1)
+        return Response(encode_webp(first, 1), media_type="image/webp", headers=_FOREVER)
 
     @router.get("/videos/{video}/recording", summary="All settings of a video")
     def recording(video: str, response: Response) -> dict[str, Any]:

@@ -84,12 +84,17 @@ class JobStore:
             job = self._insert(connection, text, key=key)
         return self.get(job), True
 
-    def add_live(self, page: str, request: Mapping[str, Any]) -> Job:
+    def add_live(self, page: str, request: Mapping[str, Any], *, most_queued: int) -> Job:
         """Add or replace the job of a page that follows its prompt: the last prompt wins.
 
-        A job of the page that is running is cancelled.
+        A job of the page that is running is cancelled. Raises JobError "queue-full".
         """
         with self.database.writing() as connection:
+            waiting = connection.execute(
+                "SELECT COUNT(*) FROM jobs WHERE state = 'queued' AND live IS NOT NULL AND live != ?", (page,)
+            ).fetchone()[0]
+            if waiting >= most_queued:
+                raise JobError("queue-full", f"{waiting} live pages wait already; try again later")
             connection.execute("DELETE FROM jobs WHERE live = ? AND state = 'queued'", (page,))
             connection.execute("UPDATE jobs SET cancel_requested = 1 WHERE live = ? AND state = 'running'", (page,))
             job = self._insert(connection, json.dumps(request, sort_keys=True), live=page)

@@ -58,17 +58,18 @@ class VideoStore:
 
     def add(self, video: Video, owner: str) -> bool:
         """Add a video if its job still belongs to the worker; return whether it does. Twice is once."""
-        values: dict[str, Any] = {name: getattr(video, name) for name in _COLUMNS}
-        values |= {"request": json.dumps(video.request), "recording": json.dumps(video.recording)}
-        values |= {"created_s": time.time(), "live": video.live}
         with self.database.writing() as connection:
             mine = connection.execute(
                 "SELECT 1 FROM jobs WHERE id = ? AND owner = ? AND state = 'running'", (video.job, owner)
             ).fetchone()
             if mine is not None:
-                marks = ", ".join(f":{name}" for name in values)
-                connection.execute(f"INSERT OR IGNORE INTO videos ({', '.join(values)}) VALUES ({marks})", values)
+                _insert(connection, video, time.time())
         return mine is not None
+
+    def adopt(self, video: Video, created_s: float) -> None:
+        """Add a video whose job is not known any more."""
+        with self.database.writing() as connection:
+            _insert(connection, video, created_s)
 
     def numbers_of(self, job: str) -> set[int]:
         """Return which videos of a job exist, also in the bin."""
@@ -164,6 +165,14 @@ class VideoStore:
         )
         seconds = sorted(row["seconds"] for row in rows)
         return seconds[len(seconds) // 2] if seconds else None
+
+
+def _insert(connection: sqlite3.Connection, video: Video, created_s: float) -> None:
+    values: dict[str, Any] = {name: getattr(video, name) for name in _COLUMNS}
+    values |= {"request": json.dumps(video.request), "recording": json.dumps(video.recording)}
+    values |= {"created_s": created_s, "live": video.live}
+    marks = ", ".join(f":{name}" for name in values)
+    connection.execute(f"INSERT OR IGNORE INTO videos ({', '.join(values)}) VALUES ({marks})", values)
 
 
 def _video(row: sqlite3.Row) -> Video:

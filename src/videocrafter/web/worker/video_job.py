@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from videocrafter.generation.run import PreparedRun, generate, load, prepare
 from videocrafter.generation.watcher import SamplingStep, Watcher, WrittenVideo
 from videocrafter.media.atomic_write import write_all
 from videocrafter.presets import resolve_model
+from videocrafter.web.data_folder import video_id
 from videocrafter.web.job_request import JobRequest, generate_options, workload_of
 from videocrafter.web.store.jobs import Job
 from videocrafter.web.store.videos import Video
@@ -26,12 +26,6 @@ if TYPE_CHECKING:
     from videocrafter.pipelines.preview import LatentPreview
 
 _PREVIEW_INTERVAL_S = 0.5
-_VIDEO_IDS = uuid.UUID("6f1d2a80-5f5c-4c53-9d0c-6a6f3a5a7e11")
-
-
-def video_id(job: str, number: int) -> str:
-    """Return the id of a video: the same each time that its job runs, so that no video exists twice."""
-    return uuid.uuid5(_VIDEO_IDS, f"{job}/{number}").hex
 
 
 @dataclass

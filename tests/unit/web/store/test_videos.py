@@ -1,7 +1,10 @@
 import dataclasses
 
+import numpy as np
 import pytest
 
+from videocrafter.media.video_file import write_video
+from videocrafter.web.data_folder import video_id
 from videocrafter.web.maintenance import recover
 
 
@@ -53,13 +56,19 @@ def test_a_worker_that_lost_its_job_adds_no_video(studio, add_video):
 def test_recovery_brings_files_and_rows_together(studio, add_video):
     kept, lost = add_video(), add_video()
     studio.folder.video(lost).unlink()
-    stray = studio.folder.video("a" * 32)
-    stray.write_bytes(b"finished, but the server died before it was recorded")
-    half = stray.with_name(".0123456789abcdef.part")
+    job, _ = studio.jobs.add({"prompt": "x"}, most_queued=9)
+    studio.jobs.claim("dead", attempts=3)
+    found, again, strange = (studio.folder.video(name) for name in ("a" * 32, video_id(job.id, 0), "b" * 32))
+    recording = {"prompt": "a cat on its own", "seed": 7, "model": "tiny"}
+    write_video(found, np.zeros((2, 16, 16, 3), np.uint8), 8, recording)
+    again.write_bytes(found.read_bytes())
+    strange.write_bytes(b"no video")
+    half = found.with_name(".0123456789abcdef.part")
     half.write_bytes(b"")
-    studio.jobs.add({"prompt": "x"}, most_queued=9)
-    job = studio.jobs.claim("dead", attempts=3)
     assert recover(studio) == 1
     assert studio.jobs.get(job.id).state == "queued"
-    assert studio.videos.ids() == {kept}
-    assert [path.name for path in stray.parent.iterdir()] == [f"{kept}.mp4"]
+    # Rows without a file stay, because a disk may only be missing for a while; nothing but unfinished output goes.
+    assert studio.videos.ids() == {kept, lost, found.stem}
+    assert studio.videos.get(found.stem).request["seed"] == 7
+    assert not half.exists()
+    assert all(path.exists() for path in (found, again, strange))

@@ -8,10 +8,11 @@ import pytest
 from tests.tiny_models import save_tiny_pipeline
 from videocrafter.generation.errors import NotEnoughMemoryError
 from videocrafter.media.video_file import read_frames, read_metadata, sidecar_path
+from videocrafter.web.data_folder import video_id
 from videocrafter.web.worker import video_job
 from videocrafter.web.worker.estimate import estimate
 from videocrafter.web.worker.process import run_next
-from videocrafter.web.worker.video_job import LoadedModel, video_id
+from videocrafter.web.worker.video_job import LoadedModel
 
 SETTINGS = {"model": "toy", "num_inference_steps": 3, "num_frames": 2, "seed": 5}
 
