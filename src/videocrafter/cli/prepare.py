@@ -33,7 +33,7 @@ def prepare_command(
         list[str] | None, typer.Option("--set", help="Change a setting, such as --set select.level=finetune.")
     ] = None,
     engine: Annotated[
-        str, typer.Option("--engine", help="Where to run: local, or ray (a cluster, or this machine).")
+        str, typer.Option("--engine", help="Where to run: local, or ray (a cluster; experimental).")
     ] = "local",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List the videos, and the choice among those scanned; write nothing.")

@@ -35,7 +35,10 @@ class RayEngine:
         self._job = job
         self._is_ours = not ray.is_initialized()
         if self._is_ours:
-            ray.init(num_cpus=job.config.workers or None, log_to_driver=False, include_dashboard=False)
+            try:
+                ray.init(num_cpus=job.config.workers or None, log_to_driver=False, include_dashboard=False)
+            except Exception as error:
+                raise PreparationError(f"Ray cannot be started or joined ({error}); check RAY_ADDRESS") from error
 
     def run(self, units: Sequence[Unit], on_done: OnDone) -> None:
         """Do units, longest first.

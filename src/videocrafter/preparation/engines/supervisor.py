@@ -208,7 +208,7 @@ def _answer(work: Work, unit: Unit, job: Job) -> tuple[str, str]:
 
 
 def _limit_memory(num_bytes: int) -> None:
-    """Limit the data of this process to what it has now plus `num_bytes` (Linux); 0 is no limit."""
+    """Limit the data of this process to what it has now plus `num_bytes` (Linux); 0 sets none."""
     if not num_bytes or not sys.platform.startswith("linux"):
         return
     import resource
