@@ -21,9 +21,20 @@ def home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("name", list(get_command(app).commands))  # type: ignore[attr-defined]
+def commands(group: Any = None, prefix: str = "") -> dict[str, Any]:
+    """Every command by its words, those of groups included."""
+    found: dict[str, Any] = {}
+    for name, command in (get_command(app) if group is None else group).commands.items():
+        inner = (
+            commands(command, f"{prefix}{name} ") if hasattr(command, "commands") else {f"{prefix}{name}": command}
+        )
+        found |= inner
+    return found
+
+
+@pytest.mark.parametrize("name", list(commands()))
 def test_every_path_parameter_of_every_command(home: Path, name: str) -> None:
-    command: Any = get_command(app).commands[name]  # type: ignore[attr-defined]
+    command = commands()[name]
     assert isinstance(command, UserPathCommand)
     types = get_type_hints(command.callback)
     arguments: list[str] = []

@@ -679,7 +679,7 @@ def test_data_are_opened_before_they_are_read(tiny_t2v: Path) -> None:
     ("wrong", "said"),
     [
         ({"phase": "image_alignment"}, "'image_alignment' is the miniature's"),
-        ({"phase": "temporal"}, "phase is 'temporal', expected one of text_to_video, temporal_only"),
+        ({"phase": "temporal"}, "phase is 'temporal', expected one of images, text_to_video, temporal_only"),
         ({"condition_frame": "last"}, "condition_frame is 'last', expected one of first, random"),
         ({"frozen_weights": "fp16"}, "frozen_weights is 'fp16', expected one of auto, fp32, bf16"),
         ({"base_weights": "int8"}, "base_weights is 'int8', expected one of auto, fp32, bf16"),

