@@ -38,8 +38,8 @@ def tiny_vae() -> RecipeConfig:
 def tiny_vae_128() -> RecipeConfig:
     """A sharper autoencoder for frames of 128 pixels: 8x downsampling, 16 latent channels.
 
-    It adds a perceptual loss, crops and some noise on the latents. `adversarial_weight` would add a discriminator; the
-    lab log says why there is none yet.
+    It adds a perceptual loss, crops and some noise on the latents. `adversarial_weight` would add a discriminator;
+    the lab log says why there is none yet.
     """
     reconstruct = StageConfig(
         name="reconstruct",
