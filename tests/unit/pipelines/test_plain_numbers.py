@@ -9,7 +9,7 @@ from videocrafter.pipelines.plain_numbers import listed, plain_number, plain_num
 
 @pytest.mark.parametrize(
     "value",
-    [8, 8.0, np.int64(8), np.uint8(8), np.float32(8), np.array(8), np.array(8.0), torch.tensor(8), Fraction(8)],
+    [8, 8.0, np.int64(8), np.uint8(8), np.float32(8), np.array(8), np.array(8.0), torch.tensor(8), Fraction(8), "8"],
 )
 def test_numbers_of_every_library_are_numbers(value):
     number, whole = plain_number("fps", value), whole_number("seeds", value)
@@ -18,16 +18,22 @@ def test_numbers_of_every_library_are_numbers(value):
     assert type(whole) is int
 
 
-@pytest.mark.parametrize("value", ["8", True, np.bool_(True), None, 8j, [8], np.array([8]), b"8", {}])
+@pytest.mark.parametrize("value", ["eight", "", True, np.bool_(True), None, 8j, [8], np.array([8]), b"8", {}])
 def test_everything_else_is_refused_by_name(value):
     with pytest.raises(ValueError, match=r"^eta must be a number, but is "):
         plain_number("eta", value)
 
 
-@pytest.mark.parametrize("value", [2.5, np.float64(2.5), float("nan"), float("inf")])
-def test_what_is_not_whole_is_refused(value):
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "nan"])
+def test_what_cannot_be_rounded_is_refused(value):
     with pytest.raises(ValueError, match=r"^seeds must be a whole number, but is "):
         whole_number("seeds", value)
+
+
+@pytest.mark.parametrize("value", [2.4, np.float64(2.4), "2.4"])
+def test_a_fraction_is_rounded_with_a_warning(value):
+    with pytest.warns(UserWarning, match=r"^num_inference_steps must be a whole number, but is .*; 2 is used$"):
+        assert whole_number("num_inference_steps", value) == 2
 
 
 def test_columns_and_arrays_are_lists():
@@ -50,6 +56,7 @@ def test_columns_and_arrays_are_lists():
         {"height": np.array(16), "width": np.int32(16)},
         {"num_inference_steps": np.int16(3), "guidance_scale": np.float16(4)},
         {"num_videos_per_prompt": np.uint8(1)},
+        {"fps": "8", "height": "16", "guidance_scale": "7"},
         {"guidance_interval": np.array([0, 1])},
     ],
 )
@@ -60,16 +67,15 @@ def test_every_argument_takes_them(t2v, change):
 @pytest.mark.parametrize(
     "change",
     [
-        {"seeds": "1"},
-        {"seeds": 1.5},
-        {"seeds": [1.5]},
-        {"fps": "8"},
-        {"num_frames": "4"},
-        {"height": "64"},
-        {"width": 16.5},
-        {"num_inference_steps": 2.5},
-        {"num_videos_per_prompt": "2"},
-        {"guidance_scale": "7"},
+        {"seeds": "one"},
+        {"seeds": [float("nan")]},
+        {"fps": "fast"},
+        {"num_frames": b"4"},
+        {"height": "64px"},
+        {"width": True},
+        {"num_inference_steps": float("inf")},
+        {"num_videos_per_prompt": [2]},
+        {"guidance_scale": "high"},
         {"guidance_rescale": [0.5]},
         {"eta": True},
         {"image_scale": {}},
