@@ -24,6 +24,7 @@ from videocrafter.training.video.phases import Phase
 _SAMPLES_SEED = 11
 # Images of held-out combinations are looked through for one of each subject on a sample sheet.
 _NUM_CANDIDATES = 600
+_COLUMNS = 6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,11 +68,14 @@ class StillsTask(VideoDiffusionTask):
         for index in range(_NUM_CANDIDATES):
             script = world.image_script(index)
             first_of.setdefault(script.subject, script)
-        captions = [first_of[subject].caption for subject in sorted(first_of)]
+        subjects = sorted(first_of)
+        captions = [first_of[subject].caption for subject in subjects]
         pipeline = self.pipeline()
         pipeline.set_progress_bar_config(disable=True)
         frames = pipeline(captions, num_frames=1, seeds=list(range(len(captions))), output_type="uint8").frames
-        write_image(folder / "stills.png", contact_sheet(list(frames), captions, scale=1), overwrite=True)
+        rows = [slice(first, first + _COLUMNS) for first in range(0, len(subjects), _COLUMNS)]
+        pictures, labels = [frames[row, 0] for row in rows], [", ".join(subjects[row]) for row in rows]
+        write_image(folder / "stills.png", contact_sheet(pictures, labels, scale=1), overwrite=True)
 
     def save_pipeline(self, folder: Path) -> None:
         """Write `unet/`, `vae/`, `text_encoder/`, `tokenizer/` and `scheduler/` in diffusers' format."""
