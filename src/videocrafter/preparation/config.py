@@ -38,7 +38,6 @@ class ScanConfig:
         cut_ratio: a cut differs from the frames around it by this factor (PySceneDetect's adaptive threshold).
         cut_window: number of frames on each side that a cut is compared with.
         min_cut: smallest difference of a cut (PySceneDetect's `min_content_val`, 0 to 255).
-        min_shot_s: shortest time between two cuts, in seconds.
         trim_frames: frames left out at both sides of a cut.
         slow_transitions: whether to look for fades and dissolves.
         min_clip_s, max_clip_s: lengths of the pieces; a longer shot is divided evenly.
@@ -50,7 +49,6 @@ class ScanConfig:
     cut_ratio: float = 3.5
     cut_window: int = 3
     min_cut: float = 15.0
-    min_shot_s: float = 0.6
     trim_frames: int = 3
     slow_transitions: bool = True
     min_clip_s: float = 2.0
@@ -73,7 +71,7 @@ class ScanConfig:
 class Floors:
     """Absolute limits: a clip beyond one of them is dropped, whatever the others are like.
 
-    Shares are from 0 to 1, luma from 0 to 255.
+    Shares are from 0 to 1, luma from 0 to 255. Frozen is the share of time without change for at least 0.25 s.
     """
 
     max_frozen: float = 0.5
@@ -81,7 +79,6 @@ class Floors:
     max_damaged: float = 0.0
     min_luma: float = 20.0
     max_luma: float = 235.0
-    max_text: float = 0.07
     max_false_cuts_per_s: float = 0.85
     min_bits_per_pixel: float = 0.02
     min_picture: float = 0.6
@@ -95,7 +92,7 @@ class Shares:
     Attributes:
         least_motion: dropped for the smallest motion; as absolute numbers do not transfer between data sets.
         little_motion: the next least moving part, of which half is kept.
-        most_shake, most_blur, lowest_aesthetics, lowest_clip: dropped by these scores, where they exist.
+        most_shake, most_blur: dropped by these scores.
         min_clips: with fewer clips than this, shares mean nothing and are not applied.
     """
 
@@ -103,8 +100,6 @@ class Shares:
     little_motion: float = 0.15
     most_shake: float = 0.02
     most_blur: float = 0.10
-    lowest_aesthetics: float = 0.25
-    lowest_clip: float = 0.25
     min_clips: int = 20
 
     def __post_init__(self) -> None:
@@ -203,6 +198,8 @@ class ProcessLimits:
 
     Attributes:
         base_s, per_video_s: a unit may take `base_s` plus `per_video_s` times the length of its video, in seconds.
+        min_bytes_per_s: slowest download, and slowest writing of a shard; slower ones are given up.
+        per_caption_s: time for each clip of a unit that asks a caption model, in seconds, once the model is loaded.
         memory_gib: memory beyond that of an idle process, in GiB (Linux only; not with a local caption model).
         attempts: starts of a unit that ended its process, before it is recorded as failed.
         max_bad: stop if a larger share of at least `min_judged` sources is bad, as after mounting the wrong disk.
@@ -210,6 +207,8 @@ class ProcessLimits:
 
     base_s: float = 60.0
     per_video_s: float = 3.0
+    min_bytes_per_s: float = 500_000.0
+    per_caption_s: float = 300.0
     memory_gib: float = 2.0
     attempts: int = 3
     max_bad: float = 0.2
@@ -241,9 +240,9 @@ NO_INFLUENCE = ("limits", "workers")
 
 
 def fingerprint(*parts: Any) -> str:
-    """Return 12 hexadecimal digits that depend on the JSON of all parts."""
+    """Return 16 hexadecimal digits that depend on the JSON of all parts."""
     text = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def result_settings(config: PrepareConfig) -> dict[str, Any]:

@@ -17,9 +17,10 @@ from videocrafter.media.atomic_write import remove_leftovers, write_all
 from videocrafter.media.json_file import read_json_object
 from videocrafter.preparation.caption.text_checks import boilerplate, problems
 from videocrafter.preparation.config import PrepareConfig, fingerprint, result_settings
-from videocrafter.preparation.engines.supervisor import Outcome, forget_deaths
+from videocrafter.preparation.engines.supervisor import Outcome
 from videocrafter.preparation.failures import UNSUITABLE, PreparationError
 from videocrafter.preparation.history import RunHistory
+from videocrafter.preparation.output_lock import locked
 from videocrafter.preparation.parquet_file import write_parquet
 from videocrafter.preparation.plan import Plan, freeze, list_videos
 from videocrafter.preparation.preconditions import check_captions, check_settings, settings_file
@@ -122,12 +123,16 @@ def prepare(
     check_settings(out, config, change_settings=change_settings)
     videos = list_videos(sources)
     check_captions(videos, config)
-    write_all({out / "settings.json": settings_file(config)}, overwrite=True)
-    plan = freeze(out, videos, accept_changed=accept_changed)
-    _clean(out)
-    job = Job(out=out.resolve(), config=config, retry=retry)
-    with closing(_engine(engine, job)) as running:
-        return _Run(plan, job, running, progress).run()
+    with locked(out):
+        write_all({out / "settings.json": settings_file(config)}, overwrite=True)
+        plan = freeze(out, videos, accept_changed=accept_changed)
+        _clean(out)
+        job = Job(out=out.resolve(), config=config, retry=retry)
+        try:
+            with closing(_engine(engine, job)) as running:
+                return _Run(plan, job, running, progress).run()
+        finally:
+            shutil.rmtree(job.scratch, ignore_errors=True)
 
 
 def preview(sources: Sequence[str], out: Path, config: PrepareConfig, *, accept_changed: bool = False) -> Preview:
@@ -197,8 +202,6 @@ class _Run:
             names = [clip.id for clip in unit.clips] or [unit.id]
             if all(files.is_done(name, retry=job.retry) for name in names):
                 continue
-            if any(files.read(name) is not None for name in names):
-                forget_deaths(job, unit)  # it failed in an earlier run and is to be tried again
             todo.append(unit)
         started = time.monotonic()
         done, seconds = len(units) - len(todo), 0.0
@@ -285,7 +288,13 @@ class _Run:
             ]
             plans += plan_shards(folder, described, config.shard, config.seed)
         self._forget_other_shards(plans)
-        self._do([Unit(stage="shard", id=plan.id, shard=plan) for plan in plans])
+        size_of = {row["id"]: row["bytes"] for row in rows}
+        self._do(
+            [
+                Unit(stage="shard", id=plan.id, shard=plan, bytes=sum(size_of[name] for name, _, _ in plan.clips))
+                for plan in plans
+            ]
+        )
         shard_of = {name: plan.name for plan in plans for name, _, _ in plan.clips}
         for row in rows:
             row["shard"] = shard_of[row["id"]]
@@ -297,7 +306,8 @@ class _Run:
         current = {files.path(plan.id): out / plan.name for plan in plans}
         for path in files.root.glob("*/*.json"):
             tar = current.get(path)
-            if tar is None or not tar.is_file() or tar.stat().st_size != read_json_object(path)["ok"]["bytes"]:
+            size = read_json_object(path).get("ok", {}).get("bytes")
+            if tar is None or not tar.is_file() or tar.stat().st_size != size:
                 # The data set as a whole is no longer what dataset.json says.
                 (out / "dataset.json").unlink(missing_ok=True)
                 path.unlink()

@@ -136,7 +136,6 @@ def _floors(config: SelectConfig) -> list[tuple[str, str, str, float]]:
         ("frozen", "frozen", "below", floors.max_frozen),
         ("dark", "luma", "above", floors.min_luma),
         ("overexposed", "luma", "below", floors.max_luma),
-        ("text", "text", "below", floors.max_text),
         ("jumps", "false_cuts_per_s", "below", floors.max_false_cuts_per_s),
     ]
 
@@ -159,8 +158,6 @@ def _apply_shares(recipe: _Recipe, config: SelectConfig, seed: int) -> None:
         )
     recipe.share("shaky", "shake", "below", strictness * shares.most_shake, least)
     recipe.share("blurred", "sharpness", "above", strictness * shares.most_blur, least)
-    recipe.share("ugly", "aesthetics", "above", strictness * shares.lowest_aesthetics, least)
-    recipe.share("wrong_caption", "clip_similarity", "above", strictness * shares.lowest_clip, least)
 
 
 def _is_beyond(value: float, keeps: str, threshold: float) -> bool:

@@ -42,7 +42,7 @@ def caption_clips(
     Args:
         clips: the file of each clip by its id.
     """
-    captioner = _captioner(config)
+    captioner = load_captioner(config)
     with ThreadPoolExecutor(max(1, config.concurrency if config.url else 1)) as pool:
         yield from zip(clips, pool.map(lambda path: _result(captioner, path, config), clips.values()), strict=True)
 
@@ -100,8 +100,12 @@ def _small(height: int, width: int) -> Framing:
 
 
 @lru_cache(maxsize=1)
-def _captioner(config: CaptionConfig) -> Captioner:
-    """Return the captioner; loaded once in each process."""
+def load_captioner(config: CaptionConfig) -> Captioner:
+    """Return the captioner; loaded once in each process.
+
+    Raises:
+        UnitError: it cannot be loaded.
+    """
     if config.url:
         from videocrafter.preparation.caption.http_captioner import HttpCaptioner
 
