@@ -148,7 +148,7 @@ class CaptionConfig:
     """Captions.
 
     Attributes:
-        text: caption of clips without a given one, instead of asking a model.
+        text: caption of clips that have neither a given one nor one of a model.
         url: address of an OpenAI-compatible chat endpoint that takes pictures, such as
             `http://localhost:8000/v1/chat/completions`.
         model: name for the endpoint, or, without `url`, folder of a local transformers model.
@@ -201,6 +201,7 @@ class ProcessLimits:
         min_bytes_per_s: slowest download, and slowest writing of a shard; slower ones are given up.
         per_caption_s: time for each clip of a unit that asks a caption model, in seconds, once the model is loaded.
         memory_gib: memory beyond that of an idle process, in GiB (Linux only; not with a local caption model).
+        copies_gib: size of the copies of remote videos that are kept during a run, in GiB.
         attempts: starts of a unit that ended its process, before it is recorded as failed.
         max_bad: stop if a larger share of at least `min_judged` sources is bad, as after mounting the wrong disk.
     """
@@ -210,6 +211,7 @@ class ProcessLimits:
     min_bytes_per_s: float = 500_000.0
     per_caption_s: float = 300.0
     memory_gib: float = 2.0
+    copies_gib: float = 20.0
     attempts: int = 3
     max_bad: float = 0.2
     min_judged: int = 100

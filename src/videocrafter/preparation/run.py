@@ -23,7 +23,7 @@ from videocrafter.preparation.history import RunHistory
 from videocrafter.preparation.output_lock import locked
 from videocrafter.preparation.parquet_file import write_parquet
 from videocrafter.preparation.plan import Plan, freeze, list_videos
-from videocrafter.preparation.preconditions import check_captions, check_settings, settings_file
+from videocrafter.preparation.preconditions import check_captions, check_places, check_settings, settings_file
 from videocrafter.preparation.report.page import Report, write_report
 from videocrafter.preparation.rows import Failure, Row, clip_rows, scan_units, source_rows
 from videocrafter.preparation.select import Selection, select
@@ -122,6 +122,7 @@ def prepare(
     """
     check_settings(out, config, change_settings=change_settings)
     videos = list_videos(sources)
+    check_places(sources, videos, out)
     check_captions(videos, config)
     with locked(out):
         write_all({out / "settings.json": settings_file(config)}, overwrite=True)
@@ -182,6 +183,7 @@ class _Run:
         selection = select(clips, job.config.select, job.config.seed)
         chosen = [row for row in selection.rows if row["kept"]]
         self._write_clips(chosen)
+        self._check_share_of_bad(self._failures)
         self._caption([row for row in chosen if row.get("sha256")])
         self._mark_captions(chosen)
         plans = self._shard([row for row in chosen if row.get("sha256") and row["caption_short"]])
@@ -244,7 +246,9 @@ class _Run:
             if "ok" in result:
                 row.update(result["ok"], caption_from="model")
             elif "failed" in result:
-                row["problem"], row["caption_short"] = result["failed"]["reason"], ""
+                # A given text is better than none.
+                if row["caption_from"] != "text":
+                    row["problem"] = result["failed"]["reason"]
                 self._failures.append(Failure(source=row["source"], name=row["name"], **result["failed"]))
 
     def _units_of_clips(self, stage: str, rows: Sequence[Row]) -> list[Unit]:
@@ -394,5 +398,5 @@ class _Run:
 def _clean(out: Path) -> None:
     """Remove what killed runs have left."""
     shutil.rmtree(out / "work" / "scratch", ignore_errors=True)
-    for folder in (out, *(path for path in out.rglob("*") if path.is_dir())):
+    for folder in (out, *out.glob("*/"), *out.glob("work/*/"), *out.glob("work/*/*/")):
         remove_leftovers(folder)

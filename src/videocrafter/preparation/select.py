@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from videocrafter.preparation.config import SelectConfig
-from videocrafter.preparation.copies import copy_groups
+from videocrafter.preparation.copies import find_copies
 
 Row = dict[str, Any]
 
@@ -114,15 +114,16 @@ class _Recipe:
         self.limit(name, score, keeps, threshold)
 
     def drop_copies(self, max_distance: float) -> list[list[str]]:
-        """Keep one clip of each group of copies: the largest picture, then the smallest id."""
-        by_id = {row["id"]: row for row in self.kept}
-        groups = copy_groups(self.kept, max_distance) if max_distance >= 0 else []
-        for group in groups:
-            best = min(group, key=lambda name: (-_pixels(by_id[name]), name))
-            for name in group:
-                by_id[name]["copy_of"] = "" if name == best else best
+        """Drop copies. The largest picture stays, then the smallest id. Returns each such clip and its copies."""
+        ordered = sorted(self.kept, key=lambda row: (-_pixels(row), row["id"]))
+        copies = find_copies(ordered, max_distance) if max_distance >= 0 else {}
+        groups: dict[str, list[str]] = {}
+        for row in ordered:
+            row["copy_of"] = copies.get(row["id"], "")
+            if row["copy_of"]:
+                groups.setdefault(row["copy_of"], [row["copy_of"]]).append(row["id"])
         self.drop("copy", "", "", max_distance, lambda row: bool(row["copy_of"]))
-        return groups
+        return sorted(groups.values())
 
 
 def _floors(config: SelectConfig) -> list[tuple[str, str, str, float]]:

@@ -128,7 +128,7 @@ def fail_unit(unit: Unit, job: Job, error: UnitError) -> None:
 def _probe(unit: Unit, job: Job) -> None:
     files, video = job.files("probe"), _video(unit)
     try:
-        with fetched(video, job.scratch) as source:
+        with fetched(video, job.scratch, job.config.limits.copies_gib * 2**30) as source:
             files.commit(unit.id, scanning.probe(source, video.name))
     except UnitError as error:
         files.commit_failure(unit.id, error)
@@ -137,7 +137,7 @@ def _probe(unit: Unit, job: Job) -> None:
 def _scan(unit: Unit, job: Job) -> None:
     files, video = job.files("scan"), _video(unit)
     try:
-        with fetched(video, job.scratch) as source:
+        with fetched(video, job.scratch, job.config.limits.copies_gib * 2**30) as source:
             start_s, end_s = unit.window
             result = scanning.scan(
                 source,
@@ -157,7 +157,7 @@ def _clip(unit: Unit, job: Job) -> None:
     files, video = job.files("clip"), _video(unit)
     todo = [clip for clip in unit.clips if not files.is_done(clip.id, retry=job.retry)]
     try:
-        with fetched(video, job.scratch) as source:
+        with fetched(video, job.scratch, job.config.limits.copies_gib * 2**30) as source:
             for clip in todo:
                 try:
                     data, facts = clips.write_clip(

@@ -69,7 +69,7 @@ def test_the_larger_copy_is_kept_and_the_smaller_named():
     assert {row["id"]: (row["reason"], row["copy_of"]) for row in found.rows if row["reason"]} == {
         "0001": ("copy", "0002")
     }
-    assert found.groups == [["0001", "0002"]]
+    assert found.groups == [["0002", "0001"]]
 
 
 def test_parts_of_one_shot_are_no_copies():

@@ -19,6 +19,7 @@ from videocrafter.preparation.failures import UnitError
 
 # Pictures for the model: enough for what a caption says.
 _LONG_SIDE = 448
+_RETRY_TEMPERATURE = 0.7
 
 
 class Captioner(Protocol):
@@ -26,8 +27,11 @@ class Captioner(Protocol):
 
     name: str
 
-    def describe(self, pictures: np.ndarray, prompt: str, max_tokens: int) -> str:
+    def describe(self, pictures: np.ndarray, prompt: str, max_tokens: int, *, temperature: float) -> str:
         """Return the answer to a prompt about pictures, uint8 `[T, H, W, 3]`.
+
+        Args:
+            temperature: of sampling; 0 gives the most likely answer.
 
         Raises:
             UnitError: there is no answer.
@@ -62,13 +66,17 @@ def caption_clip(captioner: Captioner, path: Path, config: CaptionConfig) -> dic
     """
     pictures = _pictures(path, config.frames)
     wrong: list[str] = []
-    for _ in range(config.tries):
-        short = tidy(captioner.describe(pictures, config.prompt_short, config.max_tokens + 20))
+    for attempt in range(config.tries):
+        # The most likely answer is the same each time.
+        temperature = _RETRY_TEMPERATURE if attempt else 0.0
+        short = tidy(
+            captioner.describe(pictures, config.prompt_short, config.max_tokens + 20, temperature=temperature)
+        )
         wrong = problems(short, max_tokens=config.max_tokens)
         if wrong == ["long"] and (sentence := _first_sentence(short)):
             short, wrong = sentence, problems(sentence, max_tokens=config.max_tokens)
         if not wrong:
-            dense = tidy(captioner.describe(pictures, config.prompt_dense, 4 * config.max_tokens))
+            dense = tidy(captioner.describe(pictures, config.prompt_dense, 4 * config.max_tokens, temperature=0.0))
             # A dense caption is an extra: without a good one, the clip is still usable.
             dense = "" if set(problems(dense)) - {"long"} else dense
             return {
