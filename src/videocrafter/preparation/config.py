@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 Level = Literal["pretrain", "finetune"]
+
+_PRESETS = (
+    "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +32,11 @@ class SourceLimits:
     max_fps: float = 120.0
     min_side: int = 256
     max_aspect: float = 3.0
+
+    def __post_init__(self) -> None:
+        _check("sources", self, dict.fromkeys(("min_duration_s", "min_fps", "min_side"), 0.0) | {"max_aspect": 1.0})
+        if self.max_fps < self.min_fps:
+            raise ValueError(f"sources.max_fps is {self.max_fps}, expected at least sources.min_fps ({self.min_fps})")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +67,7 @@ class ScanConfig:
     window_s: float = 600.0
 
     def __post_init__(self) -> None:
+        _check("scan", self, {"sample_fps": 0.1, "cut_ratio": 0.0, "cut_window": 1, "min_cut": 0.0, "trim_frames": 0})
         if self.long_side < 64:
             raise ValueError(f"scan.long_side is {self.long_side}, expected 64 or more pixels")
         if not 0 < self.min_clip_s <= self.max_clip_s:
@@ -124,6 +136,10 @@ class SelectConfig:
     copy_distance: float = 6.0
     validation: float = 0.01
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.validation < 1:
+            raise ValueError(f"select.validation is {self.validation}, expected a share from 0 to less than 1")
+
 
 @dataclass(frozen=True, kw_only=True)
 class ClipConfig:
@@ -141,6 +157,15 @@ class ClipConfig:
     crf: int = 18
     preset: str = "medium"
     copy: bool = True
+
+    def __post_init__(self) -> None:
+        _check("clip", self, {"crf": 0})
+        if self.crf > 51:
+            raise ValueError(f"clip.crf is {self.crf}, expected 0 to 51")
+        if self.max_short_side is not None and self.max_short_side < 2:
+            raise ValueError(f"clip.max_short_side is {self.max_short_side}, expected 2 or more pixels, or null")
+        if self.preset not in _PRESETS:
+            raise ValueError(f"clip.preset is {self.preset!r}, expected one of {', '.join(_PRESETS)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,6 +204,9 @@ class CaptionConfig:
         "style in 80 to 120 words. State facts only."
     )
 
+    def __post_init__(self) -> None:
+        _check("caption", self, dict.fromkeys(("frames", "max_tokens", "concurrency", "tries"), 1))
+
 
 @dataclass(frozen=True, kw_only=True)
 class ShardConfig:
@@ -188,8 +216,7 @@ class ShardConfig:
     max_bytes: int = 1_000_000_000
 
     def __post_init__(self) -> None:
-        if self.max_clips < 1 or self.max_bytes < 1:
-            raise ValueError("shard.max_clips and shard.max_bytes must be at least 1")
+        _check("shard", self, {"max_clips": 1, "max_bytes": 1})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,6 +243,14 @@ class ProcessLimits:
     max_bad: float = 0.2
     min_judged: int = 100
 
+    def __post_init__(self) -> None:
+        _check(
+            "limits",
+            self,
+            {"base_s": 1, "per_video_s": 0, "min_bytes_per_s": 1, "per_caption_s": 0, "memory_gib": 0}
+            | {"copies_gib": 0, "attempts": 1, "max_bad": 0, "min_judged": 1},
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareConfig:
@@ -235,6 +270,18 @@ class PrepareConfig:
     limits: ProcessLimits = field(default_factory=ProcessLimits)
     seed: int = 0
     workers: int = 0
+
+    def __post_init__(self) -> None:
+        if self.workers < 0:
+            raise ValueError(f"workers is {self.workers}, expected 0 or more")
+
+
+def _check(group: str, settings: Any, least: Mapping[str, float]) -> None:
+    """Check that settings of a group are numbers of at least some size, each."""
+    for name, minimum in least.items():
+        value = getattr(settings, name)
+        if not minimum <= value < math.inf:
+            raise ValueError(f"{group}.{name} is {value}, expected a number of at least {minimum:g}")
 
 
 NO_INFLUENCE = ("limits", "workers")

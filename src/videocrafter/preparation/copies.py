@@ -18,8 +18,8 @@ def find_copies(clips: Sequence[Mapping[str, Any]], max_distance: float) -> dict
     """Return the ids of the clips that are copies, each with the id of the clip that stays instead.
 
     Two clips are copies if the mean Hamming distance of their three 64-bit hashes is at most `max_distance`, unless
-    they are parts of the same shot. A clip is dropped only for one that it resembles itself, not for a copy of a copy.
-    Not all pairs are compared, and memory grows with the number of clips only.
+    they are parts of the same shot. A clip is dropped only for one that it resembles itself, not for a copy of a
+    copy. Not all pairs are compared, and memory grows with the number of clips only.
 
     Args:
         clips: with `id`, `hashes` (three, hexadecimal; none to leave it out), `source` and `shot`; of copies, the

@@ -180,11 +180,11 @@ def check_unchanged(video: PlannedVideo) -> None:
         )
 
 
-def _videos_of(source: str) -> Iterator[PlannedVideo]:
+def _videos_of(source: str, lists: tuple[str, ...] = ()) -> Iterator[PlannedVideo]:
     suffix = source[source.rfind(".") :].lower()
     is_file = is_remote(source) or Path(source).is_file()
     if suffix == ".txt" and is_file:
-        yield from _listed(source)
+        yield from _listed(source, lists)
     elif suffix in VIDEO_SUFFIXES and is_file:
         yield _at(source)
     elif _is_plain_folder(source):
@@ -193,7 +193,12 @@ def _videos_of(source: str) -> Iterator[PlannedVideo]:
         yield from _in_training_source(source)
 
 
-def _listed(path: str) -> Iterator[PlannedVideo]:
+def _listed(path: str, lists: tuple[str, ...]) -> Iterator[PlannedVideo]:
+    """Yield the videos of a list; `lists` are those that it is in."""
+    place = path if is_remote(path) else str(Path(path).resolve())
+    if place in lists:
+        raise PreparationError(f"the list {path} names itself, directly or through another list; remove that line")
+    lists = (*lists, place)
     try:
         text = Location(url=path).read(1 << 30).decode("utf-8")
     except (BadSampleError, UnicodeDecodeError) as error:
@@ -204,7 +209,9 @@ def _listed(path: str) -> Iterator[PlannedVideo]:
             try:
                 place = join_or_absolute(folder, line.strip())
                 # A video that is not there is one row; anything else that is not there is an error of the whole list.
-                yield from [_at(place)] if place.lower().endswith(VIDEO_SUFFIXES) else _videos_of(place)
+                yield from [_at(place)] if place.lower().endswith(VIDEO_SUFFIXES) else _videos_of(place, lists)
+            except PreparationError:
+                raise
             except (ValueError, BadSampleError) as error:
                 yield PlannedVideo(id="", name=line.strip(), url="", reason="missing", problem=str(error))
 

@@ -181,6 +181,52 @@ def test_a_folder_with_other_files_is_left_alone(films, tmp_path, engines):
         prepare([str(films)], tmp_path, small_config())
 
 
+def test_sources_and_output_are_apart(films, prepared, engines):
+    with pytest.raises(PreparationError, match="is inside the source"):
+        prepare([str(films)], films / "out", small_config())
+    with pytest.raises(PreparationError, match="is inside the output"):
+        prepare([str(prepared[0] / "work")], prepared[0], small_config("shard.max_clips=2"))
+    assert not (films / "out").exists()
+
+
+def test_clips_listed_twice_are_one_and_keep_the_first_caption(films, tmp_path, engines):
+    rows = [
+        {"video": "one.mp4", "caption": "first words of it", "from": 0, "to": 2},
+        {"video": "one.mp4", "caption": "other words of it", "from": 0, "to": 2},
+        {"video": "one.mp4", "caption": "a long way past the end", "from": 90, "to": 95},
+    ]
+    (tmp_path / "clips.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    out = tmp_path / "out"
+    summary = prepare(
+        [f"manifest:{tmp_path / 'clips.jsonl'}?start=from&end=to&root={films}"], out, small_config("clip.copy=false")
+    )
+    assert summary.in_shards == 1
+    [clip] = read_parquet(out / "manifest.parquet")
+    assert (clip["caption_short"], len(clip["id"])) == ("first words of it", 16)
+    messages = {row["reason"]: row["message"] for row in read_parquet(out / "failures.parquet")}
+    assert "'other words of it'" in messages["duplicate"]
+    assert "from 90 to 95 s" in messages["no_such_clip"]
+
+
+def test_a_source_that_is_away_for_a_while_is_no_lasting_failure(tmp_path, engines):
+    folder = tmp_path / "films"
+    write_film(folder / "a.mp4", shot(1, 60))
+    config = small_config("caption.text=a film")
+    video = folder / "a.mp4"
+
+    class Away(InlineEngine):
+        def run(self, units, on_done):
+            if units[0].stage == "clip":
+                video.rename(tmp_path / "away")
+            super().run(units, on_done)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(running, "_engine", lambda name, job: Away(job))
+        assert prepare([str(folder)], tmp_path / "out", config).failures == {"missing": 1}
+    (tmp_path / "away").rename(video)
+    assert prepare([str(folder)], tmp_path / "out", config).in_shards == 1
+
+
 def test_videos_without_captions_are_refused_before_any_work(films, tmp_path, engines):
     with pytest.raises(PreparationError, match=r"none of the 1 videos has a caption.*caption.text"):
         prepare([str(films / "copy.mp4")], tmp_path / "out", small_config())
