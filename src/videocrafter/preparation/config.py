@@ -11,6 +11,9 @@ from typing import Any, Literal
 
 Level = Literal["pretrain", "finetune"]
 
+MAX_SHARE = 0.45
+"""Largest share that a filter may drop; `finetune` doubles it."""
+
 _PRESETS = (
     "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo",
 )  # fmt: skip
@@ -116,8 +119,8 @@ class Shares:
 
     def __post_init__(self) -> None:
         for name, share in asdict(self).items():
-            if name != "min_clips" and not 0 <= share <= 0.45:
-                raise ValueError(f"select.shares.{name} is {share}, expected a share from 0 to 0.45")
+            if name != "min_clips" and not 0 <= share <= MAX_SHARE:
+                raise ValueError(f"select.shares.{name} is {share}, expected a share from 0 to {MAX_SHARE}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,7 @@ from videocrafter.preparation.failures import PreparationError
 from videocrafter.preparation.labels import fit, propose, write_label_page
 from videocrafter.preparation.parquet_file import read_parquet
 from videocrafter.preparation.run import prepare, preview
+from videocrafter.preparation.select import Step
 
 KEPT = ("settings.json", "plan.parquet", "manifest.parquet", "sources.parquet", "shards.parquet", "dataset.json")
 
@@ -261,13 +262,39 @@ def test_a_filter_is_calibrated_by_eye(prepared, tmp_path):
     (tmp_path / "labels.json").write_text(json.dumps(answers))
     found = propose(out, "frozen", tmp_path / "labels.json")
     assert (found.threshold, found.precision, found.agreement) == (0.5, 1.0, 1.0)
+    assert (found.setting, found.value) == ("select.floors.max_frozen", 0.5)
     with pytest.raises(PreparationError, match="there is no filter 'foo'"):
         write_label_page(out, "foo", 4)
 
 
+def test_a_share_is_proposed_as_a_share(films, prepared, tmp_path, engines):
+    out, _ = prepared
+    config = small_config("shard.max_clips=2", "select.shares.min_clips=2", "select.level=finetune")
+    prepare([str(films)], out, config, change_settings=True)
+    rows = [row for row in read_parquet(out / "manifest.parquet") if row["reason"] not in ("frozen", "copy")]
+    ranked = sorted(rows, key=lambda row: row["motion"])
+    answers = {row["id"]: "drop" if place < 2 else "keep" for place, row in enumerate(ranked)}
+    (tmp_path / "labels.json").write_text(json.dumps(answers))
+    found = propose(out, "static", tmp_path / "labels.json")
+    assert found.setting == "select.shares.least_motion"
+    # Two of five clips, of which finetune drops twice the setting.
+    assert found.value == pytest.approx(0.2)
+
+
 def test_the_proposed_threshold_agrees_with_most_answers():
     pairs = [(number / 10, number < 4) for number in range(10)]
-    found = fit(pairs, {"threshold": 0.65, "keeps": "above"})
+    step = Step(
+        name="dark",
+        setting="select.floors.min_luma",
+        score="luma",
+        keeps="above",
+        threshold=0.65,
+        dropped=0,
+        remaining=0,
+        remaining_s=0.0,
+    )
+    found = fit(pairs, step)
+    assert (found.setting, found.value) == ("select.floors.min_luma", found.proposed)
     assert found.proposed == pytest.approx(0.35)
     assert (found.agreement, found.proposed_precision) == (1.0, 1.0)
     assert found.precision == pytest.approx(4 / 7)
