@@ -1,12 +1,14 @@
-"""One run at a time in an output folder."""
+"""One run at a time in an output folder, which begins by removing what killed runs have left."""
 
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from videocrafter.media.atomic_write import remove_leftovers
 from videocrafter.preparation.failures import PreparationError
 
 
@@ -33,3 +35,10 @@ def locked(out: Path) -> Iterator[None]:
             except OSError:
                 pass  # this file system has no locks
         yield
+
+
+def clean(out: Path) -> None:
+    """Remove copies and unfinished files of killed runs. Only inside `locked`."""
+    shutil.rmtree(out / "work" / "scratch", ignore_errors=True)
+    for folder in (out, *out.glob("*/"), *out.glob("work/*/"), *out.glob("work/*/*/")):
+        remove_leftovers(folder)

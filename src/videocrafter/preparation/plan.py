@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from videocrafter.preparation.failures import PreparationError, UnitError
 from videocrafter.preparation.parquet_file import printable, read_parquet, write_parquet
 
 _TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".gz", ".tar")
+_PLAN_NAME = re.compile(r"plan(-\d{3,})?\.parquet")
 _STAMPS = ("ETag", "etag", "LastModified", "last_modified", "mtime", "updated", "created")
 """Properties of a remote file that change with its content, as file systems name them."""
 
@@ -136,12 +138,16 @@ def freeze(out: Path, videos: Sequence[PlannedVideo], *, accept_changed: bool, w
         before = planned.get(video.address)
         if before is not None and video.reason and not before.reason:
             gone[video.address] = video
-        elif before is None or (before != video and (before.reason or accept_changed)):
+            continue
+        # The same video may be listed under another name, such as a whole path.
+        is_other = before is None or before != replace(video, name=before.name, problem=before.problem)
+        if is_other and (before is None or before.reason or accept_changed):
             new.append(video)
-        elif before != video:
+        elif is_other:
             changed.append(video.name)
     if new and write:
-        number = len(_plan_files(out)) + 1
+        files = _plan_files(out)
+        number = max(map(_number, files)) + 1 if files else 1
         name = "plan.parquet" if number == 1 else f"plan-{number:03d}.parquet"
         write_parquet(out / name, [_row(video) for video in new])
     planned.update({video.address: video for video in new})
@@ -314,7 +320,11 @@ def _hash(*parts: object) -> str:
 
 
 def _plan_files(out: Path) -> list[Path]:
-    return [*out.glob("plan.parquet"), *sorted(out.glob("plan-*.parquet"))]
+    return sorted((path for path in out.glob("plan*.parquet") if _PLAN_NAME.fullmatch(path.name)), key=_number)
+
+
+def _number(path: Path) -> int:
+    return int(path.stem.partition("-")[2] or 1)
 
 
 def _row(video: PlannedVideo) -> dict[str, Any]:

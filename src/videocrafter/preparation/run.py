@@ -13,14 +13,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from videocrafter.media.atomic_write import remove_leftovers, write_all
+from videocrafter.media.atomic_write import write_all
 from videocrafter.media.json_file import read_json_object
 from videocrafter.preparation.caption.text_checks import boilerplate, problems
 from videocrafter.preparation.config import PrepareConfig, fingerprint, result_settings
 from videocrafter.preparation.engines.supervisor import Outcome
 from videocrafter.preparation.failures import UNSUITABLE, PreparationError
 from videocrafter.preparation.history import RunHistory
-from videocrafter.preparation.output_lock import locked
+from videocrafter.preparation.output_lock import clean, locked
 from videocrafter.preparation.parquet_file import write_parquet
 from videocrafter.preparation.plan import Plan, freeze, list_videos
 from videocrafter.preparation.preconditions import check_captions, check_places, check_settings, settings_file
@@ -127,7 +127,7 @@ def prepare(
     with locked(out):
         write_all({out / "settings.json": settings_file(config)}, overwrite=True)
         plan = freeze(out, videos, accept_changed=accept_changed)
-        _clean(out)
+        clean(out)
         job = Job(out=out.resolve(), config=config, retry=retry)
         try:
             with closing(_engine(engine, job)) as running:
@@ -393,10 +393,3 @@ class _Run:
             "shards": shards,
         }
         write_all({job.out / "dataset.json": canonical(content)}, overwrite=True)
-
-
-def _clean(out: Path) -> None:
-    """Remove what killed runs have left."""
-    shutil.rmtree(out / "work" / "scratch", ignore_errors=True)
-    for folder in (out, *out.glob("*/"), *out.glob("work/*/"), *out.glob("work/*/*/")):
-        remove_leftovers(folder)

@@ -109,6 +109,19 @@ def test_no_videos_are_an_error(tmp_path):
         list_videos([str(tmp_path / "empty")])
 
 
+def test_another_name_for_the_same_video_is_no_change(folder, tmp_path):
+    out = tmp_path / "out"
+    freeze(out, list_videos([str(folder)]), accept_changed=False)
+    (folder / "a.txt").unlink()
+    freeze(out, list_videos([str(folder)]), accept_changed=True)
+    plan = freeze(out, list_videos([str(folder / "a.mp4"), str(folder / "b.mov")]), accept_changed=False)
+    assert (plan.changed, plan.num_new) == ((), 0)
+    # A missing file of the plan does not make a later one be replaced.
+    (out / "plan.parquet").unlink()
+    freeze(out, list_videos([str(folder)]), accept_changed=False)
+    assert sorted(path.name for path in out.glob("plan*")) == ["plan-002.parquet", "plan-003.parquet"]
+
+
 def test_a_stray_tar_hides_no_videos_and_is_named(folder):
     (folder / "backup.tar").write_bytes(b"")
     videos = {video.name: video.reason for video in list_videos([str(folder)])}

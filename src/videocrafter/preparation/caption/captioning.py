@@ -97,12 +97,12 @@ def _pictures(path: Path, count: int) -> np.ndarray:
     try:
         with open_reader(path) as reader:
             times_s = [reader.duration_s * (index + 0.5) / count for index in range(count)]
-            return reader.frames_at(times_s, _small)
+            return reader.frames_at(times_s, _for_model)
     except UnusableMediaError as error:
         raise UnitError(error.reason, str(error)) from error
 
 
-def _small(height: int, width: int) -> Framing:
+def _for_model(height: int, width: int) -> Framing:
     scale = min(1.0, _LONG_SIDE / max(height, width))
     return Framing(height=max(1, round(height * scale)), width=max(1, round(width * scale)))
 
