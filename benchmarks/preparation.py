@@ -98,9 +98,6 @@ def rows_of(film: dict[str, Any], result: dict[str, Any]) -> list[dict[str, Any]
                 "shot": f"{film['name']}-{piece['shot']}",
                 "seconds": piece["end_s"] - piece["start_s"],
                 "bits_per_pixel": 1.0,
-                "text": None,
-                "aesthetics": None,
-                "clip_similarity": None,
                 "source_width": 1 if film["copy_of"] else 2,
                 "source_height": 1,
                 "kind": kind,
@@ -134,9 +131,7 @@ def measure(folder: Path) -> dict[str, float]:
             path,
             {
                 "default": AdaptiveDetector(),
-                "same": AdaptiveDetector(
-                    config.cut_ratio, round(config.min_shot_s * FPS), config.cut_window, config.min_cut
-                ),
+                "same": AdaptiveDetector(config.cut_ratio, round(0.6 * FPS), config.cut_window, config.min_cut),
             },
         )
         for name, found in {"cut": cuts, **library}.items():

@@ -19,7 +19,10 @@ SHOTS=${SHOTS:-12}
 
 # 1. Films: shots joined by cuts and fades, with bars, freezes and flashes, and a copy of the first film.
 if [[ ! -d $FILMS ]]; then
-    (cd "$HERE/.." && python -m benchmarks.truth_films "$FILMS" --films 2 --shots "$SHOTS")
+    # Under another name first: an interrupted step is repeated.
+    rm -rf "$FILMS.part"
+    (cd "$HERE/.." && python -m benchmarks.truth_films "$FILMS.part" --films 2 --shots "$SHOTS")
+    mv "$FILMS.part" "$FILMS"
 fi
 
 # 2. Look at what there is; nothing is written.

@@ -35,5 +35,5 @@ def label(
     typer.echo(
         f"{filter_}: the present threshold {found.threshold:.4g} drops with a precision of {found.precision:.0%}.\n"
         f"Proposed: {found.proposed:.4g}, precision {found.proposed_precision:.0%}, which agrees with "
-        f"{found.agreement:.0%} of the answers."
+        f"{found.agreement:.0%} of the answers: --set {found.setting}={found.value:.4g} --change-settings"
     )

@@ -54,6 +54,8 @@ def prepare_command(
     with bad_input():
         if len(paths) < 2:
             raise ValueError(f"expected at least one source and the output folder, got {' '.join(paths)}")
+        if "://" in paths[-1] or paths[-1].startswith("file:"):
+            raise ValueError(f"the output is {paths[-1]}, expected a folder of this machine")
         _check_installed()
         # These are imported here because they load codecs.
         from videocrafter.preparation.config import PrepareConfig

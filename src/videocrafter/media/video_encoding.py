@@ -118,15 +118,15 @@ def encode_video(
     buffer = io.BytesIO()
     height = width = 0
     # A webm would otherwise contain random identifiers.
-    options = {"fflags": "+bitexact"} if suffix == ".webm" else {}
+    container_options = {"fflags": "+bitexact"} if suffix == ".webm" else {}
     # SVT-AV1 prints its settings and errors to standard error.
     os.environ.setdefault("SVT_LOG", "0")
     try:
-        with av.open(buffer, "w", format=suffix[1:], options=options) as container:
+        with av.open(buffer, "w", format=suffix[1:], options=container_options) as container:
             if comment is not None:
                 container.metadata["comment"] = comment
-            options = {**chosen.options, **(options or {})}
-            stream = container.add_stream(chosen.encoder, rate=_rate(playback_fps), options=options)
+            encoder_options = {**chosen.options, **(options or {})}
+            stream = container.add_stream(chosen.encoder, rate=_rate(playback_fps), options=encoder_options)
             assert isinstance(stream, VideoStream)
             stream.pix_fmt = "yuv420p"
             coder = stream.codec_context

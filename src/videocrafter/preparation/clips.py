@@ -18,7 +18,7 @@ from videocrafter.preparation.config import ClipConfig
 from videocrafter.preparation.failures import UnitError
 from videocrafter.preparation.scan.crop import WHOLE, Crop
 
-VERSION = 1
+VERSION = 2
 """Raised when the same settings give other files."""
 
 # Frames that are decoded together; a small number keeps 4K within the memory limit.

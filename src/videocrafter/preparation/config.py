@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 Level = Literal["pretrain", "finetune"]
+
+MAX_SHARE = 0.45
+"""Largest share that a filter may drop; `finetune` doubles it."""
+
+_PRESETS = (
+    "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +36,11 @@ class SourceLimits:
     min_side: int = 256
     max_aspect: float = 3.0
 
+    def __post_init__(self) -> None:
+        _check("sources", self, dict.fromkeys(("min_duration_s", "min_fps", "min_side"), 0.0) | {"max_aspect": 1.0})
+        if self.max_fps < self.min_fps:
+            raise ValueError(f"sources.max_fps is {self.max_fps}, expected at least sources.min_fps ({self.min_fps})")
+
 
 @dataclass(frozen=True, kw_only=True)
 class ScanConfig:
@@ -38,7 +52,6 @@ class ScanConfig:
         cut_ratio: a cut differs from the frames around it by this factor (PySceneDetect's adaptive threshold).
         cut_window: number of frames on each side that a cut is compared with.
         min_cut: smallest difference of a cut (PySceneDetect's `min_content_val`, 0 to 255).
-        min_shot_s: shortest time between two cuts, in seconds.
         trim_frames: frames left out at both sides of a cut.
         slow_transitions: whether to look for fades and dissolves.
         min_clip_s, max_clip_s: lengths of the pieces; a longer shot is divided evenly.
@@ -50,7 +63,6 @@ class ScanConfig:
     cut_ratio: float = 3.5
     cut_window: int = 3
     min_cut: float = 15.0
-    min_shot_s: float = 0.6
     trim_frames: int = 3
     slow_transitions: bool = True
     min_clip_s: float = 2.0
@@ -58,6 +70,7 @@ class ScanConfig:
     window_s: float = 600.0
 
     def __post_init__(self) -> None:
+        _check("scan", self, {"sample_fps": 0.1, "cut_ratio": 0.0, "cut_window": 1, "min_cut": 0.0, "trim_frames": 0})
         if self.long_side < 64:
             raise ValueError(f"scan.long_side is {self.long_side}, expected 64 or more pixels")
         if not 0 < self.min_clip_s <= self.max_clip_s:
@@ -73,7 +86,7 @@ class ScanConfig:
 class Floors:
     """Absolute limits: a clip beyond one of them is dropped, whatever the others are like.
 
-    Shares are from 0 to 1, luma from 0 to 255.
+    Shares are from 0 to 1, luma from 0 to 255. Frozen is the share of time without change for at least 0.25 s.
     """
 
     max_frozen: float = 0.5
@@ -81,7 +94,6 @@ class Floors:
     max_damaged: float = 0.0
     min_luma: float = 20.0
     max_luma: float = 235.0
-    max_text: float = 0.07
     max_false_cuts_per_s: float = 0.85
     min_bits_per_pixel: float = 0.02
     min_picture: float = 0.6
@@ -95,7 +107,7 @@ class Shares:
     Attributes:
         least_motion: dropped for the smallest motion; as absolute numbers do not transfer between data sets.
         little_motion: the next least moving part, of which half is kept.
-        most_shake, most_blur, lowest_aesthetics, lowest_clip: dropped by these scores, where they exist.
+        most_shake, most_blur: dropped by these scores.
         min_clips: with fewer clips than this, shares mean nothing and are not applied.
     """
 
@@ -103,14 +115,12 @@ class Shares:
     little_motion: float = 0.15
     most_shake: float = 0.02
     most_blur: float = 0.10
-    lowest_aesthetics: float = 0.25
-    lowest_clip: float = 0.25
     min_clips: int = 20
 
     def __post_init__(self) -> None:
         for name, share in asdict(self).items():
-            if name != "min_clips" and not 0 <= share <= 0.45:
-                raise ValueError(f"select.shares.{name} is {share}, expected a share from 0 to 0.45")
+            if name != "min_clips" and not 0 <= share <= MAX_SHARE:
+                raise ValueError(f"select.shares.{name} is {share}, expected a share from 0 to {MAX_SHARE}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +138,10 @@ class SelectConfig:
     shares: Shares = field(default_factory=Shares)
     copy_distance: float = 6.0
     validation: float = 0.01
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.validation < 1:
+            raise ValueError(f"select.validation is {self.validation}, expected a share from 0 to less than 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,13 +161,22 @@ class ClipConfig:
     preset: str = "medium"
     copy: bool = True
 
+    def __post_init__(self) -> None:
+        _check("clip", self, {"crf": 0})
+        if self.crf > 51:
+            raise ValueError(f"clip.crf is {self.crf}, expected 0 to 51")
+        if self.max_short_side is not None and self.max_short_side < 2:
+            raise ValueError(f"clip.max_short_side is {self.max_short_side}, expected 2 or more pixels, or null")
+        if self.preset not in _PRESETS:
+            raise ValueError(f"clip.preset is {self.preset!r}, expected one of {', '.join(_PRESETS)}")
+
 
 @dataclass(frozen=True, kw_only=True)
 class CaptionConfig:
     """Captions.
 
     Attributes:
-        text: caption of clips without a given one, instead of asking a model.
+        text: caption of clips that have neither a given one nor one of a model.
         url: address of an OpenAI-compatible chat endpoint that takes pictures, such as
             `http://localhost:8000/v1/chat/completions`.
         model: name for the endpoint, or, without `url`, folder of a local transformers model.
@@ -184,6 +207,9 @@ class CaptionConfig:
         "style in 80 to 120 words. State facts only."
     )
 
+    def __post_init__(self) -> None:
+        _check("caption", self, dict.fromkeys(("frames", "max_tokens", "concurrency", "tries"), 1))
+
 
 @dataclass(frozen=True, kw_only=True)
 class ShardConfig:
@@ -193,8 +219,7 @@ class ShardConfig:
     max_bytes: int = 1_000_000_000
 
     def __post_init__(self) -> None:
-        if self.max_clips < 1 or self.max_bytes < 1:
-            raise ValueError("shard.max_clips and shard.max_bytes must be at least 1")
+        _check("shard", self, {"max_clips": 1, "max_bytes": 1})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,17 +228,31 @@ class ProcessLimits:
 
     Attributes:
         base_s, per_video_s: a unit may take `base_s` plus `per_video_s` times the length of its video, in seconds.
+        min_bytes_per_s: slowest download, and slowest writing of a shard; slower ones are given up.
+        per_caption_s: time for each clip of a unit that asks a caption model, in seconds, once the model is loaded.
         memory_gib: memory beyond that of an idle process, in GiB (Linux only; not with a local caption model).
+        copies_gib: size of the copies of remote videos that are kept during a run, in GiB.
         attempts: starts of a unit that ended its process, before it is recorded as failed.
         max_bad: stop if a larger share of at least `min_judged` sources is bad, as after mounting the wrong disk.
     """
 
     base_s: float = 60.0
     per_video_s: float = 3.0
+    min_bytes_per_s: float = 500_000.0
+    per_caption_s: float = 300.0
     memory_gib: float = 2.0
+    copies_gib: float = 20.0
     attempts: int = 3
     max_bad: float = 0.2
     min_judged: int = 100
+
+    def __post_init__(self) -> None:
+        _check(
+            "limits",
+            self,
+            {"base_s": 1, "per_video_s": 0, "min_bytes_per_s": 1, "per_caption_s": 0, "memory_gib": 0}
+            | {"copies_gib": 0, "attempts": 1, "max_bad": 0, "min_judged": 1},
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,15 +274,27 @@ class PrepareConfig:
     seed: int = 0
     workers: int = 0
 
+    def __post_init__(self) -> None:
+        if self.workers < 0:
+            raise ValueError(f"workers is {self.workers}, expected 0 or more")
+
+
+def _check(group: str, settings: Any, least: Mapping[str, float]) -> None:
+    """Check that settings of a group are numbers of at least some size, each."""
+    for name, minimum in least.items():
+        value = getattr(settings, name)
+        if not minimum <= value < math.inf:
+            raise ValueError(f"{group}.{name} is {value}, expected a number of at least {minimum:g}")
+
 
 NO_INFLUENCE = ("limits", "workers")
 """Groups that do not change any result."""
 
 
 def fingerprint(*parts: Any) -> str:
-    """Return 12 hexadecimal digits that depend on the JSON of all parts."""
+    """Return 16 hexadecimal digits that depend on the JSON of all parts."""
     text = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def result_settings(config: PrepareConfig) -> dict[str, Any]:

@@ -1,74 +1,91 @@
-"""Groups of near duplicates, by the hashes of three pictures of each clip."""
+"""Near duplicates, by the hashes of three pictures of each clip."""
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from itertools import combinations
 from typing import Any
 
-_BANDS, _BITS = 8, 8
-# Buckets of pictures with little structure are large. There, only clips with similar hashes are compared.
-_SMALL_BUCKET, _NEIGHBOURS = 64, 16
+import numpy as np
+
+# Each hash is sorted as a number once for each of these rotations, in bits. Of similar hashes, some rotation begins
+# with a long run of equal bits, and there they are neighbours.
+_ROTATIONS = range(0, 64, 4)
+_NEIGHBOURS = 8
+_BITS = np.array([value.bit_count() for value in range(256)], np.uint8)
 
 
-def copy_groups(clips: Sequence[Mapping[str, Any]], max_distance: float) -> list[list[str]]:
-    """Return groups of ids that show the same, each sorted, the groups by their first id.
+def find_copies(clips: Sequence[Mapping[str, Any]], max_distance: float) -> dict[str, str]:
+    """Return the ids of the clips that are copies, each with the id of the clip that stays instead.
 
     Two clips are copies if the mean Hamming distance of their three 64-bit hashes is at most `max_distance`, unless
-    they are parts of the same shot. Candidates share eight bits in a row of a hash, so that not all pairs are tried.
+    they are parts of the same shot. A clip is dropped only for one that it resembles itself, not for a copy of a
+    copy. Not all pairs are compared, and memory grows with the number of clips only.
 
     Args:
-        clips: with `id`, `hashes` (hexadecimal), `source` and `shot`.
+        clips: with `id`, `hashes` (three, hexadecimal; none to leave it out), `source` and `shot`; of copies, the
+            first one in this order stays.
     """
-    hashes = [[int(digits, 16) for digits in clip["hashes"]] for clip in clips]
-    buckets: dict[tuple[int, int, int], list[int]] = defaultdict(list)
-    for index, numbers in enumerate(hashes):
-        for picture, number in enumerate(numbers):
-            for band in range(_BANDS):
-                buckets[picture, band, number >> (band * _BITS) & (1 << _BITS) - 1].append(index)
-    parents = list(range(len(clips)))
-    seen: set[tuple[int, int]] = set()
-    for (picture, _, _), members in buckets.items():
-        for pair in _candidates(members, [hashes[index][picture] for index in members]):
-            if pair in seen:
-                continue
-            seen.add(pair)
-            first, second = pair
-            if (
-                not _is_same_shot(clips[first], clips[second])
-                and _distance(*(hashes[i] for i in pair)) <= max_distance
-            ):
-                parents[_root(parents, second)] = _root(parents, first)
-    groups: dict[int, list[str]] = defaultdict(list)
-    for index, clip in enumerate(clips):
-        groups[_root(parents, index)].append(clip["id"])
-    return sorted(sorted(group) for group in groups.values() if len(group) > 1)
+    hashed = [clip for clip in clips if clip["hashes"]]
+    if len(hashed) < 2:
+        return {}
+    hashes = np.array([[int(digits, 16) for digits in clip["hashes"]] for clip in hashed], np.uint64)
+    shots: dict[tuple[str, str], int] = {}
+    shot = np.array([shots.setdefault((clip["source"], clip["shot"]), len(shots)) for clip in hashed])
+    group = _groups(hashes, shot, max_distance)
+    order = np.argsort(group, kind="stable")
+    copies: dict[str, str] = {}
+    for members in np.split(order, np.flatnonzero(np.diff(group[order])) + 1):
+        kept: list[int] = []
+        for one in members.tolist() if len(members) > 1 else ():
+            rivals = np.array(kept, np.int64)
+            is_copy = (_distance(hashes[rivals], hashes[one]) <= max_distance) & (shot[rivals] != shot[one])
+            if is_copy.any():
+                copies[hashed[one]["id"]] = hashed[kept[int(np.argmax(is_copy))]]["id"]
+            else:
+                kept.append(one)
+    return copies
 
 
-def _candidates(members: list[int], numbers: list[int]) -> set[tuple[int, int]]:
-    if len(members) <= _SMALL_BUCKET:
-        return set(combinations(members, 2))
-    ordered = [member for _, member in sorted(zip(numbers, members, strict=True))]
-    return {
-        (min(one, other), max(one, other))
-        for place, one in enumerate(ordered)
-        for other in ordered[place + 1 : place + 1 + _NEIGHBOURS]
-    }
+def _groups(hashes: np.ndarray, shot: np.ndarray, max_distance: float) -> np.ndarray:
+    """Return a number for each clip, the same for clips that a chain of copies connects."""
+    parents = np.arange(len(hashes))
+    # One hash of copies differs by no more than all three together may.
+    most = max_distance * hashes.shape[1]
+    for picture in range(hashes.shape[1]):
+        for bits in _ROTATIONS:
+            numbers = hashes[:, picture]
+            if bits:
+                numbers = (numbers << np.uint64(bits)) | (numbers >> np.uint64(64 - bits))
+            order = np.argsort(numbers, kind="stable")
+            for step in range(1, min(_NEIGHBOURS, len(order) - 1) + 1):
+                one, other = order[:-step], order[step:]
+                is_open = (parents[one] != parents[other]) & (shot[one] != shot[other])
+                is_open &= _distance(hashes[one, picture, None], hashes[other, picture, None]) <= most
+                one, other = one[is_open], other[is_open]
+                is_near = _distance(hashes[one], hashes[other]) <= max_distance
+                if is_near.any():
+                    _join(parents, one[is_near].tolist(), other[is_near].tolist())
+    return parents
 
 
-def _distance(one: list[int], other: list[int]) -> float:
-    if not one or len(one) != len(other):
-        return float("inf")
-    return sum((a ^ b).bit_count() for a, b in zip(one, other, strict=True)) / len(one)
+def _join(parents: np.ndarray, ones: list[int], others: list[int]) -> None:
+    """Join groups in place. Before and after, every clip points to the root of its group."""
+    for one, other in zip(ones, others, strict=True):
+        low, high = sorted((_root(parents, one), _root(parents, other)))
+        parents[high] = low
+    while not np.array_equal(parents, above := parents[parents]):
+        parents[:] = above
 
 
-def _is_same_shot(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    return one["source"] == other["source"] and one["shot"] == other["shot"]
-
-
-def _root(parents: list[int], index: int) -> int:
+def _root(parents: np.ndarray, index: int) -> int:
     while parents[index] != index:
         parents[index] = parents[parents[index]]
-        index = parents[index]
+        index = int(parents[index])
     return index
+
+
+def _distance(ones: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Return the mean Hamming distance of the hashes `[N, 3]`."""
+    differences = np.ascontiguousarray(ones ^ others)
+    bits = _BITS[differences.view(np.uint8)]
+    return bits.sum(axis=-1, dtype=np.int64) / ones.shape[-1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 
 REASONS = {
-    "missing": "the file does not exist, or is a folder",
+    "missing": "the file does not exist, is a folder, or cannot be reached; tried again by the next run",
     "unreadable": "not a video, or damaged",
     "truncated": "ends before its stated end; usually an incomplete download",
     "no_frames": "a video stream without frames",
@@ -14,6 +14,8 @@ REASONS = {
     "absurd_size": "a size that only a damaged header has",
     "hdr": "high dynamic range (PQ or HLG); convert it to SDR first",
     "bad_row": "a row of a list that cannot be trusted",
+    "duplicate": "listed several times; the first entry is used",
+    "no_such_clip": "a listed clip outside its video",
     "too_short": "shorter than sources.min_duration_s",
     "too_slow_rate": "fewer frames per second than sources.min_fps",
     "too_fast_rate": "more frames per second than sources.max_fps",
@@ -23,7 +25,7 @@ REASONS = {
     "crashed": "ended its process limits.attempts times",
     "too_much_memory": "needed more memory than limits.memory_gib, limits.attempts times",
     "network": "could not be downloaded; tried again by the next run",
-    "changed_source": "changed since the plan; left alone until --accept-changed",
+    "changed_source": "changed since the plan; left alone until --accept-changed, or until it is restored",
     "caption_failed": "the caption model did not answer; tried again by the next run",
     "bad_model_output": "the caption model's text is unusable; tried again by the next run",
     "no_caption": "no given caption, and no caption model",
@@ -31,11 +33,11 @@ REASONS = {
 }
 """Reasons why a source or a clip is left out."""
 
-TRANSIENT = frozenset({"network", "caption_failed", "bad_model_output"})
+TRANSIENT = frozenset({"missing", "changed_source", "network", "caption_failed", "bad_model_output"})
 """Reasons that the next run tries again by itself."""
 
-UNSUITABLE = frozenset({"too_short", "too_slow_rate", "too_fast_rate", "too_small", "odd_aspect", "hdr"})
-"""Intact sources that a setting leaves out; they do not count as bad."""
+UNSUITABLE = frozenset({"too_short", "too_slow_rate", "too_fast_rate", "too_small", "odd_aspect", "hdr", "duplicate"})
+"""Intact sources that a setting leaves out, or that are listed twice; they do not count as bad."""
 
 
 class UnitError(Exception):

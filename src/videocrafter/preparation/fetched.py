@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
+import os
+import secrets
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
 from videocrafter.data.errors import BadSampleError
 from videocrafter.data.locations import Location, is_remote
@@ -21,10 +22,14 @@ _BLOCK_BYTES = 1 << 22
 
 
 @contextmanager
-def fetched(video: PlannedVideo, scratch: Path) -> Iterator[Path | BinaryIO]:
-    """Yield a local path or a seekable file. A remote video is copied to `scratch` and removed afterwards.
+def fetched(video: PlannedVideo, scratch: Path, max_bytes: float) -> Iterator[Path | BinaryIO]:
+    """Yield a local path or a seekable file: of a remote video, a copy in `scratch`.
 
     A copy is decoded rather than the address itself, so that a lost connection is distinguished from a damaged file.
+    It stays for the other units of the video, until newer copies need its place.
+
+    Args:
+        max_bytes: size of the copies that stay.
 
     Raises:
         UnitError: the video is missing or changed, or, after five tries, cannot be downloaded.
@@ -40,10 +45,36 @@ def fetched(video: PlannedVideo, scratch: Path) -> Iterator[Path | BinaryIO]:
             yield file
         return
     scratch.mkdir(parents=True, exist_ok=True)
-    check_space(scratch / "copy", video.length or video.size)
-    with tempfile.NamedTemporaryFile(dir=scratch, prefix=".") as copy:
-        _download(location, cast(BinaryIO, copy.file))
-        yield Path(copy.name)
+    kept, own = scratch / video.id, scratch / f".{secrets.token_hex(8)}"
+    try:
+        try:
+            # A second name for the copy: another process may remove the first one at any time.
+            os.link(kept, own)
+            os.utime(own)
+        except OSError:
+            check_space(own, video.length or video.size)
+            with own.open("wb") as file:
+                _download(location, file)
+            _make_room(scratch, max_bytes - own.stat().st_size)
+            with suppress(OSError):  # another process was faster, or this file system has no links
+                os.link(own, kept)
+        yield own
+    finally:
+        own.unlink(missing_ok=True)
+
+
+def _make_room(scratch: Path, max_bytes: float) -> None:
+    """Remove the copies that were used least recently."""
+    copies = []
+    for path in scratch.iterdir():
+        with suppress(OSError):
+            if not path.name.startswith("."):
+                copies.append((path.stat().st_mtime, path.stat().st_size, path))
+    total = sum(size for _, size, _ in copies)
+    for _, size, path in sorted(copies):
+        if total > max_bytes:
+            path.unlink(missing_ok=True)
+            total -= size
 
 
 @contextmanager

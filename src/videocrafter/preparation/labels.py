@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from itertools import pairwise
 from pathlib import Path
@@ -12,8 +12,10 @@ from typing import Any
 
 from videocrafter.media.atomic_write import write_text
 from videocrafter.media.json_file import read_json_object
+from videocrafter.preparation.config import MAX_SHARE
 from videocrafter.preparation.failures import PreparationError
 from videocrafter.preparation.parquet_file import read_parquet
+from videocrafter.preparation.select import Step
 
 Row = dict[str, Any]
 
@@ -47,6 +49,7 @@ class Proposal:
         threshold, precision: present threshold, and the share of the clips beyond it that were to be dropped.
         proposed, proposed_precision: the same for the threshold that agrees with most answers.
         agreement: share of the answers that the proposed threshold agrees with.
+        setting, value: the setting that gives the proposed threshold: the threshold itself, or a share of the clips.
     """
 
     threshold: float
@@ -54,6 +57,8 @@ class Proposal:
     proposed: float
     proposed_precision: float
     agreement: float
+    setting: str
+    value: float
 
 
 def write_label_page(out: Path, name: str, count: int) -> tuple[Path, int]:
@@ -66,15 +71,15 @@ def write_label_page(out: Path, name: str, count: int) -> tuple[Path, int]:
         PreparationError: there is no finished data set, or no such filter.
     """
     step = _step(out, name)
-    rows = _measured(out, step["score"])
-    near = sorted(rows, key=lambda row: (abs(row[step["score"]] - step["threshold"]), row["id"]))
-    sides = [[row for row in near if _is_beyond(row[step["score"]], step) == beyond] for beyond in (True, False)]
+    threshold = step.threshold or 0.0
+    near = sorted(_clips(out), key=lambda row: (abs(row[step.score] - threshold), row["id"]))
+    sides = [[row for row in near if step.drops(row[step.score]) == beyond] for beyond in (True, False)]
     chosen = [row for side in sides for row in side[: count // 2]]
     # Neither side nor score is shown, so that neither influences the answer.
     chosen.sort(key=lambda row: row["id"])
     figures = "".join(_figure(out, row) for row in chosen)
     path = out / f"label-{name}.html"
-    write_text(path, _PAGE.format(name=escape(name), score=escape(step["score"]), figures=figures))
+    write_text(path, _PAGE.format(name=escape(name), score=escape(step.score), figures=figures))
     return path, len(chosen)
 
 
@@ -89,61 +94,76 @@ def propose(out: Path, name: str, labels: Path) -> Proposal:
     wrong = [answer for answer in answers.values() if answer not in ("keep", "drop")]
     if wrong:
         raise PreparationError(f"{labels} contains {wrong[0]!r}, expected keep or drop")
-    pairs = [
-        (float(row[step["score"]]), answers[row["id"]] == "drop")
-        for row in _measured(out, step["score"])
-        if row["id"] in answers
-    ]
+    rows = _clips(out)
+    pairs = [(float(row[step.score]), answers[row["id"]] == "drop") for row in rows if row["id"] in answers]
     if not pairs:
         raise PreparationError(f"{labels} contains no answers for clips of {out}")
-    return fit(pairs, step)
+    found = fit(pairs, step)
+    if not step.is_share:
+        return found
+    return replace(found, value=_share(replace(step, threshold=found.proposed), rows, _dataset(out)))
 
 
-def fit(pairs: Sequence[tuple[float, bool]], step: Mapping[str, Any]) -> Proposal:
+def fit(pairs: Sequence[tuple[float, bool]], step: Step) -> Proposal:
     """Return the threshold that agrees with most pairs of a score and whether the clip is to be dropped."""
     values = sorted({value for value, _ in pairs})
     middles = [(one + other) / 2 for one, other in pairwise(values)]
-    candidates = [values[0], *middles, values[-1], step["threshold"]]
+    present = step.threshold or 0.0
+    candidates = [values[0], *middles, values[-1], present]
 
     def agreement(threshold: float) -> float:
-        at = {**step, "threshold": threshold}
-        return sum(_is_beyond(value, at) == is_bad for value, is_bad in pairs) / len(pairs)
+        at = replace(step, threshold=threshold)
+        return sum(at.drops(value) == is_bad for value, is_bad in pairs) / len(pairs)
 
-    best = max(candidates, key=lambda one: (agreement(one), -abs(one - step["threshold"])))
+    best = max(candidates, key=lambda one: (agreement(one), -abs(one - present)))
     return Proposal(
-        threshold=step["threshold"],
+        threshold=present,
         precision=_precision(pairs, step),
         proposed=best,
-        proposed_precision=_precision(pairs, {**step, "threshold": best}),
+        proposed_precision=_precision(pairs, replace(step, threshold=best)),
         agreement=agreement(best),
+        setting=step.setting,
+        value=best,
     )
 
 
-def _precision(pairs: Sequence[tuple[float, bool]], step: Mapping[str, Any]) -> float:
-    dropped = [is_bad for value, is_bad in pairs if _is_beyond(value, step)]
+def _share(step: Step, rows: Sequence[Row], dataset: Mapping[str, Any]) -> float:
+    """Return the share of the clips that reached a filter which its threshold drops, as the setting counts it."""
+    select = dataset["settings"]["select"]
+    names = [one["name"] for one in dataset["filters"]]
+    # Both filters by motion count the same clips.
+    earlier = names[: names.index("static" if step.name == "little_motion" else step.name)]
+    reached = [row for row in rows if row["reason"] not in earlier]
+    share = sum(step.drops(row[step.score]) for row in reached) / max(1, len(reached))
+    share /= 2 if select["level"] == "finetune" else 1
+    if step.name == "little_motion":
+        share -= select["shares"]["least_motion"]
+    return min(max(share, 0.0), MAX_SHARE)
+
+
+def _precision(pairs: Sequence[tuple[float, bool]], step: Step) -> float:
+    dropped = [is_bad for value, is_bad in pairs if step.drops(value)]
     return sum(dropped) / len(dropped) if dropped else 1.0
 
 
-def _step(out: Path, name: str) -> dict[str, Any]:
+def _dataset(out: Path) -> dict[str, Any]:
     path = out / "dataset.json"
     if not path.is_file():
         raise PreparationError(f"{out} contains no finished data set; run videocrafter prepare first")
-    steps = [step for step in read_json_object(path)["filters"] if step["score"] and step["threshold"] is not None]
-    for step in steps:
-        if step["name"] == name:
-            found: dict[str, Any] = step
-            return found
-    known = ", ".join(step["name"] for step in steps)
-    raise PreparationError(f"there is no filter {name!r} with a threshold; filters are {known}")
+    return read_json_object(path)
 
 
-def _measured(out: Path, score: str) -> list[Row]:
-    return [row for row in read_parquet(out / "manifest.parquet") if row.get(score) is not None]
+def _step(out: Path, name: str) -> Step:
+    steps = [Step(**step) for step in _dataset(out)["filters"]]
+    usable = {step.name: step for step in steps if step.score and step.threshold is not None}
+    if name not in usable:
+        known = ", ".join(usable)
+        raise PreparationError(f"there is no filter {name!r} with a threshold; filters are {known}")
+    return usable[name]
 
 
-def _is_beyond(value: float, step: Mapping[str, Any]) -> bool:
-    threshold: float = step["threshold"]
-    return value < threshold if step["keeps"] == "above" else value > threshold
+def _clips(out: Path) -> list[Row]:
+    return list(read_parquet(out / "manifest.parquet"))
 
 
 def _figure(out: Path, row: Row) -> str:

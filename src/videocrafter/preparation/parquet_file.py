@@ -21,10 +21,19 @@ def write_parquet(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     from pyarrow import parquet
 
     names = list(dict.fromkeys(name for row in rows for name in row))
-    table = pa.table({name: pa.array([row.get(name) for row in rows]) for name in names})
+    table = pa.table({name: pa.array([_storable(row.get(name)) for row in rows]) for name in names})
     buffer = io.BytesIO()
     parquet.write_table(table, buffer, compression="zstd")
     write_all({path: buffer.getvalue()}, overwrite=True)
+
+
+def printable(text: str) -> str:
+    """Return text that UTF-8 can encode: other characters, as in names of files of old systems, become escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _storable(value: Any) -> Any:
+    return printable(value) if isinstance(value, str) else value
 
 
 def read_parquet(path: Path) -> Iterator[dict[str, Any]]:

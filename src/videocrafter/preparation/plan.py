@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,9 +19,10 @@ from videocrafter.data.locations import Location, expand_home, is_remote, join_o
 from videocrafter.data.media_clip import CaptionFile, MediaClip
 from videocrafter.data.sources.metadata_folder import METADATA_NAMES
 from videocrafter.preparation.failures import PreparationError, UnitError
-from videocrafter.preparation.parquet_file import read_parquet, write_parquet
+from videocrafter.preparation.parquet_file import printable, read_parquet, write_parquet
 
 _TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".gz", ".tar")
+_PLAN_NAME = re.compile(r"plan(-\d{3,})?\.parquet")
 _STAMPS = ("ETag", "etag", "LastModified", "last_modified", "mtime", "updated", "created")
 """Properties of a remote file that change with its content, as file systems name them."""
 
@@ -46,7 +48,8 @@ class PlannedVideo:
         stamp: time of change, or the server's tag of the content.
         caption: the caption of the whole video; empty if there is none.
         segments: clips that the source defines; empty if they are to be found.
-        reason, problem: why it cannot be used, as far as the plan knows; empty if it can.
+        reason: why it cannot be used, as far as the plan knows; empty if it can.
+        problem: details, or what a second entry for the same video says.
     """
 
     id: str
@@ -102,12 +105,23 @@ def list_videos(sources: Sequence[str]) -> list[PlannedVideo]:
     for source in sources:
         for video in _videos_of(expand_home(source)):
             before = found.get(video.address)
-            if before is not None:
-                video = replace(before, segments=before.segments + video.segments)
-            found[video.address] = video
+            found[video.address] = video if before is None else _merged(before, video)
     if not found:
         raise PreparationError(f"{', '.join(sources)} contains no videos; expected files such as {VIDEO_SUFFIXES}")
     return sorted((_identified(video) for video in found.values()), key=lambda video: (video.address, video.name))
+
+
+def _merged(before: PlannedVideo, video: PlannedVideo) -> PlannedVideo:
+    """Combine two entries for one video: all clips, and the first caption. A second caption is named."""
+    problem = before.problem
+    if before.caption and video.caption not in ("", before.caption):
+        problem = f"{before.name} is listed again, with the caption {video.caption!r}"
+    return replace(
+        before,
+        caption=before.caption or video.caption,
+        segments=before.segments + video.segments,
+        problem=problem,
+    )
 
 
 def freeze(out: Path, videos: Sequence[PlannedVideo], *, accept_changed: bool, write: bool = True) -> Plan:
@@ -119,17 +133,31 @@ def freeze(out: Path, videos: Sequence[PlannedVideo], *, accept_changed: bool, w
     """
     planned = {video.address: video for video in read_plan(out)}
     new, changed = [], []
+    gone: dict[tuple[str, int, str], PlannedVideo] = {}
     for video in videos:
         before = planned.get(video.address)
-        if before is None or (before != video and (before.reason or accept_changed)):
+        if before is not None and video.reason and not before.reason:
+            gone[video.address] = video
+            continue
+        # The same video may be listed under another name, such as a whole path.
+        is_other = before is None or before != replace(video, name=before.name, problem=before.problem)
+        if is_other and (before is None or before.reason or accept_changed):
             new.append(video)
-        elif before != video:
+        elif is_other:
             changed.append(video.name)
     if new and write:
-        number = len(_plan_files(out)) + 1
+        files = _plan_files(out)
+        number = max(map(_number, files)) + 1 if files else 1
         name = "plan.parquet" if number == 1 else f"plan-{number:03d}.parquet"
         write_parquet(out / name, [_row(video) for video in new])
     planned.update({video.address: video for video in new})
+    listed = {video.address for video in videos}
+    for address, video in planned.items():
+        if address not in listed and not video.reason and (now := _identified(video)).reason:
+            gone[address] = now
+    # In the plan for ever, but no rival of the videos that are there.
+    for address, now in gone.items():
+        planned[address] = replace(planned[address], reason=now.reason, problem=now.problem)
     everything = sorted(planned.values(), key=lambda video: video.id)
     return Plan(videos=tuple(everything), changed=tuple(changed), num_new=len(new))
 
@@ -158,11 +186,11 @@ def check_unchanged(video: PlannedVideo) -> None:
         )
 
 
-def _videos_of(source: str) -> Iterator[PlannedVideo]:
+def _videos_of(source: str, lists: tuple[str, ...] = ()) -> Iterator[PlannedVideo]:
     suffix = source[source.rfind(".") :].lower()
     is_file = is_remote(source) or Path(source).is_file()
     if suffix == ".txt" and is_file:
-        yield from _listed(source)
+        yield from _listed(source, lists)
     elif suffix in VIDEO_SUFFIXES and is_file:
         yield _at(source)
     elif _is_plain_folder(source):
@@ -171,7 +199,12 @@ def _videos_of(source: str) -> Iterator[PlannedVideo]:
         yield from _in_training_source(source)
 
 
-def _listed(path: str) -> Iterator[PlannedVideo]:
+def _listed(path: str, lists: tuple[str, ...]) -> Iterator[PlannedVideo]:
+    """Yield the videos of a list; `lists` are those that it is in."""
+    place = path if is_remote(path) else str(Path(path).resolve())
+    if place in lists:
+        raise PreparationError(f"the list {path} names itself, directly or through another list; remove that line")
+    lists = (*lists, place)
     try:
         text = Location(url=path).read(1 << 30).decode("utf-8")
     except (BadSampleError, UnicodeDecodeError) as error:
@@ -182,18 +215,23 @@ def _listed(path: str) -> Iterator[PlannedVideo]:
             try:
                 place = join_or_absolute(folder, line.strip())
                 # A video that is not there is one row; anything else that is not there is an error of the whole list.
-                yield from [_at(place)] if place.lower().endswith(VIDEO_SUFFIXES) else _videos_of(place)
+                yield from [_at(place)] if place.lower().endswith(VIDEO_SUFFIXES) else _videos_of(place, lists)
+            except PreparationError:
+                raise
             except (ValueError, BadSampleError) as error:
                 yield PlannedVideo(id="", name=line.strip(), url="", reason="missing", problem=str(error))
 
 
 def _is_plain_folder(source: str) -> bool:
-    """Whether a source is a folder of videos, and not one with a table or with tar files."""
+    """Whether a source is a folder of videos, and not one with a table, nor with tar files alone."""
     is_address = is_remote(source) and ":" not in source.partition("://")[0]
     if not Path(source).is_dir() and (not is_address or source.lower().endswith(_TABLES)):
         return False
     names = list_files(source)
-    return not any(name in METADATA_NAMES or name.lower().endswith(".tar") for name in names)
+    if any(name in METADATA_NAMES for name in names):
+        return False
+    has_videos = any(name.lower().endswith(VIDEO_SUFFIXES) for name in names)
+    return has_videos or not any(name.lower().endswith(".tar") for name in names)
 
 
 def _in_folder(folder: str) -> Iterator[PlannedVideo]:
@@ -204,6 +242,9 @@ def _in_folder(folder: str) -> Iterator[PlannedVideo]:
             text = texts.get(name[: name.rfind(".")])
             caption = CaptionFile(location=Location(url=f"{folder.rstrip('/')}/{text}")) if text else ""
             yield replace(_at(f"{folder.rstrip('/')}/{name}", name), **_caption(caption))
+        elif name.lower().endswith(".tar"):
+            problem = f"{name} is a tar file in a folder of videos; to prepare it too, add webdataset:{folder}/{name}"
+            yield PlannedVideo(id="", name=name, url="", reason="bad_row", problem=problem)
 
 
 def _in_training_source(spec: str) -> Iterator[PlannedVideo]:
@@ -214,7 +255,10 @@ def _in_training_source(spec: str) -> Iterator[PlannedVideo]:
     if source.kind != "video":
         raise PreparationError(f"{spec} contains images, expected videos")
     for index in range(source.num_shards):
-        for clip in source.read_shard(index).clips:
+        shard = source.read_shard(index)
+        if shard.problem:
+            yield PlannedVideo(id="", name=f"{spec}, part {index}", url="", reason="bad_row", problem=shard.problem)
+        for clip in shard.clips:
             if isinstance(clip, BrokenClip):
                 reason = clip.reason if clip.reason == "missing" else "bad_row"
                 yield PlannedVideo(id="", name=clip.key, url="", reason=reason, problem=clip.message)
@@ -235,6 +279,9 @@ def _of_clip(clip: MediaClip) -> PlannedVideo:
 
 
 def _at(url: str, name: str | None = None) -> PlannedVideo:
+    if (text := printable(url)) != url:
+        problem = f"{text} has a name that is not UTF-8; rename it"
+        return PlannedVideo(id="", name=printable(name or url), url="", reason="unreadable", problem=problem)
     return PlannedVideo(id="", name=name or url, url=url if is_remote(url) else str(Path(url).resolve()))
 
 
@@ -262,10 +309,10 @@ def _identified(video: PlannedVideo) -> PlannedVideo:
         problem = f"{video.url} does not exist"
         return replace(video, id=_hash(*video.address, "missing"), reason="missing", problem=problem)
     except Exception as error:  # noqa: BLE001  whatever the package that serves the address raises
-        reason = "network" if is_remote(video.url) else "unreadable"
+        reason = "network" if is_remote(video.url) else "missing"
         problem = f"{video.url} cannot be reached ({type(error).__name__}: {error})"
         return replace(video, id=_hash(*video.address, reason), reason=reason, problem=problem)
-    return replace(video, id=_hash(*video.address, size, stamp), size=size, stamp=stamp, reason="", problem="")
+    return replace(video, id=_hash(*video.address, size, stamp), size=size, stamp=stamp, reason="")
 
 
 def _hash(*parts: object) -> str:
@@ -273,7 +320,11 @@ def _hash(*parts: object) -> str:
 
 
 def _plan_files(out: Path) -> list[Path]:
-    return [*out.glob("plan.parquet"), *sorted(out.glob("plan-*.parquet"))]
+    return sorted((path for path in out.glob("plan*.parquet") if _PLAN_NAME.fullmatch(path.name)), key=_number)
+
+
+def _number(path: Path) -> int:
+    return int(path.stem.partition("-")[2] or 1)
 
 
 def _row(video: PlannedVideo) -> dict[str, Any]:

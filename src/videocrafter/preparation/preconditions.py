@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from videocrafter.data.locations import expand_home, is_remote
 from videocrafter.media.json_file import read_json_object
 from videocrafter.preparation.config import PrepareConfig, result_settings
 from videocrafter.preparation.failures import PreparationError
@@ -32,6 +33,22 @@ def check_settings(out: Path, config: PrepareConfig, *, change_settings: bool) -
             )
     elif out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir()):
         raise PreparationError(f"{out} contains other files; choose an empty or a new folder")
+
+
+def check_places(sources: Sequence[str], videos: Sequence[PlannedVideo], out: Path) -> None:
+    """Check that the output is not inside a source, and that no source is inside the output.
+
+    Raises:
+        PreparationError: a later run would prepare its own output, or replace its sources.
+    """
+    where = out.resolve()
+    for source in sources:
+        folder = Path(expand_home(source))
+        if folder.is_dir() and where.is_relative_to(folder.resolve()):
+            raise PreparationError(f"the output {out} is inside the source {source}; choose a folder outside")
+    for video in videos:
+        if video.url and not is_remote(video.url) and Path(video.url).resolve().is_relative_to(where):
+            raise PreparationError(f"{video.url} is inside the output {out}; choose another output")
 
 
 def settings_file(config: PrepareConfig) -> bytes:

@@ -9,12 +9,10 @@ from typing import Any
 
 from videocrafter.preparation.config import PrepareConfig, SourceLimits, fingerprint
 from videocrafter.preparation.plan import PlannedVideo, Segment
+from videocrafter.preparation.scan.pieces import given_end_s
 from videocrafter.preparation.units import Job, Unit
 
 Row = dict[str, Any]
-
-# Columns that only a model fills in.
-_OPTIONAL_SCORES = ("text", "aesthetics", "clip_similarity")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +43,8 @@ def source_rows(videos: Sequence[PlannedVideo], job: Job) -> tuple[list[Row], li
             reason, message = _unsuitable(row, job.config.sources)
         row["reason"], row["message"] = reason, message
         rows.append(row)
+        if not reason and video.problem:
+            failures.append(Failure(source=video.id, name=video.name, reason="duplicate", message=video.problem))
         if reason:
             failures.append(Failure(source=video.id, name=video.name, reason=reason, message=message))
     return rows, failures
@@ -69,8 +69,7 @@ def scan_units(videos: Sequence[PlannedVideo], sources: Sequence[Row], config: P
                 continue
             if segments:
                 start_s = min(one.start_s for one in segments)
-                ends = [one.end_s for one in segments]
-                end_s = None if None in ends else max(end for end in ends if end is not None)
+                end_s = max(given_end_s(one, config.scan) for one in segments)
             length_s = (duration_s if end_s is None else min(end_s, duration_s)) - start_s
             units.append(
                 Unit(
@@ -86,8 +85,12 @@ def scan_units(videos: Sequence[PlannedVideo], sources: Sequence[Row], config: P
 
 
 def clip_rows(units: Sequence[Unit], sources: Sequence[Row], job: Job) -> tuple[list[Row], list[Failure]]:
-    """Return every piece of the scanned windows with its scores, and the windows that failed."""
-    rows, failures, files = [], [], job.files("scan")
+    """Return every piece of the scanned windows with its scores, and what failed.
+
+    Ids are unique: of equal clips that a source lists several times, the first one stays.
+    """
+    found: dict[str, Row] = {}
+    failures, files = [], job.files("scan")
     by_source = {row["source"]: row for row in sources}
     for unit in units:
         assert unit.video is not None
@@ -97,9 +100,21 @@ def clip_rows(units: Sequence[Unit], sources: Sequence[Row], job: Job) -> tuple[
         if "failed" in result:
             failures.append(Failure(source=unit.video.id, name=unit.video.name, **result["failed"]))
             continue
-        source = by_source[unit.video.id]
-        rows += [_clip_row(piece, unit, source, job.config) for piece in result["ok"]["pieces"]]
-    return rows, failures
+        source, video = by_source[unit.video.id], unit.video
+        failures += [
+            Failure(source=video.id, name=video.name, reason="no_such_clip", message=problem)
+            for problem in result["ok"]["problems"]
+        ]
+        for piece in result["ok"]["pieces"]:
+            row = _clip_row(piece, unit, source, job.config)
+            first = found.setdefault(row["id"], row)
+            if first is not row:
+                times = f"{row['start_s']:.3f} to {row['end_s']:.3f} s"
+                message = (
+                    f"{video.name}: the clip from {times} is listed again, with the caption {piece['caption']!r}"
+                )
+                failures.append(Failure(source=video.id, name=video.name, reason="duplicate", message=message))
+    return list(found.values()), failures
 
 
 def _clip_row(piece: Mapping[str, Any], unit: Unit, source: Row, config: PrepareConfig) -> Row:
@@ -122,7 +137,6 @@ def _clip_row(piece: Mapping[str, Any], unit: Unit, source: Row, config: Prepare
         "caption_short": caption or config.caption.text or "",
         "caption_dense": "",
         "caption_from": origin,
-        **dict.fromkeys(_OPTIONAL_SCORES),
     }
 
 

@@ -13,16 +13,17 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from videocrafter.media.atomic_write import remove_leftovers, write_all
+from videocrafter.media.atomic_write import write_all
 from videocrafter.media.json_file import read_json_object
 from videocrafter.preparation.caption.text_checks import boilerplate, problems
 from videocrafter.preparation.config import PrepareConfig, fingerprint, result_settings
-from videocrafter.preparation.engines.supervisor import Outcome, forget_deaths
+from videocrafter.preparation.engines.supervisor import Outcome
 from videocrafter.preparation.failures import UNSUITABLE, PreparationError
 from videocrafter.preparation.history import RunHistory
+from videocrafter.preparation.output_lock import clean, locked
 from videocrafter.preparation.parquet_file import write_parquet
 from videocrafter.preparation.plan import Plan, freeze, list_videos
-from videocrafter.preparation.preconditions import check_captions, check_settings, settings_file
+from videocrafter.preparation.preconditions import check_captions, check_places, check_settings, settings_file
 from videocrafter.preparation.report.page import Report, write_report
 from videocrafter.preparation.rows import Failure, Row, clip_rows, scan_units, source_rows
 from videocrafter.preparation.select import Selection, select
@@ -121,13 +122,18 @@ def prepare(
     """
     check_settings(out, config, change_settings=change_settings)
     videos = list_videos(sources)
+    check_places(sources, videos, out)
     check_captions(videos, config)
-    write_all({out / "settings.json": settings_file(config)}, overwrite=True)
-    plan = freeze(out, videos, accept_changed=accept_changed)
-    _clean(out)
-    job = Job(out=out.resolve(), config=config, retry=retry)
-    with closing(_engine(engine, job)) as running:
-        return _Run(plan, job, running, progress).run()
+    with locked(out):
+        write_all({out / "settings.json": settings_file(config)}, overwrite=True)
+        plan = freeze(out, videos, accept_changed=accept_changed)
+        clean(out)
+        job = Job(out=out.resolve(), config=config, retry=retry)
+        try:
+            with closing(_engine(engine, job)) as running:
+                return _Run(plan, job, running, progress).run()
+        finally:
+            shutil.rmtree(job.scratch, ignore_errors=True)
 
 
 def preview(sources: Sequence[str], out: Path, config: PrepareConfig, *, accept_changed: bool = False) -> Preview:
@@ -177,6 +183,7 @@ class _Run:
         selection = select(clips, job.config.select, job.config.seed)
         chosen = [row for row in selection.rows if row["kept"]]
         self._write_clips(chosen)
+        self._check_share_of_bad(self._failures)
         self._caption([row for row in chosen if row.get("sha256")])
         self._mark_captions(chosen)
         plans = self._shard([row for row in chosen if row.get("sha256") and row["caption_short"]])
@@ -197,8 +204,6 @@ class _Run:
             names = [clip.id for clip in unit.clips] or [unit.id]
             if all(files.is_done(name, retry=job.retry) for name in names):
                 continue
-            if any(files.read(name) is not None for name in names):
-                forget_deaths(job, unit)  # it failed in an earlier run and is to be tried again
             todo.append(unit)
         started = time.monotonic()
         done, seconds = len(units) - len(todo), 0.0
@@ -241,7 +246,9 @@ class _Run:
             if "ok" in result:
                 row.update(result["ok"], caption_from="model")
             elif "failed" in result:
-                row["problem"], row["caption_short"] = result["failed"]["reason"], ""
+                # A given text is better than none.
+                if row["caption_from"] != "text":
+                    row["problem"] = result["failed"]["reason"]
                 self._failures.append(Failure(source=row["source"], name=row["name"], **result["failed"]))
 
     def _units_of_clips(self, stage: str, rows: Sequence[Row]) -> list[Unit]:
@@ -285,7 +292,13 @@ class _Run:
             ]
             plans += plan_shards(folder, described, config.shard, config.seed)
         self._forget_other_shards(plans)
-        self._do([Unit(stage="shard", id=plan.id, shard=plan) for plan in plans])
+        size_of = {row["id"]: row["bytes"] for row in rows}
+        self._do(
+            [
+                Unit(stage="shard", id=plan.id, shard=plan, bytes=sum(size_of[name] for name, _, _ in plan.clips))
+                for plan in plans
+            ]
+        )
         shard_of = {name: plan.name for plan in plans for name, _, _ in plan.clips}
         for row in rows:
             row["shard"] = shard_of[row["id"]]
@@ -297,7 +310,8 @@ class _Run:
         current = {files.path(plan.id): out / plan.name for plan in plans}
         for path in files.root.glob("*/*.json"):
             tar = current.get(path)
-            if tar is None or not tar.is_file() or tar.stat().st_size != read_json_object(path)["ok"]["bytes"]:
+            size = read_json_object(path).get("ok", {}).get("bytes")
+            if tar is None or not tar.is_file() or tar.stat().st_size != size:
                 # The data set as a whole is no longer what dataset.json says.
                 (out / "dataset.json").unlink(missing_ok=True)
                 path.unlink()
@@ -379,10 +393,3 @@ class _Run:
             "shards": shards,
         }
         write_all({job.out / "dataset.json": canonical(content)}, overwrite=True)
-
-
-def _clean(out: Path) -> None:
-    """Remove what killed runs have left."""
-    shutil.rmtree(out / "work" / "scratch", ignore_errors=True)
-    for folder in (out, *(path for path in out.rglob("*") if path.is_dir())):
-        remove_leftovers(folder)

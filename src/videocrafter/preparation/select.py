@@ -8,15 +8,28 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from videocrafter.preparation.config import SelectConfig
-from videocrafter.preparation.copies import copy_groups
+from videocrafter.preparation.copies import find_copies
 
 Row = dict[str, Any]
+
+_FLOORS = (
+    ("damaged", "damaged", "max_damaged"),
+    ("few_frames", "frames", "min_frames"),
+    ("low_bit_rate", "bits_per_pixel", "min_bits_per_pixel"),
+    ("bars", "picture", "min_picture"),
+    ("blank", "blank", "max_blank"),
+    ("frozen", "frozen", "max_frozen"),
+    ("dark", "luma", "min_luma"),
+    ("overexposed", "luma", "max_luma"),
+    ("jumps", "false_cuts_per_s", "max_false_cuts_per_s"),
+)
+"""Name, score and setting of each hard limit."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +38,7 @@ class Step:
 
     Attributes:
         name: reason in the manifest.
+        setting: of the configuration, such as `select.floors.max_frozen`.
         score: column that it judges; empty for near duplicates.
         keeps: "above" or "below" the threshold.
         threshold: the limit; None if the filter was not applied.
@@ -33,12 +47,24 @@ class Step:
     """
 
     name: str
+    setting: str
     score: str
     keeps: str
     threshold: float | None
     dropped: int
     remaining: int
     remaining_s: float
+
+    @property
+    def is_share(self) -> bool:
+        """Whether the setting is a share of the clips rather than the threshold."""
+        return self.setting.startswith("select.shares.")
+
+    def drops(self, value: float) -> bool:
+        """Return whether a score is beyond the threshold; never if the filter was not applied."""
+        if self.threshold is None:
+            return False
+        return value < self.threshold if self.keeps == "above" else value > self.threshold
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,8 +88,9 @@ def select(rows: Sequence[Mapping[str, Any]], config: SelectConfig, seed: int) -
         row["reason"], row["copy_of"] = "", ""
         row["split"] = "validation" if _draw(seed, "split", row["source"]) < config.validation else "train"
     recipe = _Recipe(ordered)
-    for name, score, keeps, threshold in _floors(config):
-        recipe.limit(name, score, keeps, threshold)
+    for name, score, setting in _FLOORS:
+        keeps = "above" if setting.startswith("min_") else "below"
+        recipe.limit(name, f"select.floors.{setting}", score, keeps, getattr(config.floors, setting))
     groups = recipe.drop_copies(config.copy_distance)
     _apply_shares(recipe, config, seed)
     for row in ordered:
@@ -81,64 +108,54 @@ class _Recipe:
     def kept(self) -> list[Row]:
         return [row for row in self.rows if not row["reason"]]
 
-    def limit(self, name: str, score: str, keeps: str, threshold: float) -> None:
-        """Drop the clips beyond a threshold; those without the score stay."""
-        self.drop(name, score, keeps, threshold, lambda row: _is_beyond(row[score], keeps, threshold))
-
-    def drop(
-        self, name: str, score: str, keeps: str, threshold: float | None, is_dropped: Callable[[Row], bool]
+    def limit(
+        self,
+        name: str,
+        setting: str,
+        score: str,
+        keeps: str,
+        threshold: float | None,
+        is_drawn: Callable[[Row], bool] = lambda row: True,
     ) -> None:
-        dropped = [row for row in self.kept if (not score or row.get(score) is not None) and is_dropped(row)]
-        for row in dropped:
-            row["reason"] = name
-        kept = self.kept
-        self.steps.append(
-            Step(
-                name=name,
-                score=score,
-                keeps=keeps,
-                threshold=threshold,
-                dropped=len(dropped),
-                remaining=len(kept),
-                remaining_s=sum(row["seconds"] for row in kept),
-            )
-        )
+        """Drop the clips beyond a threshold, or those of them that are drawn."""
+        step = Step(
+            name=name, setting=setting, score=score, keeps=keeps, threshold=threshold,
+            dropped=0, remaining=0, remaining_s=0.0,
+        )  # fmt: skip
+        self.drop(step, lambda row: step.drops(row[score]) and is_drawn(row))
 
-    def share(self, name: str, score: str, keeps: str, share: float, least: int) -> None:
+    def drop(self, step: Step, is_dropped: Callable[[Row], bool]) -> None:
+        """Drop clips, and store the step with its effect."""
+        dropped = [row for row in self.kept if is_dropped(row)]
+        for row in dropped:
+            row["reason"] = step.name
+        kept = self.kept
+        seconds = sum(row["seconds"] for row in kept)
+        self.steps.append(replace(step, dropped=len(dropped), remaining=len(kept), remaining_s=seconds))
+
+    def share(self, name: str, setting: str, score: str, keeps: str, share: float, least: int) -> None:
         """Drop a share of the clips, from the worst end of a score."""
-        values = [row[score] for row in self.kept if row.get(score) is not None]
-        if len(values) < least or share <= 0:
-            self.drop(name, score, keeps, None, lambda row: False)
-            return
-        threshold = float(np.quantile(values, share if keeps == "above" else 1 - share))
-        self.limit(name, score, keeps, threshold)
+        values = [row[score] for row in self.kept]
+        threshold = None
+        if len(values) >= least and share > 0:
+            threshold = float(np.quantile(values, share if keeps == "above" else 1 - share))
+        self.limit(name, f"select.shares.{setting}", score, keeps, threshold)
 
     def drop_copies(self, max_distance: float) -> list[list[str]]:
-        """Keep one clip of each group of copies: the largest picture, then the smallest id."""
-        by_id = {row["id"]: row for row in self.kept}
-        groups = copy_groups(self.kept, max_distance) if max_distance >= 0 else []
-        for group in groups:
-            best = min(group, key=lambda name: (-_pixels(by_id[name]), name))
-            for name in group:
-                by_id[name]["copy_of"] = "" if name == best else best
-        self.drop("copy", "", "", max_distance, lambda row: bool(row["copy_of"]))
-        return groups
-
-
-def _floors(config: SelectConfig) -> list[tuple[str, str, str, float]]:
-    floors = config.floors
-    return [
-        ("damaged", "damaged", "below", floors.max_damaged),
-        ("few_frames", "frames", "above", floors.min_frames),
-        ("low_bit_rate", "bits_per_pixel", "above", floors.min_bits_per_pixel),
-        ("bars", "picture", "above", floors.min_picture),
-        ("blank", "blank", "below", floors.max_blank),
-        ("frozen", "frozen", "below", floors.max_frozen),
-        ("dark", "luma", "above", floors.min_luma),
-        ("overexposed", "luma", "below", floors.max_luma),
-        ("text", "text", "below", floors.max_text),
-        ("jumps", "false_cuts_per_s", "below", floors.max_false_cuts_per_s),
-    ]
+        """Drop copies. The largest picture stays, then the smallest id. Returns each such clip and its copies."""
+        ordered = sorted(self.kept, key=lambda row: (-_pixels(row), row["id"]))
+        copies = find_copies(ordered, max_distance) if max_distance >= 0 else {}
+        groups: dict[str, list[str]] = {}
+        for row in ordered:
+            row["copy_of"] = copies.get(row["id"], "")
+            if row["copy_of"]:
+                groups.setdefault(row["copy_of"], [row["copy_of"]]).append(row["id"])
+        step = Step(
+            name="copy", setting="select.copy_distance", score="", keeps="", threshold=max_distance,
+            dropped=0, remaining=0, remaining_s=0.0,
+        )  # fmt: skip
+        self.drop(step, lambda row: bool(row["copy_of"]))
+        return sorted(groups.values())
 
 
 def _apply_shares(recipe: _Recipe, config: SelectConfig, seed: int) -> None:
@@ -146,25 +163,21 @@ def _apply_shares(recipe: _Recipe, config: SelectConfig, seed: int) -> None:
     least = shares.min_clips
     # The thresholds of both motion classes refer to the same clips.
     motions = [row["motion"] for row in recipe.kept]
-    recipe.share("static", "motion", "above", strictness * shares.least_motion, least)
+    recipe.share("static", "least_motion", "motion", "above", strictness * shares.least_motion, least)
     little = strictness * (shares.least_motion + shares.little_motion)
+    threshold = None
     if len(motions) >= least and shares.little_motion > 0:
         threshold = float(np.quantile(motions, min(little, 1.0)))
-        recipe.drop(
-            "little_motion",
-            "motion",
-            "above",
-            threshold,
-            lambda row: row["motion"] < threshold and _draw(seed, "motion", row["id"]) < 0.5,
-        )
-    recipe.share("shaky", "shake", "below", strictness * shares.most_shake, least)
-    recipe.share("blurred", "sharpness", "above", strictness * shares.most_blur, least)
-    recipe.share("ugly", "aesthetics", "above", strictness * shares.lowest_aesthetics, least)
-    recipe.share("wrong_caption", "clip_similarity", "above", strictness * shares.lowest_clip, least)
-
-
-def _is_beyond(value: float, keeps: str, threshold: float) -> bool:
-    return value < threshold if keeps == "above" else value > threshold
+    recipe.limit(
+        "little_motion",
+        "select.shares.little_motion",
+        "motion",
+        "above",
+        threshold,
+        lambda row: _draw(seed, "motion", row["id"]) < 0.5,
+    )
+    recipe.share("shaky", "most_shake", "shake", "below", strictness * shares.most_shake, least)
+    recipe.share("blurred", "most_blur", "sharpness", "above", strictness * shares.most_blur, least)
 
 
 def _pixels(row: Mapping[str, Any]) -> float:

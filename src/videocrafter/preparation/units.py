@@ -10,8 +10,9 @@ from typing import Any
 
 import av
 
+from videocrafter.data.locations import is_remote
 from videocrafter.preparation import clips
-from videocrafter.preparation.caption.captioning import caption_clips
+from videocrafter.preparation.caption.captioning import caption_clips, load_captioner
 from videocrafter.preparation.config import PrepareConfig, fingerprint
 from videocrafter.preparation.failures import UnitError
 from videocrafter.preparation.fetched import fetched
@@ -39,6 +40,7 @@ class Unit:
         stage: probe, scan, clip, caption or shard.
         id: name of its result.
         length_s: length of the video that it has to read, for the time limit and the order.
+        bytes: size of the shard that it writes, for the time limit.
         video: the video that it reads.
         window: start and end in seconds, for `scan`.
         segments: given pieces in the window, for `scan`.
@@ -49,11 +51,18 @@ class Unit:
     stage: str
     id: str
     length_s: float = 0.0
+    bytes: int = 0
     video: PlannedVideo | None = None
     window: tuple[float, float | None] = (0.0, None)
     segments: tuple[Segment, ...] = ()
     clips: tuple[ChosenClip, ...] = ()
     shard: ShardPlan | None = None
+
+    @property
+    def transferred_bytes(self) -> int:
+        """Bytes that it downloads, or reads and writes, besides decoding."""
+        is_download = self.video is not None and is_remote(self.video.url)
+        return self.bytes + (self.video.length or self.video.size if self.video and is_download else 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +87,7 @@ class Job:
             "probe": fingerprint(scanning.VERSION),
             "scan": scan,
             "clip": clip,
-            "caption": fingerprint(clip, _without_effort(asdict(config.caption))),
+            "caption": fingerprint(scan, _without_effort(asdict(config.caption))),
             "shard": fingerprint(clip),
         }
         return WorkFiles(self.out / "work" / stage, settings[stage])
@@ -98,6 +107,16 @@ def do_unit(unit: Unit, job: Job) -> None:
     _STAGES[unit.stage](unit, job)
 
 
+def load_models(unit: Unit, job: Job) -> None:
+    """Load what a unit needs and keeps for the next ones, which takes time that is not the unit's.
+
+    Raises:
+        UnitError: a caption model cannot be loaded.
+    """
+    if unit.stage == "caption":
+        load_captioner(job.config.caption)
+
+
 def fail_unit(unit: Unit, job: Job, error: UnitError) -> None:
     """Commit that a unit failed."""
     files = job.files(unit.stage)
@@ -109,7 +128,7 @@ def fail_unit(unit: Unit, job: Job, error: UnitError) -> None:
 def _probe(unit: Unit, job: Job) -> None:
     files, video = job.files("probe"), _video(unit)
     try:
-        with fetched(video, job.scratch) as source:
+        with fetched(video, job.scratch, job.config.limits.copies_gib * 2**30) as source:
             files.commit(unit.id, scanning.probe(source, video.name))
     except UnitError as error:
         files.commit_failure(unit.id, error)
@@ -118,7 +137,7 @@ def _probe(unit: Unit, job: Job) -> None:
 def _scan(unit: Unit, job: Job) -> None:
     files, video = job.files("scan"), _video(unit)
     try:
-        with fetched(video, job.scratch) as source:
+        with fetched(video, job.scratch, job.config.limits.copies_gib * 2**30) as source:
             start_s, end_s = unit.window
             result = scanning.scan(
                 source,
@@ -138,7 +157,7 @@ def _clip(unit: Unit, job: Job) -> None:
     files, video = job.files("clip"), _video(unit)
     todo = [clip for clip in unit.clips if not files.is_done(clip.id, retry=job.retry)]
     try:
-        with fetched(video, job.scratch) as source:
+        with fetched(video, job.scratch, job.config.limits.copies_gib * 2**30) as source:
             for clip in todo:
                 try:
                     data, facts = clips.write_clip(

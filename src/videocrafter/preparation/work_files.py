@@ -48,9 +48,14 @@ class WorkFiles:
         self._write(unit, {"ok": result}, keep_first=keep_first)
 
     def commit_failure(self, unit: str, error: UnitError) -> None:
-        """Write that a unit failed, and why. A failure for lack of memory is raised: another process may succeed."""
+        """Write that a unit failed, and why, unless it succeeded elsewhere in the meantime.
+
+        A failure for lack of memory is raised: another process may succeed.
+        """
         if is_out_of_memory(error):
             raise error
+        if "ok" in (self.read(unit) or {}):
+            return
         self._write(unit, {"failed": {"reason": error.reason, "message": str(error)}})
 
     def commit_bytes(self, unit: str, suffix: str, data: bytes) -> None:

@@ -16,6 +16,7 @@ from videocrafter.preparation.run import Summary
         (["films", "out", "--engine", "spark"], "expected local or ray"),
         (["films", "out", "--retry", "luck"], "unknown reason"),
         (["films", "out", "--set", "select.levl=finetune"], "did you mean select.level"),
+        (["films", "s3://b/out"], "expected a folder of this machine"),
         (["nowhere", "out"], "is not a folder"),
     ],
 )

@@ -54,6 +54,12 @@ def test_a_video_does_not_depend_on_the_number_of_processors(suffix: str, codec:
         os.sched_setaffinity(0, processors)
 
 
+def test_options_reach_the_encoder() -> None:
+    frames = noise(3, 64, 64)
+    fine, coarse = (encode_video(frames, 8, options={"crf": crf}) for crf in ("5", "45"))
+    assert len(coarse) < len(fine) / 2
+
+
 def test_gifs_and_pngs_are_the_same_every_time() -> None:
     frames, gifs, pngs = noise(4, 50, 18), set(), set()
     for seed in range(4):

@@ -2,31 +2,38 @@
 
 import numpy as np
 
-from videocrafter.preparation.copies import copy_groups
+from videocrafter.preparation.copies import find_copies
+
+
+def clip(name: str, hashes: list[int], shot: str = "") -> dict:
+    return {"id": name, "source": "s", "shot": shot or name, "hashes": [f"{number:016x}" for number in hashes]}
+
+
+def changed(random: np.random.Generator, hashes: list[int], bits: int) -> list[int]:
+    return [number ^ sum(1 << int(bit) for bit in random.choice(64, bits, replace=False)) for number in hashes]
 
 
 def test_copies_are_found_among_many_clips_and_nothing_else():
     random = np.random.default_rng(0)
-    clips = [
-        {
-            "id": f"{n:05d}",
-            "source": str(n),
-            "shot": str(n),
-            "hashes": [f"{random.integers(2**63):016x}" for _ in range(3)],
-        }
-        for n in range(2000)
-    ]
-    expected = []
-    for n in range(0, 400, 4):
-        near = [
-            f"{int(digits, 16) ^ int(sum(1 << int(b) for b in random.choice(64, 5, replace=False))):016x}"
-            for digits in clips[n]["hashes"]
-        ]
-        clips.append({"id": f"copy{n}", "source": "x", "shot": f"x{n}", "hashes": near})
-        expected.append(sorted([f"{n:05d}", f"copy{n}"]))
-    assert copy_groups(clips, 6) == sorted(expected)
+    clips = [clip(f"{n:05d}", [int(random.integers(2**63)) for _ in range(3)]) for n in range(20_000)]
+    copies = {
+        f"copy{n}": changed(random, [int(digits, 16) for digits in clips[n]["hashes"]], 5) for n in range(0, 2000, 4)
+    }
+    clips += [clip(name, hashes) for name, hashes in copies.items()]
+    found = find_copies(clips, 6)
+    assert all(stays == f"{int(name.removeprefix('copy')):05d}" for name, stays in found.items())
+    assert len(found) >= 0.99 * len(copies)
 
 
-def test_many_equal_pictures_are_one_group():
-    clips = [{"id": f"{n:05d}", "source": str(n), "shot": str(n), "hashes": ["0" * 16] * 3} for n in range(3000)]
-    assert [len(group) for group in copy_groups(clips, 6)] == [3000]
+def test_many_equal_pictures_leave_one():
+    found = find_copies([clip(f"{n:05d}", [0, 0, 0]) for n in range(3000)], 6)
+    assert len(found) == 2999
+    assert set(found.values()) == {"00000"}
+
+
+def test_a_copy_of_a_copy_and_the_parts_of_one_shot_stay():
+    chain = [clip("a", [0, 0, 0]), clip("b", [0x3F] * 3), clip("c", [0xFFF] * 3)]
+    assert find_copies(chain, 6) == {"b": "a"}
+    # Both parts of the better film stay, although the other film connects them.
+    parts = [clip("a1", [0, 0, 0], "a"), clip("a2", [1, 1, 1], "a"), clip("b", [0, 0, 1])]
+    assert find_copies(parts, 6) == {"b": "a1"}

@@ -18,9 +18,30 @@ def video(monkeypatch):
 
 
 def test_a_remote_video_is_a_local_file_for_a_while(video, tmp_path):
-    with fetched(video, tmp_path / "scratch") as path:
+    with fetched(video, tmp_path / "scratch", 0) as path:
         assert path.read_bytes() == b"content"
-    assert list((tmp_path / "scratch").iterdir()) == []
+    assert [path.name for path in (tmp_path / "scratch").iterdir()] == [video.id]
+
+
+def test_a_video_is_downloaded_once_and_old_copies_make_room(video, tmp_path, monkeypatch):
+    downloads = []
+    download = fetching._download
+
+    def counted(location, target):
+        downloads.append(location.url)
+        download(location, target)
+
+    monkeypatch.setattr(fetching, "_download", counted)
+    for _ in range(3):
+        with fetched(video, tmp_path, 10) as path:
+            assert path.read_bytes() == b"content"
+    assert len(downloads) == 1
+    fsspec.filesystem("memory").pipe("/fetched/b.mp4", b"another")
+    other = list_videos(["memory://fetched"])[1]
+    with fetched(other, tmp_path, 10) as path:
+        assert path.read_bytes() == b"another"
+    assert [path.name for path in tmp_path.iterdir()] == [other.id]
+    fsspec.filesystem("memory").rm("/fetched/b.mp4")
 
 
 @pytest.mark.parametrize(("failures", "reason"), [(4, ""), (5, "network")])
@@ -35,16 +56,16 @@ def test_downloads_are_tried_five_times(video, tmp_path, monkeypatch, failures, 
 
     monkeypatch.setattr(fetching.Location, "open", flaky)
     if not reason:
-        with fetched(video, tmp_path) as path:
+        with fetched(video, tmp_path, 0) as path:
             assert path.read_bytes() == b"content"
         return
-    with pytest.raises(UnitError, match="connection reset") as caught, fetched(video, tmp_path):
+    with pytest.raises(UnitError, match="connection reset") as caught, fetched(video, tmp_path, 0):
         pass
     assert caught.value.reason == reason
 
 
 def test_a_video_that_vanished_is_missing(video, tmp_path):
     fsspec.filesystem("memory").rm("/fetched/a.mp4")
-    with pytest.raises(UnitError) as caught, fetched(video, tmp_path):
+    with pytest.raises(UnitError) as caught, fetched(video, tmp_path, 0):
         pass
     assert caught.value.reason == "missing"

@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 
@@ -106,3 +107,61 @@ def test_no_videos_are_an_error(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(PreparationError, match="contains no videos"):
         list_videos([str(tmp_path / "empty")])
+
+
+def test_another_name_for_the_same_video_is_no_change(folder, tmp_path):
+    out = tmp_path / "out"
+    freeze(out, list_videos([str(folder)]), accept_changed=False)
+    (folder / "a.txt").unlink()
+    freeze(out, list_videos([str(folder)]), accept_changed=True)
+    plan = freeze(out, list_videos([str(folder / "a.mp4"), str(folder / "b.mov")]), accept_changed=False)
+    assert (plan.changed, plan.num_new) == ((), 0)
+    # A missing file of the plan does not make a later one be replaced.
+    (out / "plan.parquet").unlink()
+    freeze(out, list_videos([str(folder)]), accept_changed=False)
+    assert sorted(path.name for path in out.glob("plan*")) == ["plan-002.parquet", "plan-003.parquet"]
+
+
+def test_a_stray_tar_hides_no_videos_and_is_named(folder):
+    (folder / "backup.tar").write_bytes(b"")
+    videos = {video.name: video.reason for video in list_videos([str(folder)])}
+    assert videos == {"a.mp4": "", "b.mov": "", "backup.tar": "bad_row"}
+
+
+def test_two_sources_of_one_video_give_one_caption_and_name_the_other(folder):
+    table = folder.parent / "clips.jsonl"
+    rows = [{"video": "a.mp4", "caption": "a dog"}, {"video": "b.mov", "caption": "a bird"}]
+    table.write_text("\n".join(map(json.dumps, rows)))
+    first, second = list_videos([str(folder), f"manifest:{table}?root={folder}"])
+    assert (first.caption, second.caption) == ("a cat runs", "a bird")
+    assert "listed again, with the caption 'a dog'" in first.problem
+    assert second.problem == ""
+
+
+def test_a_vanished_video_takes_part_no_more_and_returns(folder, tmp_path):
+    out = tmp_path / "out"
+    freeze(out, list_videos([str(folder)]), accept_changed=False)
+    (folder / "b.mov").rename(folder / "b.hidden")
+    found = freeze(out, list_videos([str(folder)]), accept_changed=False)
+    assert {video.name: video.reason for video in found.videos} == {"a.mp4": "", "b.mov": "missing"}
+    (folder / "b.hidden").rename(folder / "b.mov")
+    found = freeze(out, list_videos([str(folder)]), accept_changed=False)
+    assert [video.reason for video in found.videos] == ["", ""]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names of files are text there")
+def test_a_name_that_is_not_utf8_is_a_row(folder, tmp_path):
+    path = os.fsencode(folder) + b"/caf\xe9.mp4"
+    try:
+        Path(os.fsdecode(path)).write_bytes(b"x")
+    except OSError:
+        pytest.skip("this file system takes UTF-8 only")
+    plan = freeze(tmp_path / "out", list_videos([str(folder)]), accept_changed=False)
+    assert {video.name: video.reason for video in plan.videos}["caf\\udce9.mp4"] == "unreadable"
+    assert len(read_plan(tmp_path / "out")) == 3
+
+
+def test_a_list_that_names_itself_is_an_error(folder):
+    (folder / "list.txt").write_text("a.mp4\nlist.txt\n")
+    with pytest.raises(PreparationError, match="names itself"):
+        list_videos([str(folder / "list.txt")])

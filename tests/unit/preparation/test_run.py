@@ -17,6 +17,7 @@ from videocrafter.preparation.failures import PreparationError
 from videocrafter.preparation.labels import fit, propose, write_label_page
 from videocrafter.preparation.parquet_file import read_parquet
 from videocrafter.preparation.run import prepare, preview
+from videocrafter.preparation.select import Step
 
 KEPT = ("settings.json", "plan.parquet", "manifest.parquet", "sources.parquet", "shards.parquet", "dataset.json")
 
@@ -181,6 +182,52 @@ def test_a_folder_with_other_files_is_left_alone(films, tmp_path, engines):
         prepare([str(films)], tmp_path, small_config())
 
 
+def test_sources_and_output_are_apart(films, prepared, engines):
+    with pytest.raises(PreparationError, match="is inside the source"):
+        prepare([str(films)], films / "out", small_config())
+    with pytest.raises(PreparationError, match="is inside the output"):
+        prepare([str(prepared[0] / "work")], prepared[0], small_config("shard.max_clips=2"))
+    assert not (films / "out").exists()
+
+
+def test_clips_listed_twice_are_one_and_keep_the_first_caption(films, tmp_path, engines):
+    rows = [
+        {"video": "one.mp4", "caption": "first words of it", "from": 0, "to": 2},
+        {"video": "one.mp4", "caption": "other words of it", "from": 0, "to": 2},
+        {"video": "one.mp4", "caption": "a long way past the end", "from": 90, "to": 95},
+    ]
+    (tmp_path / "clips.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    out = tmp_path / "out"
+    summary = prepare(
+        [f"manifest:{tmp_path / 'clips.jsonl'}?start=from&end=to&root={films}"], out, small_config("clip.copy=false")
+    )
+    assert summary.in_shards == 1
+    [clip] = read_parquet(out / "manifest.parquet")
+    assert (clip["caption_short"], len(clip["id"])) == ("first words of it", 16)
+    messages = {row["reason"]: row["message"] for row in read_parquet(out / "failures.parquet")}
+    assert "'other words of it'" in messages["duplicate"]
+    assert "from 90 to 95 s" in messages["no_such_clip"]
+
+
+def test_a_source_that_is_away_for_a_while_is_no_lasting_failure(tmp_path, engines):
+    folder = tmp_path / "films"
+    write_film(folder / "a.mp4", shot(1, 60))
+    config = small_config("caption.text=a film")
+    video = folder / "a.mp4"
+
+    class Away(InlineEngine):
+        def run(self, units, on_done):
+            if units[0].stage == "clip":
+                video.rename(tmp_path / "away")
+            super().run(units, on_done)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(running, "_engine", lambda name, job: Away(job))
+        assert prepare([str(folder)], tmp_path / "out", config).failures == {"missing": 1}
+    (tmp_path / "away").rename(video)
+    assert prepare([str(folder)], tmp_path / "out", config).in_shards == 1
+
+
 def test_videos_without_captions_are_refused_before_any_work(films, tmp_path, engines):
     with pytest.raises(PreparationError, match=r"none of the 1 videos has a caption.*caption.text"):
         prepare([str(films / "copy.mp4")], tmp_path / "out", small_config())
@@ -215,13 +262,39 @@ def test_a_filter_is_calibrated_by_eye(prepared, tmp_path):
     (tmp_path / "labels.json").write_text(json.dumps(answers))
     found = propose(out, "frozen", tmp_path / "labels.json")
     assert (found.threshold, found.precision, found.agreement) == (0.5, 1.0, 1.0)
+    assert (found.setting, found.value) == ("select.floors.max_frozen", 0.5)
     with pytest.raises(PreparationError, match="there is no filter 'foo'"):
         write_label_page(out, "foo", 4)
 
 
+def test_a_share_is_proposed_as_a_share(films, prepared, tmp_path, engines):
+    out, _ = prepared
+    config = small_config("shard.max_clips=2", "select.shares.min_clips=2", "select.level=finetune")
+    prepare([str(films)], out, config, change_settings=True)
+    rows = [row for row in read_parquet(out / "manifest.parquet") if row["reason"] not in ("frozen", "copy")]
+    ranked = sorted(rows, key=lambda row: row["motion"])
+    answers = {row["id"]: "drop" if place < 2 else "keep" for place, row in enumerate(ranked)}
+    (tmp_path / "labels.json").write_text(json.dumps(answers))
+    found = propose(out, "static", tmp_path / "labels.json")
+    assert found.setting == "select.shares.least_motion"
+    # Two of five clips, of which finetune drops twice the setting.
+    assert found.value == pytest.approx(0.2)
+
+
 def test_the_proposed_threshold_agrees_with_most_answers():
     pairs = [(number / 10, number < 4) for number in range(10)]
-    found = fit(pairs, {"threshold": 0.65, "keeps": "above"})
+    step = Step(
+        name="dark",
+        setting="select.floors.min_luma",
+        score="luma",
+        keeps="above",
+        threshold=0.65,
+        dropped=0,
+        remaining=0,
+        remaining_s=0.0,
+    )
+    found = fit(pairs, step)
+    assert (found.setting, found.value) == ("select.floors.min_luma", found.proposed)
     assert found.proposed == pytest.approx(0.35)
     assert (found.agreement, found.proposed_precision) == (1.0, 1.0)
     assert found.precision == pytest.approx(4 / 7)

@@ -28,13 +28,10 @@ def clip(number: int, **scores) -> dict:
         "blank": 0.0,
         "frozen": 0.0,
         "luma": 120.0,
-        "text": None,
         "false_cuts_per_s": 0.0,
         "motion": random.uniform(0.01, 0.2),
         "shake": random.uniform(0, 0.1),
         "sharpness": random.uniform(50, 200),
-        "aesthetics": None,
-        "clip_similarity": None,
         "hashes": [f"{random.integers(2**63):016x}" for _ in range(3)],
         "source_width": 640,
         "source_height": 360,
@@ -53,7 +50,6 @@ def reasons(rows, config=NO_SHARES, seed=0) -> dict[str, str]:
         ({"blank": 0.2}, "blank"),
         ({"luma": 10.0}, "dark"),
         ({"luma": 240.0}, "overexposed"),
-        ({"text": 0.1}, "text"),
         ({"false_cuts_per_s": 1.0}, "jumps"),
         ({"bits_per_pixel": 0.01}, "low_bit_rate"),
         ({"picture": 0.5}, "bars"),
@@ -73,7 +69,7 @@ def test_the_larger_copy_is_kept_and_the_smaller_named():
     assert {row["id"]: (row["reason"], row["copy_of"]) for row in found.rows if row["reason"]} == {
         "0001": ("copy", "0002")
     }
-    assert found.groups == [["0001", "0002"]]
+    assert found.groups == [["0002", "0001"]]
 
 
 def test_parts_of_one_shot_are_no_copies():

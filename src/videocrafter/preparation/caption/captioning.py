@@ -19,6 +19,7 @@ from videocrafter.preparation.failures import UnitError
 
 # Pictures for the model: enough for what a caption says.
 _LONG_SIDE = 448
+_RETRY_TEMPERATURE = 0.7
 
 
 class Captioner(Protocol):
@@ -26,8 +27,11 @@ class Captioner(Protocol):
 
     name: str
 
-    def describe(self, pictures: np.ndarray, prompt: str, max_tokens: int) -> str:
+    def describe(self, pictures: np.ndarray, prompt: str, max_tokens: int, *, temperature: float) -> str:
         """Return the answer to a prompt about pictures, uint8 `[T, H, W, 3]`.
+
+        Args:
+            temperature: of sampling; 0 gives the most likely answer.
 
         Raises:
             UnitError: there is no answer.
@@ -42,7 +46,7 @@ def caption_clips(
     Args:
         clips: the file of each clip by its id.
     """
-    captioner = _captioner(config)
+    captioner = load_captioner(config)
     with ThreadPoolExecutor(max(1, config.concurrency if config.url else 1)) as pool:
         yield from zip(clips, pool.map(lambda path: _result(captioner, path, config), clips.values()), strict=True)
 
@@ -62,13 +66,17 @@ def caption_clip(captioner: Captioner, path: Path, config: CaptionConfig) -> dic
     """
     pictures = _pictures(path, config.frames)
     wrong: list[str] = []
-    for _ in range(config.tries):
-        short = tidy(captioner.describe(pictures, config.prompt_short, config.max_tokens + 20))
+    for attempt in range(config.tries):
+        # The most likely answer is the same each time.
+        temperature = _RETRY_TEMPERATURE if attempt else 0.0
+        short = tidy(
+            captioner.describe(pictures, config.prompt_short, config.max_tokens + 20, temperature=temperature)
+        )
         wrong = problems(short, max_tokens=config.max_tokens)
         if wrong == ["long"] and (sentence := _first_sentence(short)):
             short, wrong = sentence, problems(sentence, max_tokens=config.max_tokens)
         if not wrong:
-            dense = tidy(captioner.describe(pictures, config.prompt_dense, 4 * config.max_tokens))
+            dense = tidy(captioner.describe(pictures, config.prompt_dense, 4 * config.max_tokens, temperature=0.0))
             # A dense caption is an extra: without a good one, the clip is still usable.
             dense = "" if set(problems(dense)) - {"long"} else dense
             return {
@@ -89,19 +97,23 @@ def _pictures(path: Path, count: int) -> np.ndarray:
     try:
         with open_reader(path) as reader:
             times_s = [reader.duration_s * (index + 0.5) / count for index in range(count)]
-            return reader.frames_at(times_s, _small)
+            return reader.frames_at(times_s, _for_model)
     except UnusableMediaError as error:
         raise UnitError(error.reason, str(error)) from error
 
 
-def _small(height: int, width: int) -> Framing:
+def _for_model(height: int, width: int) -> Framing:
     scale = min(1.0, _LONG_SIDE / max(height, width))
     return Framing(height=max(1, round(height * scale)), width=max(1, round(width * scale)))
 
 
 @lru_cache(maxsize=1)
-def _captioner(config: CaptionConfig) -> Captioner:
-    """Return the captioner; loaded once in each process."""
+def load_captioner(config: CaptionConfig) -> Captioner:
+    """Return the captioner; loaded once in each process.
+
+    Raises:
+        UnitError: it cannot be loaded.
+    """
     if config.url:
         from videocrafter.preparation.caption.http_captioner import HttpCaptioner
 

@@ -36,14 +36,14 @@ class HttpCaptioner:
         self._url, self._model, self._tries = config.url, config.model, config.tries
         self._key = os.environ.get(config.key_variable)
 
-    def describe(self, pictures: np.ndarray, prompt: str, max_tokens: int) -> str:
+    def describe(self, pictures: np.ndarray, prompt: str, max_tokens: int, *, temperature: float) -> str:
         """Return the answer to a prompt about pictures, uint8 `[T, H, W, 3]`."""
         content: list[dict[str, Any]] = [{"type": "text", "text": prompt}]
         content += [{"type": "image_url", "image_url": {"url": _data_url(picture)}} for picture in pictures]
         request: dict[str, Any] = {
             "messages": [{"role": "user", "content": content}],
             "max_tokens": max_tokens,
-            "temperature": 0,
+            "temperature": temperature,
         }
         if self._model:
             request["model"] = self._model

@@ -29,7 +29,7 @@ class LocalCaptioner:
             raise UnitError("caption_failed", f"{folder} cannot be loaded as a caption model ({error})") from error
         self._model = model.to(self._device).eval()
 
-    def describe(self, pictures: np.ndarray, prompt: str, max_tokens: int) -> str:
+    def describe(self, pictures: np.ndarray, prompt: str, max_tokens: int, *, temperature: float) -> str:
         """Return the answer to a prompt about pictures, uint8 `[T, H, W, 3]`."""
         import torch
 
@@ -46,7 +46,8 @@ class LocalCaptioner:
             inputs = self._processor(images=images[len(images) // 2], return_tensors="pt")
         inputs = inputs.to(self._device)
         with torch.inference_mode():
-            tokens = self._model.generate(**inputs, max_new_tokens=max_tokens, do_sample=False)
+            sampling = {"do_sample": True, "temperature": temperature} if temperature else {"do_sample": False}
+            tokens = self._model.generate(**inputs, max_new_tokens=max_tokens, **sampling)
         if is_chat:
             tokens = tokens[:, inputs["input_ids"].shape[1] :]
         return str(self._processor.batch_decode(tokens, skip_special_tokens=True)[0])

@@ -18,6 +18,7 @@ class LocalEngine:
     """Does units in processes of this machine, which stay from one stage to the next."""
 
     def __init__(self, job: Job, work: Work = do_unit) -> None:
+        self._has_local_model = bool(job.config.caption.model and not job.config.caption.url)
         self._supervisors = [Supervisor(job, work) for _ in range(job.config.workers or os.cpu_count() or 1)]
 
     def run(self, units: Sequence[Unit], on_done: OnDone) -> None:
@@ -47,7 +48,9 @@ class LocalEngine:
 
         if not waiting:
             return
-        busy = self._supervisors[: len(waiting)]
+        # A local model fills the memory once, and uses all cores by itself.
+        is_model = waiting[0].stage == "caption" and self._has_local_model
+        busy = self._supervisors[: 1 if is_model else len(waiting)]
         with ThreadPoolExecutor(len(busy)) as pool:
             tasks = [pool.submit(serve, supervisor) for supervisor in busy]
             try:

@@ -6,6 +6,7 @@ memory without end, and an error within a block would cost the other videos of t
 
 from __future__ import annotations
 
+import os
 import pickle
 from collections.abc import Sequence
 from typing import Any
@@ -36,7 +37,10 @@ class RayEngine:
         self._is_ours = not ray.is_initialized()
         if self._is_ours:
             try:
-                ray.init(num_cpus=job.config.workers or None, log_to_driver=False, include_dashboard=False)
+                # A cluster that exists has its own number of processors.
+                is_joined = bool(os.environ.get("RAY_ADDRESS"))
+                own = {} if is_joined else {"num_cpus": job.config.workers or None, "include_dashboard": False}
+                ray.init(log_to_driver=False, **own)
             except Exception as error:
                 raise PreparationError(f"Ray cannot be started or joined ({error}); check RAY_ADDRESS") from error
 
@@ -49,11 +53,16 @@ class RayEngine:
         import ray
 
         ordered = sorted(units, key=lambda unit: (-unit.length_s, unit.id))
+        count = min(len(ordered), _MOST_BLOCKS)
+        # A block holds units that follow each other, so one block would otherwise hold all of the longest.
+        ordered = [unit for first in range(count) for unit in ordered[first::count]]
         items = [{"unit": pickle.dumps(unit)} for unit in ordered]
-        data = ray.data.from_items(items, override_num_blocks=min(len(items), _MOST_BLOCKS))
+        data = ray.data.from_items(items, override_num_blocks=count)
         resources: dict[str, Any] = {"num_cpus": 1, "memory": int(self._job.config.limits.memory_gib * _GIB)}
         if ordered and ordered[0].stage == "caption" and not self._job.config.caption.url:
             # A model is loaded once in each actor.
+            if ray.cluster_resources().get("GPU", 0) >= 1:
+                resources["num_gpus"] = 1
             done = data.map(_Captioner, fn_constructor_args=(pickle.dumps(self._job),), concurrency=1, **resources)
         else:
             done = data.map(_do, fn_args=(pickle.dumps(self._job),), **resources)

@@ -7,23 +7,26 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from multiprocessing.connection import Connection
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 from videocrafter.media.errors import OutputError
 from videocrafter.preparation.failures import PreparationError, UnitError, is_disk_full, is_out_of_memory
-from videocrafter.preparation.units import Job, Unit, do_unit, fail_unit
+from videocrafter.preparation.units import Job, Unit, do_unit, fail_unit, load_models
 
 # Imports are slow if many processes start at once from a cold disk.
 _SECONDS_TO_START = 300.0
 _SECONDS_TO_STOP = 2.0
-_READY, _DONE, _FULL_DISK, _NO_MEMORY = "ready", "done", "full disk", "no memory"
+# A large caption model on a slow disk.
+_SECONDS_TO_LOAD = 3600.0
+_READY, _LOADED, _DONE, _FULL_DISK, _NO_MEMORY = "ready", "loaded", "done", "full disk", "no memory"
 
 Work = Callable[[Unit, Job], None]
 
@@ -46,7 +49,8 @@ class Outcome:
 class Supervisor:
     """Does units in a child process, one at a time, and starts another child when one ends.
 
-    Only deaths that the supervisor has seen are counted: a unit is not to blame if the whole run is killed.
+    Only deaths that the supervisor has seen are counted: a unit is not to blame if the whole run is killed. They are
+    forgotten when the unit is done or recorded as failed, and do not count under other settings.
 
     Args:
         job: passed to every unit.
@@ -61,22 +65,39 @@ class Supervisor:
     def run(self, unit: Unit) -> Outcome:
         """Do a unit. Whatever it does to its process, its result or its failure is committed afterwards.
 
+        If a unit with several clips ends its process, its clips are done one by one, so that only one is lost.
+
         Raises:
             PreparationError: the output cannot be written, or processes cannot be started.
         """
-        deaths = _read_deaths(_deaths_file(self._job, unit))
+        if len(unit.clips) < 2:
+            return self._run_alone(unit)
+        started = time.monotonic()
+        deaths = 0
+        if self._attempt(unit) is not None:
+            deaths = 1
+            for clip in unit.clips:
+                # Those that were done before the end of the process are found done.
+                deaths += self._run_alone(replace(unit, id=clip.id, clips=(clip,))).deaths
+        return Outcome(unit.id, unit.stage, time.monotonic() - started, deaths)
+
+    def _run_alone(self, unit: Unit) -> Outcome:
+        file = _deaths_file(self._job, unit)
+        deaths = _read_deaths(file)
         seconds = 0.0
         while len(deaths) < self._limits.attempts:
             started = time.monotonic()
             reason = self._attempt(unit)
             seconds = time.monotonic() - started
             if reason is None:
+                file.unlink(missing_ok=True)
                 return Outcome(unit.id, unit.stage, seconds, len(deaths))
             deaths.append(reason)
-            _add_death(_deaths_file(self._job, unit), reason)
+            _add_death(file, reason)
         name = unit.video.name if unit.video else unit.id
         message = f"{unit.stage} of {name} ended its process {len(deaths)} times: {self._explained(deaths[-1], unit)}"
         fail_unit(unit, self._job, UnitError(deaths[-1], message))
+        file.unlink(missing_ok=True)
         return Outcome(unit.id, unit.stage, seconds, len(deaths))
 
     def close(self) -> None:
@@ -93,6 +114,10 @@ class Supervisor:
         limit_s = self._time_limit_s(unit)
         try:
             connection.send((unit, limit_s))
+            # The clock starts when the unit has its model.
+            if not connection.poll(_SECONDS_TO_LOAD) or connection.recv() != (_LOADED, ""):
+                self._end_child()
+                return "too_slow"
             if not connection.poll(limit_s):
                 self._end_child()
                 return "too_slow"
@@ -151,7 +176,10 @@ class Supervisor:
         return code
 
     def _time_limit_s(self, unit: Unit) -> float:
-        return self._limits.base_s + self._limits.per_video_s * unit.length_s
+        limits = self._limits
+        if unit.stage == "caption":
+            return limits.base_s + limits.per_caption_s * len(unit.clips)
+        return limits.base_s + limits.per_video_s * unit.length_s + unit.transferred_bytes / limits.min_bytes_per_s
 
     def _explained(self, reason: str, unit: Unit) -> str:
         if reason == "too_slow":
@@ -161,24 +189,23 @@ class Supervisor:
         return "the decoder crashes"
 
 
-def forget_deaths(job: Job, unit: Unit) -> None:
-    """Give a unit its full number of attempts again."""
-    _deaths_file(job, unit).unlink(missing_ok=True)
-
-
 def _deaths_file(job: Job, unit: Unit) -> Path:
-    return job.out / "work" / "deaths" / f"{unit.stage}-{unit.id}.jsonl"
+    return job.out / "work" / "deaths" / f"{unit.stage}-{job.files(unit.stage).path(unit.id, '.jsonl').name}"
 
 
 def _serve(connection: Connection, work: Work, job: Job, memory_bytes: int) -> None:
     """Do units until the connection closes."""
     # Ctrl-C reaches the whole group; the parent lets the running units finish.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     _limit_memory(memory_bytes)
     connection.send((_READY, ""))
     with suppress(EOFError, OSError):
         while True:
             unit, limit_s = connection.recv()
+            with suppress(UnitError):  # the unit then fails for the same reason
+                load_models(unit, job)
+            connection.send((_LOADED, ""))
             if hasattr(signal, "setitimer"):
                 # The second clock, for a child whose parent was killed.
                 signal.setitimer(signal.ITIMER_REAL, limit_s + 10)
@@ -186,6 +213,14 @@ def _serve(connection: Connection, work: Work, job: Job, memory_bytes: int) -> N
             if hasattr(signal, "setitimer"):
                 signal.setitimer(signal.ITIMER_REAL, 0)
             connection.send(answer)
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent ends, so that a killed run leaves nobody who writes to its output."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
 
 
 def _answer(work: Work, unit: Unit, job: Job) -> tuple[str, str]:

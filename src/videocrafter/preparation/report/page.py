@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from videocrafter.media.atomic_write import write_text
 from videocrafter.preparation.caption.text_checks import MAX_TOKENS, count_tokens
@@ -125,7 +123,7 @@ def _published(title: str, steps: Sequence[tuple[str, float]]) -> str:
 
 
 def _filter(step: Step, rows: Sequence[Row]) -> str:
-    values = [row[step.score] for row in rows if row.get(step.score) is not None]
+    values = [row[step.score] for row in rows]
     title = f"<h3>{escape(step.name)}: <code>{step.score}</code></h3>"
     if not values:
         return f"{title}<p>Not measured.</p>"
@@ -137,11 +135,10 @@ def _filter(step: Step, rows: Sequence[Row]) -> str:
 
 def _what_if(step: Step, values: Sequence[float]) -> str:
     assert step.threshold is not None
-    numbers = np.asarray(values)
     texts = []
     for factor in (0.9, 1.1):
         limit = step.threshold * factor
-        dropped = int((numbers < limit).sum() if step.keeps == "above" else (numbers > limit).sum())
+        dropped = sum(map(replace(step, threshold=limit).drops, values))
         texts.append(f"{dropped} at {limit:.4g}")
     return f"Of all clips, the filter alone would drop {' and '.join(texts)}."
 
@@ -149,15 +146,10 @@ def _what_if(step: Step, values: Sequence[float]) -> str:
 def _nearest(step: Step, rows: Sequence[Row]) -> str:
     assert step.threshold is not None
     threshold = step.threshold
-    measured = [row for row in rows if row.get(step.score) is not None]
-    measured.sort(key=lambda row: (abs(row[step.score] - threshold), row["id"]))
-    is_beyond = {
-        row["id"]: (row[step.score] < threshold if step.keeps == "above" else row[step.score] > threshold)
-        for row in measured
-    }
+    measured = sorted(rows, key=lambda row: (abs(row[step.score] - threshold), row["id"]))
     parts = []
     for title, beyond in (("dropped", True), ("kept", False)):
-        near = [row for row in measured if is_beyond[row["id"]] == beyond][:_NEAREST]
+        near = [row for row in measured if step.drops(row[step.score]) == beyond][:_NEAREST]
         pictures = "".join(_figure(row, f"{row[step.score]:.4g}") for row in near)
         parts.append(
             f'<details><summary>{len(near)} nearest {title}</summary><div class="row">{pictures}</div></details>'
@@ -176,7 +168,7 @@ def _figure(row: Row, text: str) -> str:
 def _copies(selection: Selection) -> str:
     by_id = {row["id"]: row for row in selection.rows}
     clips = sum(len(group) for group in selection.groups)
-    parts = [f"<p>{len(selection.groups)} groups with {clips} clips; one clip of each group is kept.</p>"]
+    parts = [f"<p>{len(selection.groups)} groups with {clips} clips; only the first of each is kept.</p>"]
     for group in selection.groups[:_MOST_GROUPS]:
         figures = "".join(
             _figure(by_id[name], "dropped" if by_id[name]["copy_of"] else "kept") for name in group[:_NEAREST]

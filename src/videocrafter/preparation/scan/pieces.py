@@ -54,19 +54,31 @@ def find_pieces(
     return pieces
 
 
-def given_pieces(segments: Sequence[Segment], times_s: Sequence[float], config: ScanConfig) -> list[Piece]:
-    """Return the clips that the source defines. Cuts inside are counted, and do not divide them.
+def given_pieces(
+    segments: Sequence[Segment], times_s: Sequence[float], config: ScanConfig
+) -> tuple[list[Piece], list[str]]:
+    """Return the clips that the source defines, and a line about each that contains no frames.
 
-    A clip that is longer than allowed ends earlier.
+    Cuts inside are counted, and do not divide them. A clip that is longer than allowed ends earlier.
     """
-    times, pieces = np.asarray(times_s), []
+    times, pieces, problems = np.asarray(times_s), list[Piece](), list[str]()
     for shot, segment in enumerate(segments):
-        end_s = min(math.inf if segment.end_s is None else segment.end_s, segment.start_s + config.max_clip_s)
+        end_s = given_end_s(segment, config)
         first = int(np.searchsorted(times[:-1], segment.start_s - 1e-3))
         last = min(int(np.searchsorted(times, end_s - 1e-3)) - 1, len(times) - 2)
         if last > first:
             pieces.append(Piece(first=first, last=last, shot=shot, caption=segment.caption))
-    return pieces
+        else:
+            problems.append(
+                f"the clip from {segment.start_s:g} to {end_s:g} s has fewer than two frames; the video ends at "
+                f"{times_s[-1]:.3f} s"
+            )
+    return pieces, problems
+
+
+def given_end_s(segment: Segment, config: ScanConfig) -> float:
+    """Return the end of a clip that the source defines, no longer than allowed."""
+    return min(math.inf if segment.end_s is None else segment.end_s, segment.start_s + config.max_clip_s)
 
 
 def _divided(low: int, high: int, shot: int, times_s: Sequence[float], config: ScanConfig) -> list[Piece]:

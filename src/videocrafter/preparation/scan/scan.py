@@ -16,9 +16,9 @@ from videocrafter.preparation.plan import Segment
 from videocrafter.preparation.scan.measures import Recorder
 from videocrafter.preparation.scan.pieces import find_pieces, given_pieces
 from videocrafter.preparation.scan.scores import score_piece
-from videocrafter.preparation.scan.transitions import CutDetector, find_transitions
+from videocrafter.preparation.scan.transitions import CutDetector, Transition, find_transitions
 
-VERSION = 1
+VERSION = 2
 """Raised when the same settings give other results."""
 
 _OVERLAP_S = 2.0
@@ -72,41 +72,19 @@ def scan(
     cv2.setNumThreads(1)
     try:
         with open_reader(source, name) as reader:
-            return _scanned(reader, clip_ids, config, start_s, end_s, segments)
+            recorder, candidates, video_end_s = _recorded(reader, config, start_s, end_s)
     except UnusableMediaError as error:
         raise UnitError(error.reason, str(error)) from error
-
-
-def _scanned(
-    reader: VideoReader,
-    clip_ids: str,
-    config: ScanConfig,
-    start_s: float,
-    end_s: float | None,
-    segments: tuple[Segment, ...],
-) -> dict[str, Any]:
-    recorder: Recorder | None = None
-    cuts = CutDetector(config)
-    is_last = True
-    read_from = max(0.0, start_s - _OVERLAP_S)
-    for time_s, pixels, is_damaged in reader.walk(_small(config.long_side), start_s=read_from):
-        if end_s is not None and time_s >= end_s + _OVERLAP_S:
-            is_last = False
-            break
-        if recorder is None:
-            recorder = Recorder(pixels.shape[0], pixels.shape[1], config.sample_fps)
-        recorder.add(time_s, pixels, is_damaged=is_damaged)
-        cuts.add(pixels)
-    if recorder is None:
-        raise UnitError("no_frames", "no frame of the window can be decoded")
-    times_s = [*recorder.frames.time_s]
-    times_s.append(max(times_s[-1] + 1 / reader.fps, reader.duration_s if is_last else 0.0))
-    transitions, false_cuts = find_transitions(cuts.candidates, recorder.frames.thumb, times_s[:-1], config)
-    window = (start_s, times_s[-1] + 1 if end_s is None else end_s)
+    # Outside the block above, where an error would be taken for one of the video.
+    times_s = [*recorder.frames.time_s, video_end_s]
+    problems: list[str] = []
+    transitions: list[Transition] = []
     if segments:
-        pieces = given_pieces(segments, times_s, config)
-        false_cuts = sorted(cuts.candidates)
+        pieces, problems = given_pieces(segments, times_s, config)
+        false_cuts = candidates
     else:
+        transitions, false_cuts = find_transitions(candidates, recorder.frames.thumb, times_s[:-1], config)
+        window = (start_s, times_s[-1] + 1 if end_s is None else end_s)
         pieces = find_pieces(transitions, times_s, window, config)
     return {
         "pieces": [
@@ -123,7 +101,30 @@ def _scanned(
         ],
         "transitions": [[one.kind, times_s[one.first], times_s[one.last]] for one in transitions],
         "frames": len(times_s) - 1,
+        "problems": [f"{name}: {problem}" for problem in problems],
     }
+
+
+def _recorded(
+    reader: VideoReader, config: ScanConfig, start_s: float, end_s: float | None
+) -> tuple[Recorder, list[int], float]:
+    """Return measurements of every frame of a window, candidates for cuts, and the end of the last frame."""
+    recorder: Recorder | None = None
+    cuts = CutDetector(config)
+    is_last = True
+    read_from = max(0.0, start_s - _OVERLAP_S)
+    for time_s, pixels, is_damaged in reader.walk(_small(config.long_side), start_s=read_from):
+        if end_s is not None and time_s >= end_s + _OVERLAP_S:
+            is_last = False
+            break
+        if recorder is None:
+            recorder = Recorder(pixels.shape[0], pixels.shape[1], config.sample_fps)
+        recorder.add(time_s, pixels, is_damaged=is_damaged)
+        cuts.add(pixels)
+    if recorder is None:
+        raise UnitError("no_frames", "no frame of the window can be decoded")
+    last_s = recorder.frames.time_s[-1]
+    return recorder, cuts.candidates, max(last_s + 1 / reader.fps, reader.duration_s if is_last else 0.0)
 
 
 def _small(long_side: int) -> Framer:

@@ -15,6 +15,8 @@ from videocrafter.preparation.scan.pieces import Piece
 
 # Below these, a frame repeats the one before (coding noise remains), and a picture shows nothing.
 _FROZEN, _BLANK = 0.6, 3.0
+# Shorter repetitions are those of a lower frame rate, such as animation on twos.
+_SHORTEST_FREEZE_S = 0.25
 # Displacements in pixels between two samples below which a place is still.
 _STILL_PIXELS = 0.25
 _SHARPNESS_FRAMES = 8
@@ -50,7 +52,7 @@ def score_piece(recorder: Recorder, piece: Piece, false_cuts: list[int]) -> dict
         "bright": _mean([samples.bright[i][part].mean() for i in inside]),
         "saturation": _mean([samples.saturation[i][part].mean() for i in inside]),
         "sharpness": float(np.median([samples.sharpness[i][part].mean() for i in sharpest])) if sharpest else 0.0,
-        "frozen": _share([change < _FROZEN for change in changes]),
+        "frozen": _frozen_s(changes, frames.time_s[piece.first : piece.last + 1]) / duration_s,
         "blank": _share([deviation < _BLANK for deviation in deviations]),
         "damaged": sum(frames.is_damaged[piece.first : piece.last + 1]) / count,
         "false_cuts_per_s": sum(piece.first < frame <= piece.last for frame in false_cuts) / duration_s,
@@ -82,6 +84,22 @@ def _motion(recorder: Recorder, inside: list[int], part: tuple[slice, slice], pi
         "still": _mean(stills),
         "global_motion": _mean(common),
     }
+
+
+def _frozen_s(changes: list[float], times_s: list[float]) -> float:
+    """Return the seconds in which the picture does not change for a while.
+
+    Args:
+        changes: between each two frames that follow each other.
+        times_s: times of the frames, one more.
+    """
+    total_s = 0.0
+    start_s = times_s[0]
+    for change, before_s, time_s in zip([*changes, 255.0], times_s, [*times_s[1:], times_s[-1]], strict=True):
+        if change >= _FROZEN:
+            total_s += before_s - start_s if before_s - start_s >= _SHORTEST_FREEZE_S - 1e-6 else 0.0
+            start_s = time_s
+    return total_s
 
 
 def _shake(recorder: Recorder, piece: Piece) -> float:

@@ -84,16 +84,14 @@ def find_transitions(
     """
     slow = find_slow(thumbs, times_s) if config.slow_transitions else []
     cuts, false = [], []
-    last_s = times_s[0] if times_s else 0.0
     for frame in candidates:
-        inside = any(one.first < frame <= one.last for one in slow)
-        if inside or is_flash(frame, thumbs):
-            false += [] if inside else [frame]
-        elif times_s[frame] - last_s < config.min_shot_s:
+        if any(one.first < frame <= one.last for one in slow):
+            continue
+        if is_flash(frame, thumbs):
             false.append(frame)
         else:
+            # However short the shot before it is: no clip may contain a cut.
             cuts.append(Transition("cut", frame - 1, frame))
-            last_s = times_s[frame]
     return sorted([*cuts, *slow], key=lambda one: (one.first, one.last)), false
 
 

@@ -1,22 +1,35 @@
 """A unit that crashes, hangs or grows costs itself only, and is recorded after three attempts."""
 
+import multiprocessing
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
 from videocrafter.media.errors import OutputError
 from videocrafter.preparation.config import PrepareConfig, ProcessLimits
 from videocrafter.preparation.engines.local import LocalEngine
-from videocrafter.preparation.failures import PreparationError
-from videocrafter.preparation.units import Job, Unit
+from videocrafter.preparation.engines.supervisor import Supervisor
+from videocrafter.preparation.failures import PreparationError, UnitError
+from videocrafter.preparation.output_lock import locked
+from videocrafter.preparation.plan import PlannedVideo
+from videocrafter.preparation.units import ChosenClip, Job, Unit
 
 
 def work(unit: Unit, job: Job) -> None:
     """Behave as the name of the unit says."""
     with (job.out / f"starts-{unit.id}").open("a") as file:
         file.write("x")
+    if unit.clips:
+        for clip in unit.clips:
+            if job.files(unit.stage).is_done(clip.id):
+                continue
+            if clip.id == "poison":
+                os.kill(os.getpid(), signal.SIGSEGV)
+            job.files(unit.stage).commit(clip.id, {"number": 1})
+        return
     if unit.id.startswith("crash"):
         os.kill(os.getpid(), signal.SIGSEGV)
     if unit.id.startswith("hang"):
@@ -58,6 +71,7 @@ def test_bad_units_cost_themselves_only(job):
         "good-1": 1,
         "good-2": 1,
     }
+    assert not list((job.out / "work" / "deaths").iterdir())
     assert "nobody expects this" in results["odd"]["failed"]["message"]
     assert sorted(outcome.unit for outcome in outcomes) == sorted(names)
 
@@ -68,3 +82,62 @@ def test_a_full_disk_stops_the_run_and_blames_no_unit(job):
         engine.run([Unit(stage="scan", id="full")], lambda outcome: None)
     engine.close()
     assert job.files("scan").read("full") is None
+
+
+def test_a_poisonous_clip_costs_itself_only(job):
+    clips = tuple(ChosenClip(id=name, start_s=0, end_s=1, crop=(0, 1, 0, 1)) for name in ("one", "poison", "two"))
+    supervisor = Supervisor(job, work)
+    supervisor.run(Unit(stage="clip", id="one", clips=clips))
+    supervisor.close()
+    results = {clip.id: job.files("clip").read(clip.id) for clip in clips}
+    assert [next(iter(result)) for result in results.values()] == ["ok", "failed", "ok"]
+    assert results["poison"]["failed"]["reason"] == "crashed"
+
+
+def test_each_stage_has_its_own_time_limit(job):
+    limit = Supervisor(job, work)._time_limit_s
+    remote = PlannedVideo(id="a", name="a", url="https://host/a.mp4", size=10**9)
+    clip = ChosenClip(id="one", start_s=0, end_s=1, crop=(0, 1, 0, 1))
+    assert limit(Unit(stage="probe", id="a")) == 4
+    assert limit(Unit(stage="probe", id="a", video=remote)) == 2004
+    assert limit(Unit(stage="shard", id="a", bytes=10**9)) == 2004
+    assert limit(Unit(stage="caption", id="a", clips=(clip, clip))) == 604
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="this system does not list processes there")
+def test_a_child_ends_with_its_parent(job):
+    """A middle process starts a child that hangs, and is killed."""
+    context = multiprocessing.get_context("spawn")
+    middle = context.Process(target=_hang_in_child, args=(job,))
+    middle.start()
+    started = job.out / "starts-hang"
+    while not started.exists():
+        time.sleep(0.05)
+    child = int((job.out / "child").read_text())
+    middle.kill()
+    middle.join()
+    deadline = time.monotonic() + 20
+    while Path(f"/proc/{child}").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not Path(f"/proc/{child}").exists()
+
+
+def _hang_in_child(job):
+    supervisor = Supervisor(job, work)
+    supervisor._start()
+    (job.out / "child").write_text(str(supervisor._child.pid))
+    supervisor.run(Unit(stage="scan", id="hang", length_s=1000))
+
+
+def test_a_failure_never_replaces_a_result(job):
+    files = job.files("scan")
+    files.commit("one", {"number": 1})
+    files.commit_failure("one", UnitError("crashed", "it crashed"))
+    assert "ok" in files.read("one")
+
+
+def test_one_run_at_a_time_in_an_output(tmp_path):
+    with locked(tmp_path), pytest.raises(PreparationError, match="another process"), locked(tmp_path):
+        pass
+    with locked(tmp_path):
+        pass

@@ -12,6 +12,7 @@ from videocrafter.preparation.config import ScanConfig
 from videocrafter.preparation.failures import UnitError
 from videocrafter.preparation.plan import Segment
 from videocrafter.preparation.scan.scan import probe, scan
+from videocrafter.preparation.scan.scores import _frozen_s
 
 KINDS = ("plain", "frozen", "bars", "pillars", "shaky")
 LENGTH = 72
@@ -58,6 +59,24 @@ def test_scores_tell_the_kinds_apart(scanned):
     assert all(len(piece["hashes"]) == 3 for piece in scanned["pieces"])
 
 
+def test_frames_shown_twice_are_not_frozen():
+    times_s = [number / 24 for number in range(49)]
+    on_twos = [5.0 * (number % 2) for number in range(48)]
+    assert _frozen_s(on_twos, times_s) == 0
+    still = [5.0] * 12 + [0.0] * 24 + [5.0] * 12
+    assert _frozen_s(still, times_s) == pytest.approx(1.0)
+    assert _frozen_s([0.0] * 48, times_s) == pytest.approx(2.0)
+
+
+def test_an_error_of_the_analysis_does_not_blame_the_video(film, monkeypatch):
+    def defect(*_):
+        raise ValueError("a defect")
+
+    monkeypatch.setattr("videocrafter.preparation.scan.scan.score_piece", defect)
+    with pytest.raises(ValueError, match="a defect"):
+        scan(film, "film", "id", ScanConfig(), end_s=3.0)
+
+
 def test_the_picture_of_a_piece_is_a_jpeg(scanned):
     picture = Image.open(io.BytesIO(base64.b64decode(scanned["pieces"][0]["thumbnail"])))
     assert picture.format == "JPEG"
@@ -88,6 +107,12 @@ def test_given_clips_are_kept_as_they_are(film):
     assert [(piece["start_s"], piece["end_s"], piece["caption"]) for piece in pieces] == [
         (pytest.approx(1.0), pytest.approx(4.0), "a"),
         (pytest.approx(5.0), pytest.approx(8.0), "b"),
+    ]
+    late = (Segment(start_s=14.0, end_s=40.0), Segment(start_s=30.0, end_s=40.0))
+    ending = scan(film, "film", "id", ScanConfig(), start_s=14.0, segments=late)
+    assert [piece["end_s"] for piece in ending["pieces"]] == [pytest.approx(15.0)]
+    assert ending["problems"] == [
+        "film: the clip from 30 to 40 s has fewer than two frames; the video ends at 15.000 s"
     ]
     # A cut inside counts as a jump.
     assert pieces[0]["false_cuts_per_s"] > 0

@@ -55,10 +55,10 @@ def test_a_fade_through_black_is_one_transition():
     assert found[0][2] > 66
 
 
-def test_the_second_of_two_close_cuts_is_dropped():
+def test_both_ends_of_a_short_shot_are_cuts():
     found, false = transitions_of(shot(1, 40) + shot(2, 10) + shot(9, 40))
-    assert found == [("cut", 39, 40)]
-    assert false == [50]
+    assert found == [("cut", 39, 40), ("cut", 49, 50)]
+    assert false == []
 
 
 def test_scores_are_those_of_the_library():
