@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -137,7 +138,7 @@ def _videos_of(
     folder = output / _VIDEOS / name
     unfinished = f"Finished videos are kept in {folder}; run the same command again to resume."
     with progress_bar(name) as show, reporting_interruption(lambda: unfinished):
-        generate_column(
+        paths = generate_column(
             column,
             items,
             folder,
@@ -147,4 +148,7 @@ def _videos_of(
             on_progress=show,
             note=lambda text: typer.echo(f"note: {name}: {text}", err=True),
         )
-    return read_video_set(folder)
+    found = read_video_set(folder)
+    # The folder may hold videos of an earlier run with more prompts or another seed.
+    made = {path.name for path in paths}
+    return replace(found, entries=tuple(entry for entry in found.entries if entry.name in made))

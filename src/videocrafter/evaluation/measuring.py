@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -79,22 +79,32 @@ class Measurer:
     def identity(self) -> str:
         """Hash of the protocol and of the networks that take part in it."""
         names = [metric.name for metric in self.metrics] + [metric.name for metric in self.set_metrics]
-        return _hash([self.protocol.sha256, self.used_networks, names])
+        return hash_of([self.protocol.sha256, self.used_networks, names])
 
     @property
     def used_networks(self) -> dict[str, str]:
         """SHA-256 of the weights of each network that takes part."""
         return {name: self.networks.sha256[name] for name in self._used_networks}
 
-    def fingerprint(self, entry: VideoEntry) -> str:
+    def of_reference(self) -> Measurer:
+        """Return a measurer of the features that distances compare, and of nothing else."""
+        names = tuple(metric.name for metric in self.set_metrics if metric.needs_reference)
+        protocol = replace(self.protocol, metrics=names, totals={}, ranges={})
+        return Measurer(protocol, self.networks, has_reference=True)
+
+    def fingerprint(self, entry: VideoEntry, content: str) -> str:
         """Return the hash of everything that a video's result depends on.
+
+        Args:
+            entry: the video.
+            content: hash of its file, from `content_sha256`.
 
         Raises:
             OSError: a file cannot be read.
         """
         image = None if entry.image is None else file_sha256(entry.image)
         attributes = {key: entry.metadata.get(key) for key in ("amplitude", "action")}
-        return _hash([self.identity, _content_sha256(entry.path), entry.prompt, entry.seed, image, attributes])
+        return hash_of([self.identity, content, entry.prompt, entry.seed, image, attributes])
 
     def measure(self, entry: VideoEntry, fingerprint: str = "") -> VideoResult:
         """Measure a video.
@@ -128,6 +138,7 @@ class Measurer:
             name=entry.name,
             prompt=entry.prompt,
             seed=entry.seed,
+            image_sha256=None if entry.image is None else file_sha256(entry.image),
             fingerprint=fingerprint,
             num_frames=last.index + 1,
             height=last.rgb.shape[0],
@@ -216,10 +227,12 @@ def _opened(path: Path) -> Iterator[OpenedVideo]:
         yield OpenedVideo(frames=reader.frames(), fps=reader.fps)
 
 
-def _content_sha256(path: Path) -> str:
+def content_sha256(path: Path) -> str:
+    """Return the hash of a video file, or of the files of a folder of frames."""
     files = sorted(path.iterdir()) if path.is_dir() else [path]
-    return _hash([[file.name, file_sha256(file)] for file in files]) if path.is_dir() else file_sha256(path)
+    return hash_of([[file.name, file_sha256(file)] for file in files]) if path.is_dir() else file_sha256(path)
 
 
-def _hash(value: Any) -> str:
+def hash_of(value: Any) -> str:
+    """Return the SHA-256 of a value as JSON."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()

@@ -18,6 +18,9 @@ from videocrafter.evaluation.metrics.inception_score import ClassSums
 from videocrafter.media.atomic_write import write_text
 from videocrafter.media.json_file import read_json_object
 
+REPORT, MEASUREMENTS = "report.json", "measurements.jsonl"
+"""Files of an evaluation. No table of videos has these names, so a report in their folder is not read as one."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class VideoResult:
@@ -25,6 +28,7 @@ class VideoResult:
 
     Attributes:
         name, prompt, seed: as in the set.
+        image_sha256: hash of the input image of image to video; None if there is none.
         fingerprint: hash of the file, its prompt and image, the protocol and the networks.
         num_frames: number of measured frames.
         height, width, fps: of the file.
@@ -37,6 +41,7 @@ class VideoResult:
     name: str
     prompt: str
     seed: int | None
+    image_sha256: str | None
     fingerprint: str
     num_frames: int
     height: int
@@ -54,7 +59,7 @@ class VideoResult:
 
     def summary(self) -> dict[str, Any]:
         """Return what a report lists, as JSON values."""
-        keys = ("name", "prompt", "seed", "num_frames", "height", "width", "fps")
+        keys = ("name", "prompt", "seed", "image_sha256", "num_frames", "height", "width", "fps")
         return {key: getattr(self, key) for key in keys} | {
             "values": dict(self.values),
             "reasons": dict(self.reasons),

@@ -138,7 +138,14 @@ def test_distances_to_a_reference_say_how_many_videos_they_need(make_videos, tmp
     assert reason == "2 videos give a singular covariance of 2 features; at least 3 videos are needed"
     assert report["scores"]["efficientnet_lite0_kernel"]["num_videos"] == 2
     assert 1 <= report["scores"]["efficientnet_lite0_class_score"]["value"] <= 2
+    stored = next((tmp_path / "a" / "reference" / RESULTS).glob("*.json"))
+    assert json.loads(stored.read_text())["values"] == {}  # only features are taken from real videos
     same = distances(many, "b")
+    assert same["comparison"]["reference_sha256"] == report["comparison"]["reference_sha256"]
+    other = distances(many, "d", few)
+    for key, differs in (("reference", True), ("prompts", False), ("protocol", False)):
+        assert (other["comparison"][f"{key}_sha256"] != same["comparison"][f"{key}_sha256"]) == differs
+    assert report["comparison"]["prompts_sha256"] != same["comparison"]["prompts_sha256"]
     assert same["scores"]["efficientnet_lite0_frechet"]["value"] == pytest.approx(0, abs=1e-6)
     assert same["reference"]["count"] == 6
     without = evaluate_videos(read_video_set(many), Measurer(protocol, networks), tmp_path / "c").report

@@ -98,6 +98,18 @@ def test_a_second_video_for_a_prompt_and_seed_is_named_and_left_out(tmp_path):
     assert kinds(videos) == [("second_video", "b.mp4"), ("second_video", "d.webm")]
 
 
+def test_input_images_tell_videos_of_one_prompt_and_seed_apart(tmp_path):
+    rows = ["path,prompt,seed,image"]
+    for name in ("a", "b"):
+        write(tmp_path / f"{name}.mp4")
+        (tmp_path / f"{name}.png").touch()
+        rows.append(f"{name}.mp4,a kite,0,{name}.png")
+    (tmp_path / "metadata.csv").write_text("\n".join(rows))
+    videos = read_video_set(tmp_path)
+    assert [entry.name for entry in videos.entries] == ["a.mp4", "b.mp4"]
+    assert not videos.problems
+
+
 def test_files_that_are_not_videos_are_named(tmp_path):
     (tmp_path / "empty.mp4").touch()
     (tmp_path / "text.mp4").write_text("no video")

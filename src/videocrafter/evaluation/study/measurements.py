@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from videocrafter.data.rows import read_rows
-from videocrafter.evaluation.comparison.cell_metrics import VIDEOS_FILE, read_metrics
+from videocrafter.evaluation.comparison.cell_metrics import read_metrics
+from videocrafter.evaluation.results import MEASUREMENTS
 from videocrafter.evaluation.study.design import Prompt
 
 _KEYS = ("system", "prompt", "seed")
@@ -71,9 +72,11 @@ def join_evaluations(folders: Mapping[str, Path]) -> Measurements:
     """
     found: dict[tuple[str, str, int | None], Mapping[str, float]] = {}
     for system, folder in folders.items():
-        path = folder / VIDEOS_FILE
+        path = folder / MEASUREMENTS
         if not path.is_file():
-            raise ValueError(f"{folder} contains no {VIDEOS_FILE}; name the output folder of `videocrafter evaluate`")
+            raise ValueError(
+                f"{folder} contains no {MEASUREMENTS}; name the output folder of `videocrafter evaluate`"
+            )
         for (name, prompt, seed), values in read_metrics(path).items():
             if (system, prompt, seed) in found:
                 raise ValueError(f"{path}: {name} is a second video for its prompt and seed; evaluate one of them")
