@@ -29,8 +29,8 @@ class EarlierReport:
         if protocol["sha256"] != theirs.get("sha256"):
             raise ValueError(
                 f"{self.folder / REPORT} follows protocol {theirs.get('name')} ({str(theirs.get('sha256'))[:12]}), "
-                f"this one {protocol['name']} ({protocol['sha256'][:12]}); only reports of one protocol and one prompt "
-                "list are comparable"
+                f"this one {protocol['name']} ({protocol['sha256'][:12]}); only reports of one protocol and one "
+                "prompt list are comparable"
             )
 
 
