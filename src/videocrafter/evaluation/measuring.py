@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from videocrafter.evaluation.metrics.catalogue import OUTPUT_NETWORKS, VIDEO_METRICS, metric_named
 from videocrafter.evaluation.metrics.drawn_images import DRAWN
 from videocrafter.evaluation.metrics.frame import Frame, VideoContext
+from videocrafter.evaluation.metrics.image_likeness import fitted
 from videocrafter.evaluation.metrics.inception_score import ClassSums
 from videocrafter.evaluation.metrics.networks import Networks
 from videocrafter.evaluation.metrics.optical_flow import opencv
@@ -103,7 +104,7 @@ class Measurer:
             OSError: a file cannot be read.
         """
         image = None if entry.image is None else file_sha256(entry.image)
-        attributes = {key: entry.metadata.get(key) for key in ("amplitude", "action")}
+        attributes = {key: entry.metadata.get(key) for key in ("amplitude", "action", "count", "image_fit")}
         return hash_of([self.identity, content, entry.prompt, entry.seed, image, attributes])
 
     def measure(self, entry: VideoEntry, fingerprint: str = "") -> VideoResult:
@@ -115,10 +116,12 @@ class Measurer:
         """
         with_image = None if entry.image is None else read_image(entry.image)
         with _opened(entry.path) as opened:
+            first = next(opened.frames)  # readers refuse files without frames
+            fit = str(entry.metadata.get("image_fit", "stretch"))
             context = VideoContext(
                 prompt=entry.prompt,
                 fps=opened.fps,
-                image=with_image,
+                image=None if with_image is None else fitted(with_image, *first.shape[:2], fit),
                 flow_networks=self._flow_networks(),
             )
             self._embed_conditions(context)
@@ -126,14 +129,14 @@ class Measurer:
             reasons = {metric.name: reason for metric in self.metrics if (reason := metric.lacks(facts))}
             running = {metric.name: metric.start(facts) for metric in self.metrics if metric.name not in reasons}
             features = _Features(self.set_metrics)
-            last = self._run(opened.frames, context, [*running.values(), features])
+            last = self._run(chain([first], opened.frames), context, [*running.values(), features])
         values: dict[str, float] = {}
         for name, one in running.items():
             value = one.value()
             if math.isfinite(value):
                 values[name] = value
             else:
-                reasons[name] = f"the video has too few frames ({last.index + 1}) or pixels"
+                reasons[name] = "the video has one frame" if last.index == 0 else VIDEO_METRICS[name].undefined
         return VideoResult(
             name=entry.name,
             prompt=entry.prompt,
@@ -162,7 +165,7 @@ class Measurer:
                 frame.embeddings.update({output: rows[index] for output, rows in vectors.items()})
                 for one in running:
                     one.add(frame)
-        assert frame is not None  # readers refuse files without frames
+        assert frame is not None
         return frame
 
     def _embed(self, frames: Sequence[NDArray[np.uint8]]) -> Mapping[str, NDArray[np.float32]]:

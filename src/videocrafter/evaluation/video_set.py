@@ -161,6 +161,9 @@ class _Collected:
         if entry.image is not None and not entry.image.is_file():
             self.problem("no_image", entry.name, f"{entry.name}: its input image {entry.image} does not exist")
             entry = replace(entry, image=None)
+        if entry.name in self.entries:
+            self.problem("second_video", entry.name, f"{entry.name} is listed twice; its first row is used")
+            return
         self.entries[entry.name] = entry
 
     def add_table(self, table: Path) -> None:

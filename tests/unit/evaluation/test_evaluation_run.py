@@ -93,7 +93,7 @@ def test_odd_one_frame_different_and_damaged_videos_have_defined_outcomes(make_v
     assert report["videos"]["count"] == 5
     problems = [(problem["kind"], problem["name"]) for problem in report["problems"]]
     assert sorted(problems) == [("no_prompt", "silent.mp4"), ("unreadable", "cut.mp4"), ("unreadable", "empty.mp4")]
-    assert report["not_measured"]["dis_flow"] == {"the video has too few frames (1) or pixels": 1}
+    assert report["not_measured"]["dis_flow"] == {"the video has one frame": 1}
     assert [text.split(":")[0] for text in report["warnings"]] == [
         "the videos have 3 different numbers of frames",
         "the videos have 2 different sizes",

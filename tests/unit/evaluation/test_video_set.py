@@ -76,12 +76,18 @@ def test_a_table_lists_videos_and_every_wrong_row_is_named(tmp_path):
         "clips/a.mp4,a boat,minus one,,x",
         ",no path,,,x",
         "clips/a.mp4,too,many,cells,here,now",
+        "clips/a.mp4,a second prompt,3,,x",
     ]
     (tmp_path / "metadata.csv").write_text("\n".join(rows))
     for what in (tmp_path, tmp_path / "metadata.csv"):
         videos = read_video_set(what)
         assert found(videos) == [("clips/a.mp4", "a kite", 3)]
-        assert [problem.kind for problem in videos.problems] == ["no_image", "missing_file"] + ["bad_row"] * 3
+        assert [problem.kind for problem in videos.problems] == [
+            "no_image",
+            "missing_file",
+            *["bad_row"] * 3,
+            "second_video",
+        ]
         assert "line 4: seed must be a whole number" in videos.problems[2].message
         assert videos.entries[0].metadata == {"model": "x"}
 

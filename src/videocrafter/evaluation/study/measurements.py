@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,15 @@ class Measurements:
         """Return the metrics of a video, or None if the table does not contain it."""
         exact = self.values.get((system, prompt.text, prompt.seed))
         return exact if exact is not None else self.values.get((system, prompt.text, None))
+
+    def only(self, names: Sequence[str]) -> Measurements:
+        """Return the named metrics. Raises ValueError for a metric that is not there."""
+        for name in names:
+            if name not in self.names:
+                raise ValueError(f"{name!r} is not among the metrics; choose from {', '.join(self.names)}")
+        places = [self.names.index(name) for name in dict.fromkeys(names)]
+        values = {key: tuple(row[place] for place in places) for key, row in self.values.items()}
+        return Measurements(names=tuple(self.names[place] for place in places), values=values)
 
 
 def read_measurements(path: Path) -> Measurements:

@@ -26,5 +26,9 @@ def test_evaluations_are_joined_by_system(tmp_path):
     joined = join_evaluations({"old": tmp_path / "old", "new": tmp_path / "new"})
     assert joined.names == ("clip",)
     assert joined.values["new", "a cat", 2] == (0.2,)
+    old = join_evaluations({"old": tmp_path / "old"})
+    assert old.only(["flicker"]).values["old", "a cat", 1] == (0.5,)
+    with pytest.raises(ValueError, match="'blur' is not among the metrics"):
+        old.only(["blur"])
     with pytest.raises(ValueError, match=r"contains no measurements\.jsonl"):
         join_evaluations({"old": tmp_path})
