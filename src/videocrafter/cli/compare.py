@@ -92,28 +92,25 @@ def _columns(what: list[str], *, versions: bool) -> dict[str, Path | ModelColumn
     from videocrafter.evaluation.comparison.generating import ModelColumn, parse_setting, stage_folders
 
     columns: dict[str, Path | ModelColumn] = {}
-    for name, (text, settings) in named_sets(what).items():
+    named = named_sets(what)
+    for name, (text, settings) in named.items():
         path = Path(text).expanduser()
         given = dict(map(parse_setting, settings))
-        if versions and is_run_folder(path):
-            stages = stage_folders(path)
-            columns |= {
-                _apart(stage, columns): ModelColumn(model=str(one), settings=given) for stage, one in stages.items()
-            }
+        if versions:
+            if not is_run_folder(path):
+                raise ValueError(
+                    f"{text} is not a training run; --versions shows the stages of runs, so leave it out"
+                )
+            for stage, one in stage_folders(path).items():
+                column = stage if len(named) == 1 else f"{name}-{stage}"
+                columns[column] = ModelColumn(model=str(one), settings=given)
         elif text in PRESETS or text in FAMILIES or is_run_folder(path) or (path / MODEL_INDEX).is_file():
             columns[name] = ModelColumn(model=text, settings=given)
         elif given:
-            raise ValueError(
-                f"{text} is a folder of videos; settings after @ are for models, which generate their videos"
-            )
+            raise ValueError(f"{text} is not a model; settings after @ are for models, which generate their videos")
         else:
             columns[name] = path
     return columns
-
-
-def _apart(name: str, taken: dict[str, Path | ModelColumn]) -> str:
-    """Return a name that no column has yet."""
-    return name if name not in taken else _apart(f"{name}'", taken)
 
 
 def _videos_of(

@@ -194,7 +194,9 @@ def _extraction(measurer: Measurer) -> dict[str, Any]:
     return {
         "max_frames": measurer.protocol.max_frames,
         "stride": 1,
-        "frame_features": "mean over frames, each scaled to cover 224 x 224 and cropped at the centre",
+        "frame_features": "mean over frames",
+        "efficientnet_lite0": "frames scaled to cover 224 x 224 and cropped at the centre",
+        "inception": "whole frames at their own size; the network scales them",
         "i3d": "first 16 frames, stride 1, scaled to 224 x 224 (bilinear, aspect ratio not kept), [-1, 1]",
         "flow": "DIS, preset medium, at a short side of 256",
     }

@@ -115,7 +115,7 @@ class Measurer:
             TorchScriptError: a network of the user fails.
         """
         with_image = None if entry.image is None else read_image(entry.image)
-        with _opened(entry.path) as opened:
+        with _opened(entry.path, self.protocol.max_frames) as opened:
             first = next(opened.frames)  # readers refuse files without frames
             fit = str(entry.metadata.get("image_fit", "stretch"))
             context = VideoContext(
@@ -222,9 +222,9 @@ class _Features:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[OpenedVideo]:
+def _opened(path: Path, max_frames: int) -> Iterator[OpenedVideo]:
     if path.is_dir():
-        yield OpenedVideo(frames=iter(read_frames(path)), fps=probe(path).fps)
+        yield OpenedVideo(frames=iter(read_frames(path, max_frames=max_frames)), fps=probe(path).fps)
         return
     with open_reader(path) as reader:
         yield OpenedVideo(frames=reader.frames(), fps=reader.fps)

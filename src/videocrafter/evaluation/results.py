@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -108,11 +107,6 @@ def read_result(folder: Path, name: str, fingerprint: str) -> VideoResult | None
         return VideoResult(fingerprint=fingerprint, features=features, classes=classes, **content)
     except (KeyError, TypeError, ValueError, AttributeError):
         return None
-
-
-def finite(value: float) -> float | None:
-    """Return a number that JSON can hold, or None for NaN and infinity."""
-    return value if math.isfinite(value) else None
 
 
 def _encoded(array: NDArray[Any]) -> str:

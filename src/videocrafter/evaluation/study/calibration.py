@@ -55,15 +55,15 @@ def calibrate(
     """
     groups = np.unique(np.asarray(prompts))
     order = np.random.default_rng(seed).permutation(groups)
-    held_out_each_time = [
-        np.isin(np.asarray(prompts), fold) for fold in np.array_split(order, min(FOLDS, len(order)))
-    ]
+    folds = np.array_split(order, min(FOLDS, len(order)))
+    held_out_each_time = [np.isin(np.asarray(prompts), fold) for fold in folds]
     needed = len(names) + 2
     smallest_fit = min((int(np.count_nonzero(~held_out)) for held_out in held_out_each_time), default=0)
     if len(groups) < 3 or smallest_fit < needed:
         raise ValueError(
             f"{len(votes)} rated videos of {len(groups)} prompts are too few to calibrate {len(names)} metrics; "
-            f"rate at least {needed} videos and 3 prompts in addition to those held out, or choose fewer metrics with --metric"
+            f"rate at least {needed} videos and 3 prompts in addition to those held out, or "
+            "choose fewer metrics with --metric"
         )
     predicted = np.full(len(votes), np.nan)
     for held_out in held_out_each_time:

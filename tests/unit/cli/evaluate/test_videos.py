@@ -39,7 +39,7 @@ def test_a_folder_becomes_a_table_and_a_report(cli, folder, tmp_path):
     again = cli("evaluate", folder, "-o", tmp_path / "out")
     assert (again.exit_code, "already exists" in again.stderr) == (2, True)
     compared = cli("evaluate", folder, "-o", tmp_path / "second", "--against", tmp_path / "out")
-    assert "distinguishable" in compared.stdout
+    assert "no verdict" in compared.stdout  # with three prompts
 
 
 def test_a_report_inside_the_folder_of_videos_is_no_table_of_videos(cli, folder, tmp_path):
@@ -89,6 +89,9 @@ def test_wrong_options_are_one_line(cli, folder, t2v_folder, tmp_path):
         ([folder, "--protocol", "standart"], "did you mean 'standard'"),
         ([folder, "--judge", tmp_path], "--judge does not apply to protocol standard"),
         ([t2v_folder, "--reference", folder], "--reference does not apply to protocol exam"),
+        ([t2v_folder, "--sd-images", folder], "--sd-images does not apply to protocol exam"),
+        ([folder, "--steps", "3"], "--steps and --guidance are for models"),
+        ([folder, "--batch-size", "0"], "expected at least 1"),
         ([folder, "--protocol", "evalcrafter"], "needs its prompts (metadata.json"),
         ([folder, "--protocol", "evalcrafter", "--prompts", tmp_path / "other.txt"], "requires eabad4a1"),
         ([folder, "--weights", tmp_path / "gone"], "is not a folder"),
