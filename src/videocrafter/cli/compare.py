@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -91,28 +92,25 @@ def _columns(what: list[str], *, versions: bool) -> dict[str, Path | ModelColumn
     from videocrafter.evaluation.comparison.generating import ModelColumn, parse_setting, stage_folders
 
     columns: dict[str, Path | ModelColumn] = {}
-    for name, (text, settings) in named_sets(what).items():
+    named = named_sets(what)
+    for name, (text, settings) in named.items():
         path = Path(text).expanduser()
         given = dict(map(parse_setting, settings))
-        if versions and is_run_folder(path):
-            stages = stage_folders(path)
-            columns |= {
-                _apart(stage, columns): ModelColumn(model=str(one), settings=given) for stage, one in stages.items()
-            }
+        if versions:
+            if not is_run_folder(path):
+                raise ValueError(
+                    f"{text} is not a training run; --versions shows the stages of runs, so leave it out"
+                )
+            for stage, one in stage_folders(path).items():
+                column = stage if len(named) == 1 else f"{name}-{stage}"
+                columns[column] = ModelColumn(model=str(one), settings=given)
         elif text in PRESETS or text in FAMILIES or is_run_folder(path) or (path / MODEL_INDEX).is_file():
             columns[name] = ModelColumn(model=text, settings=given)
         elif given:
-            raise ValueError(
-                f"{text} is a folder of videos; settings after @ are for models, which generate their videos"
-            )
+            raise ValueError(f"{text} is not a model; settings after @ are for models, which generate their videos")
         else:
             columns[name] = path
     return columns
-
-
-def _apart(name: str, taken: dict[str, Path | ModelColumn]) -> str:
-    """Return a name that no column has yet."""
-    return name if name not in taken else _apart(f"{name}'", taken)
 
 
 def _videos_of(
@@ -137,7 +135,7 @@ def _videos_of(
     folder = output / _VIDEOS / name
     unfinished = f"Finished videos are kept in {folder}; run the same command again to resume."
     with progress_bar(name) as show, reporting_interruption(lambda: unfinished):
-        generate_column(
+        paths = generate_column(
             column,
             items,
             folder,
@@ -147,4 +145,7 @@ def _videos_of(
             on_progress=show,
             note=lambda text: typer.echo(f"note: {name}: {text}", err=True),
         )
-    return read_video_set(folder)
+    found = read_video_set(folder)
+    # The folder may hold videos of an earlier run with more prompts or another seed.
+    made = {path.name for path in paths}
+    return replace(found, entries=tuple(entry for entry in found.entries if entry.name in made))

@@ -75,8 +75,9 @@ def new_command(
         named = named_sets(systems)
         if with_settings := [name for name, (_, settings) in named.items() if settings]:
             raise ValueError(f"{with_settings[0]}: settings after @ are for models; a study takes folders of videos")
-        sets = {name: read_video_set(Path(what).expanduser()) for name, (what, _) in named.items()}
-        chosen = None if prompts is None else [item.prompt for item in read_prompt_list(prompts)]
+        items = None if prompts is None else read_prompt_list(prompts)
+        sets = {name: read_video_set(Path(what).expanduser(), items) for name, (what, _) in named.items()}
+        chosen = None if items is None else [item.prompt for item in items]
         rows, notes = complete_rows(match_videos(sets, chosen), list(sets))
         for name, videos in sets.items():
             notes += [f"{name}: {problem.message}" for problem in videos.problems]
@@ -120,13 +121,23 @@ def serve_command(
     with bad_input():
         app = _application(folder)
     address = "localhost" if host in ("127.0.0.1", "0.0.0.0", "::1") else host
-    typer.echo(f"Study: http://{address}:{port}/  (Ctrl-C stops; answers are kept)")
-    if (folder / "invitations.txt").is_file():
-        typer.echo(f"Personal links: this address, followed by a line of {folder / 'invitations.txt'}")
+    home = f"http://{address}:{port}/"
+    typer.echo(f"Study: {home}  (Ctrl-C stops; answers are kept)")
+    for line in _invitations(folder):
+        typer.echo(f"Personal link: {home}{line}")
     import uvicorn
 
     # The access log would store the network addresses of raters.
     uvicorn.run(app, host=host, port=port, access_log=False, log_level="warning", server_header=False)
+
+
+def _invitations(folder: Path) -> list[str]:
+    """Return the ends of the personal links of a study by invitation, such as "#token"."""
+    from videocrafter.evaluation.study.design import INVITATIONS_FILE
+
+    path = folder / INVITATIONS_FILE
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    return [line.strip().removeprefix("/") for line in lines if line.strip()]
 
 
 def _application(folder: Path) -> FastAPI:
@@ -154,6 +165,10 @@ def report_command(
             "system, prompt, seed and one column per metric."
         ),
     ] = None,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(help="Metric to calibrate, may be repeated; default: all that every video has."),
+    ] = None,
     draws: Annotated[int, typer.Option(help="Bootstrap draws for the intervals.", min=10, max=100_000)] = 1000,
     overwrite: Annotated[bool, typer.Option("--overwrite", metavar="", help="Replace an earlier report.")] = False,
 ) -> None:
@@ -162,7 +177,11 @@ def report_command(
 
     output = folder / "report" if output is None else output
     with bad_input():
+        if metric and not metrics:
+            raise ValueError("--metric chooses among the metrics of --metrics; pass --metrics, too")
         measured = _measured(metrics) if metrics else None
+        if measured is not None and metric:
+            measured = measured.only(metric)
         report = write_study_report(folder, output, measured, overwrite=overwrite, draws=draws)
     typer.echo(f"{markdown(report)}\nAll results: {output / TABLE_FILE} and the files next to it")
 

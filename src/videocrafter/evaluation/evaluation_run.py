@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from videocrafter.evaluation.measuring import Measurer
+from videocrafter.evaluation.measuring import Measurer, content_sha256, hash_of
 from videocrafter.evaluation.metrics.catalogue import metric_named
 from videocrafter.evaluation.metrics.optical_flow import opencv
+from videocrafter.evaluation.protocols.protocol import Protocol
 from videocrafter.evaluation.results import VideoResult, read_result, write_result
 from videocrafter.evaluation.scores import Collected, FeatureRows, normalised, score, totals
 from videocrafter.evaluation.video_set import VideoEntry, VideoProblem, VideoSet
@@ -64,7 +66,7 @@ def evaluate_videos(
     collected, lines, unreadable = pass_over.run(videos.entries)
     if not lines:
         raise ValueError(f"none of the {len(videos.entries)} videos can be measured; {unreadable[0].message}")
-    real = _Pass(measurer, output / REFERENCE / RESULTS, output / REFERENCE / FEATURES, counter)
+    real = _Pass(measurer.of_reference(), output / REFERENCE / RESULTS, output / REFERENCE / FEATURES, counter)
     real_problems: list[VideoProblem] = []
     if reference is not None:
         _, _, real_problems = real.run(reference.entries)
@@ -79,7 +81,9 @@ def evaluate_videos(
             "sha256": protocol.sha256,
             "content": protocol.content(),
         },
-        "videos": dict(description or {}) | {"count": len(lines), "prompts": len(set(collected.groups))},
+        "comparison": _comparison(protocol, collected.groups, real.contents),
+        "videos": dict(description or {})
+        | {"folder": _from(output, videos.root), "count": len(lines), "prompts": len(set(collected.groups))},
         "reference": None if reference is None else {"folder": str(reference.root), "count": real.count},
         "scores": scores.as_json(protocol),
         "totals": totals(protocol, scores),
@@ -96,6 +100,28 @@ def evaluate_videos(
         "versions": _versions(),
     }
     return Outcome(report=report, videos=lines)
+
+
+def _comparison(protocol: Protocol, prompts: Sequence[str], reference: Sequence[str]) -> dict[str, Any]:
+    """Return the hashes of all that must be equal for two reports to be comparable as a whole.
+
+    The protocol pins the metrics, and the prompts if a list is given. The measured prompts and the content of the
+    reference set come in addition, because scores depend on them.
+    """
+    parts = {
+        "protocol_sha256": protocol.sha256,
+        "prompts_sha256": hash_of(sorted(set(prompts))),
+        "reference_sha256": hash_of(sorted(reference)) if reference else None,
+    }
+    return {"sha256": hash_of(parts), **parts}
+
+
+def _from(output: Path, folder: Path) -> str:
+    """Return the path of a folder seen from the report, so that both can be moved together."""
+    try:
+        return Path(os.path.relpath(folder.absolute(), output.absolute())).as_posix()
+    except ValueError:  # another drive
+        return str(folder.absolute())
 
 
 class _Counter:
@@ -115,6 +141,7 @@ class _Pass:
         self._measurer, self._results, self._rows, self._counter = measurer, results, rows, counter
         self.features: dict[str, FeatureRows] = {}
         self.count = 0
+        self.contents: list[str] = []
 
     def run(self, entries: Sequence[VideoEntry]) -> tuple[Collected, list[dict[str, Any]], list[VideoProblem]]:
         """Return what was collected, a line per video, and the videos that cannot be read."""
@@ -136,11 +163,13 @@ class _Pass:
 
     def _result(self, entry: VideoEntry) -> VideoResult | VideoProblem:
         try:
-            fingerprint = self._measurer.fingerprint(entry)
+            content = content_sha256(entry.path)
+            fingerprint = self._measurer.fingerprint(entry, content)
             found = read_result(self._results, entry.name, fingerprint)
             if found is None:
                 found = self._measurer.measure(entry, fingerprint)
                 write_result(self._results, found)
+            self.contents.append(content)
             return found
         except MediaError as error:
             return VideoProblem(kind="unreadable", name=entry.name, message=str(error))
@@ -165,7 +194,9 @@ def _extraction(measurer: Measurer) -> dict[str, Any]:
     return {
         "max_frames": measurer.protocol.max_frames,
         "stride": 1,
-        "frame_features": "mean over frames, each scaled to cover 224 x 224 and cropped at the centre",
+        "frame_features": "mean over frames",
+        "efficientnet_lite0": "frames scaled to cover 224 x 224 and cropped at the centre",
+        "inception": "whole frames at their own size; the network scales them",
         "i3d": "first 16 frames, stride 1, scaled to 224 x 224 (bilinear, aspect ratio not kept), [-1, 1]",
         "flow": "DIS, preset medium, at a short side of 256",
     }

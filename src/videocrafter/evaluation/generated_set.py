@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from videocrafter.evaluation.metrics.weights import file_sha256
 from videocrafter.evaluation.model_identity import describe_model
 from videocrafter.evaluation.prompt_list import PromptItem
 from videocrafter.evaluation.protocols.protocol import Protocol
@@ -15,7 +17,14 @@ from videocrafter.media.image_file import read_image
 from videocrafter.media.video_file import read_metadata, write_video
 
 Progress = Callable[[int, int], None]
-_COMPARED = ("prompt", "seed", "model_sha256", "settings")
+_COMPARED = {
+    "prompt": "prompt",
+    "seed": "seed",
+    "model_sha256": "model",
+    "effective_settings": "setting",
+    "image_sha256": "input image",
+}
+"""What a finished video must share with its recording, and its name in messages."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +71,7 @@ def generate_set(
     described = describe_model(pipeline)
     size = {"num_frames": protocol.num_frames, "height": protocol.height, "width": protocol.width}
     chosen = {key: value for key, value in ({**size, **(settings or {})}).items() if value is not None}
-    jobs = _jobs(items, protocol, folder, model, described["weights_sha256"], chosen)
+    jobs = _jobs(items, protocol, folder, model, described["weights_sha256"], chosen, described["defaults"])
     waiting = [job for job in jobs if not _is_finished(job)]
     done = len(jobs) - len(waiting)
     playback_fps = float(pipeline.generation_defaults.fps)
@@ -81,6 +90,19 @@ def generate_set(
     return {"model": model, "settings": chosen, "seeds": list(protocol.seeds), **described}
 
 
+def video_names(items: Sequence[PromptItem], protocol: Protocol) -> list[str]:
+    """Return the names of the files that `generate_set` writes."""
+    return [_name(number, seed) for number, item in enumerate(items) for seed in _seeds(item, protocol)]
+
+
+def _name(number: int, seed: int) -> str:
+    return f"{number:04d}-{seed}.mp4"
+
+
+def _seeds(item: PromptItem, protocol: Protocol) -> Sequence[int]:
+    return protocol.seeds if item.seed is None else (item.seed,)
+
+
 def _jobs(
     items: Sequence[PromptItem],
     protocol: Protocol,
@@ -88,20 +110,22 @@ def _jobs(
     model: str,
     sha256: str,
     settings: Mapping[str, Any],
+    recommended: Mapping[str, Any],
 ) -> list[_Job]:
     found = []
     for number, item in enumerate(items):
-        for seed in protocol.seeds if item.seed is None else (item.seed,):
+        for seed in _seeds(item, protocol):
             metadata = {
                 "prompt": item.prompt,
                 "seed": seed,
                 "model": model,
                 "model_sha256": sha256,
                 "settings": dict(settings),
+                "effective_settings": json.loads(json.dumps({**recommended, **settings})),  # as it is read back
             }
             if item.image is not None:
-                metadata["image"] = str(item.image.absolute())
-            path = folder / f"{number:04d}-{seed}.mp4"
+                metadata |= {"image": str(item.image.absolute()), "image_sha256": file_sha256(item.image)}
+            path = folder / _name(number, seed)
             found.append(_Job(path=path, item=item, seed=seed, metadata=metadata))
     return found
 
@@ -114,10 +138,10 @@ def _is_finished(job: _Job) -> bool:
         recorded = read_metadata(job.path)
     except MediaError as error:
         raise OutputExistsError(f"{error}; remove it, or choose another output folder") from error
-    differing = [key for key in _COMPARED if recorded.get(key) != job.metadata[key]]
+    differing = [key for key in _COMPARED if recorded.get(key) != job.metadata.get(key)]
     if differing:
         raise OutputExistsError(
-            f"{job.path} was generated with another {differing[0].replace('_', ' ')}; choose another output folder, "
+            f"{job.path} was generated with another {_COMPARED[differing[0]]}; choose another output folder, "
             "or remove its videos"
         )
     return True

@@ -7,8 +7,8 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, replace
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from videocrafter.evaluation.metrics.catalogue import OUTPUT_NETWORKS, VIDEO_METRICS, metric_named
 from videocrafter.evaluation.metrics.drawn_images import DRAWN
 from videocrafter.evaluation.metrics.frame import Frame, VideoContext
+from videocrafter.evaluation.metrics.image_likeness import fitted
 from videocrafter.evaluation.metrics.inception_score import ClassSums
 from videocrafter.evaluation.metrics.networks import Networks
 from videocrafter.evaluation.metrics.optical_flow import opencv
@@ -79,22 +80,32 @@ class Measurer:
     def identity(self) -> str:
         """Hash of the protocol and of the networks that take part in it."""
         names = [metric.name for metric in self.metrics] + [metric.name for metric in self.set_metrics]
-        return _hash([self.protocol.sha256, self.used_networks, names])
+        return hash_of([self.protocol.sha256, self.used_networks, names])
 
     @property
     def used_networks(self) -> dict[str, str]:
         """SHA-256 of the weights of each network that takes part."""
         return {name: self.networks.sha256[name] for name in self._used_networks}
 
-    def fingerprint(self, entry: VideoEntry) -> str:
+    def of_reference(self) -> Measurer:
+        """Return a measurer of the features that distances compare, and of nothing else."""
+        names = tuple(metric.name for metric in self.set_metrics if metric.needs_reference)
+        protocol = replace(self.protocol, metrics=names, totals={}, ranges={})
+        return Measurer(protocol, self.networks, has_reference=True)
+
+    def fingerprint(self, entry: VideoEntry, content: str) -> str:
         """Return the hash of everything that a video's result depends on.
+
+        Args:
+            entry: the video.
+            content: hash of its file, from `content_sha256`.
 
         Raises:
             OSError: a file cannot be read.
         """
         image = None if entry.image is None else file_sha256(entry.image)
-        attributes = {key: entry.metadata.get(key) for key in ("amplitude", "action")}
-        return _hash([self.identity, _content_sha256(entry.path), entry.prompt, entry.seed, image, attributes])
+        attributes = {key: entry.metadata.get(key) for key in ("amplitude", "action", "count", "image_fit")}
+        return hash_of([self.identity, content, entry.prompt, entry.seed, image, attributes])
 
     def measure(self, entry: VideoEntry, fingerprint: str = "") -> VideoResult:
         """Measure a video.
@@ -104,11 +115,13 @@ class Measurer:
             TorchScriptError: a network of the user fails.
         """
         with_image = None if entry.image is None else read_image(entry.image)
-        with _opened(entry.path) as opened:
+        with _opened(entry.path, self.protocol.max_frames) as opened:
+            first = next(opened.frames)  # readers refuse files without frames
+            fit = str(entry.metadata.get("image_fit", "stretch"))
             context = VideoContext(
                 prompt=entry.prompt,
                 fps=opened.fps,
-                image=with_image,
+                image=None if with_image is None else fitted(with_image, *first.shape[:2], fit),
                 flow_networks=self._flow_networks(),
             )
             self._embed_conditions(context)
@@ -116,18 +129,19 @@ class Measurer:
             reasons = {metric.name: reason for metric in self.metrics if (reason := metric.lacks(facts))}
             running = {metric.name: metric.start(facts) for metric in self.metrics if metric.name not in reasons}
             features = _Features(self.set_metrics)
-            last = self._run(opened.frames, context, [*running.values(), features])
+            last = self._run(chain([first], opened.frames), context, [*running.values(), features])
         values: dict[str, float] = {}
         for name, one in running.items():
             value = one.value()
             if math.isfinite(value):
                 values[name] = value
             else:
-                reasons[name] = f"the video has too few frames ({last.index + 1}) or pixels"
+                reasons[name] = "the video has one frame" if last.index == 0 else VIDEO_METRICS[name].undefined
         return VideoResult(
             name=entry.name,
             prompt=entry.prompt,
             seed=entry.seed,
+            image_sha256=None if entry.image is None else file_sha256(entry.image),
             fingerprint=fingerprint,
             num_frames=last.index + 1,
             height=last.rgb.shape[0],
@@ -151,7 +165,7 @@ class Measurer:
                 frame.embeddings.update({output: rows[index] for output, rows in vectors.items()})
                 for one in running:
                     one.add(frame)
-        assert frame is not None  # readers refuse files without frames
+        assert frame is not None
         return frame
 
     def _embed(self, frames: Sequence[NDArray[np.uint8]]) -> Mapping[str, NDArray[np.float32]]:
@@ -208,18 +222,20 @@ class _Features:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[OpenedVideo]:
+def _opened(path: Path, max_frames: int) -> Iterator[OpenedVideo]:
     if path.is_dir():
-        yield OpenedVideo(frames=iter(read_frames(path)), fps=probe(path).fps)
+        yield OpenedVideo(frames=iter(read_frames(path, max_frames=max_frames)), fps=probe(path).fps)
         return
     with open_reader(path) as reader:
         yield OpenedVideo(frames=reader.frames(), fps=reader.fps)
 
 
-def _content_sha256(path: Path) -> str:
+def content_sha256(path: Path) -> str:
+    """Return the hash of a video file, or of the files of a folder of frames."""
     files = sorted(path.iterdir()) if path.is_dir() else [path]
-    return _hash([[file.name, file_sha256(file)] for file in files]) if path.is_dir() else file_sha256(path)
+    return hash_of([[file.name, file_sha256(file)] for file in files]) if path.is_dir() else file_sha256(path)
 
 
-def _hash(value: Any) -> str:
+def hash_of(value: Any) -> str:
+    """Return the SHA-256 of a value as JSON."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()

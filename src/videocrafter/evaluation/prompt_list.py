@@ -91,13 +91,21 @@ def _numbered_items(path: Path) -> tuple[PromptItem, ...] | None:
     if not isinstance(content, dict):
         return None
     found = []
-    for number in sorted(content):
-        value = content[number]
-        if not number.isdigit() or not isinstance(value, dict) or "prompt" not in value:
+    for number, value in content.items():
+        if not (number.isascii() and number.isdigit()) or not isinstance(value, dict) or "prompt" not in value:
             raise ValueError(
                 f'{path}: {number!r} is not a prompt; expected entries such as "0000": {{"prompt": "a cat"}}'
             )
+    by_number = {int(number): value for number, value in content.items()}
+    if sorted(by_number) != list(range(len(content))):
+        raise ValueError(
+            f"{path} has {len(content)} prompts, but their numbers are not 0 to {len(content) - 1}; videos are found "
+            "by these numbers, so complete the file"
+        )
+    for number, value in sorted(by_number.items()):
         given = value.get("attributes") or {}
+        if not isinstance(given, dict):
+            raise ValueError(f"{path}, {number}: attributes are {given!r}; expected an object")
         attributes = {_ATTRIBUTE_NAMES.get(key, key): one for key, one in given.items()}
         found.append(PromptItem(prompt=checked_text(value["prompt"], f"{path}, {number}"), attributes=attributes))
     return tuple(found)

@@ -1,4 +1,4 @@
-"""The files of a report: report.json, report.html and videos.jsonl."""
+"""The files of a report: report.json, report.html and measurements.jsonl."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from videocrafter.evaluation.paired import REPORT, VIDEOS, lines_of
+from videocrafter.evaluation.paired import lines_of
 from videocrafter.evaluation.report_page import report_page
+from videocrafter.evaluation.results import MEASUREMENTS, REPORT
 from videocrafter.media.atomic_write import write_all
 from videocrafter.media.output_checks import check_writable
 
@@ -22,7 +23,7 @@ def check_report_files(output: Path, *, overwrite: bool) -> None:
         OutputExistsError: the folder contains a report and `overwrite` is false.
         MediaError: the folder cannot be written.
     """
-    for name in (REPORT, PAGE, VIDEOS):
+    for name in (REPORT, PAGE, MEASUREMENTS):
         check_writable(output / name, overwrite=overwrite)
 
 
@@ -34,7 +35,7 @@ def write_report_files(output: Path, report: Mapping[str, Any], videos: Sequence
     """
     text = json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False)
     files = {
-        output / VIDEOS: lines_of(videos),
+        output / MEASUREMENTS: lines_of(videos),
         output / PAGE: report_page(report, videos).encode("utf-8", "xmlcharrefreplace"),
         output / REPORT: (text + "\n").encode("utf-8", "backslashreplace"),
     }

@@ -35,7 +35,7 @@ def report_page(report: Mapping[str, Any], videos: Sequence[Mapping[str, Any]]) 
 
     Args:
         report: content of report.json.
-        videos: the lines of videos.jsonl.
+        videos: the lines of measurements.jsonl.
     """
     protocol = report["protocol"]
     title = f"Evaluation: {protocol['name']}"
@@ -43,7 +43,9 @@ def report_page(report: Mapping[str, Any], videos: Sequence[Mapping[str, Any]]) 
         f"<h1>{escape(title)}</h1>",
         f"<p>{report['videos']['count']} videos, {report['videos']['prompts']} prompts. Protocol "
         f"{escape(protocol['name'])}, version {protocol['version']}, hash <code>{protocol['sha256']}</code>. "
-        "Intervals are 95 %, over prompts. Compare only reports with the same hash.</p>",
+        "Intervals are 95 %, over prompts.</p>",
+        f"<p>Comparison hash <code>{report['comparison']['sha256']}</code>: protocol, measured prompts and reference "
+        "set. Put scores next to each other only if their reports have the same one.</p>",
         *(f"<p><strong>Note:</strong> {escape(text)}.</p>" for text in report["warnings"]),
         *_score_tables(report),
         *_totals(report),
@@ -166,7 +168,7 @@ def _video_table(report: Mapping[str, Any], videos: Sequence[Mapping[str, Any]])
     ]
     heading = f"Videos ({len(videos)})"
     if len(videos) > _MOST_ROWS:
-        heading = f"The first {_MOST_ROWS} of {len(videos)} videos; videos.jsonl lists all"
+        heading = f"The first {_MOST_ROWS} of {len(videos)} videos; measurements.jsonl lists all"
     table = _raw_table(("video", "prompt", "seed", *(f"#{name}" for name in names)), rows)
     return [f"<details><summary>{heading}</summary>{table}</details>"]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +17,9 @@ from videocrafter.evaluation.metrics.inception_score import ClassSums
 from videocrafter.media.atomic_write import write_text
 from videocrafter.media.json_file import read_json_object
 
+REPORT, MEASUREMENTS = "report.json", "measurements.jsonl"
+"""Files of an evaluation. No table of videos has these names, so a report in their folder is not read as one."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class VideoResult:
@@ -25,6 +27,7 @@ class VideoResult:
 
     Attributes:
         name, prompt, seed: as in the set.
+        image_sha256: hash of the input image of image to video; None if there is none.
         fingerprint: hash of the file, its prompt and image, the protocol and the networks.
         num_frames: number of measured frames.
         height, width, fps: of the file.
@@ -37,6 +40,7 @@ class VideoResult:
     name: str
     prompt: str
     seed: int | None
+    image_sha256: str | None
     fingerprint: str
     num_frames: int
     height: int
@@ -54,7 +58,7 @@ class VideoResult:
 
     def summary(self) -> dict[str, Any]:
         """Return what a report lists, as JSON values."""
-        keys = ("name", "prompt", "seed", "num_frames", "height", "width", "fps")
+        keys = ("name", "prompt", "seed", "image_sha256", "num_frames", "height", "width", "fps")
         return {key: getattr(self, key) for key in keys} | {
             "values": dict(self.values),
             "reasons": dict(self.reasons),
@@ -103,11 +107,6 @@ def read_result(folder: Path, name: str, fingerprint: str) -> VideoResult | None
         return VideoResult(fingerprint=fingerprint, features=features, classes=classes, **content)
     except (KeyError, TypeError, ValueError, AttributeError):
         return None
-
-
-def finite(value: float) -> float | None:
-    """Return a number that JSON can hold, or None for NaN and infinity."""
-    return value if math.isfinite(value) else None
 
 
 def _encoded(array: NDArray[Any]) -> str:

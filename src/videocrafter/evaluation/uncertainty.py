@@ -1,10 +1,11 @@
-"""Uncertainty of scores: bootstrap intervals over prompts, and paired differences between two sets of videos.
+"""Uncertainty of scores: intervals over prompts, and paired differences between two sets of videos.
 
 Videos of one prompt are not independent, so prompts are resampled, with all their videos.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,21 @@ _CONFIDENCE = 0.95
 _CHUNK = 100
 _SEED = 20231030
 _GROUPS = 10
+
+FEWEST_PROMPTS = 6
+"""Prompts below which there is no verdict: with five, all differences have one sign by chance in 1 of 16 cases."""
+
+ENOUGH_PROMPTS = 20
+"""Prompts from which the percentile bootstrap holds what it promises. With fewer it is too narrow."""
+
+# Two-sided 95 % quantiles of Student's t for 1 to 18 degrees of freedom.
+_STUDENT_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145)
+_STUDENT_T += (2.131, 2.120, 2.110, 2.101)
+
+
+def student_t(count: int) -> float:
+    """Return the 97.5 % quantile of Student's t for the mean of `count` values, 2 to 19."""
+    return _STUDENT_T[count - 2]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,21 +57,23 @@ class Difference(Estimate):
     """A paired difference of two sets, second minus first.
 
     Attributes:
-        is_distinguishable: whether the interval excludes 0.
+        is_distinguishable: whether the interval excludes 0; never with fewer than `FEWEST_PROMPTS` prompts.
     """
 
     is_distinguishable: bool
 
     @property
     def verdict(self) -> str:
-        """The direction of the difference, or "not distinguishable"."""
+        """The direction of the difference, "not distinguishable", or that there are too few prompts to tell."""
+        if self.num_prompts < FEWEST_PROMPTS:
+            return f"no verdict with fewer than {FEWEST_PROMPTS} prompts"
         if not self.is_distinguishable:
             return "not distinguishable"
         return "higher" if self.value > 0 else "lower"
 
 
 def mean_of_prompts(values: Mapping[Hashable, Sequence[float]]) -> Estimate:
-    """Return the mean over prompts of the mean over their videos, with a percentile bootstrap interval.
+    """Return the mean over prompts of the mean over their videos, with its interval over prompts.
 
     Args:
         values: values of the videos of each prompt; at least one prompt, none empty.
@@ -85,7 +103,10 @@ def paired_difference(
         high=high,
         num_prompts=len(shared),
         num_videos=sum(len(first[prompt]) + len(second[prompt]) for prompt in shared),
-        is_distinguishable=low is not None and high is not None and not low <= 0 <= high,
+        is_distinguishable=len(shared) >= FEWEST_PROMPTS
+        and low is not None
+        and high is not None
+        and not low <= 0 <= high,
     )
 
 
@@ -112,14 +133,21 @@ def jackknife_interval(
     part_of = np.array([order[prompt] % parts for prompt in groups])
     left_out = np.array([estimate(np.flatnonzero(part_of != part)) for part in range(parts)])
     error = float(np.sqrt((parts - 1) / parts * ((left_out - left_out.mean()) ** 2).sum()))
-    return value - 1.96 * error, value + 1.96 * error
+    half = student_t(parts) * error
+    return value - half, value + half
 
 
 def _interval(values: NDArray[np.float64]) -> tuple[float | None, float | None]:
-    """Return the percentile bootstrap interval of a mean. The seed is fixed, so that two runs agree."""
+    """Return the interval of a mean: percentile bootstrap, or Student's t with fewer than `ENOUGH_PROMPTS` values.
+
+    The seed is fixed, so that two runs agree.
+    """
     count = len(values)
     if count < 2:
         return None, None
+    if count < ENOUGH_PROMPTS:
+        half = student_t(count) * float(values.std(ddof=1)) / math.sqrt(count)
+        return float(values.mean()) - half, float(values.mean()) + half
     random = np.random.default_rng(_SEED)
     # In parts, because all resamples of a large set at once would not fit into memory.
     means = [values[random.integers(0, count, (_CHUNK, count))].mean(axis=1) for _ in range(0, _RESAMPLES, _CHUNK)]

@@ -139,18 +139,18 @@ class _Collected:
         self.root = root
         self.entries: dict[str, VideoEntry] = {}
         self.problems: list[VideoProblem] = []
-        self._slots: dict[tuple[str, int | str], str] = {}
+        self._slots: dict[tuple[str, str, int | str], str] = {}
 
     def problem(self, kind: ProblemKind, name: str, message: str) -> None:
         self.problems.append(VideoProblem(kind=kind, name=name, message=" ".join(message.split())))
 
     def add(self, entry: VideoEntry, slot: int | str | None = None) -> None:
-        """Add a video unless it is the second one for the same prompt and slot (its seed, or its name's stem)."""
+        """Add a video unless it is the second one of its prompt, image and slot (its seed, or its name's stem)."""
         if not entry.prompt:
             self.problem("no_prompt", entry.name, f"{entry.name} has no prompt; metrics that need one leave it out")
         slot = entry.seed if entry.seed is not None else slot
         if slot is not None and entry.prompt:
-            first = self._slots.setdefault((entry.prompt, slot), entry.name)
+            first = self._slots.setdefault((entry.prompt, str(entry.image or ""), slot), entry.name)
             if first != entry.name:
                 self.problem(
                     "second_video",
@@ -161,6 +161,9 @@ class _Collected:
         if entry.image is not None and not entry.image.is_file():
             self.problem("no_image", entry.name, f"{entry.name}: its input image {entry.image} does not exist")
             entry = replace(entry, image=None)
+        if entry.name in self.entries:
+            self.problem("second_video", entry.name, f"{entry.name} is listed twice; its first row is used")
+            return
         self.entries[entry.name] = entry
 
     def add_table(self, table: Path) -> None:

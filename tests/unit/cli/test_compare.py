@@ -27,6 +27,7 @@ def test_wrong_comparisons_are_one_line(cli, t2v_folder, tmp_path):
     for arguments, word in (
         ([old, t2v_folder], "needs prompts"),
         ([f"{old}@steps=3"], "settings after @ are for models"),
+        ([old, "--versions"], "is not a training run"),
         ([old, old], "two video sets"),
         ([old, tmp_path / "none"], "none"),
         ([old, "--size", 1], "size is 1"),

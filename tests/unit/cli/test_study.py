@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from tests.tiny_studies import SYSTEMS, expected_choice, write_systems
+from tests.tiny_studies import SYSTEMS, expected_choice, make_tiny_study, write_systems
 from videocrafter.evaluation.study.design import read_design
 from videocrafter.evaluation.study.store import DATABASE_FILE, AnswerStore, open_database
 
@@ -38,6 +38,13 @@ def test_from_folders_to_a_report(cli, folders, tmp_path, monkeypatch):
     assert "newmodel" in result.stdout
     report = json.loads((tmp_path / "study" / "report" / "report.json").read_text())
     assert report["aspects"]["overall"]["systems"]["newmodel"]["score"] == 1.0
+
+
+def test_invited_raters_get_whole_links(cli, tmp_path, monkeypatch):
+    made = make_tiny_study(tmp_path, prompts=1, invitations=1)
+    monkeypatch.setattr("uvicorn.run", lambda app, **_: app.state.study.close())
+    result = cli("study", "serve", tmp_path / "study", "--port", 7999)
+    assert f"Personal link: http://localhost:7999/#{made.tokens[0]}\n" in result.stdout
 
 
 def test_wrong_studies_are_one_line(cli, folders, tmp_path):

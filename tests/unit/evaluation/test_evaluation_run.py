@@ -93,7 +93,7 @@ def test_odd_one_frame_different_and_damaged_videos_have_defined_outcomes(make_v
     assert report["videos"]["count"] == 5
     problems = [(problem["kind"], problem["name"]) for problem in report["problems"]]
     assert sorted(problems) == [("no_prompt", "silent.mp4"), ("unreadable", "cut.mp4"), ("unreadable", "empty.mp4")]
-    assert report["not_measured"]["dis_flow"] == {"the video has too few frames (1) or pixels": 1}
+    assert report["not_measured"]["dis_flow"] == {"the video has one frame": 1}
     assert [text.split(":")[0] for text in report["warnings"]] == [
         "the videos have 3 different numbers of frames",
         "the videos have 2 different sizes",
@@ -138,7 +138,14 @@ def test_distances_to_a_reference_say_how_many_videos_they_need(make_videos, tmp
     assert reason == "2 videos give a singular covariance of 2 features; at least 3 videos are needed"
     assert report["scores"]["efficientnet_lite0_kernel"]["num_videos"] == 2
     assert 1 <= report["scores"]["efficientnet_lite0_class_score"]["value"] <= 2
+    stored = next((tmp_path / "a" / "reference" / RESULTS).glob("*.json"))
+    assert json.loads(stored.read_text())["values"] == {}  # only features are taken from real videos
     same = distances(many, "b")
+    assert same["comparison"]["reference_sha256"] == report["comparison"]["reference_sha256"]
+    other = distances(many, "d", few)
+    for key, differs in (("reference", True), ("prompts", False), ("protocol", False)):
+        assert (other["comparison"][f"{key}_sha256"] != same["comparison"][f"{key}_sha256"]) == differs
+    assert report["comparison"]["prompts_sha256"] != same["comparison"]["prompts_sha256"]
     assert same["scores"]["efficientnet_lite0_frechet"]["value"] == pytest.approx(0, abs=1e-6)
     assert same["reference"]["count"] == 6
     without = evaluate_videos(read_video_set(many), Measurer(protocol, networks), tmp_path / "c").report

@@ -59,7 +59,7 @@ def test_finished_videos_are_kept_and_missing_ones_made_again(pipeline, tmp_path
 
 def test_videos_of_another_run_are_never_mixed_in(pipeline, tmp_path):
     generate(pipeline, tmp_path)
-    with pytest.raises(OutputExistsError, match="was generated with another settings"):
+    with pytest.raises(OutputExistsError, match="was generated with another setting"):
         generate(pipeline, tmp_path, settings={"num_inference_steps": 2})
     with pytest.raises(OutputExistsError, match="was generated with another prompt"):
         generate(pipeline, tmp_path, [PromptItem(prompt="a green kite")])
@@ -75,5 +75,10 @@ def test_image_to_video_needs_the_images_of_the_list(tmp_path):
     generate(pipeline, tmp_path / "out", [replace(ITEMS[1], image=image)])
     (entry,) = read_video_set(tmp_path / "out").entries
     assert entry.image == image
+    # The recommended settings count, and the content of the image, not its name.
+    assert entry.metadata["effective_settings"]["num_frames"] == 2
+    Image.fromarray(np.full((16, 16, 3), 91, np.uint8)).save(image)
+    with pytest.raises(OutputExistsError, match="another input image"):
+        generate(pipeline, tmp_path / "out", [replace(ITEMS[1], image=image)])
     with pytest.raises(ValueError, match="'a red kite' has no image"):
         generate(pipeline, tmp_path / "none", ITEMS[:1])

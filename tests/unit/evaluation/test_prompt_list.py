@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from videocrafter.evaluation.prompt_list import PromptItem, prompts_sha256, read_prompt_list
@@ -24,6 +26,20 @@ def test_lists_that_cannot_be_trusted_are_errors(tmp_path):
         (tmp_path / name).write_text(content)
         with pytest.raises(ValueError, match=message):
             read_prompt_list(tmp_path / name)
+
+
+def test_numbered_prompts_are_in_the_order_of_their_numbers_without_gaps(tmp_path):
+    path = tmp_path / "metadata.json"
+    path.write_text(json.dumps({str(n): {"prompt": f"p{n}"} for n in (0, 10, *range(1, 10))}))
+    assert [item.prompt for item in read_prompt_list(path)] == [f"p{n}" for n in range(11)]
+    for content, message in (
+        ({"1": {"prompt": "a"}}, "numbers are not 0 to 0"),
+        ({"0": {"prompt": "a"}, "2": {"prompt": "b"}}, "numbers are not 0 to 1"),
+        ({"0": {"prompt": "a", "attributes": ["x"]}}, "expected an object"),
+    ):
+        path.write_text(json.dumps(content))
+        with pytest.raises(ValueError, match=message):
+            read_prompt_list(path)
 
 
 def test_the_hash_depends_on_prompts_and_order_only():

@@ -14,6 +14,7 @@ SCORE = {
     "version": 1,
 }
 REPORT = {
+    "comparison": {"sha256": "def"},
     "protocol": {"name": "standard", "version": 1, "sha256": "abc"},
     "videos": {"count": 14, "prompts": 7},
     "scores": {

@@ -9,6 +9,7 @@ def test_results_survive_the_disk_unless_something_changed(tmp_path):
         name="a/b.mp4",
         prompt="",
         seed=None,
+        image_sha256=None,
         fingerprint="f",
         num_frames=3,
         height=4,

@@ -76,12 +76,18 @@ def test_a_table_lists_videos_and_every_wrong_row_is_named(tmp_path):
         "clips/a.mp4,a boat,minus one,,x",
         ",no path,,,x",
         "clips/a.mp4,too,many,cells,here,now",
+        "clips/a.mp4,a second prompt,3,,x",
     ]
     (tmp_path / "metadata.csv").write_text("\n".join(rows))
     for what in (tmp_path, tmp_path / "metadata.csv"):
         videos = read_video_set(what)
         assert found(videos) == [("clips/a.mp4", "a kite", 3)]
-        assert [problem.kind for problem in videos.problems] == ["no_image", "missing_file"] + ["bad_row"] * 3
+        assert [problem.kind for problem in videos.problems] == [
+            "no_image",
+            "missing_file",
+            *["bad_row"] * 3,
+            "second_video",
+        ]
         assert "line 4: seed must be a whole number" in videos.problems[2].message
         assert videos.entries[0].metadata == {"model": "x"}
 
@@ -96,6 +102,18 @@ def test_a_second_video_for_a_prompt_and_seed_is_named_and_left_out(tmp_path):
     videos = read_video_set(tmp_path)
     assert [entry.name for entry in videos.entries] == ["a.mp4", "c.mp4", "d.mp4"]
     assert kinds(videos) == [("second_video", "b.mp4"), ("second_video", "d.webm")]
+
+
+def test_input_images_tell_videos_of_one_prompt_and_seed_apart(tmp_path):
+    rows = ["path,prompt,seed,image"]
+    for name in ("a", "b"):
+        write(tmp_path / f"{name}.mp4")
+        (tmp_path / f"{name}.png").touch()
+        rows.append(f"{name}.mp4,a kite,0,{name}.png")
+    (tmp_path / "metadata.csv").write_text("\n".join(rows))
+    videos = read_video_set(tmp_path)
+    assert [entry.name for entry in videos.entries] == ["a.mp4", "b.mp4"]
+    assert not videos.problems
 
 
 def test_files_that_are_not_videos_are_named(tmp_path):

@@ -94,8 +94,15 @@ def evaluate(
         given: dict[str, object]
         if chosen == _EXAM:
             given = {"--reference": reference, "--against": against, "--clip": clip, "--weights": weights}
+            given |= {"--sd-images": sd_images, "--image-tower": image_tower}
         else:
             given = {"--i2v": i2v, "--judge": judge, "--quick": quick or None, "--seed": seed or None}
+            if not is_model(what) and (steps is not None or guidance is not None):
+                raise ValueError(
+                    f"--steps and --guidance are for models; {what} is a set of videos, so leave them out"
+                )
+        if batch_size < 1:
+            raise ValueError(f"--batch-size is {batch_size}; expected at least 1")
         for name, value in given.items():
             if value is not None:
                 raise ValueError(

@@ -54,12 +54,13 @@ def is_model(what: str) -> bool:
 
 
 def run_video_command(options: VideoOptions) -> None:
-    """Measure videos or a model by a protocol: print tables, write report.json, report.html and videos.jsonl."""
+    """Measure videos or a model by a protocol: print tables, write the files of a report."""
     from videocrafter.cli.evaluate.tables import print_report
     from videocrafter.cli.quiet_libraries import silence_libraries
-    from videocrafter.evaluation.paired import differences
+    from videocrafter.evaluation.paired import differences, read_earlier
     from videocrafter.evaluation.protocols.by_name import protocol_named
     from videocrafter.evaluation.report_files import check_report_files, write_report_files
+    from videocrafter.evaluation.video_set import read_video_set
     from videocrafter.generation.hardware import choose_device
 
     silence_libraries()
@@ -67,15 +68,20 @@ def run_video_command(options: VideoOptions) -> None:
         device = str(choose_device(options.device))
         protocol, items = _with_prompts(protocol_named(options.protocol), options)
         check_report_files(options.output, overwrite=options.overwrite)
+        # Everything that the user named is opened before hours of work.
+        earlier = None if options.against is None else read_earlier(options.against)
+        if earlier is not None:
+            earlier.check_protocol({"name": protocol.name, "sha256": protocol.sha256})
+        reference = None if options.reference is None else read_video_set(options.reference)
         pipeline = _load(options.what, device) if is_model(options.what) else None
         if pipeline is not None and not items:
             raise ValueError(f"protocol {protocol.name} needs prompts ({protocol.prompts_file}); pass --prompts FILE")
         measurer = _measurer(protocol, options, items, pipeline, device)
     videos, description = _videos(options, protocol, items, pipeline)
-    outcome = _measure(options, measurer, videos, description)
+    outcome = _measure(options, measurer, videos, reference, description)
     with bad_input():
-        if options.against is not None:
-            outcome.report["differences"] = differences(options.against, outcome.report, outcome.videos)
+        if earlier is not None:
+            outcome.report["differences"] = differences(earlier, outcome.report, outcome.videos)
         write_report_files(options.output, outcome.report, outcome.videos)
     print_report(outcome.report)
     typer.echo(f"Page: {options.output / 'report.html'}; all numbers: {options.output / 'report.json'}")
@@ -134,7 +140,7 @@ def _videos(
     options: VideoOptions, protocol: Protocol, items: Sequence[PromptItem], pipeline: Any
 ) -> tuple[VideoSet, dict[str, Any]]:
     """Return the set of videos, generated first if a model is evaluated, and where it comes from."""
-    from videocrafter.evaluation.generated_set import generate_set
+    from videocrafter.evaluation.generated_set import generate_set, video_names
     from videocrafter.evaluation.video_set import read_video_set
     from videocrafter.media.errors import MediaError
 
@@ -167,18 +173,22 @@ def _videos(
         )
     with bad_input():
         found = read_video_set(folder, items)
-    wanted = {f"{number:04d}-" for number in range(len(items))}
-    kept = tuple(entry for entry in found.entries if entry.name[:5] in wanted)
+    made = set(video_names(items, protocol))
+    # The folder may hold videos of an earlier run with more prompts or other seeds.
+    kept = tuple(entry for entry in found.entries if entry.name in made)
     return replace(found, entries=kept), {"source": options.what, "generation": description}
 
 
-def _measure(options: VideoOptions, measurer: Measurer, videos: VideoSet, description: dict[str, Any]) -> Outcome:
+def _measure(
+    options: VideoOptions,
+    measurer: Measurer,
+    videos: VideoSet,
+    reference: VideoSet | None,
+    description: dict[str, Any],
+) -> Outcome:
     from videocrafter.evaluation.evaluation_run import evaluate_videos
-    from videocrafter.evaluation.video_set import read_video_set
 
     done, total = 0, len(videos.entries)
-    with bad_input():
-        reference = None if options.reference is None else read_video_set(options.reference)
     with (
         progress_bar("measuring") as show,
         reporting_interruption(

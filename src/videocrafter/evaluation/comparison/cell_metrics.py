@@ -8,15 +8,28 @@ from pathlib import Path
 from typing import Any
 
 from videocrafter.data.text_files import decode_text
-from videocrafter.media.json_file import parse_json_object
-
-VIDEOS_FILE = "videos.jsonl"
+from videocrafter.evaluation.results import MEASUREMENTS, REPORT
+from videocrafter.media.json_file import parse_json_object, read_json_object
 
 
 def find_metrics(folder: Path) -> Path | None:
-    """Return the file with the metrics of a folder's videos: in the folder, or in its parent (evaluated models)."""
-    places = (folder / VIDEOS_FILE, folder.absolute().parent / VIDEOS_FILE)
-    return next((path for path in places if path.is_file()), None)
+    """Return the file with the metrics of a folder's videos: in the folder or in its parent; None if there is none.
+
+    The report next to it must be about this folder. A parent may hold the report of other videos.
+    """
+    here = folder.absolute()
+    places = [place for place in (here, here.parent) if (place / MEASUREMENTS).is_file() and _measured(place, here)]
+    return places[0] / MEASUREMENTS if places else None
+
+
+def _measured(place: Path, folder: Path) -> bool:
+    """Whether the report in `place` is about the videos of a folder."""
+    try:
+        videos = read_json_object(place / REPORT).get("videos")
+    except ValueError:
+        return False
+    named = videos.get("folder") if isinstance(videos, Mapping) else None
+    return isinstance(named, str) and (place / named).resolve() == folder.resolve()
 
 
 def read_metrics(path: Path) -> dict[tuple[str, str, int | None], dict[str, float]]:

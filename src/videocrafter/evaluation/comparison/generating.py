@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from videocrafter.evaluation.metrics.weights import file_sha256
 from videocrafter.evaluation.prompt_list import PromptItem
 from videocrafter.generation.request import GenerateOptions, PromptRow, check_options
 from videocrafter.generation.run import PreparedRun, generate, load, prepare
@@ -81,7 +82,7 @@ def generate_column(
     obtain: Callable[[str, Task], Path] | None = None,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
     note: Callable[[str], None] = lambda text: None,
-) -> None:
+) -> tuple[Path, ...]:
     """Write `0000-SEED.mp4` and so on for each prompt. Finished videos of the same column are kept.
 
     Args:
@@ -94,6 +95,9 @@ def generate_column(
         on_progress: called with the number of existing and of all videos.
         note: called with each remark of the model about the settings.
 
+    Returns:
+        The file of each prompt.
+
     Raises:
         GenerationError: the settings are wrong, the model is missing, or a video cannot be made.
         ValueError: the folder holds videos of another column.
@@ -104,7 +108,7 @@ def generate_column(
         PromptRow(prompt=item.prompt, seed=seed if item.seed is None else item.seed, image=item.image)
         for item in items
     ]
-    paths = [folder / f"{index:04d}-{row.seed}.mp4" for index, row in enumerate(rows)]
+    paths = tuple(folder / f"{index:04d}-{row.seed}.mp4" for index, row in enumerate(rows))
     waiting = [index for index, path in enumerate(paths) if not path.exists()]
     prepared = _prepared(column, rows, folder, device, obtain)
     for index in set(range(len(paths))) - set(waiting):
@@ -112,11 +116,12 @@ def generate_column(
     done = len(paths) - len(waiting)
     on_progress(done, len(paths))
     if not waiting:
-        return
+        return paths
     options = replace(prepared.options, rows=tuple(rows[index] for index in waiting))
     run = replace(prepared, options=options, outputs=tuple(paths[index] for index in waiting))
     watcher = _Counting(done, len(paths), on_progress, note)
     generate(run, load(run, watcher), watcher)
+    return paths
 
 
 class _Counting(Watcher):
@@ -179,9 +184,11 @@ def _check_finished(path: Path, row: PromptRow, model_hash: str) -> None:
     except MediaError as error:
         raise ValueError(f"{error}; remove it to generate it again") from error
     expected = {"prompt": row.prompt, "seed": row.seed, "model_hash": model_hash}
+    if row.image is not None:
+        expected["image_sha256"] = file_sha256(row.image)
     differing = [name for name, value in expected.items() if recorded.get(name) != value]
     if differing:
+        what = differing[0].removesuffix("_hash").removesuffix("_sha256")
         raise ValueError(
-            f"{path} was generated with another {differing[0].replace('_hash', '')}; choose another output folder, "
-            "or remove its videos"
+            f"{path} was generated with another {what}; choose another output folder, or remove its videos"
         )

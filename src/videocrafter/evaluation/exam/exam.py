@@ -3,7 +3,7 @@
 Protocol: prompts describe held-out combinations of subject, motion and scene, balanced over motions and subjects, in
 the world's varied wording. The public pipelines generate videos with the model's recommended settings and fixed
 seeds. An independently trained classifier, the judge, labels each video without seeing the prompt. The judge's score
-on the real clips of the same prompts is the ceiling. `exam_parts.py` defines each score.
+on the real clips of the same prompts is the ceiling. `parts.py` defines each score.
 """
 
 from __future__ import annotations

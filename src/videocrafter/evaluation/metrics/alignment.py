@@ -9,7 +9,7 @@ from videocrafter.evaluation.metrics.captions import CaptionScore
 from videocrafter.evaluation.metrics.clip_towers import CLIP, CLIP_COMPAT
 from videocrafter.evaluation.metrics.clip_video_score import VideoTextCosine
 from videocrafter.evaluation.metrics.consistency import with_prompt
-from videocrafter.evaluation.metrics.detection import DetectedObjects, wanted_in
+from videocrafter.evaluation.metrics.detection import DetectedObjects, Wanted, wanted_in
 from videocrafter.evaluation.metrics.drawn_images import DRAWN, mean_cosine_with_drawn
 from videocrafter.evaluation.metrics.running import Running
 from videocrafter.evaluation.metrics.video_metric import Facts, Start, VideoMetric, mean_of_frames, no_prompt
@@ -21,10 +21,14 @@ def _captions(score: Callable[[Sequence[str], str], float], *, reverses_colours:
     )
 
 
+def _wanted(facts: Facts) -> Wanted | None:
+    return wanted_in(facts.video.prompt, facts.networks.detector().labels, facts.attributes.get("count"))
+
+
 def _object_score(part: str) -> Start:
     def start(facts: Facts) -> Running:
         detector = facts.networks.detector()
-        wanted = wanted_in(facts.video.prompt, detector.labels)
+        wanted = _wanted(facts)
         assert wanted is not None
         return DetectedObjects(detector, wanted, part)
 
@@ -33,12 +37,12 @@ def _object_score(part: str) -> Start:
 
 def _lacks_object(part: str) -> Callable[[Facts], str]:
     def reason(facts: Facts) -> str:
-        wanted = wanted_in(facts.video.prompt, facts.networks.detector().labels)
+        wanted = _wanted(facts)
         if wanted is None:
             return "the prompt names no object that the detector knows"
         if part == "count" and wanted.count is None:
             return "the prompt asks for no number of objects"
-        return "the prompt asks for no colour" if part == "colour" and wanted.colour is None else ""
+        return "the prompt asks for no colour" if part.startswith("colour") and wanted.colour is None else ""
 
     return reason
 
@@ -58,6 +62,7 @@ def _object_metric(name: str, part: str, summary: str) -> VideoMetric:
         needs=("detector",),
         start=_object_score(part),
         lacks=_lacks_object(part),
+        version=2,
     )
 
 
@@ -133,4 +138,9 @@ ALIGNMENT = (
     _object_metric("object_presence", "presence", "share of every fifth frame in which the named object is detected"),
     _object_metric("object_count", "count", "1 - relative error of the number of objects, at least 0"),
     _object_metric("object_colour", "colour", "share of every fifth frame in which the object has the asked hue"),
+    _object_metric(
+        "object_colour_compat",
+        "colour_compat",
+        "object_colour by the plain mean of all hues in the box, as in EvalCrafter's released code",
+    ),
 )

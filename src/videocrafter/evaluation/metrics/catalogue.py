@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from videocrafter.evaluation.metrics.alignment import ALIGNMENT
 from videocrafter.evaluation.metrics.image_conformity import IMAGE_CONFORMITY
@@ -36,8 +36,3 @@ OUTPUT_NETWORKS: Mapping[str, str] = {
 def metric_named(name: str) -> VideoMetric | SetMetric:
     """Return a metric. Raises KeyError for an unknown name."""
     return VIDEO_METRICS[name] if name in VIDEO_METRICS else SET_METRICS[name]
-
-
-def without_weights(names: Iterable[str]) -> tuple[str, ...]:
-    """Return the metrics that need no network at all."""
-    return tuple(name for name in names if not metric_named(name).needs)

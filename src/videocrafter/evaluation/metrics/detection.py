@@ -20,7 +20,13 @@ EVERY = 5
 
 _CONFIDENT = 0.5
 _NUMBERS = {"one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9}
+_PLURALS = {"person": ("people",), "mouse": ("mice",), "knife": ("knives",), "man": ("men",), "woman": ("women",)}
+_CONNECTING = frozenset(
+    {"a", "an", "and", "at", "by", "in", "near", "next", "of", "on", "or", "the", "to", "under", "with"}
+)
 _COLOURS = ("red", "orange", "yellow", "green", "blue")
+# Least saturation and value of a pixel whose hue counts, of 255.
+_COLOURFUL = 48
 # Upper ends of OpenCV's hue (0 to 179); red wraps around.
 _HUES = ((15, "red"), (22, "orange"), (39, "yellow"), (78, "green"), (131, "blue"))
 
@@ -42,20 +48,57 @@ class Detection:
     box: tuple[int, int, int, int]
 
 
-def wanted_in(prompt: str, labels: Sequence[str]) -> Wanted | None:
-    """Return the first label that a prompt names, with a number or a colour in the two words before it, or None."""
+def wanted_in(prompt: str, labels: Sequence[str], count: object = None) -> Wanted | None:
+    """Return the first label that a prompt names, with a number or a colour in the two words before it, or None.
+
+    A word such as "orange" is a colour, not a fruit, if it describes another label: "an orange cat".
+
+    Args:
+        prompt: the prompt.
+        labels: the detector's labels.
+        count: the prompt's own statement of the number, as a number or in words; it replaces what the prompt says.
+    """
     words = re.findall(r"\w+", prompt.lower())
-    for index in range(len(words)):
-        for label in labels:
-            parts = label.lower().split()
-            last = words[index + len(parts) - 1 : index + len(parts)]
-            plural = [*parts[:-1], *last] if last and last[0] in (f"{parts[-1]}s", f"{parts[-1]}es") else parts
-            if words[index : index + len(parts)] in (parts, plural):
-                before = words[max(0, index - 2) : index]
-                count = next((_NUMBERS[word] for word in before if word in _NUMBERS), None)
-                colour = next((word for word in before if word in _COLOURS), None)
-                return Wanted(label=label, count=count, colour=colour)
+    found = [(index, label) for index in range(len(words)) if (label := _label_at(words, index, labels))]
+    for index, label in found:
+        if label.lower() in _COLOURS and any(_describes(words, index, other) for other, _ in found):
+            continue
+        before = words[max(0, index - 2) : index]
+        stated = re.findall(r"\w+", str(count).lower()) if isinstance(count, str | int | float) else before
+        number = next((value for word in stated if (value := _number(word))), None)
+        return Wanted(label=label, count=number, colour=next((word for word in before if word in _COLOURS), None))
     return None
+
+
+def _label_at(words: Sequence[str], index: int, labels: Sequence[str]) -> str | None:
+    """Return the longest label, in the singular or plural, that begins at a word."""
+    matching = []
+    for label in labels:
+        *parts, last = label.lower().split()
+        here = list(words[index : index + len(parts) + 1])
+        if here[:-1] == parts and here[-1] in _forms(last):
+            matching.append(label)
+    return max(matching, key=len, default=None)
+
+
+def _forms(word: str) -> set[str]:
+    """Return a noun and its plurals."""
+    found = {word, f"{word}s", f"{word}es"} | set(_PLURALS.get(word, ()))
+    if word.endswith("y"):
+        found.add(f"{word[:-1]}ies")
+    return found
+
+
+def _describes(words: Sequence[str], colour: int, noun: int) -> bool:
+    """Whether a colour stands directly before a noun, or with one adjective in between."""
+    return noun == colour + 1 or (noun == colour + 2 and words[colour + 1] not in _CONNECTING)
+
+
+def _number(word: str) -> int | None:
+    """Return the number that a word means, 1 to 99; None for other words."""
+    if re.fullmatch("[1-9][0-9]?", word):
+        return int(word)
+    return _NUMBERS.get(word)
 
 
 class Detector:
@@ -95,8 +138,9 @@ class DetectedObjects:
     Args:
         detector: the detector.
         wanted: what the prompt asks for.
-        score: "presence" (share of frames with the object), "count" (1 - min(1, mean relative error)), or "colour"
-            (share of frames whose mean hue of the first object has the asked colour).
+        score: "presence" (share of frames with the object), "count" (1 - min(1, mean relative error)), "colour"
+            (share of frames in which the first object has the asked colour), or "colour_compat" (the same by
+            `plain_mean_colour`).
     """
 
     def __init__(self, detector: Detector, wanted: Wanted, score: str) -> None:
@@ -111,8 +155,9 @@ class DetectedObjects:
         if self._score == "count":
             assert self._wanted.count is not None
             self._values.append(abs(len(boxes) - self._wanted.count) / self._wanted.count)
-        elif self._score == "colour":
-            self._values.append(float(bool(boxes) and colour_in(frame.rgb, boxes[0]) == self._wanted.colour))
+        elif self._score in ("colour", "colour_compat"):
+            name_of = colour_in if self._score == "colour" else plain_mean_colour
+            self._values.append(float(bool(boxes) and name_of(frame.rgb, boxes[0]) == self._wanted.colour))
         else:
             self._values.append(float(bool(boxes)))
 
@@ -125,10 +170,34 @@ class DetectedObjects:
 
 
 def colour_in(rgb: NDArray[np.uint8], box: tuple[int, int, int, int]) -> str:
-    """Return the name of the mean hue in a box, by EvalCrafter's limits of OpenCV's hue; "" for an empty box."""
+    """Return the name of the mean hue of the colourful pixels in a box; "" without any.
+
+    Hue is an angle: the mean is that of directions, so two reds on both sides of 0 are red. Grey, black and white
+    pixels have no meaningful hue. The limits between names are EvalCrafter's.
+    """
+    hsv = _hsv(rgb, box)
+    colourful = hsv[(hsv[..., 1] >= _COLOURFUL) & (hsv[..., 2] >= _COLOURFUL), 0]
+    if colourful.size == 0:
+        return ""
+    angles = colourful * (np.pi / 90)
+    mean = np.arctan2(np.sin(angles).mean(), np.cos(angles).mean())
+    return _name_of_hue(float(mean) * 90 / np.pi % 180)
+
+
+def plain_mean_colour(rgb: NDArray[np.uint8], box: tuple[int, int, int, int]) -> str:
+    """Return the name of the plain mean of all hues in a box, as EvalCrafter's released code does."""
+    hsv = _hsv(rgb, box)
+    return _name_of_hue(float(hsv[..., 0].mean())) if hsv.size else ""
+
+
+def _hsv(rgb: NDArray[np.uint8], box: tuple[int, int, int, int]) -> NDArray[np.float64]:
+    """Return OpenCV's hue (0 to 179), saturation and value (0 to 255) of the pixels in a box, [h, w, 3]."""
     left, top, right, bottom = box
     part = rgb[top:bottom, left:right]
     if part.size == 0:
-        return ""
-    hue = float(opencv().cvtColor(np.ascontiguousarray(part), opencv().COLOR_RGB2HSV)[..., 0].mean())
+        return np.empty((0, 0, 3))
+    return np.asarray(opencv().cvtColor(np.ascontiguousarray(part), opencv().COLOR_RGB2HSV), np.float64)
+
+
+def _name_of_hue(hue: float) -> str:
     return next((name for limit, name in _HUES if hue < limit), "red")

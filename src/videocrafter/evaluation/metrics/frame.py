@@ -28,7 +28,7 @@ class VideoContext:
     Attributes:
         prompt: the prompt; empty if unknown.
         fps: frames per second of the file.
-        image: input image [H, W, 3] uint8, or None.
+        image: input image in the shape of the frames [H, W, 3] uint8, or None.
         text_embeddings: unit vectors of the prompt, by embedder.
         image_embeddings: unit vectors of the input image, by embedder.
         drawn_embeddings: unit vectors of pictures of the prompt by an image model, by embedder.

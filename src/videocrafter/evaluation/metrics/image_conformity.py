@@ -29,6 +29,7 @@ def _pair(prefix: str, how: str, of_frame: Callable[[Frame], float], network: st
             reads=names,
             start=lambda facts: OfFirstFrame(of_frame),
             lacks=_no_image,
+            version=2,
         ),
         VideoMetric(
             name=f"{prefix}_all_frames",
@@ -39,6 +40,7 @@ def _pair(prefix: str, how: str, of_frame: Callable[[Frame], float], network: st
             reads=names,
             start=mean_of_frames(of_frame),
             lacks=_no_image,
+            version=2,
         ),
     )
 

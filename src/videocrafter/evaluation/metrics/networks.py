@@ -57,7 +57,7 @@ class Networks:
         device: where the networks run.
 
     Attributes:
-        sha256: hash of the weights of each available network.
+        sha256: hash of the weights of each available network, and of its labels.
         drawn: pictures by prompt.
 
     Raises:
@@ -78,7 +78,7 @@ class Networks:
         self._clip_folder = clip
         self.drawn: Drawn = drawn or {}
         self._tower = None if image_encoder is None else ImageTower(image_encoder)
-        self.sha256: dict[str, str] = {name: file.sha256 for name, file in self._files.items()}
+        self.sha256: dict[str, str] = {name: file.identity for name, file in self._files.items()}
         if self.clip is not None:
             self.sha256[CLIP] = self.clip.sha256
         if self.drawn:

@@ -20,30 +20,25 @@ class Running(Protocol):
 
 
 class MeanOfFrames:
-    """Mean of a number per frame.
+    """Mean of a number per frame; frames whose number is NaN do not count."""
 
-    Args:
-        of_frame: the number.
-        every: use every n-th frame only.
-    """
-
-    def __init__(self, of_frame: Callable[[Frame], float], every: int = 1) -> None:
-        self._of_frame, self._every = of_frame, every
+    def __init__(self, of_frame: Callable[[Frame], float]) -> None:
+        self._of_frame = of_frame
         self._sum, self._count = 0.0, 0
 
     def add(self, frame: Frame) -> None:
         """Take the next frame."""
-        if frame.index % self._every == 0:
-            self._sum += self._of_frame(frame)
+        if not math.isnan(number := self._of_frame(frame)):
+            self._sum += number
             self._count += 1
 
     def value(self) -> float:
-        """Return the mean."""
+        """Return the mean; NaN without any number."""
         return self._sum / self._count if self._count else math.nan
 
 
 class MeanOfPairs:
-    """Mean of a number per pair of consecutive frames; the function receives the second one."""
+    """Mean of a number per pair of consecutive frames; the function receives the second one. NaN does not count."""
 
     def __init__(self, of_pair: Callable[[Frame], float]) -> None:
         self._mean = MeanOfFrames(of_pair)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from videocrafter.evaluation.metrics.clip_towers import CLIP, CLIP_COMPAT, TOWER
@@ -12,6 +13,8 @@ from videocrafter.evaluation.metrics.frame import Frame
 from videocrafter.evaluation.metrics.optical_flow import resized_to_short_side
 from videocrafter.evaluation.metrics.video_metric import VideoMetric, mean_of_pairs
 from videocrafter.evaluation.metrics.warping import warping_error
+
+_OCCLUDED = "every pixel counts as occluded in every pair of frames"
 
 
 def _flicker(frame: Frame) -> float:
@@ -35,6 +38,12 @@ def _raft_warping(network: str) -> Callable[[Frame], float]:
         return warping_error(before, now, estimate(before, now), estimate(now, before))
 
     return of_pair
+
+
+def _raft_warping_compat(frame: Frame) -> float:
+    """Return the error as EvalCrafter's released code does, for which a pair without visible pixels has none."""
+    error = _raft_warping("raft_compat")(frame)
+    return 0.0 if math.isnan(error) else error
 
 
 def _cosine_metric(
@@ -65,6 +74,8 @@ TEMPORAL_CONSISTENCY = (
         better="lower",
         summary="mean squared change that DIS flow does not explain, visible pixels, colours 0 to 1",
         start=mean_of_pairs(_dis_warping),
+        version=2,
+        undefined=_OCCLUDED,
     ),
     VideoMetric(
         name="raft_warping_error",
@@ -73,6 +84,8 @@ TEMPORAL_CONSISTENCY = (
         summary="mean squared change that RAFT flow does not explain, at half size",
         needs=("raft",),
         start=mean_of_pairs(_raft_warping("raft")),
+        version=2,
+        undefined=_OCCLUDED,
     ),
     VideoMetric(
         name="raft_warping_error_compat",
@@ -80,7 +93,7 @@ TEMPORAL_CONSISTENCY = (
         better="lower",
         summary="raft_warping_error with frames divided by 255 twice, as EvalCrafter's released code does",
         needs=("raft",),
-        start=mean_of_pairs(_raft_warping("raft_compat")),
+        start=mean_of_pairs(_raft_warping_compat),
     ),
     _cosine_metric("clip_temp", "cosine of consecutive frames in CLIP", CLIP, CLIP, with_previous(CLIP)),
     _cosine_metric(

@@ -51,6 +51,7 @@ class VideoMetric:
     Attributes:
         name: its name in protocols and reports.
         version: raised whenever its values change.
+        undefined: why a video of at least two frames has no value, if none of its frames gives one.
         aspect: the paper's aspect that it belongs to.
         better: the direction of better values.
         summary: what it measures, in one line.
@@ -69,6 +70,7 @@ class VideoMetric:
     reads: tuple[str, ...] = ()
     lacks: Callable[[Facts], str] = has_everything
     version: int = 1
+    undefined: str = "the video has too few frames or pixels"
 
 
 def mean_of_frames(of_frame: Callable[[Frame], float]) -> Start:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,12 +23,12 @@ def warping_error(
         forward, backward: flow [H, W, 2] from `before` to `after`, and back.
 
     Returns:
-        Mean of squared differences of colours in [0, 1]; 0 if every pixel is occluded.
+        Mean of squared differences of colours in [0, 1]; NaN if every pixel is occluded.
     """
     warped, inside = warp(after, forward)
     visible = inside & ~occluded(forward, backward)
     if not visible.any():
-        return 0.0
+        return math.nan
     squares = (warped - before) ** 2
     per_pixel = squares[..., 0] + squares[..., 1] + squares[..., 2]
     return float(per_pixel[visible].mean(dtype=np.float64)) / (3 * 255.0**2)

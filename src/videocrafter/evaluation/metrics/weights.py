@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from videocrafter.data.text_files import decode_text
 from videocrafter.media.json_file import read_json_object
 
 MANIFEST = "weights.json"
@@ -138,18 +139,26 @@ class WeightFile:
         path: the file.
         sha256: its verified hash.
         labels: class names of a classifier or detector, one per line of `NAME.labels.txt` next to the file.
+        identity: the hash, and that of the labels if there are any.
     """
 
     path: Path
     sha256: str
     labels: tuple[str, ...] = ()
 
+    @property
+    def identity(self) -> str:  # see the attributes
+        if not self.labels:
+            return self.sha256
+        return f"{self.sha256}, labels {hashlib.sha256(chr(10).join(self.labels).encode()).hexdigest()}"
+
 
 def find_weights(folder: Path | None) -> dict[str, WeightFile]:
     """Return the weights of a folder by name, with verified hashes. None has none.
 
     Raises:
-        ValueError: the manifest is not valid, a file has another hash than expected, or a file has no pinned hash.
+        ValueError: the manifest is not valid, a file has another hash than expected or no pinned hash, or labels that
+            the network needs are missing or blank.
         OSError: a file cannot be read.
     """
     if folder is None:
@@ -174,7 +183,9 @@ def find_weights(folder: Path | None) -> dict[str, WeightFile]:
         for known in dict.fromkeys((expected, spec.sha256 or expected)):
             if actual != known:
                 raise ValueError(f"{path} has SHA-256 {actual}, expected {known}; download or export it again")
-        found[name] = WeightFile(path=path, sha256=actual, labels=_labels(path))
+        found[name] = WeightFile(
+            path=path, sha256=actual, labels=_labels(path, is_needed=spec.interface in ("action", "detector"))
+        )
     return found
 
 
@@ -214,8 +225,18 @@ def _read_manifest(path: Path) -> dict[str, tuple[str, str]]:
     return found
 
 
-def _labels(path: Path) -> tuple[str, ...]:
-    labels = path.with_suffix(".labels.txt")
-    if not labels.is_file():
+def _labels(path: Path, *, is_needed: bool) -> tuple[str, ...]:
+    file = path.with_suffix(".labels.txt")
+    if not file.is_file():
+        if is_needed:
+            raise ValueError(f"{path} needs the names of its classes; put them into {file}, one per line")
         return ()
-    return tuple(line.strip() for line in labels.read_text(encoding="utf-8").splitlines())
+    labels = tuple(line.strip() for line in decode_text(file.read_bytes(), str(file)).rstrip().splitlines())
+    if not all(labels):
+        number = labels.index("") + 1 if labels else 1
+        raise ValueError(
+            f"{file}: line {number} is blank, so the numbers of the classes would shift; remove or fill it"
+        )
+    if not labels:
+        raise ValueError(f"{file} is empty; expected the names of the classes, one per line")
+    return labels

@@ -37,7 +37,6 @@ class ScoreOfClip:
         network: returns an output [D] for frames [H, W, 3] uint8.
         score: returns the number.
         most: number of frames that the network sees at most.
-        least: number of frames below which there is no score.
     """
 
     def __init__(
@@ -46,9 +45,8 @@ class ScoreOfClip:
         score: Callable[[Output], float],
         *,
         most: int = 64,
-        least: int = 1,
     ) -> None:
-        self._network, self._score, self._least = network, score, least
+        self._network, self._score = network, score
         self._first = FirstFrames(most)
 
     def add(self, frame: Frame) -> None:
@@ -56,9 +54,7 @@ class ScoreOfClip:
         self._first.add(frame)
 
     def value(self) -> float:
-        """Return the score; NaN for too few frames."""
-        if len(self._first.frames) < self._least:
-            return math.nan
+        """Return the score."""
         return self._score(self._network(self._first.frames))
 
 

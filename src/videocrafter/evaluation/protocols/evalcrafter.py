@@ -53,7 +53,7 @@ EVALCRAFTER_COMPAT = Protocol(
         "blip_bleu_compat",
         "object_presence",
         "object_count",
-        "object_colour",
+        "object_colour_compat",
         "action_compat",
         "raft_flow",
         "raft_amplitude_compat",

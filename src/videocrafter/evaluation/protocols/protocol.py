@@ -20,14 +20,12 @@ class Total:
         weights: weight and divisor of each metric; it enters as weight * value / divisor.
         intercept: added to the sum, before scaling.
         scale: factor of the sum.
-        offset: added after scaling.
         complements: metrics that enter as 1 - value.
     """
 
     weights: Mapping[str, tuple[float, float]]
     intercept: float
     scale: float
-    offset: float = 0.0
     complements: tuple[str, ...] = ()
 
     def of(self, scores: Mapping[str, float]) -> float | None:
@@ -38,7 +36,7 @@ class Total:
             weight * ((1 - scores[name]) if name in self.complements else scores[name]) / divisor
             for name, (weight, divisor) in self.weights.items()
         )
-        return self.scale * (sum(terms) + self.intercept) + self.offset
+        return self.scale * (sum(terms) + self.intercept)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ from videocrafter.evaluation.study.design import RATINGS, StudyDesign
 from videocrafter.evaluation.study.rao_kupper import fit_rao_kupper
 from videocrafter.evaluation.study.resampling import DRAWS, bootstrap_weights, interval
 from videocrafter.evaluation.study.votes import GivenAnswer
+from videocrafter.evaluation.uncertainty import FEWEST_PROMPTS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +64,7 @@ def collect_units(design: StudyDesign, answers: Sequence[GivenAnswer], aspect: s
 def analyse_aspect(
     design: StudyDesign, answers: Sequence[GivenAnswer], aspect: str, *, draws: int = DRAWS
 ) -> dict[str, Any]:
-    """Return the numbers of one aspect as JSON values; every interval is a 95 % bootstrap interval over prompts."""
+    """Return the numbers of one aspect as JSON values; every interval is a 95 % interval over prompts."""
     units = collect_units(design, answers, aspect)
     result = (
         _pairs(design, units, draws) if design.kind == "pairs" else _ratings(design, answers, units, aspect, draws)
@@ -99,14 +100,16 @@ def _pairs(design: StudyDesign, units: Units, draws: int) -> dict[str, Any]:
         drawn_scores.append(_scores(some_wins, some_ties))
         drawn_strengths.append(fit_rao_kupper(some_wins, some_ties).strengths)
     score_draws, strength_draws = np.array(drawn_scores), np.array(drawn_strengths)
+    count = _num_prompts(units, units.wins.any(axis=(1, 2)) | units.ties.any(axis=(1, 2)))
+    asked = units.wins + units.wins.swapaxes(1, 2) + units.ties > 0
     return {
         "tie_threshold": fit.tie_threshold,
         "systems": {
             name: {
                 "score": float(scores[index]),
-                "score_interval": interval(score_draws[:, index]),
+                "score_interval": interval(score_draws[:, index], count),
                 "strength": float(fit.strengths[index]),
-                "strength_interval": interval(strength_draws[:, index]),
+                "strength_interval": interval(strength_draws[:, index], count),
             }
             for index, name in enumerate(design.systems)
         },
@@ -117,7 +120,9 @@ def _pairs(design: StudyDesign, units: Units, draws: int) -> dict[str, Any]:
                 "first_wins": int(wins[first, second]),
                 "ties": int(ties[first, second]),
                 "second_wins": int(wins[second, first]),
-                **_difference(fit.strengths, strength_draws, first, second),
+                **_difference(
+                    fit.strengths, strength_draws, first, second, _num_prompts(units, asked[:, first, second])
+                ),
             }
             for first, second in combinations(range(len(design.systems)), 2)
         ],
@@ -142,6 +147,8 @@ def _ratings(
     drawn = np.array(
         [means(weights) for weights in bootstrap_weights(units.prompts.tolist(), draws=draws, seed=design.seed)]
     )
+    rated = units.counts > 0
+    counts = [_num_prompts(units, rated[:, index]) for index in range(len(design.systems))]
     given = {name: [0] * len(RATINGS) for name in design.systems}
     for one in answers:
         system = design.clips[design.items[one.item].clips[0]].system
@@ -150,28 +157,40 @@ def _ratings(
         "systems": {
             name: {
                 "mean": float(mean[index]),
-                "mean_interval": interval(drawn[:, index]),
+                "mean_interval": interval(drawn[:, index], counts[index]),
                 # The paper's normalisation of 1 to 5 points.
                 "score": float((mean[index] - 1.0) / 4.0),
-                "score_interval": interval((drawn[:, index] - 1.0) / 4.0),
+                "score_interval": interval((drawn[:, index] - 1.0) / 4.0, counts[index]),
                 "ratings": given[name],
             }
             for index, name in enumerate(design.systems)
         },
         "pairs": [
-            {"first": design.systems[i], "second": design.systems[j], **_difference(mean, drawn, i, j)}
+            {
+                "first": design.systems[i],
+                "second": design.systems[j],
+                **_difference(mean, drawn, i, j, min(counts[i], counts[j])),
+            }
             for i, j in combinations(range(len(design.systems)), 2)
         ],
     }
 
 
-def _difference(values: NDArray[np.float64], drawn: NDArray[np.float64], first: int, second: int) -> dict[str, Any]:
-    low, high = interval(drawn[:, first] - drawn[:, second])
+def _difference(
+    values: NDArray[np.float64], drawn: NDArray[np.float64], first: int, second: int, count: int
+) -> dict[str, Any]:
+    low, high = interval(drawn[:, first] - drawn[:, second], count)
     return {
         "difference": float(values[first] - values[second]),
         "difference_interval": (low, high),
-        "distinguishable": bool(low > 0.0 or high < 0.0),
+        "num_prompts": count,
+        "distinguishable": count >= FEWEST_PROMPTS and bool(low > 0.0 or high < 0.0),
     }
+
+
+def _num_prompts(units: Units, voted: NDArray[np.bool_]) -> int:
+    """Return the number of prompts among the units with votes."""
+    return len(np.unique(units.prompts[voted]))
 
 
 def scores_by_video(

@@ -36,7 +36,7 @@ class CopyFormat:
 
 
 def shared_format(videos: Sequence[Path]) -> tuple[CopyFormat, list[str]]:
-    """Choose the format of all copies: the smallest frame, the highest rate, the shortest length.
+    """Choose the format of all copies: the smallest height and width, the highest rate, the shortest length.
 
     Returns:
         The format, and one note for each property in which the videos differ.
@@ -45,8 +45,11 @@ def shared_format(videos: Sequence[Path]) -> tuple[CopyFormat, list[str]]:
         MediaError: a video cannot be read, or has fewer than two frames.
     """
     infos = {path: _checked(path) for path in videos}
-    smallest = min(infos.values(), key=lambda info: info.height * info.width)
-    height, width = max(2, smallest.height // 2 * 2), max(2, smallest.width // 2 * 2)
+    # Each side by itself: no copy is scaled up, which would look blurred.
+    height, width = (
+        max(2, min(sides) // 2 * 2)
+        for sides in zip(*((info.height, info.width) for info in infos.values()), strict=True)
+    )
     fps = min(max(info.fps for info in infos.values()), _HIGHEST_RATE)
     shortest = min(info.duration_s for info in infos.values())
     # The small addend: 1 s at 8 frames per second is 8 frames, whatever rounding says.

@@ -54,17 +54,19 @@ def calibrate(
         ValueError: too few prompts or videos for the number of metrics; the message says how many are needed.
     """
     groups = np.unique(np.asarray(prompts))
+    order = np.random.default_rng(seed).permutation(groups)
+    folds = np.array_split(order, min(FOLDS, len(order)))
+    held_out_each_time = [np.isin(np.asarray(prompts), fold) for fold in folds]
     needed = len(names) + 2
-    smallest_fit = len(votes) - max(np.count_nonzero(np.asarray(prompts) == group) for group in groups)
+    smallest_fit = min((int(np.count_nonzero(~held_out)) for held_out in held_out_each_time), default=0)
     if len(groups) < 3 or smallest_fit < needed:
         raise ValueError(
             f"{len(votes)} rated videos of {len(groups)} prompts are too few to calibrate {len(names)} metrics; "
-            f"rate at least {needed} videos and 3 prompts in addition to those held out, or name fewer metrics"
+            f"rate at least {needed} videos and 3 prompts in addition to those held out, or "
+            "choose fewer metrics with --metric"
         )
-    order = np.random.default_rng(seed).permutation(groups)
     predicted = np.full(len(votes), np.nan)
-    for fold in np.array_split(order, min(FOLDS, len(order))):
-        held_out = np.isin(np.asarray(prompts), fold)
+    for held_out in held_out_each_time:
         weights, intercept = _fit(metrics[~held_out], votes[~held_out])
         predicted[held_out] = metrics[held_out] @ weights + intercept
     weights, intercept = _fit(metrics, votes)

@@ -72,17 +72,19 @@ def _bars(
         if value is None or math.isnan(value):
             continue
         left, middle = start + index * _BAR, start + index * _BAR + _BAR / 2
-        tip = f"{name}: {value:.2f} ({ends[0]:.2f} to {ends[1]:.2f})"
+        known = not any(map(math.isnan, ends))
+        tip = f"{name}: {value:.2f}" + (f" ({ends[0]:.2f} to {ends[1]:.2f})" if known else "")
         parts.append(
             f'<rect x="{left + 3:.1f}" y="{y(value):.1f}" width="{_BAR - 6}" height="{y(low) - y(value):.1f}" '
             f'fill="{_colour(index)}"><title>{escape(tip)}</title></rect>'
         )
-        parts.append(
-            f'<path d="M{middle:.1f} {y(ends[0]):.1f}V{y(ends[1]):.1f}M{middle - 5:.1f} {y(ends[0]):.1f}h10'
-            f'M{middle - 5:.1f} {y(ends[1]):.1f}h10" stroke="#1c1c1c" stroke-width="1.5" fill="none"/>'
-        )
+        if known:
+            parts.append(
+                f'<path d="M{middle:.1f} {y(ends[0]):.1f}V{y(ends[1]):.1f}M{middle - 5:.1f} {y(ends[0]):.1f}h10'
+                f'M{middle - 5:.1f} {y(ends[1]):.1f}h10" stroke="#1c1c1c" stroke-width="1.5" fill="none"/>'
+            )
         # Inside the bar's foot, where the interval cannot cover it, unless the bar is too short.
-        foot = y(low) - 6 if y(low) - y(value) > 24 else y(ends[1]) - 6
+        foot = y(low) - 6 if y(low) - y(value) > 24 else y(ends[1] if known else value) - 6
         ink = "#000000" if _colour(index) in ("#E69F00", "#56B4E9", "#F0E442") else "#ffffff"
         ink = ink if y(low) - y(value) > 24 else "#1c1c1c"
         parts.append(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from videocrafter.data.rows import read_rows
-from videocrafter.evaluation.comparison.cell_metrics import VIDEOS_FILE, read_metrics
+from videocrafter.evaluation.comparison.cell_metrics import read_metrics
+from videocrafter.evaluation.results import MEASUREMENTS
 from videocrafter.evaluation.study.design import Prompt
 
 _KEYS = ("system", "prompt", "seed")
@@ -31,6 +32,15 @@ class Measurements:
         """Return the metrics of a video, or None if the table does not contain it."""
         exact = self.values.get((system, prompt.text, prompt.seed))
         return exact if exact is not None else self.values.get((system, prompt.text, None))
+
+    def only(self, names: Sequence[str]) -> Measurements:
+        """Return the named metrics. Raises ValueError for a metric that is not there."""
+        for name in names:
+            if name not in self.names:
+                raise ValueError(f"{name!r} is not among the metrics; choose from {', '.join(self.names)}")
+        places = [self.names.index(name) for name in dict.fromkeys(names)]
+        values = {key: tuple(row[place] for place in places) for key, row in self.values.items()}
+        return Measurements(names=tuple(self.names[place] for place in places), values=values)
 
 
 def read_measurements(path: Path) -> Measurements:
@@ -71,9 +81,11 @@ def join_evaluations(folders: Mapping[str, Path]) -> Measurements:
     """
     found: dict[tuple[str, str, int | None], Mapping[str, float]] = {}
     for system, folder in folders.items():
-        path = folder / VIDEOS_FILE
+        path = folder / MEASUREMENTS
         if not path.is_file():
-            raise ValueError(f"{folder} contains no {VIDEOS_FILE}; name the output folder of `videocrafter evaluate`")
+            raise ValueError(
+                f"{folder} contains no {MEASUREMENTS}; name the output folder of `videocrafter evaluate`"
+            )
         for (name, prompt, seed), values in read_metrics(path).items():
             if (system, prompt, seed) in found:
                 raise ValueError(f"{path}: {name} is a second video for its prompt and seed; evaluate one of them")

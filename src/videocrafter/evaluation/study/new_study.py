@@ -112,7 +112,7 @@ def make_study(
         design, tokens = making.run(on_progress)
         (temporary / DESIGN_FILE).write_text(design.to_json(), encoding="utf-8")
         if tokens:
-            lines = "".join(f"/#{token}\n" for token in tokens)
+            lines = "".join(f"#{token}\n" for token in tokens)
             (temporary / INVITATIONS_FILE).write_text(lines, encoding="utf-8")
     shown = f"{settings.title} {settings.consent}".lower()
     notes += [

@@ -22,6 +22,7 @@ from videocrafter.evaluation.study.measurements import Measurements
 from videocrafter.evaluation.study.resampling import DRAWS
 from videocrafter.evaluation.study.store import DATABASE_FILE, open_database
 from videocrafter.evaluation.study.votes import GivenAnswer, Rater, counted, read_answers, votes_table
+from videocrafter.evaluation.uncertainty import FEWEST_PROMPTS
 from videocrafter.media.atomic_write import write_all
 
 REPORT_FILE, TABLE_FILE, VOTES_FILE, FIGURE_FILE = "report.json", "report.md", "votes.csv", "preferences.svg"
@@ -145,7 +146,7 @@ def markdown(report: Mapping[str, Any]) -> str:
         f"{raters['withdrawn']} withdrew, {raters['excluded']} excluded); {report['num_prompts']} prompts; "
         f"{report['checks']['failed']} of {report['checks']['answered']} attention checks failed.",
         "",
-        f"Intervals are 95 % bootstrap intervals over prompts. Design {report['design_hash'][:12]}.",
+        f"Intervals are 95 %, over prompts. Design {report['design_hash'][:12]}.",
     ]
     for aspect, numbers in report["aspects"].items():
         lines += ["", f"## {ASPECTS[aspect].title}", "", *_aspect(report["kind"], numbers)]
@@ -186,6 +187,8 @@ def _aspect(kind: str, numbers: Mapping[str, Any]) -> Iterable[str]:
 
 
 def _verdict(row: Mapping[str, Any]) -> str:
+    if row["num_prompts"] < FEWEST_PROMPTS:
+        return f"no verdict with fewer than {FEWEST_PROMPTS} prompts"
     if not row["distinguishable"]:
         return "not distinguishable"
     return f"{_cell(row['first'] if row['difference'] > 0 else row['second'])} is better"

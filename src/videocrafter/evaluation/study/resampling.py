@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from videocrafter.evaluation.uncertainty import ENOUGH_PROMPTS, student_t
+
 DRAWS = 1000
-_INTERVAL = (2.5, 97.5)
 
 
 def bootstrap_weights(prompts: Sequence[int], *, draws: int = DRAWS, seed: int = 0) -> Iterator[NDArray[np.float64]]:
@@ -35,11 +37,27 @@ def bootstrap_weights(prompts: Sequence[int], *, draws: int = DRAWS, seed: int =
         yield weights
 
 
-def interval(values: Sequence[float] | NDArray[np.float64]) -> tuple[float, float]:
-    """Return the 95 % percentile interval of bootstrap values, leaving out NaN; NaN if nothing remains."""
+def interval(values: Sequence[float] | NDArray[np.float64], num_prompts: int) -> tuple[float, float]:
+    """Return the 95 % percentile interval of bootstrap values.
+
+    With fewer than `ENOUGH_PROMPTS` prompts, percentiles are too narrow, because resampling n prompts underestimates
+    their spread and ignores how uncertain it is. Then percentiles further out are taken, those of the normal quantile
+    -t √(n / (n - 1)) with Student's t (the expanded percentile interval of Hesterberg, 2015).
+
+    Args:
+        values: bootstrap values; NaN is left out.
+        num_prompts: number of prompts that were resampled.
+
+    Returns:
+        The bounds; NaN with fewer than two prompts or no known value.
+    """
     known = np.asarray(values, dtype=np.float64)
     known = known[~np.isnan(known)]
-    if len(known) == 0:
-        return (float("nan"), float("nan"))
-    low, high = np.percentile(known, _INTERVAL)
+    if len(known) == 0 or num_prompts < 2:
+        return (math.nan, math.nan)
+    tail = 0.025
+    if num_prompts < ENOUGH_PROMPTS:
+        quantile = student_t(num_prompts) * math.sqrt(num_prompts / (num_prompts - 1))
+        tail = math.erfc(quantile / math.sqrt(2)) / 2
+    low, high = np.percentile(known, [100 * tail, 100 * (1 - tail)])
     return (float(low), float(high))

@@ -161,18 +161,27 @@ class AnswerStore:
         return token
 
     def _add(self, digest: str) -> int:
-        number = self._db.execute("SELECT COUNT(*) FROM raters WHERE state != 'withdrawn'").fetchone()[0]
-        if number >= self._design.max_raters:
+        now = time.time()
+        if self._seats(now) >= self._design.max_raters:
             raise StudyError(409, "full", "This study has all the answers it needs. Thank you for your interest.")
         cursor = self._db.execute("INSERT INTO raters (token_hash, state) VALUES (?, 'active')", (digest,))
         rater = int(cursor.lastrowid or 0)
-        now = time.time()
         tasks = assign(self._design, self._shown(now), rater)
         self._db.executemany(
             "INSERT INTO tasks VALUES (?, ?, ?, ?, ?, ?)",
             [(rater, index, task.item, int(task.swapped), task.role, now) for index, task in enumerate(tasks)],
         )
         return rater
+
+    def _seats(self, now: float) -> int:
+        """Return the number of raters who count: not those who withdrew, or left for a day without any answer."""
+        count = self._db.execute(
+            "SELECT COUNT(*) FROM raters WHERE state = 'finished' OR state = 'active' AND ("
+            " EXISTS (SELECT 1 FROM answers WHERE answers.rater = raters.id)"
+            " OR EXISTS (SELECT 1 FROM tasks WHERE tasks.rater = raters.id AND assigned_s > ?))",
+            (now - _SECONDS_UNTIL_ABANDONED,),
+        ).fetchone()[0]
+        return int(count)
 
     def _shown(self, now: float) -> dict[int, tuple[int, int]]:
         """Return how often each item was assigned in order and swapped, without abandoned questions."""

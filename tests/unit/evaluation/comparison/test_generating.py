@@ -55,6 +55,9 @@ def test_input_images_are_found_again(tmp_path):
     (entry,) = read_video_set(tmp_path / "c").entries
     assert entry.image is not None
     assert entry.image.samefile(tmp_path / "input.png")
+    write_image(tmp_path / "input.png", np.full((32, 32, 3), 98, np.uint8), overwrite=True)
+    with pytest.raises(ValueError, match="another image"):
+        generate_column(column, items, tmp_path / "c", seed=3, device="cpu")
 
 
 def test_folders_of_others_and_missing_models_are_refused(tmp_path):

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from videocrafter.evaluation.metrics.action import expected_text_likeness, is_action_right
+from videocrafter.evaluation.metrics.torchscript import TorchScriptError
 
 LABELS = ("surfing", "Riding a Bike", "ironing")
 LOGITS = np.log(np.array([0.2, 0.7, 0.1], np.float32))
@@ -10,6 +11,8 @@ LOGITS = np.log(np.array([0.2, 0.7, 0.1], np.float32))
 def test_the_likeliest_action_counts():
     assert is_action_right(LOGITS, LABELS, "riding a bike") == 1
     assert is_action_right(LOGITS, LABELS, "surfing") == 0
+    with pytest.raises(TorchScriptError, match="3 logits for 2 labels"):
+        is_action_right(LOGITS, LABELS[:2], "surfing")
 
 
 def test_the_released_code_weighs_texts_by_probability():

@@ -21,6 +21,22 @@ def test_a_pinned_file_is_found_with_its_labels(tmp_path):
     assert find_weights(None) == {}
 
 
+def test_labels_are_needed_complete_and_part_of_the_identity(tmp_path):
+    path = toys.save(toys.Action(), tmp_path / "a.pt")
+    pin(tmp_path, "action", file="a.pt", sha256=file_sha256(path))
+    with pytest.raises(ValueError, match="needs the names of its classes"):
+        find_weights(tmp_path)
+    seen = set()
+    for text in ("cat\ndog\n", "dog\ncat\n"):
+        (tmp_path / "a.labels.txt").write_text(text)
+        seen.add(find_weights(tmp_path)["action"].identity)
+    assert len(seen) == 2
+    for text, message in (("cat\n\ndog", "line 2 is blank"), ("\n", "is empty")):
+        (tmp_path / "a.labels.txt").write_text(text)
+        with pytest.raises(ValueError, match=message):
+            find_weights(tmp_path)
+
+
 def test_wrong_missing_and_unpinned_files_are_errors(tmp_path):
     path = toys.save(toys.FrameScore(), tmp_path / "musiq_spaq.pt")
     with pytest.raises(ValueError, match=r"has no pinned hash; add .*\"sha256\": \"[0-9a-f]{64}\""):

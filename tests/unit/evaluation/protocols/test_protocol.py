@@ -54,4 +54,4 @@ def test_totals_follow_the_released_formula():
     expected = 500 * (2.92492244 * 0.99 + 0.45475678 * (1 - 0.01) + 0.17561504 * 0.9 - 3.42274051)
     assert EVALCRAFTER_COMPAT.totals["temporal_consistency"].of(temporal) == pytest.approx(expected)
     assert EVALCRAFTER_COMPAT.totals["visual_quality"].of({"vqa_aesthetic": 1.0}) is None
-    assert Total(weights={}, intercept=1.0, scale=2.0, offset=3.0).of({}) == 5.0
+    assert Total(weights={}, intercept=1.0, scale=2.0).of({}) == 2.0

@@ -42,3 +42,6 @@ def test_ranks_and_tau_with_equal_values():
 def test_too_few_videos_are_counted():
     with pytest.raises(ValueError, match="rate at least 4 videos and 3 prompts"):
         calibrate(np.zeros((4, 2)), ["a", "b"], np.zeros(4), [0, 0, 1, 1])
+    # Ten prompts are held out two at a time, which leaves eight videos to fit.
+    with pytest.raises(ValueError, match="choose fewer metrics"):
+        calibrate(np.zeros((10, 7)), list("abcdefg"), np.zeros(10), list(range(10)))

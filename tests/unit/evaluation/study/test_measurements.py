@@ -22,9 +22,13 @@ def test_evaluations_are_joined_by_system(tmp_path):
             {"name": f"{seed}.mp4", "prompt": "a cat", "seed": seed, "values": {"clip": seed / 10} | extra}
             for seed in (1, 2)
         ]
-        (tmp_path / name / "videos.jsonl").write_text("\n".join(map(json.dumps, lines)))
+        (tmp_path / name / "measurements.jsonl").write_text("\n".join(map(json.dumps, lines)))
     joined = join_evaluations({"old": tmp_path / "old", "new": tmp_path / "new"})
     assert joined.names == ("clip",)
     assert joined.values["new", "a cat", 2] == (0.2,)
-    with pytest.raises(ValueError, match=r"contains no videos\.jsonl"):
+    old = join_evaluations({"old": tmp_path / "old"})
+    assert old.only(["flicker"]).values["old", "a cat", 1] == (0.5,)
+    with pytest.raises(ValueError, match="'blur' is not among the metrics"):
+        old.only(["blur"])
+    with pytest.raises(ValueError, match=r"contains no measurements\.jsonl"):
         join_evaluations({"old": tmp_path})

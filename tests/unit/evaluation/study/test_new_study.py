@@ -84,7 +84,7 @@ def test_a_rating_study_shows_single_clips_and_webm_works(tmp_path):
     path = tmp_path / "study" / "media" / f"{study.design.items[0].clips[0]}.webm"
     assert len(read_frames(path)) == 4
     lines = (tmp_path / "study" / "invitations.txt").read_text().split()
-    assert lines == [f"/#{token}" for token in study.tokens]
+    assert lines == [f"#{token}" for token in study.tokens]
     assert not any(token in study.design.to_json() for token in study.tokens)
 
 

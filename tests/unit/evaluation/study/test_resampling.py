@@ -25,10 +25,24 @@ def test_intervals_cover_as_often_as_they_say():
         means = [
             weights @ votes / weights.sum() for weights in bootstrap_weights(prompts.tolist(), draws=200, seed=trial)
         ]
-        low, high = interval(means)
+        low, high = interval(means, 30)
         covered += low <= 5.0 <= high
     assert 50 <= covered <= 60
 
 
+def test_intervals_of_few_prompts_are_wide_enough():
+    rng = np.random.default_rng(1)
+    covered = 0
+    prompts = np.repeat(np.arange(6), 4)
+    for trial in range(100):
+        votes = (rng.normal(size=6)[prompts] + 0.3 * rng.normal(size=24)) + 5.0
+        means = [
+            weights @ votes / weights.sum() for weights in bootstrap_weights(prompts.tolist(), draws=100, seed=trial)
+        ]
+        low, high = interval(means, 6)
+        covered += low <= 5.0 <= high
+    assert covered >= 87  # percentile intervals cover about 85
+
+
 def test_nothing_known_is_nan():
-    assert np.isnan(interval([float("nan")])).all()
+    assert np.isnan(interval([float("nan")] * 3, 30)).all()

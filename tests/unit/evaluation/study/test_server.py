@@ -1,14 +1,16 @@
 """A study over HTTP, without a socket: who sees what, what is stored, and what every wrong request gets."""
 
 import sqlite3
+import time
 from contextlib import closing
 
 import pytest
 from fastapi.testclient import TestClient
 
 from tests.tiny_studies import SYSTEMS, make_tiny_study
+from videocrafter.evaluation.study.design import read_design
 from videocrafter.evaluation.study.server import study_app
-from videocrafter.evaluation.study.store import DATABASE_FILE
+from videocrafter.evaluation.study.store import DATABASE_FILE, AnswerStore, StudyError, open_database
 
 LEFT = {"visual_quality": "left", "motion_quality": "left"}
 RIGHT = {"visual_quality": "right", "motion_quality": "equal"}
@@ -173,3 +175,20 @@ def test_answers_of_another_design_are_refused(tmp_path):
     (tmp_path / "study" / DATABASE_FILE).write_bytes(b"not a database" * 100)
     with pytest.raises(ValueError, match="cannot be used as a study's answers"):
         study_app(tmp_path / "study")
+
+
+def test_a_rater_who_left_without_an_answer_frees_the_seat(tmp_path, monkeypatch):
+    make_tiny_study(tmp_path, votes_per_item=1)
+    design = read_design(tmp_path / "study")
+    with closing(open_database(tmp_path / "study" / DATABASE_FILE, design)) as connection:
+        store = AnswerStore(design, connection)
+        raters = [store.rater(store.join()) for _ in range(design.max_raters)]
+        store.answer(raters[0], 0, LEFT, revision=0, request="r", seconds=3, plays=1)
+        with pytest.raises(StudyError, match="all the answers it needs"):
+            store.join()
+        later = time.time() + 25 * 3600
+        monkeypatch.setattr("videocrafter.evaluation.study.store.time.time", lambda: later)
+        for _ in raters[1:]:  # the rater who answered keeps the seat
+            store.join()
+        with pytest.raises(StudyError, match="all the answers it needs"):
+            store.join()

@@ -219,7 +219,10 @@ async function send() {
     } else {
       await onward();
     }
-  } catch (error) { await refused(error); } finally { state.sending = false; }
+  } catch (error) { await refused(error); } finally {
+    state.sending = false;
+    enable();
+  }
 }
 
 // After an earlier question was changed, continue with the one after it.
