@@ -24,7 +24,7 @@ _COMPARED = {
     "effective_settings": "setting",
     "image_sha256": "input image",
 }
-"""What a finished video must share with its recording, and its name in messages."""
+"""Keys of the recording in which a finished video must agree, with their names in messages."""
 
 
 @dataclass(frozen=True, kw_only=True)

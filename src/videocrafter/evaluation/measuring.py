@@ -121,7 +121,7 @@ class Measurer:
             context = VideoContext(
                 prompt=entry.prompt,
                 fps=opened.fps,
-                image=None if with_image is None else fitted(with_image, *first.shape[:2], fit),
+                image=None if with_image is None else fitted(with_image, first.shape[0], first.shape[1], fit),
                 flow_networks=self._flow_networks(),
             )
             self._embed_conditions(context)

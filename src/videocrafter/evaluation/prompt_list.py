@@ -103,10 +103,10 @@ def _numbered_items(path: Path) -> tuple[PromptItem, ...] | None:
             "by these numbers, so complete the file"
         )
     for number, value in sorted(by_number.items()):
-        given = value.get("attributes") or {}
+        given: Any = value.get("attributes") or {}
         if not isinstance(given, dict):
             raise ValueError(f"{path}, {number}: attributes are {given!r}; expected an object")
-        attributes = {_ATTRIBUTE_NAMES.get(key, key): one for key, one in given.items()}
+        attributes = {_ATTRIBUTE_NAMES.get(str(key), str(key)): one for key, one in given.items()}
         found.append(PromptItem(prompt=checked_text(value["prompt"], f"{path}, {number}"), attributes=attributes))
     return tuple(found)
 

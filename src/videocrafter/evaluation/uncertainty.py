@@ -25,8 +25,26 @@ ENOUGH_PROMPTS = 20
 """Prompts from which the percentile bootstrap holds what it promises. With fewer it is too narrow."""
 
 # Two-sided 95 % quantiles of Student's t for 1 to 18 degrees of freedom.
-_STUDENT_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145)
-_STUDENT_T += (2.131, 2.120, 2.110, 2.101)
+_STUDENT_T = (
+    12.706,
+    4.303,
+    3.182,
+    2.776,
+    2.571,
+    2.447,
+    2.365,
+    2.306,
+    2.262,
+    2.228,
+    2.201,
+    2.179,
+    2.160,
+    2.145,
+    2.131,
+    2.120,
+    2.110,
+    2.101,
+)
 
 
 def student_t(count: int) -> float:

@@ -17,6 +17,7 @@ Pixels = NDArray[np.uint8]
 _GAP, _LINE = 6, 20
 _PAPER, _INK, _EMPTY = (255, 255, 255), (32, 32, 32), (230, 230, 230)
 FRAMES_OF_STILL = 4
+MOST_FRAMES = 128
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,22 +54,26 @@ def still_sheet(rows: Sequence[SheetRow], columns: Sequence[str], cell: int) -> 
 def moving_sheet(rows: Sequence[SheetRow], columns: Sequence[str], cell: int) -> tuple[Iterator[Pixels], float, int]:
     """Return a video of the sheet: frames [H, W, 3], their rate, and their number.
 
-    All cells follow one clock, so videos of different rates stay in step; shorter ones wait on their last frame.
+    All cells follow one clock, so videos of different rates stay in step; shorter ones wait on their last frame. With
+    more than `MOST_FRAMES` frames, the rate is lowered, so that the sheet shows all of every video.
     """
     videos = [[None if one is None else (_fitted(one[0], cell), one[1]) for one in row.cells] for row in rows]
     known = [one for row in videos for one in row if one is not None]
     fps = max((rate for _, rate in known), default=1.0)
-    count = max((round(len(frames) / rate * fps) for frames, rate in known), default=1)
+    seconds = max((len(frames) / rate for frames, rate in known), default=1 / fps)
+    count = max(1, round(seconds * fps))
+    if count > MOST_FRAMES:
+        count, fps = MOST_FRAMES, MOST_FRAMES / seconds
     first = [[None if one is None else one[0][0] for one in row] for row in videos]
     widest = max((frames.shape[2] for frames, _ in known), default=cell)
     layout = _Layout(rows, columns, cell, widest, _heights(first, rows, cell))
 
     def frames() -> Iterator[Pixels]:
-        for index in range(max(1, count)):
+        for index in range(count):
             time = index / fps
             yield layout.filled([[None if one is None else _at(*one, time) for one in row] for row in videos])
 
-    return frames(), fps, max(1, count)
+    return frames(), fps, count
 
 
 class _Layout:

@@ -83,7 +83,7 @@ def write_comparison(
     )
     sheet = [_sheet_row(row, columns) for row in rows[:SHEET_ROWS]]
     frames, fps, _ = moving_sheet(sheet, columns, _SHEET_CELL)
-    moving = np.stack(list(frames))
+    moving = np.stack(list(frames))  # at most `MOST_FRAMES`, because a GIF is encoded as a whole
     outputs: dict[Path, Content] = {
         output / PAGE_FILE: page.html.encode(),
         output / SHEET_STILL: encode_png(still_sheet(sheet, columns, _SHEET_CELL)),

@@ -100,8 +100,8 @@ def _pairs(design: StudyDesign, units: Units, draws: int) -> dict[str, Any]:
         drawn_scores.append(_scores(some_wins, some_ties))
         drawn_strengths.append(fit_rao_kupper(some_wins, some_ties).strengths)
     score_draws, strength_draws = np.array(drawn_scores), np.array(drawn_strengths)
-    count = _num_prompts(units, units.wins.any(axis=(1, 2)) | units.ties.any(axis=(1, 2)))
     asked = units.wins + units.wins.swapaxes(1, 2) + units.ties > 0
+    count = _num_prompts(units, np.asarray(asked.any(axis=(1, 2))))
     return {
         "tie_threshold": fit.tie_threshold,
         "systems": {

@@ -46,21 +46,18 @@ class GivenAnswer:
 
 @dataclass(frozen=True, kw_only=True)
 class Rater:
-    """A rater: number, state, completion code and how many questions were assigned."""
+    """A rater: number, state and completion code."""
 
     number: int
     state: str
     code: str
-    num_tasks: int
 
 
 def read_answers(connection: sqlite3.Connection) -> tuple[list[Rater], list[GivenAnswer]]:
     """Return the raters and what they answered, in order."""
     raters = [
-        Rater(number=number, state=state, code=completion_code(digest), num_tasks=tasks)
-        for number, state, digest, tasks in connection.execute(
-            "SELECT id, state, token_hash, (SELECT COUNT(*) FROM tasks WHERE rater = id) FROM raters ORDER BY id"
-        )
+        Rater(number=number, state=state, code=completion_code(digest))
+        for number, state, digest in connection.execute("SELECT id, state, token_hash FROM raters ORDER BY id")
     ]
     rows = connection.execute(
         "SELECT rater, item, swapped, role, answer, seconds, plays FROM answers JOIN tasks USING (rater, position)"

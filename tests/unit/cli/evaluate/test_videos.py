@@ -39,7 +39,9 @@ def test_a_folder_becomes_a_table_and_a_report(cli, folder, tmp_path):
     again = cli("evaluate", folder, "-o", tmp_path / "out")
     assert (again.exit_code, "already exists" in again.stderr) == (2, True)
     compared = cli("evaluate", folder, "-o", tmp_path / "second", "--against", tmp_path / "out")
-    assert "no verdict" in compared.stdout  # with three prompts
+    assert "difference" in compared.stdout
+    differences = json.loads((tmp_path / "second" / "report.json").read_text())["differences"]
+    assert differences["sharpness"]["verdict"] == "no verdict with fewer than 6 prompts"
 
 
 def test_a_report_inside_the_folder_of_videos_is_no_table_of_videos(cli, folder, tmp_path):

@@ -20,6 +20,14 @@ def test_all_cells_follow_one_clock():
     assert all(sheet.shape == sheets[0].shape and sheet.shape[0] % 2 == sheet.shape[1] % 2 == 0 for sheet in sheets)
 
 
+def test_long_videos_are_shown_to_the_end_at_a_lower_rate():
+    cells = [(video(2, 250), 0.05), (video(4, 200), 30.0)]  # 40 s next to a high rate
+    frames, fps, count = moving_sheet([SheetRow(caption="p", image=None, cells=cells)], ["a", "b"], 16)
+    assert (fps, count) == (128 / 40, 128)
+    *_, last = frames
+    assert last[last[..., 0] == 250, 1].max() == 20
+
+
 def test_a_still_shows_four_frames_and_the_input_image():
     row = SheetRow(caption="p", image=video(1, 90)[0], cells=[(video(9, 250), 8.0)])
     sheet = still_sheet([row], ["a"], 16)

@@ -14,8 +14,10 @@ from videocrafter.media.video_file import probe
 @pytest.fixture(scope="module")
 def sets(tmp_path_factory):
     folders = write_systems(tmp_path_factory.mktemp("systems"))
+    found = {name: read_video_set(path) for name, path in folders.items()}
+    # Damaged only now: a file that is damaged before is no entry of the set.
     (folders["newmodel"] / "1.mp4").write_bytes((folders["newmodel"] / "1.mp4").read_bytes()[:700])
-    return {name: read_video_set(path) for name, path in folders.items()}
+    return found
 
 
 def data_of(page):
@@ -44,7 +46,7 @@ def test_a_damaged_video_is_a_cell_that_says_so(sets, tmp_path):
     write_comparison(match_videos(sets), SYSTEMS, tmp_path, PageSettings())
     cells = data_of((tmp_path / "index.html").read_text())["rows"][1]["cells"]
     assert cells[0]["frames"] == 4
-    assert cells[1] is None or "1.mp4" in cells[1]["error"]
+    assert "1.mp4" in cells[1]["error"]
 
 
 def test_large_pages_keep_their_pictures_next_to_them(sets, tmp_path):
