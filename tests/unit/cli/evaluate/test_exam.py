@@ -87,7 +87,7 @@ def test_wrong_models_and_numbers_are_one_line(cli, exam, t2v_folder, i2v_folder
         ("--steps", 0, "--steps must be at least 1"),
         ("--steps", 5000, "--steps must be between 1 and 1000"),
         ("--guidance", "nan", "--guidance must be at least 0"),
-        ("--batch-size", 0, "--batch-size is 0, expected 1"),
+        ("--batch-size", 0, "--batch-size is 0; expected at least 1"),
         ("--prompts", 0, "--prompts is 0, expected 1"),
         ("--seed", -1, "--seed is -1, expected 0"),
     ],
