@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     build = partial(temporal_attention, channels, channels // HEAD_DIM, HEAD_DIM)
     plain, relative = build(None).to(dtype), build(given.frames).to(dtype)
     x = torch.randn(BRANCHES, given.frames, positions, channels).to(dtype)
-    variants = {
+    variants: dict[str, Callable[[Tensor], Tensor]] = {
         "no positions": plain,
         "relative positions": relative,
         "no positions, five dimensions": partial(in_five_dimensions, plain),
