@@ -136,16 +136,23 @@ class TemporalAttention(nn.Module):
             project(x_BTPC).unflatten(-1, (self.heads, -1)).permute(0, 2, 3, 1, 4)
             for project in (self.to_q, self.to_k, self.to_v)
         )
-        out = self.attend_frames(q, k, v)
-        return self.to_out(out.permute(0, 3, 1, 2, 4).flatten(-2))
+        # One clip at a time. Fused kernels take four dimensions: a fifth selects the slow path, folding clips and
+        # positions together copies all three, and folding heads in exceeds the kernels' limit of 65,535 entries.
+        out_BTPGK = torch.stack([self.attend_frames(*clip).permute(2, 0, 1, 3) for clip in zip(q, k, v, strict=True)])
+        return self.to_out(out_BTPGK.flatten(-2))
 
     def attend_frames(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Attention of `[B, P, G, T, K]` queries, keys and values over T; returns the same shape."""
+        """Attention of one clip's `[P, G, T, K]` queries, keys and values over T; returns the same shape."""
         return attend(q, k, v)
 
 
 class RelativeTemporalAttention(TemporalAttention):
-    """Temporal attention with learned relative positions added to keys and values."""
+    """Temporal attention with learned relative positions added to keys and values (Shaw et al. 2018).
+
+    The scores are q_i · (k_j + r_ij), and the output is Σ_j w_ij (v_j + s_ij). The terms with r and s are one matrix
+    product per query frame, over all positions and heads; the products with k and v add to them in place. The
+    weights are needed for s, so no fused kernel applies.
+    """
 
     def __init__(self, width: int, heads: int, head_dim: int, max_distance: int) -> None:
         super().__init__(width, heads, head_dim)
@@ -153,12 +160,16 @@ class RelativeTemporalAttention(TemporalAttention):
         self.relative_v = RelativePositions(head_dim, max_distance)
 
     def attend_frames(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        num_frames = q.shape[-2]
-        q = q * (1 / math.sqrt(q.shape[-1]))
+        positions, heads, num_frames, head_dim = q.shape
+        scale = 1 / math.sqrt(head_dim)
         k_TTK, v_TTK = self.relative_k(num_frames).to(q.dtype), self.relative_v(num_frames).to(q.dtype)
-        scores = q @ k.transpose(-1, -2) + torch.einsum("bpgtk,tsk->bpgts", q, k_TTK)
+        # Positions and heads fold into one batch dimension without a copy; transposed, query frames are the batch.
+        q, k, v = (x.flatten(0, 1) for x in (q, k, v))
+        relative_scores = (q.transpose(0, 1) @ (scale * k_TTK).transpose(1, 2)).transpose(0, 1)
+        scores = torch.baddbmm(relative_scores, q, k.transpose(1, 2), alpha=scale)
         weights = torch.softmax(scores, dim=-1).to(v.dtype)
-        return weights @ v + torch.einsum("bpgts,tsk->bpgtk", weights, v_TTK)
+        relative_values = (weights.transpose(0, 1) @ v_TTK).transpose(0, 1)
+        return torch.baddbmm(relative_values, weights, v).unflatten(0, (positions, heads))
 
 
 def temporal_attention(width: int, heads: int, head_dim: int, relative_distance: int | None) -> TemporalAttention:

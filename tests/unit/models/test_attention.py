@@ -83,6 +83,43 @@ def test_temporal_attention(num_frames: int, relative_distance: int | None) -> N
     torch.testing.assert_close(attention(x), attention.to_out(out.flatten(-2)))
 
 
+def per_pair(attention: RelativeTemporalAttention, x_BTPC: Tensor) -> Tensor:
+    """Relative attention by its definition, with a key and a value for every pair of frames."""
+    q, k, v = (
+        project(x_BTPC).unflatten(-1, (attention.heads, -1)).permute(0, 2, 3, 1, 4)
+        for project in (attention.to_q, attention.to_k, attention.to_v)
+    )
+    num_frames, scale = x_BTPC.shape[1], q.shape[-1] ** -0.5
+    k_TTK, v_TTK = attention.relative_k(num_frames).to(q.dtype), attention.relative_v(num_frames).to(q.dtype)
+    scores = q @ k.transpose(-1, -2) + torch.einsum("bpgtk,tsk->bpgts", q, k_TTK)
+    weights = torch.softmax(scores * scale, dim=-1)
+    out = weights @ v + torch.einsum("bpgts,tsk->bpgtk", weights, v_TTK)
+    return attention.to_out(out.permute(0, 3, 1, 2, 4).flatten(-2))
+
+
+@pytest.mark.parametrize("num_frames", [1, 7])
+def test_relative_positions_equal_their_definition_in_double_precision(num_frames: int) -> None:
+    attention = RelativeTemporalAttention(width=12, heads=3, head_dim=8, max_distance=4).double()
+    x = torch.randn(2, num_frames, 5, 12, dtype=torch.float64)
+    parameters = list(attention.parameters())
+    got, wanted = attention(x), per_pair(attention, x)
+    torch.testing.assert_close(got, wanted, atol=1e-10, rtol=0)
+    got_grads, wanted_grads = (torch.autograd.grad(out.sin().sum(), parameters) for out in (got, wanted))
+    torch.testing.assert_close(got_grads, wanted_grads, atol=1e-10, rtol=0)
+
+
+def test_relative_positions_lose_no_precision_in_bfloat16() -> None:
+    torch.manual_seed(0)
+    attention = RelativeTemporalAttention(width=64, heads=2, head_dim=32, max_distance=16).double()
+    attention = attention.bfloat16().double()  # exact in both types
+    x = torch.randn(1, 16, 64, 64).bfloat16()
+    with torch.no_grad():
+        exact = attention(x.double())
+        attention.bfloat16()
+        errors = [(out.double() - exact).square().mean().sqrt() for out in (attention(x), per_pair(attention, x))]
+    assert errors[0] <= 1.01 * errors[1]
+
+
 def test_distances_are_signed_and_clamped() -> None:
     positions = RelativePositions(head_dim=1, max_distance=2)
     with torch.no_grad():
