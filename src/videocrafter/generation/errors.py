@@ -28,12 +28,16 @@ class NotEnoughMemoryError(GenerationError):
 
     Attributes:
         suggestions: settings that would fit, each a mapping of changes to the request; the mildest change first.
+        is_estimate: whether the run was refused before it began, which `GenerateOptions.ignore_memory` prevents.
     """
 
     code = "out-of-memory"
 
-    def __init__(self, message: str, suggestions: Sequence[Mapping[str, Any]] = ()) -> None:
+    def __init__(
+        self, message: str, suggestions: Sequence[Mapping[str, Any]] = (), *, is_estimate: bool = False
+    ) -> None:
         super().__init__(message)
+        self.is_estimate = is_estimate
         self.suggestions = [dict(changes) for changes in suggestions]
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,19 +36,20 @@ class LoadedModel:
     key: tuple[object, ...] = ()
     pipeline: Pipeline | None = None
     preview: LatentPreview | None = None
-    notes: list[str] = field(default_factory=list)
 
     def load(self, prepared: PreparedRun, watcher: Watcher) -> Pipeline:
         """Return the pipeline of a run, loading it unless it is the last one."""
         key = prepared.pipeline_key
         if self.pipeline is None or self.key != key:
-            self.pipeline, self.preview, self.key = None, None, ()
+            self.drop()
             self.pipeline, self.key = load(prepared, watcher), key
         return self.pipeline
 
     def drop(self) -> None:
         """Free the memory."""
         self.key, self.pipeline, self.preview = (), None, None
+        # Networks are in reference cycles, and the next model needs their memory.
+        gc.collect()
 
 
 class JobWatcher(Watcher):
@@ -139,7 +141,7 @@ def run_job(studio: Studio, job: Job, owner: str, model: LoadedModel, device: st
     except GenerationCancelled:
         studio.jobs.finish(job.id, owner, "cancelled")
     except GenerationError as error:
-        details: dict[str, Any] = {"code": error.code, "message": _without_paths(str(error), studio.folder.root)}
+        details: dict[str, Any] = {"code": error.code, "message": _for_the_page(str(error), studio.folder.root)}
         details["suggestions"] = getattr(error, "suggestions", [])
         if error.code == "not-finite":
             details["message"] += "; set dtype to float32, or lower the guidance scale"
@@ -147,7 +149,7 @@ def run_job(studio: Studio, job: Job, owner: str, model: LoadedModel, device: st
     except OSError as error:
         model.drop()
         message = f"{error.strerror or error}; see the server's log, then retry"
-        _fail(studio, job, owner, {"code": "file-error", "message": _without_paths(message, studio.folder.root)})
+        _fail(studio, job, owner, {"code": "file-error", "message": _for_the_page(message, studio.folder.root)})
     else:
         studio.jobs.finish(job.id, owner, "done")
     finally:
@@ -175,5 +177,6 @@ def _fail(studio: Studio, job: Job, owner: str, error: dict[str, Any]) -> None:
         studio.jobs.pause_after_equal_failures(studio.limits.equal_failures)
 
 
-def _without_paths(message: str, root: Path) -> str:
-    return message.replace(f"{root.resolve()}/", "").replace(f"{root}/", "")
+def _for_the_page(message: str, root: Path) -> str:
+    without = message.replace(f"{root.resolve()}/", "").replace(f"{root}/", "")
+    return without.replace("set `device`", "start the studio with --device set")

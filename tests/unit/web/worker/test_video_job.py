@@ -116,7 +116,7 @@ def test_a_preview_shows_all_frames(studio, make, monkeypatch):
     [
         (FloatingPointError("NaN in step 2"), "not-finite", "float32, or lower the guidance"),
         (NotEnoughMemoryError("out of memory", [{"height": 32}]), "out-of-memory", "out of memory"),
-        (MemoryError(), "out-of-memory", "lower `height`"),
+        (MemoryError(), "out-of-memory", "these need less: `"),
         (OSError(errno.ENOSPC, "No space left on device"), "file-error", "No space left"),
         (KeyError("a bug"), "internal-error", "server's log"),
     ],
@@ -131,6 +131,8 @@ def test_failures_say_what_to_do_and_the_queue_goes_on(studio, make, monkeypatch
     job = make()
     assert (job.state, job.error["code"]) == ("failed", code)
     assert text in job.error["message"]
+    if code == "out-of-memory":
+        assert job.error["suggestions"]
     assert str(studio.folder.root) not in job.error["message"]
     make.model.drop()
     assert make().state == "done"
@@ -158,7 +160,7 @@ def test_a_full_disk_pauses_the_queue_until_there_is_room(studio, make, monkeypa
 def test_memory_is_estimated_without_loading_anything(studio, make, monkeypatch):
     asked = {"prompt": "a", **SETTINGS, "height": 512, "width": 512, "num_frames": 16}
     make(run=False)
-    monkeypatch.setattr("videocrafter.pipelines.generation_memory.available_memory", lambda device: 2**20)
+    monkeypatch.setattr("videocrafter.generation.memory_check.available_memory", lambda device: 2**20)
     found = estimate(studio, asked)
     assert not found["fits"]
     assert found["needed_bytes"] > found["available_bytes"] == 2**20

@@ -185,7 +185,12 @@ function estimate() {
   }, 400);
 }
 
+// One key per line until the server has it: sending a line again after a lost answer makes no second job.
+let submitting = false;
+let sent = { text: null, keys: [] };
+
 async function submit(first) {
+  if (submitting) return;
   const error = $("#form-error");
   error.textContent = "";
   const lines = prompts();
@@ -197,6 +202,7 @@ async function submit(first) {
     if (!files[name]) { error.textContent = `Choose a file for “${FILE_LABELS[name]}”.`; return $(`#pick-${name}`).focus(); }
   }
   const request = read();
+  submitting = true;
   $("#submit").disabled = true;
   try {
     if (editing) {
@@ -204,20 +210,48 @@ async function submit(first) {
       location.assign("/queue");
       return;
     }
-    for (const prompt of lines) {
-      const made = await post("jobs", { ...request, prompt }, { "Idempotency-Key": newKey() });
-      if (first) {
-        const next = (await get("jobs")).jobs.find((job) => job.state === "queued");
-        if (next && next.id !== made.id) await post(`jobs/${made.id}/move`, { before: next.id });
-      }
-    }
+    const made = await queueLines(request, lines);
     toast(lines.length > 1 ? `${lines.length} videos are in the queue.` : "The video is in the queue.");
     changed();
+    // The jobs are queued: a failed move must not look like a failed submission, which would be repeated.
+    if (first) await moveFirst(made).catch((problem) => toast(`The order stays as it was: ${problem.message}`));
   } catch (problem) {
     error.textContent = problem.message;
   } finally {
+    submitting = false;
     $("#submit").disabled = false;
   }
+}
+
+// Queue each line as a job; return their ids. Lines that are queued leave the form when a later one fails.
+async function queueLines(request, lines) {
+  const text = JSON.stringify([request, lines]);
+  if (sent.text !== text) sent = { text, keys: lines.map(newKey) };
+  const made = [];
+  try {
+    for (const [index, prompt] of lines.entries()) {
+      made.push((await post("jobs", { ...request, prompt }, { "Idempotency-Key": sent.keys[index] })).id);
+    }
+  } catch (problem) {
+    if (made.length) {
+      const left = lines.slice(made.length);
+      sent = { text: JSON.stringify([request, left]), keys: sent.keys.slice(made.length) };
+      fields.prompt.value = left.join("\n");
+      remember();
+      changed();
+      problem.message = `${made.length} of ${lines.length} videos are in the queue; the others are still here. ${problem.message}`;
+    }
+    throw problem;
+  }
+  sent = { text: null, keys: [] };
+  return made;
+}
+
+async function moveFirst(made) {
+  const next = (await get("jobs")).jobs.find((job) => job.state === "queued" && !made.includes(job.id));
+  if (!next) return;
+  // One may run already.
+  for (const id of made) await post(`jobs/${id}/move`, { before: next.id }).catch((problem) => { if (problem.code !== "job-started") throw problem; });
 }
 
 const newKey = () => [...crypto.getRandomValues(new Uint8Array(16))].map((one) => one.toString(16).padStart(2, "0")).join("");
@@ -268,7 +302,7 @@ async function start() {
   form.addEventListener("submit", (event) => { event.preventDefault(); submit(false); });
   $("#clear").addEventListener("click", () => { fill({ prompt: "" }); remember(); fields.prompt.focus(); });
   addEventListener("keydown", (event) => {
-    if ((event.ctrlKey || event.metaKey) && !event.altKey && event.key === "Enter") { event.preventDefault(); submit(event.shiftKey); }
+    if ((event.ctrlKey || event.metaKey) && !event.altKey && event.key === "Enter" && !$("dialog[open]")) { event.preventDefault(); if (!event.repeat) submit(event.shiftKey); }
   });
   addEventListener("studio:form", takeHandedOver);
 }
