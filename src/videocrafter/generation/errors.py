@@ -60,11 +60,13 @@ def expecting(
     """Turn exceptions of the `expected` type into a `GenerationError` with the same message.
 
     Use it around reading options, files and models, and around writing results. Keep computation outside, or name
-    the exceptions that it raises, so that bugs keep their own type.
+    the exceptions that it raises, so that bugs keep their own type. Errors of the system stay OSErrors.
     """
     try:
         yield
     except GenerationError:
         raise
     except expected as problem:
+        if isinstance(problem, OSError):
+            raise  # such as a full disk, which no setting fixes
         raise error(str(problem)) from problem

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -25,21 +26,24 @@ from videocrafter.web.security import Gate
 from videocrafter.web.studio import Studio
 from videocrafter.web.worker.supervisor import Supervisor
 
+_log = logging.getLogger(__name__)
+
 PAGES = ("make", "queue", "gallery", "compare", "live", "train")
 _FOLDER = Path(__file__).parent / "pages"
 _CLEAN_S = 3600.0
 _LARGE = ("/api/v1/uploads", "/api/v1/recordings")
 
 
-def create_app(studio: Studio, supervisor: Supervisor | None) -> Any:
+def create_app(studio: Studio, supervisor: Supervisor | None, hub: EventHub | None = None) -> Any:
     """Return the ASGI application.
 
     Args:
         studio: with its database.
         supervisor: of the worker, started and stopped with the application; None for an application that only
             answers, as in tests.
+        hub: of the event streams, for a server that ends them; by default a new one.
     """
-    hub = EventHub(studio)
+    hub = EventHub(studio) if hub is None else hub
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -97,7 +101,10 @@ def _limit_bodies(app: FastAPI, studio: Studio) -> None:
 async def _clean_hourly(studio: Studio) -> None:
     while True:
         await asyncio.sleep(_CLEAN_S)
-        await asyncio.to_thread(clean, studio)
+        try:
+            await asyncio.to_thread(clean, studio)
+        except Exception:  # noqa: BLE001 (such as a busy database: the next hour tries again)
+            _log.exception("the folder could not be cleaned")
 
 
 def _add_pages(app: FastAPI) -> None:

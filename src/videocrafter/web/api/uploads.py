@@ -37,6 +37,10 @@ class Receiver:
         if not self.free:
             text = f"{self.studio.limits.uploads_at_once} uploads are being received; try again when they are done"
             raise Problem(429, "too-many-uploads", text)
+        missing = self.studio.limits.disk_free_bytes - self.studio.folder.free_bytes()
+        if missing > 0:
+            text = f"the disk of the studio is almost full; free {missing / 2**20:.0f} MiB, then upload again"
+            raise Problem(507, "disk-full", text, more={"limit": "disk_free_bytes"})
         path = self.studio.folder.uploads / f".{identity}.part"
         self.free -= 1
         try:
@@ -49,12 +53,22 @@ class Receiver:
     async def _write(self, request: Request, path: Path) -> None:
         most, size = self.studio.limits.clip_bytes, 0
         with path.open("wb") as file:
-            async for chunk in request.stream():
+            chunks = request.stream()
+            while (chunk := await self._next(chunks)) is not None:
                 size += len(chunk)
                 if size > most:
                     text = f"a file may have at most {most / 2**20:.0f} MiB"
                     raise Problem(413, "file-too-large", text, more={"limit": "clip_bytes"})
                 await asyncio.to_thread(file.write, chunk)
+
+    async def _next(self, chunks: AsyncIterator[bytes]) -> bytes | None:
+        """Return the next part of a body, or None at its end. A stalled upload would hold its place for ever."""
+        most = self.studio.limits.stalled_seconds
+        try:
+            return await asyncio.wait_for(anext(chunks, None), most)
+        except asyncio.TimeoutError as error:
+            text = f"no data came for {most} seconds; upload the file again"
+            raise Problem(408, "upload-stalled", text, more={"limit": "stalled_seconds"}) from error
 
 
 def uploads_router(studio: Studio) -> APIRouter:

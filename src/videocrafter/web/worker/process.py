@@ -109,6 +109,11 @@ def _answer(config: StudioConfig, connection: Connection, send: Any, model: Load
     try:
         while True:
             number, request = connection.recv()
-            send(("estimate", number, estimate(studio, request, model.pipeline)))
+            try:
+                answer = estimate(studio, request, model.pipeline)
+            except Exception:  # noqa: BLE001 (the next one may succeed)
+                _log.exception("an estimate failed")
+                answer = {"error": "the memory of this request is unknown; the server's log says why"}
+            send(("estimate", number, answer))
     except (EOFError, OSError):
         os._exit(_LOST_SERVER_STATUS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import time
 from dataclasses import dataclass
@@ -60,6 +61,7 @@ class JobWatcher(Watcher):
         self.studio, self.job, self.request, self.owner, self.model = studio, job, request, owner, model
         self.number = 0
         self.notes: list[str] = []
+        self._stored_notes = [*job.notes]
         self._previews = 0
         self._reported_s = -np.inf
         self._start_s = time.monotonic()
@@ -89,8 +91,10 @@ class JobWatcher(Watcher):
         if self.model.preview is not None:
             frames = self.model.preview.frames(step.estimate)[0]
             animation = encode_webp(frames, step.batch.fps[0])
-            write_all({self.studio.folder.preview(self.job.id): animation}, overwrite=True)
-            self._previews += 1
+            # A preview is a convenience: a full disk must not end the job before its video needs the space.
+            with contextlib.suppress(OSError):
+                write_all({self.studio.folder.preview(self.job.id): animation}, overwrite=True)
+                self._previews += 1
         self._report(step.done, step.total)
 
     def _report(self, done: int, total: int) -> None:
@@ -101,8 +105,10 @@ class JobWatcher(Watcher):
             step=self.number * total + done,
             num_steps=self.request.num_videos * total,
             preview=self._previews,
-            notes=self.notes,
+            # Notes change rarely, and each change makes the pages read all lists.
+            notes=() if self.notes == self._stored_notes else self.notes,
         )
+        self._stored_notes = [*self.notes]
 
     def written(self, video: WrittenVideo) -> None:
         """Add the finished video to the gallery."""

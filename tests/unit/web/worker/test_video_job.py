@@ -7,6 +7,7 @@ import pytest
 
 from tests.tiny_models import save_tiny_pipeline
 from videocrafter.generation.errors import NotEnoughMemoryError
+from videocrafter.media.errors import OutputError
 from videocrafter.media.video_file import read_frames, read_metadata, sidecar_path
 from videocrafter.web.data_folder import video_id
 from videocrafter.web.worker import video_job
@@ -165,3 +166,25 @@ def test_memory_is_estimated_without_loading_anything(studio, make, monkeypatch)
     assert not found["fits"]
     assert found["needed_bytes"] > found["available_bytes"] == 2**20
     assert "not offered" in estimate(studio, {**asked, "model": "x"})["error"]
+
+
+def test_a_full_disk_fails_the_job_but_not_for_a_preview(studio, make, monkeypatch):
+    full = OutputError("cannot write v.mp4: the disk is full")
+
+    def fail(*_, **__):
+        raise full
+
+    # The videos have a writer of their own.
+    monkeypatch.setattr("videocrafter.media.video_file.write_video", fail)
+    assert make().error == {"code": "file-error", "message": f"{full}; see the server's log, then retry"}
+    monkeypatch.undo()
+    previews = studio.folder.root / "previews"
+    original = video_job.write_all
+
+    def write(outputs, **settings):
+        if any(path.parent == previews for path in outputs):
+            raise full
+        original(outputs, **settings)
+
+    monkeypatch.setattr(video_job, "write_all", write)
+    assert make().state == "done"

@@ -99,8 +99,6 @@ function drawInputs() {
     box.addEventListener("drop", (event) => {
       if (!event.dataTransfer.files.length) return;
       event.preventDefault();
-      event.stopPropagation();
-      $("#drop").hidden = true;
       upload(name, event.dataTransfer.files[0]);
     });
     return box;
@@ -265,8 +263,12 @@ function takeHandedOver() {
   if (input) {
     const file = JSON.parse(input);
     const name = file.kind === "image" ? "image" : "video";
-    files = { [name]: file };
-    form.elements.mode.value = name;
+    // The mode that already takes such a file stays, and so does its other file.
+    const wanted = MODES[mode()][1];
+    const fitting = wanted.filter((one) => one.startsWith("image") === (file.kind === "image"));
+    const target = fitting.find((one) => !files[one]) ?? fitting[0] ?? name;
+    if (!wanted.includes(target)) form.elements.mode.value = name;
+    files = { ...files, [target]: file };
     drawInputs();
   }
   if (reuse || input) { remember(); fields.prompt.focus(); }

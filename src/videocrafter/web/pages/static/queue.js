@@ -50,7 +50,7 @@ function suggestion(job, changes) {
 function finishedRow(job) {
   const prompt = job.request.prompt || "(no prompt)";
   const state = job.state === "done" ? `done, ${job.videos.length} video${job.videos.length === 1 ? "" : "s"} in ${duration(job.finished_s - job.started_s)}` : job.state;
-  return h("li", { "data-job": job.id }, thumb(job), h("div", {},
+  return h("li", { "data-job": job.id, tabIndex: -1 }, thumb(job), h("div", {},
     h("p", { className: "text" }, prompt), h("p", { className: `state ${job.state}` }, `${state} · ${about(job)}`),
     job.error ? h("p", { className: "error" }, job.error.message) : null,
     h("div", { className: "actions" },
@@ -61,15 +61,20 @@ function finishedRow(job) {
 }
 
 function draw(paused) {
-  // Drawing anew would take the focus away from a button, so it is given back to the one with the same name.
-  const focused = document.activeElement?.getAttribute?.("aria-label");
+  // Drawing anew would take the focus away from a button, so it is given back.
+  const focused = document.activeElement?.closest?.("li[data-job]");
+  const [focusedJob, focusedAction] = focused ? [focused.dataset.job, document.activeElement.textContent] : [];
   const waiting = active.filter((job) => job.state === "queued");
   bars.clear();
   $("#active").replaceChildren(...(active.length ? active.map((job, index) => activeRow(job, index, waiting)) : [h("li", { className: "hint" }, "Nothing waits.")]));
   $("#finished").replaceChildren(...finished.map(finishedRow));
   $("#more").hidden = cursor === null;
   $("#pause").textContent = paused ? "Resume" : "Pause";
-  if (focused) [...document.querySelectorAll("[aria-label]")].find((one) => one.getAttribute("aria-label") === focused)?.focus();
+  if (focusedJob) {
+    // Prompts may be equal, so the job and its action decide. A row whose button is gone takes the focus itself.
+    const row = $(`li[data-job="${focusedJob}"]`);
+    ([...(row?.querySelectorAll("button") ?? [])].find((one) => one.textContent === focusedAction) ?? row)?.focus();
+  }
 }
 
 let last = "";
