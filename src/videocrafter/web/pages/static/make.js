@@ -1,5 +1,5 @@
 // The page Make: the form, what runs now, and the latest videos.
-import { $, announceError, bytes, duration, h, memory, toast } from "/static/dom.js";
+import { $, announceError, bytes, calm, duration, h, memory, toast } from "/static/dom.js";
 import { api, changed, get, onChange, onProgress, post } from "/static/api.js";
 import { card } from "/static/card.js";
 import { wordChips } from "/static/words.js";
@@ -67,6 +67,7 @@ function build() {
     h("details", { id: "more" }, h("summary", {}, "More settings"),
       h("label", { htmlFor: "negative", className: "label" }, "Avoid"), fields.negative_prompt, h("p", { className: "hint" }, "What the video should not show."),
       h("div", { className: "fields" }, ...MORE.map((one) => field(...one)), ...loras)),
+    h("div", { id: "extra", className: "chips" }),
     h("p", { id: "estimate", role: "status", className: "hint" }),
     h("p", { id: "form-error", role: "alert", className: "error" }),
     h("div", { className: "bar sticky" }, h("button", { className: "primary", id: "submit" }, "Make video"), h("button", { type: "button", id: "clear" }, "Clear"), h("span", { className: "hint" }, "Ctrl+Enter")),
@@ -109,9 +110,33 @@ async function upload(name, file) {
   try {
     files[name] = await api("POST", "uploads", file);
     drawInputs();
+    drawExtra();
     remember();
     estimate();
   } catch (error) { announceError(error); }
+}
+
+// Settings that only some ways of making a video take. In others they would be refused.
+const NEEDS = {
+  strength: () => mode() === "video",
+  image_fit: () => "image" in files && MODES[mode()][1].includes("image"),
+  image_scale: () => "image" in files && MODES[mode()][1].includes("image"),
+  image_guidance_scale: () => "image" in files && MODES[mode()][1].includes("image"),
+};
+const usable = (request) => Object.fromEntries(Object.entries(request).filter(([name]) => !NEEDS[name] || NEEDS[name]()));
+
+// What the form has no field for is shown and can be taken out, so that nothing acts unseen.
+function drawExtra() {
+  $("#extra").replaceChildren(...Object.entries(usable(extra)).map(([name, value]) => {
+    const text = `${name} ${Array.isArray(value) ? value.join(" to ") : value}`;
+    return h("button", { type: "button", className: "chip", "aria-label": `Remove the setting ${text}`, onclick: () => {
+      delete extra[name];
+      drawExtra();
+      if (!editing) remember();
+      estimate();
+      fields.prompt.focus();
+    } }, `${text} ×`);
+  }));
 }
 
 function read() {
@@ -120,13 +145,12 @@ function read() {
     delete request[name];
     if (fields[name].value !== "") request[name] = Number(fields[name].value);
   }
-  if (request.strength !== undefined && mode() !== "video") delete request.strength;
   if (fields.negative_prompt.value) request.negative_prompt = fields.negative_prompt.value;
   for (const name of MODES[mode()][1]) if (files[name]) request[name] = files[name].id;
   if (mode() === "loop") request.loop = true;
   const loras = [...form.querySelectorAll("[data-lora]")].filter((one) => Number(one.value)).map((one) => ({ name: one.dataset.lora, weight: Number(one.value) }));
   if (loras.length) request.loras = loras;
-  return request;
+  return usable(request);
 }
 
 function prompts() {
@@ -156,6 +180,7 @@ function fill(request) {
   form.elements.mode.value = chosen;
   drawModel();
   drawInputs();
+  drawExtra();
   estimate();
 }
 
@@ -270,6 +295,7 @@ function takeHandedOver() {
     if (!wanted.includes(target)) form.elements.mode.value = name;
     files = { ...files, [target]: file };
     drawInputs();
+    drawExtra();
   }
   if (reuse || input) { remember(); fields.prompt.focus(); }
   return reuse || input;
@@ -294,11 +320,12 @@ async function start() {
       files = kept ?? {};
       form.elements.mode.value = chosen ?? "text";
       drawInputs();
+      drawExtra();
     }
   }
   form.addEventListener("input", () => { if (!editing) remember(); estimate(); });
   form.addEventListener("change", (event) => {
-    if (event.target.name === "mode") drawInputs();
+    if (event.target.name === "mode") { drawInputs(); drawExtra(); }
     if (event.target === fields.model) drawModel();
   });
   form.addEventListener("submit", (event) => { event.preventDefault(); submit(false); });
@@ -340,7 +367,7 @@ function updateProgress({ id, step, num_steps: total, preview }) {
   const bar = $("progress", element);
   if (total) bar.value = step / total; else bar.removeAttribute("value");
   const picture = $("img", element);
-  if (preview && picture.dataset.shown !== String(preview)) {
+  if (preview && !calm() && picture.dataset.shown !== String(preview)) {
     picture.dataset.shown = preview;
     picture.src = `/api/v1/jobs/${id}/preview?n=${preview}`;
     picture.alt = "Preview of the video that is being made";

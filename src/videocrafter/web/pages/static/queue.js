@@ -1,5 +1,5 @@
 // The page Queue: order, pause, cancel, retry.
-import { $, announceError, duration, h, toast } from "/static/dom.js";
+import { $, announceError, calm, duration, h, toast } from "/static/dom.js";
 import { api, changed, get, onChange, onProgress, post } from "/static/api.js";
 import { reuse } from "/static/card.js";
 
@@ -12,7 +12,7 @@ const bars = new Map();
 const button = (label, name, run) => h("button", { type: "button", "aria-label": name, onclick: () => Promise.resolve(run()).then(changed, announceError) }, label);
 
 function thumb(job) {
-  const source = job.state === "running" && job.preview ? `/api/v1/jobs/${job.id}/preview?n=${job.preview}` : job.videos.length ? `/api/v1/videos/${job.videos[0]}/poster` : null;
+  const source = job.state === "running" && job.preview && !calm() ? `/api/v1/jobs/${job.id}/preview?n=${job.preview}` : job.videos.length ? `/api/v1/videos/${job.videos[0]}/poster` : null;
   return source ? h("img", { className: "thumb", src: source, alt: "" }) : h("div", { className: "thumb" });
 }
 
@@ -115,6 +115,6 @@ onProgress(({ id, step, num_steps: total, preview }) => {
   const bar = bars.get(id);
   if (bar && total) bar.value = step / total;
   const row = bar?.closest("li");
-  if (row && preview) $(".thumb", row)?.replaceWith(h("img", { className: "thumb", alt: "", src: `/api/v1/jobs/${id}/preview?n=${preview}` }));
+  if (row && preview && !calm()) $(".thumb", row)?.replaceWith(h("img", { className: "thumb", alt: "", src: `/api/v1/jobs/${id}/preview?n=${preview}` }));
 });
 onChange(refresh);
