@@ -107,6 +107,15 @@ async def _clean_hourly(studio: Studio) -> None:
             _log.exception("the folder could not be cleaned")
 
 
+class _Static(StaticFiles):
+    """Files that the browser asks for again each time, so that pages and scripts are of one version."""
+
+    def file_response(self, *args: Any, **settings: Any) -> Response:
+        response = super().file_response(*args, **settings)
+        response.headers["Cache-Control"] = "no-cache"
+        return response
+
+
 def _add_pages(app: FastAPI) -> None:
     shell = (_FOLDER / "shell.html").read_text(encoding="utf-8")
 
@@ -129,4 +138,4 @@ def _add_pages(app: FastAPI) -> None:
             raise not_found("page", name)
         return page(name)
 
-    app.mount("/static", StaticFiles(directory=_FOLDER / "static"), name="static")
+    app.mount("/static", _Static(directory=_FOLDER / "static"), name="static")

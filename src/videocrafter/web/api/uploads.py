@@ -15,6 +15,7 @@ from starlette.concurrency import run_in_threadpool
 
 from videocrafter.generation.recorded_paths import file_sha256
 from videocrafter.web.api.views import upload_view
+from videocrafter.web.data_folder import is_id
 from videocrafter.web.job_request import request_of_recording
 from videocrafter.web.problems import Problem, as_problem, not_found
 from videocrafter.web.store.uploads import Upload
@@ -131,6 +132,16 @@ def _keep(studio: Studio, identity: str, arrived: Path) -> Upload:
     return kept
 
 
+def _video_with(studio: Studio, recorded: object, sha256: str) -> str | None:
+    """Return the id of the gallery's video that a recording names, if it still has the recorded content."""
+    identity = Path(str(recorded)[-200:]).stem
+    if not is_id(identity):
+        return None
+    path = studio.folder.video(identity)
+    known = identity in studio.videos.ids() and path.is_file()
+    return identity if known and file_sha256(path) == sha256 else None
+
+
 def _request_of(studio: Studio, recording: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(recording.get("prompt"), str):
         text = "this file holds no settings of videocrafter; use an original file, not a copy by another program"
@@ -138,7 +149,7 @@ def _request_of(studio: Studio, recording: dict[str, Any]) -> dict[str, Any]:
 
     def find_content(setting: str, sha256: str) -> str | None:
         row = studio.uploads.by_content(sha256, "image" if setting.startswith("image") else "clip")
-        return None if row is None else row.id
+        return _video_with(studio, recording.get(setting), sha256) if row is None else row.id
 
     try:
         found, notes = request_of_recording(recording, studio.library(), find_content)

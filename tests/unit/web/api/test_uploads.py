@@ -138,3 +138,14 @@ def test_a_stalled_upload_and_a_full_disk_are_named(client, studio, monkeypatch)
     assert as_problem(OSError(errno.ENOSPC, "No space left on device")).status == 507
     object.__setattr__(studio.limits, "disk_free_bytes", 2**70)
     assert "free" in problem(upload(client, picture()), 507, "disk-full")
+
+
+def test_a_video_of_the_gallery_is_found_again_as_an_input(client, studio, add_video):
+    from videocrafter.generation.recorded_paths import file_sha256
+
+    video = add_video()
+    recording = {"prompt": "a", "video": f"{video}.mp4", "video_sha256": file_sha256(studio.folder.video(video))}
+    answer = client.post("/api/v1/recordings", content=json.dumps(recording)).json()
+    assert answer["request"]["video"] == video
+    other = {**recording, "video_sha256": "0" * 64}
+    assert "video" not in client.post("/api/v1/recordings", content=json.dumps(other)).json()["request"]
