@@ -31,6 +31,7 @@ _log = logging.getLogger(__name__)
 PAGES = ("make", "queue", "gallery", "compare", "live", "train")
 _FOLDER = Path(__file__).parent / "pages"
 _CLEAN_S = 3600.0
+_SIGN_OUT = '<form id="sign-out" method="post" action="/logout"><button class="quiet">Sign out</button></form>'
 _LARGE = ("/api/v1/uploads", "/api/v1/recordings")
 
 
@@ -75,7 +76,7 @@ def create_app(studio: Studio, supervisor: Supervisor | None, hub: EventHub | No
         runs_router(studio),
     ):
         app.include_router(router, prefix="/api/v1")
-    _add_pages(app)
+    _add_pages(app, signed_in=studio.config.token is not None)
 
     _limit_bodies(app, studio)
     config = studio.config
@@ -116,8 +117,9 @@ class _Static(StaticFiles):
         return response
 
 
-def _add_pages(app: FastAPI) -> None:
+def _add_pages(app: FastAPI, *, signed_in: bool) -> None:
     shell = (_FOLDER / "shell.html").read_text(encoding="utf-8")
+    shell = shell.replace("{{sign_out}}", _SIGN_OUT if signed_in else "")
 
     def page(name: str) -> HTMLResponse:
         content = (_FOLDER / f"{name}.html").read_text(encoding="utf-8")

@@ -31,7 +31,8 @@ _REMEMBERED = 10_000
 _HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
-    (b"referrer-policy", b"no-referrer"),
+    # Not "no-referrer": browsers then send "Origin: null" with our own forms.
+    (b"referrer-policy", b"same-origin"),
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"permissions-policy", b"camera=(), microphone=(), geolocation=()"),
@@ -84,6 +85,9 @@ class Gate:
             self._check_origin(scope["method"], headers)
             if scope["path"] == "/login" and scope["method"] == "POST":
                 await self._login(scope, receive, send_safely)
+                return
+            if scope["path"] == "/logout" and scope["method"] == "POST":
+                await _redirect(send_safely, "/login", f"{COOKIE}=; HttpOnly; SameSite=Lax; Path=/; Max-Age=0")
                 return
             if not self._is_known(headers, scope) and scope["path"] not in _OPEN:
                 if "text/html" in headers.get("accept", "") and scope["method"] == "GET":

@@ -138,3 +138,13 @@ def test_a_browser_that_must_wait_sees_the_page(guarded):
     for _ in range(6):
         answer = guarded.post("/login", data={"token": "x"}, headers={"Accept": "text/html"}, follow_redirects=False)
     assert answer.headers["location"] == "/login?wait=1"
+
+
+def test_signing_out_forgets_the_cookie_and_our_own_forms_send_their_origin(guarded):
+    guarded.post("/login", data={"token": TOKEN})
+    page = guarded.get("/")
+    assert 'action="/logout"' in page.text
+    # With "no-referrer" browsers send "Origin: null", which the gate refuses.
+    assert page.headers["referrer-policy"] == "same-origin"
+    assert guarded.post("/logout", follow_redirects=False).headers["location"] == "/login"
+    problem(guarded.get("/api/v1/queue"), 401, "token-required")
