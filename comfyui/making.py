@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +25,7 @@ from videocrafter.media.image_file import write_image
 from videocrafter.media.video_file import write_video
 from videocrafter.presets import FAMILIES, MODEL_INDEX, PRESETS
 
+_log = logging.getLogger("videocrafter")
 _FOLDER = "videocrafter"
 _SHOWN_FRAMES = 8
 
@@ -61,14 +65,24 @@ class _Pipelines:
         self.key: tuple[object, ...] = ()
         self.pipeline: Any = None
 
-    def load(self, prepared: Any, watcher: Watcher) -> Any:
+    @contextmanager
+    def loaded(self, prepared: Any, watcher: Watcher) -> Iterator[Any]:
+        """Yield the pipeline of a run on its device. Afterwards it waits in main memory, out of the way."""
+        # ComfyUI's own models make room, also for a pipeline that is loaded already.
+        comfy.model_management.unload_all_models()
+        device = comfy.model_management.get_torch_device()
         if self.key != prepared.pipeline_key:
             self.key, self.pipeline = (), None
-            # ComfyUI's own models make room.
-            comfy.model_management.unload_all_models()
             self.pipeline = load(prepared, watcher)
             self.key = prepared.pipeline_key
-        return self.pipeline
+        elif device.type != "cpu":
+            self.pipeline.to(device)
+        try:
+            yield self.pipeline
+        finally:
+            if device.type != "cpu":
+                self.pipeline.to("cpu")
+                comfy.model_management.soft_empty_cache()
 
 
 _pipelines = _Pipelines()
@@ -82,6 +96,9 @@ class _NodeWatcher(Watcher):
         self.api = ComfyAPISync()
         self.preview: Any = None
         self.video: WrittenVideo | None = None
+
+    def note(self, text: str) -> None:
+        _log.warning("%s", text)
 
     def begin(self, pipeline: Any, total: int) -> None:
         from videocrafter.pipelines.preview import LatentPreview
@@ -142,7 +159,8 @@ def make_video(
         check_options(options)
         prepared = prepare(options)
         watcher = _NodeWatcher()
-        generate(prepared, _pipelines.load(prepared, watcher), watcher)
+        with _pipelines.loaded(prepared, watcher) as pipeline:
+            generate(prepared, pipeline, watcher)
     assert watcher.video is not None
     frames = torch.from_numpy(np.array(watcher.video.frames)).float() / 255
     recording = dict(watcher.video.recording)

@@ -28,12 +28,16 @@ class NotEnoughMemoryError(GenerationError):
 
     Attributes:
         suggestions: settings that would fit, each a mapping of changes to the request; the mildest change first.
+        is_estimate: whether the run was refused before it began, which `GenerateOptions.ignore_memory` prevents.
     """
 
     code = "out-of-memory"
 
-    def __init__(self, message: str, suggestions: Sequence[Mapping[str, Any]] = ()) -> None:
+    def __init__(
+        self, message: str, suggestions: Sequence[Mapping[str, Any]] = (), *, is_estimate: bool = False
+    ) -> None:
         super().__init__(message)
+        self.is_estimate = is_estimate
         self.suggestions = [dict(changes) for changes in suggestions]
 
 
@@ -56,11 +60,13 @@ def expecting(
     """Turn exceptions of the `expected` type into a `GenerationError` with the same message.
 
     Use it around reading options, files and models, and around writing results. Keep computation outside, or name
-    the exceptions that it raises, so that bugs keep their own type.
+    the exceptions that it raises, so that bugs keep their own type. Errors of the system stay OSErrors.
     """
     try:
         yield
     except GenerationError:
         raise
     except expected as problem:
+        if isinstance(problem, OSError):
+            raise  # such as a full disk, which no setting fixes
         raise error(str(problem)) from problem

@@ -20,7 +20,7 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ValueError(f"the device {name!r} is not available here; use --device cpu, or omit --device") from error
+        raise ValueError(f"the device {name!r} is not available here; set `device` to cpu or auto") from error
     return device
 
 

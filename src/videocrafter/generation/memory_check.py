@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from videocrafter.generation.errors import NotEnoughMemoryError
 from videocrafter.generation.request import GenerateOptions
 from videocrafter.pipelines.generation_memory import (
@@ -23,10 +25,11 @@ from videocrafter.pipelines.model_folder import read_model_index
 from videocrafter.pipelines.settings import GenerationDefaults
 
 if TYPE_CHECKING:
-    import torch
+    from videocrafter.generation.mode import Pipeline
 
 _NUM_SUGGESTIONS = 3
 _HALF = 2
+_CLEARLY_LESS = 0.75
 _Change = tuple[dict[str, Any], dict[str, Any]]
 """New values of a workload, and the settings of a request that select them."""
 
@@ -53,13 +56,26 @@ class MemoryEstimate:
         return self.available is None or self.need.total <= self.available
 
 
-def check_memory(options: GenerateOptions, folder: Path, device: torch.device, dtype: torch.dtype) -> None:
+def check_memory(
+    options: GenerateOptions,
+    folder: Path,
+    device: torch.device,
+    dtype: torch.dtype,
+    pipeline: Pipeline | None = None,
+) -> None:
     """Raise NotEnoughMemoryError, with settings that would fit, if the model in `folder` does not fit on `device`.
 
     The estimate is a lower bound, so nothing that fits is refused. Nothing is checked if the system does not report
     its available memory.
+
+    Args:
+        options: the run.
+        folder: its model.
+        device: where it runs.
+        dtype: of the weights.
+        pipeline: the one that is loaded already; the run uses its weights or replaces them, so they count as free.
     """
-    available = available_memory(device)
+    available = memory_for(device, pipeline)
     if options.ignore_memory or available is None:
         return
     estimate = estimate_memory(options, folder, available, dtype)
@@ -71,9 +87,33 @@ def check_memory(options: GenerateOptions, folder: Path, device: torch.device, d
         f" {workload.width}x{workload.height} with {workload.num_frames} frames"
         f"{f' x {workload.num_videos} videos' if workload.num_videos > 1 else ''}"
         f" {_text(needed.total - needed.weights)}), but {device} has {_text(available)} left;"
-        f" {_advice(estimate.fitting)}; `ignore_memory` skips this check",
+        f" {_advice(estimate.fitting)}",
         estimate.fitting,
+        is_estimate=True,
     )
+
+
+def out_of_memory(options: GenerateOptions, folder: Path, dtype: torch.dtype) -> NotEnoughMemoryError:
+    """Return the error of a run whose device ran out of memory, with settings that need clearly less."""
+    text = "the device ran out of memory"
+    try:
+        needed = estimate_memory(options, folder, None, dtype).need.total
+        fitting = estimate_memory(options, folder, int(needed * _CLEARLY_LESS), dtype).fitting
+    except (ValueError, OSError):  # the model changed meanwhile
+        fitting = ()
+    if not fitting:
+        return NotEnoughMemoryError(f"{text}; close other programs, or use a smaller model")
+    return NotEnoughMemoryError(f"{text}; these need less: {_listed(fitting)}", fitting)
+
+
+def memory_for(device: torch.device, pipeline: Pipeline | None) -> int | None:
+    """Return the bytes that a run can use on a device, with those of a loaded pipeline; None if unknown."""
+    available = available_memory(device)
+    if available is None or pipeline is None:
+        return available
+    networks = [one for one in pipeline.components.values() if isinstance(one, torch.nn.Module)]
+    weights = (tensor for network in networks for tensor in network.parameters())
+    return available + sum(one.nbytes for one in weights if one.device.type == device.type)
 
 
 def estimate_memory(
@@ -171,8 +211,12 @@ def _mildest(fitting: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 def _advice(fitting: Sequence[Mapping[str, Any]]) -> str:
     if not fitting:
         return "no smaller setting fits: use a device with more memory, or a smaller model"
+    return f"these would fit: {_listed(fitting)}"
+
+
+def _listed(fitting: Sequence[Mapping[str, Any]]) -> str:
     ways = (" ".join(f"`{name}` {value}" for name, value in settings.items()) for settings in fitting)
-    return f"these would fit: {', or '.join(ways)}"
+    return ", or ".join(ways)
 
 
 def _text(num_bytes: int) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,6 @@ from videocrafter.checkpoints.hub.obtain import obtain_model
 from videocrafter.generation.errors import (
     GenerationError,
     ModelUnavailableError,
-    NotEnoughMemoryError,
     NotFiniteError,
     expecting,
 )
@@ -131,7 +131,7 @@ def load(prepared: PreparedRun, watcher: Watcher) -> Pipeline:
     with expecting():
         device, dtype = choose_device(options.device), choose_dtype(options.dtype)
         check_memory(options, prepared.folder, device, dtype)
-    with expecting(error=ModelUnavailableError), _reporting_memory():
+    with expecting(error=ModelUnavailableError), _reporting_memory(prepared):
         pipeline: Pipeline = load_pipeline(prepared.folder, device=device, dtype=dtype)
     with expecting():
         notes = pipeline.use_scheduler(
@@ -149,14 +149,19 @@ def generate(prepared: PreparedRun, pipeline: Pipeline, watcher: Watcher) -> lis
 
     Raises:
         GenerationError: settings that the model does not allow, or an output that cannot be written.
-        NotEnoughMemoryError: the device ran out of memory.
+        NotEnoughMemoryError: the device has too little memory, or ran out of it.
         NotFiniteError: NaN or infinity during sampling.
         GenerationCancelled: the watcher cancelled. Videos that were written stay.
         OSError: an input or output failed.
     """
+    from videocrafter.generation.hardware import choose_device, choose_dtype
+    from videocrafter.generation.memory_check import check_memory
     from videocrafter.generation.mode import choose_mode
 
     with expecting():
+        # Not only before loading: this run may be larger than the one that the pipeline was loaded for.
+        device, dtype = choose_device(prepared.options.device), choose_dtype(prepared.options.dtype)
+        check_memory(prepared.options, prepared.folder, device, dtype, pipeline)
         mode = choose_mode(pipeline, prepared.options, prepared.inputs)
         request = _request(prepared, pipeline, mode)
     for text in (*mode.notes(request), *_image_notes(prepared, pipeline, request)):
@@ -171,7 +176,7 @@ def generate(prepared: PreparedRun, pipeline: Pipeline, watcher: Watcher) -> lis
         watcher.stop_if_cancelled()
         on_step_end = _step_callback(watcher, batch, number * num_steps, num_steps, len(batches) * num_steps)
         images = _images(prepared, pipeline, batch, first)
-        with expecting(FloatingPointError, error=NotFiniteError), _reporting_memory():
+        with expecting(FloatingPointError, error=NotFiniteError), _reporting_memory(prepared):
             result = mode.generate(batch, images, output_type="uint8", callback_on_step_end=on_step_end)
         for name, seconds in result.seconds.items():
             watcher.add_seconds(name, seconds)
@@ -201,20 +206,18 @@ def _step_callback(
     return on_step_end
 
 
-class _reporting_memory:  # noqa: N801 (used like a function)
+@contextmanager
+def _reporting_memory(prepared: PreparedRun) -> Iterator[None]:
     """Turn a device that runs out of memory into NotEnoughMemoryError."""
+    import torch
 
-    def __enter__(self) -> None:
-        return None
+    from videocrafter.generation.hardware import choose_dtype
+    from videocrafter.generation.memory_check import out_of_memory
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: Any) -> None:
-        import torch
-
-        if isinstance(error, MemoryError | torch.OutOfMemoryError):
-            raise NotEnoughMemoryError(
-                "the device ran out of memory; lower `height` and `width`, `num_frames` or `batch_size`, or set"
-                " `dtype` to bfloat16"
-            ) from error
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise out_of_memory(prepared.options, prepared.folder, choose_dtype(prepared.options.dtype)) from error
 
 
 def _image_notes(prepared: PreparedRun, pipeline: Pipeline, request: VideoRequest) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -25,21 +26,25 @@ from videocrafter.web.security import Gate
 from videocrafter.web.studio import Studio
 from videocrafter.web.worker.supervisor import Supervisor
 
+_log = logging.getLogger(__name__)
+
 PAGES = ("make", "queue", "gallery", "compare", "live", "train")
 _FOLDER = Path(__file__).parent / "pages"
 _CLEAN_S = 3600.0
+_SIGN_OUT = '<form id="sign-out" method="post" action="/logout"><button class="quiet">Sign out</button></form>'
 _LARGE = ("/api/v1/uploads", "/api/v1/recordings")
 
 
-def create_app(studio: Studio, supervisor: Supervisor | None) -> Any:
+def create_app(studio: Studio, supervisor: Supervisor | None, hub: EventHub | None = None) -> Any:
     """Return the ASGI application.
 
     Args:
         studio: with its database.
         supervisor: of the worker, started and stopped with the application; None for an application that only
             answers, as in tests.
+        hub: of the event streams, for a server that ends them; by default a new one.
     """
-    hub = EventHub(studio)
+    hub = EventHub(studio) if hub is None else hub
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -71,7 +76,7 @@ def create_app(studio: Studio, supervisor: Supervisor | None) -> Any:
         runs_router(studio),
     ):
         app.include_router(router, prefix="/api/v1")
-    _add_pages(app)
+    _add_pages(app, signed_in=studio.config.token is not None)
 
     _limit_bodies(app, studio)
     config = studio.config
@@ -97,11 +102,24 @@ def _limit_bodies(app: FastAPI, studio: Studio) -> None:
 async def _clean_hourly(studio: Studio) -> None:
     while True:
         await asyncio.sleep(_CLEAN_S)
-        await asyncio.to_thread(clean, studio)
+        try:
+            await asyncio.to_thread(clean, studio)
+        except Exception:  # noqa: BLE001 (such as a busy database: the next hour tries again)
+            _log.exception("the folder could not be cleaned")
 
 
-def _add_pages(app: FastAPI) -> None:
+class _Static(StaticFiles):
+    """Files that the browser asks for again each time, so that pages and scripts are of one version."""
+
+    def file_response(self, *args: Any, **settings: Any) -> Response:
+        response = super().file_response(*args, **settings)
+        response.headers["Cache-Control"] = "no-cache"
+        return response
+
+
+def _add_pages(app: FastAPI, *, signed_in: bool) -> None:
     shell = (_FOLDER / "shell.html").read_text(encoding="utf-8")
+    shell = shell.replace("{{sign_out}}", _SIGN_OUT if signed_in else "")
 
     def page(name: str) -> HTMLResponse:
         content = (_FOLDER / f"{name}.html").read_text(encoding="utf-8")
@@ -122,4 +140,4 @@ def _add_pages(app: FastAPI) -> None:
             raise not_found("page", name)
         return page(name)
 
-    app.mount("/static", StaticFiles(directory=_FOLDER / "static"), name="static")
+    app.mount("/static", _Static(directory=_FOLDER / "static"), name="static")

@@ -234,7 +234,8 @@ def request_of_recording(
                     f"the file for {setting}, {Path(str(recording[setting])).name[:80]!r}, is not here; add it"
                 )
     loras = []
-    for text in recording.get("loras") or ():
+    recorded = recording.get("loras")
+    for text in recorded if isinstance(recorded, list) else ():
         path, _, weight = str(text).rpartition(":")
         stem = Path(path).stem
         if stem in library.loras:

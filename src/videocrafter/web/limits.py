@@ -20,6 +20,8 @@ class Limits:
         image_bytes, image_pixels: of an uploaded image.
         clip_bytes, clip_seconds, clip_pixels: of an uploaded clip; pixels per frame.
         check_seconds: time to decode an uploaded file.
+        stalled_seconds: time without data after which an upload ends.
+        upload_days: days that an upload is kept which no job and no video names.
         uploads_at_once: files that are received and checked at the same time.
         body_bytes: of a request that is not an upload.
         disk_free_bytes: free space below which the queue pauses.
@@ -40,6 +42,8 @@ class Limits:
     clip_seconds: int = 60
     clip_pixels: int = 9_000_000
     check_seconds: int = 30
+    stalled_seconds: int = 30
+    upload_days: int = 30
     uploads_at_once: int = 2
     body_bytes: int = _MIB
     disk_free_bytes: int = 2048 * _MIB

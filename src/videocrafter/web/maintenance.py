@@ -68,12 +68,16 @@ def _adopt(studio: Studio, path: Path) -> None:
 
 
 def clean(studio: Studio) -> None:
-    """Remove what was in the bin for long enough, and events that nobody will ask for."""
+    """Remove what was in the bin for long enough, old uploads without a use, and events that nobody will ask for."""
     expired = studio.videos.expired(studio.limits.bin_days)
     for video in expired:
         _remove_files(studio, video)
     if expired:
         studio.videos.forget(expired)
+    for upload in studio.uploads.unused(studio.limits.upload_days):
+        # The row first: a job that is added meanwhile is then refused, and not left without its file.
+        if studio.uploads.forget(upload.id):
+            studio.folder.upload(upload.id, upload.suffix).unlink(missing_ok=True)
     studio.events.forget_old()
 
 

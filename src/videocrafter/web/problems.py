@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import sqlite3
 import uuid
@@ -92,6 +93,8 @@ def as_problem(error: Exception) -> Problem:
             return Problem(503, "database-busy", "another program holds the studio's database; try again shortly")
         case sqlite3.OperationalError() if "full" in str(error):
             return Problem(507, "disk-full", "the disk of the studio is full; free some space")
+        case OSError(errno=errno.ENOSPC | errno.EDQUOT):
+            return Problem(507, "disk-full", "the disk of the studio is full; free some space")
         case _:
             number = uuid.uuid4().hex[:8]
             _log.error("error %s", number, exc_info=error)
@@ -106,6 +109,15 @@ def install_problems(app: FastAPI) -> None:
     async def answer(_: Request, error: Exception) -> JSONResponse:
         return problem_response(as_problem(error))
 
-    kinds = (Problem, GenerationError, JobError, RequestValidationError, HTTPException, sqlite3.Error, Exception)
+    kinds = (
+        Problem,
+        GenerationError,
+        JobError,
+        RequestValidationError,
+        HTTPException,
+        sqlite3.Error,
+        OSError,
+        Exception,
+    )
     for kind in kinds:
         app.add_exception_handler(kind, answer)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import http.cookies
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -24,14 +23,16 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 COOKIE = "videocrafter_session"
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 _SAFE = ("GET", "HEAD", "OPTIONS")
-_OPEN = ("/login", "/static/studio.css", "/static/theme.js", "/static/icon.svg")
+_OPEN = ("/login", "/static/studio.css", "/static/theme.js", "/static/login.js", "/static/icon.svg")
 """Paths that a browser needs in order to sign in."""
 _LARGEST_LOGIN = 4096
+_REMEMBERED = 10_000
 
 _HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
-    (b"referrer-policy", b"no-referrer"),
+    # Not "no-referrer": browsers then send "Origin: null" with our own forms.
+    (b"referrer-policy", b"same-origin"),
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"permissions-policy", b"camera=(), microphone=(), geolocation=()"),
@@ -61,7 +62,8 @@ class Gate:
         self.token = token
         self.hosts = hosts
         self.logins_per_minute = logins_per_minute
-        self._logins: deque[float] = deque()
+        self._logins: deque[tuple[float, str]] = deque(maxlen=_REMEMBERED)
+        self._guesses: deque[tuple[float, str]] = deque(maxlen=_REMEMBERED)
         # The cookie is not the token, so that it cannot be used to sign in elsewhere.
         self._session = None if token is None else hashlib.sha256(f"session:{token}".encode()).hexdigest()
 
@@ -84,7 +86,10 @@ class Gate:
             if scope["path"] == "/login" and scope["method"] == "POST":
                 await self._login(scope, receive, send_safely)
                 return
-            if not self._is_known(headers) and scope["path"] not in _OPEN:
+            if scope["path"] == "/logout" and scope["method"] == "POST":
+                await _redirect(send_safely, "/login", f"{COOKIE}=; HttpOnly; SameSite=Lax; Path=/; Max-Age=0")
+                return
+            if not self._is_known(headers, scope) and scope["path"] not in _OPEN:
                 if "text/html" in headers.get("accept", "") and scope["method"] == "GET":
                     await _redirect(send_safely, "/login")
                     return
@@ -124,30 +129,44 @@ class Gate:
         if origin is not None and urlsplit(origin).netloc != headers.get("host"):
             raise _foreign()
 
-    def _is_known(self, headers: MutableMapping[str, str]) -> bool:
+    def _is_known(self, headers: MutableMapping[str, str], scope: Scope) -> bool:
         if self.token is None or self._session is None:
             return True
         scheme, _, given = headers.get("authorization", "").partition(" ")
-        if scheme.lower() == "bearer" and hmac.compare_digest(given.encode(), self.token.encode()):
-            return True
-        try:
-            cookie = http.cookies.SimpleCookie(headers.get("cookie", "")).get(COOKIE)
-        except http.cookies.CookieError:
-            return False
-        return cookie is not None and hmac.compare_digest(cookie.value.encode(), self._session.encode())
+        if scheme.lower() == "bearer":
+            # Even the right token must not be recognised while guesses are refused: a guesser would learn it.
+            self._check_attempts(self._guesses, scope)
+            if hmac.compare_digest(given.encode(), self.token.encode()):
+                return True
+            self._guesses.append((time.monotonic(), _address(scope)))
+        # Not http.cookies: it drops ours after an odd cookie of another program on this host.
+        pairs = (part.strip().partition("=") for part in headers.get("cookie", "").split(";"))
+        given_sessions = [value for name, _, value in pairs if name == COOKIE]
+        return any(hmac.compare_digest(value.encode(), self._session.encode()) for value in given_sessions)
 
-    async def _login(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def _check_attempts(self, attempts: deque[tuple[float, str]], scope: Scope) -> None:
+        """Raise Problem 429 if an address failed too often in the last minute."""
         now = time.monotonic()
-        while self._logins and now - self._logins[0] > 60:
-            self._logins.popleft()
-        if len(self._logins) >= self.logins_per_minute:
+        while attempts and now - attempts[0][0] > 60:
+            attempts.popleft()
+        address = _address(scope)
+        if sum(one == address for _, one in attempts) >= self.logins_per_minute:
             raise Problem(
                 429,
                 "too-many-logins",
                 f"at most {self.logins_per_minute} attempts per minute are allowed; wait a minute",
                 headers={"Retry-After": "60"},
             )
-        self._logins.append(now)
+
+    async def _login(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            self._check_attempts(self._logins, scope)
+        except Problem:
+            if not _is_page(scope):
+                raise
+            await _redirect(send, "/login?wait=1")
+            return
+        self._logins.append((time.monotonic(), _address(scope)))
         body = b""
         while True:
             message = await receive()
@@ -167,6 +186,16 @@ class Gate:
 
 def _has_port(host: str) -> bool:
     return host.rpartition(":")[2].isdigit() and not host.endswith("]")
+
+
+def _address(scope: Scope) -> str:
+    client = scope.get("client")
+    return str(client[0]) if client else ""
+
+
+def _is_page(scope: Scope) -> bool:
+    accepted = next((value for name, value in scope["headers"] if name.lower() == b"accept"), b"")
+    return b"text/html" in accepted
 
 
 def _foreign() -> Problem:

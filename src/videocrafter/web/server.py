@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 import filelock
 import uvicorn
 
+from videocrafter.web.api.events import EventHub
 from videocrafter.web.app import create_app
 from videocrafter.web.data_folder import DataFolder
 from videocrafter.web.maintenance import recover
@@ -42,7 +43,9 @@ def serve(config: StudioConfig, host: str, port: int, *, ready: Callable[[str], 
         interrupted = recover(studio)
         if interrupted:
             _log.warning("%d jobs were interrupted and run again", interrupted)
-        app = create_app(studio, Supervisor(studio))
+        supervisor = Supervisor(studio)
+        hub = EventHub(studio)
+        app = create_app(studio, supervisor, hub)
         settings = uvicorn.Config(
             app,
             log_level="warning",
@@ -52,7 +55,23 @@ def serve(config: StudioConfig, host: str, port: int, *, ready: Callable[[str], 
             lifespan="on",
         )
         ready(f"http://{_shown(host)}:{listener.getsockname()[1]}")
-        uvicorn.Server(settings).run(sockets=[listener])
+        try:
+            _Server(settings, hub).run(sockets=[listener])
+        finally:
+            # A second Ctrl-C skips the end of the application. The worker must end before the folder is free.
+            supervisor.stop()
+
+
+class _Server(uvicorn.Server):
+    """Ends event streams before it waits for open connections: they would never end by themselves."""
+
+    def __init__(self, config: uvicorn.Config, hub: EventHub) -> None:
+        super().__init__(config)
+        self.hub = hub
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self.hub.end_streams()
+        await super().shutdown(sockets)
 
 
 @contextlib.contextmanager

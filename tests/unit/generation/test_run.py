@@ -108,3 +108,19 @@ def test_runs_share_a_pipeline_only_if_it_would_be_the_same(options):
     assert prepare(options(seed=2, height=64)).pipeline_key == first.pipeline_key
     assert prepare(options(scheduler="euler")).pipeline_key != first.pipeline_key
     assert prepare(options(dtype="bfloat16")).pipeline_key != first.pipeline_key
+
+
+def test_a_loaded_pipeline_is_no_way_around_the_memory_check(options, monkeypatch):
+    from videocrafter.generation import memory_check
+
+    prepared = prepare(options())
+    pipeline = load(prepared, Recorder())
+    weights = sum(one.nbytes for one in pipeline.unet.parameters())
+    free = memory_check.estimate_memory(prepared.options, prepared.folder, None, torch.float32).need.total
+    # The loaded weights count as available.
+    monkeypatch.setattr(memory_check, "available_memory", lambda device: free - weights)
+    generate(prepared, pipeline, Recorder())
+    larger = prepare(options(height=512, width=512, num_frames=16, overwrite=True))
+    assert larger.pipeline_key == prepared.pipeline_key
+    with pytest.raises(NotEnoughMemoryError, match="512x512 with 16 frames"):
+        generate(larger, pipeline, Recorder())

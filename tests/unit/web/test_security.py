@@ -61,6 +61,7 @@ def routes(client):
 
 
 def test_no_route_answers_a_stranger(guarded):
+    guarded.app.logins_per_minute = 10_000
     found = routes(guarded)
     assert len(found) > 30
     for method, path in found:
@@ -118,3 +119,32 @@ def test_no_path_leads_out_of_the_routes(client, path):
 def test_bodies_are_limited(client):
     problem(client.post("/api/v1/jobs", json={"prompt": "x" * 2**21}), 413, "file-too-large")
     problem(client.post("/api/v1/jobs", content=iter([b"{}"])), 411, "length-required")
+
+
+def test_bearer_tokens_cannot_be_guessed_without_limit(guarded):
+    for number in range(5):
+        problem(guarded.get("/api/v1/queue", headers={"Authorization": f"Bearer {number}"}), 401, "token-required")
+    # The right one is not recognised either, or a guesser would learn it.
+    for token in ("6", TOKEN):
+        answer = guarded.get("/api/v1/queue", headers={"Authorization": f"Bearer {token}"})
+        problem(answer, 429, "too-many-logins")
+    # Whoever signed in is not shut out.
+    guarded.post("/login", data={"token": TOKEN})
+    odd = {"Cookie": f'odd={{"a": 1}}; {COOKIE}={guarded.cookies[COOKIE]}'}
+    assert guarded.get("/api/v1/queue", headers=odd).status_code == 200
+
+
+def test_a_browser_that_must_wait_sees_the_page(guarded):
+    for _ in range(6):
+        answer = guarded.post("/login", data={"token": "x"}, headers={"Accept": "text/html"}, follow_redirects=False)
+    assert answer.headers["location"] == "/login?wait=1"
+
+
+def test_signing_out_forgets_the_cookie_and_our_own_forms_send_their_origin(guarded):
+    guarded.post("/login", data={"token": TOKEN})
+    page = guarded.get("/")
+    assert 'action="/logout"' in page.text
+    # With "no-referrer" browsers send "Origin: null", which the gate refuses.
+    assert page.headers["referrer-policy"] == "same-origin"
+    assert guarded.post("/logout", follow_redirects=False).headers["location"] == "/login"
+    problem(guarded.get("/api/v1/queue"), 401, "token-required")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from videocrafter.cli.generate.naming import naming_options
 from videocrafter.cli.generate.quoting import splits_sentence
 from videocrafter.cli.interruption import interruption_held_back, reporting_interruption
 from videocrafter.cli.model_choice import model_folder
-from videocrafter.generation.errors import GenerationError, expecting
+from videocrafter.generation.errors import GenerationError, NotEnoughMemoryError, expecting
 from videocrafter.generation.outputs import plan_outputs
 from videocrafter.generation.request import GenerateOptions, PromptRow
 from videocrafter.generation.run import generate, load, prepare
@@ -123,7 +123,7 @@ def _range_of(names: Sequence[str]) -> str:
 
 def run(options: GenerateOptions) -> None:
     """Generate and write all videos. Wrong input ends the program with a one-line error."""
-    with bad_input(GenerationError), naming_options():
+    with bad_input(GenerationError), naming_options(), _offering_to_ignore_memory():
         watcher = _Terminal(options)
         _note_split_prompt(watcher)
         prepared = prepare(options, obtain=partial(model_folder, quiet=options.quiet))
@@ -141,6 +141,16 @@ def run(options: GenerateOptions) -> None:
                 _write_contact_sheet(watcher, options.contact_sheet)
     if not options.quiet:
         typer.echo(" · ".join(f"{name} {seconds:.1f} s" for name, seconds in watcher.seconds.items()))
+
+
+@contextmanager
+def _offering_to_ignore_memory() -> Iterator[None]:
+    try:
+        yield
+    except NotEnoughMemoryError as error:
+        if error.is_estimate:
+            error.args = (f"{error}; `ignore_memory` skips this check",)
+        raise
 
 
 def _note_split_prompt(watcher: _Terminal) -> None:

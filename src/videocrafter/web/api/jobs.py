@@ -7,7 +7,6 @@ import time
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query, Response
-from fastapi.responses import FileResponse
 from pydantic import BaseModel, ConfigDict
 
 from videocrafter.web.api.views import MOST_PER_PAGE, job_view, queue_view, read_cursor, write_cursor
@@ -24,6 +23,10 @@ PAUSE_REASONS = {
     "interrupted": "a job ended the worker again and again and was stopped; look at it, then resume",
     "disk-low": "the disk is almost full; free some space, and the queue resumes by itself",
 }
+
+
+class _WebP(Response):
+    media_type = "image/webp"
 
 
 class MoveRequest(BaseModel):
@@ -111,12 +114,16 @@ def _add_reading(router: APIRouter, studio: Studio) -> None:
     def get(job: str) -> dict[str, Any]:
         return _view(studio, _found(studio, job))
 
-    @router.get("/jobs/{job}/preview", summary="Animated preview of a running job", response_class=FileResponse)
-    def preview(job: str) -> FileResponse:
-        path = studio.folder.preview(job) if is_id(job) else None
-        if path is None or not path.is_file():
+    @router.get("/jobs/{job}/preview", summary="Animated preview of a running job", response_class=_WebP)
+    def preview(job: str) -> Response:
+        # Read at once: the file is replaced while the job runs, and its size with it.
+        try:
+            content = studio.folder.preview(job).read_bytes() if is_id(job) else None
+        except FileNotFoundError:
+            content = None
+        if content is None:
             raise not_found("preview of the job", job)
-        return FileResponse(path, media_type="image/webp", headers={"Cache-Control": "no-store"})
+        return _WebP(content, headers={"Cache-Control": "no-store"})
 
 
 def _add_changes(router: APIRouter, studio: Studio) -> None:

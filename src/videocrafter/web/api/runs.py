@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from videocrafter.web.problems import Problem, not_found
 from videocrafter.web.studio import Studio
 
 _POINTS = 200
+_FRESH_S = 2.0
 _TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg"}
 
 
@@ -24,14 +26,19 @@ def runs_router(studio: Studio) -> APIRouter:
     """Return the routes."""
     router = APIRouter(tags=["training"])
 
+    seen_s, seen = -math.inf, dict[str, RunSummary]()
+
     def runs() -> dict[str, RunSummary]:
+        nonlocal seen_s, seen
         root = studio.config.runs
-        if root is None:
-            return {}
-        try:
-            return {_id(run): run for run in find_runs(root)}
-        except ValueError:
-            return {}
+        # A page asks for the list and then for each run: one reading of the folder serves them all.
+        if root is not None and time.monotonic() - seen_s > _FRESH_S:
+            try:
+                seen = {_id(run): run for run in find_runs(root)}
+            except ValueError:
+                seen = {}
+            seen_s = time.monotonic()
+        return seen
 
     def found(run: str) -> RunSummary:
         known = runs()

@@ -15,6 +15,7 @@ from starlette.concurrency import run_in_threadpool
 
 from videocrafter.generation.recorded_paths import file_sha256
 from videocrafter.web.api.views import upload_view
+from videocrafter.web.data_folder import is_id
 from videocrafter.web.job_request import request_of_recording
 from videocrafter.web.problems import Problem, as_problem, not_found
 from videocrafter.web.store.uploads import Upload
@@ -37,6 +38,10 @@ class Receiver:
         if not self.free:
             text = f"{self.studio.limits.uploads_at_once} uploads are being received; try again when they are done"
             raise Problem(429, "too-many-uploads", text)
+        missing = self.studio.limits.disk_free_bytes - self.studio.folder.free_bytes()
+        if missing > 0:
+            text = f"the disk of the studio is almost full; free {missing / 2**20:.0f} MiB, then upload again"
+            raise Problem(507, "disk-full", text, more={"limit": "disk_free_bytes"})
         path = self.studio.folder.uploads / f".{identity}.part"
         self.free -= 1
         try:
@@ -49,12 +54,22 @@ class Receiver:
     async def _write(self, request: Request, path: Path) -> None:
         most, size = self.studio.limits.clip_bytes, 0
         with path.open("wb") as file:
-            async for chunk in request.stream():
+            chunks = request.stream()
+            while (chunk := await self._next(chunks)) is not None:
                 size += len(chunk)
                 if size > most:
                     text = f"a file may have at most {most / 2**20:.0f} MiB"
                     raise Problem(413, "file-too-large", text, more={"limit": "clip_bytes"})
                 await asyncio.to_thread(file.write, chunk)
+
+    async def _next(self, chunks: AsyncIterator[bytes]) -> bytes | None:
+        """Return the next part of a body, or None at its end. A stalled upload would hold its place for ever."""
+        most = self.studio.limits.stalled_seconds
+        try:
+            return await asyncio.wait_for(anext(chunks, None), most)
+        except asyncio.TimeoutError as error:
+            text = f"no data came for {most} seconds; upload the file again"
+            raise Problem(408, "upload-stalled", text, more={"limit": "stalled_seconds"}) from error
 
 
 def uploads_router(studio: Studio) -> APIRouter:
@@ -117,6 +132,16 @@ def _keep(studio: Studio, identity: str, arrived: Path) -> Upload:
     return kept
 
 
+def _video_with(studio: Studio, recorded: object, sha256: str) -> str | None:
+    """Return the id of the gallery's video that a recording names, if it still has the recorded content."""
+    identity = Path(str(recorded)[-200:]).stem
+    if not is_id(identity):
+        return None
+    path = studio.folder.video(identity)
+    known = identity in studio.videos.ids() and path.is_file()
+    return identity if known and file_sha256(path) == sha256 else None
+
+
 def _request_of(studio: Studio, recording: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(recording.get("prompt"), str):
         text = "this file holds no settings of videocrafter; use an original file, not a copy by another program"
@@ -124,7 +149,7 @@ def _request_of(studio: Studio, recording: dict[str, Any]) -> dict[str, Any]:
 
     def find_content(setting: str, sha256: str) -> str | None:
         row = studio.uploads.by_content(sha256, "image" if setting.startswith("image") else "clip")
-        return None if row is None else row.id
+        return _video_with(studio, recording.get(setting), sha256) if row is None else row.id
 
     try:
         found, notes = request_of_recording(recording, studio.library(), find_content)

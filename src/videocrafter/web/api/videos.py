@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import tempfile
+import threading
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,6 +24,7 @@ from videocrafter.web.store.videos import Video
 from videocrafter.web.studio import Studio
 from videocrafter.web.worker.animation import encode_webp
 
+_UNPACKING_S = 20.0
 _FOREVER = {"Cache-Control": "private, max-age=31536000, immutable"}
 
 
@@ -78,26 +82,42 @@ def _add_files(router: APIRouter, studio: Studio) -> None:
 
 
 def _add_downloads(router: APIRouter, studio: Studio) -> None:
+    # All frames of a video take much memory, so one video at a time is unpacked.
+    unpacking = threading.Lock()
+
+    @contextmanager
+    def alone() -> Iterator[None]:
+        if not unpacking.acquire(timeout=_UNPACKING_S):
+            raise Problem(503, "busy", "other videos are being unpacked; try again shortly")
+        try:
+            yield
+        finally:
+            unpacking.release()
+
     @router.get("/videos/{video}.gif", summary="Download a video as a GIF")
     def gif(video: str) -> Response:
         row = _found(studio, video)
-        frames = read_frames(_existing(studio.folder.video(row.id), video))
+        path = _existing(studio.folder.video(row.id), video)
         if row.playback_fps > 50:
             raise Problem(422, "too-fast-for-gif", "a GIF plays at most 50 frames per second; download the mp4")
         comment = json.dumps(dict(row.recording)).encode("ascii")
-        return Response(
-            encode_gif(frames, row.playback_fps, comment), media_type="image/gif", headers=_named(row, "gif")
-        )
+        with alone():
+            content = encode_gif(read_frames(path), row.playback_fps, comment)
+        return Response(content, media_type="image/gif", headers=_named(row, "gif"))
 
     @router.get("/videos/{video}/frames.zip", summary="Download the frames as PNG files", response_class=FileResponse)
     def frames(video: str) -> FileResponse:
         row = _found(studio, video)
-        pixels = read_frames(_existing(studio.folder.video(row.id), video))
-        with tempfile.NamedTemporaryFile(suffix=".zip", delete=False) as file:
+        source = _existing(studio.folder.video(row.id), video)
+        with alone(), tempfile.NamedTemporaryFile(suffix=".zip", delete=False) as file:
             path = Path(file.name)
-            with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-                for number, frame in enumerate(pixels):
-                    archive.writestr(f"frame_{number:06d}.png", encode_png(frame))
+            try:
+                with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+                    for number, frame in enumerate(read_frames(source)):
+                        archive.writestr(f"frame_{number:06d}.png", encode_png(frame))
+            except BaseException:
+                path.unlink()
+                raise
         done = BackgroundTask(path.unlink, missing_ok=True)
         name = f"videocrafter-{row.id[:8]}.zip"
         return FileResponse(path, media_type="application/zip", filename=name, background=done)

@@ -49,7 +49,9 @@ class Database:
         try:
             yield connection
         except BaseException:
-            connection.execute("ROLLBACK")
+            # SQLite ends a transaction itself when the disk is full; that error must be the one that is reported.
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
             raise
         connection.execute("COMMIT")
 

@@ -8,6 +8,7 @@ copy of a video.
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 import time
 import uuid
@@ -211,13 +212,16 @@ class JobStore:
         return bool(changed)
 
     def pause_after_equal_failures(self, count: int) -> None:
-        """Pause the queue if the last `count` jobs failed for the same reason."""
+        """Pause the queue if the last `count` jobs since it was resumed failed for the same reason."""
         rows = self.database.read(
-            "SELECT state, json_extract(error, '$.code') AS code FROM jobs WHERE live IS NULL AND state IN"
-            " ('done', 'failed') ORDER BY finished_s DESC LIMIT ?",
+            "SELECT state, json_extract(error, '$.code') AS code, json_extract(error, '$.message') AS message"
+            " FROM jobs WHERE live IS NULL AND state IN ('done', 'failed') AND finished_s > ?"
+            " ORDER BY finished_s DESC LIMIT ?",
+            float(self.flag("resumed_s") or 0),
             count,
         )
-        reasons = {(row["state"], row["code"]) for row in rows}
+        # Messages of unexpected errors differ in their number.
+        reasons = {(row["state"], row["code"], _without_number(row["message"])) for row in rows}
         if len(rows) == count and len(reasons) == 1 and rows[0]["state"] == "failed":
             self.set_flag("paused", "failures")
 
@@ -324,6 +328,8 @@ class JobStore:
         with self.database.writing() as connection:
             if value is None:
                 connection.execute("DELETE FROM flags WHERE name = ?", (name,))
+                if name == "paused":
+                    _set_flag(connection, "resumed_s", repr(time.time()))
             else:
                 _set_flag(connection, name, value)
 
@@ -332,6 +338,10 @@ def _set_flag(connection: sqlite3.Connection, name: str, value: str) -> None:
     connection.execute(
         "INSERT INTO flags VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value", (name, value)
     )
+
+
+def _without_number(message: str | None) -> str | None:
+    return None if message is None else re.sub(r"error [0-9a-f]{8}$", "error", message)
 
 
 def _error(code: str, message: str) -> str:

@@ -40,7 +40,8 @@ class UploadStore:
         """Add an upload whose file is in place, or return the one with the same content."""
         with self.database.writing() as connection:
             connection.execute(
-                "INSERT OR IGNORE INTO uploads VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO uploads VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+                " ON CONFLICT (kind, sha256) DO UPDATE SET created_s = excluded.created_s",
                 (
                     upload.id,
                     upload.kind,
@@ -62,6 +63,26 @@ class UploadStore:
         if not rows:
             raise KeyError(upload)
         return Upload(**dict(rows[0]))
+
+    def unused(self, days: float) -> list[Upload]:
+        """Return uploads older than `days` that the request of no job and no video names."""
+        rows = self.database.read(
+            "SELECT * FROM uploads WHERE created_s < ?"
+            " AND NOT EXISTS (SELECT 1 FROM jobs WHERE instr(request, uploads.id))"
+            " AND NOT EXISTS (SELECT 1 FROM videos WHERE instr(request, uploads.id))",
+            time.time() - days * 86400,
+        )
+        return [Upload(**dict(row)) for row in rows]
+
+    def forget(self, upload: str) -> bool:
+        """Remove the row of an unused upload; return whether it was still unused. The file goes afterwards."""
+        with self.database.writing() as connection:
+            return bool(
+                connection.execute(
+                    "DELETE FROM uploads WHERE id = ? AND NOT EXISTS (SELECT 1 FROM jobs WHERE instr(request, id))",
+                    (upload,),
+                ).rowcount
+            )
 
     def by_content(self, sha256: str, kind: UploadKind) -> Upload | None:
         """Return the upload with this content, or None."""

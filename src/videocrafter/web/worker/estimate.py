@@ -4,19 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from videocrafter.generation.errors import GenerationError
 from videocrafter.presets import resolve_model
 from videocrafter.web.job_request import JobRequest, generate_options
 from videocrafter.web.studio import Studio
 
+if TYPE_CHECKING:
+    from videocrafter.generation.mode import Pipeline
 
-def estimate(studio: Studio, request: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `needed_bytes`, `available_bytes`, `fits` and `suggestions`; or `error`, what is wrong."""
+
+def estimate(studio: Studio, request: Mapping[str, Any], pipeline: Pipeline | None = None) -> dict[str, Any]:
+    """Return `needed_bytes`, `available_bytes`, `fits` and `suggestions`; or `error`, what is wrong.
+
+    Args:
+        studio: the worker's.
+        request: of a job.
+        pipeline: the one that the worker holds; its memory counts as available.
+    """
     from videocrafter.generation.hardware import choose_device, choose_dtype
-    from videocrafter.generation.memory_check import estimate_memory
-    from videocrafter.pipelines.generation_memory import available_memory
+    from videocrafter.generation.memory_check import estimate_memory, memory_for
 
     try:
         options = generate_options(
@@ -24,7 +32,7 @@ def estimate(studio: Studio, request: Mapping[str, Any]) -> dict[str, Any]:
         )
         folder = resolve_model(options.model_name, options.task)
         device = choose_device(options.device)
-        found = estimate_memory(options, folder, available_memory(device), choose_dtype(options.dtype))
+        found = estimate_memory(options, folder, memory_for(device, pipeline), choose_dtype(options.dtype))
     except (GenerationError, ValueError, OSError) as error:
         return {"error": str(error)}
     return {

@@ -43,8 +43,8 @@ def work(config: StudioConfig, owner: str, connection: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     import_heavy_libraries()
     # Not before: lazy modules do not bear being imported by two threads at once.
-    threading.Thread(target=_answer, args=(config, connection, send), daemon=True).start()
     studio, model = Studio(config), LoadedModel()
+    threading.Thread(target=_answer, args=(config, connection, send, model), daemon=True).start()
     seen, looked_s = -1, 0.0
     while True:
         version = studio.database.version()
@@ -103,12 +103,17 @@ def _beat(send: Any) -> None:
         os._exit(_LOST_SERVER_STATUS)
 
 
-def _answer(config: StudioConfig, connection: Connection, send: Any) -> None:
+def _answer(config: StudioConfig, connection: Connection, send: Any, model: LoadedModel) -> None:
     """Answer estimates while the main thread computes. Without a server the process ends at once."""
     studio = Studio(config)
     try:
         while True:
             number, request = connection.recv()
-            send(("estimate", number, estimate(studio, request)))
+            try:
+                answer = estimate(studio, request, model.pipeline)
+            except Exception:  # noqa: BLE001 (the next one may succeed)
+                _log.exception("an estimate failed")
+                answer = {"error": "the memory of this request is unknown; the server's log says why"}
+            send(("estimate", number, answer))
     except (EOFError, OSError):
         os._exit(_LOST_SERVER_STATUS)

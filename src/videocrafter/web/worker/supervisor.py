@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import multiprocessing
+import sqlite3
 import threading
 import time
 import uuid
@@ -19,6 +20,7 @@ from videocrafter.web.worker.process import work
 _log = logging.getLogger(__name__)
 _SILENCE_S = 60.0
 _STOP_S = 5.0
+_RETRY_S = 2.0
 
 
 class Supervisor:
@@ -35,6 +37,7 @@ class Supervisor:
         self.restarts = 0
         self._stopping = threading.Event()
         self._process: BaseProcess | None = None
+        self._sending = threading.Lock()
         self._connection: Connection | None = None
         self._heard_s = 0.0
         self._numbers = itertools.count()
@@ -47,12 +50,13 @@ class Supervisor:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the worker; a job that runs returns to the queue."""
+        """End the worker; a job that runs returns to the queue. May be called twice, and before `start`."""
         self._stopping.set()
         process = self._process
         if process is not None and process.is_alive():
             process.terminate()
-        self._thread.join(_STOP_S)
+        if self._thread.ident is not None:
+            self._thread.join(_STOP_S)
 
     @property
     def is_alive(self) -> bool:
@@ -71,7 +75,9 @@ class Supervisor:
         if connection is None:
             return None
         try:
-            connection.send((number, dict(request)))
+            # Threads of the server share the connection.
+            with self._sending:
+                connection.send((number, dict(request)))
         except OSError:
             return None
         with self._answered:
@@ -81,20 +87,36 @@ class Supervisor:
     def _supervise(self) -> None:
         while not self._stopping.is_set():
             owner = uuid.uuid4().hex
-            self._run_one(owner)
-            released = self.studio.jobs.release(owner, interrupted=not self._stopping.is_set())
+            try:
+                self._run_one(owner)
+            except Exception:  # noqa: BLE001 (such as no memory for a process: the next one may start)
+                _log.exception("the worker could not be started or watched")
+            self._release(owner)
             if not self._stopping.is_set():
                 self.restarts += 1
-                _log.warning("the worker ended; %d jobs return to the queue, and a new worker starts", released)
                 # A worker that dies at its start must not take the whole processor.
                 self._stopping.wait(min(10.0, 0.2 * self.restarts))
+
+    def _release(self, owner: str) -> None:
+        """Put the jobs of a worker that ended back into the queue. Tries until the database takes it."""
+        while True:
+            try:
+                released = self.studio.jobs.release(owner, interrupted=not self._stopping.is_set())
+            except sqlite3.Error:  # noqa: PERF203 (rare)
+                _log.exception("the jobs of the ended worker cannot return to the queue yet")
+                if self._stopping.wait(_RETRY_S):
+                    return  # the next start of the studio releases them
+            else:
+                if not self._stopping.is_set():
+                    _log.warning("the worker ended; %d jobs return to the queue, and a new worker starts", released)
+                return
 
     def _run_one(self, owner: str) -> None:
         """Run one worker until it ends."""
         # Not forked: threads and a database are open here, and CUDA does not survive a fork.
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        process = context.Process(target=work, args=(self.studio.config, owner, theirs), name="videocrafter-worker")
+        process = context.Process(target=work, args=(self.studio.config, owner, theirs), daemon=True)
         process.start()
         theirs.close()
         self._process, self._connection, self._heard_s = process, ours, time.monotonic()

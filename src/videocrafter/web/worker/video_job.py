@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,19 +37,20 @@ class LoadedModel:
     key: tuple[object, ...] = ()
     pipeline: Pipeline | None = None
     preview: LatentPreview | None = None
-    notes: list[str] = field(default_factory=list)
 
     def load(self, prepared: PreparedRun, watcher: Watcher) -> Pipeline:
         """Return the pipeline of a run, loading it unless it is the last one."""
         key = prepared.pipeline_key
         if self.pipeline is None or self.key != key:
-            self.pipeline, self.preview, self.key = None, None, ()
+            self.drop()
             self.pipeline, self.key = load(prepared, watcher), key
         return self.pipeline
 
     def drop(self) -> None:
         """Free the memory."""
         self.key, self.pipeline, self.preview = (), None, None
+        # Networks are in reference cycles, and the next model needs their memory.
+        gc.collect()
 
 
 class JobWatcher(Watcher):
@@ -58,6 +61,7 @@ class JobWatcher(Watcher):
         self.studio, self.job, self.request, self.owner, self.model = studio, job, request, owner, model
         self.number = 0
         self.notes: list[str] = []
+        self._stored_notes = [*job.notes]
         self._previews = 0
         self._reported_s = -np.inf
         self._start_s = time.monotonic()
@@ -87,8 +91,10 @@ class JobWatcher(Watcher):
         if self.model.preview is not None:
             frames = self.model.preview.frames(step.estimate)[0]
             animation = encode_webp(frames, step.batch.fps[0])
-            write_all({self.studio.folder.preview(self.job.id): animation}, overwrite=True)
-            self._previews += 1
+            # A preview is a convenience: a full disk must not end the job before its video needs the space.
+            with contextlib.suppress(OSError):
+                write_all({self.studio.folder.preview(self.job.id): animation}, overwrite=True)
+                self._previews += 1
         self._report(step.done, step.total)
 
     def _report(self, done: int, total: int) -> None:
@@ -99,8 +105,10 @@ class JobWatcher(Watcher):
             step=self.number * total + done,
             num_steps=self.request.num_videos * total,
             preview=self._previews,
-            notes=self.notes,
+            # Notes change rarely, and each change makes the pages read all lists.
+            notes=() if self.notes == self._stored_notes else self.notes,
         )
+        self._stored_notes = [*self.notes]
 
     def written(self, video: WrittenVideo) -> None:
         """Add the finished video to the gallery."""
@@ -139,7 +147,7 @@ def run_job(studio: Studio, job: Job, owner: str, model: LoadedModel, device: st
     except GenerationCancelled:
         studio.jobs.finish(job.id, owner, "cancelled")
     except GenerationError as error:
-        details: dict[str, Any] = {"code": error.code, "message": _without_paths(str(error), studio.folder.root)}
+        details: dict[str, Any] = {"code": error.code, "message": _for_the_page(str(error), studio.folder.root)}
         details["suggestions"] = getattr(error, "suggestions", [])
         if error.code == "not-finite":
             details["message"] += "; set dtype to float32, or lower the guidance scale"
@@ -147,7 +155,7 @@ def run_job(studio: Studio, job: Job, owner: str, model: LoadedModel, device: st
     except OSError as error:
         model.drop()
         message = f"{error.strerror or error}; see the server's log, then retry"
-        _fail(studio, job, owner, {"code": "file-error", "message": _without_paths(message, studio.folder.root)})
+        _fail(studio, job, owner, {"code": "file-error", "message": _for_the_page(message, studio.folder.root)})
     else:
         studio.jobs.finish(job.id, owner, "done")
     finally:
@@ -175,5 +183,6 @@ def _fail(studio: Studio, job: Job, owner: str, error: dict[str, Any]) -> None:
         studio.jobs.pause_after_equal_failures(studio.limits.equal_failures)
 
 
-def _without_paths(message: str, root: Path) -> str:
-    return message.replace(f"{root.resolve()}/", "").replace(f"{root}/", "")
+def _for_the_page(message: str, root: Path) -> str:
+    without = message.replace(f"{root.resolve()}/", "").replace(f"{root}/", "")
+    return without.replace("set `device`", "start the studio with --device set")

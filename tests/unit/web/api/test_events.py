@@ -1,4 +1,5 @@
 import asyncio
+import sqlite3
 
 import pytest
 
@@ -60,3 +61,35 @@ def test_a_slow_reader_is_reset_and_too_many_are_refused(studio):
         await hub.stop()
 
     asyncio.run(run())
+
+
+def test_the_poll_survives_an_error_of_the_database(studio, monkeypatch):
+    monkeypatch.setattr("videocrafter.web.api.events._RETRY_S", 0.01)
+    failures = iter([True, False])
+    original = studio.events.newest
+
+    def newest():
+        if next(failures, False):
+            raise sqlite3.OperationalError("database is locked")
+        return original()
+
+    monkeypatch.setattr(studio.events, "newest", newest)
+
+    async def watch():
+        hub = EventHub(studio)
+        stream = hub.join()
+        await asyncio.sleep(0.5)
+        studio.jobs.add({"prompt": "a"}, most_queued=9)
+        JobStore(Database(studio.folder.database)).add({"prompt": "b"}, most_queued=9)
+        text = await asyncio.wait_for(stream.get(), 5)
+        hub.end_streams()
+        assert await stream.get() is None
+        await hub.stop()
+        return text
+
+    assert "event: queue" in asyncio.run(watch())
+
+
+def test_a_number_that_no_database_has_resets(studio):
+    for strange in ("9" * 5000, str(2**63)):
+        assert "reset" in _missed(studio, strange)[0]

@@ -1,3 +1,4 @@
+import errno
 import io
 import json
 
@@ -91,7 +92,12 @@ def test_our_files_give_their_settings_back(client, tmp_path):
 
 def test_files_without_settings_and_hostile_ones_are_named(client):
     problem(client.post("/api/v1/recordings", content=picture()), 422, "no-recording")
-    for hostile in ({"prompt": ["x"]}, {"prompt": "a", "seed": 10**400}, {"prompt": "a", "width": "wide"}):
+    for hostile in (
+        {"prompt": ["x"]},
+        {"prompt": "a", "seed": 10**400},
+        {"prompt": "a", "width": "wide"},
+        {"loras": 7},
+    ):
         answer = client.post("/api/v1/recordings", content=json.dumps(hostile))
         assert answer.status_code == 422
     problem(client.post("/api/v1/recordings", content=b'{"a": ' + b"[" * 10**5), 422, "broken-file")
@@ -107,3 +113,39 @@ def test_a_decoder_that_hangs_or_crashes_ends_alone(studio, tmp_path, monkeypatc
         check_file(source, tmp_path / "target", studio.limits)
     assert caught.value.status == 422
     assert recognise_upload(b"\x89PNG\r\n\x1a\n") == (".png", "image")
+
+
+def test_a_stalled_upload_and_a_full_disk_are_named(client, studio, monkeypatch):
+    import asyncio
+
+    from videocrafter.web.api.uploads import Receiver
+    from videocrafter.web.problems import Problem, as_problem
+
+    class Stalled:
+        async def stream(self):
+            yield b"x"
+            await asyncio.sleep(60)
+
+    async def receive():
+        async with Receiver(studio).received(Stalled(), "a" * 32):
+            pass
+
+    object.__setattr__(studio.limits, "stalled_seconds", 0.01)
+    with pytest.raises(Problem, match="no data came") as caught:
+        asyncio.run(receive())
+    assert caught.value.status == 408
+    assert list(studio.folder.uploads.iterdir()) == []
+    assert as_problem(OSError(errno.ENOSPC, "No space left on device")).status == 507
+    object.__setattr__(studio.limits, "disk_free_bytes", 2**70)
+    assert "free" in problem(upload(client, picture()), 507, "disk-full")
+
+
+def test_a_video_of_the_gallery_is_found_again_as_an_input(client, studio, add_video):
+    from videocrafter.generation.recorded_paths import file_sha256
+
+    video = add_video()
+    recording = {"prompt": "a", "video": f"{video}.mp4", "video_sha256": file_sha256(studio.folder.video(video))}
+    answer = client.post("/api/v1/recordings", content=json.dumps(recording)).json()
+    assert answer["request"]["video"] == video
+    other = {**recording, "video_sha256": "0" * 64}
+    assert "video" not in client.post("/api/v1/recordings", content=json.dumps(other)).json()["request"]

@@ -52,3 +52,14 @@ def test_many_open_a_new_database_at_once(tmp_path):
     for thread in threads:
         thread.join()
     assert failed == []
+
+
+def test_a_full_disk_is_reported_as_such(tmp_path):
+    store = open_database(tmp_path / "d")
+    pages = store.connection.execute("PRAGMA page_count").fetchone()[0]
+    store.connection.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(sqlite3.OperationalError, match="full"), store.writing() as connection:
+        connection.execute("INSERT INTO flags VALUES ('a', ?)", ("x" * 10**6,))
+    store.connection.execute("PRAGMA max_page_count = 1000000")
+    with store.writing() as connection:
+        connection.execute("INSERT INTO flags VALUES ('a', 'b')")

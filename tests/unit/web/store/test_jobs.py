@@ -144,6 +144,14 @@ def test_equal_failures_in_a_row_pause_the_queue(jobs):
     assert jobs.flag("paused") == "failures"
     add(jobs)
     assert jobs.claim("w", attempts=3) is None
+    # Earlier failures do not count after a resume, and other messages are other reasons.
+    jobs.set_flag("paused", None)
+    for message in ("m", "m", "other"):
+        add(jobs)
+        job = jobs.claim("w", attempts=3)
+        jobs.finish(job.id, "w", "failed", {"code": "y", "message": message})
+        jobs.pause_after_equal_failures(3)
+    assert jobs.flag("paused") is None
 
 
 def test_a_live_page_has_one_job_that_gives_way(jobs):

@@ -7,6 +7,7 @@ import pytest
 
 from tests.tiny_models import save_tiny_pipeline
 from videocrafter.generation.errors import NotEnoughMemoryError
+from videocrafter.media.errors import OutputError
 from videocrafter.media.video_file import read_frames, read_metadata, sidecar_path
 from videocrafter.web.data_folder import video_id
 from videocrafter.web.worker import video_job
@@ -116,7 +117,7 @@ def test_a_preview_shows_all_frames(studio, make, monkeypatch):
     [
         (FloatingPointError("NaN in step 2"), "not-finite", "float32, or lower the guidance"),
         (NotEnoughMemoryError("out of memory", [{"height": 32}]), "out-of-memory", "out of memory"),
-        (MemoryError(), "out-of-memory", "lower `height`"),
+        (MemoryError(), "out-of-memory", "these need less: `"),
         (OSError(errno.ENOSPC, "No space left on device"), "file-error", "No space left"),
         (KeyError("a bug"), "internal-error", "server's log"),
     ],
@@ -131,6 +132,8 @@ def test_failures_say_what_to_do_and_the_queue_goes_on(studio, make, monkeypatch
     job = make()
     assert (job.state, job.error["code"]) == ("failed", code)
     assert text in job.error["message"]
+    if code == "out-of-memory":
+        assert job.error["suggestions"]
     assert str(studio.folder.root) not in job.error["message"]
     make.model.drop()
     assert make().state == "done"
@@ -158,8 +161,30 @@ def test_a_full_disk_pauses_the_queue_until_there_is_room(studio, make, monkeypa
 def test_memory_is_estimated_without_loading_anything(studio, make, monkeypatch):
     asked = {"prompt": "a", **SETTINGS, "height": 512, "width": 512, "num_frames": 16}
     make(run=False)
-    monkeypatch.setattr("videocrafter.pipelines.generation_memory.available_memory", lambda device: 2**20)
+    monkeypatch.setattr("videocrafter.generation.memory_check.available_memory", lambda device: 2**20)
     found = estimate(studio, asked)
     assert not found["fits"]
     assert found["needed_bytes"] > found["available_bytes"] == 2**20
     assert "not offered" in estimate(studio, {**asked, "model": "x"})["error"]
+
+
+def test_a_full_disk_fails_the_job_but_not_for_a_preview(studio, make, monkeypatch):
+    full = OutputError("cannot write v.mp4: the disk is full")
+
+    def fail(*_, **__):
+        raise full
+
+    # The videos have a writer of their own.
+    monkeypatch.setattr("videocrafter.media.video_file.write_video", fail)
+    assert make().error == {"code": "file-error", "message": f"{full}; see the server's log, then retry"}
+    monkeypatch.undo()
+    previews = studio.folder.root / "previews"
+    original = video_job.write_all
+
+    def write(outputs, **settings):
+        if any(path.parent == previews for path in outputs):
+            raise full
+        original(outputs, **settings)
+
+    monkeypatch.setattr(video_job, "write_all", write)
+    assert make().state == "done"

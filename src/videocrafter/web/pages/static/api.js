@@ -1,5 +1,5 @@
 // The HTTP API and its events. Events are hints: every page reads its state again after them.
-import { $, h } from "/static/dom.js";
+import { $, announceError, h } from "/static/dom.js";
 
 export class ApiError extends Error {
   constructor(problem, status) {
@@ -43,21 +43,29 @@ function setConnected(now) {
 }
 
 let pause = null;
+let workerSeen = true;
+let workerGoneSince = null;
 function showBanner() {
   const banner = $("#banner");
   banner.replaceChildren();
-  banner.hidden = connected && !pause;
+  const workerGone = !workerSeen && Date.now() - workerGoneSince > 10000;
+  banner.hidden = connected && !pause && !workerGone;
   if (!connected) banner.append("The server is gone. Nothing is lost: the page continues when it is back.");
+  else if (workerGone) banner.append("The worker that makes the videos does not run; it is started again. If this message stays, look at the server's log. Nothing in the queue is lost.");
   else if (pause) {
     banner.append(`Paused: ${pause.message}.`);
     if (pause.reason !== "disk-low") {
-      banner.append(h("button", { type: "button", onclick: () => post("queue/resume").then(changed) }, "Resume"));
+      banner.append(h("button", { type: "button", onclick: () => post("queue/resume").then(changed, announceError) }, "Resume"));
     }
   }
 }
 
 export function showPause(queue) {
   pause = queue.paused ? queue : null;
+  // A worker that has just ended is replaced within seconds, which nobody needs to see.
+  if (queue.worker) workerGoneSince = null;
+  else if (workerGoneSince === null) { workerGoneSince = Date.now(); setTimeout(changed, 11000); }
+  workerSeen = queue.worker;
   const count = $("#waiting");
   count.hidden = !queue.waiting;
   count.textContent = queue.waiting;
@@ -81,8 +89,17 @@ export function changed() {
 
 let source = null;
 let polling = null;
-function connect() {
+function disconnect() {
   source?.close();
+  source = null;
+  clearInterval(polling);
+  polling = null;
+}
+
+function connect() {
+  disconnect();
+  // A browser allows few connections to one server; hidden tabs must not use them up.
+  if (document.hidden) return;
   source = new EventSource("/api/v1/events");
   source.onopen = () => {
     setConnected(true);
@@ -90,10 +107,12 @@ function connect() {
     polling = null;
     changed();
   };
+  const mine = source;
   source.onerror = () => {
+    if (source !== mine) return;
     if (!polling) polling = setInterval(() => get("queue").then(changed, () => {}), 2000);
     // After an answer such as "too many streams" the browser does not try again by itself.
-    if (source.readyState === EventSource.CLOSED) setTimeout(connect, 5000);
+    if (source.readyState === EventSource.CLOSED) setTimeout(() => { if (source === mine) connect(); }, 5000);
   };
   for (const kind of ["queue", "video", "reset"]) source.addEventListener(kind, changed);
   source.addEventListener("progress", (event) => {
@@ -105,7 +124,7 @@ function connect() {
 export function follow() {
   connect();
   // Phones stop connections of pages in the background.
-  document.addEventListener("visibilitychange", () => { if (!document.hidden) { connect(); changed(); } });
+  document.addEventListener("visibilitychange", () => { if (document.hidden) disconnect(); else { connect(); changed(); } });
   addEventListener("pageshow", (event) => { if (event.persisted) connect(); });
-  addEventListener("pagehide", () => source?.close());
+  addEventListener("pagehide", disconnect);
 }

@@ -33,7 +33,12 @@ export function toast(text, action) {
   if (action) {
     element.append(h("button", { type: "button", onclick: () => { element.remove(); action.run(); } }, action.label));
   }
-  $("#toasts").append(element);
+  // An open dialog covers the rest of the page, and nothing behind it is read out.
+  const dialog = [...document.querySelectorAll("dialog[open]")].at(-1);
+  if (dialog) {
+    element.setAttribute("role", "status");
+    dialog.prepend(element);
+  } else $("#toasts").append(element);
   setTimeout(() => element.remove(), action ? 10000 : 6000);
 }
 

@@ -5,8 +5,10 @@ import { card, remove, reuse, showDetails } from "/static/card.js";
 
 const holder = $("#videos");
 const filters = $("#filters");
+const PAGE = 60;
 let cursor = null;
-let shown = [];
+let shown = "";
+let shownQuery = null;
 let chosen = [];
 let loading = false;
 
@@ -15,7 +17,7 @@ function query() {
   if (filters.elements.text.value.trim()) parts.set("text", filters.elements.text.value.trim());
   if (filters.elements.model.value) parts.set("model", filters.elements.model.value);
   for (const name of ["starred", "bin"]) if (filters.elements[name].checked) parts.set(name, "true");
-  parts.set("limit", "60");
+  parts.set("limit", PAGE);
   return parts;
 }
 
@@ -45,21 +47,35 @@ function drawSelection() {
   line.hidden = chosen.length === 0;
   line.replaceChildren(`${chosen.length} chosen.`,
     chosen.length > 1 ? h("a", { className: "button", href: `/compare?ids=${chosen.join(",")}` }, "Compare them") : "Choose one more to compare.",
-    h("button", { type: "button", onclick: () => { chosen = []; drawSelection(); reload(); } }, "Clear"));
+    h("button", { type: "button", onclick: () => { chosen = []; drawSelection(); shown = ""; reload(); } }, "Clear"));
 }
 
+let asked = 0; // an answer to an older question must not replace a newer one
+
 async function reload() {
+  asked += 1;
+  const question = asked;
   try {
-    const found = await get(`videos?${query()}`);
+    const text = query().toString();
+    let found = await get(`videos?${text}`);
+    // As many pages as were scrolled to, so that a change takes nothing away.
+    const pages = text === shownQuery ? Math.max(1, Math.ceil(holder.children.length / PAGE)) : 1;
+    for (let page = 1; page < pages && found.next !== null; page += 1) {
+      const next = await get(`videos?${text}&after=${encodeURIComponent(found.next)}`);
+      found = { ...next, videos: [...found.videos, ...next.videos] };
+    }
+    if (question !== asked) return;
     const ids = found.videos.map((video) => `${video.id}${video.starred}`).join();
     drawModels(found.models);
-    // A new video on top must not throw away what was scrolled to, so only a changed first page is drawn.
-    if (ids === shown.join() && holder.children.length) return;
-    shown = ids.split(",");
+    if (ids === shown && text === shownQuery && holder.children.length) return;
+    shown = ids;
+    shownQuery = text;
     cursor = found.next;
-    const focused = document.activeElement?.closest?.(".card")?.dataset.id;
+    const focused = document.activeElement?.closest?.(".card");
+    const place = [...holder.children].indexOf(focused);
     holder.replaceChildren(...found.videos.map(entry));
-    if (focused) $(`[data-id="${focused}"] .open`, holder)?.focus();
+    // After a deletion the focus goes to the card that takes the place.
+    if (focused) ($(`[data-id="${focused.dataset.id}"] .open`, holder) ?? holder.children[Math.min(place, holder.children.length - 1)]?.querySelector(".open"))?.focus();
     $("#empty").hidden = found.videos.length > 0;
     $("#more").hidden = cursor === null;
   } catch { /* the banner tells */ }
@@ -68,8 +84,11 @@ async function reload() {
 async function more() {
   if (loading || cursor === null) return;
   loading = true;
+  const question = asked;
   try {
     const found = await get(`videos?${query()}&after=${encodeURIComponent(cursor)}`);
+    if (question !== asked) return;
+    shown += `,${found.videos.map((video) => `${video.id}${video.starred}`).join()}`;
     cursor = found.next;
     holder.append(...found.videos.map(entry));
     $("#more").hidden = cursor === null;
@@ -84,7 +103,7 @@ function drawModels(models) {
 }
 
 let timer = null;
-filters.addEventListener("input", () => { clearTimeout(timer); timer = setTimeout(() => { shown = []; reload(); }, 250); });
+filters.addEventListener("input", () => { clearTimeout(timer); timer = setTimeout(reload, 250); });
 filters.addEventListener("submit", (event) => event.preventDefault());
 $("#more").addEventListener("click", more);
 new IntersectionObserver((entries) => { if (entries.some((one) => one.isIntersecting)) more(); }, { rootMargin: "600px" }).observe($("#more"));

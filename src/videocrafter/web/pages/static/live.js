@@ -32,7 +32,7 @@ seed.addEventListener("input", later);
 $("#keep").addEventListener("click", () => reuse({ prompt: prompt.value, seed: Number(seed.value) || 0 }));
 
 onProgress(({ id, preview }) => {
-  if (id !== job || !preview) return;
+  if (id !== job || !preview || calm()) return; // previews move
   $("#stage").replaceChildren(h("img", { src: `/api/v1/jobs/${id}/preview?n=${preview}`, alt: `Preview of ${prompt.value}` }));
 });
 

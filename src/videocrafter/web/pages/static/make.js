@@ -1,5 +1,5 @@
 // The page Make: the form, what runs now, and the latest videos.
-import { $, announceError, bytes, duration, h, memory, toast } from "/static/dom.js";
+import { $, announceError, bytes, calm, duration, h, memory, toast } from "/static/dom.js";
 import { api, changed, get, onChange, onProgress, post } from "/static/api.js";
 import { card } from "/static/card.js";
 import { wordChips } from "/static/words.js";
@@ -67,6 +67,7 @@ function build() {
     h("details", { id: "more" }, h("summary", {}, "More settings"),
       h("label", { htmlFor: "negative", className: "label" }, "Avoid"), fields.negative_prompt, h("p", { className: "hint" }, "What the video should not show."),
       h("div", { className: "fields" }, ...MORE.map((one) => field(...one)), ...loras)),
+    h("div", { id: "extra", className: "chips" }),
     h("p", { id: "estimate", role: "status", className: "hint" }),
     h("p", { id: "form-error", role: "alert", className: "error" }),
     h("div", { className: "bar sticky" }, h("button", { className: "primary", id: "submit" }, "Make video"), h("button", { type: "button", id: "clear" }, "Clear"), h("span", { className: "hint" }, "Ctrl+Enter")),
@@ -99,8 +100,6 @@ function drawInputs() {
     box.addEventListener("drop", (event) => {
       if (!event.dataTransfer.files.length) return;
       event.preventDefault();
-      event.stopPropagation();
-      $("#drop").hidden = true;
       upload(name, event.dataTransfer.files[0]);
     });
     return box;
@@ -111,9 +110,33 @@ async function upload(name, file) {
   try {
     files[name] = await api("POST", "uploads", file);
     drawInputs();
+    drawExtra();
     remember();
     estimate();
   } catch (error) { announceError(error); }
+}
+
+// Settings that only some ways of making a video take. In others they would be refused.
+const NEEDS = {
+  strength: () => mode() === "video",
+  image_fit: () => "image" in files && MODES[mode()][1].includes("image"),
+  image_scale: () => "image" in files && MODES[mode()][1].includes("image"),
+  image_guidance_scale: () => "image" in files && MODES[mode()][1].includes("image"),
+};
+const usable = (request) => Object.fromEntries(Object.entries(request).filter(([name]) => !NEEDS[name] || NEEDS[name]()));
+
+// What the form has no field for is shown and can be taken out, so that nothing acts unseen.
+function drawExtra() {
+  $("#extra").replaceChildren(...Object.entries(usable(extra)).map(([name, value]) => {
+    const text = `${name} ${Array.isArray(value) ? value.join(" to ") : value}`;
+    return h("button", { type: "button", className: "chip", "aria-label": `Remove the setting ${text}`, onclick: () => {
+      delete extra[name];
+      drawExtra();
+      if (!editing) remember();
+      estimate();
+      fields.prompt.focus();
+    } }, `${text} ×`);
+  }));
 }
 
 function read() {
@@ -122,13 +145,12 @@ function read() {
     delete request[name];
     if (fields[name].value !== "") request[name] = Number(fields[name].value);
   }
-  if (request.strength !== undefined && mode() !== "video") delete request.strength;
   if (fields.negative_prompt.value) request.negative_prompt = fields.negative_prompt.value;
   for (const name of MODES[mode()][1]) if (files[name]) request[name] = files[name].id;
   if (mode() === "loop") request.loop = true;
   const loras = [...form.querySelectorAll("[data-lora]")].filter((one) => Number(one.value)).map((one) => ({ name: one.dataset.lora, weight: Number(one.value) }));
   if (loras.length) request.loras = loras;
-  return request;
+  return usable(request);
 }
 
 function prompts() {
@@ -158,6 +180,7 @@ function fill(request) {
   form.elements.mode.value = chosen;
   drawModel();
   drawInputs();
+  drawExtra();
   estimate();
 }
 
@@ -185,7 +208,12 @@ function estimate() {
   }, 400);
 }
 
+// One key per line until the server has it: sending a line again after a lost answer makes no second job.
+let submitting = false;
+let sent = { text: null, keys: [] };
+
 async function submit(first) {
+  if (submitting) return;
   const error = $("#form-error");
   error.textContent = "";
   const lines = prompts();
@@ -197,6 +225,7 @@ async function submit(first) {
     if (!files[name]) { error.textContent = `Choose a file for “${FILE_LABELS[name]}”.`; return $(`#pick-${name}`).focus(); }
   }
   const request = read();
+  submitting = true;
   $("#submit").disabled = true;
   try {
     if (editing) {
@@ -204,20 +233,48 @@ async function submit(first) {
       location.assign("/queue");
       return;
     }
-    for (const prompt of lines) {
-      const made = await post("jobs", { ...request, prompt }, { "Idempotency-Key": newKey() });
-      if (first) {
-        const next = (await get("jobs")).jobs.find((job) => job.state === "queued");
-        if (next && next.id !== made.id) await post(`jobs/${made.id}/move`, { before: next.id });
-      }
-    }
+    const made = await queueLines(request, lines);
     toast(lines.length > 1 ? `${lines.length} videos are in the queue.` : "The video is in the queue.");
     changed();
+    // The jobs are queued: a failed move must not look like a failed submission, which would be repeated.
+    if (first) await moveFirst(made).catch((problem) => toast(`The order stays as it was: ${problem.message}`));
   } catch (problem) {
     error.textContent = problem.message;
   } finally {
+    submitting = false;
     $("#submit").disabled = false;
   }
+}
+
+// Queue each line as a job; return their ids. Lines that are queued leave the form when a later one fails.
+async function queueLines(request, lines) {
+  const text = JSON.stringify([request, lines]);
+  if (sent.text !== text) sent = { text, keys: lines.map(newKey) };
+  const made = [];
+  try {
+    for (const [index, prompt] of lines.entries()) {
+      made.push((await post("jobs", { ...request, prompt }, { "Idempotency-Key": sent.keys[index] })).id);
+    }
+  } catch (problem) {
+    if (made.length) {
+      const left = lines.slice(made.length);
+      sent = { text: JSON.stringify([request, left]), keys: sent.keys.slice(made.length) };
+      fields.prompt.value = left.join("\n");
+      remember();
+      changed();
+      problem.message = `${made.length} of ${lines.length} videos are in the queue; the others are still here. ${problem.message}`;
+    }
+    throw problem;
+  }
+  sent = { text: null, keys: [] };
+  return made;
+}
+
+async function moveFirst(made) {
+  const next = (await get("jobs")).jobs.find((job) => job.state === "queued" && !made.includes(job.id));
+  if (!next) return;
+  // One may run already.
+  for (const id of made) await post(`jobs/${id}/move`, { before: next.id }).catch((problem) => { if (problem.code !== "job-started") throw problem; });
 }
 
 const newKey = () => [...crypto.getRandomValues(new Uint8Array(16))].map((one) => one.toString(16).padStart(2, "0")).join("");
@@ -231,9 +288,14 @@ function takeHandedOver() {
   if (input) {
     const file = JSON.parse(input);
     const name = file.kind === "image" ? "image" : "video";
-    files = { [name]: file };
-    form.elements.mode.value = name;
+    // The mode that already takes such a file stays, and so does its other file.
+    const wanted = MODES[mode()][1];
+    const fitting = wanted.filter((one) => one.startsWith("image") === (file.kind === "image"));
+    const target = fitting.find((one) => !files[one]) ?? fitting[0] ?? name;
+    if (!wanted.includes(target)) form.elements.mode.value = name;
+    files = { ...files, [target]: file };
     drawInputs();
+    drawExtra();
   }
   if (reuse || input) { remember(); fields.prompt.focus(); }
   return reuse || input;
@@ -258,17 +320,18 @@ async function start() {
       files = kept ?? {};
       form.elements.mode.value = chosen ?? "text";
       drawInputs();
+      drawExtra();
     }
   }
   form.addEventListener("input", () => { if (!editing) remember(); estimate(); });
   form.addEventListener("change", (event) => {
-    if (event.target.name === "mode") drawInputs();
+    if (event.target.name === "mode") { drawInputs(); drawExtra(); }
     if (event.target === fields.model) drawModel();
   });
   form.addEventListener("submit", (event) => { event.preventDefault(); submit(false); });
   $("#clear").addEventListener("click", () => { fill({ prompt: "" }); remember(); fields.prompt.focus(); });
   addEventListener("keydown", (event) => {
-    if ((event.ctrlKey || event.metaKey) && !event.altKey && event.key === "Enter") { event.preventDefault(); submit(event.shiftKey); }
+    if ((event.ctrlKey || event.metaKey) && !event.altKey && event.key === "Enter" && !$("dialog[open]")) { event.preventDefault(); if (!event.repeat) submit(event.shiftKey); }
   });
   addEventListener("studio:form", takeHandedOver);
 }
@@ -304,7 +367,7 @@ function updateProgress({ id, step, num_steps: total, preview }) {
   const bar = $("progress", element);
   if (total) bar.value = step / total; else bar.removeAttribute("value");
   const picture = $("img", element);
-  if (preview && picture.dataset.shown !== String(preview)) {
+  if (preview && !calm() && picture.dataset.shown !== String(preview)) {
     picture.dataset.shown = preview;
     picture.src = `/api/v1/jobs/${id}/preview?n=${preview}`;
     picture.alt = "Preview of the video that is being made";

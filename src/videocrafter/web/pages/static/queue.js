@@ -1,5 +1,5 @@
 // The page Queue: order, pause, cancel, retry.
-import { $, announceError, duration, h, toast } from "/static/dom.js";
+import { $, announceError, calm, duration, h, toast } from "/static/dom.js";
 import { api, changed, get, onChange, onProgress, post } from "/static/api.js";
 import { reuse } from "/static/card.js";
 
@@ -12,7 +12,7 @@ const bars = new Map();
 const button = (label, name, run) => h("button", { type: "button", "aria-label": name, onclick: () => Promise.resolve(run()).then(changed, announceError) }, label);
 
 function thumb(job) {
-  const source = job.state === "running" && job.preview ? `/api/v1/jobs/${job.id}/preview?n=${job.preview}` : job.videos.length ? `/api/v1/videos/${job.videos[0]}/poster` : null;
+  const source = job.state === "running" && job.preview && !calm() ? `/api/v1/jobs/${job.id}/preview?n=${job.preview}` : job.videos.length ? `/api/v1/videos/${job.videos[0]}/poster` : null;
   return source ? h("img", { className: "thumb", src: source, alt: "" }) : h("div", { className: "thumb" });
 }
 
@@ -50,7 +50,7 @@ function suggestion(job, changes) {
 function finishedRow(job) {
   const prompt = job.request.prompt || "(no prompt)";
   const state = job.state === "done" ? `done, ${job.videos.length} video${job.videos.length === 1 ? "" : "s"} in ${duration(job.finished_s - job.started_s)}` : job.state;
-  return h("li", { "data-job": job.id }, thumb(job), h("div", {},
+  return h("li", { "data-job": job.id, tabIndex: -1 }, thumb(job), h("div", {},
     h("p", { className: "text" }, prompt), h("p", { className: `state ${job.state}` }, `${state} · ${about(job)}`),
     job.error ? h("p", { className: "error" }, job.error.message) : null,
     h("div", { className: "actions" },
@@ -61,15 +61,20 @@ function finishedRow(job) {
 }
 
 function draw(paused) {
-  // Drawing anew would take the focus away from a button, so it is given back to the one with the same name.
-  const focused = document.activeElement?.getAttribute?.("aria-label");
+  // Drawing anew would take the focus away from a button, so it is given back.
+  const focused = document.activeElement?.closest?.("li[data-job]");
+  const [focusedJob, focusedAction] = focused ? [focused.dataset.job, document.activeElement.textContent] : [];
   const waiting = active.filter((job) => job.state === "queued");
   bars.clear();
   $("#active").replaceChildren(...(active.length ? active.map((job, index) => activeRow(job, index, waiting)) : [h("li", { className: "hint" }, "Nothing waits.")]));
   $("#finished").replaceChildren(...finished.map(finishedRow));
   $("#more").hidden = cursor === null;
   $("#pause").textContent = paused ? "Resume" : "Pause";
-  if (focused) [...document.querySelectorAll("[aria-label]")].find((one) => one.getAttribute("aria-label") === focused)?.focus();
+  if (focusedJob) {
+    // Prompts may be equal, so the job and its action decide. A row whose button is gone takes the focus itself.
+    const row = $(`li[data-job="${focusedJob}"]`);
+    ([...(row?.querySelectorAll("button") ?? [])].find((one) => one.textContent === focusedAction) ?? row)?.focus();
+  }
 }
 
 let last = "";
@@ -110,6 +115,6 @@ onProgress(({ id, step, num_steps: total, preview }) => {
   const bar = bars.get(id);
   if (bar && total) bar.value = step / total;
   const row = bar?.closest("li");
-  if (row && preview) $(".thumb", row)?.replaceWith(h("img", { className: "thumb", alt: "", src: `/api/v1/jobs/${id}/preview?n=${preview}` }));
+  if (row && preview && !calm()) $(".thumb", row)?.replaceWith(h("img", { className: "thumb", alt: "", src: `/api/v1/jobs/${id}/preview?n=${preview}` }));
 });
 onChange(refresh);

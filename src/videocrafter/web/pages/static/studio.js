@@ -73,10 +73,11 @@ addEventListener("dragenter", (event) => {
 addEventListener("dragleave", () => { depth = Math.max(0, depth - 1); drop.hidden = depth === 0; });
 addEventListener("dragover", (event) => event.preventDefault());
 addEventListener("drop", (event) => {
+  const taken = event.defaultPrevented; // by a field that the file was dropped on
   event.preventDefault();
   depth = 0;
   drop.hidden = true;
-  if (event.dataTransfer.files.length) receive(event.dataTransfer.files[0]);
+  if (!taken && event.dataTransfer.files.length) receive(event.dataTransfer.files[0]);
 });
 
 async function receive(file) {
