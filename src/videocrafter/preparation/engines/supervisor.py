@@ -203,7 +203,7 @@ def _serve(connection: Connection, work: Work, job: Job, memory_bytes: int) -> N
     with suppress(EOFError, OSError):
         while True:
             unit, limit_s = connection.recv()
-            with suppress(UnitError):  # the unit then fails for the same reason
+            with suppress(Exception):  # the unit then fails for the same reason, and is recorded
                 load_models(unit, job)
             connection.send((_LOADED, ""))
             if hasattr(signal, "setitimer"):

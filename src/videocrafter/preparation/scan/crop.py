@@ -34,14 +34,20 @@ def find_crop(rows: Sequence[np.ndarray], columns: Sequence[np.ndarray]) -> Crop
     return top, bottom, left, right
 
 
+def is_bar(lines: np.ndarray) -> np.ndarray:
+    """Return which lines are dark and even, from mean and deviation `[..., 2, lines]`."""
+    found: np.ndarray = (lines[..., 0, :] < _MAX_MEAN) & (lines[..., 1, :] < _MAX_DEVIATION)
+    return found
+
+
 def _inside(lines: np.ndarray) -> tuple[float, float]:
     """Return start and end of the picture along one axis, from `[frames, 2, lines]`."""
-    mean, deviation = lines[:, 0], lines[:, 1]
-    is_bar = ((mean < _MAX_MEAN) & (deviation < _MAX_DEVIATION)).mean(axis=0) >= 0.95
-    count = len(is_bar)
-    if is_bar.all():
+    mean = lines[:, 0]
+    in_bar = is_bar(lines).mean(axis=0) >= 0.95
+    count = len(in_bar)
+    if in_bar.all():
         return 0.0, 0.0
-    start, end = int(np.argmin(is_bar)), count - int(np.argmin(is_bar[::-1]))
+    start, end = int(np.argmin(in_bar)), count - int(np.argmin(in_bar[::-1]))
     # The line at the border is a mixture of both, so it goes, too.
     inner = mean.max(axis=0)
     if start and inner[min(start + 1, count - 1)] > _MIN_PICTURE:

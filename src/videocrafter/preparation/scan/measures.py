@@ -12,6 +12,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from videocrafter.preparation.scan.crop import is_bar
+
 # Cells along the long side of the grid.
 _CELLS = 16
 # Pixels along the long side of the thumbnails in which transitions and copies are sought.
@@ -85,6 +87,7 @@ class Recorder:
 
     Attributes:
         frames, samples: the measurements so far.
+        area: rows and columns in which a sample so far showed something, so without bars that are always there.
         pictures: small JPEG of each sample, at most two per second, by number of the frame.
     """
 
@@ -92,6 +95,8 @@ class Recorder:
         self.frames, self.samples = Frames(), Samples()
         self.pictures: dict[int, np.ndarray] = {}
         self.size = (height, width)
+        self.area = (slice(0, height), slice(0, width))
+        self._is_lit = (np.zeros(height, bool), np.zeros(width, bool))
         self.grid = _fit(height, width, _CELLS)
         self.diagonal = float(np.hypot(height, width))
         self._thumb = _fit(height, width, _THUMB)
@@ -115,15 +120,17 @@ class Recorder:
         change = 255.0 if self._gray is None else float(self._cells(cv2.absdiff(gray, self._gray)).max())
         frames.change.append(change)
         self._gray = gray
-        if time_s >= self._square_s + _SHIFT_INTERVAL_S:
-            frames.shifts.append(self._shift(gray, time_s))
         if time_s >= self._next_sample_s - 1e-6:
             start = time_s if self._next_sample_s == -np.inf else self._next_sample_s
             # Not the time of this frame plus the interval, which would sample 24 frames per second every 7th frame.
             self._next_sample_s = max(start + self._interval_s, time_s + self._interval_s / 2)
             self._sample(rgb, gray)
+        if time_s >= self._square_s + _SHIFT_INTERVAL_S:
+            frames.shifts.append(self._shift(gray, time_s))
 
     def _shift(self, gray: np.ndarray, time_s: float) -> Shift:
+        # Bars do not move with the picture.
+        gray = gray[self.area]
         square = cv2.resize(gray, (64, 64), interpolation=cv2.INTER_AREA).astype(np.float32)
         before, before_s = self._square, self._square_s
         self._square, self._square_s = square, time_s
@@ -133,7 +140,7 @@ class Recorder:
         (x, y), response = cv2.phaseCorrelate(before, square, self._window)
         if response < _NOTHING_IN_COMMON:
             return Shift(number, 0.0, 0.0)
-        height, width = self.size
+        height, width = gray.shape
         scale = 1 / (64 * self.diagonal * (time_s - before_s))
         return Shift(number, x * width * scale, y * height * scale)
 
@@ -155,6 +162,7 @@ class Recorder:
         wide = gray.astype(np.float32)
         samples.rows.append(np.stack([wide.mean(axis=1), wide.std(axis=1)]))
         samples.columns.append(np.stack([wide.mean(axis=0), wide.std(axis=0)]))
+        self._extend_area()
         self._sampled = gray
         if len(samples.frame) % 2:
             scale = min(1.0, 160 / max(self.size))
@@ -163,6 +171,18 @@ class Recorder:
                 ".jpg", cv2.cvtColor(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2BGR), _JPEG
             )
             self.pictures[number] = jpeg
+
+    def _extend_area(self) -> None:
+        bounds = []
+        for is_lit, lines in zip(self._is_lit, (self.samples.rows[-1], self.samples.columns[-1]), strict=True):
+            is_lit |= ~is_bar(lines)
+            lit = np.flatnonzero(is_lit)
+            if len(lit) < 0.2 * len(is_lit):
+                return  # a black picture so far
+            bounds.append(slice(int(lit[0]), int(lit[-1]) + 1))
+        area = (bounds[0], bounds[1])
+        if area != self.area:
+            self.area, self._square = area, None  # squares of other areas cannot be compared
 
     def _cells(self, values: np.ndarray) -> np.ndarray:
         return cv2.resize(values, self.grid[::-1], interpolation=cv2.INTER_AREA).astype(np.float32)

@@ -120,7 +120,7 @@ def _recorded(
         if recorder is None:
             recorder = Recorder(pixels.shape[0], pixels.shape[1], config.sample_fps)
         recorder.add(time_s, pixels, is_damaged=is_damaged)
-        cuts.add(pixels)
+        cuts.add(pixels, recorder.area)
     if recorder is None:
         raise UnitError("no_frames", "no frame of the window can be decoded")
     last_s = recorder.frames.time_s[-1]

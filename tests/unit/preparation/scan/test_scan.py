@@ -4,6 +4,7 @@ import base64
 import io
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -57,6 +58,19 @@ def test_scores_tell_the_kinds_apart(scanned):
     # Bars are cropped before light is measured.
     assert bars["dark"] < 0.02
     assert all(len(piece["hashes"]) == 3 for piece in scanned["pieces"])
+
+
+def test_bars_hide_no_cut_and_no_shake(tmp_path):
+    frames = shot(20, 60) + shot(24, 60, "shaky")
+    barred = [np.pad(frame, ((70, 70), (0, 0), (0, 0))) for frame in frames]
+    config = replace(ScanConfig(), min_cut=24.0)
+    bare, inside = (
+        scan(write_film(tmp_path / name, film), name, "id", config)["pieces"]
+        for name, film in (("bare.mp4", frames), ("barred.mp4", barred))
+    )
+    assert [piece["frames"] for piece in inside] == [piece["frames"] for piece in bare] == [57, 57]
+    # In parts of the diagonal, which is longer with bars.
+    assert inside[1]["shake"] > 0.4 * bare[1]["shake"]
 
 
 def test_frames_shown_twice_are_not_frozen():
