@@ -11,11 +11,12 @@ SOURCE = Path(__file__).parents[2] / "src" / "videocrafter"
 FILES = sorted(SOURCE.rglob("*.py"))
 BANNED = {"utils", "util", "helpers", "helper", "common", "misc"}
 HEAVY = {"torch", "diffusers", "transformers", "accelerate", "peft", "av", "PIL", "numpy"}
+OPTIONAL = {"pyarrow", "pandas", "matplotlib", "scipy", "pydantic", "huggingface_hub", "ray", "fastapi", "uvicorn"}
 
 
 def modules_after(code: str) -> set[str]:
-    """Top-level modules that a new interpreter has loaded after running `code`."""
-    report = "\nimport sys; sys.stderr.write('|' + ' '.join({name.split('.')[0] for name in sys.modules}))"
+    """Full names of the modules that a new interpreter has loaded after running `code`."""
+    report = "\nimport sys; sys.stderr.write('|' + ' '.join(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code + report], capture_output=True, text=True, check=True)
     return set(done.stderr.rpartition("|")[2].split())
 
@@ -60,7 +61,13 @@ def test_help_loads_nothing_heavy():
         "try: main()\n"
         "except SystemExit as stop: assert not stop.code, stop.code\n"
     )
-    assert modules_after(code) & HEAVY == set()
+    loaded = modules_after(code)
+    assert loaded & (HEAVY | OPTIONAL) == set()
+    rooms = {name.split(".")[1] for name in loaded if name.startswith("videocrafter.")}
+    assert rooms <= {"cli", "presets", "media", "generation"}, "commands import what they need when they run"
+    assert not {name for name in loaded if name.startswith("videocrafter.generation.")} - {
+        "videocrafter.generation.errors"
+    }
 
 
 def test_media_needs_no_deep_learning_library():

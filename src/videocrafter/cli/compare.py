@@ -11,7 +11,6 @@ import typer
 
 from videocrafter.cli.errors import bad_input
 from videocrafter.cli.interruption import reporting_interruption
-from videocrafter.cli.model_choice import model_folder
 from videocrafter.cli.named_sets import named_sets
 from videocrafter.cli.progress_bar import progress_bar
 from videocrafter.presets import FAMILIES, MODEL_INDEX, PRESETS, is_run_folder
@@ -129,6 +128,7 @@ def _videos_of(
         return read_video_set(column, items)
     if items is None:
         raise ValueError(f"{name} is a model, so it needs prompts to generate videos; pass --prompts FILE")
+    from videocrafter.cli.model_choice import model_folder
     from videocrafter.cli.quiet_libraries import silence_libraries
 
     silence_libraries()

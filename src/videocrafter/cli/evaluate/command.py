@@ -8,8 +8,6 @@ from typing import Annotated
 import typer
 
 from videocrafter.cli.errors import bad_input
-from videocrafter.cli.evaluate.exam import ExamOptions, run_exam_command
-from videocrafter.cli.evaluate.videos import VideoOptions, is_model, run_video_command
 
 _EXAM, _DEFAULT = "exam", "standard"
 
@@ -89,6 +87,9 @@ def evaluate(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing report.")] = False,
 ) -> None:
     """Measure videos or a model: print a table, write report.json and report.html."""
+    from videocrafter.cli.evaluate.exam import ExamOptions, run_exam_command
+    from videocrafter.cli.evaluate.videos import VideoOptions, is_model, run_video_command
+
     with bad_input():
         chosen = protocol or (_EXAM if is_model(what) else _DEFAULT)
         given: dict[str, object]

@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from videocrafter.cli.errors import bad_input
 from videocrafter.cli.generate import options as option
-from videocrafter.cli.generate.image_pairing import pair_with_images
 from videocrafter.cli.generate.naming import naming_options
-from videocrafter.cli.generate.prompt_files import PromptFile, read_prompt_file
 from videocrafter.cli.generate.quoting import check_quotes, clean_text
-from videocrafter.generation.loras import parse_lora_option
-from videocrafter.generation.recording import read_recording, repeat_recording
-from videocrafter.generation.request import GenerateOptions, PromptRow, check_options
+
+if TYPE_CHECKING:
+    from videocrafter.generation.request import GenerateOptions
 
 
 def register(app: typer.Typer) -> None:
@@ -81,7 +79,11 @@ def generate(
     All settings are stored in the video and in OUT.mp4.json next to it. Use --from OUT.mp4 to repeat it.
     """
     # Parameters have the names of the settings, so that all of them travel in one step.
-    options = GenerateOptions.from_arguments(locals())
+    arguments = locals()
+    from videocrafter.generation.loras import parse_lora_option
+    from videocrafter.generation.request import GenerateOptions
+
+    options = GenerateOptions.from_arguments(arguments)
     with bad_input(), naming_options():
         check_quotes(prompts or [])
         options = replace(
@@ -101,6 +103,11 @@ def _resolve(
     options: GenerateOptions, prompts: Sequence[str], prompts_file: Path | None, repeated: Path | None
 ) -> GenerateOptions:
     """Add the prompts with their images and the settings of a recording, then check the result."""
+    from videocrafter.cli.generate.image_pairing import pair_with_images
+    from videocrafter.cli.generate.prompt_files import PromptFile, read_prompt_file
+    from videocrafter.generation.recording import read_recording, repeat_recording
+    from videocrafter.generation.request import PromptRow, check_options
+
     file = PromptFile(rows=()) if prompts_file is None else read_prompt_file(prompts_file)
     rows = [*(PromptRow(prompt=clean_text(text)) for text in prompts), *file.rows]
     sizes: dict[str, Any] = {name: value for name, value in file.sizes.items() if getattr(options, name) is None}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from videocrafter.cli.errors import bad_input
+from videocrafter.cli.garbage_collection import importing_without_collection
 from videocrafter.cli.generate.naming import naming_options
 from videocrafter.cli.generate.quoting import splits_sentence
 from videocrafter.cli.interruption import interruption_held_back, reporting_interruption
@@ -129,7 +130,9 @@ def run(options: GenerateOptions) -> None:
         prepared = prepare(options, obtain=partial(model_folder, quiet=options.quiet))
         with reporting_interruption(watcher.unfinished):
             with watcher.phase("imports and model"), watcher.status("loading the model"):
-                from videocrafter.cli.quiet_libraries import silence_libraries
+                with importing_without_collection():
+                    import videocrafter.pipelines.loading  # noqa: F401
+                    from videocrafter.cli.quiet_libraries import silence_libraries
 
                 silence_libraries()
                 pipeline = load(prepared, watcher)

@@ -8,9 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from videocrafter.checkpoints.file_content import check_is_checkpoint
-from videocrafter.checkpoints.hub.converted_models import find_converted, find_converted_preset
-from videocrafter.checkpoints.hub.obtain import model_status
 from videocrafter.cli.byte_size import format_bytes
 from videocrafter.cli.errors import bad_input
 from videocrafter.presets import FAMILIES, PRESETS, TASK_NAMES, ModelPreset, resolve_model
@@ -57,6 +54,8 @@ def models(
 
 
 def _show_preset(console: Console, preset: ModelPreset) -> None:
+    from videocrafter.checkpoints.hub.obtain import model_status
+
     status = model_status(preset)
     style = "green" if status in _READY else "dim"
     console.print(f"[bold]{preset.name}[/bold]: {TASK_NAMES[preset.task]}, [{style}]{status}[/{style}]")
@@ -73,6 +72,8 @@ def _show_preset(console: Console, preset: ModelPreset) -> None:
 def _folder_of(preset: ModelPreset) -> Path | None:
     """Return the folder of a model in the package or in the cache, or None."""
     if preset.hub_id is not None:
+        from videocrafter.checkpoints.hub.converted_models import find_converted_preset
+
         return find_converted_preset(preset)
     return preset.folder if preset.is_installed else None
 
@@ -118,6 +119,9 @@ def _folder_at(name: str) -> Path:
     path = Path(name)
     if not path.is_file():
         return resolve_model(name, "t2v")
+    from videocrafter.checkpoints.file_content import check_is_checkpoint
+    from videocrafter.checkpoints.hub.converted_models import find_converted
+
     folder = find_converted(path)
     if folder is None:
         check_is_checkpoint(path)
