@@ -25,6 +25,7 @@ SCRIPTS = (
     "full_size",
     "generation",
     "kills",
+    "samplers",
     "studio",
     "study_server",
     "training",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -104,11 +105,7 @@ def evaluate(
                 )
         if batch_size < 1:
             raise ValueError(f"--batch-size is {batch_size}; expected at least 1")
-        for name, value in given.items():
-            if value is not None:
-                raise ValueError(
-                    f"{name} does not apply to protocol {chosen}; leave it out, or choose another protocol"
-                )
+        _refuse(given, chosen)
         if chosen == _EXAM and not is_model(what):
             raise ValueError(
                 f"{what} is not a model, but the exam generates its own videos; choose another --protocol"
@@ -150,3 +147,12 @@ def evaluate(
             overwrite=overwrite,
         )
     )
+
+
+def _refuse(given: Mapping[str, object], protocol: str) -> None:
+    """Raise ValueError for an option that the protocol does not have."""
+    for name, value in given.items():
+        if value is not None:
+            raise ValueError(
+                f"{name} does not apply to protocol {protocol}; leave it out, or choose another protocol"
+            )
