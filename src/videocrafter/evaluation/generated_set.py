@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from videocrafter.evaluation.metrics.weights import file_sha256
 from videocrafter.evaluation.model_identity import describe_model
 from videocrafter.evaluation.prompt_list import PromptItem
 from videocrafter.evaluation.protocols.protocol import Protocol
+from videocrafter.generation.recorded_paths import recorded_path
 from videocrafter.media.errors import MediaError, OutputExistsError
+from videocrafter.media.file_hash import file_sha256
 from videocrafter.media.image_file import read_image
 from videocrafter.media.video_file import read_metadata, write_video
 
@@ -124,7 +125,7 @@ def _jobs(
                 "effective_settings": json.loads(json.dumps({**recommended, **settings})),  # as it is read back
             }
             if item.image is not None:
-                metadata |= {"image": str(item.image.absolute()), "image_sha256": file_sha256(item.image)}
+                metadata |= {"image": recorded_path(item.image, folder), "image_sha256": file_sha256(item.image)}
             path = folder / _name(number, seed)
             found.append(_Job(path=path, item=item, seed=seed, metadata=metadata))
     return found

@@ -25,11 +25,11 @@ from videocrafter.evaluation.metrics.optical_flow import opencv
 from videocrafter.evaluation.metrics.running import Running
 from videocrafter.evaluation.metrics.set_metric import I3D_FRAMES, SET_METRICS, SetMetric
 from videocrafter.evaluation.metrics.video_metric import Facts, VideoMetric
-from videocrafter.evaluation.metrics.weights import file_sha256
 from videocrafter.evaluation.metrics.whole_clip import FirstFrames
 from videocrafter.evaluation.protocols.protocol import Protocol
 from videocrafter.evaluation.results import VideoResult
 from videocrafter.evaluation.video_set import VideoEntry
+from videocrafter.media.file_hash import file_sha256
 from videocrafter.media.image_file import read_image
 from videocrafter.media.video_file import probe, read_frames
 from videocrafter.media.video_reader import open_reader

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -115,3 +116,12 @@ def _encoded(array: NDArray[Any]) -> str:
 
 def _decoded(text: str, dtype: type[np.generic]) -> NDArray[Any]:
     return np.frombuffer(base64.b64decode(text, validate=True), dtype).copy()
+
+
+def without_nan(value: Any) -> Any:
+    """Replace NaN and infinity, which JSON does not support, by null."""
+    if isinstance(value, Mapping):
+        return {key: without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

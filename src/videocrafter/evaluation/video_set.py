@@ -33,6 +33,7 @@ from videocrafter.evaluation.prompt_list import (
     checked_text,
     read_prompt_list,
 )
+from videocrafter.generation.recorded_paths import find_recorded
 from videocrafter.media.errors import MediaError
 from videocrafter.media.json_file import read_json_object
 from videocrafter.media.video_file import read_metadata, sidecar_path
@@ -244,7 +245,7 @@ def _entry(
         prompt=_prompt_in(metadata),
         seed=seed if isinstance(seed, int) and not isinstance(seed, bool) else None,
         name=name,
-        image=path.parent / image if isinstance(image, str) else None,
+        image=find_recorded(image, path.parent, metadata.get("image_sha256")) if isinstance(image, str) else None,
         metadata=metadata,
     )
     if (item := _numbered(path.stem, prompts)) is not None:

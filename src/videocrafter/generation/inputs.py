@@ -8,8 +8,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from videocrafter.generation.recorded_paths import file_sha256
 from videocrafter.generation.request import GenerateOptions
+from videocrafter.media.file_hash import file_sha256
 
 if TYPE_CHECKING:
     import numpy as np

@@ -7,10 +7,11 @@ the same hash.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
+
+from videocrafter.media.file_hash import file_sha256
 
 _CHUNK = 2**20
 _MOST_HASHED = 200
@@ -66,12 +67,3 @@ def _similar(recorded: str, folder: Path) -> list[Path]:
         files = (path for path in sorted(place.glob("*")) if path.suffix.lower() == suffix and path.is_file())
         similar += list(files)[:_MOST_HASHED]
     return similar
-
-
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file's content, in hex."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()

@@ -5,6 +5,7 @@ from typing import Any
 import diffusers
 import pytest
 import torch
+from benchmarks.samplers import STOCK
 from diffusers import DDIMScheduler, DDPMScheduler, EulerDiscreteScheduler
 from torch import Tensor
 
@@ -22,25 +23,6 @@ CONFIG = dict(
         timestep_spacing="trailing",
         clip_sample=False,
     ).config
-)
-STOCK = (
-    "DDIMScheduler",
-    "DDIMParallelScheduler",
-    "DDPMScheduler",
-    "DDPMParallelScheduler",
-    "DEISMultistepScheduler",
-    "DPMSolverMultistepScheduler",
-    "DPMSolverSinglestepScheduler",
-    "EulerAncestralDiscreteScheduler",
-    "EulerDiscreteScheduler",
-    "HeunDiscreteScheduler",
-    "KDPM2AncestralDiscreteScheduler",
-    "KDPM2DiscreteScheduler",
-    "LCMScheduler",
-    "PNDMScheduler",
-    "SASolverScheduler",
-    "TCDScheduler",
-    "UniPCMultistepScheduler",
 )
 KARRAS = {"use_karras_sigmas": True}
 

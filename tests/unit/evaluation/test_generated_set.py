@@ -74,7 +74,9 @@ def test_image_to_video_needs_the_images_of_the_list(tmp_path):
     Image.fromarray(np.full((16, 16, 3), 90, np.uint8)).save(image)
     generate(pipeline, tmp_path / "out", [replace(ITEMS[1], image=image)])
     (entry,) = read_video_set(tmp_path / "out").entries
-    assert entry.image == image
+    assert entry.image is not None
+    assert entry.image.samefile(image)
+    assert entry.metadata["image"] == "../kite.png", "no absolute path is recorded"
     # The recommended settings count, and the content of the image, not its name.
     assert entry.metadata["effective_settings"]["num_frames"] == 2
     Image.fromarray(np.full((16, 16, 3), 91, np.uint8)).save(image)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from videocrafter.generation.recorded_paths import file_sha256, find_recorded, recorded_path
+from videocrafter.generation.recorded_paths import find_recorded, recorded_path
+from videocrafter.media.file_hash import file_sha256
 from videocrafter.media.video_file import read_frames, read_metadata
 
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from videocrafter.evaluation.metrics.weights import file_sha256
 from videocrafter.evaluation.prompt_list import PromptItem
 from videocrafter.generation.request import GenerateOptions, PromptRow, check_options
 from videocrafter.generation.run import PreparedRun, generate, load, prepare
 from videocrafter.generation.watcher import Watcher, WrittenVideo
 from videocrafter.media.atomic_write import write_text
 from videocrafter.media.errors import MediaError
+from videocrafter.media.file_hash import file_sha256
 from videocrafter.media.json_file import read_json_object
 from videocrafter.media.video_file import read_metadata
 from videocrafter.pipelines.sampling_settings import SETTING_NAMES

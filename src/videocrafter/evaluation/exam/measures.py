@@ -55,19 +55,6 @@ def confusions(asked: Sequence[Hashable], seen: Sequence[Hashable]) -> list[tupl
     return [(a, s, n) for (a, s), n in sorted(pairs.items(), key=lambda item: (-item[1], str(item[0])))]
 
 
-def pearson(x: Sequence[float], y: Sequence[float]) -> float:
-    """Return Pearson's correlation of two series; NaN if either is constant or has fewer than 2 values."""
-    if len(x) != len(y):
-        raise ValueError(f"x has {len(x)} values and y {len(y)}, expected equally many")
-    if len(x) < 2:
-        return math.nan
-    a = torch.tensor(x, dtype=torch.float64)
-    b = torch.tensor(y, dtype=torch.float64)
-    a, b = a - a.mean(), b - b.mean()
-    scale = float(a.norm() * b.norm())
-    return float(a @ b) / scale if scale > 0.0 else math.nan
-
-
 def velocity(centers: Tensor) -> Tensor:
     """Return the displacement per frame [B, 2] of paths [B, T, 2]: the slope of a line fitted to each path.
 

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from videocrafter.data.sprite_world.motions import DIRECTIONS
 from videocrafter.data.sprite_world.world import SpriteWorld
+from videocrafter.evaluation.correlation import pearson
 from videocrafter.evaluation.exam.judging import Marks, Verdicts, judge_videos, mark
 from videocrafter.evaluation.exam.measures import (
     cosine_distance,
     moving_centers,
     pairwise_distance,
-    pearson,
     rmse,
     share,
     ssim,

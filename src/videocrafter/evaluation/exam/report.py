@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from videocrafter.evaluation.exam.parts import Part
+from videocrafter.evaluation.results import without_nan
 from videocrafter.media.atomic_write import write_all
 from videocrafter.media.contact_sheet import contact_sheet
 from videocrafter.media.output_checks import check_writable
@@ -84,7 +85,7 @@ def write_report(output: Path, report: Mapping[str, Any], parts: Mapping[str, Pa
     files |= {
         ANSWERS: ("\n".join(lines) + "\n").encode(),
         TABLE: markdown(report).encode(),
-        REPORT: (json.dumps(_without_nan(report), indent=1) + "\n").encode(),
+        REPORT: (json.dumps(without_nan(report), indent=1) + "\n").encode(),
     }
     write_all({output / name: content for name, content in files.items()}, overwrite=True)
     for name in set(_SHEETS) - set(files):
@@ -217,12 +218,3 @@ def to_bytes(frames: Tensor) -> NDArray[np.uint8]:
     """Convert float frames [T, 3, H, W] in [-1, 1] to uint8 [T, H, W, 3]."""
     pixels = ((frames.clamp(-1.0, 1.0) + 1.0) * 127.5).round().permute(0, 2, 3, 1)
     return np.asarray(pixels.cpu().numpy(), dtype=np.uint8)
-
-
-def _without_nan(value: Any) -> Any:
-    """Replace NaN and infinity, which JSON does not support, by null."""
-    if isinstance(value, Mapping):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

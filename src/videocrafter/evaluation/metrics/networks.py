@@ -26,10 +26,10 @@ from videocrafter.evaluation.metrics.torchscript import (
 from videocrafter.evaluation.metrics.weights import (
     WEIGHTS,
     WeightFile,
-    file_sha256,
     find_weights,
     needed_files,
 )
+from videocrafter.media.file_hash import file_sha256
 from videocrafter.models.efficientnet_lite import WEIGHTS_SHA256
 
 Frames = Sequence[NDArray[np.uint8]]

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from videocrafter.data.text_files import decode_text
+from videocrafter.media.file_hash import file_sha256
 from videocrafter.media.json_file import read_json_object
 
 MANIFEST = "weights.json"
@@ -200,15 +201,6 @@ def needed_files(name: str) -> dict[str, Any]:
         "origin": spec.origin,
         "interface": spec.interface,
     }
-
-
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file, read in blocks."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _read_manifest(path: Path) -> dict[str, tuple[str, str]]:

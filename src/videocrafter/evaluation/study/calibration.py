@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from videocrafter.evaluation.correlation import pearson
+
 FOLDS = 5
 _RIDGE = 1e-6
 
@@ -73,12 +75,12 @@ def calibrate(
     return Calibration(
         coefficients={name: float(weight) for name, weight in zip(names, weights, strict=True)},
         intercept=intercept,
-        pearson=correlation(predicted, votes),
-        spearman=correlation(ranks(predicted), ranks(votes)),
+        pearson=pearson(predicted, votes),
+        spearman=pearson(ranks(predicted), ranks(votes)),
         kendall=kendall_tau(predicted, votes),
         num_videos=len(votes),
         num_prompts=len(groups),
-        alone={name: correlation(ranks(metrics[:, i]), ranks(votes)) for i, name in enumerate(names)},
+        alone={name: pearson(ranks(metrics[:, i]), ranks(votes)) for i, name in enumerate(names)},
     )
 
 
@@ -90,13 +92,6 @@ def _fit(metrics: NDArray[np.float64], votes: NDArray[np.float64]) -> tuple[NDAr
     gram = x.T @ x + _RIDGE * len(x) * np.eye(x.shape[1])
     weights = np.linalg.solve(gram, x.T @ (votes - votes.mean())) / spread
     return weights, float(votes.mean() - mean @ weights)
-
-
-def correlation(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
-    """Return Pearson's correlation; NaN if either is constant."""
-    x, y = x - x.mean(), y - y.mean()
-    scale = float(np.linalg.norm(x) * np.linalg.norm(y))
-    return float(x @ y) / scale if scale > 0.0 else math.nan
 
 
 def ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from videocrafter.evaluation.results import without_nan
 from videocrafter.evaluation.study.analysis import analyse_aspect, scores_by_video
 from videocrafter.evaluation.study.calibration import calibrate
 from videocrafter.evaluation.study.design import ASPECTS, StudyDesign, read_design
@@ -216,12 +217,3 @@ def _with_interval(value: float, ends: Sequence[float]) -> str:
 
 def _number(value: float) -> str:
     return "–" if math.isnan(value) else f"{value:.2f}"
-
-
-def without_nan(value: Any) -> Any:
-    """Replace NaN and infinity, which JSON does not support, by null."""
-    if isinstance(value, Mapping):
-        return {key: without_nan(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [without_nan(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -13,7 +13,7 @@ from fastapi.responses import FileResponse
 from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 
-from videocrafter.generation.recorded_paths import file_sha256
+from videocrafter.media.file_hash import file_sha256
 from videocrafter.web.api.views import upload_view
 from videocrafter.web.data_folder import is_id
 from videocrafter.web.job_request import request_of_recording

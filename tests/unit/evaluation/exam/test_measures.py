@@ -1,6 +1,5 @@
 import math
 
-import numpy as np
 import pytest
 import torch
 
@@ -9,7 +8,6 @@ from videocrafter.evaluation.exam.measures import (
     cosine_distance,
     moving_centers,
     pairwise_distance,
-    pearson,
     rmse,
     share,
     shares_by,
@@ -38,18 +36,6 @@ def test_confusions_most_frequent_first_and_only_mistakes() -> None:
     asked = ["left", "up", "left", "up", "down"]
     seen = ["right", "up", "right", "down", "up"]
     assert confusions(asked, seen) == [("left", "right", 2), ("down", "up", 1), ("up", "down", 1)]
-
-
-def test_pearson_against_numpy_and_in_the_limits() -> None:
-    rng = np.random.default_rng(0)
-    x, y = rng.normal(size=50), rng.normal(size=50)
-    assert pearson(x.tolist(), y.tolist()) == pytest.approx(np.corrcoef(x, y)[0, 1])
-    assert pearson([1, 2, 3], [10, 20, 30]) == pytest.approx(1.0)
-    assert pearson([1, 2, 3], [3, 2, 1]) == pytest.approx(-1.0)
-    assert math.isnan(pearson([1, 1, 1], [1, 2, 3]))
-    assert math.isnan(pearson([1], [1]))
-    with pytest.raises(ValueError, match="x has 2 values and y 1"):
-        pearson([1, 2], [1])
 
 
 def test_velocity_of_straight_paths_is_exact_and_robust_to_one_bad_frame() -> None:

@@ -13,9 +13,10 @@ from videocrafter.evaluation.measuring import Measurer
 from videocrafter.evaluation.metrics.catalogue import OUTPUT_NETWORKS, VIDEO_METRICS, metric_named
 from videocrafter.evaluation.metrics.networks import Networks
 from videocrafter.evaluation.metrics.set_metric import SET_METRICS
-from videocrafter.evaluation.metrics.weights import WEIGHTS, file_sha256
+from videocrafter.evaluation.metrics.weights import WEIGHTS
 from videocrafter.evaluation.protocols.protocol import Protocol
 from videocrafter.evaluation.video_set import VideoEntry
+from videocrafter.media.file_hash import file_sha256
 from videocrafter.media.video_file import write_video
 
 TOYS = {

@@ -4,7 +4,8 @@ import pytest
 
 from tests.unit.evaluation.metrics import toy_modules as toys
 from videocrafter.evaluation.metrics import weights as weights_module
-from videocrafter.evaluation.metrics.weights import WEIGHTS, file_sha256, find_weights, needed_files
+from videocrafter.evaluation.metrics.weights import WEIGHTS, find_weights, needed_files
+from videocrafter.media.file_hash import file_sha256
 
 
 def pin(folder, name, **value):

@@ -141,7 +141,7 @@ def test_a_stalled_upload_and_a_full_disk_are_named(client, studio, monkeypatch)
 
 
 def test_a_video_of_the_gallery_is_found_again_as_an_input(client, studio, add_video):
-    from videocrafter.generation.recorded_paths import file_sha256
+    from videocrafter.media.file_hash import file_sha256
 
     video = add_video()
     recording = {"prompt": "a", "video": f"{video}.mp4", "video_sha256": file_sha256(studio.folder.video(video))}
