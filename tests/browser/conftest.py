@@ -96,6 +96,7 @@ def screenshots() -> Callable[[Any, str], None]:
 
     def save(page: Any, name: str) -> None:
         if folder:
+            page.evaluate("window.scrollTo(0, 0)")
             page.screenshot(path=str(Path(folder) / f"{name}.png"))
 
     return save
