@@ -21,6 +21,7 @@ from videocrafter.pipelines.image_to_video import ImageToVideoPipeline
 from videocrafter.pipelines.output import OutputType, VideoPipelineOutput
 from videocrafter.pipelines.phases import EncodedRequest
 from videocrafter.pipelines.prompt_inputs import Prompts
+from videocrafter.pipelines.prompt_length import warn_about_length
 from videocrafter.pipelines.settings import VideoRequest
 from videocrafter.pipelines.step_end import StepEndCallback
 from videocrafter.pipelines.text_to_video import TextToVideoPipeline
@@ -74,6 +75,7 @@ class DerivedPipeline(ABC):
         if prompt is None and settings.get("prompt_embeds") is None:
             prompt = ""
         request = self.check_inputs(prompt, negative_prompt, **settings)
+        warn_about_length(self.pipeline, request)
         return self.generate(
             request,
             image,

@@ -20,6 +20,7 @@ from videocrafter.pipelines.image_fit import ImageFit
 from videocrafter.pipelines.image_input import Images, in_order, per_video_images
 from videocrafter.pipelines.output import OutputType, VideoPipelineOutput
 from videocrafter.pipelines.prompt_inputs import Prompts
+from videocrafter.pipelines.prompt_length import warn_about_length
 from videocrafter.pipelines.sampling_settings import given_settings
 from videocrafter.pipelines.settings import VideoRequest
 from videocrafter.pipelines.shared_components import carried_settings
@@ -138,6 +139,7 @@ class ImageToVideoPipeline(VideoPipeline):
             negative_prompt_embeds=negative_prompt_embeds,
             **given_settings(locals()),
         )
+        warn_about_length(self, request)
         return self.generate(
             request,
             image,

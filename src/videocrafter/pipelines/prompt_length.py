@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from videocrafter.models.text_encoder import num_readable_tokens, unread_texts
+from videocrafter.pipelines.settings import VideoRequest
 
+_LOG = logging.getLogger(__name__)
 _MOST_CHARACTERS = 100
 
 
@@ -25,3 +28,14 @@ def length_note(tokenizer: Any, text_encoder: Any, prompt: str, what: str = "pro
         f"the {what} is too long: the model reads {limit} tokens (words or parts of words), and the rest has no"
         f" effect: {shown}"
     )
+
+
+def warn_about_length(pipeline: Any, request: VideoRequest) -> None:
+    """Log a warning for each prompt and negative prompt of a request whose end has no effect."""
+    texts = dict.fromkeys((prompt, "prompt") for prompt in request.prompts if request.prompt_embeds is None)
+    if request.sampling.needs_unconditional:
+        texts |= dict.fromkeys((prompt, "negative prompt") for prompt in request.negative_prompts)
+    for prompt, what in texts:
+        note = length_note(pipeline.tokenizer, pipeline.text_encoder, prompt, what)
+        if note is not None:
+            _LOG.warning(note)

@@ -15,6 +15,7 @@ from videocrafter.models.unet import VideoUNet
 from videocrafter.pipelines.denoising import Conditions
 from videocrafter.pipelines.output import OutputType, VideoPipelineOutput
 from videocrafter.pipelines.prompt_inputs import Prompts
+from videocrafter.pipelines.prompt_length import warn_about_length
 from videocrafter.pipelines.sampling_settings import given_settings
 from videocrafter.pipelines.settings import VideoRequest
 from videocrafter.pipelines.shared_components import carried_settings
@@ -133,6 +134,7 @@ class TextToVideoPipeline(VideoPipeline):
             negative_prompt_embeds=negative_prompt_embeds,
             **given_settings(locals()),
         )
+        warn_about_length(self, request)
         return self.generate(
             request,
             output_type=output_type,

@@ -1,7 +1,11 @@
 import json
+import logging
+
+import pytest
 
 from videocrafter.models.clip_tokenizer import clip_tokenizer
 from videocrafter.models.text_encoder import tiny_text_encoder
+from videocrafter.pipelines.looping import LoopedVideo
 from videocrafter.pipelines.prompt_length import length_note
 from videocrafter.pipelines.text_to_video import TextToVideoPipeline
 from videocrafter.presets import resolve_model
@@ -27,6 +31,19 @@ def test_prompts_and_negative_prompts_of_a_request_are_noted_once_each(t2v: Text
     ]
     unguided = t2v.notes(t2v.check_inputs("a cat", other, guidance_scale=1.0))
     assert not any("too long" in note for note in unguided)
+
+
+def test_a_call_from_python_warns(t2v: TextToVideoPipeline, caplog: pytest.LogCaptureFixture) -> None:
+    long, settings = "cat " * 12 + "left", {"num_inference_steps": 1, "output_type": "latent"}
+    with caplog.at_level(logging.WARNING, logger="videocrafter"):
+        t2v("a cat", "a dog", **settings)
+        t2v("a cat", long, guidance_scale=1.0, **settings)
+        assert not caplog.records
+        t2v(long, "rocket " * 12, **settings)
+        LoopedVideo(t2v)(long, guidance_scale=1.0, **settings)
+    texts = [record.getMessage() for record in caplog.records]
+    assert [text.split(" is too long")[0] for text in texts] == ["the prompt", "the negative prompt", "the prompt"]
+    assert texts[0].endswith("'cat cat left'")
 
 
 def test_documented_limit_of_the_miniature() -> None:
