@@ -18,6 +18,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from videocrafter.media.errors import MediaError
+from videocrafter.media.thread_priority import without_real_time_priority
 
 CODECS: Mapping[str, tuple[str, ...]] = {".mp4": ("h264", "av1"), ".webm": ("vp9", "av1")}
 """Codecs that each kind of file may contain; the first one is the default."""
@@ -139,6 +140,8 @@ def encode_video(
                 if not height:
                     height, width = _stored_size(chosen, pixels)
                     stream.height, stream.width = height, width
+                    with without_real_time_priority():
+                        coder.open(strict=False)
                 container.mux(stream.encode(_yuv_frame(pixels, height, width)))
             container.mux(stream.encode(None))
     except av.FFmpegError as error:

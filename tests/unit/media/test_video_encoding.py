@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from videocrafter.media.video_encoding import encode_gif, encode_png, encode_video
+from videocrafter.media.video_encoding import CODECS, encode_gif, encode_png, encode_video
 
 # (height, width): sizes for which x264's fast code by itself gives different bytes within a few tries.
 FICKLE = [(50, 6), (90, 6), (100, 8), (144, 2), (144, 6)]
@@ -68,3 +70,19 @@ def test_gifs_and_pngs_are_the_same_every_time() -> None:
         pngs.add(encode_png(frames[0], {"Comment": "a comment"}))
         del held
     assert (len(gifs), len(pngs)) == (1, 1)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="this system tells no thread's priority")
+@pytest.mark.parametrize(("suffix", "codec"), [(suffix, codec) for suffix in CODECS for codec in CODECS[suffix]])
+def test_no_thread_gets_ahead_of_the_whole_machine(suffix: str, codec: str) -> None:
+    before = os.sched_getscheduler(0)
+    seen: set[int] = set()
+
+    def frames() -> Iterator[np.ndarray]:
+        for _ in range(3):
+            yield np.zeros((64, 64, 3), np.uint8)
+            seen.update(os.sched_getscheduler(int(thread.name)) for thread in Path("/proc/self/task").iterdir())
+
+    encode_video(frames(), 8.0, suffix=suffix, codec=codec)
+    assert os.sched_getscheduler(0) == before
+    assert not seen & {os.SCHED_FIFO, os.SCHED_RR}

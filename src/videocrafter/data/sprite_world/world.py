@@ -28,8 +28,10 @@ from videocrafter.data.sprite_world.captions import (
 )
 from videocrafter.data.sprite_world.motions import (
     DIAMETER,
+    LARGEST_DIAMETER,
     MOTIONS,
     OPPOSITES,
+    SMALLEST_DIAMETER,
     SPEEDS,
     Trajectories,
     trajectories,
@@ -89,6 +91,7 @@ class SpriteWorldConfig:
         subjects, motions: names to use.
         scenes: names of scenes to use; None for all of SCENES, or all of PLAIN_SCENES if `plain_scenes`.
         plain_scenes: use plain colours instead of drawn scenes, which are harder to learn.
+        diameter: mean diameter of the sprites, in widths of the frame.
         position_jitter: largest offset of a path's centre from the frame's centre in x and in y, in half-widths.
         split: "train" excludes held-out combinations, "held_out" contains only those, "all" contains both.
         seed: at least 0; each seed yields different clips.
@@ -102,6 +105,7 @@ class SpriteWorldConfig:
     motions: tuple[str, ...] = MOTIONS
     scenes: tuple[str, ...] | None = None
     plain_scenes: bool = False
+    diameter: float = DIAMETER
     position_jitter: float = 0.12
     split: Split = "train"
     seed: int = 0
@@ -118,6 +122,10 @@ class SpriteWorldConfig:
         low, high = self.fps_range
         if not 1 <= low <= high:
             raise ValueError(f"fps_range is {self.fps_range}, expected (low, high) with 1 <= low <= high")
+        if not SMALLEST_DIAMETER <= self.diameter <= LARGEST_DIAMETER:
+            raise ValueError(
+                f"diameter is {self.diameter}, expected {SMALLEST_DIAMETER} to {LARGEST_DIAMETER} widths of the frame"
+            )
         if self.position_jitter < 0:
             raise ValueError(f"position_jitter is {self.position_jitter}, expected 0 or more")
         if self.split not in ("train", "held_out", "all"):
@@ -185,7 +193,7 @@ class SpriteWorld:
             fps=fps,
             middle_x=spread(config.position_jitter),
             middle_y=spread(config.position_jitter),
-            diameter=DIAMETER * (1 + spread(_SIZE_JITTER)),
+            diameter=config.diameter * (1 + spread(_SIZE_JITTER)),
             angle=spread(_ANGLE_JITTER),
             variant=pick(NUM_VARIANTS),
             wording=(pick(2**16), pick(2**16), pick(2**16), pick(2**16)),

@@ -10,9 +10,11 @@ from typing import Any, Protocol
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPVisionModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from videocrafter.checkpoints.hub.obtain import obtain_model
+from videocrafter.checkpoints.stable_diffusion.initialisation import video_unet_from_sd
 from videocrafter.checkpoints.weight_files import choose_weights
 from videocrafter.media.home_folder import expand_home
 from videocrafter.models.autoencoder import spatial_factor
@@ -157,7 +159,8 @@ class FolderNetworks:
         # transformers and diffusers call it differently. The shipped models are stored in half precision.
         keyword = "dtype" if part in _TOWERS else "torch_dtype"
         try:
-            return _CLASSES[part].from_pretrained(folder, variant=variant, **{keyword: torch.float32})
+            kind = UNet2DConditionModel if part == "unet" and _is_image_network(folder) else _CLASSES[part]
+            return kind.from_pretrained(folder, variant=variant, **{keyword: torch.float32})
         except LOADING_ERRORS as error:
             reason = " ".join(str(error).split())[:200]
             raise ValueError(f"the {part} in {folder} cannot be loaded: {reason}") from error
@@ -174,6 +177,10 @@ class FolderNetworks:
             return part_folder(self._start, elsewhere, part)
         assert self._start is not None
         return component_folder(self._start, part)
+
+
+def _is_image_network(folder: Path) -> bool:
+    return UNet2DConditionModel.load_config(folder).get("_class_name") == UNet2DConditionModel.__name__
 
 
 def part_folder(start: Path | None, folder: str, name: str) -> Path:
@@ -218,8 +225,8 @@ def starting_network(source: NetworkSource, config: Mapping[str, Any], *, image_
     """Return the video network that a stage begins with: the start's, or a new one.
 
     Args:
-        config: of a new network. If the start's network lacks an image branch that is asked for, it gets one and
-            must have this config.
+        config: of a new network. If the start's network is Stable Diffusion's, or lacks an image branch that is asked
+            for, it gets the missing parts and must have this config.
         image_branch: whether the stage uses images.
 
     Raises:
@@ -228,7 +235,9 @@ def starting_network(source: NetworkSource, config: Mapping[str, Any], *, image_
     if not source.has("unet"):
         with source.device:
             return VideoUNet(**config, image_cross_attention=image_branch)
-    trained: VideoUNet = source.network("unet")
+    trained: VideoUNet | UNet2DConditionModel = source.network("unet")
+    if isinstance(trained, UNet2DConditionModel):
+        trained = _inflated(trained, config)
     if not image_branch or trained.config["image_cross_attention"]:
         return trained
     try:
@@ -237,6 +246,14 @@ def starting_network(source: NetworkSource, config: Mapping[str, Any], *, image_
         raise ValueError(f"the start's network does not have the config of task.network: {error}") from error
     except KeyError as error:
         raise ValueError(f"the start's network lacks {error}; give both stages the same task.network") from error
+
+
+def _inflated(trained: UNet2DConditionModel, config: Mapping[str, Any]) -> VideoUNet:
+    """Return a network with this config that computes for each frame what the image network computes."""
+    try:
+        return video_unet_from_sd(trained.state_dict(), config)
+    except ValueError as error:
+        raise ValueError(f"the start's image network does not fit task.network: {error}") from error
 
 
 def with_image_branch(trained: VideoUNet, config: Mapping[str, Any] | None = None) -> VideoUNet:

@@ -133,6 +133,14 @@ def test_clips_of_another_length_keep_their_speed() -> None:
     assert source.render([script], num_frames=3).shape[1] == 3
 
 
+def test_sprites_are_as_large_as_the_config_says() -> None:
+    usual, larger = (SpriteWorld(SpriteWorldConfig(diameter=diameter)) for diameter in (0.42, 0.56))
+    for index in range(5):
+        script = larger.script(index)
+        assert script.diameter == pytest.approx(usual.script(index).diameter * 0.56 / 0.42)
+        assert 0.56 * 0.92 <= script.diameter <= 0.56 * 1.08
+
+
 def test_images_show_one_moment_of_a_clip() -> None:
     source = world()
     scripts = [source.image_script(i) for i in range(300)]
@@ -214,6 +222,7 @@ def test_batches() -> None:
         ({"num_frames": 0}, "frames are 64, 64 and 0, expected 1 or more"),
         ({"fps_range": (8.0, 4.0)}, "fps_range"),
         ({"position_jitter": -0.1}, "position_jitter"),
+        ({"diameter": 0.1}, r"diameter is 0.1, expected 0.12 to 0.95"),
         ({"split": "test"}, "split is 'test', expected"),
         ({"seed": -1}, "seed"),
     ],

@@ -9,6 +9,7 @@ from PIL import Image
 from tests.tiny_parts import NETWORK, WORLD, build, save_parts
 from videocrafter.checkpoints.stable_diffusion.initialisation import init_from_sd
 from videocrafter.pipelines.text_to_video import TextToVideoPipeline
+from videocrafter.training.miniature.diffusion_config import VideoDiffusionTaskConfig
 from videocrafter.training.miniature.stills import StillsTask, StillsTaskConfig
 
 
@@ -62,6 +63,30 @@ def test_the_result_becomes_a_video_model_whose_frames_are_its_stills(parts: Pat
     torch.testing.assert_close(clip, still.expand_as(clip), atol=5e-6, rtol=1e-5)
     with Image.open(tmp_path / "stills.png") as sheet:
         assert sheet.width > 16
+
+
+def test_training_goes_on_from_its_own_result_and_from_that_to_videos(parts: Path, tmp_path: Path) -> None:
+    task = stills_task(parts)
+    with torch.no_grad():
+        for parameter in task.unet.parameters():
+            parameter.add_(0.02 * torch.randn_like(parameter))
+    task.save_pipeline(tmp_path / "sd")
+    latents, text, noise_level = torch.randn(1, 4, 1, 2, 2), torch.randn(1, 5, 16), 500
+    again = StillsTask.build(task.config, tmp_path / "sd", 0, 1, torch.device("cpu"))
+    videos = build(VideoDiffusionTaskConfig(network=NETWORK, world=WORLD), start=tmp_path / "sd")
+    with torch.no_grad():
+        still = task.unet.eval()(latents, noise_level, text)
+        torch.testing.assert_close(again.unet.eval()(latents, noise_level, text), still, atol=5e-6, rtol=1e-5)
+        clip = videos.unet.eval()(latents.expand(-1, -1, 3, -1, -1), noise_level, text, 8.0)
+    torch.testing.assert_close(clip, still.expand_as(clip), atol=5e-6, rtol=1e-5)
+
+
+def test_a_result_of_another_size_is_refused(parts: Path, tmp_path: Path) -> None:
+    task = stills_task(parts)
+    task.save_pipeline(tmp_path / "sd")
+    wider = replace(task.config, network=replace(task.config.network, model_channels=32))
+    with pytest.raises(ValueError, match=r"does not fit task\.network"):
+        StillsTask.build(wider, tmp_path / "sd", 0, 1, torch.device("cpu"))
 
 
 def test_other_phases_are_refused(parts: Path) -> None:
