@@ -8,6 +8,8 @@ names are those of the official checkpoint.
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
@@ -16,12 +18,18 @@ from torch import Tensor, nn
 from videocrafter.models.attention import merge_heads, split_heads
 from videocrafter.models.network_options import NetworkOptions
 
+ImageTokens = Literal["patches", "global"]
+"""The image tokens that are used: all of them, as the paper proposes, or the class token alone (figure 5)."""
+
 
 class ImageProjector(NetworkOptions, ModelMixin, ConfigMixin):
     """Learned queries that map image tokens into the space of the text tokens.
 
     The defaults are those of the official model. ``dim`` is the inner width, ``embedding_dim`` the width of the image
-    tokens, ``output_dim`` the width of the video network's context.
+    tokens, ``output_dim`` the width of the video network's context, ``image_tokens`` one of `ImageTokens`.
+
+    Raises:
+        ValueError: unknown ``image_tokens``.
     """
 
     _sharded_blocks = ()
@@ -38,8 +46,12 @@ class ImageProjector(NetworkOptions, ModelMixin, ConfigMixin):
         embedding_dim: int = 1280,
         output_dim: int = 1024,
         ff_mult: int = 4,
+        image_tokens: ImageTokens = "patches",
     ) -> None:
         super().__init__()
+        if image_tokens not in get_args(ImageTokens):
+            raise ValueError(f"image_tokens is {image_tokens!r}; expected {' or '.join(get_args(ImageTokens))}")
+        self._global_only = image_tokens == "global"
         self.latents = nn.Parameter(torch.randn(1, num_queries, dim) / dim**0.5)
         self.proj_in = nn.Linear(embedding_dim, dim)
         self.layers = nn.ModuleList(ResamplerLayer(dim, dim_head, heads, ff_mult) for _ in range(depth))
@@ -48,7 +60,7 @@ class ImageProjector(NetworkOptions, ModelMixin, ConfigMixin):
 
     def forward(self, tokens_BMD: Tensor) -> Tensor:
         """Project image tokens ``[B, M, embedding_dim]`` to ``[B, Q, output_dim]``."""
-        image_BMD = self.proj_in(tokens_BMD)
+        image_BMD = self.proj_in(tokens_BMD[:, :1] if self._global_only else tokens_BMD)
         queries_BQD = self.latents.expand(len(image_BMD), -1, -1)
         for layer in self.layers:
             queries_BQD = layer(image_BMD, queries_BQD)

@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from videocrafter.models.image_projector import ImageProjector
@@ -29,6 +30,17 @@ def test_every_image_token_is_read_and_their_order_is_not() -> None:
         changed = tokens.clone()
         changed[:, index] += 1.0
         assert (projector(changed) - out).abs().max() > 1e-4
+
+
+def test_the_global_token_alone_is_read_if_that_is_asked_for(tmp_path) -> None:
+    projector = ImageProjector(**SMALL, image_tokens="global")
+    tokens = torch.randn(1, 7, 24)
+    assert torch.equal(projector(tokens), projector(tokens[:, :1]))
+    assert not torch.equal(projector(tokens), projector(tokens.flip(1)))
+    projector.save_pretrained(tmp_path)
+    assert torch.equal(ImageProjector.from_pretrained(tmp_path)(tokens), projector(tokens))
+    with pytest.raises(ValueError, match="image_tokens is 'all'; expected patches or global"):
+        ImageProjector(**SMALL, image_tokens="all")
 
 
 def test_defaults_are_the_released_model() -> None:

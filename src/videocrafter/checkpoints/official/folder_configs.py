@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +37,14 @@ _CONSTANTS: Mapping[str, Mapping[str, Any]] = {
     },
     "text_encoder": {"hidden_act": "gelu", "pad_token_id": 0, "zero_padding": False, "layer_norm_eps": 1e-5},
     "image_encoder": {"hidden_act": "gelu", "num_channels": 3, "layer_norm_eps": 1e-5},
+    "image_projector": {"image_tokens": "patches"},
 }
 # Defaults of entries that configs of transformers omit.
 _ABSENT: Mapping[str, Any] = {
     "zero_padding": False,
     "num_channels": 3,
     "layer_norm_eps": 1e-5,
+    "image_tokens": "patches",
 }
 _PIPELINES = ("TextToVideoPipeline", "ImageToVideoPipeline")
 _BETA_TOLERANCE = 1e-5
@@ -88,7 +90,11 @@ def read_folder_configs(folder: Path, scale_length: int | None) -> tuple[Officia
         vae=configs["vae"],
         text_encoder=_without_private(text),
         image_encoder=_without_private(configs["image_encoder"]) if has_image_branch else None,
-        image_projector=_arguments(ImageProjector, configs["image_projector"]) if has_image_branch else None,
+        image_projector=(
+            _arguments(ImageProjector, configs["image_projector"], _CONSTANTS["image_projector"])
+            if has_image_branch
+            else None
+        ),
         text_blocks=text.get(OFFICIAL_BLOCKS, text["num_hidden_layers"] + 1),
         signal_scale=scale,
         signal_scale_length=None if scale is None else scale_length or NUM_TRAIN_TIMESTEPS,
@@ -147,10 +153,14 @@ def _betas(config: Mapping[str, Any]) -> torch.Tensor | None:
     return linear_betas(steps, config.get("beta_start", 1e-4), config.get("beta_end", 2e-2)).float()
 
 
-def _arguments(network: type, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return all arguments of a network from its config, with the network's defaults for missing entries."""
+def _arguments(network: type, config: Mapping[str, Any], fixed: Container[str] = ()) -> dict[str, Any]:
+    """Return all arguments of a network from its config, with the network's defaults for missing entries.
+
+    Args:
+        fixed: arguments to leave out.
+    """
     parameters = inspect.signature(network).parameters.values()
-    given = {one.name: config.get(one.name, one.default) for one in parameters}
+    given = {one.name: config.get(one.name, one.default) for one in parameters if one.name not in fixed}
     return {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
 
 

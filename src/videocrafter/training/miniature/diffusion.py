@@ -250,12 +250,12 @@ class VideoDiffusionTask(DiffusionTask):
         if source.has("image_projector"):
             return source.network("image_projector")
         with source.device:
-            return self.config.network.image_projector(width)
+            return self.config.network.image_projector(width, self.config.image_tokens)
 
     def _source(self, count: int, *, images: bool) -> LatentClipSource:
-        world = SpriteWorld(replace(self.config.world, seed=derive_seed(self.seed, self.stage_index, "world")))
+        world = self.config.image_world if images else self.config.world
         return LatentClipSource(
-            world,
+            SpriteWorld(replace(world, seed=derive_seed(self.seed, self.stage_index, "world"))),
             self.vae,
             self.image_encoder,
             num_clips=count,

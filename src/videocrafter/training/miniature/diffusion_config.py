@@ -28,6 +28,8 @@ class VideoDiffusionTaskConfig(DiffusionConfig):
         num_clips, num_images: number of different clips and images; each is encoded once and kept.
         batch_size: clips per batch of clips.
         image_batch_size, image_share: images per batch of images, and the share of batches that are images.
+        image_scale: how many times as high and wide images are as clips. While clips have a low resolution, images of
+            the final one keep what the network has learned from them.
         motion_captions: share of captions that name only the motion, where an image is given.
         alignment_weight: in "image_mapping", weight of the alignment error, the share of the text encoder's variation
             between captions that the projector leaves unexplained; without it the projector forgets subjects.
@@ -47,6 +49,7 @@ class VideoDiffusionTaskConfig(DiffusionConfig):
     batch_size: int = 32
     image_batch_size: int = 64
     image_share: float = 0.15
+    image_scale: int = 1
     motion_captions: float = 0.0
     alignment_weight: float = 0.0
     num_gauged: int = 72
@@ -66,6 +69,8 @@ class VideoDiffusionTaskConfig(DiffusionConfig):
                 f"alignment_weight is {self.alignment_weight} in phase {self.phase!r}; it must be 0 or more, and 0 in"
                 " all phases except 'image_mapping'"
             )
+        if self.image_scale < 1:
+            raise ValueError(f"image_scale is {self.image_scale}; it must be 1 or more")
         for name in ("batch_size", "image_batch_size"):
             if getattr(self, name) % self.block_size:
                 raise ValueError(
@@ -76,6 +81,12 @@ class VideoDiffusionTaskConfig(DiffusionConfig):
     def uses_image(self) -> bool:
         """Whether the network is given images."""
         return self.phase in IMAGE_PHASES
+
+    @property
+    def image_world(self) -> SpriteWorldConfig:
+        """The world of the images."""
+        height, width = self.image_scale * self.world.height, self.image_scale * self.world.width
+        return replace(self.world, height=height, width=width)
 
     def validation_metrics(self) -> list[str]:
         """The loss, and the gauges of this world."""

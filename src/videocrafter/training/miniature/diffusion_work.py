@@ -30,14 +30,14 @@ def diffusion_work(
     task = VideoDiffusionTask(config, start, seed=0, stage_index=0, device=META)
     frozen: dict[str, Any] = task.frozen_networks
     videos = EmptyVideos(**frozen)
-    world = config.world
+    clips, images = config.world, config.image_world
     kinds = {
-        "clips": (1 - config.image_share, config.batch_size, world.num_frames, config.num_clips),
-        "images": (config.image_share, config.image_batch_size, 1, config.num_images),
+        "clips": (1 - config.image_share, config.batch_size, clips.num_frames, config.num_clips, clips),
+        "images": (config.image_share, config.image_batch_size, 1, config.num_images, images),
     }
     passes: list[Pass] = []
     data_bytes = 0.0
-    for name, (share, count, num_frames, available) in kinds.items():
+    for name, (share, count, num_frames, available, world) in kinds.items():
         if share <= 0:
             continue
         shown = count * share * stage.num_steps * stage.optimizer.accumulate

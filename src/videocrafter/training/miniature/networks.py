@@ -10,7 +10,7 @@ from torch import Tensor
 
 from videocrafter.diffusion.objective import PredictionType
 from videocrafter.diffusion.schedule import cosine_betas_shifted, linear_betas
-from videocrafter.models.image_projector import ImageProjector
+from videocrafter.models.image_projector import ImageProjector, ImageTokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ class MiniatureNetwork:
     frame_text_condition: bool = True
     place_condition: bool = True
 
-    def image_projector(self, width: int) -> ImageProjector:
+    def image_projector(self, width: int, image_tokens: ImageTokens = "patches") -> ImageProjector:
         """Return a new projector for an image encoder of this width, silent at first: then images have no effect."""
         projector = ImageProjector(
             dim=width,
@@ -46,6 +46,7 @@ class MiniatureNetwork:
             num_queries=16,
             embedding_dim=width,
             output_dim=self.context_dim,
+            image_tokens=image_tokens,
         )
         projector.silence()
         return projector

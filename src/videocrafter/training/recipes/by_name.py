@@ -13,6 +13,7 @@ RECIPES: dict[str, Callable[[], RecipeConfig]] = {
     "tiny-clip": miniature.tiny_clip,
     "tiny-sd": miniature.tiny_sd,
     "tiny-t2v": miniature.tiny_t2v,
+    "tiny-t2v-128": miniature.tiny_t2v_128,
     "tiny-i2v": miniature.tiny_i2v,
     "tiny-judge": miniature.tiny_judge,
     "smoke": miniature.smoke,

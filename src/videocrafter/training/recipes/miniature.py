@@ -97,27 +97,58 @@ def tiny_clip() -> RecipeConfig:
     return RecipeConfig(name="tiny-clip", stages=(contrast, words))
 
 
+_WORLD_128 = SpriteWorldConfig(height=128, width=128, num_frames=16, fps_range=(8.0, 24.0), diameter=0.56)
+_NETWORK_128 = MiniatureNetwork(channel_mult=(1, 2, 2), attention_levels=(1,), temporal_length=16)
+
+
 def tiny_sd() -> RecipeConfig:
-    """A miniature Stable Diffusion: images only, at the final resolution. `videocrafter init` makes a video model."""
+    """A miniature Stable Diffusion: images only, at the final resolution. Video models start from it."""
     images = StageConfig(
         name="images",
         task=StillsTaskConfig(
             network=replace(
                 StillsTaskConfig().network, channel_mult=(1, 2, 2), attention_levels=(1,), temporal_length=16
             ),
-            world=SpriteWorldConfig(height=128, width=128, num_frames=16, fps_range=(8.0, 24.0)),
+            world=_WORLD_128,
             noise=NoiseConfig(snr_shift=4),
-            num_images=65_536,
+            num_images=131_072,
             image_batch_size=32,
         ),
-        num_steps=6000,
-        optimizer=OptimizerConfig(lr=1e-3, warmup_steps=100, decay="cosine", final_lr_fraction=0.02),
+        num_steps=20_000,
+        optimizer=OptimizerConfig(
+            lr=8e-4, warmup_steps=100, decay="1-sqrt", decay_share=0.25, final_lr_fraction=0.02
+        ),
         ema_decay=0.999,
         checkpoint_seconds=180,
-        validate_every=500,
-        sample_every=1000,
+        validate_every=1000,
+        sample_every=2000,
     )
     return RecipeConfig(name="tiny-sd", stages=(images,))
+
+
+def tiny_t2v_128() -> RecipeConfig:
+    """Text to video at 128 pixels, from the images of `tiny-sd`: images and videos jointly, low resolution first."""
+    low = StageConfig(
+        name="low",
+        task=VideoDiffusionTaskConfig(
+            network=_NETWORK_128,
+            world=replace(_WORLD_128, height=64, width=64, num_frames=8),
+            noise=NoiseConfig(snr_shift=4),
+            num_clips=49_152,
+            num_images=16_384,
+            batch_size=32,
+            image_batch_size=32,
+            image_share=0.4,
+            image_scale=2,
+        ),
+        num_steps=6000,
+        optimizer=OptimizerConfig(lr=1e-3, warmup_steps=100),
+        ema_decay=0.998,
+        checkpoint_seconds=180,
+        validate_every=250,
+        sample_every=1000,
+    )
+    return RecipeConfig(name="tiny-t2v-128", stages=(low,))
 
 
 def tiny_t2v() -> RecipeConfig:

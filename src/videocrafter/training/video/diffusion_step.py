@@ -8,6 +8,7 @@ from typing import get_args
 import torch
 from torch import Tensor
 
+from videocrafter.models.image_projector import ImageTokens
 from videocrafter.training.video.phases import Phase
 
 
@@ -22,6 +23,8 @@ class DiffusionConfig:
             more often on low noise.
         min_snr_gamma: weight the training loss by min-SNR-gamma (Hang et al. 2023), which balances noise levels;
             5 is usual. None weights all samples alike, as the paper does. Validation is never weighted.
+        image_tokens: what a new image projector sees: "patches", all tokens of the image encoder, or "global", its
+            class token alone, with which the paper compares (figure 5).
     """
 
     phase: Phase = "text_to_video"
@@ -30,10 +33,13 @@ class DiffusionConfig:
     both_dropout: float = 0.0
     timestep_power: float = 1.0
     min_snr_gamma: float | None = None
+    image_tokens: ImageTokens = "patches"
 
     def __post_init__(self) -> None:
         if self.phase not in get_args(Phase):
             raise ValueError(f"phase is {self.phase!r}, expected one of {', '.join(get_args(Phase))}")
+        if self.image_tokens not in get_args(ImageTokens):
+            raise ValueError(f"image_tokens is {self.image_tokens!r}; expected {' or '.join(get_args(ImageTokens))}")
         shares = (self.text_dropout, self.image_dropout, self.both_dropout)
         if min(shares) < 0 or sum(shares) > 1:
             raise ValueError(

@@ -21,7 +21,7 @@ from videocrafter.diffusion.schedule import (
     vp_change_of_variables,
 )
 from videocrafter.media.json_file import read_json_object
-from videocrafter.models.image_projector import ImageProjector
+from videocrafter.models.image_projector import ImageProjector, ImageTokens
 from videocrafter.pipelines.image_to_video import ImageToVideoPipeline
 from videocrafter.pipelines.loading import load_pipeline
 from videocrafter.pipelines.model_folder import component_folder, read_model_index
@@ -99,12 +99,16 @@ def with_signal_scale(pipeline: AnyPipeline, b: float) -> None:
 
 
 def fit_for(
-    pipeline: AnyPipeline, phase: Phase, num_queries: int, image_encoder: CLIPVisionModel | None
+    pipeline: AnyPipeline,
+    phase: Phase,
+    num_queries: int,
+    image_encoder: CLIPVisionModel | None,
+    image_tokens: ImageTokens = "patches",
 ) -> AnyPipeline:
     """Return the pipeline that a phase trains: with a new image branch where the phase begins one.
 
     Args:
-        num_queries, image_encoder: as for `with_image_input`.
+        num_queries, image_encoder, image_tokens: as for `with_image_input`.
 
     Raises:
         ValueError: the phase cannot begin with this start.
@@ -122,21 +126,27 @@ def fit_for(
             f"phase is {phase!r}, but the start has no image branch; set task.image_tower to a folder with CLIP's "
             "image encoder, or start from an image-to-video model"
         )
-    return with_image_input(pipeline, image_encoder, num_queries)
+    return with_image_input(pipeline, image_encoder, num_queries, image_tokens)
 
 
 def with_image_input(
-    pipeline: TextToVideoPipeline, image_encoder: CLIPVisionModel, num_queries: int
+    pipeline: TextToVideoPipeline,
+    image_encoder: CLIPVisionModel,
+    num_queries: int,
+    image_tokens: ImageTokens = "patches",
 ) -> ImageToVideoPipeline:
     """Return an image-to-video pipeline that still computes what the text-to-video one does.
 
     Its projector starts silent, and W'k and W'v as the text's (see `starting_weights.with_image_branch`).
 
     Args:
-        num_queries: tokens per image.
+        num_queries: tokens per image that the projector makes.
+        image_tokens: tokens of the image encoder that it sees.
     """
     with pipeline.unet.device:
-        projector = new_projector(pipeline.unet.config["context_dim"], image_encoder.config.hidden_size, num_queries)
+        projector = new_projector(
+            pipeline.unet.config["context_dim"], image_encoder.config.hidden_size, num_queries, image_tokens
+        )
     made = ImageToVideoPipeline(
         vae=pipeline.vae,
         text_encoder=pipeline.text_encoder,
@@ -172,13 +182,20 @@ def image_tower_folder(tower: Path) -> Path:
     return inner
 
 
-def new_projector(context_dim: int, image_width: int, num_queries: int) -> ImageProjector:
+def new_projector(
+    context_dim: int, image_width: int, num_queries: int, image_tokens: ImageTokens = "patches"
+) -> ImageProjector:
     """Return a new projector, silent at first, between an image encoder and a video network of these widths."""
     head = min(_OFFICIAL_HEAD_DIM, context_dim)
     small = {"dim": context_dim, "depth": 2, "heads": context_dim // head}
     sizes = _OFFICIAL_PROJECTOR if context_dim == _OFFICIAL_PROJECTOR["dim"] else small
     projector = ImageProjector(
-        **sizes, dim_head=head, num_queries=num_queries, embedding_dim=image_width, output_dim=context_dim
+        **sizes,
+        dim_head=head,
+        num_queries=num_queries,
+        embedding_dim=image_width,
+        output_dim=context_dim,
+        image_tokens=image_tokens,
     )
     projector.silence()
     return projector
@@ -232,7 +249,7 @@ def prepared(
         ValueError: the start does not fit the config.
     """
     config = with_frames_of(pipeline.generation_defaults, config)
-    pipeline = fit_for(pipeline, config.phase, config.image_queries, image_encoder)
+    pipeline = fit_for(pipeline, config.phase, config.image_queries, image_encoder, config.image_tokens)
     if config.signal_scale is not None and config.signal_scale != pipeline.config["signal_scale"]:
         with_signal_scale(pipeline, config.signal_scale)
     sampling, cutting = config.data.cutting.sampling, config.data.cutting

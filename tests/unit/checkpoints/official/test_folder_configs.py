@@ -56,6 +56,7 @@ def test_a_converted_folder_is_the_model_it_came_from(converted: tuple[Path, boo
         ("text_encoder", {"zero_padding": True}, "zero_padding is True"),
         ("text_encoder", {"hidden_act": "quick_gelu"}, "hidden_act is 'quick_gelu'"),
         ("text_encoder", {"pad_token_id": 1}, "pad_token_id is 1"),
+        ("image_projector", {"image_tokens": "global"}, "image_tokens is 'global'"),
         ("scheduler", {"prediction_type": "v_prediction"}, "predicts 'v_prediction'"),
         ("scheduler", {"trained_betas": [0.1] * 1000}, "noise schedule is not the paper's"),
         ("scheduler", {"trained_betas": [0.1] * 10}, "noise schedule is not the paper's"),
@@ -63,6 +64,8 @@ def test_a_converted_folder_is_the_model_it_came_from(converted: tuple[Path, boo
     ],
 )
 def test_what_the_official_format_cannot_say(folder: Path, part: str, entries: dict[str, Any], reason: str):
+    if not (folder / part).is_dir():
+        pytest.skip("text to video has no such part")
     name = "scheduler_config.json" if part == "scheduler" else "config.json"
     change(folder / part / name, **entries)
     with pytest.raises(ValueError, match=reason):

@@ -77,6 +77,14 @@ def test_a_share_of_the_batches_are_images(parts: Path) -> None:
     assert {clips_only.batch(step).latents.shape[2] for step in range(20)} == {4}
 
 
+def test_images_can_be_larger_than_clips(parts: Path) -> None:
+    task = video_task(parts, image_share=0.5, image_scale=2)
+    sizes = {batch.latents.shape[2:] for batch in map(task.batch, range(20))}
+    assert sizes == {(4, 2, 2), (1, 4, 4)}
+    with pytest.raises(ValueError, match="image_scale is 0"):
+        video_task(parts, image_scale=0)
+
+
 def test_steps_of_one_epoch_show_every_clip_once(parts: Path) -> None:
     task = video_task(parts, image_share=0.0, num_clips=16, batch_size=4)
     for epoch in range(3):

@@ -1,11 +1,14 @@
 import json
 from collections.abc import Iterator
-from dataclasses import is_dataclass
+from dataclasses import asdict, is_dataclass
 from typing import Any
 
 import pytest
 
+from videocrafter.checkpoints.stable_diffusion.image_network import image_network
+from videocrafter.checkpoints.stable_diffusion.initialisation import video_unet_from_sd
 from videocrafter.data.sprite_world.world import MOTIONS, SCENES, SUBJECTS
+from videocrafter.models.unet import VideoUNet
 from videocrafter.training.config import RecipeConfig
 from videocrafter.training.miniature.autoencoder import AutoencoderTaskConfig
 from videocrafter.training.miniature.diffusion_config import VideoDiffusionTaskConfig
@@ -15,6 +18,10 @@ from videocrafter.training.recipes.overrides import apply_overrides, setting_pat
 from videocrafter.training.resolved_config import changes, to_json
 
 ALL = pytest.mark.parametrize("name", RECIPES)
+
+
+def network_of(task: VideoDiffusionTaskConfig) -> VideoUNet:
+    return VideoUNet(**asdict(task.network))
 
 
 def value_at(config: Any, path: str) -> Any:
@@ -136,6 +143,21 @@ def test_stages_of_a_part_train_the_same_network(name: str) -> None:
     tasks = [stage.task for stage in RECIPES[name]().stages]
     for size in sizes & set(vars(tasks[0])):
         assert len({getattr(task, size) for task in tasks}) == 1, size
+
+
+def test_the_parts_of_the_larger_miniature_fit_together() -> None:
+    (stills,) = video_tasks(RECIPES["tiny-sd"]())
+    *_, last = tasks = list(video_tasks(RECIPES["tiny-t2v-128"]()))
+    autoencoder = RECIPES["tiny-vae-128"]().stages[-1].task
+    assert isinstance(autoencoder, AutoencoderTaskConfig)
+    weights = image_network(network_of(stills)).state_dict()
+    assert video_unet_from_sd(weights, asdict(last.network)).config["place_condition"]
+    for task in (stills, *tasks):
+        assert task.noise == last.noise
+        assert task.network.in_channels == autoencoder.latent_channels
+        assert task.image_world.height == 128
+        assert task.world.diameter == last.world.diameter
+        assert task.world.num_frames <= last.network.temporal_length
 
 
 def test_smoke_is_all_of_tiny_t2v_at_toy_size() -> None:

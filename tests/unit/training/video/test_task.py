@@ -686,6 +686,7 @@ def test_data_are_opened_before_they_are_read(tiny_t2v: Path) -> None:
         ({"image_queries": 0}, "image_queries is 0; it must be 1 or more"),
         ({"encoded_frames": 0}, "encoded_frames is 0; it must be 1 or more"),
         ({"timestep_power": 0.0}, "timestep_power is 0.0; it must be above 0"),
+        ({"image_tokens": "all"}, "image_tokens is 'all'; expected patches or global"),
         ({"min_snr_gamma": 0.0}, "min_snr_gamma is 0.0; it must be above 0, or none"),
         ({"text_dropout": 0.6, "both_dropout": 0.5}, "expected shares that add up to 1 or less"),
         ({"image_dropout": -0.1}, "expected shares"),
