@@ -76,6 +76,7 @@ class GenerateOptions:
     overwrite: bool = False
     quiet: bool = False
     ignore_memory: bool = False
+    low_memory: bool = False
     codec: str | None = None
     contact_sheet: Path | None = None
     preview: Path | None = None

@@ -41,6 +41,7 @@ from videocrafter.presets import Task
 if TYPE_CHECKING:
     import numpy as np
 
+    from videocrafter.generation.memory_plan import GenerationPlan
     from videocrafter.generation.mode import Mode, Pipeline
     from videocrafter.pipelines.settings import VideoRequest
 
@@ -75,7 +76,10 @@ class PreparedRun:
         options = self.options
         loras = tuple((str(lora), lora.path.stat().st_mtime_ns) for lora in options.loras)
         sampler = (options.scheduler, options.spacing, options.zero_terminal_snr)
-        return (self.folder, self.model_hash, options.device, options.dtype, sampler, loras)
+        # Settings that save memory are chosen for the size of a run.
+        size = (options.num_frames, options.height, options.width, options.batch_size)
+        saving = size if options.low_memory else None
+        return (self.folder, self.model_hash, options.device, options.dtype, sampler, loras, saving)
 
 
 def prepare(options: GenerateOptions, *, obtain: Callable[[str, Task], Path] = obtain_model) -> PreparedRun:
@@ -121,24 +125,34 @@ def load(prepared: PreparedRun, watcher: Watcher) -> Pipeline:
     """
     from videocrafter.generation.hardware import choose_device, choose_dtype
     from videocrafter.generation.loras import add_loras
-    from videocrafter.generation.memory_check import check_memory
+    from videocrafter.generation.memory_check import check_memory, size_in_words
     from videocrafter.pipelines.loading import load_pipeline
 
     options = prepared.options
     if options.expected_model_hash not in (None, prepared.model_hash):
         watcher.note(f"the model {options.model_name} has changed since the video was made; the result will differ")
     watcher.stop_if_cancelled()
+    plan: GenerationPlan | None = None
     with expecting():
         device, dtype = choose_device(options.device), choose_dtype(options.dtype)
-        check_memory(options, prepared.folder, device, dtype)
+        if options.low_memory:
+            from videocrafter.generation.low_memory import choose_plan
+
+            plan = choose_plan(options, prepared.folder, device, dtype)
+        else:
+            check_memory(options, prepared.folder, device, dtype)
     with expecting(error=ModelUnavailableError), _reporting_memory(prepared):
-        pipeline: Pipeline = load_pipeline(prepared.folder, device=device, dtype=dtype)
+        # Weights that are offloaded or stored in 8 bits never exist as a whole on the device.
+        pipeline: Pipeline = load_pipeline(prepared.folder, device=device if plan is None else "cpu", dtype=dtype)
     with expecting():
         notes = pipeline.use_scheduler(
             options.scheduler, spacing=options.spacing, zero_terminal_snr=bool(options.zero_terminal_snr)
         )
         for text in [*notes, *add_loras(pipeline, options.loras)]:
             watcher.note(text)
+        if plan is not None:
+            pipeline.save_memory(plan.saving, device)
+            watcher.note(f"low memory: {plan.saving}; needs about {size_in_words(plan.need.total)}")
     pipeline.set_progress_bar_config(disable=True)
     watcher.stop_if_cancelled()
     return pipeline
@@ -160,8 +174,10 @@ def generate(prepared: PreparedRun, pipeline: Pipeline, watcher: Watcher) -> lis
 
     with expecting():
         # Not only before loading: this run may be larger than the one that the pipeline was loaded for.
+        # With settings that save memory, it was loaded for this one.
         device, dtype = choose_device(prepared.options.device), choose_dtype(prepared.options.dtype)
-        check_memory(prepared.options, prepared.folder, device, dtype, pipeline)
+        if not prepared.options.low_memory:
+            check_memory(prepared.options, prepared.folder, device, dtype, pipeline)
         mode = choose_mode(pipeline, prepared.options, prepared.inputs)
         request = _request(prepared, pipeline, mode)
     for text in (*mode.notes(request), *_image_notes(prepared, pipeline, request)):

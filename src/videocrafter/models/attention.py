@@ -47,6 +47,11 @@ def zero_initialised(layer: Layer) -> Layer:
     return layer
 
 
+def repeat_branches(x: Tensor, branches: int) -> Tensor:
+    """Repeat the rows `[N, ...]` that all guidance branches share, `[branches * N, ...]`, one branch after another."""
+    return x if branches == 1 else torch.cat([x] * branches)
+
+
 class SelfAttention(nn.Module):
     """Multi-head self-attention."""
 
@@ -193,7 +198,10 @@ class GegluMLP(nn.Module):
 
 
 class SpatialBlock(nn.Module):
-    """Self-attention over positions, cross-attention to the conditions, MLP; all pre-norm with residuals."""
+    """Self-attention over positions, cross-attention to the conditions, MLP; all pre-norm with residuals.
+
+    With `branches` above 1, the input is what all branches of guidance share, and the output has one part per branch.
+    """
 
     def __init__(self, width: int, context_dim: int, heads: int, head_dim: int, image_branch: bool) -> None:
         super().__init__()
@@ -204,8 +212,10 @@ class SpatialBlock(nn.Module):
         self.norm3 = nn.LayerNorm(width)
         self.mlp = GegluMLP(width)
 
-    def forward(self, x_NPC: Tensor, text_BLD: Tensor, image_BMD: Tensor | None, image_scale: float) -> Tensor:
-        x = x_NPC + self.self_attention(self.norm1(x_NPC))
+    def forward(
+        self, x_NPC: Tensor, text_BLD: Tensor, image_BMD: Tensor | None, image_scale: float, branches: int = 1
+    ) -> Tensor:
+        x = repeat_branches(x_NPC + self.self_attention(self.norm1(x_NPC)), branches)
         x = x + self.cross_attention(self.norm2(x), text_BLD, image_BMD, image_scale)
         return x + self.mlp(self.norm3(x))
 
@@ -229,7 +239,10 @@ class TemporalBlock(nn.Module):
 
 
 class SpatialTransformer(nn.Module):
-    """Residual transformer over the positions of each frame: group norm, projection, blocks, projection."""
+    """Residual transformer over the positions of each frame: group norm, projection, blocks, projection.
+
+    With `branches` above 1, the input is what all branches of guidance share; they part at the first cross-attention.
+    """
 
     def __init__(
         self,
@@ -251,14 +264,19 @@ class SpatialTransformer(nn.Module):
         self.proj_out = zero_initialised(nn.Linear(inner, channels))
 
     def forward(
-        self, x_NCHW: Tensor, text_BLD: Tensor, image_BMD: Tensor | None = None, image_scale: float = 1.0
+        self,
+        x_NCHW: Tensor,
+        text_BLD: Tensor,
+        image_BMD: Tensor | None = None,
+        image_scale: float = 1.0,
+        branches: int = 1,
     ) -> Tensor:
         height, width = x_NCHW.shape[-2:]
         tokens_NPC = self.proj_in(self.norm(x_NCHW).permute(0, 2, 3, 1).flatten(1, 2))
-        for block in self.blocks:
-            tokens_NPC = block(tokens_NPC, text_BLD, image_BMD, image_scale)
+        for index, block in enumerate(self.blocks):
+            tokens_NPC = block(tokens_NPC, text_BLD, image_BMD, image_scale, branches if index == 0 else 1)
         out_NPC = self.proj_out(tokens_NPC)
-        return x_NCHW + out_NPC.unflatten(1, (height, width)).permute(0, 3, 1, 2)
+        return repeat_branches(x_NCHW, branches) + out_NPC.unflatten(1, (height, width)).permute(0, 3, 1, 2)
 
 
 class TemporalTransformer(nn.Module):

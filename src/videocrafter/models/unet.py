@@ -5,6 +5,7 @@ tokens, M image tokens, D width.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -12,7 +13,7 @@ from diffusers.loaders.peft import PeftAdapterMixin
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
-from videocrafter.models.attention import SpatialTransformer, TemporalTransformer, zero_initialised
+from videocrafter.models.attention import SpatialTransformer, TemporalTransformer, repeat_branches, zero_initialised
 from videocrafter.models.blocks import (
     BlockConditions,
     Downsample,
@@ -58,6 +59,8 @@ class VideoUNet(NetworkOptions, ModelMixin, ConfigMixin, PeftAdapterMixin):
             When off, a still image neither uses nor trains them.
     """
 
+    takes_branches = True
+    """Whether `forward` accepts several conditions for each clip."""
     _supports_gradient_checkpointing = True
     _sharded_blocks = ("VideoLayer",)
     # The names and types that diffusers looks up.
@@ -159,6 +162,9 @@ class VideoUNet(NetworkOptions, ModelMixin, ConfigMixin, PeftAdapterMixin):
     ) -> Tensor:
         """Predict noise or velocity `[B, C, T, H, W]` for noisy latents of that shape.
 
+        Text and image tokens may be those of several guidance branches: kB rows, one branch after another. The output
+        then has kB rows, and the layers before the first cross-attention, which see no text, run once per clip.
+
         Args:
             timestep_B: training timestep of each clip, in [0, 1000); a number or a 0-dimensional tensor is the
                 timestep of all clips.
@@ -170,9 +176,15 @@ class VideoUNet(NetworkOptions, ModelMixin, ConfigMixin, PeftAdapterMixin):
             temporal: False skips all temporal layers and predicts each frame on its own, like a still image.
 
         Raises:
-            ValueError: height or width is not a multiple of `size_multiple`, or fps is missing.
+            ValueError: height or width is not a multiple of `size_multiple`, fps is missing, or the number of texts
+                is not a multiple of the number of clips.
         """
-        self._check_input(sample_BCTHW, fps_B)
+        self._check_input(sample_BCTHW, fps_B, text_BLD)
+        branches = len(text_BLD) // len(sample_BCTHW)
+        if branches > 1 and self.frame_text_embedding is not None:
+            # The text is in the embedding, so the branches share nothing.
+            sample_BCTHW, branches = repeat_branches(sample_BCTHW, branches), 1
+            timestep_B, fps_B = (_repeat_rows(one, len(text_BLD)) for one in (timestep_B, fps_B))
         batch, _, num_frames, _, _ = sample_BCTHW.shape
         device, dtype = sample_BCTHW.device, sample_BCTHW.dtype
         timestep_B = torch.as_tensor(timestep_B, device=device).expand(batch)
@@ -180,7 +192,9 @@ class VideoUNet(NetworkOptions, ModelMixin, ConfigMixin, PeftAdapterMixin):
 
         embedding_ND = self.embed(timestep_B, fps_B, text_BLD, num_frames, temporal, dtype)
         temporal = temporal and (num_frames > 1 or self.config["temporal_layers_on_images"])
-        conditions = BlockConditions(embedding_ND, text_BLD, image_BMD, image_scale, num_frames, temporal)
+        conditions = BlockConditions(
+            repeat_branches(embedding_ND, branches), text_BLD, image_BMD, image_scale, num_frames, temporal
+        )
 
         x_NCHW = sample_BCTHW.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
         x_NCHW = self.conv_in(x_NCHW)
@@ -202,7 +216,7 @@ class VideoUNet(NetworkOptions, ModelMixin, ConfigMixin, PeftAdapterMixin):
             del skips[-skips_per_stage:]
 
         out_NCHW = self.conv_out(nn.functional.silu(self.norm_out(x_NCHW)))
-        return out_NCHW.unflatten(0, (batch, num_frames)).transpose(1, 2)
+        return out_NCHW.unflatten(0, (-1, num_frames)).transpose(1, 2)
 
     def embed(
         self,
@@ -223,7 +237,7 @@ class VideoUNet(NetworkOptions, ModelMixin, ConfigMixin, PeftAdapterMixin):
             embedding_BTD = embedding_BTD + self.frame_text_embedding(num_frames, fps_B, text_BLD, dtype)
         return embedding_BTD.flatten(0, 1)
 
-    def _check_input(self, sample_BCTHW: Tensor, fps_B: Tensor | float | None) -> None:
+    def _check_input(self, sample_BCTHW: Tensor, fps_B: Tensor | float | None, text_BLD: Tensor) -> None:
         height, width = sample_BCTHW.shape[-2:]
         if height % self.size_multiple or width % self.size_multiple:
             raise ValueError(
@@ -232,6 +246,11 @@ class VideoUNet(NetworkOptions, ModelMixin, ConfigMixin, PeftAdapterMixin):
         if fps_B is None and (self.fps_embedding is not None or self.frame_text_embedding is not None):
             raise ValueError(
                 "fps_B is missing; this model is conditioned on fps, so pass the frames per second of each clip"
+            )
+        if len(text_BLD) % len(sample_BCTHW):
+            raise ValueError(
+                f"there are {len(text_BLD)} texts for {len(sample_BCTHW)} clips; pass one text per clip, or one per"
+                " clip and branch"
             )
 
 
@@ -278,6 +297,11 @@ class _LayerBuilder:
             return VideoLayer(residual, None, None)
         temporal = self.temporal(out_channels, out_channels // self.head_dim)
         return VideoLayer(residual, self.spatial(out_channels), temporal)
+
+
+def _repeat_rows(value: Tensor | float | None, rows: int) -> Any:
+    """Repeat `[B]` values to this number of rows; numbers stand for all rows already."""
+    return value.repeat(rows // len(value)) if isinstance(value, Tensor) and value.ndim else value
 
 
 def _check_widths(widths: list[int], head_dim: int, norm_groups: int) -> None:

@@ -85,13 +85,15 @@ def denoise(
     *,
     generators: Sequence[torch.Generator],
     input_scale: Tensor | None = None,
+    branches_apart: bool = False,
     on_step: StepCallback | None = None,
     on_estimate: EstimateCallback | None = None,
 ) -> Tensor:
     """Turn noise into latents.
 
     Args:
-        unet: VideoUNet, or anything with the same call.
+        unet: VideoUNet, or anything with the same call. Branches of guidance are passed as several conditions per
+            clip if it has `takes_branches`, otherwise as a larger batch.
         steps: the steps to take, not begun yet.
         latents: [B, C, T, H, W] at the noise level of the first step, float32; see `SamplingSteps.start`.
         conditional: the conditions to generate from.
@@ -99,6 +101,7 @@ def denoise(
         settings: number of steps, guidance, eta and image scale.
         generators: one per video, for schedulers that add noise.
         input_scale: [number of training timesteps], n_t of a signal-scaled model; None for all others.
+        branches_apart: run the branches of guidance one after the other, which saves memory.
         on_step: see `StepCallback`.
         on_estimate: see `EstimateCallback`.
 
@@ -109,7 +112,7 @@ def denoise(
         FloatingPointError: the latents are NaN or infinite, as happens in half precision with models not made
             for it.
     """
-    network = _GuidedNetwork(unet, settings, conditional, unconditional)
+    network = _GuidedNetwork(unet, settings, conditional, unconditional, branches_apart)
     arguments = step_arguments(steps.scheduler, generators, settings.eta)
     total = steps.num_skipped + len(steps.timesteps)
     # Latents stay in float32 whatever the network runs in: solvers subtract nearly equal numbers.
@@ -128,7 +131,11 @@ def denoise(
                 latents = change.latents
                 if change.conditional is not None:
                     network = _GuidedNetwork(
-                        unet, change.settings or settings, change.conditional, change.unconditional
+                        unet,
+                        change.settings or settings,
+                        change.conditional,
+                        change.unconditional,
+                        branches_apart,
                     )
                 if change.stop:
                     break
@@ -140,10 +147,15 @@ def denoise(
 
 
 class _GuidedNetwork:
-    """Calls the network under all conditions that a step needs, in as few calls as possible."""
+    """Calls the network under all conditions that a step needs: in one call, or with `apart` in one per branch."""
 
     def __init__(
-        self, unet: Any, settings: SamplingSettings, conditional: Conditions, unconditional: Conditions | None
+        self,
+        unet: Any,
+        settings: SamplingSettings,
+        conditional: Conditions,
+        unconditional: Conditions | None,
+        apart: bool,
     ) -> None:
         self.unet = unet
         self.settings = settings
@@ -157,14 +169,16 @@ class _GuidedNetwork:
                 if settings.image_guidance_scale == 1
                 else [unconditional, image_only, conditional]
             )
-        self.branches = Conditions.stack(*branches)
+        self.calls = branches if apart else [Conditions.stack(*branches)]
         self.num_branches = len(branches)
+        self.shares_input = bool(getattr(unet, "takes_branches", False)) and _same_fps(branches)
 
     def predict(self, sample: Tensor, timestep: Tensor, share: float) -> Tensor:
         """Return the guided prediction, float32, for a step that begins at this share of the sampling."""
         if not self.settings.acts_at(share):
             return self._call(sample, timestep, self.conditional)
-        *others, full = self._call(sample, timestep, self.branches).chunk(self.num_branches)
+        predictions = torch.cat([self._call(sample, timestep, conditions) for conditions in self.calls])
+        *others, full = predictions.chunk(self.num_branches)
         unconditional = others[0] if others else None
         image_only = others[1] if len(others) > 1 else None
         still = None
@@ -173,9 +187,23 @@ class _GuidedNetwork:
         return self.settings.combine(full, unconditional, image_only, still)
 
     def _call(self, sample: Tensor, timestep: Tensor, conditions: Conditions, **options: bool) -> Tensor:
-        repeats = conditions.text.shape[0] // sample.shape[0]
-        batch = torch.cat([sample] * repeats).to(conditions.text.dtype)
-        times = timestep.to(sample.device).expand(batch.shape[0])
+        repeats, fps = conditions.text.shape[0] // sample.shape[0], conditions.fps
+        if self.shares_input:
+            fps = None if fps is None else fps[: len(sample)]
+        else:
+            sample = torch.cat([sample] * repeats)
+        times = timestep.to(sample.device).expand(len(sample))
         return self.unet(
-            batch, times, conditions.text, conditions.fps, conditions.image, self.settings.image_scale, **options
+            sample.to(conditions.text.dtype),
+            times,
+            conditions.text,
+            fps,
+            conditions.image,
+            self.settings.image_scale,
+            **options,
         ).float()
+
+
+def _same_fps(branches: Sequence[Conditions]) -> bool:
+    first = branches[0].fps
+    return all(one.fps is first or (first is not None and torch.equal(one.fps, first)) for one in branches)

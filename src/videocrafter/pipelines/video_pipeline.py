@@ -35,6 +35,7 @@ from videocrafter.pipelines.denoising import Conditions, StepChange, denoise
 from videocrafter.pipelines.image_fit import ImageFit, check_image_fit
 from videocrafter.pipelines.knowledge import Knowledge
 from videocrafter.pipelines.lora import VideoLoraMixin
+from videocrafter.pipelines.memory_saving import MemorySavingMixin
 from videocrafter.pipelines.model_folder import ModelFolderError
 from videocrafter.pipelines.network_use import using_network
 from videocrafter.pipelines.offloading import OffloadingMixin
@@ -54,6 +55,7 @@ from videocrafter.pipelines.step_end import StepEnd, StepEndCallback, StepEndHoo
 
 class VideoPipeline(
     VideoLoraMixin,
+    MemorySavingMixin,
     OffloadingMixin,
     PromptEncodingMixin,
     CallStateMixin,
@@ -367,6 +369,7 @@ class VideoPipeline(
                 request.sampling,
                 generators=request.generators,
                 input_scale=self.input_scale(),
+                branches_apart=self.memory_settings.branches_apart,
                 on_step=on_step,
                 on_estimate=on_estimate if step_end.wants_estimate else None,
             )
@@ -382,7 +385,8 @@ class VideoPipeline(
 
     def decode_latents(self, latents: Tensor) -> Tensor:
         """Return pixels [N, T, 3, H, W] in about [-1, 1], decoded frame by frame, one video at a time."""
-        return torch.cat([decode_video(self.vae, one.to(self.vae.dtype)) for one in latents.split(1)])
+        chunk = self.memory_settings.frames_at_once
+        return torch.cat([decode_video(self.vae, one.to(self.vae.dtype), chunk=chunk) for one in latents.split(1)])
 
 
 def _or(given: Any, default: Any) -> Any:

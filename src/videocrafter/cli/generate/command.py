@@ -71,6 +71,7 @@ def generate(
     device: option.Device = "auto",
     dtype: option.Dtype = None,
     ignore_memory: option.IgnoreMemory = False,
+    low_memory: option.LowMemory = False,
 ) -> None:
     """Generate a video from each prompt, or from an image and a prompt.
 

@@ -380,6 +380,14 @@ Dtype = Annotated[
     str | None,
     _option("--dtype", metavar="NAME", about="Precision: float32 (default), bfloat16 or float16.", panel=_RUN),
 ]
+LowMemory = Annotated[
+    bool,
+    _option(
+        "--low-memory",
+        about="Save memory in the fastest way that fits, and print it (see: videocrafter plan generate).",
+        panel=_RUN,
+    ),
+]
 IgnoreMemory = Annotated[
     bool, _option("--ignore-memory", about="Generate even if the memory check fails.", panel=_RUN)
 ]
