@@ -97,7 +97,7 @@ def row(name: str, height: int, width: int) -> tuple[object, ...]:
     return (
         f"{name}, {width}x{height}",
         total / 1e12,
-        share(".conv", "conv_in", "conv_out", ".skip", "resample"),
+        share(".conv", "conv_in", "conv_out", ".skip", "resample", without=("temporal",)),
         share("temporal"),
         share("spatial", without=("self_attention:",)),
         share("self_attention:"),
@@ -124,19 +124,22 @@ def operations(network: VideoUNet, height: int, width: int, branches: int) -> di
     counter = FlopCounterMode(display=False, depth=None)
     with torch.no_grad(), counter:
         network(latents, one, text, one, image if config["image_cross_attention"] else None)
-    counts = {name: sum(by_kind.values()) for name, by_kind in counter.flop_counts.items()}
-    modules = dict(network.named_modules())
-    prefix = type(network).__name__ + "."
-    parts: dict[str, int] = {}
-    for name, flops in counts.items():
-        path = name.removeprefix(prefix)
-        if path not in modules:
-            continue
-        children = [f"{prefix}{path}.{child}" for child, _ in modules[path].named_children()]
-        own = flops - sum(counts.get(child, 0) for child in children)
-        if own:
-            parts[path + (":" if children else "")] = own
-    return parts
+    whole = type(network).__name__
+    counted = {
+        name.removeprefix(whole).removeprefix("."): sum(by_kind.values())
+        for name, by_kind in counter.flop_counts.items()
+        if name.startswith(whole)
+    }
+    own = dict(counted)
+    for path, flops in counted.items():
+        parent = path
+        while parent:
+            parent = parent.rpartition(".")[0]
+            if parent in counted:
+                own[parent] -= flops
+                break
+    with_parts = {path.rpartition(".")[0] for path in counted if path}
+    return {path + (":" if path in with_parts else ""): flops for path, flops in own.items() if flops}
 
 
 if __name__ == "__main__":

@@ -82,16 +82,12 @@ def planned_run(
         parameters=model.parameters,
         workload=workload,
         kind=kind,
-        operations=count_operations(
-            model.unet, model.vae, workload, model.defaults.with_changes(options.sampling)
-        ),
+        operations=count_operations(model.unet, model.vae, workload, model.defaults.with_changes(options.sampling)),
         rate=USUAL_RATE[kind] if rate is None else rate,
     )
 
 
-def choose_plan(
-    options: GenerateOptions, folder: Path, device: torch.device, dtype: torch.dtype
-) -> GenerationPlan:
+def choose_plan(options: GenerateOptions, folder: Path, device: torch.device, dtype: torch.dtype) -> GenerationPlan:
     """Return the fastest plan of a run that fits on a device, an exact one if possible.
 
     If the available memory is unknown or is to be ignored, return the exact plan that needs least.

@@ -153,6 +153,7 @@ def _estimate(options: GenerateOptions, folder: Path, available: int | None, dty
 
 def requested_workload(options: GenerateOptions, defaults: GenerationDefaults, element_bytes: int) -> Workload:
     """Return the size of the largest batch of a run."""
+
     def given(value: Any, default: Any) -> Any:
         return default if value is None else value
 

@@ -32,6 +32,7 @@ from videocrafter.generation.outputs import (
     is_empty_folder,
     plan_outputs,
 )
+from videocrafter.generation.processes import ALONE, ProcessShare
 from videocrafter.generation.recording import record_of_run, record_of_video
 from videocrafter.generation.request import GenerateOptions, PromptRow
 from videocrafter.generation.watcher import SamplingStep, Watcher, WrittenVideo
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     from videocrafter.generation.mode import Mode, Pipeline
     from videocrafter.pipelines.settings import VideoRequest
 
-_LARGEST_SEED = 2**32
+LARGEST_SEED = 2**32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,8 +159,8 @@ def load(prepared: PreparedRun, watcher: Watcher) -> Pipeline:
     return pipeline
 
 
-def generate(prepared: PreparedRun, pipeline: Pipeline, watcher: Watcher) -> list[Path]:
-    """Make and write all videos; return their paths.
+def generate(prepared: PreparedRun, pipeline: Pipeline, watcher: Watcher, share: ProcessShare = ALONE) -> list[Path]:
+    """Make and write all videos, or this process's share of them; return the paths of all.
 
     Raises:
         GenerationError: settings that the model does not allow, or an output that cannot be written.
@@ -186,17 +187,21 @@ def generate(prepared: PreparedRun, pipeline: Pipeline, watcher: Watcher) -> lis
     shared |= record_of_run(prepared.options, pipeline, mode, request, prepared.inputs)
     batches = request.split(prepared.options.batch_size)
     num_steps = mode.num_steps(request)
-    watcher.begin(pipeline, len(batches) * num_steps)
+    own = [number for number in range(len(batches)) if share.makes(number)]
+    watcher.begin(pipeline, len(own) * num_steps)
     first = 0
     for number, batch in enumerate(batches):
+        if number not in own:
+            first += batch.num_videos
+            continue
         watcher.stop_if_cancelled()
-        on_step_end = _step_callback(watcher, batch, number * num_steps, num_steps, len(batches) * num_steps)
+        on_step_end = _step_callback(watcher, batch, own.index(number) * num_steps, num_steps, len(own) * num_steps)
         images = _images(prepared, pipeline, batch, first)
         with expecting(FloatingPointError, error=NotFiniteError), _reporting_memory(prepared):
             result = mode.generate(batch, images, output_type="uint8", callback_on_step_end=on_step_end)
         for name, seconds in result.seconds.items():
             watcher.add_seconds(name, seconds)
-        for index, frames in enumerate(result.frames):
+        for index, frames in enumerate(result.frames if share.writes else ()):
             watcher.stop_if_cancelled()
             with watcher.uninterrupted():
                 watcher.written(_write_one(prepared, watcher, frames, batch, index, first + index, shared))
@@ -247,7 +252,7 @@ def _image_notes(prepared: PreparedRun, pipeline: Pipeline, request: VideoReques
 
 def _request(prepared: PreparedRun, pipeline: Pipeline, mode: Mode) -> VideoRequest:
     options, defaults, clip = prepared.options, pipeline.generation_defaults, prepared.inputs.clip
-    seed = secrets.randbelow(_LARGEST_SEED) if options.seed is None else options.seed
+    seed = secrets.randbelow(LARGEST_SEED) if options.seed is None else options.seed
     fps = _first_given(options.fps, None if clip is None else clip.fps, defaults.fps)
     negative = _first_given(options.negative_prompt, defaults.negative_prompt)
     request = mode.check_inputs(

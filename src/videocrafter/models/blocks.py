@@ -123,9 +123,7 @@ class VideoLayer(nn.Module):
         x_NCHW = self.residual(x_NCHW, conditions)
         if self.spatial is not None:
             branches = len(conditions.embedding_ND) // len(x_NCHW)
-            x_NCHW = self.spatial(
-                x_NCHW, conditions.text_BLD, conditions.image_BMD, conditions.image_scale, branches
-            )
+            x_NCHW = self.spatial(x_NCHW, conditions.text_BLD, conditions.image_BMD, conditions.image_scale, branches)
         if self.temporal is not None and conditions.temporal:
             x_NCHW = self.temporal(x_NCHW, conditions.num_frames)
         return x_NCHW

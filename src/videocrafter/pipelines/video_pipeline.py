@@ -40,6 +40,7 @@ from videocrafter.pipelines.model_folder import ModelFolderError
 from videocrafter.pipelines.network_use import using_network
 from videocrafter.pipelines.offloading import OffloadingMixin
 from videocrafter.pipelines.output import OutputType, PhaseClock, VideoPipelineOutput, check_output_type, frames_as
+from videocrafter.pipelines.parallel.splitting import SplittingMixin
 from videocrafter.pipelines.phases import AfterStep, EncodedRequest, Phases
 from videocrafter.pipelines.plain_numbers import plain_numbers, whole_number
 from videocrafter.pipelines.prompt_encoding import PromptEncodingMixin
@@ -57,6 +58,7 @@ class VideoPipeline(
     VideoLoraMixin,
     MemorySavingMixin,
     OffloadingMixin,
+    SplittingMixin,
     PromptEncodingMixin,
     CallStateMixin,
     SavedCodeMixin,
@@ -361,7 +363,7 @@ class VideoPipeline(
                 return hook.after_step(index, timestep, latents, estimates[0])
 
             return denoise(
-                self.unet if unet is None else unet,
+                self.denoiser if unet is None else unet,
                 steps,
                 latents,
                 encoded.conditional,

@@ -72,6 +72,8 @@ def generate(
     dtype: option.Dtype = None,
     ignore_memory: option.IgnoreMemory = False,
     low_memory: option.LowMemory = False,
+    devices: option.Devices = 1,
+    split: option.Split = "videos",
 ) -> None:
     """Generate a video from each prompt, or from an image and a prompt.
 
@@ -95,6 +97,10 @@ def generate(
             loras=tuple(parse_lora_option(clean_text(text)) for text in lora or ()),
         )
         options = _resolve(options, prompts or [], prompts_file, repeated)
+    from videocrafter.cli.generate.devices import launch, needs_launch
+
+    if needs_launch(options):
+        raise typer.Exit(launch(options))
     from videocrafter.cli.generate.run import run
 
     run(options)

@@ -380,6 +380,21 @@ Dtype = Annotated[
     str | None,
     _option("--dtype", metavar="NAME", about="Precision: float32 (default), bfloat16 or float16.", panel=_RUN),
 ]
+Devices = Annotated[
+    int,
+    _option(
+        "--devices", metavar="N", about="Number of GPUs, or of processes on a CPU, to use (default: 1).", panel=_RUN
+    ),
+]
+Split = Annotated[
+    str,
+    _option(
+        "--split",
+        metavar="WHAT",
+        about="What --devices share: videos (default), or the branches of guidance or the frames of each video.",
+        panel=_RUN,
+    ),
+]
 LowMemory = Annotated[
     bool,
     _option(

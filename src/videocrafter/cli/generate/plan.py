@@ -113,11 +113,14 @@ def _show(run: PlannedRun, model: str, dtype: str, memory: int, usable: int) -> 
     def say(text: str) -> None:
         console.print(text, markup=False, soft_wrap=True)
 
-    where = f"{'a GPU' if run.kind == 'gpu' else 'a CPU'} with {memory / _GIB:.1f} GiB, {usable / _GIB:.1f} GiB usable"
+    where = (
+        f"{'a GPU' if run.kind == 'gpu' else 'a CPU'} with {memory / _GIB:.1f} GiB, {usable / _GIB:.1f} GiB usable"
+    )
     videos = f"{work.num_videos} x " if work.num_videos > 1 else ""
     say(f"{model} in {dtype}: {videos}{work.num_frames} frames of {work.width}x{work.height}, on {where}")
     total = operations.total(branches_apart=False)
-    say(f"{total / 1e12:,.3g} TFLOP; times at {run.rate / 1e12:.3g} TFLOP/s, without loading the model")
+    shown = f"{total / 1e12:,.0f}" if total > 1e13 else f"{total / 1e12:.2g}"
+    say(f"{shown} TFLOP; times at {run.rate / 1e12:.3g} TFLOP/s, without loading the model")
     plans = worth_showing(run.plans())
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for heading in ("fits", "memory", "time", "saves memory by"):
