@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import gc
+import itertools
 import json
 import os
 import subprocess
@@ -86,7 +87,7 @@ def slopes(measured: Mapping[str, int]) -> list[str]:
             if len({amount for amount, _ in ordered}) > 1:
                 steps = [
                     (after - before) / (more - less) / (group[0] if what == "pixels" else group[0] * group[1])
-                    for (less, before), (more, after) in zip(ordered, ordered[1:], strict=False)
+                    for (less, before), (more, after) in itertools.pairwise(ordered)
                     if more > less
                 ]
                 shown = ", ".join(f"{step:.0f}" for step in steps)

@@ -55,7 +55,7 @@ def zero_initialised(layer: Layer) -> Layer:
 
 
 def repeat_branches(x: Tensor, branches: int) -> Tensor:
-    """Repeat the rows `[N, ...]` that all guidance branches share, `[branches * N, ...]`, one branch after another."""
+    """Repeat the rows `[N, ...]` that all guidance branches share to `[branches * N, ...]`, branch after branch."""
     return x if branches == 1 else torch.cat([x] * branches)
 
 

@@ -121,7 +121,8 @@ def denoise(
     for index, timestep in enumerate(steps.timesteps):
         sample = steps.scale_model_input(latents, index)
         network_input = sample if input_scale is None else scale_model_input(sample, timestep, input_scale)
-        prediction = network.predict(network_input, timestep, (steps.num_skipped + index) / total)
+        share, log_snr = (steps.num_skipped + index) / total, steps.log_snr(index)
+        prediction = network.predict(network_input, timestep, share, log_snr)
         if on_estimate is not None:
             on_estimate(index, steps.clean_estimate(prediction, index, sample))
         latents = steps.step(prediction, index, latents, arguments)
@@ -173,9 +174,9 @@ class _GuidedNetwork:
         self.num_branches = len(branches)
         self.shares_input = bool(getattr(unet, "takes_branches", False)) and _same_fps(branches)
 
-    def predict(self, sample: Tensor, timestep: Tensor, share: float) -> Tensor:
+    def predict(self, sample: Tensor, timestep: Tensor, share: float, log_snr: float) -> Tensor:
         """Return the guided prediction, float32, for a step that begins at this share of the sampling."""
-        if not self.settings.acts_at(share):
+        if not self.settings.acts_at(share, log_snr):
             return self._call(sample, timestep, self.conditional)
         predictions = torch.cat([self._call(sample, timestep, conditions) for conditions in self.calls])
         *others, full = predictions.chunk(self.num_branches)
@@ -205,5 +206,5 @@ class _GuidedNetwork:
 
 
 def _same_fps(branches: Sequence[Conditions]) -> bool:
-    first = branches[0].fps
-    return all(one.fps is first or (first is not None and torch.equal(one.fps, first)) for one in branches)
+    given = [one.fps for one in branches if one.fps is not None]
+    return all(torch.equal(fps, given[0]) for fps in given)

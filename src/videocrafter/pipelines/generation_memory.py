@@ -17,7 +17,7 @@ import itertools
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +67,7 @@ class Workload:
     width: int
     window: int | None = None
     element_bytes: int = 4
-    saving: MemorySettings = MemorySettings()
+    saving: MemorySettings = field(default_factory=MemorySettings)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,7 +188,7 @@ def network_configs(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def with_defaults(name: str, config: Mapping[str, Any]) -> dict[str, Any]:
     """Fill in the defaults of the network `name`, "unet" or "vae", for entries that a config lacks."""
-    parameters = inspect.signature(_NETWORKS[name].__init__).parameters.values()
+    parameters = inspect.signature(_NETWORKS[name]).parameters.values()
     defaults = {one.name: one.default for one in parameters if one.default is not inspect.Parameter.empty}
     return defaults | dict(config)
 

@@ -90,6 +90,7 @@ class ImageToVideoPipeline(VideoPipeline):
         guidance_rescale: float | None = None,
         temporal_guidance_scale: float | None = None,
         guidance_interval: tuple[float, float] | None = None,
+        guidance_log_snr: tuple[float, float] | None = None,
         eta: float | None = None,
         seeds: int | Sequence[int] | None = None,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,

@@ -92,7 +92,7 @@ def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_refused_backend_changes_nothing() -> None:
     model = build()
-    with pytest.raises(ValueError, match="'fast' is unknown; expected one of .*flash"):
+    with pytest.raises(ValueError, match=r"'fast' is unknown; expected one of .*flash"):
         model.set_attention_backend("fast")
     assert {layer.backend for layer in attention_layers(model)} == {None}
 

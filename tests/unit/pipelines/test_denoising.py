@@ -298,3 +298,17 @@ def test_values_that_are_not_finite_stop_the_run():
 
     with pytest.raises(FloatingPointError, match="NaN or infinite"):
         run(Broken())
+
+
+def test_an_interval_of_noise_levels_means_the_same_for_every_number_of_steps():
+    levels = DDIMScheduler(clip_sample=False).alphas_cumprod
+    for count in (4, 10):
+        unet = FakeUNet()
+        run(
+            unet, uncond=conditions(-0.5), num_inference_steps=count, guidance_scale=3.0, guidance_log_snr=(-2.0, 1.0)
+        )
+        for sample, timestep, *_ in unet.calls:
+            level = levels[int(timestep[0])].double()
+            guided = -2.0 <= float(torch.logit(level)) < 1.0
+            assert len(sample) == (4 if guided else 2)
+        assert {len(call[0]) for call in unet.calls} == {2, 4}

@@ -63,6 +63,7 @@ def generate(
     no_zero_terminal_snr: option.NoZeroTerminalSnr = False,
     guidance_rescale: option.GuidanceRescale = None,
     guidance_interval: option.GuidanceInterval = None,
+    guidance_log_snr: option.GuidanceLogSnr = None,
     image_guidance_scale: option.ImageGuidanceScale = None,
     temporal_guidance_scale: option.TemporalGuidanceScale = None,
     eta: option.Eta = None,

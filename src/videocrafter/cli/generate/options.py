@@ -319,6 +319,16 @@ GuidanceInterval = Annotated[
         panel=_SAMPLING,
     ),
 ]
+GuidanceLogSnr = Annotated[
+    tuple[float, float] | None,
+    _option(
+        "--guidance-log-snr",
+        metavar="LOW HIGH",
+        about="Apply guidance only at these log signal-to-noise ratios, such as -8 2, whatever the scheduler and the"
+        " number of steps. Noise has about -10, clean latents about 10.",
+        panel=_SAMPLING,
+    ),
+]
 ImageGuidanceScale = Annotated[
     float | None,
     _option(

@@ -19,8 +19,8 @@ from videocrafter.cli.interruption import interruption_held_back, reporting_inte
 from videocrafter.cli.model_choice import model_folder
 from videocrafter.generation.errors import GenerationError, NotEnoughMemoryError, expecting
 from videocrafter.generation.outputs import plan_outputs
-from videocrafter.generation.request import GenerateOptions, PromptRow
 from videocrafter.generation.processes import join
+from videocrafter.generation.request import GenerateOptions, PromptRow
 from videocrafter.generation.run import LARGEST_SEED, generate, load, prepare
 from videocrafter.generation.watcher import SamplingStep, Watcher, WrittenVideo
 

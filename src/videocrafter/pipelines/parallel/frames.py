@@ -4,7 +4,7 @@ Spatial layers see each frame alone, so each process keeps its own frames. Aroun
 exchange frames for positions: there each has all frames of its share of the positions. The group norms of temporal
 layers have statistics over the whole clip, so their sums are added over the processes; the result is exact.
 
-Shape suffixes: B clips, T all frames, t frames of a process, N = B*t, P positions, p positions of a process, C channels.
+Shapes: B clips, T all frames, t frames of a process, N = B*t, P positions, p positions of a process, C channels.
 """
 
 from __future__ import annotations
@@ -42,8 +42,9 @@ class FrameSplit:
         for module in unet.modules():
             if isinstance(module, (TemporalTransformer, TemporalConvolution)):
                 self._replace(module, partial(_over_positions, group, module.forward))
-                norms = [module.norm] if isinstance(module, TemporalTransformer) else list(module.norms)
+                norms = [module.norm] if isinstance(module, TemporalTransformer) else module.norms
                 for norm in norms:
+                    assert isinstance(norm, nn.GroupNorm)
                     self._replace(norm, partial(_whole_clip_norm, group, norm))
         if unet.frame_text_embedding is not None:
             own = unet.frame_text_embedding
@@ -70,27 +71,27 @@ class FrameSplit:
         return torch.cat(self.group.gather(self.unet(own, *conditions, **options)), dim=2)
 
     def _replace(self, module: nn.Module, forward: Callable[..., Tensor]) -> None:
-        module.forward = forward  # type: ignore[method-assign]
+        module.forward = forward
         self._changed.append(module)
 
 
-def _over_positions(group: Group, forward: Callable[..., Tensor], x_NCHW: Tensor, num_frames: int) -> Tensor:
-    """Run a temporal layer on all frames of this process's positions."""
-    count, (channels, height, width) = group.count, x_NCHW.shape[1:]
+def _over_positions(group: Group, forward: Callable[..., Tensor], x: Tensor, num_frames: int) -> Tensor:
+    """Run a temporal layer on all frames of this process's positions; `x` is `[N, C, H, W]`."""
+    count, (channels, height, width) = group.count, x.shape[1:]
     if height * width % count:
         raise ValueError(
-            f"a level of the network has {height} x {width} positions, which {count} devices cannot share equally; use"
-            " another number of devices or another size of video"
+            f"a level of the network has {height} x {width} positions, which {count} devices cannot share equally;"
+            " use another number of devices or another size of video"
         )
-    tokens_BtPC = x_NCHW.permute(0, 2, 3, 1).reshape(-1, num_frames, height * width, channels)
-    by_process = tokens_BtPC.unflatten(2, (count, -1)).permute(2, 0, 1, 3, 4)
-    clip_BTpC = group.exchange(by_process).transpose(0, 1).flatten(1, 2)
-    total = clip_BTpC.shape[1]
-    out_NCp1 = forward(clip_BTpC.flatten(0, 1).transpose(1, 2).unsqueeze(-1), total)
-    out_BTpC = out_NCp1.squeeze(-1).transpose(1, 2).unflatten(0, (-1, total))
-    back = group.exchange(out_BTpC.unflatten(1, (count, -1)).transpose(0, 1))
-    out_BtPC = back.permute(1, 2, 0, 3, 4).flatten(2, 3)
-    return out_BtPC.reshape(-1, height, width, channels).permute(0, 3, 1, 2)
+    tokens = x.permute(0, 2, 3, 1).reshape(-1, num_frames, height * width, channels)  # B t P C
+    by_process = tokens.unflatten(2, (count, -1)).permute(2, 0, 1, 3, 4)
+    clip = group.exchange(by_process).transpose(0, 1).flatten(1, 2)  # B T p C
+    total = clip.shape[1]
+    out = forward(clip.flatten(0, 1).transpose(1, 2).unsqueeze(-1), total)  # B*T C p 1
+    clip = out.squeeze(-1).transpose(1, 2).unflatten(0, (-1, total))
+    back = group.exchange(clip.unflatten(1, (count, -1)).transpose(0, 1))
+    tokens = back.permute(1, 2, 0, 3, 4).flatten(2, 3)
+    return tokens.reshape(-1, height, width, channels).permute(0, 3, 1, 2)
 
 
 def _whole_clip_norm(group: Group, norm: nn.GroupNorm, x: Tensor) -> Tensor:

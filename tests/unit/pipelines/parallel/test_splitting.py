@@ -2,7 +2,6 @@
 
 import json
 import socket
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -42,6 +41,8 @@ def test_a_split_network_predicts_the_same(results: list[dict[str, Any]], split:
 @pytest.mark.parametrize("what", ["branches", "frames"])
 def test_a_split_pipeline_makes_the_same_video(results: list[dict[str, Any]], what: str, video: str) -> None:
     assert max(found[f"{what}, {video}"] for found in results) < 1e-6
+    # In float32, another batch size rounds differently, and random weights amplify it.
+    assert max(found[f"{what}, short, float32"] for found in results) < 5e-5
 
 
 def test_frames_that_cannot_be_shared_are_refused(results: list[dict[str, Any]]) -> None:
