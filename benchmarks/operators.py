@@ -60,10 +60,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     torch.manual_seed(0)
     dtype = getattr(torch, given.dtype)
     ours, theirs = networks(given.channels, dtype)
-    rows = []
     with torch_threads(given.threads), torch.inference_mode():
-        for size in SIZES[: 1 if given.smoke else None]:
-            rows.append(row(size, ours, theirs, dtype, given.repeats))
+        rows = [row(size, ours, theirs, dtype, given.repeats) for size in SIZES[: 1 if given.smoke else None]]
     report = Report(
         name="operators",
         title="Where the time of a denoising pass goes",
