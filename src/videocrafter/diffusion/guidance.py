@@ -42,10 +42,10 @@ class Guidance:
         guidance_interval: (start, end) with 0 <= start < end <= 1. Guidance acts on the steps that begin in this
             share of the sampling; the other steps use the conditional prediction, which needs one branch only
             (Kynkäänniemi et al. 2024, "Applying guidance in a limited interval").
-        guidance_log_snr: (low, high) with low < high, or None for all. Guidance acts on the steps that begin at a log
-            signal-to-noise ratio ln(abar / (1 - abar)) of at least low and below high. Unlike a share of the steps, it
-            means the same for every scheduler and number of steps. A step is guided if both intervals contain its
-            beginning.
+        guidance_log_snr: (low, high) with low < high, or None for all. Guidance acts on the steps that begin at a
+            log signal-to-noise ratio ln(abar / (1 - abar)) of at least low and below high. Unlike a share of the
+            steps, it means the same for every scheduler and number of steps. A step is guided if both intervals
+            contain its beginning.
     """
 
     guidance_scale: float = 1.0
