@@ -3,7 +3,10 @@
 from pathlib import Path
 
 import pytest
-from benchmarks import generation_memory, operations, operators
+import torch
+from benchmarks import fewer_passes, generation_memory, operations, operators
+
+from tests.unit.models.test_unet import EVERYTHING, build, inputs
 
 README = (Path(__file__).parents[2] / "benchmarks" / "README.md").read_text(encoding="utf-8")
 
@@ -51,7 +54,35 @@ def test_slopes_are_bytes_per_pixel_and_frame():
     assert pixels == "bytes per pixel and frame with more pixels at 16: 10"
 
 
-@pytest.mark.parametrize("script", ["generation_memory", "operations", "operators"])
+@pytest.mark.parametrize("script", ["fewer_passes", "generation_memory", "operations", "operators"])
 def test_the_readme_describes_it(script: str):
     assert f"`{script}.py`" in README
     assert f"python -m benchmarks.{script}" in README
+
+
+def test_fewer_passes_are_compared_at_equal_operations(capsys: pytest.CaptureFixture[str]):
+    fewer_passes.main(["--smoke"])
+    plain, cache = cells(capsys.readouterr().out)
+    assert float(plain[2]) == pytest.approx(2, abs=0.01)
+    assert 2 < float(cache[2]) < 3
+    assert min(float(plain[3]), float(cache[3])) > 0
+
+
+def test_a_cache_that_never_reuses_features_is_the_network():
+    model = build(**EVERYTHING)
+    cached = fewer_passes.CachedFeatures(model, 1, frozenset())
+    given = inputs(2, image=True)
+    with torch.no_grad():
+        assert torch.equal(cached(*given), model(*given)), "a call without features"
+        given[0] = given[0] + 1
+        reused = cached(*given)
+        assert not torch.equal(reused, model(*given)), "the same call of the same step has features"
+        fresh = fewer_passes.CachedFeatures(model, 1, frozenset(range(9)))
+        for step in range(3):
+            given[1] = given[1] - 1
+            assert torch.equal(fresh(*given), model(*given)), step
+
+
+def test_the_first_and_last_steps_run_the_whole_network():
+    assert fewer_passes.full_steps(10, 2) == {0, 1, 3, 5, 7, 8, 9}
+    assert fewer_passes.full_steps(10, 1) == set(range(10))
