@@ -179,6 +179,31 @@ class VideoUNet(NetworkOptions, ModelMixin, ConfigMixin, PeftAdapterMixin):
             ValueError: height or width is not a multiple of `size_multiple`, fps is missing, or the number of texts
                 is not a multiple of the number of clips.
         """
+        x_NCHW, conditions = self.begin(sample_BCTHW, timestep_B, text_BLD, fps_B, image_BMD, image_scale, temporal)
+        skips = [x_NCHW]
+        for stage in self.down_stages:
+            skips += stage(skips[-1], conditions)
+
+        x_NCHW = run_layer(self, self.middle_in, skips[-1], conditions)
+        x_NCHW = run_layer(self, self.middle_out, x_NCHW, conditions)
+
+        skips_per_stage = len(skips) // len(self.up_stages)
+        for stage in self.up_stages:
+            x_NCHW = stage(x_NCHW, skips[-skips_per_stage:], conditions)
+            del skips[-skips_per_stage:]
+        return self.finish(x_NCHW, conditions.num_frames)
+
+    def begin(
+        self,
+        sample_BCTHW: Tensor,
+        timestep_B: Tensor | float,
+        text_BLD: Tensor,
+        fps_B: Tensor | float | None,
+        image_BMD: Tensor | None,
+        image_scale: float,
+        temporal: bool,
+    ) -> tuple[Tensor, BlockConditions]:
+        """Return the first layer's input `[N, C, H, W]`, and the conditions; arguments are those of `forward`."""
         self._check_input(sample_BCTHW, fps_B, text_BLD)
         branches = len(text_BLD) // len(sample_BCTHW)
         if branches > 1 and self.frame_text_embedding is not None:
@@ -202,19 +227,10 @@ class VideoUNet(NetworkOptions, ModelMixin, ConfigMixin, PeftAdapterMixin):
             x_NCHW = self.place_embedding(x_NCHW, embedding_ND)
         if self.temporal_in is not None and temporal:
             x_NCHW = self.temporal_in(x_NCHW, num_frames)
+        return x_NCHW, conditions
 
-        skips = [x_NCHW]
-        for stage in self.down_stages:
-            skips += stage(skips[-1], conditions)
-
-        x_NCHW = run_layer(self, self.middle_in, skips[-1], conditions)
-        x_NCHW = run_layer(self, self.middle_out, x_NCHW, conditions)
-
-        skips_per_stage = len(skips) // len(self.up_stages)
-        for stage in self.up_stages:
-            x_NCHW = stage(x_NCHW, skips[-skips_per_stage:], conditions)
-            del skips[-skips_per_stage:]
-
+    def finish(self, x_NCHW: Tensor, num_frames: int) -> Tensor:
+        """Return the prediction `[B, C, T, H, W]` from the output of the last layer."""
         out_NCHW = self.conv_out(nn.functional.silu(self.norm_out(x_NCHW)))
         return out_NCHW.unflatten(0, (-1, num_frames)).transpose(1, 2)
 

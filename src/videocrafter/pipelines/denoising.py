@@ -14,6 +14,7 @@ from torch import Tensor
 
 from videocrafter.diffusion.sampling_steps import SamplingSteps
 from videocrafter.diffusion.schedule import scale_model_input
+from videocrafter.pipelines.feature_cache import CachedUNet
 from videocrafter.pipelines.randomness import step_arguments
 from videocrafter.pipelines.sampling_settings import SamplingSettings
 
@@ -118,7 +119,10 @@ def denoise(
     # Latents stay in float32 whatever the network runs in: solvers subtract nearly equal numbers.
     if input_scale is not None:
         input_scale = input_scale.to(device=latents.device, dtype=torch.float32)
+    cached = unet if isinstance(unet, CachedUNet) else None
     for index, timestep in enumerate(steps.timesteps):
+        if cached is not None:
+            cached.begin_step(index)
         sample = steps.scale_model_input(latents, index)
         network_input = sample if input_scale is None else scale_model_input(sample, timestep, input_scale)
         share, log_snr = (steps.num_skipped + index) / total, steps.log_snr(index)
@@ -131,6 +135,8 @@ def denoise(
             if isinstance(change, StepChange):
                 latents = change.latents
                 if change.conditional is not None:
+                    if cached is not None:
+                        cached.forget()
                     network = _GuidedNetwork(
                         unet,
                         change.settings or settings,

@@ -32,6 +32,7 @@ from videocrafter.models.unet import VideoUNet
 from videocrafter.pipelines.call_state import Call, CallStateMixin
 from videocrafter.pipelines.component_loading import check_loaded, loading_arguments, resolve_dtypes
 from videocrafter.pipelines.denoising import Conditions, StepChange, denoise
+from videocrafter.pipelines.feature_cache import CachedUNet, FeatureCacheMixin
 from videocrafter.pipelines.image_fit import ImageFit, check_image_fit
 from videocrafter.pipelines.knowledge import Knowledge
 from videocrafter.pipelines.lora import VideoLoraMixin
@@ -59,6 +60,7 @@ class VideoPipeline(
     MemorySavingMixin,
     OffloadingMixin,
     SplittingMixin,
+    FeatureCacheMixin,
     PromptEncodingMixin,
     CallStateMixin,
     SavedCodeMixin,
@@ -237,6 +239,8 @@ class VideoPipeline(
         steps, most = request.sampling.num_inference_steps, self.scheduler.config.num_train_timesteps
         if steps > most:
             raise ValueError(f"num_inference_steps must be between 1 and {most}, but is {steps}")
+        if self.feature_cache is not None:
+            self.feature_cache.check_steps(steps, self.scheduler)
         # Some schedulers cannot sample this model, or have a limit of their own, which they report only here.
         self.sampling_steps(request)
         if request.sampling.eta and not takes_eta(self.scheduler):
@@ -363,7 +367,7 @@ class VideoPipeline(
                 return hook.after_step(index, timestep, latents, estimates[0])
 
             return denoise(
-                self.denoiser if unet is None else unet,
+                self._sampled_network(unet, len(steps.timesteps)),
                 steps,
                 latents,
                 encoded.conditional,
@@ -375,6 +379,17 @@ class VideoPipeline(
                 on_step=on_step,
                 on_estimate=on_estimate if step_end.wants_estimate else None,
             )
+
+    def _sampled_network(self, unet: Any, num_steps: int) -> Any:
+        """Return the network that one sampling calls; `unet` is that of a derived pipeline, or None."""
+        if self.feature_cache is None:
+            return self.denoiser if unet is None else unet
+        if unet is not None or self.denoiser is not self.unet:
+            raise ValueError(
+                "feature_cache reuses features of whole videos on one device, so windows, input clips and several"
+                " devices cannot be combined with it; turn it off with use_feature_cache(None)"
+            )
+        return CachedUNet(self.unet, self.feature_cache, num_steps)
 
     def input_scale(self) -> Tensor | None:
         """Return n_t of a signal-scaled model, [training timesteps]; None for all others."""
