@@ -55,16 +55,14 @@ class Variant:
         return FeatureCache(layers=self.layers, every=self.every) if self.layers else None
 
 
-PLAIN = tuple(Variant(name="plain", steps=steps) for steps in (6, 8, 10, 12, 16, 25))
+PLAIN = tuple(Variant(name="plain", steps=steps) for steps in (8, 10, 12, 16))
 OTHERS = (
     Variant(name="guidance in the first half of the steps", steps=16, settings={"guidance_interval": (0, 0.5)}),
     Variant(name="guidance below a log SNR of 0", steps=16, settings={"guidance_log_snr": (-20, 0)}),
     Variant(name="cache, 1 outer layer, every 2", steps=12, layers=1, every=2),
-    Variant(name="cache, 2 outer layers, every 2", steps=12, layers=2, every=2),
     Variant(name="cache, 1 outer layer, every 2", steps=16, layers=1, every=2),
     Variant(name="cache, 2 outer layers, every 2", steps=16, layers=2, every=2),
     Variant(name="cache, 1 outer layer, every 3", steps=25, layers=1, every=3),
-    Variant(name="cache, 2 outer layers, every 2", steps=25, layers=2, every=2),
 )
 
 

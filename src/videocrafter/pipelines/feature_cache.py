@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from videocrafter.diffusion.guidance import check_number
-from videocrafter.models.blocks import run_layer
+from videocrafter.models.blocks import DownStage, UpStage, run_layer
 from videocrafter.models.unet import VideoUNet
 
 FEWEST_STEPS = 9
@@ -85,6 +85,12 @@ class CachedUNet:
         self._features: dict[tuple[int, int, bool], Tensor] = {}
         self._step, self._call = 0, 0
 
+    @property
+    def _last_stage(self) -> UpStage:
+        stage = self.unet.up_stages[-1]
+        assert isinstance(stage, UpStage)
+        return stage
+
     def begin_step(self, index: int) -> None:
         """Announce the calls of step `index`."""
         self._step, self._call = index, 0
@@ -113,7 +119,7 @@ class CachedUNet:
         def keep(_: Any, inputs: tuple[Tensor, ...]) -> None:
             self._features[key] = inputs[0]
 
-        hook = self.unet.up_stages[-1].layers[-self.layers].register_forward_pre_hook(keep)
+        hook = self._last_stage.layers[-self.layers].register_forward_pre_hook(keep)
         try:
             return self.unet(*given)
         finally:
@@ -122,7 +128,8 @@ class CachedUNet:
     def _outer_layers(self, features: Tensor, sample: Tensor, *conditions: Any) -> Tensor:
         x, shared = self.unet.begin(sample, *conditions)
         skips = [x]
-        down, up = self.unet.down_stages[0], self.unet.up_stages[-1]
+        down, up = self.unet.down_stages[0], self._last_stage
+        assert isinstance(down, DownStage)
         for layer in down.layers[: self.layers - 1]:
             skips.append(run_layer(down, layer, skips[-1], shared))
         for layer, skip in zip(up.layers[-self.layers :], reversed(skips), strict=True):
