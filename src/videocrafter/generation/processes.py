@@ -20,7 +20,7 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True, kw_only=True)
 class ProcessShare:
-    """What this process does of a run.
+    """This process's share of a run.
 
     Attributes:
         index, count: number of this process, and of all.

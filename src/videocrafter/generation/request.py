@@ -15,7 +15,7 @@ from videocrafter.presets import DEFAULT_MODEL, PRESETS, Task
 
 _MOST_VIDEOS = 100_000
 SPLITS = ("videos", "branches", "frames")
-"""What several devices share: each makes its own videos, or all work on the branches or frames of each video."""
+"""Work that several devices share: each makes its own videos, or all work on the branches or frames of each video."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ _HALF = (torch.float16, torch.bfloat16)
 
 @dataclass(frozen=True, kw_only=True)
 class _Limits:
-    """What a family of kernels accepts."""
+    """Limits of a family of kernels."""
 
     head_dims: Callable[[int], bool]
     head_dims_in_words: str

@@ -14,6 +14,7 @@ from torch import Tensor
 from videocrafter.diffusion.guidance import check_number
 from videocrafter.models.blocks import DownStage, UpStage, run_layer
 from videocrafter.models.unet import VideoUNet
+from videocrafter.pipelines.parallel.splitting import SplittingMixin
 
 FEWEST_STEPS = 9
 """With fewer steps, neighbouring steps differ too much."""
@@ -22,7 +23,7 @@ _DISTILLED = ("LCMScheduler", "TCDScheduler")
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureCache:
-    """Which steps and layers are computed. Raises ValueError for a value that is not allowed.
+    """Choice of the steps and layers that are computed. Raises ValueError for a value that is not allowed.
 
     Attributes:
         layers: outer layers on the way up that every step computes, at least 1.
@@ -137,12 +138,12 @@ class CachedUNet:
         return self.unet.finish(features, shared.num_frames)
 
 
-class FeatureCacheMixin:
+class FeatureCacheMixin(SplittingMixin):
     """Mixin for a `DiffusionPipeline` with the network `unet`."""
 
     unet: Any
     feature_cache: FeatureCache | None = None
-    """How deep features are reused; see `use_feature_cache`."""
+    """Reuse of deep features; see `use_feature_cache`."""
 
     def use_feature_cache(self, cache: FeatureCache | None) -> None:
         """Reuse deep features in later calls, which is approximate, or stop with None.
@@ -156,3 +157,17 @@ class FeatureCacheMixin:
             if self.is_offloaded():  # type: ignore[attr-defined]
                 raise ValueError("feature_cache cannot be used while weights are offloaded; use one or the other")
         self.feature_cache = cache
+
+    def sampled_network(self, unet: Any, num_steps: int) -> Any:
+        """Return the network that one sampling calls; `unet` is that of a derived pipeline, or None.
+
+        Raises ValueError if features cannot be reused with it.
+        """
+        if self.feature_cache is None:
+            return self.denoiser if unet is None else unet
+        if unet is not None or self.denoiser is not self.unet:
+            raise ValueError(
+                "feature_cache reuses features of whole videos on one device, so windows, input clips and several"
+                " devices cannot be combined with it; turn it off with use_feature_cache(None)"
+            )
+        return CachedUNet(self.unet, self.feature_cache, num_steps)

@@ -9,13 +9,14 @@ from typing import Any
 import torch
 
 from videocrafter.pipelines.memory_settings import MemorySettings
+from videocrafter.pipelines.offloading import OffloadingMixin
 
 
-class MemorySavingMixin:
-    """Mixin for a `DiffusionPipeline` with the networks `unet` and `vae`; list it before `OffloadingMixin`."""
+class MemorySavingMixin(OffloadingMixin):
+    """Mixin for a `DiffusionPipeline` with the networks `unet` and `vae`; list it first."""
 
     memory_settings = MemorySettings()
-    """How the pipeline saves memory; see `save_memory`."""
+    """Ways in which the pipeline saves memory; see `save_memory`."""
     unet: Any
     vae: Any
 
@@ -32,7 +33,7 @@ class MemorySavingMixin:
             ValueError: the pipeline is offloaded already, or the autoencoder cannot decode in tiles.
         """
         device = torch.device(self.device if device is None else device)  # type: ignore[attr-defined]
-        if self.is_offloaded():  # type: ignore[attr-defined]
+        if self.is_offloaded():
             raise ValueError("the pipeline is offloaded already; load it again to change how it saves memory")
         if settings.tiled_decoding:
             if not hasattr(self.vae, "enable_tiling"):
@@ -52,6 +53,4 @@ class MemorySavingMixin:
             folder = tempfile.TemporaryDirectory(prefix="videocrafter-offload-")
             weakref.finalize(self, folder.cleanup)
             where["offload_to_disk_path"] = folder.name
-        self.enable_group_offload(  # type: ignore[attr-defined]
-            device, offload_type="leaf_level", exclude_modules=kept, **where
-        )
+        self.enable_group_offload(device, offload_type="leaf_level", exclude_modules=kept, **where)

@@ -18,7 +18,7 @@ DEFAULT_FRAMES_AT_ONCE = 8
 
 @dataclass(frozen=True, kw_only=True)
 class MemorySettings:
-    """How a pipeline saves memory. Raises ValueError for a value that is not allowed.
+    """Ways in which a pipeline saves memory. Raises ValueError for a value that is not allowed.
 
     Attributes:
         frames_at_once: frames that the autoencoder decodes together, at least 1. Exact.

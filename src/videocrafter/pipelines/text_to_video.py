@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import CLIPTextModel, PreTrainedTokenizerBase
 
 from videocrafter.models.unet import VideoUNet
+from videocrafter.pipelines.component_loading import check_configured
 from videocrafter.pipelines.denoising import Conditions
 from videocrafter.pipelines.output import OutputType, VideoPipelineOutput
 from videocrafter.pipelines.prompt_inputs import Prompts
@@ -20,7 +21,7 @@ from videocrafter.pipelines.sampling_settings import given_settings
 from videocrafter.pipelines.settings import VideoRequest
 from videocrafter.pipelines.shared_components import carried_settings
 from videocrafter.pipelines.step_end import StepEndCallback
-from videocrafter.pipelines.video_pipeline import VideoPipeline, check_configured
+from videocrafter.pipelines.video_pipeline import VideoPipeline
 
 
 class TextToVideoPipeline(VideoPipeline):

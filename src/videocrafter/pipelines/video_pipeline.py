@@ -32,16 +32,13 @@ from videocrafter.models.unet import VideoUNet
 from videocrafter.pipelines.call_state import Call, CallStateMixin
 from videocrafter.pipelines.component_loading import check_loaded, loading_arguments, resolve_dtypes
 from videocrafter.pipelines.denoising import Conditions, StepChange, denoise
-from videocrafter.pipelines.feature_cache import CachedUNet, FeatureCacheMixin
+from videocrafter.pipelines.feature_cache import FeatureCacheMixin
 from videocrafter.pipelines.image_fit import ImageFit, check_image_fit
 from videocrafter.pipelines.knowledge import Knowledge
 from videocrafter.pipelines.lora import VideoLoraMixin
 from videocrafter.pipelines.memory_saving import MemorySavingMixin
-from videocrafter.pipelines.model_folder import ModelFolderError
 from videocrafter.pipelines.network_use import using_network
-from videocrafter.pipelines.offloading import OffloadingMixin
 from videocrafter.pipelines.output import OutputType, PhaseClock, VideoPipelineOutput, check_output_type, frames_as
-from videocrafter.pipelines.parallel.splitting import SplittingMixin
 from videocrafter.pipelines.phases import AfterStep, EncodedRequest, Phases
 from videocrafter.pipelines.plain_numbers import plain_numbers, whole_number
 from videocrafter.pipelines.prompt_encoding import PromptEncodingMixin
@@ -58,8 +55,6 @@ from videocrafter.pipelines.step_end import StepEnd, StepEndCallback, StepEndHoo
 class VideoPipeline(
     VideoLoraMixin,
     MemorySavingMixin,
-    OffloadingMixin,
-    SplittingMixin,
     FeatureCacheMixin,
     PromptEncodingMixin,
     CallStateMixin,
@@ -367,7 +362,7 @@ class VideoPipeline(
                 return hook.after_step(index, timestep, latents, estimates[0])
 
             return denoise(
-                self._sampled_network(unet, len(steps.timesteps)),
+                self.sampled_network(unet, len(steps.timesteps)),
                 steps,
                 latents,
                 encoded.conditional,
@@ -379,17 +374,6 @@ class VideoPipeline(
                 on_step=on_step,
                 on_estimate=on_estimate if step_end.wants_estimate else None,
             )
-
-    def _sampled_network(self, unet: Any, num_steps: int) -> Any:
-        """Return the network that one sampling calls; `unet` is that of a derived pipeline, or None."""
-        if self.feature_cache is None:
-            return self.denoiser if unet is None else unet
-        if unet is not None or self.denoiser is not self.unet:
-            raise ValueError(
-                "feature_cache reuses features of whole videos on one device, so windows, input clips and several"
-                " devices cannot be combined with it; turn it off with use_feature_cache(None)"
-            )
-        return CachedUNet(self.unet, self.feature_cache, num_steps)
 
     def input_scale(self) -> Tensor | None:
         """Return n_t of a signal-scaled model, [training timesteps]; None for all others."""
@@ -408,12 +392,3 @@ class VideoPipeline(
 
 def _or(given: Any, default: Any) -> Any:
     return default if given is None else given
-
-
-def check_configured(defaults: Mapping[str, Any] | None, knowledge: Mapping[str, Any] | None) -> None:
-    """Raise ModelFolderError when a pipeline is built, not when it is first used, if its config is wrong."""
-    try:
-        GenerationDefaults.from_config(defaults)
-        Knowledge.from_config(knowledge)
-    except (TypeError, ValueError) as error:
-        raise ModelFolderError(f"the model's configuration is wrong: {error}") from error

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from videocrafter.cli.errors import bad_input
+from videocrafter.cli.generate import hardware_options as hardware
 from videocrafter.cli.generate import options as option
 from videocrafter.cli.generate.naming import naming_options
 from videocrafter.cli.generate.quoting import check_quotes, clean_text
@@ -67,14 +68,14 @@ def generate(
     image_guidance_scale: option.ImageGuidanceScale = None,
     temporal_guidance_scale: option.TemporalGuidanceScale = None,
     eta: option.Eta = None,
-    lora: option.Lora = None,
-    batch_size: option.BatchSize = 1,
-    device: option.Device = "auto",
-    dtype: option.Dtype = None,
-    ignore_memory: option.IgnoreMemory = False,
-    low_memory: option.LowMemory = False,
-    devices: option.Devices = 1,
-    split: option.Split = "videos",
+    lora: hardware.Lora = None,
+    batch_size: hardware.BatchSize = 1,
+    device: hardware.Device = "auto",
+    dtype: hardware.Dtype = None,
+    ignore_memory: hardware.IgnoreMemory = False,
+    low_memory: hardware.LowMemory = False,
+    devices: hardware.Devices = 1,
+    split: hardware.Split = "videos",
 ) -> None:
     """Generate a video from each prompt, or from an image and a prompt.
 
