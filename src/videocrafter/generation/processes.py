@@ -52,6 +52,19 @@ class ProcessShare:
 
             torch.distributed.barrier()
 
+    def first_alone(self, work: Callable[[], Value]) -> Value:
+        """Do work in the first process, then in all others at once, and return when all are done. Collective.
+
+        What the first one downloads or converts, the others then find.
+        """
+        if self.index > 0:
+            self.wait_for_others()
+        result = work()
+        if self.index == 0:
+            self.wait_for_others()
+        self.wait_for_others()
+        return result
+
     def from_first(self, value: Value) -> Value:
         """Return the first process's value. Collective."""
         if self.count == 1:

@@ -130,9 +130,8 @@ def run(options: GenerateOptions) -> None:
         options, share = join(options, partial(secrets.randbelow, LARGEST_SEED))
         watcher = _Terminal(options)
         _note_split_prompt(watcher)
-        prepared = prepare(options, obtain=partial(model_folder, quiet=options.quiet))
-        # Files of a process that is further ahead would look like files that exist already.
-        share.wait_for_others()
+        # All are prepared before one writes: its files would look to others like files that exist already.
+        prepared = share.first_alone(partial(prepare, options, obtain=partial(model_folder, quiet=options.quiet)))
         with reporting_interruption(watcher.unfinished):
             with watcher.phase("imports and model"), watcher.status("loading the model"):
                 with importing_without_collection():
