@@ -11,13 +11,14 @@ PIP_INSTALL := $(BIN)/python -m pip install $(PIP_FLAGS) -c constraints.txt
 
 DEMO_IMAGE := examples/butterfly.png
 
-.PHONY: help demo test test-browser check format clean
+.PHONY: help demo test test-browser check format bench clean
 
 help:
 	@echo "make demo    generate a video from a prompt and one from an image, in demo/"
 	@echo "make test    run the tests"
 	@echo "make test-browser  run the tests that open pages in Chromium"
 	@echo "make check   check format, lint, types, import rules, spelling and prose"
+	@echo "make bench   measure speed and memory, in bench/ (half an hour)"
 	@echo "make format  format the files as 'make check' expects"
 	@echo "make clean   delete everything that these commands created, including .venv"
 	@echo "PYTHON=...   interpreter for a new .venv; PIP_FLAGS=... extra flags for pip install"
@@ -67,6 +68,13 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# These benchmarks need no GPU and no download.
+bench: $(VENV)/.installed-dev
+	rm -rf bench
+	for name in operations operators temporal_attention generation generation_memory; do \
+		$(BIN)/python -m benchmarks.$$name --output bench/$$name || exit 1; \
+	done
+
 clean:
-	rm -rf $(VENV) demo build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) bench demo build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -179,12 +179,16 @@ class TrainingStep:
 @contextmanager
 def attention_computed(how: Literal["as shipped", "explicit", "sdpa"]) -> Iterator[None]:
     """Within this context, compute attention in this way; attention with relative positions is always unfused."""
-    replacements = {"as shipped": attention.attend, "explicit": attention.attend_unfused, "sdpa": _fused}
+    replacements = {"as shipped": attention.attend, "explicit": _explicit, "sdpa": _fused}
     with mock.patch.object(attention, "attend", replacements[how]):
         yield
 
 
-def _fused(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def _explicit(q: Tensor, k: Tensor, v: Tensor, backend: str | None = None) -> Tensor:
+    return attention.attend_unfused(q, k, v)
+
+
+def _fused(q: Tensor, k: Tensor, v: Tensor, backend: str | None = None) -> Tensor:
     return nn.functional.scaled_dot_product_attention(q, k, v)
 
 

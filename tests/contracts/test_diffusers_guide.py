@@ -35,7 +35,7 @@ COVERED = {
     "Weights of LoRAs cannot be nested": (f"{UNIT}/test_lora.py", '{"down": {"block_1": 1.0}}'),
     "Adapters with DoRA": (f"{UNIT}/test_lora.py", "test_adapters_of_peft_that_are_more_than_a_lora_are_refused"),
     "`fuse_lora(adapter_names=…)`": (f"{UNIT}/test_lora.py", "test_networks_and_loras_are_fused_one_by_one"),
-    "Attention backends": (f"{UNIT}/test_offloading.py", "test_an_option_without_effect_is_refused"),
+    "Attention slicing": (f"{UNIT}/test_offloading.py", "test_an_option_without_effect_is_refused"),
     "FreeU, fusing": ("tests/unit/models/test_network_options.py", "test_an_option_without_effect_is_refused"),
     "Offloading to disk": (f"{UNIT}/test_offloading.py", "test_a_folder_with_offloaded_weights_is_not_reused"),
     "`guidance_scale` above 1": (f"{UNIT}/test_step_end.py", "test_guidance_can_change_at_every_step"),

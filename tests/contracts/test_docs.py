@@ -132,6 +132,8 @@ def test_commands_have_the_options_that_they_name(command: str):
     _, name, *arguments = shlex.split(command)
     command = typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]
     while hasattr(command, "commands"):
+        if arguments[0] not in command.commands and name == "plan":
+            arguments = ["recipe", *arguments]
         name, *arguments = arguments
         command = command.commands[name]
     context = command.make_context(name, arguments)

@@ -96,7 +96,7 @@ def test_the_largest_released_size_stays_within_the_limits_of_fused_kernels(monk
     """576 x 1024 pixels, both guidance branches, the eight heads of the first temporal transformer."""
     shapes: list[torch.Size] = []
 
-    def record(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def record(q: Tensor, k: Tensor, v: Tensor, backend: str | None) -> Tensor:
         shapes.extend(x.shape for x in (q, k, v))
         return v
 

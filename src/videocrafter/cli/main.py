@@ -10,13 +10,13 @@ from typing import Annotated, Any
 import typer
 
 from videocrafter import __version__
-from videocrafter.cli import compare, label, prepare, studio, study
+from videocrafter.cli import compare, label, plan, prepare, studio, study
 from videocrafter.cli.closed_output import exit_status
 from videocrafter.cli.evaluate import command as evaluate
 from videocrafter.cli.generate import command as generate
 from videocrafter.cli.interruption import interruptible
 from videocrafter.cli.train import fill_cache as cache
-from videocrafter.cli.train import plan, runs, train
+from videocrafter.cli.train import runs, train
 from videocrafter.cli.user_paths import UserPathCommand
 from videocrafter.cli.weights import convert, init, models, publish
 
@@ -64,7 +64,11 @@ for _command in (
     studio,
 ):
     _command.register(app)
-for _registered in (*app.registered_commands, *study.study.registered_commands):
+for _registered in (
+    *app.registered_commands,
+    *study.study.registered_commands,
+    *plan.plan.registered_commands,
+):
     assert _registered.callback is not None
     _registered.cls = UserPathCommand
     _registered.callback = interruptible(_registered.callback)

@@ -42,6 +42,10 @@ class Guidance:
         guidance_interval: (start, end) with 0 <= start < end <= 1. Guidance acts on the steps that begin in this
             share of the sampling; the other steps use the conditional prediction, which needs one branch only
             (Kynkäänniemi et al. 2024, "Applying guidance in a limited interval").
+        guidance_log_snr: (low, high) with low < high, or None for all. Guidance acts on the steps that begin at a
+            log signal-to-noise ratio ln(abar / (1 - abar)) of at least low and below high. Unlike a share of the
+            steps, it means the same for every scheduler and number of steps. A step is guided if both intervals
+            contain its beginning.
     """
 
     guidance_scale: float = 1.0
@@ -49,6 +53,7 @@ class Guidance:
     temporal_guidance_scale: float = 0.0
     guidance_rescale: float = 0.0
     guidance_interval: tuple[float, float] = (0.0, 1.0)
+    guidance_log_snr: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         check_number("guidance_scale", self.guidance_scale, 0)
@@ -58,10 +63,18 @@ class Guidance:
         check_number("guidance_rescale", self.guidance_rescale, 0, 1)
         # JSON turns a tuple into a list; frozen instances must compare equal after a round trip.
         object.__setattr__(self, "guidance_interval", _checked_interval(self.guidance_interval))
+        if self.guidance_log_snr is not None:
+            object.__setattr__(self, "guidance_log_snr", _checked_log_snr(self.guidance_log_snr))
 
-    def acts_at(self, share: float) -> bool:
-        """Return whether a step that begins at this share of the sampling, in [0, 1), is guided."""
+    def acts_at(self, share: float, log_snr: float | None = None) -> bool:
+        """Return whether a step is guided that begins at this share of the sampling, in [0, 1).
+
+        `log_snr` is its log signal-to-noise ratio there; None ignores `guidance_log_snr`.
+        """
         start, end = self.guidance_interval
+        if self.guidance_log_snr is not None and log_snr is not None:
+            low, high = self.guidance_log_snr
+            return start <= share < end and low <= log_snr < high
         return start <= share < end
 
     @property
@@ -131,6 +144,19 @@ def check_number(name: str, value: Any, least: float, most: float = math.inf) ->
     number = float(value)
     if not (math.isfinite(number) and least <= number <= most):
         raise ValueError(f"{name} must be {allowed}, but is {number:g}")
+
+
+def _checked_log_snr(interval: Any) -> tuple[float, float]:
+    try:
+        low, high = (float(value) for value in interval)
+    except (TypeError, ValueError):
+        raise ValueError(f"guidance_log_snr must be two numbers, (low, high), but is {interval!r}") from None
+    if not -math.inf < low < high < math.inf:
+        raise ValueError(
+            f"guidance_log_snr must be finite with low < high, but is ({low:g}, {high:g}); noise has about -10, clean"
+            " latents about 10"
+        )
+    return low, high
 
 
 def _checked_interval(interval: Any) -> tuple[float, float]:

@@ -101,12 +101,20 @@ class SamplingSteps:
 
     def clean_estimate(self, prediction: Tensor, index: int, sample: Tensor) -> Tensor:
         """Return the clean latents that a prediction for `sample`, which is variance preserving, implies."""
+        # In pure noise a noise prediction does not determine the clean latents: the floor keeps the estimate finite.
+        abar = self._signal_level(index).clamp(min=SMALLEST_ALPHA_BAR)
+        return self._clean_and_noise(prediction, sample, abar)[0]
+
+    def log_snr(self, index: int) -> float:
+        """Return the log signal-to-noise ratio at which a step begins; finite also in pure noise."""
+        abar = self._signal_level(index).double().clamp(min=SMALLEST_ALPHA_BAR, max=1 - SMALLEST_ALPHA_BAR)
+        return float(torch.logit(abar))
+
+    def _signal_level(self, index: int) -> Tensor:
+        """Return the cumulative signal level at a step; some solvers step between training timesteps."""
         level, time = self.alphas_cumprod.float().cpu(), float(self.timesteps[index])
         above = min(int(time) + 1, len(level) - 1)
-        # Some solvers step between training timesteps. In pure noise a noise prediction does not determine the clean
-        # latents: the floor keeps the estimate finite.
-        abar = torch.lerp(level[int(time)], level[above], time - int(time)).clamp(min=SMALLEST_ALPHA_BAR)
-        return self._clean_and_noise(prediction, sample, abar)[0]
+        return torch.lerp(level[int(time)], level[above], time - int(time))
 
     def _leave_pure_noise(self, prediction: Tensor, noise: Tensor) -> Tensor:
         """Take the first step: to the second timestep, along the predicted clean latents and the same noise."""

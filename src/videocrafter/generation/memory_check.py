@@ -83,10 +83,10 @@ def check_memory(
         return
     needed, workload = estimate.need, estimate.workload
     raise NotEnoughMemoryError(
-        f"generation needs about {_text(needed.total)} of memory (weights {_text(needed.weights)},"
+        f"generation needs about {size_in_words(needed.total)} of memory (weights {size_in_words(needed.weights)},"
         f" {workload.width}x{workload.height} with {workload.num_frames} frames"
         f"{f' x {workload.num_videos} videos' if workload.num_videos > 1 else ''}"
-        f" {_text(needed.total - needed.weights)}), but {device} has {_text(available)} left;"
+        f" {size_in_words(needed.total - needed.weights)}), but {device} has {size_in_words(available)} left;"
         f" {_advice(estimate.fitting)}",
         estimate.fitting,
         is_estimate=True,
@@ -133,25 +133,27 @@ def estimate_memory(
 
 def _estimate(options: GenerateOptions, folder: Path, available: int | None, dtype: torch.dtype) -> MemoryEstimate:
     unet, vae = network_configs(folder)
-    num_parameters = count_parameters(folder)
+    parameters = count_parameters(folder)
     defaults = GenerationDefaults.from_config(read_model_index(folder).get("defaults"))
-    workload = _workload(options, defaults, dtype.itemsize)
+    workload = requested_workload(options, defaults, dtype.itemsize)
 
     def need(workload: Workload) -> MemoryNeed:
-        return memory_need(unet, vae, num_parameters, workload)
+        return memory_need(unet, vae, parameters, workload)
 
     estimate = MemoryEstimate(workload=workload, need=need(workload), available=available)
     if available is None or estimate.fits:
         return estimate
     fitting = [
         settings
-        for changed, settings in _smaller(workload, size_multiple(unet, vae))
+        for changed, settings in smaller_workloads(workload, size_multiple(unet, vae))
         if need(replace(workload, **changed)).total <= available
     ]
-    return replace(estimate, fitting=_mildest(fitting))
+    return replace(estimate, fitting=mildest(fitting))
 
 
-def _workload(options: GenerateOptions, defaults: GenerationDefaults, element_bytes: int) -> Workload:
+def requested_workload(options: GenerateOptions, defaults: GenerationDefaults, element_bytes: int) -> Workload:
+    """Return the size of the largest batch of a run."""
+
     def given(value: Any, default: Any) -> Any:
         return default if value is None else value
 
@@ -166,7 +168,7 @@ def _workload(options: GenerateOptions, defaults: GenerationDefaults, element_by
     )
 
 
-def _smaller(workload: Workload, multiple: int) -> Iterator[_Change]:
+def smaller_workloads(workload: Workload, multiple: int) -> Iterator[_Change]:
     """Yield changes that need less memory, the smallest first, with the settings that select them."""
 
     def scaled(pixels: int, share: float) -> int:
@@ -199,7 +201,7 @@ def _severity(parts: Sequence[_Change]) -> tuple[int, list[bool]]:
     return sum(bool(settings) for _, settings in parts), [not settings for _, settings in parts]
 
 
-def _mildest(fitting: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def mildest(fitting: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Return the first few changes, without those that contain an earlier one."""
     chosen: list[Mapping[str, Any]] = []
     for settings in fitting:
@@ -219,5 +221,6 @@ def _listed(fitting: Sequence[Mapping[str, Any]]) -> str:
     return ", or ".join(ways)
 
 
-def _text(num_bytes: int) -> str:
+def size_in_words(num_bytes: int) -> str:
+    """Return a number of bytes as text, such as "1.5 GiB"."""
     return f"{num_bytes / 2**30:.1f} GiB" if num_bytes >= 2**30 / 10 else f"{num_bytes / 2**20:.0f} MiB"

@@ -74,6 +74,8 @@ def record_of_run(
     if not pipeline.takes_image:
         for name in (*IMAGE_SETTING_NAMES, "image_fit"):
             del recording[name]
+    if not pipeline.memory_settings.is_exact:
+        recording["memory_settings"] = str(pipeline.memory_settings)
     if mode is not pipeline:
         recording |= _record_of_mode(options, mode)
     for key in _RECORDED_FILES:

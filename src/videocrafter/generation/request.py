@@ -14,6 +14,8 @@ from videocrafter.pipelines.sampling_settings import IMAGE_SETTING_NAMES, Sampli
 from videocrafter.presets import DEFAULT_MODEL, PRESETS, Task
 
 _MOST_VIDEOS = 100_000
+SPLITS = ("videos", "branches", "frames")
+"""Work that several devices share: each makes its own videos, or all work on the branches or frames of each video."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +78,9 @@ class GenerateOptions:
     overwrite: bool = False
     quiet: bool = False
     ignore_memory: bool = False
+    low_memory: bool = False
+    devices: int = 1
+    split: str = "videos"
     codec: str | None = None
     contact_sheet: Path | None = None
     preview: Path | None = None
@@ -119,7 +124,7 @@ def check_options(options: GenerateOptions) -> None:
     """Raise ValueError for errors that do not depend on the model. Messages begin with the name of the setting."""
     if not options.rows:
         raise ValueError("no prompt was given; write one in quotes, or use `prompts_file` FILE or `repeated` VIDEO")
-    for name in ("num_videos", "batch_size", "preview_every"):
+    for name in ("num_videos", "batch_size", "preview_every", "devices"):
         if getattr(options, name) < 1:
             raise ValueError(f"{name} must be at least 1, but is {getattr(options, name)}")
     if options.num_videos > _MOST_VIDEOS:
@@ -133,6 +138,12 @@ def check_options(options: GenerateOptions) -> None:
             raise ValueError(f"seed must be between 0 and 2**63 - 1, but is {seed}")
     if options.playback_fps is not None and not 0 < options.playback_fps <= 240:
         raise ValueError(f"playback_fps must be above 0 and at most 240, but is {options.playback_fps:g}")
+    if options.split not in SPLITS:
+        raise ValueError(f"split must be {', '.join(SPLITS[:-1])} or {SPLITS[-1]}, but is {options.split!r}")
+    if options.devices > 1 and options.split == "videos" and options.contact_sheet is not None:
+        raise ValueError("contact_sheet needs all videos in one process; leave out `devices`, or `split` one video")
+    if options.devices > 1 and options.low_memory:
+        raise ValueError("low_memory plans for one device; leave out `devices`")
     SamplingSettings().with_changes(options.sampling)
     _check_image_settings(options)
     _check_modes(options)

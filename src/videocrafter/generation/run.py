@@ -32,6 +32,7 @@ from videocrafter.generation.outputs import (
     is_empty_folder,
     plan_outputs,
 )
+from videocrafter.generation.processes import ALONE, ProcessShare
 from videocrafter.generation.recording import record_of_run, record_of_video
 from videocrafter.generation.request import GenerateOptions, PromptRow
 from videocrafter.generation.watcher import SamplingStep, Watcher, WrittenVideo
@@ -41,10 +42,11 @@ from videocrafter.presets import Task
 if TYPE_CHECKING:
     import numpy as np
 
+    from videocrafter.generation.memory_plan import GenerationPlan
     from videocrafter.generation.mode import Mode, Pipeline
     from videocrafter.pipelines.settings import VideoRequest
 
-_LARGEST_SEED = 2**32
+LARGEST_SEED = 2**32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +77,10 @@ class PreparedRun:
         options = self.options
         loras = tuple((str(lora), lora.path.stat().st_mtime_ns) for lora in options.loras)
         sampler = (options.scheduler, options.spacing, options.zero_terminal_snr)
-        return (self.folder, self.model_hash, options.device, options.dtype, sampler, loras)
+        # Settings that save memory are chosen for the size of a run.
+        size = (options.num_frames, options.height, options.width, options.batch_size)
+        saving = size if options.low_memory else None
+        return (self.folder, self.model_hash, options.device, options.dtype, sampler, loras, saving)
 
 
 def prepare(options: GenerateOptions, *, obtain: Callable[[str, Task], Path] = obtain_model) -> PreparedRun:
@@ -121,31 +126,41 @@ def load(prepared: PreparedRun, watcher: Watcher) -> Pipeline:
     """
     from videocrafter.generation.hardware import choose_device, choose_dtype
     from videocrafter.generation.loras import add_loras
-    from videocrafter.generation.memory_check import check_memory
+    from videocrafter.generation.memory_check import check_memory, size_in_words
     from videocrafter.pipelines.loading import load_pipeline
 
     options = prepared.options
     if options.expected_model_hash not in (None, prepared.model_hash):
         watcher.note(f"the model {options.model_name} has changed since the video was made; the result will differ")
     watcher.stop_if_cancelled()
+    plan: GenerationPlan | None = None
     with expecting():
         device, dtype = choose_device(options.device), choose_dtype(options.dtype)
-        check_memory(options, prepared.folder, device, dtype)
+        if options.low_memory:
+            from videocrafter.generation.low_memory import choose_plan
+
+            plan = choose_plan(options, prepared.folder, device, dtype)
+        else:
+            check_memory(options, prepared.folder, device, dtype)
     with expecting(error=ModelUnavailableError), _reporting_memory(prepared):
-        pipeline: Pipeline = load_pipeline(prepared.folder, device=device, dtype=dtype)
+        # Weights that are offloaded or stored in 8 bits never exist as a whole on the device.
+        pipeline: Pipeline = load_pipeline(prepared.folder, device=device if plan is None else "cpu", dtype=dtype)
     with expecting():
         notes = pipeline.use_scheduler(
             options.scheduler, spacing=options.spacing, zero_terminal_snr=bool(options.zero_terminal_snr)
         )
         for text in [*notes, *add_loras(pipeline, options.loras)]:
             watcher.note(text)
+        if plan is not None:
+            pipeline.save_memory(plan.saving, device)
+            watcher.note(f"low memory: {plan.saving}; needs about {size_in_words(plan.need.total)}")
     pipeline.set_progress_bar_config(disable=True)
     watcher.stop_if_cancelled()
     return pipeline
 
 
-def generate(prepared: PreparedRun, pipeline: Pipeline, watcher: Watcher) -> list[Path]:
-    """Make and write all videos; return their paths.
+def generate(prepared: PreparedRun, pipeline: Pipeline, watcher: Watcher, share: ProcessShare = ALONE) -> list[Path]:
+    """Make and write all videos, or this process's share of them; return the paths of all.
 
     Raises:
         GenerationError: settings that the model does not allow, or an output that cannot be written.
@@ -160,8 +175,10 @@ def generate(prepared: PreparedRun, pipeline: Pipeline, watcher: Watcher) -> lis
 
     with expecting():
         # Not only before loading: this run may be larger than the one that the pipeline was loaded for.
+        # With settings that save memory, it was loaded for this one.
         device, dtype = choose_device(prepared.options.device), choose_dtype(prepared.options.dtype)
-        check_memory(prepared.options, prepared.folder, device, dtype, pipeline)
+        if not prepared.options.low_memory:
+            check_memory(prepared.options, prepared.folder, device, dtype, pipeline)
         mode = choose_mode(pipeline, prepared.options, prepared.inputs)
         request = _request(prepared, pipeline, mode)
     for text in (*mode.notes(request), *_image_notes(prepared, pipeline, request)):
@@ -170,17 +187,21 @@ def generate(prepared: PreparedRun, pipeline: Pipeline, watcher: Watcher) -> lis
     shared |= record_of_run(prepared.options, pipeline, mode, request, prepared.inputs)
     batches = request.split(prepared.options.batch_size)
     num_steps = mode.num_steps(request)
-    watcher.begin(pipeline, len(batches) * num_steps)
+    own = [number for number in range(len(batches)) if share.makes(number)]
+    watcher.begin(pipeline, len(own) * num_steps)
     first = 0
     for number, batch in enumerate(batches):
+        if number not in own:
+            first += batch.num_videos
+            continue
         watcher.stop_if_cancelled()
-        on_step_end = _step_callback(watcher, batch, number * num_steps, num_steps, len(batches) * num_steps)
+        on_step_end = _step_callback(watcher, batch, own.index(number) * num_steps, num_steps, len(own) * num_steps)
         images = _images(prepared, pipeline, batch, first)
         with expecting(FloatingPointError, error=NotFiniteError), _reporting_memory(prepared):
             result = mode.generate(batch, images, output_type="uint8", callback_on_step_end=on_step_end)
         for name, seconds in result.seconds.items():
             watcher.add_seconds(name, seconds)
-        for index, frames in enumerate(result.frames):
+        for index, frames in enumerate(result.frames if share.writes else ()):
             watcher.stop_if_cancelled()
             with watcher.uninterrupted():
                 watcher.written(_write_one(prepared, watcher, frames, batch, index, first + index, shared))
@@ -231,7 +252,7 @@ def _image_notes(prepared: PreparedRun, pipeline: Pipeline, request: VideoReques
 
 def _request(prepared: PreparedRun, pipeline: Pipeline, mode: Mode) -> VideoRequest:
     options, defaults, clip = prepared.options, pipeline.generation_defaults, prepared.inputs.clip
-    seed = secrets.randbelow(_LARGEST_SEED) if options.seed is None else options.seed
+    seed = secrets.randbelow(LARGEST_SEED) if options.seed is None else options.seed
     fps = _first_given(options.fps, None if clip is None else clip.fps, defaults.fps)
     negative = _first_given(options.negative_prompt, defaults.negative_prompt)
     request = mode.check_inputs(

@@ -10,14 +10,21 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from videocrafter.models.attention_backends import attend_with
+
 Layer = TypeVar("Layer", bound=nn.Module)
 
 SHORT_SEQUENCE = 256
 """Longest key sequence for which training on a CPU uses `attend_unfused`."""
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Softmax attention of `[..., S, K]` queries over `[..., S', K]` keys and values."""
+def attend(q: Tensor, k: Tensor, v: Tensor, backend: str | None = None) -> Tensor:
+    """Softmax attention of `[..., S, K]` queries over `[..., S', K]` keys and values.
+
+    `backend` is the name of a kernel in diffusers' registry, for four dimensions; None leaves the choice to torch.
+    """
+    if backend is not None:
+        return attend_with(backend, q, k, v)
     if q.device.type == "cpu" and torch.is_grad_enabled() and k.shape[-2] <= SHORT_SEQUENCE:
         # On CPUs the backward pass of the fused kernel is slower than plain operations on short sequences.
         return attend_unfused(q, k, v)
@@ -47,8 +54,15 @@ def zero_initialised(layer: Layer) -> Layer:
     return layer
 
 
+def repeat_branches(x: Tensor, branches: int) -> Tensor:
+    """Repeat the rows `[N, ...]` that all guidance branches share to `[branches * N, ...]`, branch after branch."""
+    return x if branches == 1 else torch.cat([x] * branches)
+
+
 class SelfAttention(nn.Module):
     """Multi-head self-attention."""
+
+    backend: str | None = None
 
     def __init__(self, width: int, heads: int, head_dim: int) -> None:
         super().__init__()
@@ -61,7 +75,7 @@ class SelfAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map `[..., S, C]` to the same shape."""
         q, k, v = (split_heads(project(x), self.heads) for project in (self.to_q, self.to_k, self.to_v))
-        return self.to_out(merge_heads(attend(q, k, v)))
+        return self.to_out(merge_heads(attend(q, k, v, self.backend)))
 
 
 class DualCrossAttention(nn.Module):
@@ -70,6 +84,8 @@ class DualCrossAttention(nn.Module):
     Queries are shared; `to_k_image` and `to_v_image` are the only weights that the image branch adds. All frames of a
     clip form one query sequence, so that keys and values are computed once per clip, not once per frame.
     """
+
+    backend: str | None = None
 
     def __init__(self, width: int, context_dim: int, heads: int, head_dim: int, image_branch: bool) -> None:
         super().__init__()
@@ -88,7 +104,7 @@ class DualCrossAttention(nn.Module):
         q_NPD = self.to_q(x_NPC)
         q = split_heads(q_NPD.reshape(len(text_BLD), -1, q_NPD.shape[-1]), self.heads)
         k, v = split_heads(self.to_k(text_BLD), self.heads), split_heads(self.to_v(text_BLD), self.heads)
-        out = attend(q, k, v)
+        out = attend(q, k, v, self.backend)
         if image_BMD is not None:
             if self.to_k_image is None or self.to_v_image is None:
                 raise ValueError(
@@ -96,7 +112,7 @@ class DualCrossAttention(nn.Module):
                 )
             k_image = split_heads(self.to_k_image(image_BMD), self.heads)
             v_image = split_heads(self.to_v_image(image_BMD), self.heads)
-            out = out + image_scale * attend(q, k_image, v_image)
+            out = out + image_scale * attend(q, k_image, v_image, self.backend)
         return self.to_out(merge_heads(out)).reshape(x_NPC.shape)
 
 
@@ -122,6 +138,8 @@ class TemporalAttention(nn.Module):
     Subclasses add positions: they override `attend_frames` and may hold parameters of their own.
     """
 
+    backend: str | None = None
+
     def __init__(self, width: int, heads: int, head_dim: int) -> None:
         super().__init__()
         self.heads = heads
@@ -143,7 +161,7 @@ class TemporalAttention(nn.Module):
 
     def attend_frames(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attention of one clip's `[P, G, T, K]` queries, keys and values over T; returns the same shape."""
-        return attend(q, k, v)
+        return attend(q, k, v, self.backend)
 
 
 class RelativeTemporalAttention(TemporalAttention):
@@ -151,7 +169,7 @@ class RelativeTemporalAttention(TemporalAttention):
 
     The scores are q_i · (k_j + r_ij), and the output is Σ_j w_ij (v_j + s_ij). The terms with r and s are one matrix
     product per query frame, over all positions and heads; the products with k and v add to them in place. The
-    weights are needed for s, so no fused kernel applies.
+    weights are needed for s, so no fused kernel applies, and `backend` has no effect.
     """
 
     def __init__(self, width: int, heads: int, head_dim: int, max_distance: int) -> None:
@@ -193,7 +211,10 @@ class GegluMLP(nn.Module):
 
 
 class SpatialBlock(nn.Module):
-    """Self-attention over positions, cross-attention to the conditions, MLP; all pre-norm with residuals."""
+    """Self-attention over positions, cross-attention to the conditions, MLP; all pre-norm with residuals.
+
+    With `branches` above 1, the input is what all branches of guidance share, and the output has one part per branch.
+    """
 
     def __init__(self, width: int, context_dim: int, heads: int, head_dim: int, image_branch: bool) -> None:
         super().__init__()
@@ -204,8 +225,10 @@ class SpatialBlock(nn.Module):
         self.norm3 = nn.LayerNorm(width)
         self.mlp = GegluMLP(width)
 
-    def forward(self, x_NPC: Tensor, text_BLD: Tensor, image_BMD: Tensor | None, image_scale: float) -> Tensor:
-        x = x_NPC + self.self_attention(self.norm1(x_NPC))
+    def forward(
+        self, x_NPC: Tensor, text_BLD: Tensor, image_BMD: Tensor | None, image_scale: float, branches: int = 1
+    ) -> Tensor:
+        x = repeat_branches(x_NPC + self.self_attention(self.norm1(x_NPC)), branches)
         x = x + self.cross_attention(self.norm2(x), text_BLD, image_BMD, image_scale)
         return x + self.mlp(self.norm3(x))
 
@@ -229,7 +252,10 @@ class TemporalBlock(nn.Module):
 
 
 class SpatialTransformer(nn.Module):
-    """Residual transformer over the positions of each frame: group norm, projection, blocks, projection."""
+    """Residual transformer over the positions of each frame: group norm, projection, blocks, projection.
+
+    With `branches` above 1, the input is what all branches of guidance share; they part at the first cross-attention.
+    """
 
     def __init__(
         self,
@@ -251,14 +277,19 @@ class SpatialTransformer(nn.Module):
         self.proj_out = zero_initialised(nn.Linear(inner, channels))
 
     def forward(
-        self, x_NCHW: Tensor, text_BLD: Tensor, image_BMD: Tensor | None = None, image_scale: float = 1.0
+        self,
+        x_NCHW: Tensor,
+        text_BLD: Tensor,
+        image_BMD: Tensor | None = None,
+        image_scale: float = 1.0,
+        branches: int = 1,
     ) -> Tensor:
         height, width = x_NCHW.shape[-2:]
         tokens_NPC = self.proj_in(self.norm(x_NCHW).permute(0, 2, 3, 1).flatten(1, 2))
-        for block in self.blocks:
-            tokens_NPC = block(tokens_NPC, text_BLD, image_BMD, image_scale)
+        for index, block in enumerate(self.blocks):
+            tokens_NPC = block(tokens_NPC, text_BLD, image_BMD, image_scale, branches if index == 0 else 1)
         out_NPC = self.proj_out(tokens_NPC)
-        return x_NCHW + out_NPC.unflatten(1, (height, width)).permute(0, 3, 1, 2)
+        return repeat_branches(x_NCHW, branches) + out_NPC.unflatten(1, (height, width)).permute(0, 3, 1, 2)
 
 
 class TemporalTransformer(nn.Module):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, silu
 
-from videocrafter.models.attention import SpatialTransformer, TemporalTransformer, zero_initialised
+from videocrafter.models.attention import SpatialTransformer, TemporalTransformer, repeat_branches, zero_initialised
 
 
 class BlockConditions(NamedTuple):
@@ -20,7 +20,8 @@ class BlockConditions(NamedTuple):
 
     A tuple, because the hooks that offload a network or split it over devices move the tensors of tuples.
 
-    embedding_ND: timestep (+ fps, + frame and text) embedding of each frame.
+    embedding_ND: timestep (+ fps, + frame and text) embedding of each frame. Features with fewer rows are what all
+        branches of guidance share; they are repeated where the text comes in.
     text_BLD: text tokens of each clip.
     image_BMD: image tokens of each clip; None skips the image branch.
     image_scale: weight of the image branch's output.
@@ -88,7 +89,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x_NCHW: Tensor, conditions: BlockConditions) -> Tensor:
         hidden = self.conv1(silu(self.norm1(x_NCHW)))
-        embedding = self.embedding(silu(conditions.embedding_ND))[:, :, None, None]
+        embedding = self.embedding(silu(conditions.embedding_ND[: len(x_NCHW)]))[:, :, None, None]
         if self.scale_shift:
             scale, shift = embedding.chunk(2, dim=1)
             hidden = torch.addcmul(shift, self.norm2(hidden), 1 + scale)
@@ -117,10 +118,12 @@ class VideoLayer(nn.Module):
     def forward(self, x_NCHW: Tensor, conditions: BlockConditions, skip_NCHW: Tensor | None = None) -> Tensor:
         """Run the layer; on the way up, `skip_NCHW` is the output of a layer on the way down."""
         if skip_NCHW is not None:
+            skip_NCHW = repeat_branches(skip_NCHW, len(x_NCHW) // len(skip_NCHW))
             x_NCHW = torch.cat([x_NCHW, skip_NCHW], dim=1)
         x_NCHW = self.residual(x_NCHW, conditions)
         if self.spatial is not None:
-            x_NCHW = self.spatial(x_NCHW, conditions.text_BLD, conditions.image_BMD, conditions.image_scale)
+            branches = len(conditions.embedding_ND) // len(x_NCHW)
+            x_NCHW = self.spatial(x_NCHW, conditions.text_BLD, conditions.image_BMD, conditions.image_scale, branches)
         if self.temporal is not None and conditions.temporal:
             x_NCHW = self.temporal(x_NCHW, conditions.num_frames)
         return x_NCHW

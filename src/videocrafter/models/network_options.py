@@ -10,9 +10,17 @@ from typing import Any
 
 import torch
 
+from videocrafter.models.attention import (
+    DualCrossAttention,
+    RelativeTemporalAttention,
+    SelfAttention,
+    TemporalAttention,
+)
+from videocrafter.models.attention_backends import NATIVE, check_backend
+
 _SDPA = (
     "attention is computed by torch's scaled_dot_product_attention, which selects a flash or memory-efficient kernel"
-    " by itself; to force one, use torch.nn.attention.sdpa_kernel"
+    " by itself; for a kernel of another package, use set_attention_backend"
 )
 
 
@@ -36,9 +44,29 @@ class NetworkOptions:
         super().enable_layerwise_casting(storage_dtype, compute_dtype, *args, **kwargs)  # type: ignore[misc]
 
     def set_attention_backend(self, backend: str) -> None:
-        """Accept "native" only."""
-        if backend.lower() != "native":
+        """Compute attention with a backend of diffusers' registry, such as "flash" or "sage".
+
+        "native" leaves the choice to torch. Temporal attention with relative positions needs the attention weights,
+        which no backend returns, so it always stays native.
+
+        Raises:
+            ValueError: the backend is unknown.
+            NotImplementedError: the network's head widths, dtype or device do not allow it.
+            RuntimeError: its package is not installed.
+        """
+        layers = attention_layers(self)
+        if backend.lower() == NATIVE:
+            name = None
+        elif not layers:
             _refuse(f"attention backend {backend!r}", _SDPA)
+        else:
+            name = check_backend(backend, {head_dim(layer) for layer in layers}, self.dtype, self.device)  # type: ignore[attr-defined]
+        for layer in layers:
+            layer.backend = name
+
+    def reset_attention_backend(self) -> None:
+        """Leave the choice of the kernel to torch again."""
+        self.set_attention_backend(NATIVE)
 
     def set_attention_slice(self, slice_size: str | int | None) -> None:
         """Accept None only, which disables slicing."""
@@ -71,6 +99,21 @@ class NetworkOptions:
     def fuse_qkv_projections(self) -> None:
         """Refuse."""
         _refuse("fusing the projections of query, key and value", "compile_repeated_blocks() speeds attention up")
+
+
+def attention_layers(network: Any) -> list[Any]:
+    """Return the layers of a network whose attention can be computed by a backend."""
+    return [
+        layer
+        for layer in network.modules()
+        if isinstance(layer, (SelfAttention, DualCrossAttention, TemporalAttention))
+        and not isinstance(layer, RelativeTemporalAttention)
+    ]
+
+
+def head_dim(layer: Any) -> int:
+    """Return the width of an attention layer's heads."""
+    return int(layer.to_q.out_features) // int(layer.heads)
 
 
 def _refuse(what: str, reason: str) -> None:

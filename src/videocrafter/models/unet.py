@@ -5,6 +5,7 @@ tokens, M image tokens, D width.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -12,7 +13,7 @@ from diffusers.loaders.peft import PeftAdapterMixin
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
-from videocrafter.models.attention import SpatialTransformer, TemporalTransformer, zero_initialised
+from videocrafter.models.attention import SpatialTransformer, TemporalTransformer, repeat_branches, zero_initialised
 from videocrafter.models.blocks import (
     BlockConditions,
     Downsample,
@@ -58,6 +59,8 @@ class VideoUNet(NetworkOptions, ModelMixin, ConfigMixin, PeftAdapterMixin):
             When off, a still image neither uses nor trains them.
     """
 
+    takes_branches = True
+    """Whether `forward` accepts several conditions for each clip."""
     _supports_gradient_checkpointing = True
     _sharded_blocks = ("VideoLayer",)
     # The names and types that diffusers looks up.
@@ -159,6 +162,9 @@ class VideoUNet(NetworkOptions, ModelMixin, ConfigMixin, PeftAdapterMixin):
     ) -> Tensor:
         """Predict noise or velocity `[B, C, T, H, W]` for noisy latents of that shape.
 
+        Text and image tokens may be those of several guidance branches: kB rows, one branch after another. The output
+        then has kB rows, and the layers before the first cross-attention, which see no text, run once per clip.
+
         Args:
             timestep_B: training timestep of each clip, in [0, 1000); a number or a 0-dimensional tensor is the
                 timestep of all clips.
@@ -170,25 +176,10 @@ class VideoUNet(NetworkOptions, ModelMixin, ConfigMixin, PeftAdapterMixin):
             temporal: False skips all temporal layers and predicts each frame on its own, like a still image.
 
         Raises:
-            ValueError: height or width is not a multiple of `size_multiple`, or fps is missing.
+            ValueError: height or width is not a multiple of `size_multiple`, fps is missing, or the number of texts
+                is not a multiple of the number of clips.
         """
-        self._check_input(sample_BCTHW, fps_B)
-        batch, _, num_frames, _, _ = sample_BCTHW.shape
-        device, dtype = sample_BCTHW.device, sample_BCTHW.dtype
-        timestep_B = torch.as_tensor(timestep_B, device=device).expand(batch)
-        fps_B = None if fps_B is None else torch.as_tensor(fps_B, device=device).expand(batch)
-
-        embedding_ND = self.embed(timestep_B, fps_B, text_BLD, num_frames, temporal, dtype)
-        temporal = temporal and (num_frames > 1 or self.config["temporal_layers_on_images"])
-        conditions = BlockConditions(embedding_ND, text_BLD, image_BMD, image_scale, num_frames, temporal)
-
-        x_NCHW = sample_BCTHW.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        x_NCHW = self.conv_in(x_NCHW)
-        if self.place_embedding is not None:
-            x_NCHW = self.place_embedding(x_NCHW, embedding_ND)
-        if self.temporal_in is not None and temporal:
-            x_NCHW = self.temporal_in(x_NCHW, num_frames)
-
+        x_NCHW, conditions = self.begin(sample_BCTHW, timestep_B, text_BLD, fps_B, image_BMD, image_scale, temporal)
         skips = [x_NCHW]
         for stage in self.down_stages:
             skips += stage(skips[-1], conditions)
@@ -200,9 +191,48 @@ class VideoUNet(NetworkOptions, ModelMixin, ConfigMixin, PeftAdapterMixin):
         for stage in self.up_stages:
             x_NCHW = stage(x_NCHW, skips[-skips_per_stage:], conditions)
             del skips[-skips_per_stage:]
+        return self.finish(x_NCHW, conditions.num_frames)
 
+    def begin(
+        self,
+        sample_BCTHW: Tensor,
+        timestep_B: Tensor | float,
+        text_BLD: Tensor,
+        fps_B: Tensor | float | None,
+        image_BMD: Tensor | None,
+        image_scale: float,
+        temporal: bool,
+    ) -> tuple[Tensor, BlockConditions]:
+        """Return the first layer's input `[N, C, H, W]`, and the conditions; arguments are those of `forward`."""
+        self._check_input(sample_BCTHW, fps_B, text_BLD)
+        branches = len(text_BLD) // len(sample_BCTHW)
+        if branches > 1 and self.frame_text_embedding is not None:
+            # The text is in the embedding, so the branches share nothing.
+            sample_BCTHW, branches = repeat_branches(sample_BCTHW, branches), 1
+            timestep_B, fps_B = (_repeat_rows(one, len(text_BLD)) for one in (timestep_B, fps_B))
+        batch, _, num_frames, _, _ = sample_BCTHW.shape
+        device, dtype = sample_BCTHW.device, sample_BCTHW.dtype
+        timestep_B = torch.as_tensor(timestep_B, device=device).expand(batch)
+        fps_B = None if fps_B is None else torch.as_tensor(fps_B, device=device).expand(batch)
+
+        embedding_ND = self.embed(timestep_B, fps_B, text_BLD, num_frames, temporal, dtype)
+        temporal = temporal and (num_frames > 1 or self.config["temporal_layers_on_images"])
+        conditions = BlockConditions(
+            repeat_branches(embedding_ND, branches), text_BLD, image_BMD, image_scale, num_frames, temporal
+        )
+
+        x_NCHW = sample_BCTHW.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        x_NCHW = self.conv_in(x_NCHW)
+        if self.place_embedding is not None:
+            x_NCHW = self.place_embedding(x_NCHW, embedding_ND)
+        if self.temporal_in is not None and temporal:
+            x_NCHW = self.temporal_in(x_NCHW, num_frames)
+        return x_NCHW, conditions
+
+    def finish(self, x_NCHW: Tensor, num_frames: int) -> Tensor:
+        """Return the prediction `[B, C, T, H, W]` from the output of the last layer."""
         out_NCHW = self.conv_out(nn.functional.silu(self.norm_out(x_NCHW)))
-        return out_NCHW.unflatten(0, (batch, num_frames)).transpose(1, 2)
+        return out_NCHW.unflatten(0, (-1, num_frames)).transpose(1, 2)
 
     def embed(
         self,
@@ -223,7 +253,7 @@ class VideoUNet(NetworkOptions, ModelMixin, ConfigMixin, PeftAdapterMixin):
             embedding_BTD = embedding_BTD + self.frame_text_embedding(num_frames, fps_B, text_BLD, dtype)
         return embedding_BTD.flatten(0, 1)
 
-    def _check_input(self, sample_BCTHW: Tensor, fps_B: Tensor | float | None) -> None:
+    def _check_input(self, sample_BCTHW: Tensor, fps_B: Tensor | float | None, text_BLD: Tensor) -> None:
         height, width = sample_BCTHW.shape[-2:]
         if height % self.size_multiple or width % self.size_multiple:
             raise ValueError(
@@ -232,6 +262,11 @@ class VideoUNet(NetworkOptions, ModelMixin, ConfigMixin, PeftAdapterMixin):
         if fps_B is None and (self.fps_embedding is not None or self.frame_text_embedding is not None):
             raise ValueError(
                 "fps_B is missing; this model is conditioned on fps, so pass the frames per second of each clip"
+            )
+        if len(text_BLD) % len(sample_BCTHW):
+            raise ValueError(
+                f"there are {len(text_BLD)} texts for {len(sample_BCTHW)} clips; pass one text per clip, or one per"
+                " clip and branch"
             )
 
 
@@ -278,6 +313,11 @@ class _LayerBuilder:
             return VideoLayer(residual, None, None)
         temporal = self.temporal(out_channels, out_channels // self.head_dim)
         return VideoLayer(residual, self.spatial(out_channels), temporal)
+
+
+def _repeat_rows(value: Tensor | float | None, rows: int) -> Any:
+    """Repeat `[B]` values to this number of rows; numbers stand for all rows already."""
+    return value.repeat(rows // len(value)) if isinstance(value, Tensor) and value.ndim else value
 
 
 def _check_widths(widths: list[int], head_dim: int, norm_groups: int) -> None:

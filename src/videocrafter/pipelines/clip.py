@@ -74,5 +74,6 @@ def decoded_chunks(pipeline: Any, latents: Tensor, output_type: OutputType = "ui
     """
     for part in latents.split(CHUNK, dim=1):
         with torch.no_grad():
-            pixels = decode_video(pipeline.vae, part[None].to(pipeline.vae.dtype), chunk=CHUNK)
+            chunk = pipeline.memory_settings.frames_at_once
+            pixels = decode_video(pipeline.vae, part[None].to(pipeline.vae.dtype), chunk=chunk)
         yield frames_as(pixels, output_type)[0]

@@ -19,6 +19,7 @@ from videocrafter.checkpoints.finite_values import describe_nonfinite
 from videocrafter.diffusion.objective import PredictionType
 from videocrafter.models.image_projector import ImageProjector
 from videocrafter.models.unet import VideoUNet
+from videocrafter.pipelines.knowledge import Knowledge
 from videocrafter.pipelines.model_folder import (
     ModelFolderError,
     check_model_folder,
@@ -29,6 +30,7 @@ from videocrafter.pipelines.model_folder import (
     read_json,
     shared_components,
 )
+from videocrafter.pipelines.settings import GenerationDefaults
 
 DtypeChoice = str | torch.dtype | Mapping[str, str | torch.dtype]
 """One dtype for all networks, or a dtype by component; "default" stands for the others. Names are allowed."""
@@ -135,6 +137,15 @@ def _check_configs(folder: Path, components: Mapping[str, Any]) -> None:
                 f"{folder / 'text_encoder' / 'config.json'} is damaged: {name} is {str(tokens[name])[:80]!r}, but it"
                 " should be an integer; copy, convert or train the model again"
             )
+
+
+def check_configured(defaults: Mapping[str, Any] | None, knowledge: Mapping[str, Any] | None) -> None:
+    """Raise ModelFolderError when a pipeline is built, not when it is first used, if its config is wrong."""
+    try:
+        GenerationDefaults.from_config(defaults)
+        Knowledge.from_config(knowledge)
+    except (TypeError, ValueError) as error:
+        raise ModelFolderError(f"the model's configuration is wrong: {error}") from error
 
 
 def check_loaded(pipeline: Any, folder: Path, given: Mapping[str, Any], variant: str | None) -> None:

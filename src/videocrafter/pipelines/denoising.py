@@ -14,6 +14,7 @@ from torch import Tensor
 
 from videocrafter.diffusion.sampling_steps import SamplingSteps
 from videocrafter.diffusion.schedule import scale_model_input
+from videocrafter.pipelines.feature_cache import CachedUNet
 from videocrafter.pipelines.randomness import step_arguments
 from videocrafter.pipelines.sampling_settings import SamplingSettings
 
@@ -85,13 +86,15 @@ def denoise(
     *,
     generators: Sequence[torch.Generator],
     input_scale: Tensor | None = None,
+    branches_apart: bool = False,
     on_step: StepCallback | None = None,
     on_estimate: EstimateCallback | None = None,
 ) -> Tensor:
     """Turn noise into latents.
 
     Args:
-        unet: VideoUNet, or anything with the same call.
+        unet: VideoUNet, or anything with the same call. Branches of guidance are passed as several conditions per
+            clip if it has `takes_branches`, otherwise as a larger batch.
         steps: the steps to take, not begun yet.
         latents: [B, C, T, H, W] at the noise level of the first step, float32; see `SamplingSteps.start`.
         conditional: the conditions to generate from.
@@ -99,6 +102,7 @@ def denoise(
         settings: number of steps, guidance, eta and image scale.
         generators: one per video, for schedulers that add noise.
         input_scale: [number of training timesteps], n_t of a signal-scaled model; None for all others.
+        branches_apart: run the branches of guidance one after the other, which saves memory.
         on_step: see `StepCallback`.
         on_estimate: see `EstimateCallback`.
 
@@ -109,16 +113,20 @@ def denoise(
         FloatingPointError: the latents are NaN or infinite, as happens in half precision with models not made
             for it.
     """
-    network = _GuidedNetwork(unet, settings, conditional, unconditional)
+    network = _GuidedNetwork(unet, settings, conditional, unconditional, branches_apart)
     arguments = step_arguments(steps.scheduler, generators, settings.eta)
     total = steps.num_skipped + len(steps.timesteps)
     # Latents stay in float32 whatever the network runs in: solvers subtract nearly equal numbers.
     if input_scale is not None:
         input_scale = input_scale.to(device=latents.device, dtype=torch.float32)
+    cached = unet if isinstance(unet, CachedUNet) else None
     for index, timestep in enumerate(steps.timesteps):
+        if cached is not None:
+            cached.begin_step(index)
         sample = steps.scale_model_input(latents, index)
         network_input = sample if input_scale is None else scale_model_input(sample, timestep, input_scale)
-        prediction = network.predict(network_input, timestep, (steps.num_skipped + index) / total)
+        share, log_snr = (steps.num_skipped + index) / total, steps.log_snr(index)
+        prediction = network.predict(network_input, timestep, share, log_snr)
         if on_estimate is not None:
             on_estimate(index, steps.clean_estimate(prediction, index, sample))
         latents = steps.step(prediction, index, latents, arguments)
@@ -127,8 +135,14 @@ def denoise(
             if isinstance(change, StepChange):
                 latents = change.latents
                 if change.conditional is not None:
+                    if cached is not None:
+                        cached.forget()
                     network = _GuidedNetwork(
-                        unet, change.settings or settings, change.conditional, change.unconditional
+                        unet,
+                        change.settings or settings,
+                        change.conditional,
+                        change.unconditional,
+                        branches_apart,
                     )
                 if change.stop:
                     break
@@ -140,10 +154,15 @@ def denoise(
 
 
 class _GuidedNetwork:
-    """Calls the network under all conditions that a step needs, in as few calls as possible."""
+    """Calls the network under all conditions that a step needs: in one call, or with `apart` in one per branch."""
 
     def __init__(
-        self, unet: Any, settings: SamplingSettings, conditional: Conditions, unconditional: Conditions | None
+        self,
+        unet: Any,
+        settings: SamplingSettings,
+        conditional: Conditions,
+        unconditional: Conditions | None,
+        apart: bool,
     ) -> None:
         self.unet = unet
         self.settings = settings
@@ -157,14 +176,16 @@ class _GuidedNetwork:
                 if settings.image_guidance_scale == 1
                 else [unconditional, image_only, conditional]
             )
-        self.branches = Conditions.stack(*branches)
+        self.calls = branches if apart else [Conditions.stack(*branches)]
         self.num_branches = len(branches)
+        self.shares_input = bool(getattr(unet, "takes_branches", False)) and _same_fps(branches)
 
-    def predict(self, sample: Tensor, timestep: Tensor, share: float) -> Tensor:
+    def predict(self, sample: Tensor, timestep: Tensor, share: float, log_snr: float) -> Tensor:
         """Return the guided prediction, float32, for a step that begins at this share of the sampling."""
-        if not self.settings.acts_at(share):
+        if not self.settings.acts_at(share, log_snr):
             return self._call(sample, timestep, self.conditional)
-        *others, full = self._call(sample, timestep, self.branches).chunk(self.num_branches)
+        predictions = torch.cat([self._call(sample, timestep, conditions) for conditions in self.calls])
+        *others, full = predictions.chunk(self.num_branches)
         unconditional = others[0] if others else None
         image_only = others[1] if len(others) > 1 else None
         still = None
@@ -173,9 +194,23 @@ class _GuidedNetwork:
         return self.settings.combine(full, unconditional, image_only, still)
 
     def _call(self, sample: Tensor, timestep: Tensor, conditions: Conditions, **options: bool) -> Tensor:
-        repeats = conditions.text.shape[0] // sample.shape[0]
-        batch = torch.cat([sample] * repeats).to(conditions.text.dtype)
-        times = timestep.to(sample.device).expand(batch.shape[0])
+        repeats, fps = conditions.text.shape[0] // sample.shape[0], conditions.fps
+        if self.shares_input:
+            fps = None if fps is None else fps[: len(sample)]
+        else:
+            sample = torch.cat([sample] * repeats)
+        times = timestep.to(sample.device).expand(len(sample))
         return self.unet(
-            batch, times, conditions.text, conditions.fps, conditions.image, self.settings.image_scale, **options
+            sample.to(conditions.text.dtype),
+            times,
+            conditions.text,
+            fps,
+            conditions.image,
+            self.settings.image_scale,
+            **options,
         ).float()
+
+
+def _same_fps(branches: Sequence[Conditions]) -> bool:
+    given = [one.fps for one in branches if one.fps is not None]
+    return all(torch.equal(fps, given[0]) for fps in given)

@@ -16,17 +16,17 @@ import inspect
 import itertools
 import math
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
-from videocrafter.models.autoencoder import FRAMES_AT_ONCE
 from videocrafter.models.unet import VideoUNet
 from videocrafter.pipelines.component_loading import check_config
+from videocrafter.pipelines.memory_settings import MemorySettings
 from videocrafter.pipelines.model_folder import (
     component_folder,
     components_of,
@@ -39,6 +39,11 @@ from videocrafter.pipelines.model_folder import (
 # The MLP's 8 + 4 + 4 times the width, the tokens, and the normalised tokens.
 _TENSORS_IN_TRANSFORMER = 18
 _FLOAT32 = 4
+_NETWORKS: Mapping[str, type] = {"unet": VideoUNet, "vae": AutoencoderKL}
+_OFFLOADED_LAYERS = 2
+"""Layers of offloaded networks on the device at a time: one that computes, and the next."""
+_TILE = 512
+"""Side of a decoded tile in pixels, that of the official autoencoder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +57,7 @@ class Workload:
         num_frames, height, width: of each video.
         window: frames that the network sees at once, if fewer than the video has.
         element_bytes: bytes per element: 4 in float32, 2 in half precision.
+        saving: how memory is saved.
     """
 
     num_videos: int
@@ -61,6 +67,35 @@ class Workload:
     width: int
     window: int | None = None
     element_bytes: int = 4
+    saving: MemorySettings = field(default_factory=MemorySettings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parameters:
+    """Numbers of parameters of a model.
+
+    Attributes:
+        denoiser: of the denoiser.
+        others: of all other networks.
+        largest: of the largest layer.
+    """
+
+    denoiser: int
+    others: int
+    largest: int
+
+    @property
+    def total(self) -> int:
+        """Parameters of all networks."""
+        return self.denoiser + self.others
+
+    def bytes_on_device(self, element_bytes: int, saving: MemorySettings) -> int:
+        """Return the bytes of the weights that are on the device at a time."""
+        layers = _OFFLOADED_LAYERS * self.largest * element_bytes
+        denoiser = self.denoiser * (1 if saving.fp8_weights else element_bytes)
+        if saving.offload == "all":
+            return layers
+        return denoiser + (layers if saving.offload == "encoders" else self.others * element_bytes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,14 +113,17 @@ class MemoryNeed:
 
 
 def memory_need(
-    unet: Mapping[str, Any], vae: Mapping[str, Any], num_parameters: int, workload: Workload
+    unet: Mapping[str, Any], vae: Mapping[str, Any], parameters: Parameters, workload: Workload
 ) -> MemoryNeed:
     """Estimate the memory of a workload for networks with these configs; a lower bound, see the module docstring."""
     levels = len(vae["block_out_channels"])
-    places = (workload.height // _pixels_per_latent(vae)) * (workload.width // _pixels_per_latent(vae))
+    factor = pixels_per_latent(vae)
+    height, width = workload.height // factor, workload.width // factor
+    tile = _TILE // factor if workload.saving.tiled_decoding else max(height, width)
+    places, decoded = height * width, min(tile, height) * min(tile, width)
     size = workload.element_bytes
     widest = max(vae["block_out_channels"][:2])
-    chunk = min(FRAMES_AT_ONCE, workload.num_frames)
+    chunk = min(workload.saving.frames_at_once, workload.num_frames)
     frames = workload.num_videos * workload.num_frames
     pixels = frames * workload.height * workload.width * 3
     latents = frames * unet["in_channels"] * places * _FLOAT32
@@ -96,27 +134,31 @@ def memory_need(
     else:
         whole_latents, whole_pixels = 0, size * pixels
     return MemoryNeed(
-        weights=num_parameters * size,
+        weights=parameters.bytes_on_device(size, workload.saving),
         denoiser=_denoiser_elements(unet, workload, places) * size + whole_latents,
-        decoder=3 * widest * chunk * places * 4 ** (levels - 1) * size + whole_pixels,
+        decoder=3 * widest * chunk * decoded * 4 ** (levels - 1) * size + whole_pixels,
     )
 
 
 def size_multiple(unet: Mapping[str, Any], vae: Mapping[str, Any]) -> int:
     """Height and width of a video must be multiples of this."""
-    return _pixels_per_latent(vae) * 2 ** (len(unet["channel_mult"]) - 1)
+    return pixels_per_latent(vae) * 2 ** (len(unet["channel_mult"]) - 1)
 
 
-def _pixels_per_latent(vae: Mapping[str, Any]) -> int:
+def pixels_per_latent(vae: Mapping[str, Any]) -> int:
+    """Return the pixels per latent along each side."""
     return math.isqrt(vae["in_channels"] // 3) * 2 ** (len(vae["block_out_channels"]) - 1)
 
 
 def _denoiser_elements(unet: Mapping[str, Any], workload: Workload, places: int) -> int:
     frames = min(workload.window or workload.num_frames, workload.num_frames)
-    tokens = workload.num_videos * workload.branches * frames * places
+    at_once = 1 if workload.saving.branches_apart else workload.branches
+    tokens = workload.num_videos * at_once * frames * places
     inner = unet["initial_temporal_heads"] * unet["head_dim"]
-    peak = tokens * (_TENSORS_IN_TRANSFORMER * inner + 2 * unet["model_channels"]) if inner else 0
-    skips = 0
+    # Branches of guidance share everything before the first cross-attention, unless the text is in the embedding.
+    shared = tokens if unet["frame_text_condition"] else tokens // at_once
+    peak = shared * (_TENSORS_IN_TRANSFORMER * inner + 2 * unet["model_channels"]) if inner else 0
+    skips = (shared - tokens) * unet["model_channels"]
     widths = [unet["model_channels"] * multiple for multiple in unet["channel_mult"]]
     for level, (width, below) in enumerate(itertools.zip_longest(widths, widths[1:], fillvalue=widths[-1])):
         level_tokens = tokens // 4**level
@@ -136,25 +178,39 @@ def _denoiser_elements(unet: Mapping[str, Any], workload: Workload, places: int)
 
 def network_configs(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Read the configs of a pipeline folder's denoiser and autoencoder, with defaults for missing entries."""
-    parts = {"unet": VideoUNet, "vae": AutoencoderKL}
     found = []
-    for name, network in parts.items():
-        parameters = inspect.signature(network.__init__).parameters.values()
-        defaults = {one.name: one.default for one in parameters if one.default is not inspect.Parameter.empty}
+    for name, network in _NETWORKS.items():
         config = read_json(component_folder(folder, name) / "config.json")
         check_config(folder, name, network, config)
-        found.append(defaults | config)
+        found.append(with_defaults(name, config))
     return found[0], found[1]
 
 
-def count_parameters(folder: Path) -> int:
+def with_defaults(name: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Fill in the defaults of the network `name`, "unet" or "vae", for entries that a config lacks."""
+    parameters = inspect.signature(_NETWORKS[name]).parameters.values()
+    defaults = {one.name: one.default for one in parameters if one.default is not inspect.Parameter.empty}
+    return defaults | dict(config)
+
+
+def count_parameters(folder: Path) -> Parameters:
     """Count the parameters of a pipeline folder, shared components included, from safetensors headers alone."""
-    files = [
-        path
+    sizes = {
+        name: [
+            math.prod(shape)
+            for path in network_weights(folder, name, required=False)[0]
+            for shape in tensor_shapes(path).values()
+        ]
         for name in components_of(read_model_index(folder))
-        for path in network_weights(folder, name, required=False)[0]
-    ]
-    return sum(math.prod(shape) for path in files for shape in tensor_shapes(path).values())
+    }
+    return parameters_of(sizes)
+
+
+def parameters_of(sizes: Mapping[str, Sequence[int]]) -> Parameters:
+    """Return the numbers of a model whose tensors have these numbers of elements, by network."""
+    denoiser = sum(sizes.get("unet", ()))
+    every = [size for network in sizes.values() for size in network]
+    return Parameters(denoiser=denoiser, others=sum(every) - denoiser, largest=max(every, default=0))
 
 
 def available_memory(device: torch.device) -> int | None:

@@ -15,6 +15,7 @@ from transformers import CLIPTextModel, CLIPVisionModel, PreTrainedTokenizerBase
 from videocrafter.models.image_encoder import encode_image, null_image
 from videocrafter.models.image_projector import ImageProjector
 from videocrafter.models.unet import VideoUNet
+from videocrafter.pipelines.component_loading import check_configured
 from videocrafter.pipelines.denoising import Conditions
 from videocrafter.pipelines.image_fit import ImageFit
 from videocrafter.pipelines.image_input import Images, in_order, per_video_images
@@ -25,7 +26,7 @@ from videocrafter.pipelines.sampling_settings import given_settings
 from videocrafter.pipelines.settings import VideoRequest
 from videocrafter.pipelines.shared_components import carried_settings
 from videocrafter.pipelines.step_end import StepEndCallback
-from videocrafter.pipelines.video_pipeline import VideoPipeline, check_configured
+from videocrafter.pipelines.video_pipeline import VideoPipeline
 
 
 class ImageToVideoPipeline(VideoPipeline):
@@ -90,6 +91,7 @@ class ImageToVideoPipeline(VideoPipeline):
         guidance_rescale: float | None = None,
         temporal_guidance_scale: float | None = None,
         guidance_interval: tuple[float, float] | None = None,
+        guidance_log_snr: tuple[float, float] | None = None,
         eta: float | None = None,
         seeds: int | Sequence[int] | None = None,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,

@@ -86,7 +86,7 @@ class Interpolation(LongVideo):
         frames = (0, request.num_frames - 1)
         steps = self.pipeline.sampling_steps(request)
         known = KnownFrames(steps, ends, frames, noise)
-        unet = WindowedUNet(self.pipeline.unet, windows)
+        unet = WindowedUNet(self.pipeline.denoiser, windows)
         return self.pipeline.denoise(encoded, steps, known.start, unet=unet, after_step=known.after_step)
 
 

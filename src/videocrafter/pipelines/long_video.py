@@ -69,7 +69,7 @@ class LongVideo(DerivedPipeline):
         windows = self.windows(encoded.request.num_frames)
         noise = self.windowed_noise(encoded.request, windows)
         steps = self.pipeline.sampling_steps(encoded.request)
-        unet = WindowedUNet(self.pipeline.unet, windows)
+        unet = WindowedUNet(self.pipeline.denoiser, windows)
         return self.pipeline.denoise(encoded, steps, steps.start(noise), unet=unet)
 
     def windowed_noise(self, request: VideoRequest, windows: Windows) -> Tensor:

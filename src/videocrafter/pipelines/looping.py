@@ -28,7 +28,7 @@ class LoopedVideo(LongVideo):
         """Return the latents of the whole video, denoised together on a ring."""
         num_frames = encoded.request.num_frames
         windows = self.windows(num_frames)
-        unet = WindowedUNet(self.pipeline.unet, windows)
+        unet = WindowedUNet(self.pipeline.denoiser, windows)
 
         def turn(index: int, latents: Tensor) -> Tensor:
             unet.offset = (index + 1) * turn_per_step(num_frames) % num_frames

@@ -82,7 +82,11 @@ IMAGE_SETTING_NAMES = tuple(one.name for one in fields(SamplingSettings) if one.
 
 def plain_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings with numbers of other libraries as Python's; see `plain_number` for errors."""
-    readers = {"guidance_interval": lambda _, value: value, "num_inference_steps": whole_number}
+    readers = {
+        "guidance_interval": lambda _, value: value,
+        "guidance_log_snr": lambda _, value: value,
+        "num_inference_steps": whole_number,
+    }
     return {
         name: value if value is None or name not in SETTING_NAMES else readers.get(name, plain_number)(name, value)
         for name, value in settings.items()

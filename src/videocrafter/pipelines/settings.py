@@ -82,9 +82,9 @@ def _check_default(name: str, value: Any) -> None:
     elif name in ("num_frames", "height", "width", "num_inference_steps", "max_num_frames"):
         fits = isinstance(value, int) and is_number(value) and value > 0
         fits = fits or (value is None and name == "max_num_frames")
-    elif name in ("fps_range", "guidance_interval"):
+    elif name in ("fps_range", "guidance_interval", "guidance_log_snr"):
         fits = isinstance(value, list | tuple) and len(value) == 2 and all(is_number(one) for one in value)
-        fits = fits or (value is None and name == "fps_range")
+        fits = fits or (value is None and name != "guidance_interval")
     elif name == "fps":
         fits = is_number(value) and value > 0
     else:

@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import CLIPTextModel, PreTrainedTokenizerBase
 
 from videocrafter.models.unet import VideoUNet
+from videocrafter.pipelines.component_loading import check_configured
 from videocrafter.pipelines.denoising import Conditions
 from videocrafter.pipelines.output import OutputType, VideoPipelineOutput
 from videocrafter.pipelines.prompt_inputs import Prompts
@@ -20,7 +21,7 @@ from videocrafter.pipelines.sampling_settings import given_settings
 from videocrafter.pipelines.settings import VideoRequest
 from videocrafter.pipelines.shared_components import carried_settings
 from videocrafter.pipelines.step_end import StepEndCallback
-from videocrafter.pipelines.video_pipeline import VideoPipeline, check_configured
+from videocrafter.pipelines.video_pipeline import VideoPipeline
 
 
 class TextToVideoPipeline(VideoPipeline):
@@ -72,6 +73,7 @@ class TextToVideoPipeline(VideoPipeline):
         guidance_rescale: float | None = None,
         temporal_guidance_scale: float | None = None,
         guidance_interval: tuple[float, float] | None = None,
+        guidance_log_snr: tuple[float, float] | None = None,
         eta: float | None = None,
         seeds: int | Sequence[int] | None = None,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
@@ -102,6 +104,7 @@ class TextToVideoPipeline(VideoPipeline):
                 motion and temporal consistency. 0 is off. Adds one call of the network per step.
             guidance_interval: (start, end), the share of the steps with guidance. The other steps take about half
                 the time.
+            guidance_log_snr: (low, high), the log signal-to-noise ratios of the steps with guidance.
             eta: share of fresh noise per DDIM step, from 0 to 1.
             seeds: one for all (the i-th video of each prompt uses seed + i), or one per video.
             generator: used instead of seeds: one, which draws the seeds, or one per video.

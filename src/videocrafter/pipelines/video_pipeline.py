@@ -32,12 +32,12 @@ from videocrafter.models.unet import VideoUNet
 from videocrafter.pipelines.call_state import Call, CallStateMixin
 from videocrafter.pipelines.component_loading import check_loaded, loading_arguments, resolve_dtypes
 from videocrafter.pipelines.denoising import Conditions, StepChange, denoise
+from videocrafter.pipelines.feature_cache import FeatureCacheMixin
 from videocrafter.pipelines.image_fit import ImageFit, check_image_fit
 from videocrafter.pipelines.knowledge import Knowledge
 from videocrafter.pipelines.lora import VideoLoraMixin
-from videocrafter.pipelines.model_folder import ModelFolderError
+from videocrafter.pipelines.memory_saving import MemorySavingMixin
 from videocrafter.pipelines.network_use import using_network
-from videocrafter.pipelines.offloading import OffloadingMixin
 from videocrafter.pipelines.output import OutputType, PhaseClock, VideoPipelineOutput, check_output_type, frames_as
 from videocrafter.pipelines.phases import AfterStep, EncodedRequest, Phases
 from videocrafter.pipelines.plain_numbers import plain_numbers, whole_number
@@ -54,7 +54,8 @@ from videocrafter.pipelines.step_end import StepEnd, StepEndCallback, StepEndHoo
 
 class VideoPipeline(
     VideoLoraMixin,
-    OffloadingMixin,
+    MemorySavingMixin,
+    FeatureCacheMixin,
     PromptEncodingMixin,
     CallStateMixin,
     SavedCodeMixin,
@@ -233,6 +234,8 @@ class VideoPipeline(
         steps, most = request.sampling.num_inference_steps, self.scheduler.config.num_train_timesteps
         if steps > most:
             raise ValueError(f"num_inference_steps must be between 1 and {most}, but is {steps}")
+        if self.feature_cache is not None:
+            self.feature_cache.check_steps(steps, self.scheduler)
         # Some schedulers cannot sample this model, or have a limit of their own, which they report only here.
         self.sampling_steps(request)
         if request.sampling.eta and not takes_eta(self.scheduler):
@@ -359,7 +362,7 @@ class VideoPipeline(
                 return hook.after_step(index, timestep, latents, estimates[0])
 
             return denoise(
-                self.unet if unet is None else unet,
+                self.sampled_network(unet, len(steps.timesteps)),
                 steps,
                 latents,
                 encoded.conditional,
@@ -367,6 +370,7 @@ class VideoPipeline(
                 request.sampling,
                 generators=request.generators,
                 input_scale=self.input_scale(),
+                branches_apart=self.memory_settings.branches_apart,
                 on_step=on_step,
                 on_estimate=on_estimate if step_end.wants_estimate else None,
             )
@@ -382,17 +386,9 @@ class VideoPipeline(
 
     def decode_latents(self, latents: Tensor) -> Tensor:
         """Return pixels [N, T, 3, H, W] in about [-1, 1], decoded frame by frame, one video at a time."""
-        return torch.cat([decode_video(self.vae, one.to(self.vae.dtype)) for one in latents.split(1)])
+        chunk = self.memory_settings.frames_at_once
+        return torch.cat([decode_video(self.vae, one.to(self.vae.dtype), chunk=chunk) for one in latents.split(1)])
 
 
 def _or(given: Any, default: Any) -> Any:
     return default if given is None else given
-
-
-def check_configured(defaults: Mapping[str, Any] | None, knowledge: Mapping[str, Any] | None) -> None:
-    """Raise ModelFolderError when a pipeline is built, not when it is first used, if its config is wrong."""
-    try:
-        GenerationDefaults.from_config(defaults)
-        Knowledge.from_config(knowledge)
-    except (TypeError, ValueError) as error:
-        raise ModelFolderError(f"the model's configuration is wrong: {error}") from error

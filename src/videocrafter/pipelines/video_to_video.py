@@ -90,7 +90,7 @@ class VideoToVideo(LongVideo):
         """Return the latents of the changed clip."""
         request = encoded.request
         windows = self.windows(request.num_frames)
-        unet = WindowedUNet(self.pipeline.unet, windows)
+        unet = WindowedUNet(self.pipeline.denoiser, windows)
         noise = self.windowed_noise(request, windows)
         steps = self.pipeline.sampling_steps(request, self.first_step(request))
         if self.strength == 1:

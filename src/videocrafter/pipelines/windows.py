@@ -94,8 +94,13 @@ class WindowedUNet:
         self.windows = windows
         self.offset = 0
 
+    @property
+    def takes_branches(self) -> bool:
+        """Whether several conditions per clip are accepted, as by the network."""
+        return bool(getattr(self.unet, "takes_branches", False))
+
     def __call__(self, sample: Tensor, *conditions: Any, **options: Any) -> Tensor:
-        """Predict [B, C, T, H, W], float32 or wider, from noisy latents of that shape.
+        """Predict [B, C, T, H, W], float32 or wider, from noisy latents of that shape; kB rows for k branches.
 
         All other arguments of `VideoUNet.forward` (timestep, text, fps …) apply to the whole video and are passed to
         every window unchanged.
@@ -104,10 +109,14 @@ class WindowedUNet:
         if len(frames) == 1 and not self.windows.ring:
             return self.unet(sample, *conditions, **options)
         # Accumulate in float32 or wider: half precision would round the weighted sum.
-        mean = torch.zeros_like(sample, dtype=torch.promote_types(sample.dtype, torch.float32))
+        mean: Tensor | None = None
         for window, weight in zip(frames, self.windows.weights(self.offset), strict=True):
             index = window.to(sample.device)
             prediction = self.unet(sample.index_select(2, index), *conditions, **options)
             share = weight.to(sample.device)[:, None, None]
+            if mean is None:
+                wide = torch.promote_types(sample.dtype, torch.float32)
+                mean = sample.new_zeros((len(prediction), *sample.shape[1:]), dtype=wide)
             mean.index_add_(2, index, prediction.to(mean.dtype) * share)
+        assert mean is not None, "a video has at least one window"
         return mean

@@ -86,6 +86,7 @@ class JobRequest(BaseModel):
     guidance_scale: float | None = None
     guidance_rescale: float | None = None
     guidance_interval: tuple[float, float] | None = None
+    guidance_log_snr: tuple[float, float] | None = None
     image_scale: float | None = None
     image_guidance_scale: float | None = None
     temporal_guidance_scale: float | None = None

@@ -62,6 +62,9 @@ def test_guidance_acts_on_the_steps_that_begin_in_its_interval(
         ({"guidance_interval": (0.0, 1.5)}, "1.5"),
         ({"guidance_interval": (float("nan"), 1.0)}, "nan"),
         ({"guidance_interval": 0.5}, "guidance_interval must be two numbers"),
+        ({"guidance_log_snr": (2.0, 1.0)}, r"guidance_log_snr must be finite with low < high, but is \(2, 1\)"),
+        ({"guidance_log_snr": (float("-inf"), 1.0)}, "-inf"),
+        ({"guidance_log_snr": 0.5}, "guidance_log_snr must be two numbers"),
         ({"guidance_interval": (0.1, 0.2, 0.3)}, "guidance_interval must be two numbers"),
         ({"guidance_scale": -1.0}, "guidance_scale must be at least 0, but is -1"),
         ({"guidance_scale": "strong"}, "guidance_scale must be a number, at least 0, but is 'strong'"),
@@ -93,3 +96,12 @@ def test_an_interval_from_json_is_the_same() -> None:
 )
 def test_branches_per_guided_step(settings: dict, branches: int) -> None:
     assert Guidance(**settings).num_branches == branches
+
+
+def test_a_step_is_guided_if_its_share_and_its_noise_level_are_within():
+    guidance = Guidance(guidance_interval=(0.0, 0.5), guidance_log_snr=(-2, 1))
+    assert guidance.acts_at(0.25, -2.0)
+    assert guidance.acts_at(0.25)
+    assert not guidance.acts_at(0.25, 1.0)
+    assert not guidance.acts_at(0.25, -2.5)
+    assert not guidance.acts_at(0.75, 0.0)

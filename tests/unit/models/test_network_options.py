@@ -126,7 +126,6 @@ def test_a_variant_in_shards_loads(expected: Tensor, tmp_path: Path) -> None:
 
 
 REFUSED: dict[str, Callable[[VideoUNet], None]] = {
-    "attention backend 'flash'": lambda model: model.set_attention_backend("flash"),
     "attention by xFormers": lambda model: model.enable_xformers_memory_efficient_attention(),
     "attention slicing": lambda model: model.set_attention_slice("auto"),
     "flash attention for NPUs": lambda model: model.enable_npu_flash_attention(),
@@ -142,5 +141,4 @@ def test_an_option_without_effect_is_refused(what: str) -> None:
     model = build()
     with pytest.raises(NotImplementedError, match=rf"^{what}.* is not supported: "):
         REFUSED[what](model)
-    model.set_attention_backend("native")
     model.disable_xformers_memory_efficient_attention()

@@ -69,6 +69,41 @@ def test_the_prediction_has_the_shape_of_the_sample(
     assert torch.isfinite(out).all()
 
 
+@pytest.mark.parametrize("options", [{}, EVERYTHING, {"attention_levels": (1,), "place_condition": True}], ids=len)
+def test_branches_of_guidance_give_what_a_larger_batch_gives(options: dict[str, Any]) -> None:
+    model = build(**options).double()
+    sample, timestep, _, fps, _ = inputs(2)
+    _, _, text, _, image = inputs(6, image="image_cross_attention" in options)
+    text, image = text.double(), None if image is None else image.double()
+    sample = sample.double()
+    with torch.no_grad():
+        expected = model(torch.cat([sample] * 3), timestep.repeat(3), text, fps.repeat(3), image)
+        got = model(sample, timestep, text, fps, image)
+    torch.testing.assert_close(got, expected, atol=1e-10, rtol=0)
+
+
+def test_layers_before_the_first_cross_attention_run_once_for_all_branches() -> None:
+    model = build(attention_levels=(0, 1))
+    rows: dict[str, int] = {}
+    for name, module in model.named_modules():
+        if name.split(".")[-1] in ("conv_in", "conv2", "to_q", "linear_in", "conv_out"):
+            module.register_forward_hook(lambda _, given, __, name=name: rows.update({name: len(given[0])}))
+    sample, timestep, _, fps, _ = inputs(1)
+    with torch.no_grad():
+        model(sample, timestep, inputs(2)[2], fps)
+    frames = sample.shape[2]
+    layer = "down_stages.0.layers.0"
+    shared = ("conv_in", f"{layer}.residual.conv2", f"{layer}.spatial.blocks.0.self_attention.to_q")
+    assert {rows[name] for name in shared} == {frames}
+    assert rows[f"{layer}.spatial.blocks.0.mlp.linear_in"] == rows["conv_out"] == 2 * frames
+
+
+def test_texts_must_match_the_clips() -> None:
+    sample, timestep, _, fps, _ = inputs(2)
+    with pytest.raises(ValueError, match="3 texts for 2 clips"):
+        build()(sample, timestep, inputs(3)[2], fps)
+
+
 def test_a_fresh_network_predicts_zero_and_treats_frames_independently() -> None:
     model = VideoUNet(**BASE, temporal_convolution=True).eval()
     sample, timestep, text, fps, _ = inputs()

@@ -65,6 +65,35 @@ def test_both_branches_go_through_the_network_in_one_call_with_the_same_fps():
     assert text[2:].mean() == 0.5
 
 
+class TakesBranches(FakeUNet):
+    takes_branches = True
+
+    def __call__(self, sample, timestep, text, fps=None, *others, **options):
+        self.calls.append((sample, timestep, text, fps))
+        repeats = len(text) // len(sample)
+        recorded, self.calls = self.calls, []
+        fps = fps.repeat(len(text) // len(fps))
+        answer = super().__call__(torch.cat([sample] * repeats), timestep, text, fps, *others, **options)
+        self.calls = recorded
+        return answer
+
+
+def test_a_network_that_takes_branches_gets_each_video_once():
+    unet = TakesBranches()
+    result = run(unet, uncond=conditions(-0.5), guidance_scale=3.0)
+    torch.testing.assert_close(result, run(FakeUNet(), uncond=conditions(-0.5), guidance_scale=3.0))
+    sample, timestep, text, fps = unet.calls[0]
+    assert (len(sample), len(timestep), len(text), len(fps)) == (2, 2, 4, 2)
+
+
+def test_branches_with_different_fps_go_in_one_batch():
+    unet = TakesBranches()
+    other = Conditions(text=conditions(-0.5).text, fps=torch.tensor([5.0, 8.0]))
+    run(unet, uncond=other, guidance_scale=3.0)
+    sample, _, text, fps = unet.calls[0]
+    assert (len(sample), len(text), fps.tolist()) == (4, 4, [5.0, 8.0, 4.0, 8.0])
+
+
 def test_without_unconditional_branch_the_network_sees_each_video_once():
     unet = FakeUNet()
     run(unet)
@@ -269,3 +298,17 @@ def test_values_that_are_not_finite_stop_the_run():
 
     with pytest.raises(FloatingPointError, match="NaN or infinite"):
         run(Broken())
+
+
+def test_an_interval_of_noise_levels_means_the_same_for_every_number_of_steps():
+    levels = DDIMScheduler(clip_sample=False).alphas_cumprod
+    for count in (4, 10):
+        unet = FakeUNet()
+        run(
+            unet, uncond=conditions(-0.5), num_inference_steps=count, guidance_scale=3.0, guidance_log_snr=(-2.0, 1.0)
+        )
+        for sample, timestep, *_ in unet.calls:
+            level = levels[int(timestep[0])].double()
+            guided = -2.0 <= float(torch.logit(level)) < 1.0
+            assert len(sample) == (4 if guided else 2)
+        assert {len(call[0]) for call in unet.calls} == {2, 4}

@@ -73,7 +73,7 @@ def test_a_long_video_does_not_depend_on_its_batch():
 
 
 def test_memory_does_not_grow_with_the_length(t2v):
-    frames_in_unet, one = seen_by(t2v.unet, lambda sample, *_: sample.shape[0] * sample.shape[2])
+    frames_in_unet, one = seen_by(t2v.unet, lambda sample, _, text, *__: len(text) * sample.shape[2])
     frames_in_vae, two = seen_by(t2v.vae.decoder, lambda latents: latents.shape[0])
     result = LongVideo(t2v)("a cat", num_frames=60, num_inference_steps=1, seeds=1)
     one.remove()

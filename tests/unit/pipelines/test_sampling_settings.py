@@ -20,6 +20,7 @@ CHANGED = SamplingSettings(
     temporal_guidance_scale=0.5,
     guidance_rescale=0.7,
     guidance_interval=(0.1, 0.9),
+    guidance_log_snr=(-8.0, 2.5),
     num_inference_steps=4,
     eta=0.5,
     image_scale=0.8,

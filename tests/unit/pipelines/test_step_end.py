@@ -21,7 +21,7 @@ def every(tensors=("latents",), **changes):
 def count_branches(pipeline):
     """Return a list that grows by the network's batch size with each call, and the hook's handle."""
     sizes = []
-    return sizes, pipeline.unet.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    return sizes, pipeline.unet.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[2])))
 
 
 def test_a_callback_sees_what_it_asks_for_and_returning_it_changes_nothing(i2v):

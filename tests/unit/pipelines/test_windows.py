@@ -139,3 +139,17 @@ def test_turning_a_ring_turns_the_answer(num_frames, length):
 def test_impossible_windows_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
         Windows(**{"num_frames": 8, "length": 4, "overlap": 2, **change})
+
+
+def test_branches_of_guidance_share_the_windows():
+    class TwoBranches:
+        takes_branches = True
+
+        def __call__(self, sample, text):
+            return torch.cat([sample, 3.0 * sample])
+
+    sample = torch.randn(1, 2, 10, 3, 3)
+    windowed = WindowedUNet(TwoBranches(), Windows(num_frames=10, length=4, overlap=2))
+    assert windowed.takes_branches
+    torch.testing.assert_close(windowed(sample, None), torch.cat([sample, 3.0 * sample]))
+    assert not WindowedUNet(FakeUNet(), Windows(num_frames=10, length=4)).takes_branches

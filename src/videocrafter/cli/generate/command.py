@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from videocrafter.cli.errors import bad_input
+from videocrafter.cli.generate import hardware_options as hardware
 from videocrafter.cli.generate import options as option
 from videocrafter.cli.generate.naming import naming_options
 from videocrafter.cli.generate.quoting import check_quotes, clean_text
@@ -63,14 +64,18 @@ def generate(
     no_zero_terminal_snr: option.NoZeroTerminalSnr = False,
     guidance_rescale: option.GuidanceRescale = None,
     guidance_interval: option.GuidanceInterval = None,
+    guidance_log_snr: option.GuidanceLogSnr = None,
     image_guidance_scale: option.ImageGuidanceScale = None,
     temporal_guidance_scale: option.TemporalGuidanceScale = None,
     eta: option.Eta = None,
-    lora: option.Lora = None,
-    batch_size: option.BatchSize = 1,
-    device: option.Device = "auto",
-    dtype: option.Dtype = None,
-    ignore_memory: option.IgnoreMemory = False,
+    lora: hardware.Lora = None,
+    batch_size: hardware.BatchSize = 1,
+    device: hardware.Device = "auto",
+    dtype: hardware.Dtype = None,
+    ignore_memory: hardware.IgnoreMemory = False,
+    low_memory: hardware.LowMemory = False,
+    devices: hardware.Devices = 1,
+    split: hardware.Split = "videos",
 ) -> None:
     """Generate a video from each prompt, or from an image and a prompt.
 
@@ -94,6 +99,10 @@ def generate(
             loras=tuple(parse_lora_option(clean_text(text)) for text in lora or ()),
         )
         options = _resolve(options, prompts or [], prompts_file, repeated)
+    from videocrafter.cli.generate.devices import launch, needs_launch
+
+    if needs_launch(options):
+        raise typer.Exit(launch(options))
     from videocrafter.cli.generate.run import run
 
     run(options)

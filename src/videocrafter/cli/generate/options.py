@@ -15,13 +15,12 @@ _INPUTS = "More inputs"
 _FILES = "Files"
 _VIDEO = "Size and length"
 _SAMPLING = "Sampling"
-_RUN = "Models and hardware"
 
 OPTION_OF: dict[str, str] = {"overlap": "--window-overlap"}
 """Name of each setting's option: "--guidance" for "guidance_scale"."""
 
 
-def _option(
+def option(
     *names: str, about: str, panel: str | None = None, metavar: str = "", setting: str | None = None
 ) -> typer.models.OptionInfo:
     """Describe an option; its setting is named like the option unless `setting` says otherwise.
@@ -44,7 +43,7 @@ Prompts = Annotated[
 # Main options
 Output = Annotated[
     Path,
-    _option(
+    option(
         "--output",
         "-o",
         metavar="OUT",
@@ -53,7 +52,7 @@ Output = Annotated[
 ]
 Image = Annotated[
     Path | None,
-    _option(
+    option(
         "--image",
         "-i",
         metavar="IMAGE",
@@ -63,7 +62,7 @@ Image = Annotated[
 ]
 Model = Annotated[
     str | None,
-    _option(
+    option(
         "--model",
         "-m",
         metavar="MODEL",
@@ -72,11 +71,11 @@ Model = Annotated[
 ]
 NumVideos = Annotated[
     int,
-    _option("--num-videos", "-n", metavar="N", about="Videos per prompt, with seeds SEED, SEED + 1, … (default: 1)."),
+    option("--num-videos", "-n", metavar="N", about="Videos per prompt, with seeds SEED, SEED + 1, … (default: 1)."),
 ]
 Seed = Annotated[
     int | None,
-    _option(
+    option(
         "--seed",
         metavar="N",
         about="Random seed. The same seed and settings make the same video (default: random, and recorded).",
@@ -84,7 +83,7 @@ Seed = Annotated[
 ]
 NumFrames = Annotated[
     int | None,
-    _option(
+    option(
         "--frames",
         setting="num_frames",
         metavar="N",
@@ -93,18 +92,18 @@ NumFrames = Annotated[
 ]
 Fps = Annotated[
     float | None,
-    _option(
+    option(
         "--fps",
         metavar="RATE",
         about="Motion speed: the frame rate at which the motion looks natural. Higher means less motion per frame.",
     ),
 ]
 NumInferenceSteps = Annotated[
-    int | None, _option("--steps", setting="num_inference_steps", metavar="N", about="Number of sampling steps.")
+    int | None, option("--steps", setting="num_inference_steps", metavar="N", about="Number of sampling steps.")
 ]
 GuidanceScale = Annotated[
     float | None,
-    _option(
+    option(
         "--guidance",
         setting="guidance_scale",
         metavar="SCALE",
@@ -113,7 +112,7 @@ GuidanceScale = Annotated[
 ]
 From = Annotated[
     Path | None,
-    _option(
+    option(
         "--from",
         setting="repeated",
         metavar="VIDEO",
@@ -124,7 +123,7 @@ From = Annotated[
 # More inputs
 PromptsFile = Annotated[
     Path | None,
-    _option(
+    option(
         "--prompts",
         setting="prompts_file",
         metavar="FILE",
@@ -136,7 +135,7 @@ PromptsFile = Annotated[
 ]
 NegativePrompt = Annotated[
     str | None,
-    _option(
+    option(
         "--negative",
         setting="negative_prompt",
         metavar="PROMPT",
@@ -146,7 +145,7 @@ NegativePrompt = Annotated[
 ]
 ImageFit = Annotated[
     str | None,
-    _option(
+    option(
         "--fit",
         setting="image_fit",
         metavar="FIT",
@@ -157,7 +156,7 @@ ImageFit = Annotated[
 ]
 ImageScale = Annotated[
     float | None,
-    _option(
+    option(
         "--image-scale",
         metavar="SCALE",
         about="Weight of the image relative to the text. 0 ignores the image.",
@@ -166,7 +165,7 @@ ImageScale = Annotated[
 ]
 ImageEnd = Annotated[
     Path | None,
-    _option(
+    option(
         "--image-end",
         metavar="IMAGE",
         about="Last frame of the video; --image is then its first frame.",
@@ -174,11 +173,11 @@ ImageEnd = Annotated[
     ),
 ]
 Video = Annotated[
-    Path | None, _option("--video", metavar="VIDEO", about="Video to change as the prompt describes.", panel=_INPUTS)
+    Path | None, option("--video", metavar="VIDEO", about="Video to change as the prompt describes.", panel=_INPUTS)
 ]
 Strength = Annotated[
     float | None,
-    _option(
+    option(
         "--strength",
         metavar="SHARE",
         about="How much to change --video, above 0 and up to 1 (default: 0.6).",
@@ -187,7 +186,7 @@ Strength = Annotated[
 ]
 Continued = Annotated[
     Path | None,
-    _option(
+    option(
         "--continue",
         setting="continued",
         metavar="VIDEO",
@@ -197,13 +196,13 @@ Continued = Annotated[
 ]
 
 # Size and length
-Height = Annotated[int | None, _option("--height", metavar="PIXELS", about="Height of the video.", panel=_VIDEO)]
-Width = Annotated[int | None, _option("--width", metavar="PIXELS", about="Width of the video.", panel=_VIDEO)]
-Loop = Annotated[bool | None, _option("--loop", about="Make a seamless loop.", panel=_VIDEO)]
+Height = Annotated[int | None, option("--height", metavar="PIXELS", about="Height of the video.", panel=_VIDEO)]
+Width = Annotated[int | None, option("--width", metavar="PIXELS", about="Width of the video.", panel=_VIDEO)]
+Loop = Annotated[bool | None, option("--loop", about="Make a seamless loop.", panel=_VIDEO)]
 NoLoop = Annotated[bool, typer.Option("--no-loop", hidden=True)]
 PlaybackFps = Annotated[
     float | None,
-    _option(
+    option(
         "--playback-fps",
         metavar="RATE",
         about="Frame rate of the output file (default: that of the input video, otherwise --fps).",
@@ -212,7 +211,7 @@ PlaybackFps = Annotated[
 ]
 Window = Annotated[
     int | None,
-    _option(
+    option(
         "--window",
         metavar="N",
         about="Frames that the model processes at once (default: as many as in training).",
@@ -221,7 +220,7 @@ Window = Annotated[
 ]
 WindowOverlap = Annotated[
     int | None,
-    _option(
+    option(
         "--window-overlap",
         metavar="N",
         about="Frames that neighbouring windows share (default: half a window).",
@@ -232,7 +231,7 @@ WindowOverlap = Annotated[
 # Files
 Codec = Annotated[
     str | None,
-    _option(
+    option(
         "--codec",
         metavar="NAME",
         about="Codec of the output file: h264 (default) or av1 for .mp4, vp9 (default) or av1 for .webm.",
@@ -241,7 +240,7 @@ Codec = Annotated[
 ]
 ContactSheet = Annotated[
     Path | None,
-    _option(
+    option(
         "--contact-sheet",
         metavar="PNG",
         about="Also write one image with the frames of all videos, at most 32 of each.",
@@ -250,29 +249,29 @@ ContactSheet = Annotated[
 ]
 Preview = Annotated[
     Path | None,
-    _option(
+    option(
         "--preview", metavar="PNG", about="While sampling, write a preview of the video to this image.", panel=_FILES
     ),
 ]
 PreviewEvery = Annotated[
-    int, _option("--preview-every", metavar="N", about="Update --preview every N steps (default: 1).", panel=_FILES)
+    int, option("--preview-every", metavar="N", about="Update --preview every N steps (default: 1).", panel=_FILES)
 ]
-Overwrite = Annotated[bool, _option("--overwrite", about="Replace existing files.", panel=_FILES)]
+Overwrite = Annotated[bool, option("--overwrite", about="Replace existing files.", panel=_FILES)]
 AbsolutePaths = Annotated[
     bool,
-    _option(
+    option(
         "--absolute-paths",
         about="Record absolute paths of input files and models, so that --from finds them after the video was"
         " moved. By default, paths are relative to the video.",
         panel=_FILES,
     ),
 ]
-Quiet = Annotated[bool, _option("--quiet", "-q", about="Print only the names of the written files.", panel=_FILES)]
+Quiet = Annotated[bool, option("--quiet", "-q", about="Print only the names of the written files.", panel=_FILES)]
 
 # Sampling
 Scheduler = Annotated[
     str | None,
-    _option(
+    option(
         "--scheduler",
         metavar="NAME",
         about="Sampler: ddim, ddim-official, dpm++2m, dpm++2m-lu, dpm++2m-sde, unipc, euler, euler-a, deis,"
@@ -282,7 +281,7 @@ Scheduler = Annotated[
 ]
 Spacing = Annotated[
     str | None,
-    _option(
+    option(
         "--spacing",
         metavar="NAME",
         about="How steps are spaced over the training timesteps: leading, linspace, trailing, or legacy as in"
@@ -293,7 +292,7 @@ Spacing = Annotated[
 ]
 ZeroTerminalSnr = Annotated[
     bool | None,
-    _option(
+    option(
         "--zero-terminal-snr",
         about="Start sampling from pure noise, even if the model was not trained on it.",
         panel=_SAMPLING,
@@ -302,7 +301,7 @@ ZeroTerminalSnr = Annotated[
 NoZeroTerminalSnr = Annotated[bool, typer.Option("--no-zero-terminal-snr", hidden=True)]
 GuidanceRescale = Annotated[
     float | None,
-    _option(
+    option(
         "--guidance-rescale",
         metavar="SHARE",
         about="Reduce over-exposure at high guidance scales, from 0 (off) to 1.",
@@ -311,7 +310,7 @@ GuidanceRescale = Annotated[
 ]
 GuidanceInterval = Annotated[
     tuple[float, float] | None,
-    _option(
+    option(
         "--guidance-interval",
         metavar="START END",
         about="Apply guidance only within this share of the steps, such as 0.1 0.8. The other steps take about"
@@ -319,9 +318,19 @@ GuidanceInterval = Annotated[
         panel=_SAMPLING,
     ),
 ]
+GuidanceLogSnr = Annotated[
+    tuple[float, float] | None,
+    option(
+        "--guidance-log-snr",
+        metavar="LOW HIGH",
+        about="Apply guidance only at these log signal-to-noise ratios, such as -8 2, whatever the scheduler and the"
+        " number of steps. Noise has about -10, clean latents about 10.",
+        panel=_SAMPLING,
+    ),
+]
 ImageGuidanceScale = Annotated[
     float | None,
-    _option(
+    option(
         "--image-guidance",
         setting="image_guidance_scale",
         metavar="SCALE",
@@ -332,7 +341,7 @@ ImageGuidanceScale = Annotated[
 ]
 TemporalGuidanceScale = Annotated[
     float | None,
-    _option(
+    option(
         "--temporal-guidance",
         setting="temporal_guidance_scale",
         metavar="SCALE",
@@ -343,43 +352,7 @@ TemporalGuidanceScale = Annotated[
 ]
 Eta = Annotated[
     float | None,
-    _option(
+    option(
         "--eta", metavar="SHARE", about="Fresh noise per DDIM step, from 0 (deterministic) to 1.", panel=_SAMPLING
     ),
-]
-
-# Models and hardware
-Lora = Annotated[
-    list[str] | None,
-    _option(
-        "--lora",
-        metavar="PATH[:WEIGHT]",
-        about="LoRA file or folder, and its weight (default: 1). Can be given several times.",
-        panel=_RUN,
-    ),
-]
-BatchSize = Annotated[
-    int,
-    _option(
-        "--batch-size",
-        metavar="N",
-        about="Videos generated at once (default: 1). More is faster and needs more memory.",
-        panel=_RUN,
-    ),
-]
-Device = Annotated[
-    str,
-    _option(
-        "--device",
-        metavar="NAME",
-        about="cpu, cuda, cuda:1, mps, or auto for an accelerator if there is one (default: auto).",
-        panel=_RUN,
-    ),
-]
-Dtype = Annotated[
-    str | None,
-    _option("--dtype", metavar="NAME", about="Precision: float32 (default), bfloat16 or float16.", panel=_RUN),
-]
-IgnoreMemory = Annotated[
-    bool, _option("--ignore-memory", about="Generate even if the memory check fails.", panel=_RUN)
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
@@ -18,8 +19,9 @@ from videocrafter.cli.interruption import interruption_held_back, reporting_inte
 from videocrafter.cli.model_choice import model_folder
 from videocrafter.generation.errors import GenerationError, NotEnoughMemoryError, expecting
 from videocrafter.generation.outputs import plan_outputs
+from videocrafter.generation.processes import join
 from videocrafter.generation.request import GenerateOptions, PromptRow
-from videocrafter.generation.run import generate, load, prepare
+from videocrafter.generation.run import LARGEST_SEED, generate, load, prepare
 from videocrafter.generation.watcher import SamplingStep, Watcher, WrittenVideo
 
 if TYPE_CHECKING:
@@ -125,9 +127,11 @@ def _range_of(names: Sequence[str]) -> str:
 def run(options: GenerateOptions) -> None:
     """Generate and write all videos. Wrong input ends the program with a one-line error."""
     with bad_input(GenerationError), naming_options(), _offering_to_ignore_memory():
+        options, share = join(options, partial(secrets.randbelow, LARGEST_SEED))
         watcher = _Terminal(options)
         _note_split_prompt(watcher)
-        prepared = prepare(options, obtain=partial(model_folder, quiet=options.quiet))
+        # All are prepared before one writes: its files would look to others like files that exist already.
+        prepared = share.first_alone(partial(prepare, options, obtain=partial(model_folder, quiet=options.quiet)))
         with reporting_interruption(watcher.unfinished):
             with watcher.phase("imports and model"), watcher.status("loading the model"):
                 with importing_without_collection():
@@ -136,11 +140,12 @@ def run(options: GenerateOptions) -> None:
 
                 silence_libraries()
                 pipeline = load(prepared, watcher)
+            share.prepare_pipeline(pipeline)
             try:
-                generate(prepared, pipeline, watcher)
+                generate(prepared, pipeline, watcher, share)
             finally:
                 watcher.close()
-            if options.contact_sheet is not None:
+            if options.contact_sheet is not None and share.writes:
                 _write_contact_sheet(watcher, options.contact_sheet)
     if not options.quiet:
         typer.echo(" · ".join(f"{name} {seconds:.1f} s" for name, seconds in watcher.seconds.items()))

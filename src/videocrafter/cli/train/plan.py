@@ -17,11 +17,6 @@ _UNITS = {"": 2**30, "m": 2**20, "g": 2**30, "t": 2**40}
 _POWERS = {"": 1.0, "g": 1e9, "t": 1e12, "p": 1e15}
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to an app."""
-    app.command("plan")(plan_command)
-
-
 def plan_command(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="Name of the recipe, such as t2v-256 or lora.")],
     device: Annotated[

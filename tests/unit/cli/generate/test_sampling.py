@@ -22,6 +22,7 @@ SETTINGS = {
     ("--scheduler", "euler-a", "--zero-terminal-snr"): {"scheduler": "euler-a", "zero_terminal_snr": True},
     ("--spacing", "legacy", "--eta", "1"): {"scheduler_class": "OfficialDDIMScheduler", "eta": 1.0},
     ("--guidance-interval", "0.3", "0.9"): {"guidance_interval": [0.3, 0.9]},
+    ("--guidance-log-snr", "-3", "1"): {"guidance_log_snr": [-3.0, 1.0]},
     ("--temporal-guidance", "1.5"): {"temporal_guidance_scale": 1.5},
     ("--guidance-rescale", "0.7"): {"guidance_rescale": 0.7},
 }

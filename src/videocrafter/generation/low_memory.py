@@ -1,0 +1,109 @@
+"""Plan the memory of a generation for a model, by name or folder, and a device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from videocrafter.checkpoints.hub.obtain import obtain_model
+from videocrafter.checkpoints.official.meta_networks import build_networks
+from videocrafter.checkpoints.official.variants import official_variant
+from videocrafter.generation.errors import NotEnoughMemoryError
+from videocrafter.generation.memory_check import requested_workload, size_in_words
+from videocrafter.generation.memory_plan import GenerationPlan, Kind, PlannedRun
+from videocrafter.generation.operations import count_operations
+from videocrafter.generation.request import GenerateOptions
+from videocrafter.pipelines.generation_memory import (
+    Parameters,
+    available_memory,
+    count_parameters,
+    network_configs,
+    parameters_of,
+    with_defaults,
+)
+from videocrafter.pipelines.model_folder import read_model_index
+from videocrafter.pipelines.settings import GenerationDefaults
+from videocrafter.presets import PRESETS
+
+USUAL_RATE: Mapping[str, float] = {"gpu": 1.2e14, "cpu": 1e11}
+"""Assumed operations per second: 40 % of an A100's peak in bf16; some cores of a CPU."""
+_SHARE = 0.9
+"""Share of the available memory that a plan may use; the estimate is a lower bound."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSize:
+    """Configs, sizes and recommended settings of a model."""
+
+    unet: Mapping[str, Any]
+    vae: Mapping[str, Any]
+    parameters: Parameters
+    defaults: GenerationDefaults
+
+
+def size_of_model(name: str) -> ModelSize:
+    """Return the size of an official model by name, without downloading it, or of a folder or a shipped model.
+
+    Raises ValueError or OSError if there is no such model.
+    """
+    official = official_variant(name)
+    if official is None:
+        preset = PRESETS.get(name)
+        return size_of_folder(obtain_model(name, "t2v" if preset is None else preset.task))
+    networks = build_networks(official)
+    sizes = {part: [one.numel() for one in network.parameters()] for part, network in networks.items()}
+    return ModelSize(
+        unet=with_defaults("unet", official.unet),
+        vae=with_defaults("vae", official.vae),
+        parameters=parameters_of(sizes),
+        defaults=GenerationDefaults.from_config(PRESETS[name].defaults),
+    )
+
+
+def size_of_folder(folder: Path) -> ModelSize:
+    """Return the size of the model in a pipeline folder."""
+    unet, vae = network_configs(folder)
+    defaults = GenerationDefaults.from_config(read_model_index(folder).get("defaults"))
+    return ModelSize(unet=unet, vae=vae, parameters=count_parameters(folder), defaults=defaults)
+
+
+def planned_run(
+    options: GenerateOptions, model: ModelSize, kind: Kind, dtype: torch.dtype, rate: float | None = None
+) -> PlannedRun:
+    """Return the plans of a run's largest batch; `rate` is in operations per second, None for a usual device."""
+    workload = requested_workload(options, model.defaults, dtype.itemsize)
+    return PlannedRun(
+        unet=model.unet,
+        vae=model.vae,
+        parameters=model.parameters,
+        workload=workload,
+        kind=kind,
+        operations=count_operations(model.unet, model.vae, workload, model.defaults.with_changes(options.sampling)),
+        rate=USUAL_RATE[kind] if rate is None else rate,
+    )
+
+
+def choose_plan(options: GenerateOptions, folder: Path, device: torch.device, dtype: torch.dtype) -> GenerationPlan:
+    """Return the fastest plan of a run that fits on a device, an exact one if possible.
+
+    If the available memory is unknown or is to be ignored, return the exact plan that needs least.
+
+    Raises NotEnoughMemoryError if nothing fits.
+    """
+    run = planned_run(options, size_of_folder(folder), "cpu" if device.type == "cpu" else "gpu", dtype)
+    available = available_memory(device)
+    chosen = None if available is None else run.fastest(int(_SHARE * available))
+    if chosen is not None:
+        return chosen
+    least = min((plan for plan in run.plans() if plan.saving.is_exact), key=lambda plan: plan.need.total)
+    if available is None or options.ignore_memory:
+        return least
+    raise NotEnoughMemoryError(
+        f"generation needs about {size_in_words(least.need.total)} of memory even with all exact ways to save it"
+        f" ({least.saving}), but {device} has {size_in_words(available)} left; make a smaller or shorter video",
+        is_estimate=True,
+    )

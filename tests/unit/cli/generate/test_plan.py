@@ -1,0 +1,63 @@
+"""`videocrafter plan generate` and `videocrafter generate --low-memory`."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.unit.cli.conftest import Run
+
+
+def test_one_command_says_what_fits(cli: Run, t2v_folder: Path) -> None:
+    done = cli("plan", "generate", t2v_folder, "--device", "8GB")
+    assert done.exit_code == 0, done.output
+    assert "8.0 GiB, 7.0 GiB usable" in done.stdout
+    assert "Fastest that fits: videocrafter generate" in done.stdout
+    assert "--low-memory" not in done.stdout
+
+
+def test_a_device_that_is_too_small_gets_smaller_sizes(cli: Run, t2v_folder: Path) -> None:
+    options = ["--height", 2048, "--width", 2048, "--device", "cpu:0.77GB"]
+    done = cli("plan", "generate", t2v_folder, *options)
+    assert done.exit_code == 0, done.output
+    assert "no  " in done.stdout
+    assert "Nothing fits at this size." in done.stdout
+    assert "--low-memory --height" in done.stdout
+
+
+def test_json_has_every_plan(cli: Run, t2v_folder: Path) -> None:
+    done = cli("plan", "generate", t2v_folder, "--device", "cpu:4GB", "--steps", 2, "--frames", 4, "--json")
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert found["workload"]["num_frames"] == 4
+    needs = [plan["bytes"] for plan in found["plans"]]
+    assert needs == sorted(needs, reverse=True)
+    assert found["plans"][0]["fits"]
+
+
+@pytest.mark.parametrize("wrong", [["--device", "many"], ["--utilisation", 2], ["--frames", 0], ["--dtype", "int3"]])
+def test_wrong_options_are_named(cli: Run, t2v_folder: Path, wrong: list[object]) -> None:
+    done = cli("plan", "generate", t2v_folder, *wrong)
+    assert done.exit_code == 2
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_low_memory_prints_its_plan_and_makes_the_same_video(
+    make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from videocrafter.generation import low_memory
+
+    plain = make("a cat", "-o", tmp_path / "plain", "--seed", 1, "--steps", 1, "--frames", 2)
+    assert plain.exit_code == 0, plain.output
+    monkeypatch.setattr(low_memory, "available_memory", lambda device: None)
+    saving = make("a cat", "-o", tmp_path / "low", "--seed", 1, "--steps", 1, "--frames", 2, "--low-memory")
+    assert saving.exit_code == 0, saving.output
+    assert "low memory: decode 1 frame at once" in saving.stderr
+    assert "offload all networks" in saving.stderr
+    frames = sorted(path.name for path in (tmp_path / "plain").glob("*.png"))
+    assert frames
+    for name in frames:
+        plain_frame, low_frame = (np.asarray(Image.open(tmp_path / which / name), int) for which in ("plain", "low"))
+        assert np.abs(plain_frame - low_frame).max() <= 1
