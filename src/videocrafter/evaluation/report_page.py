@@ -20,7 +20,9 @@ ASPECTS: Mapping[str, str] = {
 _ARROWS = {"higher": "↑", "lower": "↓", "neither": ""}
 _MOST_ROWS = 1000
 _STYLE = """
-:root { color-scheme: light dark; --line: #8884; --faint: #888; --bar: #3b82f6 }
+:root { color-scheme: light dark; --line: #8884; --faint: #666; --bar: #3b82f6 }
+@media (prefers-color-scheme: dark) { :root { --faint: #aaa } }
+html { background: Canvas; color: CanvasText }
 body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem }
 h1 { font-size: 1.5rem } h2 { font-size: 1.1rem; margin-top: 2rem }
 table { border-collapse: collapse; width: 100% } tr { border-bottom: 1px solid var(--line) }
@@ -188,4 +190,6 @@ def _raw_table(heads: Sequence[str], rows: Sequence[Sequence[str]], heading: str
         for row in rows
     )
     title = f"<h2>{escape(heading)}</h2>" if heading else ""
-    return f'{title}<div class="scroll"><table><tr>{head}</tr>{body}</table></div>'
+    # Focusable, so that a table that is wider than the screen scrolls by keyboard.
+    scroll = f'<div class="scroll" role="region" tabindex="0" aria-label="{escape(heading or "Videos")}">'
+    return f"{title}{scroll}<table><tr>{head}</tr>{body}</table></div>"
