@@ -4,9 +4,9 @@
     python -m benchmarks.evaluation --videos 1000 --fewer 100 --kills 5
 
 Two folders of small videos are evaluated by the protocol `standard` in fresh processes; the smaller one once more,
-killed repeatedly (SIGKILL) and started again. Reported are the share of the CPU time that goes
-into decoding and metrics, the growth of the peak memory with the number of videos, whether finished videos were
-measured again, and whether both reports of the smaller folder are identical. Exit status 1 if one of them misses its target.
+killed repeatedly (SIGKILL) and started again. Reported are the share of the CPU time that goes into decoding and
+metrics, the growth of the peak memory with the number of videos, whether finished videos were measured again, and
+whether both reports of the smaller folder are identical. Exit status 1 if one of them misses its target.
 """
 
 from __future__ import annotations
