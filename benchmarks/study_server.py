@@ -4,7 +4,8 @@
     python -m benchmarks.study_server --raters 200 --kills 50
 
 Raters are coroutines in this process that speak HTTP over loopback: each joins, then repeats: read a question, think,
-answer. The first part measures the time of each request. In the second part the server is killed with SIGKILL at
+answer. The first part measures the time of each request, and then that of a server with the same routes and constant
+replies, because both depend on what else the machine does. In the second part the server is killed with SIGKILL at
 random moments and started again, while raters repeat what was not acknowledged. Exit status 1 if an acknowledged
 answer is missing or differs, an answer was stored twice, or the 95th percentile of all requests is above 200 ms.
 """
@@ -22,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,7 +33,7 @@ from benchmarks.report import Report, add_output_arguments, machine, positive, p
 
 ROOT = Path(__file__).parents[1]
 LIMIT_MS = 200.0
-_SECONDS_TO_START = 120.0
+_SECONDS_TO_START = 600.0
 _QUESTIONS = 12
 
 
@@ -47,45 +48,71 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--kills", type=int, default=50, help="number of kills (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed of thinking times and kills (%(default)s)")
+    parser.add_argument(
+        "--parts", nargs="+", choices=("load", "kills"), default=["load", "kills"], help="what to measure (both)"
+    )
     parser.add_argument("--smoke", action="store_true", help="few raters, two kills")
+    parser.add_argument("--bare", type=int, metavar="PORT", help=argparse.SUPPRESS)
     add_output_arguments(parser)
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     given = arguments(argv)
+    if given.bare is not None:
+        serve_bare(given.bare, json.loads(sys.stdin.read()))
+        return
     if given.smoke:
         given.raters, given.seconds, given.think, given.kills = 4, 2.0, 0.1, min(given.kills, 2)
+    described = machine()
+    rows: list[tuple[object, ...]] = []
+    notes: list[str] = []
+    faults: list[str] = []
+    p95 = 0.0
     with tempfile.TemporaryDirectory() as temporary:
-        folder = make_study(Path(temporary), given.raters)
-        with server(folder) as process:
-            times = asyncio.run(load(process.address, given))
-        faults, num_answers = kill_repeatedly(make_study(Path(temporary) / "kills", 20), given.kills, seed=given.seed)
-    ordered = sorted(ms for readings in times.values() for ms in readings)
-    p95 = percentile(ordered, 0.95)
-    rows = [
-        (name, len(readings), percentile(sorted(readings), 0.5), percentile(sorted(readings), 0.95), max(readings))
-        for name, readings in times.items()
-    ]
-    rows.append(("all", len(ordered), percentile(ordered, 0.5), p95, ordered[-1]))
+        if "load" in given.parts:
+            folder = make_study(Path(temporary), given.raters)
+            with server(folder) as process:
+                times = asyncio.run(load(process.address, given))
+            with bare_server(folder) as process:
+                bare = asyncio.run(load(process.address, given))
+            rows, p95 = compared(times, bare)
+            notes.append(f"{sum(map(len, times.values())) / given.seconds:.0f} requests a second")
+        if "kills" in given.parts:
+            study = make_study(Path(temporary) / "kills", max(20, given.kills))
+            faults, num_answers = kill_repeatedly(study, given.kills, seed=given.seed)
+            notes += [f"{given.kills} kills, {num_answers} acknowledged answers: {len(faults)} faults", *faults]
     publish(
         Report(
             name="study_server",
             title=f"Study server: {given.raters} raters at once",
             settings={"think, s": given.think, "seconds": given.seconds, "kills": given.kills, "seed": given.seed},
-            columns=("request", "requests", "median, ms", "p95, ms", "max, ms"),
+            columns=("request", "requests", "median, ms", "p95, ms", "max, ms", "p95, ratio to bare"),
             rows=rows,
-            machine=machine(),
-            notes=[
-                f"{len(ordered) / given.seconds:.0f} requests a second",
-                f"{given.kills} kills, {num_answers} acknowledged answers: {len(faults)} faults",
-                *faults,
-            ],
+            machine=described,
+            notes=notes,
         ),
         given,
     )
     if faults or (p95 > LIMIT_MS and not given.smoke):
         sys.exit(1)
+
+
+def compared(
+    times: Mapping[str, Sequence[float]], bare: Mapping[str, Sequence[float]]
+) -> tuple[list[tuple[object, ...]], float]:
+    """Return a row for each request and for all, with ratios to the bare server, and the 95th percentile of all."""
+    times, bare = (
+        {**one, "all": [ms for readings in one.values() for ms in readings]} for one in (dict(times), dict(bare))
+    )
+    rows: list[tuple[object, ...]] = []
+    p95 = 0.0
+    for name in times:
+        ordered, reference = sorted(times[name]), sorted(bare[name])
+        p95 = percentile(ordered, 0.95)
+        ratio = p95 / percentile(reference, 0.95)
+        rows.append((name, len(ordered), percentile(ordered, 0.5), p95, ordered[-1], ratio))
+    return rows, p95
 
 
 def percentile(ordered: Sequence[float], share: float) -> float:
@@ -112,12 +139,70 @@ class Served:
 @contextmanager
 def server(folder: Path) -> Iterator[Served]:
     """Run the command in a process of its own until the block ends."""
+    port = _free_port()
+    command = [sys.executable, "-m", "videocrafter", "study", "serve", str(folder), "--port", str(port)]
+    with _running(command, port) as served:
+        yield served
+
+
+@contextmanager
+def bare_server(folder: Path) -> Iterator[Served]:
+    """Run a server with the routes of a study whose replies are constants: what FastAPI and uvicorn cost alone."""
+    with server(folder) as process:
+        replies = asyncio.run(_replies(process.address))
+    port = _free_port()
+    command = [sys.executable, "-m", "benchmarks.study_server", "--bare", str(port)]
+    with _running(command, port, json.dumps(replies)) as served:
+        yield served
+
+
+async def _replies(address: tuple[str, int]) -> dict[str, Any]:
+    """Return what the server of a study replies to one rater."""
+    client = Client(address)
+    joined = json.loads((await client.ask("POST", "/api/raters", {"consent": True}))[1])
+    client.token = joined["token"]
+    session = json.loads((await client.ask("GET", "/api/session"))[1])
+    task = json.loads((await client.ask("GET", "/api/tasks/0"))[1])
+    clip = (await client.ask("GET", f"/{task['clips'][0]}"))[1]
+    answer = json.loads((await client.ask("PUT", "/api/tasks/0", answer_body(random.Random(0))))[1])
+    client.close()
+    return {"join": joined, "session": session, "task": task, "answer": answer, "clip": clip.hex()}
+
+
+def serve_bare(port: int, replies: Mapping[str, Any]) -> None:
+    """Serve constant replies until the process is killed."""
+    import uvicorn
+    from fastapi import FastAPI, Response
+
+    def constant(reply: Any) -> Callable[[], Coroutine[Any, Any, Any]]:
+        async def route() -> Any:
+            return reply
+
+        return route
+
+    app, clip = FastAPI(), Response(bytes.fromhex(replies["clip"]), media_type="video/mp4")
+    app.post("/api/raters")(constant(replies["join"]))
+    app.get("/api/session")(constant(replies["session"]))
+    app.get("/api/tasks/{position}")(constant(replies["task"]))
+    app.put("/api/tasks/{position}")(constant(replies["answer"]))
+    app.get("/media/{name}", response_model=None)(constant(clip))
+    uvicorn.run(app, host="127.0.0.1", port=port, access_log=False, log_level="warning", server_header=False)
+
+
+def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "videocrafter", "study", "serve", str(folder), "--port", str(port)]
-    popen = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def _running(command: Sequence[str], port: int, text: str = "") -> Iterator[Served]:
+    popen = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
     try:
+        assert popen.stdin is not None
+        popen.stdin.write(text.encode())
+        popen.stdin.close()
         wait_until_open(popen, port)
         yield Served(popen, ("127.0.0.1", port))
     finally:
@@ -133,7 +218,7 @@ def wait_until_open(popen: subprocess.Popen[bytes], port: int) -> None:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return
-        time.sleep(0.02)
+        time.sleep(0.1)
     sys.exit("benchmarks.study_server: error: the server did not start")
 
 
@@ -239,7 +324,8 @@ def kill_repeatedly(folder: Path, kills: int, *, raters: int = 8, seed: int = 0)
 
 
 async def _answer_until_killed(process: Served, sent: list[Sent], raters: int, delay: float, seed: str) -> None:
-    stop = asyncio.Event()
+    """Answer as several raters, and kill the server some seconds after its first reply to an answer."""
+    stop, replied = asyncio.Event(), asyncio.Event()
     waiting = [one for one in sent if len(one.acknowledged) < _QUESTIONS]
 
     async def rate(number: int) -> None:
@@ -267,6 +353,7 @@ async def _answer_until_killed(process: Served, sent: list[Sent], raters: int, d
                 position, body = mine.open
                 status, content = await client.ask("PUT", f"/api/tasks/{position}", body)
                 assert status == 200, content
+                replied.set()
                 mine.acknowledged[position], mine.open = json.loads(content)["answer"], None
         except (OSError, asyncio.IncompleteReadError):
             return
@@ -274,6 +361,7 @@ async def _answer_until_killed(process: Served, sent: list[Sent], raters: int, d
             client.close()
 
     tasks = [asyncio.create_task(rate(number)) for number in range(raters)]
+    await asyncio.wait_for(replied.wait(), _SECONDS_TO_START)
     await asyncio.sleep(delay)
     process.popen.send_signal(signal.SIGKILL)
     stop.set()

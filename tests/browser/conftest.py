@@ -89,6 +89,17 @@ def serving(app: Any) -> Iterator[str]:
         thread.join(10)
 
 
+def serious_violations(page: Any) -> list[tuple[str, list[str]]]:
+    """Return what axe finds on a page that is serious or critical: the rule, and the elements."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python")
+    found = axe.Axe().run(page).response["violations"]
+    return [
+        (one["id"], [node["html"] for node in one["nodes"]])
+        for one in found
+        if one["impact"] in ("serious", "critical")
+    ]
+
+
 @pytest.fixture
 def screenshots() -> Callable[[Any, str], None]:
     """Save a picture of a page to the folder in VIDEOCRAFTER_SCREENSHOTS, if it is set: the docs' pictures."""

@@ -42,7 +42,7 @@ def compared(tmp_path_factory):
 
 
 def test_comparison(open_page, compared):
-    page = open_page(viewport={"width": 960, "height": 900}, reduced_motion="reduce")
+    page = open_page(viewport={"width": 960, "height": 960}, reduced_motion="reduce")
     page.goto((compared / "index.html").as_uri())
     page.locator("#size").select_option("220")
     page.locator("#difference").check()
@@ -75,7 +75,7 @@ def test_study(open_page, compared, tmp_path):
         page.locator("#aspects input:enabled").first.wait_for()
         page.keyboard.press("1")
         page.keyboard.press("2")
-        page.screenshot(path=str(Path(FOLDER) / "study_page.png"))
+        page.screenshot(path=str(Path(FOLDER) / "study_page.png"), full_page=True)
     rng = random.Random(0)
     shares = {"visual_quality": 0.85, "text_alignment": 0.7, "motion_quality": 0.55, "temporal_consistency": 0.75}
 

@@ -39,3 +39,14 @@ def test_lost_changed_and_doubled_answers_are_found(tmp_path):
 def test_the_share_of_a_percentile_counts():
     assert study_server.percentile([1.0, 2.0, 3.0, 4.0], 0.5) == 3.0
     assert study_server.percentile([1.0], 0.95) == 1.0
+
+
+def test_ratios_are_those_of_the_95th_percentiles():
+    times = {"join": [10.0, 20.0], "answer": [30.0]}
+    rows, p95 = study_server.compared(times, {"join": [5.0], "answer": [10.0, 10.0]})
+    assert rows == [
+        ("join", 2, 20.0, 20.0, 20.0, 4.0),
+        ("answer", 1, 30.0, 30.0, 30.0, 3.0),
+        ("all", 3, 20.0, 30.0, 30.0, 3.0),
+    ]
+    assert p95 == 30.0

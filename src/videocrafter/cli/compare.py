@@ -16,7 +16,7 @@ from videocrafter.cli.progress_bar import progress_bar
 from videocrafter.presets import FAMILIES, MODEL_INDEX, PRESETS, is_run_folder
 
 if TYPE_CHECKING:
-    from videocrafter.evaluation.comparison.generating import ModelColumn
+    from videocrafter.evaluation.comparison.columns import ModelColumn
     from videocrafter.evaluation.prompt_list import PromptItem
     from videocrafter.evaluation.video_set import VideoSet
 
@@ -88,7 +88,7 @@ def compare(
 
 def _columns(what: list[str], *, versions: bool) -> dict[str, Path | ModelColumn]:
     """Return a folder of videos or a model for each column."""
-    from videocrafter.evaluation.comparison.generating import ModelColumn, parse_setting, stage_folders
+    from videocrafter.evaluation.comparison.columns import ModelColumn, parse_setting, stage_folders
 
     columns: dict[str, Path | ModelColumn] = {}
     named = named_sets(what)
@@ -121,7 +121,7 @@ def _videos_of(
     device: str,
 ) -> VideoSet:
     """Read the videos of a column, after generating those that are missing."""
-    from videocrafter.evaluation.comparison.generating import generate_column
+    from videocrafter.evaluation.generated_set import generate_set, prepare_set
     from videocrafter.evaluation.video_set import read_video_set
 
     if isinstance(column, Path):
@@ -134,18 +134,23 @@ def _videos_of(
     silence_libraries()
     folder = output / _VIDEOS / name
     unfinished = f"Finished videos are kept in {folder}; run the same command again to resume."
+
+    def note(text: str) -> None:
+        typer.echo(f"note: {name}: {text}", err=True)
+
+    prepared = prepare_set(
+        column.model,
+        items,
+        folder,
+        seeds=(seed,),
+        settings=column.settings,
+        device=device,
+        obtain=partial(model_folder, quiet=True),
+        note=note,
+    )
     with progress_bar(name) as show, reporting_interruption(lambda: unfinished):
-        paths = generate_column(
-            column,
-            items,
-            folder,
-            seed=seed,
-            device=device,
-            obtain=partial(model_folder, quiet=True),
-            on_progress=show,
-            note=lambda text: typer.echo(f"note: {name}: {text}", err=True),
-        )
+        generate_set(prepared, on_progress=show, note=note)
     found = read_video_set(folder)
     # The folder may hold videos of an earlier run with more prompts or another seed.
-    made = {path.name for path in paths}
+    made = {path.name for path in prepared.paths}
     return replace(found, entries=tuple(entry for entry in found.entries if entry.name in made))

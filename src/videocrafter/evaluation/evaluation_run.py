@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from videocrafter.evaluation.feature_rows import FeatureRows
 from videocrafter.evaluation.measuring import Measurer, content_sha256, hash_of
 from videocrafter.evaluation.metrics.catalogue import metric_named
 from videocrafter.evaluation.metrics.optical_flow import opencv
 from videocrafter.evaluation.protocols.protocol import Protocol
-from videocrafter.evaluation.results import VideoResult, read_result, write_result
-from videocrafter.evaluation.scores import Collected, FeatureRows, normalised, score, totals
+from videocrafter.evaluation.results import MeasuredVideos, VideoResult, read_result, write_result
+from videocrafter.evaluation.scores import Collected, normalised, score, totals
 from videocrafter.evaluation.video_set import VideoEntry, VideoProblem, VideoSet
 from videocrafter.media.errors import MediaError
 from videocrafter.pipelines.versions import versions
@@ -31,11 +34,11 @@ class Outcome:
 
     Attributes:
         report: content of report.json.
-        videos: one JSON object per measured video.
+        videos: one JSON object per measured video, read from the results when it is needed.
     """
 
     report: dict[str, Any]
-    videos: list[dict[str, Any]] = field(default_factory=list)
+    videos: MeasuredVideos
 
 
 def evaluate_videos(
@@ -63,13 +66,13 @@ def evaluate_videos(
     total = len(videos.entries) + (0 if reference is None else len(reference.entries))
     counter = _Counter(total, on_progress)
     pass_over = _Pass(measurer, output / RESULTS, output / FEATURES, counter)
-    collected, lines, unreadable = pass_over.run(videos.entries)
-    if not lines:
+    collected, unreadable = pass_over.run(videos.entries)
+    if not pass_over.names:
         raise ValueError(f"none of the {len(videos.entries)} videos can be measured; {unreadable[0].message}")
     real = _Pass(measurer.of_reference(), output / REFERENCE / RESULTS, output / REFERENCE / FEATURES, counter)
     real_problems: list[VideoProblem] = []
     if reference is not None:
-        _, _, real_problems = real.run(reference.entries)
+        _, real_problems = real.run(reference.entries)
     scores = score(collected, measurer.set_metrics, pass_over.features, real.features)
     protocol = measurer.protocol
     problems = [*videos.problems, *unreadable]
@@ -81,10 +84,10 @@ def evaluate_videos(
             "sha256": protocol.sha256,
             "content": protocol.content(),
         },
-        "comparison": _comparison(protocol, collected.groups, real.contents),
+        "comparison": _comparison(protocol, list(collected.prompts), real.contents),
         "videos": dict(description or {})
-        | {"folder": _from(output, videos.root), "count": len(lines), "prompts": len(set(collected.groups))},
-        "reference": None if reference is None else {"folder": str(reference.root), "count": real.count},
+        | {"folder": _from(output, videos.root), "count": len(pass_over.names), "prompts": len(collected.prompts)},
+        "reference": None if reference is None else {"folder": str(reference.root), "count": len(real.names)},
         "scores": scores.as_json(protocol),
         "totals": totals(protocol, scores),
         "normalised": normalised(protocol, scores),
@@ -99,7 +102,7 @@ def evaluate_videos(
         "extraction": _extraction(measurer),
         "versions": _versions(),
     }
-    return Outcome(report=report, videos=lines)
+    return Outcome(report=report, videos=MeasuredVideos(output / RESULTS, pass_over.names))
 
 
 def _comparison(protocol: Protocol, prompts: Sequence[str], reference: Sequence[str]) -> dict[str, Any]:
@@ -110,7 +113,7 @@ def _comparison(protocol: Protocol, prompts: Sequence[str], reference: Sequence[
     """
     parts = {
         "protocol_sha256": protocol.sha256,
-        "prompts_sha256": hash_of(sorted(set(prompts))),
+        "prompts_sha256": hash_of(sorted(prompts)),
         "reference_sha256": hash_of(sorted(reference)) if reference else None,
     }
     return {"sha256": hash_of(parts), **parts}
@@ -140,26 +143,28 @@ class _Pass:
     def __init__(self, measurer: Measurer, results: Path, rows: Path, counter: _Counter) -> None:
         self._measurer, self._results, self._rows, self._counter = measurer, results, rows, counter
         self.features: dict[str, FeatureRows] = {}
-        self.count = 0
+        self.names: list[str] = []
         self.contents: list[str] = []
 
-    def run(self, entries: Sequence[VideoEntry]) -> tuple[Collected, list[dict[str, Any]], list[VideoProblem]]:
-        """Return what was collected, a line per video, and the videos that cannot be read."""
-        outputs = {metric.output for metric in self._measurer.set_metrics if metric.needs_reference}
-        self.features = {output: FeatureRows(self._rows / f"{output}.npy", len(entries)) for output in outputs}
-        collected, lines, problems = Collected(), [], []
+    def run(self, entries: Sequence[VideoEntry]) -> tuple[Collected, list[VideoProblem]]:
+        """Return what was collected, and the videos that cannot be read. Features and class sums go to files."""
+        for metric in self._measurer.set_metrics:
+            dtype = np.float32 if metric.needs_reference else np.float64
+            self.features[metric.output] = FeatureRows(self._rows / f"{metric.output}.npy", len(entries), dtype)
+        collected, problems = Collected(), []
         for entry in entries:
             result = self._result(entry)
             if isinstance(result, VideoProblem):
                 problems.append(result)
             else:
-                collected.add(result)
-                lines.append(result.summary())
+                self.names.append(entry.name)
+                prompt = collected.add(result)
                 for output, row in result.features.items():
-                    self.features[output].add(row, result.group)
-                self.count += 1
+                    self.features[output].add(row, prompt)
+                for output, sums in result.classes.items():
+                    self.features[output].add(sums.to_row(), prompt)
             self._counter.add()
-        return collected, lines, problems
+        return collected, problems
 
     def _result(self, entry: VideoEntry) -> VideoResult | VideoProblem:
         try:

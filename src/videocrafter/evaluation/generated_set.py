@@ -1,162 +1,233 @@
-"""Generate the videos of a protocol with a model, resumably: a finished video is never generated again."""
+"""Generate a set of videos with a model, resumably: every prompt with fixed seeds, a finished video never again.
+
+The videos are made by `videocrafter.generation`, so their recordings are those of `videocrafter generate`.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from videocrafter.evaluation.model_identity import describe_model
+from videocrafter.checkpoints.hub.obtain import obtain_model
 from videocrafter.evaluation.prompt_list import PromptItem
-from videocrafter.evaluation.protocols.protocol import Protocol
-from videocrafter.generation.recorded_paths import recorded_path
+from videocrafter.generation.errors import ModelUnavailableError, expecting
+from videocrafter.generation.request import GenerateOptions, PromptRow, check_options
+from videocrafter.generation.run import PreparedRun, generate, load, prepare
+from videocrafter.generation.watcher import Watcher, WrittenVideo
+from videocrafter.media.atomic_write import is_leftover, write_text
 from videocrafter.media.errors import MediaError, OutputExistsError
-from videocrafter.media.file_hash import file_sha256
-from videocrafter.media.image_file import read_image
-from videocrafter.media.video_file import read_metadata, write_video
+from videocrafter.media.json_file import read_json_object
+from videocrafter.media.video_file import read_metadata
+from videocrafter.pipelines.model_folder import PIPELINE_TASKS, check_model_folder
+from videocrafter.pipelines.sampling_settings import SETTING_NAMES
+from videocrafter.presets import Task
+
+if TYPE_CHECKING:
+    from videocrafter.generation.mode import Pipeline
 
 Progress = Callable[[int, int], None]
-_COMPARED = {
-    "prompt": "prompt",
-    "seed": "seed",
-    "model_sha256": "model",
-    "effective_settings": "setting",
-    "image_sha256": "input image",
-}
-"""Keys of the recording in which a finished video must agree, with their names in messages."""
+"""Called with (videos that exist, number of videos)."""
+Note = Callable[[str], None]
+
+SET_FILE = "generation.json"
+"""File in a folder of videos that says which model and settings they are made with."""
+
+_OPTIONS = ("scheduler", "spacing", "num_frames", "height", "width", "fps", "negative_prompt", "image_fit", "dtype")
+OPTION_NAMES = frozenset(_OPTIONS) | frozenset(SETTING_NAMES)
+"""Settings that a set may have: options of `videocrafter generate`."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Job:
-    """One video to generate."""
+class PreparedSet:
+    """A set of videos whose model, settings, inputs and finished videos were checked.
 
-    path: Path
-    item: PromptItem
-    seed: int
-    metadata: Mapping[str, Any]
+    Attributes:
+        run: a run of the videos that are missing.
+        paths: the file of each prompt and seed, in order.
+    """
+
+    run: PreparedRun
+    paths: tuple[Path, ...]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether no video is missing."""
+        return not self.run.outputs
+
+    def load(self, note: Note = lambda text: None) -> Pipeline:
+        """Load the model; see `videocrafter.generation.run.load`."""
+        return load(self.run, _Counting(self, lambda done, total: None, note))
+
+
+def prepare_set(
+    model: str,
+    items: Sequence[PromptItem],
+    folder: Path,
+    *,
+    seeds: Sequence[int],
+    settings: Mapping[str, Any] | None = None,
+    batch_size: int = 1,
+    device: str = "auto",
+    obtain: Callable[[str, Task], Path] = obtain_model,
+    note: Note = lambda text: None,
+) -> PreparedSet:
+    """Check everything before a set is generated, and record in its folder what the folder is for.
+
+    Args:
+        model: name or folder.
+        items: the prompts. A prompt's own seed replaces `seeds`. Those for an image-to-video model have images;
+            a text-to-video model ignores images.
+        folder: of the videos: `0000-0.mp4` (number of the prompt, seed), each with its recording. Finished videos of
+            the same model, prompt, seed, image and settings are kept.
+        seeds: of every other prompt, so that models of one family start from the same noise.
+        settings: those that differ from the model's recommended ones, by their names in `OPTION_NAMES`.
+        batch_size: videos per batch; a video does not depend on it, up to rounding.
+        device: as for `videocrafter generate`.
+        obtain: as for `videocrafter.generation.run.prepare`.
+        note: called with each remark.
+
+    Raises:
+        GenerationError: the settings are wrong, or the model is missing or damaged.
+        OutputExistsError: the folder contains something else.
+        ValueError: an item of an image-to-video model has no image.
+        OSError: a file cannot be read or written.
+    """
+    chosen = dict(sorted((settings or {}).items()))
+    options = _options(model, items, folder, seeds, chosen, batch_size, device)
+    with expecting():
+        check_options(options)
+    with expecting(error=ModelUnavailableError):
+        found = obtain(model, options.task)
+        class_name = check_model_folder(found)["_class_name"]
+    options = _with_images(options, class_name, note)
+    run = prepare(options, obtain=lambda name, task: found)
+    _claim(folder, {"model": model, "model_hash": run.model_hash, "settings": chosen})
+    paths = tuple(
+        folder / f"{number:04d}-{seed}.mp4" for number, item in enumerate(items) for seed in _seeds(item, seeds)
+    )
+    missing = [index for index, path in enumerate(paths) if not path.exists()]
+    for index in sorted(set(range(len(paths))) - set(missing)):
+        _check_finished(paths[index], options.rows[index], run)
+    options = replace(options, rows=tuple(options.rows[index] for index in missing))
+    run = replace(run, options=options, outputs=tuple(paths[index] for index in missing))
+    return PreparedSet(run=run, paths=paths)
 
 
 def generate_set(
-    pipeline: Any,
-    items: Sequence[PromptItem],
-    protocol: Protocol,
-    folder: Path,
+    prepared: PreparedSet,
+    pipeline: Pipeline | None = None,
     *,
-    model: str,
-    batch_size: int = 1,
-    settings: Mapping[str, Any] | None = None,
-    on_progress: Progress | None = None,
-) -> dict[str, Any]:
-    """Generate a video for each prompt and seed as `0000-0.mp4` (number of the prompt, seed), with its recording.
+    on_progress: Progress = lambda done, total: None,
+    note: Note = lambda text: None,
+) -> tuple[Path, ...]:
+    """Generate the videos that are missing; return the files of all.
 
     Args:
-        pipeline: a text-to-video or image-to-video pipeline.
-        items: the prompts; those of an image-to-video model have images. A prompt's own seed replaces the protocol's.
-        protocol: seeds and sizes.
-        folder: folder of the videos. Finished videos of the same model, prompt, seed and settings are kept.
-        model: name of the model, for the recordings.
-        batch_size: videos per call; a video does not depend on it, up to rounding.
-        settings: sampling settings that differ from the model's recommended ones, such as `num_inference_steps`.
-        on_progress: called with (videos that exist, number of videos).
-
-    Returns:
-        A description of the model and its settings for the report.
+        prepared: the set.
+        pipeline: from `PreparedSet.load`; by default it is loaded if a video is missing.
+        on_progress: called at once, and after every video.
+        note: called with each remark of the model about the settings.
 
     Raises:
-        OutputExistsError: a file of that name is of another model or another setting.
-        ValueError: an item of an image-to-video model has no image, or a setting is not allowed.
-        MediaError: an image cannot be read, or a video cannot be written.
+        GenerationError: the model does not allow the settings, or a video cannot be made.
+        OSError: a file cannot be read or written.
     """
-    described = describe_model(pipeline)
-    size = {"num_frames": protocol.num_frames, "height": protocol.height, "width": protocol.width}
-    chosen = {key: value for key, value in ({**size, **(settings or {})}).items() if value is not None}
-    jobs = _jobs(items, protocol, folder, model, described["weights_sha256"], chosen, described["defaults"])
-    waiting = [job for job in jobs if not _is_finished(job)]
-    done = len(jobs) - len(waiting)
-    playback_fps = float(pipeline.generation_defaults.fps)
-    takes_image = bool(getattr(pipeline, "takes_image", False))
-    for start in range(0, len(waiting), batch_size):
-        batch = waiting[start : start + batch_size]
-        inputs = [_images(batch)] if takes_image else []
-        made = pipeline(
-            *inputs, [job.item.prompt for job in batch], seeds=[job.seed for job in batch], output_type="np", **chosen
-        )
-        for job, frames in zip(batch, made.frames, strict=True):
-            write_video(job.path, frames, playback_fps, job.metadata)
-        done += len(batch)
-        if on_progress is not None:
-            on_progress(done, len(jobs))
-    return {"model": model, "settings": chosen, "seeds": list(protocol.seeds), **described}
+    watcher = _Counting(prepared, on_progress, note)
+    if not prepared.is_complete:
+        generate(prepared.run, prepared.load(note) if pipeline is None else pipeline, watcher)
+    return prepared.paths
 
 
-def video_names(items: Sequence[PromptItem], protocol: Protocol) -> list[str]:
-    """Return the names of the files that `generate_set` writes."""
-    return [_name(number, seed) for number, item in enumerate(items) for seed in _seeds(item, protocol)]
+class _Counting(Watcher):
+    def __init__(self, prepared: PreparedSet, on_progress: Progress, note: Note) -> None:
+        super().__init__()
+        self._total = len(prepared.paths)
+        self._done = self._total - len(prepared.run.outputs)
+        self._on_progress, self._note = on_progress, note
+        on_progress(self._done, self._total)
+
+    def written(self, video: WrittenVideo) -> None:
+        """Count a video."""
+        self._done += 1
+        self._on_progress(self._done, self._total)
+
+    def note(self, text: str) -> None:
+        """Pass a note on."""
+        self._note(text)
 
 
-def _name(number: int, seed: int) -> str:
-    return f"{number:04d}-{seed}.mp4"
-
-
-def _seeds(item: PromptItem, protocol: Protocol) -> Sequence[int]:
-    return protocol.seeds if item.seed is None else (item.seed,)
-
-
-def _jobs(
-    items: Sequence[PromptItem],
-    protocol: Protocol,
-    folder: Path,
+def _options(
     model: str,
-    sha256: str,
+    items: Sequence[PromptItem],
+    folder: Path,
+    seeds: Sequence[int],
     settings: Mapping[str, Any],
-    recommended: Mapping[str, Any],
-) -> list[_Job]:
-    found = []
-    for number, item in enumerate(items):
-        for seed in _seeds(item, protocol):
-            metadata = {
-                "prompt": item.prompt,
-                "seed": seed,
-                "model": model,
-                "model_sha256": sha256,
-                "settings": dict(settings),
-                "effective_settings": json.loads(json.dumps({**recommended, **settings})),  # as it is read back
-            }
-            if item.image is not None:
-                metadata |= {"image": recorded_path(item.image, folder), "image_sha256": file_sha256(item.image)}
-            path = folder / _name(number, seed)
-            found.append(_Job(path=path, item=item, seed=seed, metadata=metadata))
-    return found
+    batch_size: int,
+    device: str,
+) -> GenerateOptions:
+    return GenerateOptions(
+        # Only its folder is used: the names are those of the prompts that are missing.
+        output=folder / "video.mp4",
+        rows=tuple(
+            PromptRow(prompt=item.prompt, seed=seed, image=item.image)
+            for item in items
+            for seed in _seeds(item, seeds)
+        ),
+        model=model,
+        device=device,
+        batch_size=batch_size,
+        sampling={name: value for name, value in settings.items() if name in SETTING_NAMES},
+        **{name: value for name, value in settings.items() if name in _OPTIONS},
+    )
 
 
-def _is_finished(job: _Job) -> bool:
-    """Return whether the video exists. Raises OutputExistsError if a file of its name is something else."""
-    if not job.path.exists():
-        return False
-    try:
-        recorded = read_metadata(job.path)
-    except MediaError as error:
-        raise OutputExistsError(f"{error}; remove it, or choose another output folder") from error
-    differing = [key for key in _COMPARED if recorded.get(key) != job.metadata.get(key)]
-    if differing:
-        raise OutputExistsError(
-            f"{job.path} was generated with another {_COMPARED[differing[0]]}; choose another output folder, "
-            "or remove its videos"
-        )
-    return True
+def _seeds(item: PromptItem, seeds: Sequence[int]) -> Sequence[int]:
+    return seeds if item.seed is None else (item.seed,)
 
 
-def _images(batch: Sequence[_Job]) -> list[Any]:
-    from PIL import Image
-
-    found = []
-    for job in batch:
-        if job.item.image is None:
+def _with_images(options: GenerateOptions, class_name: str, note: Note) -> GenerateOptions:
+    """Check that every prompt has an image if the model needs one, and leave images out if it takes none."""
+    if PIPELINE_TASKS[class_name] == "i2v":
+        without = next((row for row in options.rows if row.image is None), None)
+        if without is not None:
             raise ValueError(
-                f"prompt {job.item.prompt!r} has no image, but the model needs one; pass a prompt list with the "
+                f"prompt {without.prompt!r} has no image, but the model needs one; pass a prompt list with the "
                 "column image"
             )
-        found.append(Image.fromarray(read_image(job.item.image)))
-    return found
+        return options
+    if any(row.image is not None for row in options.rows):
+        note(f"{options.model_name} is a text-to-video model; the images of the prompts are not used")
+    return replace(options, rows=tuple(replace(row, image=None) for row in options.rows))
+
+
+def _claim(folder: Path, content: Mapping[str, Any]) -> None:
+    """Record what a folder is for, so that a second run with other settings does not mix videos."""
+    path = folder / SET_FILE
+    if path.is_file():
+        recorded = read_json_object(path)
+        for key, what in (("model_hash", "another model"), ("settings", "other settings")):
+            if recorded.get(key) != json.loads(json.dumps(content[key])):
+                raise OutputExistsError(f"{folder} holds videos of {what}; choose another output folder")
+        return
+    if folder.is_dir() and any(not is_leftover(one.name) for one in folder.iterdir()):
+        raise OutputExistsError(f"{folder} holds files that are not of this set; choose another output folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(path, json.dumps(content, indent=1) + "\n")
+
+
+def _check_finished(path: Path, row: PromptRow, run: PreparedRun) -> None:
+    try:
+        recorded = read_metadata(path)
+    except MediaError as error:
+        raise OutputExistsError(f"{error}; remove it to generate it again") from error
+    expected = {"prompt": row.prompt, "seed": row.seed, "model_hash": run.model_hash}
+    expected |= {} if row.image is None else {"image_sha256": run.inputs.sha256[row.image]}
+    differing = [name for name, value in expected.items() if recorded.get(name) != value]
+    if differing:
+        what = differing[0].removesuffix("_hash").removesuffix("_sha256")
+        raise OutputExistsError(
+            f"{path} was generated with another {what}; choose another output folder, or remove its videos"
+        )

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Hashable, Mapping, Sequence, Set
+from collections.abc import Hashable, Iterable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -52,7 +51,7 @@ def read_earlier(folder: Path) -> EarlierReport:
 
 
 def differences(
-    earlier: EarlierReport, report: Mapping[str, Any], videos: Sequence[Mapping[str, Any]]
+    earlier: EarlierReport, report: Mapping[str, Any], videos: Iterable[Mapping[str, Any]]
 ) -> dict[str, dict[str, Any]]:
     """Return, by metric, how a report differs from an earlier one on their common videos, or why that is unknown.
 
@@ -69,7 +68,7 @@ def differences(
     earlier.check_protocol(report["protocol"])
     found: dict[str, dict[str, Any]] = {}
     networks = earlier.report.get("networks", {})
-    sets = (earlier.videos, videos)
+    sets = (earlier.videos, list(videos))
     by_seed = all(line["seed"] is not None for lines in sets for line in lines)
     by_image = all(any(line.get("image_sha256") for line in lines) for lines in sets)
     for name in report["scores"]:
@@ -129,8 +128,3 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
     except OSError as error:
         raise ValueError(f"{path} cannot be read ({error.strerror}); pass the folder of a finished report") from error
     return [parse_json_object(line, f"{path}, line {number}") for number, line in enumerate(text.splitlines(), 1)]
-
-
-def lines_of(videos: Sequence[Mapping[str, Any]]) -> bytes:
-    """Return the content of measurements.jsonl."""
-    return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in videos).encode("utf-8", "backslashreplace")

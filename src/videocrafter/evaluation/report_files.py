@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from videocrafter.evaluation.paired import lines_of
 from videocrafter.evaluation.report_page import report_page
 from videocrafter.evaluation.results import MEASUREMENTS, REPORT
-from videocrafter.media.atomic_write import write_all
+from videocrafter.media.atomic_write import Content, parts_folder, write_all
 from videocrafter.media.output_checks import check_writable
 
 PAGE = "report.html"
@@ -27,16 +26,25 @@ def check_report_files(output: Path, *, overwrite: bool) -> None:
         check_writable(output / name, overwrite=overwrite)
 
 
-def write_report_files(output: Path, report: Mapping[str, Any], videos: Sequence[Mapping[str, Any]]) -> None:
+def write_report_files(output: Path, report: Mapping[str, Any], videos: Iterable[Mapping[str, Any]]) -> None:
     """Write all files or none, replacing those of an earlier report.
+
+    Args:
+        output: folder of the files.
+        report: content of report.json.
+        videos: the lines of measurements.jsonl; iterated twice, and held one at a time.
 
     Raises:
         MediaError: they cannot be written; earlier files are unchanged.
     """
     text = json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False)
-    files = {
-        output / MEASUREMENTS: lines_of(videos),
-        output / PAGE: report_page(report, videos).encode("utf-8", "xmlcharrefreplace"),
-        output / REPORT: (text + "\n").encode("utf-8", "backslashreplace"),
-    }
-    write_all(files, overwrite=True)
+    with parts_folder(output) as parts:
+        lines = parts / MEASUREMENTS
+        with lines.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
+            file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in videos)
+        files: dict[Path, Content] = {
+            output / MEASUREMENTS: lines,
+            output / PAGE: report_page(report, videos).encode("utf-8", "xmlcharrefreplace"),
+            output / REPORT: (text + "\n").encode("utf-8", "backslashreplace"),
+        }
+        write_all(files, overwrite=True)

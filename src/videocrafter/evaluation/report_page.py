@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from itertools import islice
 from typing import Any
 
 ASPECTS: Mapping[str, str] = {
@@ -19,7 +20,9 @@ ASPECTS: Mapping[str, str] = {
 _ARROWS = {"higher": "↑", "lower": "↓", "neither": ""}
 _MOST_ROWS = 1000
 _STYLE = """
-:root { color-scheme: light dark; --line: #8884; --faint: #888; --bar: #3b82f6 }
+:root { color-scheme: light dark; --line: #8884; --faint: #666; --bar: #3b82f6 }
+@media (prefers-color-scheme: dark) { :root { --faint: #aaa } }
+html { background: Canvas; color: CanvasText }
 body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem }
 h1 { font-size: 1.5rem } h2 { font-size: 1.1rem; margin-top: 2rem }
 table { border-collapse: collapse; width: 100% } tr { border-bottom: 1px solid var(--line) }
@@ -30,12 +33,12 @@ td.number, th.number { text-align: right; font-variant-numeric: tabular-nums }
 """
 
 
-def report_page(report: Mapping[str, Any], videos: Sequence[Mapping[str, Any]]) -> str:
+def report_page(report: Mapping[str, Any], videos: Iterable[Mapping[str, Any]]) -> str:
     """Return the page.
 
     Args:
         report: content of report.json.
-        videos: the lines of measurements.jsonl.
+        videos: the lines of measurements.jsonl, of which the page shows the first 1,000.
     """
     protocol = report["protocol"]
     title = f"Evaluation: {protocol['name']}"
@@ -51,7 +54,7 @@ def report_page(report: Mapping[str, Any], videos: Sequence[Mapping[str, Any]]) 
         *_totals(report),
         *_missing(report),
         *_problems(report),
-        *_video_table(report, videos),
+        *_video_table(report, list(islice(videos, _MOST_ROWS))),
         _table(("network", "SHA-256 of its weights"), report["networks"].items(), "Networks"),
         _table(("software", "version"), report["versions"].items(), "Versions"),
     ]
@@ -156,7 +159,7 @@ def _problems(report: Mapping[str, Any]) -> list[str]:
 
 
 def _video_table(report: Mapping[str, Any], videos: Sequence[Mapping[str, Any]]) -> list[str]:
-    names = [name for name in report["scores"] if any(name in line["values"] for line in videos[:_MOST_ROWS])]
+    names = [name for name in report["scores"] if any(name in line["values"] for line in videos)]
     rows = [
         (
             escape(line["name"]),
@@ -164,11 +167,12 @@ def _video_table(report: Mapping[str, Any], videos: Sequence[Mapping[str, Any]])
             "" if line["seed"] is None else str(line["seed"]),
             *(number(line["values"].get(name)) for name in names),
         )
-        for line in videos[:_MOST_ROWS]
+        for line in videos
     ]
-    heading = f"Videos ({len(videos)})"
-    if len(videos) > _MOST_ROWS:
-        heading = f"The first {_MOST_ROWS} of {len(videos)} videos; measurements.jsonl lists all"
+    count = report["videos"]["count"]
+    heading = f"Videos ({count})"
+    if count > len(videos):
+        heading = f"The first {len(videos)} of {count} videos; measurements.jsonl lists all"
     table = _raw_table(("video", "prompt", "seed", *(f"#{name}" for name in names)), rows)
     return [f"<details><summary>{heading}</summary>{table}</details>"]
 
@@ -186,4 +190,6 @@ def _raw_table(heads: Sequence[str], rows: Sequence[Sequence[str]], heading: str
         for row in rows
     )
     title = f"<h2>{escape(heading)}</h2>" if heading else ""
-    return f'{title}<div class="scroll"><table><tr>{head}</tr>{body}</table></div>'
+    # Focusable, so that a table that is wider than the screen scrolls by keyboard.
+    scroll = f'<div class="scroll" role="region" tabindex="0" aria-label="{escape(heading or "Videos")}">'
+    return f"{title}{scroll}<table><tr>{head}</tr>{body}</table></div>"

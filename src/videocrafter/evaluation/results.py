@@ -6,7 +6,7 @@ import base64
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from videocrafter.evaluation.metrics.inception_score import ClassSums
 from videocrafter.media.atomic_write import write_text
 from videocrafter.media.json_file import read_json_object
 
+_FACTS = ("name", "prompt", "seed", "image_sha256", "num_frames", "height", "width", "fps")
 REPORT, MEASUREMENTS = "report.json", "measurements.jsonl"
 """Files of an evaluation. No table of videos has these names, so a report in their folder is not read as one."""
 
@@ -59,8 +60,7 @@ class VideoResult:
 
     def summary(self) -> dict[str, Any]:
         """Return what a report lists, as JSON values."""
-        keys = ("name", "prompt", "seed", "image_sha256", "num_frames", "height", "width", "fps")
-        return {key: getattr(self, key) for key in keys} | {
+        return {key: getattr(self, key) for key in _FACTS} | {
             "values": dict(self.values),
             "reasons": dict(self.reasons),
         }
@@ -108,6 +108,27 @@ def read_result(folder: Path, name: str, fingerprint: str) -> VideoResult | None
         return VideoResult(fingerprint=fingerprint, features=features, classes=classes, **content)
     except (KeyError, TypeError, ValueError, AttributeError):
         return None
+
+
+@dataclass(frozen=True)
+class MeasuredVideos:
+    """What reports list of each video, read from the result files one after another.
+
+    Attributes:
+        folder: of the result files.
+        names: of the videos, in order.
+    """
+
+    folder: Path
+    names: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for name in self.names:
+            content = read_json_object(result_path(self.folder, name))
+            yield {key: content[key] for key in (*_FACTS, "values", "reasons")}
 
 
 def _encoded(array: NDArray[Any]) -> str:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from videocrafter.evaluation.feature_rows import FeatureRows
 from videocrafter.evaluation.metrics.catalogue import metric_named
 from videocrafter.evaluation.metrics.distances import (
+    ChosenRows,
+    Features,
     TooFewSamplesError,
     extrapolated_frechet_distance,
     frechet_distance,
@@ -24,8 +27,6 @@ from videocrafter.evaluation.metrics.set_metric import Estimator, SetMetric
 from videocrafter.evaluation.protocols.protocol import Protocol
 from videocrafter.evaluation.results import VideoResult
 from videocrafter.evaluation.uncertainty import Estimate, jackknife_interval, mean_of_prompts
-
-Features = NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,38 +56,40 @@ class Scores:
         return found
 
 
-@dataclass
 class Collected:
-    """Values kept from the results while they are read one after another.
+    """Numbers kept from the results while they are read one after another: 16 bytes per value.
 
     Attributes:
-        values: values of each prompt's videos, by metric.
+        prompts: number of each prompt, or of each video whose prompt is unknown, in order of first appearance.
         not_measured: number of videos by reason, by metric.
-        groups: the prompt of each video.
-        classes: class sums of each video, by output.
         lengths, sizes, rates: number of videos by number of frames, "width x height", and frames per second.
     """
 
-    values: dict[str, dict[Hashable, list[float]]] = field(default_factory=dict)
-    not_measured: dict[str, Counter[str]] = field(default_factory=dict)
-    groups: list[str] = field(default_factory=list)
-    classes: dict[str, list[ClassSums]] = field(default_factory=dict)
-    lengths: Counter[str] = field(default_factory=Counter)
-    sizes: Counter[str] = field(default_factory=Counter)
-    rates: Counter[str] = field(default_factory=Counter)
+    def __init__(self) -> None:
+        self.prompts: dict[str, int] = {}
+        self.not_measured: dict[str, Counter[str]] = {}
+        self.lengths: Counter[str] = Counter()
+        self.sizes: Counter[str] = Counter()
+        self.rates: Counter[str] = Counter()
+        self._values: dict[str, tuple[array[int], array[float]]] = {}
 
-    def add(self, result: VideoResult) -> None:
-        """Take the next result."""
-        self.groups.append(result.group)
+    def add(self, result: VideoResult) -> int:
+        """Take the next result; return the number of its prompt."""
+        prompt = self.prompts.setdefault(result.group, len(self.prompts))
         self.lengths[str(result.num_frames)] += 1
         self.sizes[f"{result.width}x{result.height}"] += 1
         self.rates[f"{result.fps:g}"] += 1
         for name, value in result.values.items():
-            self.values.setdefault(name, {}).setdefault(result.group, []).append(value)
+            prompts, values = self._values.setdefault(name, (array("q"), array("d")))
+            prompts.append(prompt)
+            values.append(value)
         for name, reason in result.reasons.items():
             self.not_measured.setdefault(name, Counter())[reason] += 1
-        for name, sums in result.classes.items():
-            self.classes.setdefault(name, []).append(sums)
+        return prompt
+
+    def estimates(self) -> dict[str, Estimate]:
+        """Return the score of every metric that has a value."""
+        return {name: mean_of_prompts(_by_prompt(*pair)) for name, pair in self._values.items()}
 
     def warnings(self) -> list[str]:
         """Return what limits comparisons within the set."""
@@ -99,35 +102,11 @@ class Collected:
         ]
 
 
-class FeatureRows:
-    """Features of videos in a file, one row each, so that memory does not grow with their number.
-
-    Args:
-        path: the file; replaced.
-        count: largest number of rows.
-    """
-
-    def __init__(self, path: Path, count: int) -> None:
-        self._path, self._capacity = path, count
-        self._rows: Any = None
-        self.groups: list[str] = []
-
-    def add(self, row: Features, group: str) -> None:
-        """Append the features of a video."""
-        if self._rows is None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            shape = (self._capacity, len(row))
-            self._rows = np.lib.format.open_memmap(self._path, mode="w+", dtype=np.float32, shape=shape)
-        self._rows[len(self.groups)] = row
-        self.groups.append(group)
-
-    @property
-    def rows(self) -> Features:
-        """The features [N, D]; [0, 0] without any."""
-        if self._rows is None:
-            return np.empty((0, 0), np.float32)
-        found: Features = self._rows[: len(self.groups)]
-        return found
+def _by_prompt(prompts: Iterable[int], values: Iterable[float]) -> dict[Hashable, list[float]]:
+    found: dict[Hashable, list[float]] = {}
+    for prompt, value in zip(prompts, values, strict=True):
+        found.setdefault(prompt, []).append(value)
+    return found
 
 
 def score(
@@ -139,14 +118,15 @@ def score(
     """Return the scores of a set.
 
     Args:
-        collected: values and class sums of its videos.
+        collected: values of its videos.
         set_metrics: metrics of the set to compute.
-        features, reference: features of the videos, and of the reference set, by output.
+        features, reference: features of the videos, and of the reference set, by output; for class scores, the sums
+            of each video as `ClassSums.to_row` returns them.
     """
-    estimates = {name: mean_of_prompts(values) for name, values in collected.values.items()}
+    estimates = collected.estimates()
     not_measured: dict[str, Mapping[str, int]] = dict(collected.not_measured)
     for metric in set_metrics:
-        found = _of_set(metric, collected, features, reference)
+        found = _of_set(metric, features, reference)
         if isinstance(found, Estimate):
             estimates[metric.name] = found
         else:
@@ -156,14 +136,13 @@ def score(
 
 def _of_set(
     metric: SetMetric,
-    collected: Collected,
     features: Mapping[str, FeatureRows],
     reference: Mapping[str, FeatureRows],
 ) -> Estimate | str:
     """Return the score of a set, or why there is none."""
     try:
         if metric.estimator == "class_score":
-            return _class_score(collected.classes.get(metric.output, []), collected.groups)
+            return _class_score(features[metric.output])
         return _distance(metric.estimator, features[metric.output], reference[metric.output])
     except TooFewSamplesError as error:
         return str(error)
@@ -184,25 +163,42 @@ def normalised(protocol: Protocol, scores: Scores) -> dict[str, float]:
     }
 
 
-def _class_score(sums: Sequence[ClassSums], groups: Sequence[str]) -> Estimate:
-    if not sums:
+@dataclass(frozen=True)
+class _ChosenSums(Sequence[ClassSums]):
+    """Class sums of some videos, read one after another."""
+
+    rows: FeatureRows
+    positions: NDArray[np.intp]
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def __getitem__(self, index: Any) -> Any:
+        return ClassSums.from_row(self.rows[self.positions[index : index + 1]][0])
+
+
+def _class_score(sums: FeatureRows) -> Estimate:
+    if not sums.groups:
         raise TooFewSamplesError("no video has class probabilities")
-    value = inception_score_of_splits(sums)
-    low, high = jackknife_interval(groups, lambda kept: inception_score_of_splits(_chosen(sums, kept)), value)
-    return _estimate(value, low, high, groups)
+
+    def class_score(kept: NDArray[np.intp]) -> float:
+        return inception_score_of_splits(_ChosenSums(sums, kept))
+
+    value = class_score(np.arange(len(sums)))
+    low, high = jackknife_interval(sums.groups, class_score, value)
+    return _estimate(value, low, high, sums.groups)
 
 
 def _distance(estimator: Estimator, videos: FeatureRows, reference: FeatureRows) -> Estimate:
     if not videos.groups or not reference.groups:
         raise TooFewSamplesError(
-            f"{len(videos.groups)} videos and {len(reference.groups)} of the reference set have features; "
-            "short videos have none"
+            f"{len(videos)} videos and {len(reference)} of the reference set have features; short videos have none"
         )
 
     def distance(kept: NDArray[np.intp]) -> float:
-        return _ESTIMATORS[estimator](videos.rows[kept], reference.rows)
+        return _ESTIMATORS[estimator](ChosenRows(videos, kept), reference)
 
-    value = _ESTIMATORS[estimator](videos.rows, reference.rows)
+    value = _ESTIMATORS[estimator](videos, reference)
     if estimator == "frechet_extrapolated":
         # A fit through random subsets varies for other reasons than its videos, and most of it cannot be left out.
         return _estimate(value, None, None, videos.groups)
@@ -224,9 +220,5 @@ _ESTIMATORS = {
 }
 
 
-def _estimate(value: float, low: float | None, high: float | None, groups: Sequence[str]) -> Estimate:
+def _estimate(value: float, low: float | None, high: float | None, groups: Sequence[int]) -> Estimate:
     return Estimate(value=value, low=low, high=high, num_prompts=len(set(groups)), num_videos=len(groups))
-
-
-def _chosen(items: Sequence[ClassSums], positions: Iterable[np.intp]) -> list[ClassSums]:
-    return [items[int(position)] for position in positions]

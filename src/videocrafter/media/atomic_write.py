@@ -22,8 +22,8 @@ from pathlib import Path
 from videocrafter.media.errors import MediaError, OutputExistsError
 from videocrafter.media.output_checks import Objection, check_writable, explained, find_disk_error
 
-Content = bytes | Mapping[str, bytes]
-"""The bytes of a file, or of each file of a folder by its name."""
+Content = bytes | Mapping[str, bytes] | Path
+"""The bytes of a file, or of each file of a folder by its name; or a file or folder on the same disk, to be moved."""
 
 # `.part` is output that is being written. `.old` is what a new version is about to replace.
 _PART, _OLD = ".part", ".old"
@@ -65,13 +65,39 @@ def whole_folder(path: Path, *, overwrite: bool) -> Iterator[Path]:
         yield temporary
 
 
+@contextmanager
+def parts_folder(folder: Path) -> Iterator[Path]:
+    """Yield a hidden empty folder inside `folder` for parts of an output that is too large for memory.
+
+    It is removed when the block ends. Pass finished parts to `write_all`, which moves them.
+
+    Raises:
+        OutputError: it cannot be created, or the disk fails in the block.
+    """
+    parts = _temporary_name(folder / "parts")
+    with _explaining(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(folder, min_age_s=_SECONDS_UNTIL_STALE)
+        parts.mkdir()
+    try:
+        yield parts
+    except Exception as error:
+        cause = find_disk_error(error, parts)
+        if cause is None or isinstance(error, MediaError):
+            raise
+        raise explained(folder, cause) from error
+    finally:
+        _remove(parts)
+
+
 def write_all(
     outputs: Mapping[Path, Content], *, overwrite: bool = False, objection: Objection | None = None
 ) -> None:
-    """Write several outputs from memory: all of them, or none.
+    """Write several outputs: all of them, or none.
 
     Args:
-        outputs: Content by target. A mapping of names to bytes becomes a folder.
+        outputs: Content by target. A mapping of names to bytes becomes a folder; what a path names is moved, such as
+            parts of `parts_folder`.
         overwrite: Whether existing targets are replaced.
         objection: As for `check_writable`.
 
@@ -80,7 +106,7 @@ def write_all(
         MediaError: A target cannot be written; nothing was changed.
     """
     for target, content in outputs.items():
-        is_folder = not isinstance(content, bytes)
+        is_folder = content.is_dir() if isinstance(content, Path) else not isinstance(content, bytes)
         check_writable(target, folder=is_folder, overwrite=overwrite, objection=objection)
         remove_leftovers(target.parent, min_age_s=_SECONDS_UNTIL_STALE)
     staged: dict[Path, Path] = {}
@@ -264,6 +290,10 @@ def _temporary_name(path: Path) -> Path:
 
 
 def _write(path: Path, content: Content) -> None:
+    if isinstance(content, Path):
+        _flush_tree(content)
+        content.rename(path)
+        return
     if isinstance(content, bytes):
         with path.open("xb") as file:
             file.write(content)

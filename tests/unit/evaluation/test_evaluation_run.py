@@ -41,7 +41,8 @@ def test_two_runs_give_identical_numbers(make_videos, tmp_path):
     folder = make_videos()
     one, other = run(folder, tmp_path / "a"), run(folder, tmp_path / "b")
     assert json.dumps(one.report) == json.dumps(other.report)
-    assert one.videos == other.videos
+    assert list(one.videos) == list(other.videos)
+    assert len(one.videos) == 4
 
 
 def test_a_killed_evaluation_measures_only_the_rest(make_videos, tmp_path, monkeypatch):

@@ -1,37 +1,38 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
-from PIL import Image
 
-from tests.tiny_models import tiny_pipeline
-from tests.unit.evaluation.conftest import WEIGHTLESS
-from videocrafter.evaluation.generated_set import generate_set
+from tests.tiny_models import DEFAULTS, save_tiny_pipeline
+from videocrafter.evaluation.comparison.columns import parse_setting
+from videocrafter.evaluation.generated_set import SET_FILE, generate_set, prepare_set
 from videocrafter.evaluation.prompt_list import PromptItem
 from videocrafter.evaluation.video_set import read_video_set
+from videocrafter.generation.errors import GenerationError
 from videocrafter.media.errors import OutputExistsError
-from videocrafter.media.video_file import probe
+from videocrafter.media.image_file import write_image
+from videocrafter.media.video_file import probe, read_metadata, sidecar_path
 
-PROTOCOL = replace(WEIGHTLESS, seeds=(0, 1), num_frames=2, height=16, width=16)
-ITEMS = [PromptItem(prompt="a red kite"), PromptItem(prompt="a blue boat", seed=7)]
-
-
-def generate(pipeline, folder, items=ITEMS, **options):
-    pipeline.set_progress_bar_config(disable=True)
-    settings = {"num_inference_steps": 1, "guidance_scale": None} | options.pop("settings", {})
-    return generate_set(pipeline, items, PROTOCOL, folder, model="m", settings=settings, **options)
+ITEMS = (PromptItem(prompt="a red kite"), PromptItem(prompt="a blue boat", seed=7))
+SMALL = {"num_frames": 2, "height": 16, "width": 16}
 
 
 @pytest.fixture(scope="module")
-def pipeline():
-    return tiny_pipeline(image=False)
+def models(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    return {name: save_tiny_pipeline(folder / name, image=name == "i2v") for name in ("t2v", "i2v")}
 
 
-def test_each_prompt_and_seed_has_a_video_with_its_recording(pipeline, tmp_path):
-    described = generate(pipeline, tmp_path, batch_size=2)
-    videos = read_video_set(tmp_path, ITEMS)
+def generate(model, folder, items=ITEMS, seeds=(3,), settings=None, on_progress=lambda done, total: None, **options):
+    settings = SMALL | {"num_inference_steps": 1} | (settings or {})
+    prepared = prepare_set(str(model), items, folder, seeds=seeds, settings=settings, device="cpu", **options)
+    return generate_set(prepared, on_progress=on_progress)
+
+
+def test_each_prompt_and_seed_has_a_video_with_its_recording(models, tmp_path):
+    settings = dict([parse_setting("steps=2"), parse_setting("scheduler=euler")])
+    generate(models["t2v"], tmp_path / "set", seeds=(0, 1), settings=settings, batch_size=2)
+    videos = read_video_set(tmp_path / "set", ITEMS)
     assert [(entry.name, entry.prompt, entry.seed) for entry in videos.entries] == [
         ("0000-0.mp4", "a red kite", 0),
         ("0000-1.mp4", "a red kite", 1),
@@ -39,48 +40,78 @@ def test_each_prompt_and_seed_has_a_video_with_its_recording(pipeline, tmp_path)
     ]
     assert videos.problems == ()
     assert probe(videos.entries[0].path).num_frames == 2
-    assert described["settings"] == {"num_frames": 2, "height": 16, "width": 16, "num_inference_steps": 1}
-    assert len(described["weights_sha256"]) == 64
+    recorded = videos.entries[0].metadata
+    assert (recorded["num_inference_steps"], recorded["scheduler"]) == (2, "euler")
 
 
-def test_finished_videos_are_kept_and_missing_ones_made_again(pipeline, tmp_path):
-    generate(pipeline, tmp_path)
-    before = {path: path.read_bytes() for path in sorted(tmp_path.glob("*.mp4"))}
-    lost, *kept = before
-    times = {path: path.stat().st_mtime_ns for path in kept}
-    lost.unlink()
-    lost.with_name(f"{lost.name}.json").unlink()
-    steps = []
-    generate(pipeline, tmp_path, on_progress=lambda *step: steps.append(step))
-    assert steps == [(3, 3)]
-    assert {path: path.stat().st_mtime_ns for path in kept} == times
-    assert lost.read_bytes() == before[lost]
+def test_finished_videos_are_kept_and_missing_ones_made_again(models, tmp_path):
+    seen = []
+    first, second = generate(models["t2v"], tmp_path / "set", on_progress=lambda *one: seen.append(one))
+    assert seen == [(0, 2), (1, 2), (2, 2)]
+    content, kept = first.read_bytes(), second.stat().st_mtime_ns
+    first.unlink()
+    sidecar_path(first).unlink()
+    seen.clear()
+    generate(models["t2v"], tmp_path / "set", on_progress=lambda *one: seen.append(one))
+    assert seen == [(1, 2), (2, 2)]
+    assert (first.read_bytes(), second.stat().st_mtime_ns) == (content, kept)
 
 
-def test_videos_of_another_run_are_never_mixed_in(pipeline, tmp_path):
-    generate(pipeline, tmp_path)
-    with pytest.raises(OutputExistsError, match="was generated with another setting"):
-        generate(pipeline, tmp_path, settings={"num_inference_steps": 2})
-    with pytest.raises(OutputExistsError, match="was generated with another prompt"):
-        generate(pipeline, tmp_path, [PromptItem(prompt="a green kite")])
-    (tmp_path / "0000-0.mp4").write_bytes(b"damaged")
-    with pytest.raises(OutputExistsError, match="remove it"):
-        generate(pipeline, tmp_path)
+def test_a_complete_set_needs_no_model_in_memory(models, tmp_path, monkeypatch):
+    paths = generate(models["t2v"], tmp_path / "set")
+    monkeypatch.setattr("videocrafter.evaluation.generated_set.load", lambda *_: pytest.fail("loaded"))
+    assert generate(models["t2v"], tmp_path / "set") == paths
 
 
-def test_image_to_video_needs_the_images_of_the_list(tmp_path):
-    pipeline = tiny_pipeline(image=True)
+def test_videos_of_another_set_are_never_mixed_in(models, tmp_path):
+    first, _ = generate(models["t2v"], tmp_path / "set")
+    with pytest.raises(OutputExistsError, match="holds videos of other settings"):
+        generate(models["t2v"], tmp_path / "set", settings={"num_inference_steps": 2})
+    with pytest.raises(OutputExistsError, match=r"0000-3\.mp4 was generated with another prompt"):
+        generate(models["t2v"], tmp_path / "set", [PromptItem(prompt="a green kite")])
+    other = save_tiny_pipeline(tmp_path / "other", image=False, defaults=DEFAULTS | {"guidance_scale": 2.0})
+    with pytest.raises(OutputExistsError, match="holds videos of another model"):
+        generate(other, tmp_path / "set")
+    first.write_bytes(b"damaged")
+    with pytest.raises(OutputExistsError, match="remove it to generate it again"):
+        generate(models["t2v"], tmp_path / "set")
+
+
+def test_a_set_is_bound_to_the_model_and_not_to_its_path(models, tmp_path, monkeypatch):
+    paths = generate(models["t2v"], tmp_path / "set")
+    monkeypatch.chdir(models["t2v"].parent)
+    assert generate("./t2v", tmp_path / "set") == paths
+
+
+def test_foreign_folders_and_missing_models_are_refused(tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(OutputExistsError, match="holds files that are not of this set"):
+        generate("tiny", tmp_path)
+    with pytest.raises(GenerationError, match="no-such-model"):
+        generate("no-such-model", tmp_path / "set")
+    assert not (tmp_path / "set" / SET_FILE).exists()
+
+
+def test_input_images_are_recorded_and_checked(models, tmp_path):
     image = tmp_path / "kite.png"
-    Image.fromarray(np.full((16, 16, 3), 90, np.uint8)).save(image)
-    generate(pipeline, tmp_path / "out", [replace(ITEMS[1], image=image)])
-    (entry,) = read_video_set(tmp_path / "out").entries
+    write_image(image, np.full((16, 16, 3), 90, np.uint8))
+    items = [PromptItem(prompt="a red kite", image=image)]
+    generate(models["i2v"], tmp_path / "set", items)
+    (entry,) = read_video_set(tmp_path / "set").entries
     assert entry.image is not None
     assert entry.image.samefile(image)
     assert entry.metadata["image"] == "../kite.png", "no absolute path is recorded"
-    # The recommended settings count, and the content of the image, not its name.
-    assert entry.metadata["effective_settings"]["num_frames"] == 2
-    Image.fromarray(np.full((16, 16, 3), 91, np.uint8)).save(image)
-    with pytest.raises(OutputExistsError, match="another input image"):
-        generate(pipeline, tmp_path / "out", [replace(ITEMS[1], image=image)])
-    with pytest.raises(ValueError, match="'a red kite' has no image"):
-        generate(pipeline, tmp_path / "none", ITEMS[:1])
+    write_image(image, np.full((16, 16, 3), 91, np.uint8), overwrite=True)
+    with pytest.raises(OutputExistsError, match="another image"):
+        generate(models["i2v"], tmp_path / "set", items)
+    with pytest.raises(ValueError, match="'a blue boat' has no image"):
+        generate(models["i2v"], tmp_path / "none", [*items, ITEMS[1]])
+
+
+def test_a_text_to_video_model_ignores_images(models, tmp_path):
+    write_image(tmp_path / "kite.png", np.full((16, 16, 3), 90, np.uint8))
+    notes = []
+    items = [PromptItem(prompt="a red kite", image=tmp_path / "kite.png")]
+    (path,) = generate(models["t2v"], tmp_path / "set", items, note=notes.append)
+    assert "image" not in read_metadata(path)
+    assert notes == [f"{models['t2v']} is a text-to-video model; the images of the prompts are not used"]

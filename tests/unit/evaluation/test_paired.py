@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from videocrafter.evaluation.paired import differences, lines_of, read_earlier
+from videocrafter.evaluation.paired import differences, read_earlier
 
 PROTOCOL = {"name": "p", "sha256": "1" * 64}
 
@@ -18,11 +18,15 @@ def lines(values, seed=0):
     ]
 
 
+def jsonl(lines):
+    return "".join(json.dumps(line) + "\n" for line in lines)
+
+
 @pytest.fixture
 def earlier(tmp_path):
     def write(values, seed=0, **changes):
         (tmp_path / "report.json").write_text(json.dumps(report(**changes)))
-        (tmp_path / "measurements.jsonl").write_bytes(lines_of(lines(values, seed)))
+        (tmp_path / "measurements.jsonl").write_text(jsonl(lines(values, seed)))
         return tmp_path
 
     return write
@@ -63,7 +67,7 @@ def test_input_images_pair_videos_of_one_prompt(earlier):
         return [lines([value])[0] | {"image_sha256": image} for value, image in values]
 
     folder = earlier([0])
-    (folder / "measurements.jsonl").write_bytes(lines_of(of_images(1, 5)))
+    (folder / "measurements.jsonl").write_text(jsonl(of_images(1, 5)))
     found = differences(read_earlier(folder), report(), of_images(2, 7)[:1])["sharpness"]
     assert found["value"] == 1  # the second image has no counterpart
 

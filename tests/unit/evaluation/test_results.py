@@ -1,7 +1,7 @@
 import numpy as np
 
 from videocrafter.evaluation.metrics.inception_score import ClassSums
-from videocrafter.evaluation.results import VideoResult, read_result, result_path, write_result
+from videocrafter.evaluation.results import MeasuredVideos, VideoResult, read_result, result_path, write_result
 
 
 def test_results_survive_the_disk_unless_something_changed(tmp_path):
@@ -23,6 +23,7 @@ def test_results_survive_the_disk_unless_something_changed(tmp_path):
     write_result(tmp_path, result)
     found = read_result(tmp_path, "a/b.mp4", "f")
     assert found.summary() == result.summary()
+    assert list(MeasuredVideos(tmp_path, ["a/b.mp4"])) == [result.summary()]
     assert found.features["dino"].tolist() == [1, 2.5]
     assert found.classes["inception_classes"].probabilities.tolist() == [0.25, 0.75]
     assert found.group == "a/b.mp4"

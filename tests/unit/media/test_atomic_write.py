@@ -19,6 +19,7 @@ from videocrafter.media import atomic_write
 from videocrafter.media.atomic_write import (
     is_leftover,
     move_folder,
+    parts_folder,
     remove_leftovers,
     whole_file,
     whole_folder,
@@ -177,6 +178,24 @@ def test_content_is_flushed_before_the_rename_and_the_folder_after_it(
     if put in (put_folder, put_all_folder):
         assert "file" in [name for name, _ in flushed]
     assert any(is_leftover(name) for name, _ in flushed)
+
+
+def test_parts_that_are_too_large_for_memory_are_moved(tmp_path: Path) -> None:
+    with parts_folder(tmp_path / "out") as parts:
+        (parts / "page").write_text("page")
+        (parts / "pictures").mkdir()
+        (parts / "pictures" / "0.webp").write_text("picture")
+        (parts / "scratch").write_text("not needed")
+        assert is_leftover(parts.name)
+        write_all({tmp_path / "out" / name: parts / name for name in ("page", "pictures")})
+    assert content_of(tmp_path / "out") == {"page": "page", "pictures/0.webp": "picture"}
+    with parts_folder(tmp_path / "out") as parts:
+        (parts / "page").write_text("another page")
+        with pytest.raises(OutputExistsError):
+            write_all({tmp_path / "out" / "page": parts / "page"})
+    with pytest.raises(OutputError, match="disk is full"), parts_folder(tmp_path / "out"):
+        raise FULL
+    assert content_of(tmp_path / "out") == {"page": "page", "pictures/0.webp": "picture"}
 
 
 def test_files_that_only_their_owner_can_read_become_readable(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from videocrafter.presets import FAMILIES, MODEL_INDEX, PRESETS, is_run_folder
 
 if TYPE_CHECKING:
     from videocrafter.evaluation.evaluation_run import Outcome
+    from videocrafter.evaluation.generated_set import PreparedSet
     from videocrafter.evaluation.measuring import Measurer
     from videocrafter.evaluation.prompt_list import PromptItem
     from videocrafter.evaluation.protocols.protocol import Protocol
@@ -73,11 +75,14 @@ def run_video_command(options: VideoOptions) -> None:
         if earlier is not None:
             earlier.check_protocol({"name": protocol.name, "sha256": protocol.sha256})
         reference = None if options.reference is None else read_video_set(options.reference)
-        pipeline = _load(options.what, device) if is_model(options.what) else None
-        if pipeline is not None and not items:
-            raise ValueError(f"protocol {protocol.name} needs prompts ({protocol.prompts_file}); pass --prompts FILE")
+        prepared = _prepared(options, protocol, items, device) if is_model(options.what) else None
+        pipeline = None if prepared is None else prepared.load(_note)
         measurer = _measurer(protocol, options, items, pipeline, device)
-    videos, description = _videos(options, protocol, items, pipeline)
+    if prepared is None:
+        with bad_input():
+            videos, description = read_video_set(Path(options.what), items or None), {"source": options.what}
+    else:
+        videos, description = _generated(options, protocol, items, prepared, pipeline)
     outcome = _measure(options, measurer, videos, reference, description)
     with bad_input():
         if earlier is not None:
@@ -136,24 +141,54 @@ def _measurer(
     return Measurer(protocol, networks, has_reference=options.reference is not None)
 
 
-def _videos(
-    options: VideoOptions, protocol: Protocol, items: Sequence[PromptItem], pipeline: Any
-) -> tuple[VideoSet, dict[str, Any]]:
-    """Return the set of videos, generated first if a model is evaluated, and where it comes from."""
-    from videocrafter.evaluation.generated_set import generate_set, video_names
-    from videocrafter.evaluation.video_set import read_video_set
-    from videocrafter.media.errors import MediaError
+def _prepared(options: VideoOptions, protocol: Protocol, items: Sequence[PromptItem], device: str) -> PreparedSet:
+    """Check the model, the prompts and the finished videos. Raises ValueError if there are no prompts."""
+    from videocrafter.cli.model_choice import model_folder
+    from videocrafter.evaluation.generated_set import prepare_set
 
-    if pipeline is None:
-        with bad_input():
-            return read_video_set(Path(options.what), items or None), {"source": options.what}
-    folder, settings = options.output / "videos", {"num_inference_steps": options.steps}
-    settings_given = settings | {"guidance_scale": options.guidance}
+    if not items:
+        raise ValueError(f"protocol {protocol.name} needs prompts ({protocol.prompts_file}); pass --prompts FILE")
+    return prepare_set(
+        options.what,
+        items,
+        options.output / "videos",
+        seeds=protocol.seeds,
+        settings=_settings(options, protocol),
+        batch_size=options.batch_size,
+        device=device,
+        obtain=partial(model_folder, quiet=True),
+        note=_note,
+    )
+
+
+def _settings(options: VideoOptions, protocol: Protocol) -> dict[str, Any]:
+    """Return the settings that differ from the model's recommended ones."""
+    settings: dict[str, Any] = {
+        "num_frames": protocol.num_frames,
+        "height": protocol.height,
+        "width": protocol.width,
+    }
+    settings |= {"num_inference_steps": options.steps, "guidance_scale": options.guidance}
+    return {name: value for name, value in settings.items() if value is not None}
+
+
+def _note(text: str) -> None:
+    typer.echo(f"note: {text}", err=True)
+
+
+def _generated(
+    options: VideoOptions, protocol: Protocol, items: Sequence[PromptItem], prepared: PreparedSet, pipeline: Any
+) -> tuple[VideoSet, dict[str, Any]]:
+    """Generate the videos that are missing; return all of them, and how they were made."""
+    from videocrafter.evaluation.generated_set import generate_set
+    from videocrafter.evaluation.model_identity import describe_model
+    from videocrafter.evaluation.video_set import read_video_set
+
     done = 0
     with (
         progress_bar("generating") as show,
         reporting_interruption(lambda: f"{done} videos are finished; run the same command again to resume."),
-        bad_input(MediaError, ValueError),
+        bad_input(ValueError),
     ):
 
         def on_progress(finished: int, total: int) -> None:
@@ -161,22 +196,17 @@ def _videos(
             done = finished
             show(finished, total)
 
-        description = generate_set(
-            pipeline,
-            items,
-            protocol,
-            folder,
-            model=options.what,
-            batch_size=options.batch_size,
-            settings=settings_given,
-            on_progress=on_progress,
-        )
+        paths = generate_set(prepared, pipeline, on_progress=on_progress, note=_note)
     with bad_input():
-        found = read_video_set(folder, items)
-    made = set(video_names(items, protocol))
+        found = read_video_set(paths[0].parent, items)
+    made = {path.name for path in paths}
     # The folder may hold videos of an earlier run with more prompts or other seeds.
     kept = tuple(entry for entry in found.entries if entry.name in made)
-    return replace(found, entries=kept), {"source": options.what, "generation": description}
+    description = {"model": options.what, "settings": _settings(options, protocol), "seeds": list(protocol.seeds)}
+    return replace(found, entries=kept), {
+        "source": options.what,
+        "generation": description | describe_model(pipeline),
+    }
 
 
 def _measure(

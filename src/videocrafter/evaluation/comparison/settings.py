@@ -11,7 +11,6 @@ from videocrafter.evaluation.video_set import VideoEntry
 _NOT_SETTINGS = frozenset(
     {"prompt", "seed", "image", "image_end", "video", "continued", "device", "versions", "sample", "path"}
 )
-_NESTED = "settings"
 SEVERAL = "several"
 """Shown for a setting that differs within a column."""
 
@@ -36,9 +35,7 @@ def _settings_of(entries: Sequence[VideoEntry]) -> dict[str, str]:
 
 
 def _flat(metadata: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    nested = metadata.get(_NESTED)
-    inner = nested.items() if isinstance(nested, Mapping) else ()
-    pairs = [(str(key), value) for key, value in (*metadata.items(), *inner) if key != _NESTED]
+    pairs = ((str(key), value) for key, value in metadata.items())
     return [(key, value) for key, value in pairs if key not in _NOT_SETTINGS and not key.endswith("_sha256")]
 
 

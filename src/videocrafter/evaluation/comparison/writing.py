@@ -12,7 +12,7 @@ from videocrafter.evaluation.comparison.films import read_shown
 from videocrafter.evaluation.comparison.matching import Row
 from videocrafter.evaluation.comparison.page import FILES_FOLDER, PAGE_FILE, Metrics, comparison_page
 from videocrafter.evaluation.comparison.sheet import SheetRow, moving_sheet, still_sheet
-from videocrafter.media.atomic_write import Content, write_all
+from videocrafter.media.atomic_write import Content, parts_folder, write_all
 from videocrafter.media.errors import MediaError
 from videocrafter.media.image_file import read_image
 from videocrafter.media.output_checks import check_writable
@@ -71,29 +71,35 @@ def write_comparison(
     """
     if not rows:
         raise ValueError("there is nothing to compare: no column has a video for one of the prompts")
-    page = comparison_page(
-        rows,
-        columns,
-        title=settings.title,
-        metrics=metrics,
-        size=settings.size,
-        max_frames=settings.max_frames,
-        embed=settings.embed,
-        on_progress=on_progress,
-    )
-    sheet = [_sheet_row(row, columns) for row in rows[:SHEET_ROWS]]
+    with parts_folder(output) as parts:
+        page = comparison_page(
+            rows,
+            columns,
+            parts,
+            title=settings.title,
+            metrics=metrics,
+            size=settings.size,
+            max_frames=settings.max_frames,
+            embed=settings.embed,
+            on_progress=on_progress,
+        )
+        outputs: dict[Path, Content] = {output / PAGE_FILE: page.html}
+        outputs |= {output / name: content for name, content in _sheets(rows[:SHEET_ROWS], columns).items()}
+        if page.pictures is not None:
+            outputs[output / FILES_FOLDER] = page.pictures
+        write_all(outputs, overwrite=overwrite, objection=_objection)
+    return tuple(outputs)
+
+
+def _sheets(rows: Sequence[Row], columns: Sequence[str]) -> dict[str, bytes]:
+    sheet = [_sheet_row(row, columns) for row in rows]
     frames, fps, _ = moving_sheet(sheet, columns, _SHEET_CELL)
     moving = np.stack(list(frames))  # at most `MOST_FRAMES`, because a GIF is encoded as a whole
-    outputs: dict[Path, Content] = {
-        output / PAGE_FILE: page.html.encode(),
-        output / SHEET_STILL: encode_png(still_sheet(sheet, columns, _SHEET_CELL)),
-        output / SHEET_MOVING: encode_video(moving, fps),
-        output / SHEET_GIF: encode_gif(moving, min(fps, MAX_GIF_FPS)),
+    return {
+        SHEET_STILL: encode_png(still_sheet(sheet, columns, _SHEET_CELL)),
+        SHEET_MOVING: encode_video(moving, fps),
+        SHEET_GIF: encode_gif(moving, min(fps, MAX_GIF_FPS)),
     }
-    if page.files:
-        outputs[output / FILES_FOLDER] = dict(page.files)
-    write_all(outputs, overwrite=overwrite, objection=_objection)
-    return tuple(outputs)
 
 
 def _objection(folder: Path) -> str | None:

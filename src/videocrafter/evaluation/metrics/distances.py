@@ -8,12 +8,49 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-Features = NDArray[np.float32]
 _BLOCK = 512
+
+
+class Features(Protocol):
+    """Feature vectors [N, D]: an array, or rows on disk that are read in parts."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """N and D."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, chosen: Any, /) -> NDArray[Any]: ...
+
+
+@dataclass(frozen=True)
+class ChosenRows:
+    """Some rows of features, without a copy.
+
+    Attributes:
+        features: all rows.
+        positions: of the chosen ones.
+    """
+
+    features: Features
+    positions: NDArray[np.intp]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Number of chosen rows and length of a row."""
+        return len(self.positions), self.features.shape[1]
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def __getitem__(self, chosen: Any) -> NDArray[Any]:
+        """Return a copy of the rows at these places among the chosen ones."""
+        return self.features[self.positions[chosen]]
 
 
 class TooFewSamplesError(ValueError):
@@ -87,7 +124,9 @@ def extrapolated_frechet_distance(one: Features, other: Features, *, points: int
     random = np.random.default_rng(seed)
     values = []
     for size in sizes:
-        chosen = [features[np.sort(random.permutation(len(features))[:size])] for features in (one, other)]
+        chosen = [
+            ChosenRows(features, np.sort(random.permutation(len(features))[:size])) for features in (one, other)
+        ]
         values.append(frechet_distance(moments(chosen[0]), moments(chosen[1])))
     slope_and_intercept = np.polyfit(1.0 / np.array(sizes), values, 1)
     return float(slope_and_intercept[1])

@@ -31,6 +31,15 @@ class ClassSums:
         p = probabilities.astype(np.float64)
         return cls(probabilities=p.sum(0), negative_entropy=float(_p_log_p(p).sum()), count=len(p))
 
+    def to_row(self) -> NDArray[np.float64]:
+        """Return all sums as one vector [C + 2]."""
+        return np.append(self.probabilities, [self.negative_entropy, self.count])
+
+    @classmethod
+    def from_row(cls, row: NDArray[np.float64]) -> ClassSums:
+        """Return the sums of a vector that `to_row` made."""
+        return cls(probabilities=row[:-2], negative_entropy=float(row[-2]), count=int(row[-1]))
+
     def __add__(self, other: ClassSums) -> ClassSums:
         return ClassSums(
             probabilities=self.probabilities + other.probabilities,
@@ -62,8 +71,8 @@ def inception_score_of_splits(parts: Sequence[ClassSums], splits: int = 10) -> f
     scores = []
     for start, end in itertools.pairwise(edges):
         total = parts[start]
-        for part in parts[start + 1 : end]:
-            total = total + part
+        for index in range(start + 1, end):  # one after another: the parts may be on disk
+            total = total + parts[index]
         scores.append(inception_score(total))
     return float(np.mean(scores))
 

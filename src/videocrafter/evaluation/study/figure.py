@@ -83,13 +83,11 @@ def _bars(
                 f'<path d="M{middle:.1f} {y(ends[0]):.1f}V{y(ends[1]):.1f}M{middle - 5:.1f} {y(ends[0]):.1f}h10'
                 f'M{middle - 5:.1f} {y(ends[1]):.1f}h10" stroke="#1c1c1c" stroke-width="1.5" fill="none"/>'
             )
-        # Inside the bar's foot, where the interval cannot cover it, unless the bar is too short.
-        foot = y(low) - 6 if y(low) - y(value) > 24 else y(ends[1] if known else value) - 6
-        ink = "#000000" if _colour(index) in ("#E69F00", "#56B4E9", "#F0E442") else "#ffffff"
-        ink = ink if y(low) - y(value) > 24 else "#1c1c1c"
+        # Above the interval, which would cross it anywhere else; the white rim keeps it legible on grid lines.
+        foot = y(max(value, ends[1]) if known else value) - 5
         parts.append(
-            f'<text x="{middle:.1f}" y="{foot:.1f}" text-anchor="middle" font-size="11" fill="{ink}">'
-            f"{value:.2f}</text>"
+            f'<text x="{middle:.1f}" y="{foot:.1f}" text-anchor="middle" font-size="11" fill="#1c1c1c" '
+            f'stroke="#ffffff" stroke-width="3" paint-order="stroke">{value:.2f}</text>'
         )
     return parts
 

@@ -12,7 +12,7 @@ def test_only_settings_that_differ_are_listed():
     table = setting_table(
         {
             "old": [entry(scheduler="ddim", fps=8, seed=1, prompt="a"), entry(scheduler="ddim", fps=4.0, seed=2)],
-            "new": [entry(scheduler="euler", fps=8, settings={"num_inference_steps": 4})],
+            "new": [entry(scheduler="euler", fps=8, num_inference_steps=4)],
         }
     )
     assert table == {

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from videocrafter.evaluation.metrics.distances import (
+    ChosenRows,
     Gaussian,
     TooFewSamplesError,
     cubic_kernel,
@@ -32,6 +33,16 @@ def test_the_frechet_distance_of_coupled_gaussians_uses_the_matrix_root():
     one = Gaussian(mean=np.zeros(2), covariance=turn @ np.diag([1.0, 4.0]) @ turn.T, count=9)
     other = Gaussian(mean=np.zeros(2), covariance=turn @ np.diag([9.0, 1.0]) @ turn.T, count=9)
     assert frechet_distance(one, other) == pytest.approx((1 - 3) ** 2 + (2 - 1) ** 2)
+
+
+def test_chosen_rows_need_no_copy_of_the_features():
+    features = normal(1300, 2)
+    kept = np.flatnonzero(np.arange(1300) % 3)
+    chosen = ChosenRows(features, kept)
+    for expected, found in zip((features[kept[5:9]], features[kept]), (chosen[5:9], chosen[:]), strict=True):
+        assert np.array_equal(expected, found)
+    assert moments(chosen).covariance.tolist() == moments(features[kept]).covariance.tolist()
+    assert kernel_distance(chosen, features) == kernel_distance(features[kept], features)
 
 
 def test_moments_are_unbiased():

@@ -24,6 +24,13 @@ def test_the_score_follows_the_definition():
     assert math.isnan(inception_score(ClassSums(probabilities=np.zeros(4), negative_entropy=0.0, count=0)))
 
 
+def test_sums_survive_as_a_row():
+    sums = of((0.25, 0.75), (0.5, 0.5))
+    again = ClassSums.from_row(sums.to_row())
+    assert again.probabilities.tolist() == [0.75, 1.25]
+    assert (again.negative_entropy, again.count) == (sums.negative_entropy, 2)
+
+
 def test_splits_are_averaged():
     parts = [of((1, 0)), of((0, 1)), of((1, 0)), of((1, 0))]
     assert inception_score_of_splits(parts, splits=2) == pytest.approx((2 + 1) / 2)

@@ -1,0 +1,134 @@
+"""Examine a model with several settings, and other models, and write one table with intervals.
+
+    python runs/ablations.py outputs/ablations
+    python runs/ablations.py outputs/ablations --prompts 28 --steps 25 12 4 --model "older=outputs/older/final"
+
+Each row is an exam of `videocrafter evaluate` on the same held-out prompts with the same seeds; only its part on
+prompts is run. An exam that has its report is not repeated, so the same command resumes. The table goes to table.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from videocrafter.evaluation.exam.exam import ExamConfig, run_exam
+from videocrafter.evaluation.exam.report import ANSWERS
+from videocrafter.evaluation.results import REPORT
+from videocrafter.evaluation.uncertainty import paired_difference
+from videocrafter.pipelines.loading import load_pipeline
+
+_WHAT = ("subject", "motion", "scene")
+_Z = 1.959964  # two-sided 95 %
+Marks = Mapping[str, tuple[bool, bool, bool]]
+"""Whether subject, motion and scene are right, by prompt."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: a model with its settings; see `ExamConfig`."""
+
+    name: str
+    model: str
+    settings: Mapping[str, Any]
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the exams that are missing, and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("output", type=Path, help="folder of the exams and the table")
+    parser.add_argument("--of", default="tiny-t2v", help="the model whose settings vary (%(default)s)")
+    parser.add_argument("--steps", type=int, nargs="+", default=[25, 12, 4], help="sampling steps (25 12 4)")
+    parser.add_argument("--model", action="append", default=[], metavar="NAME=FOLDER", help="another model")
+    parser.add_argument("--prompts", type=int, default=240, help="number of held-out prompts (%(default)s)")
+    given = parser.parse_args(argv)
+    rows = planned(given.of, given.steps, [text.partition("=")[::2] for text in given.model])
+    marks = {}
+    for row in rows:
+        folder = given.output / "".join(one if one.isalnum() else "-" for one in row.name)
+        if not (folder / REPORT).is_file():
+            print(row.name, file=sys.stderr)
+            examine(row, folder, given.prompts)
+        marks[row.name] = read_marks(folder)
+    text = table(marks)
+    (given.output / "table.md").write_text(text, encoding="utf-8")
+    print(text, end="")
+
+
+def planned(model: str, steps: Sequence[int], others: Sequence[tuple[str, str]]) -> list[Row]:
+    """Return the rows: the model with each number of steps, once without guidance, and the other models."""
+    found = [Row(f"{count} steps", model, {"num_inference_steps": count}) for count in steps]
+    alone = {"num_inference_steps": steps[0], "guidance_scale": 1.0}
+    found.insert(1, Row(f"{steps[0]} steps, no guidance", model, alone))
+    return found + [Row(name, folder, {"num_inference_steps": steps[0]}) for name, folder in others]
+
+
+def examine(row: Row, folder: Path, prompts: int) -> None:
+    """Run the exam of a row on prompts alone."""
+    config = ExamConfig(
+        num_prompts=prompts, num_speed_prompts=0, num_images=0, num_variety_prompts=0, **dict(row.settings)
+    )
+    pipeline: Any = load_pipeline(row.model)
+    pipeline.set_progress_bar_config(disable=True)
+    run_exam(folder, pipeline, config=config, on_progress=lambda done, total: print(done, total, file=sys.stderr))
+
+
+def read_marks(folder: Path) -> Marks:
+    """Return what the judge found right in an exam, from its answers to prompts."""
+    lines = [json.loads(line) for line in (folder / ANSWERS).read_text(encoding="utf-8").splitlines()]
+    return {
+        line["prompt"]: tuple(asked == seen for asked, seen in zip(line["asked"], line["seen"], strict=True))
+        for line in lines
+        if line["part"] == "text"
+    }
+
+
+def table(marks: Mapping[str, Marks]) -> str:
+    """Return accuracies in per cent with 95 % intervals, and paired differences from the first row, as Markdown.
+
+    Raises:
+        ValueError: two exams asked for different prompts.
+    """
+    first = next(iter(marks.values()))
+    lines = [
+        f"| {len(first)} prompts | subject | motion | scene | all three | difference |",
+        "|---|---:|---:|---:|---:|---|",
+    ]
+    for name, one in marks.items():
+        if one.keys() != first.keys():
+            raise ValueError(f"{name} was examined on other prompts than the first row; use another output folder")
+        every = [(*rights, all(rights)) for rights in one.values()]
+        cells = [_share([rights[index] for rights in every]) for index in range(len(_WHAT) + 1)]
+        lines.append(f"| {name} | {' | '.join(cells)} | {'' if one is first else _difference(first, one)} |")
+    return "\n".join(lines) + "\n"
+
+
+def wilson_interval(right: int, count: int) -> tuple[float, float]:
+    """Return the 95 % interval of a share (Wilson, 1927), which has a width at 0 and 1, too."""
+    share, square = right / count, _Z * _Z
+    middle = (share + square / (2 * count)) / (1 + square / count)
+    half = _Z / (1 + square / count) * math.sqrt(share * (1 - share) / count + square / (4 * count * count))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def _share(rights: Sequence[bool]) -> str:
+    low, high = wilson_interval(sum(rights), len(rights))
+    return f"{100 * sum(rights) / len(rights):.0f} ({100 * low:.0f} to {100 * high:.0f})"
+
+
+def _difference(first: Marks, one: Marks) -> str:
+    found = paired_difference(*({prompt: [float(all(m))] for prompt, m in marks.items()} for marks in (first, one)))
+    assert found is not None
+    if found.low is None or found.high is None:
+        return found.verdict
+    return f"{100 * found.value:+.0f} ({100 * found.low:+.0f} to {100 * found.high:+.0f}): {found.verdict}"
+
+
+if __name__ == "__main__":
+    main()
