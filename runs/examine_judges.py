@@ -11,8 +11,8 @@ from torch import Tensor
 from videocrafter.cli.quiet_libraries import silence_libraries
 from videocrafter.data.sprite_world.renderer import blob_of, load_sprite
 from videocrafter.data.sprite_world.world import SpriteWorld, SpriteWorldConfig
-from videocrafter.evaluation.exam.clips import ChangedClips, Clips, RealClips
-from videocrafter.evaluation.exam.judging import judge_videos, load_judge, mark
+from videocrafter.evaluation.exam.clips import ChangedClips, Clips, RealClips, in_batches
+from videocrafter.evaluation.exam.judging import Verdicts, judge_videos, load_judge, mark
 from videocrafter.models.autoencoder import decode_video, encode_video
 from videocrafter.training.miniature.degradation import blur
 
@@ -46,18 +46,20 @@ def main() -> None:
     scripts = [world.script(index) for index in range(given.clips)]
     real = RealClips(world, scripts)
     blobs = SpriteWorld(config, picture=lambda name: blob_of(load_sprite(name)))
-    kinds: dict[str, Clips] = {
-        "real": real,
-        "blurred to a quarter": ChangedClips(real, blurred(given.size // 4)),
-        "blobs": RealClips(blobs, scripts),
-    }
+    kinds: dict[str, Clips] = {"real": real}
     if given.vae is not None:
         vae = AutoencoderKL.from_pretrained(given.vae, torch_dtype=torch.float32).eval()
         kinds["reconstructed"] = ChangedClips(real, rebuilt(vae))
-    for folder in given.judges:
-        judge = load_judge(folder)
-        for kind, clips in kinds.items():
-            marks = mark(judge_videos(judge, clips, batch_size=8), scripts)
+    kinds["blobs"] = RealClips(blobs, scripts)
+    kinds["blurred to a quarter"] = ChangedClips(real, blurred(given.size // 4))
+    judges = {folder: load_judge(folder) for folder in given.judges}
+    for kind, clips in kinds.items():
+        labels: dict[Path, list[Verdicts]] = {folder: [] for folder in judges}
+        for batch in in_batches(clips, 8):
+            for folder, judge in judges.items():
+                labels[folder].append(judge_videos(judge, batch))
+        for folder, parts in labels.items():
+            marks = mark(Verdicts.joined(parts), scripts)
             shares = ", ".join(
                 f"{what} {100 * sum(getattr(marks, what)) / len(scripts):.1f} %"
                 for what in ("subject", "motion", "scene")

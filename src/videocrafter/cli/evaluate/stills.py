@@ -58,10 +58,11 @@ def run_stills_command(options: StillsOptions) -> None:
                 shown.append(still)
             yield still
 
-    with bad_input(MediaError), naming_settings(_OPTION_OF), progress_bar("stills") as show:
+    with bad_input(), naming_settings(_OPTION_OF):
         judge = load_judge(judge_folder(options.judge))
         stills, total = _stills(options, judge)
         check_stills_folder(options.output, overwrite=options.overwrite)
+    with progress_bar("stills") as show, bad_input(MediaError):
         score = score_stills(judge, keep_first(stills), lambda done: show(done, total))
         identity = {"source": options.what, "judge": describe_model(judge)["weights_sha256"], "seed": options.seed}
         write_stills_report(options.output, score, shown, identity)

@@ -81,7 +81,7 @@ def _recoloured(pixels: Tensor, generator: torch.Generator, share: float) -> Ten
     angles = 2.0 * math.pi * torch.rand(batch, generator=generator)
     saturations = 1.2 * torch.rand(batch, generator=generator)
     grey = torch.full((3, 3), 1.0 / 3.0)
-    # Rodrigues' rotation about (1, 1, 1) / sqrt(3), applied to what is left after the grey part.
+    # Rodrigues' rotation about (1, 1, 1) / sqrt(3). The component along that axis, grey, is unchanged.
     cross = torch.tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]]) / math.sqrt(3.0)
     cosines, sines = (saturations * f(angles) for f in (torch.cos, torch.sin))
     turns = grey + cosines.view(-1, 1, 1) * (torch.eye(3) - grey) + sines.view(-1, 1, 1) * cross

@@ -11,8 +11,7 @@ def test_every_subject_occurs_equally_often_in_held_out_combinations() -> None:
     chosen = balanced_stills(world, 60)
     counts = Counter(script.subject for script in chosen)
     assert set(counts) == set(SUBJECTS)
-    assert set(counts.values()) <= {1, 2, 3}
-    assert max(counts.values()) == 3
+    assert set(counts.values()) == {2, 3}
     assert all(is_held_out(one.subject, one.motion, one.scene) for one in chosen)
     assert all(one.image_frame is not None for one in chosen)
     assert Counter(script.subject for script in balanced_stills(world, 48)) == dict.fromkeys(SUBJECTS, 2)
