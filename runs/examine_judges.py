@@ -1,4 +1,4 @@
-"""Measure judges on held-out clips: real, blurred, reconstructed, and with blobs of mean colour for subjects."""
+"""Measure judges on held-out clips: real, blurred to a quarter, reconstructed, and with blobs of mean colour."""
 
 import argparse
 from collections.abc import Callable
@@ -17,6 +17,7 @@ from videocrafter.models.autoencoder import decode_video, encode_video
 from videocrafter.training.miniature.degradation import blur
 
 SEED = 77
+KINDS = ("real", "reconstructed", "blobs", "blurred")
 
 
 def parse() -> argparse.Namespace:
@@ -26,6 +27,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--size", type=int, default=128, help="side of the clips in pixels")
     parser.add_argument("--frames", type=int, default=16, help="frames per clip")
     parser.add_argument("--diameter", type=float, default=0.56, help="mean diameter of the sprites, in widths")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS, help="kinds of clips; default: all")
     parser.add_argument("--clips", type=int, default=240, help="number of clips")
     return parser.parse_args()
 
@@ -46,14 +48,18 @@ def main() -> None:
     scripts = [world.script(index) for index in range(given.clips)]
     real = RealClips(world, scripts)
     blobs = SpriteWorld(config, picture=lambda name: blob_of(load_sprite(name)))
-    kinds: dict[str, Clips] = {"real": real}
+    kinds: dict[str, Clips] = {
+        "real": real,
+        "blobs": RealClips(blobs, scripts),
+        "blurred": ChangedClips(real, blurred(given.size // 4)),
+    }
     if given.vae is not None:
         vae = AutoencoderKL.from_pretrained(given.vae, torch_dtype=torch.float32).eval()
         kinds["reconstructed"] = ChangedClips(real, rebuilt(vae))
-    kinds["blobs"] = RealClips(blobs, scripts)
-    kinds["blurred to a quarter"] = ChangedClips(real, blurred(given.size // 4))
     judges = {folder: load_judge(folder) for folder in given.judges}
     for kind, clips in kinds.items():
+        if kind not in given.kinds:
+            continue
         labels: dict[Path, list[Verdicts]] = {folder: [] for folder in judges}
         for batch in in_batches(clips, 8):
             for folder, judge in judges.items():
