@@ -29,6 +29,8 @@ CHECKPOINT_SUFFIXES = (".ckpt", ".pt", ".pth", ".bin", ".safetensors")
 
 _RUN_FOLDERS = ("final", "stages", "checkpoints")
 _ASSETS = Path(__file__).parent / "assets" / "models"
+SHIPPED_JUDGE = _ASSETS / "judge"
+"""Folder of the exam's judge that ships with the package."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -43,7 +43,6 @@ def report_page(report: Mapping[str, Any], videos: Iterable[Mapping[str, Any]]) 
     protocol = report["protocol"]
     title = f"Evaluation: {protocol['name']}"
     parts = [
-        f"<h1>{escape(title)}</h1>",
         f"<p>{report['videos']['count']} videos, {report['videos']['prompts']} prompts. Protocol "
         f"{escape(protocol['name'])}, version {protocol['version']}, hash <code>{protocol['sha256']}</code>. "
         "Intervals are 95 %, over prompts.</p>",
@@ -58,10 +57,17 @@ def report_page(report: Mapping[str, Any], videos: Iterable[Mapping[str, Any]]) 
         _table(("network", "SHA-256 of its weights"), report["networks"].items(), "Networks"),
         _table(("software", "version"), report["versions"].items(), "Versions"),
     ]
+    return html_page(title, parts)
+
+
+def html_page(title: str, parts: Iterable[str]) -> str:
+    """Return a page of HTML parts below its title."""
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<style>{_STYLE}</style></head>\n<body>\n" + "\n".join(parts) + "\n</body></html>\n"
+        f"<style>{_STYLE}</style></head>\n<body>\n<h1>{escape(title)}</h1>\n"
+        + "\n".join(parts)
+        + "\n</body></html>\n"
     )
 
 
@@ -94,7 +100,7 @@ def _score_tables(report: Mapping[str, Any]) -> list[str]:
             if score["aspect"] == aspect
         ]
         if rows:
-            found.append(_raw_table(heads, rows, heading))
+            found.append(html_table(heads, rows, heading))
     return found
 
 
@@ -144,7 +150,7 @@ def _missing(report: Mapping[str, Any]) -> list[str]:
         )
         for one in report["missing"]
     ]
-    return [_raw_table(("metric", "needs", "meaning"), rows, "Not computed: files are missing")] if rows else []
+    return [html_table(("metric", "needs", "meaning"), rows, "Not computed: files are missing")] if rows else []
 
 
 def _problems(report: Mapping[str, Any]) -> list[str]:
@@ -173,15 +179,15 @@ def _video_table(report: Mapping[str, Any], videos: Sequence[Mapping[str, Any]])
     heading = f"Videos ({count})"
     if count > len(videos):
         heading = f"The first {len(videos)} of {count} videos; measurements.jsonl lists all"
-    table = _raw_table(("video", "prompt", "seed", *(f"#{name}" for name in names)), rows)
+    table = html_table(("video", "prompt", "seed", *(f"#{name}" for name in names)), rows)
     return [f"<details><summary>{heading}</summary>{table}</details>"]
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[Any]], heading: str = "") -> str:
-    return _raw_table(heads, [[escape(str(cell)) for cell in row] for row in rows], heading)
+    return html_table(heads, [[escape(str(cell)) for cell in row] for row in rows], heading)
 
 
-def _raw_table(heads: Sequence[str], rows: Sequence[Sequence[str]], heading: str = "") -> str:
+def html_table(heads: Sequence[str], rows: Sequence[Sequence[str]], heading: str = "") -> str:
     """Return a table of HTML cells. A heading that begins with # aligns its column as numbers."""
     classes = [' class="number"' if head.startswith("#") else "" for head in heads]
     head = "".join(f"<th{kind}>{escape(text.lstrip('#'))}</th>" for kind, text in zip(classes, heads, strict=True))

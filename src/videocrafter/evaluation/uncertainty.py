@@ -155,6 +155,34 @@ def jackknife_interval(
     return value - half, value + half
 
 
+def resampled_interval(
+    count: int, estimate: Callable[[NDArray[np.intp]], float], value: float
+) -> tuple[float | None, float | None]:
+    """Return a 95 % interval of a score that is quick to compute but no mean, such as a correlation or a ratio.
+
+    Percentile bootstrap over prompts; the jackknife with fewer than `ENOUGH_PROMPTS`. The seed is fixed.
+
+    Args:
+        count: number of prompts, each with one value.
+        estimate: returns the score of the prompts at these positions, which may repeat.
+        value: the score of all prompts.
+
+    Returns:
+        The bounds; None with fewer than two prompts, or if the score is not defined for most of the resamples.
+    """
+    if count < 2:
+        return None, None
+    if count < ENOUGH_PROMPTS:
+        low, high = jackknife_interval(range(count), estimate, value)
+        return (None, None) if low is None or math.isnan(low) else (low, high)
+    random = np.random.default_rng(_SEED)
+    scores = np.array([estimate(random.integers(0, count, count)) for _ in range(_RESAMPLES)])
+    scores = scores[np.isfinite(scores)]
+    if len(scores) < _RESAMPLES / 2:
+        return None, None
+    return _percentiles(scores)
+
+
 def _interval(values: NDArray[np.float64]) -> tuple[float | None, float | None]:
     """Return the interval of a mean: percentile bootstrap, or Student's t with fewer than `ENOUGH_PROMPTS` values.
 
@@ -169,6 +197,10 @@ def _interval(values: NDArray[np.float64]) -> tuple[float | None, float | None]:
     random = np.random.default_rng(_SEED)
     # In parts, because all resamples of a large set at once would not fit into memory.
     means = [values[random.integers(0, count, (_CHUNK, count))].mean(axis=1) for _ in range(0, _RESAMPLES, _CHUNK)]
+    return _percentiles(np.concatenate(means))
+
+
+def _percentiles(scores: NDArray[np.float64]) -> tuple[float, float]:
     tail = 100 * (1 - _CONFIDENCE) / 2
-    low, high = np.percentile(np.concatenate(means), [tail, 100 - tail])
+    low, high = np.percentile(scores, [tail, 100 - tail])
     return float(low), float(high)

@@ -151,6 +151,8 @@ class VideoJudge(ModelMixin, ConfigMixin):
         widths: channels of the four levels of the trunk (at 1/2, 1/4, 1/8, 1/16 of ``size``).
         fused_width: channels of the fused feature map that the heads use.
         motion_width: channels of the convolutions over time.
+        diameter: mean diameter of the sprites in the world that it was trained on, in widths of the frame.
+        fps_range: lowest and highest fps of that world.
     """
 
     @register_to_config
@@ -163,6 +165,8 @@ class VideoJudge(ModelMixin, ConfigMixin):
         widths: Sequence[int] = (32, 64, 96, 128),
         fused_width: int = 96,
         motion_width: int = 64,
+        diameter: float = 0.42,
+        fps_range: Sequence[float] = (4.0, 24.0),
     ) -> None:
         super().__init__()
         if size % 16:
@@ -202,6 +206,13 @@ class VideoJudge(ModelMixin, ConfigMixin):
             heat_logits=per_video(heat_Fhw),
             features=torch.cat((look_BTD, per_video(everywhere_FD)), dim=-1),
         )
+
+
+@torch.no_grad()
+def named_subjects(judge: VideoJudge, pixels_BTCHW: Tensor) -> list[str]:
+    """Return the subject that a judge sees in each video or still [B, T, 3, H, W] in [-1, 1]."""
+    logits = judge(pixels_BTCHW).subject_logits
+    return [judge.config.subjects[index] for index in logits.argmax(dim=1).tolist()]
 
 
 def fit(frames_BCHW: Tensor, size: int) -> Tensor:

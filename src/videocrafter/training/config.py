@@ -254,8 +254,8 @@ class RecipeConfig:
     """Stages that follow each other; each starts from the EMA weights of the one before.
 
     Attributes:
-        init: start of the first stage: a pipeline folder, or the name of a model, such as "tiny-t2v"; None begins
-            with new networks.
+        init: start of the first stage: a pipeline folder, or the name of a model, such as "tiny-t2v", or "judge";
+            None begins with new networks.
     """
 
     name: str

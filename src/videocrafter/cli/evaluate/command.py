@@ -10,7 +10,7 @@ import typer
 
 from videocrafter.cli.errors import bad_input
 
-_EXAM, _DEFAULT = "exam", "standard"
+_EXAM, _STILLS, _DEFAULT = "exam", "stills", "standard"
 
 
 def register(app: typer.Typer) -> None:
@@ -30,8 +30,8 @@ def evaluate(
         str | None,
         typer.Option(
             "--protocol",
-            help="standard, evalcrafter, evalcrafter-compat, vbench or exam; default: exam for a model, standard "
-            "for videos.",
+            help="standard, evalcrafter, evalcrafter-compat, vbench, exam or stills; default: exam for a model, "
+            "standard for videos.",
         ),
     ] = None,
     prompts: Annotated[
@@ -75,6 +75,13 @@ def evaluate(
         Path | None,
         typer.Option("--judge", help="Exam: folder or training run of the judge; default: the shipped judge."),
     ] = None,
+    second_judge: Annotated[
+        Path | None,
+        typer.Option(
+            "--second-judge",
+            help="Exam: folder or training run of a second judge of subjects, such as tiny-judge-shape.",
+        ),
+    ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="Exam: use a tenth of the prompts, a quick estimate with large errors.")
     ] = False,
@@ -89,16 +96,20 @@ def evaluate(
 ) -> None:
     """Measure videos or a model: print a table, write report.json and report.html."""
     from videocrafter.cli.evaluate.exam import ExamOptions, run_exam_command
+    from videocrafter.cli.evaluate.stills import StillsOptions, run_stills_command
     from videocrafter.cli.evaluate.videos import VideoOptions, is_model, run_video_command
 
     with bad_input():
         chosen = protocol or (_EXAM if is_model(what) else _DEFAULT)
         given: dict[str, object]
-        if chosen == _EXAM:
+        if chosen in (_EXAM, _STILLS):
             given = {"--reference": reference, "--against": against, "--clip": clip, "--weights": weights}
             given |= {"--sd-images": sd_images, "--image-tower": image_tower}
+            if chosen == _STILLS:
+                given |= {"--i2v": i2v, "--second-judge": second_judge, "--quick": quick or None}
         else:
-            given = {"--i2v": i2v, "--judge": judge, "--quick": quick or None, "--seed": seed or None}
+            given = {"--i2v": i2v, "--judge": judge, "--second-judge": second_judge}
+            given |= {"--quick": quick or None, "--seed": seed or None}
             if not is_model(what) and (steps is not None or guidance is not None):
                 raise ValueError(
                     f"--steps and --guidance are for models; {what} is a set of videos, so leave them out"
@@ -110,6 +121,22 @@ def evaluate(
             raise ValueError(
                 f"{what} is not a model, but the exam generates its own videos; choose another --protocol"
             )
+    if chosen == _STILLS:
+        run_stills_command(
+            StillsOptions(
+                what=what,
+                output=output,
+                judge=judge,
+                num_stills=prompts,
+                seed=seed,
+                batch_size=batch_size,
+                steps=steps,
+                guidance=guidance,
+                device=device,
+                overwrite=overwrite,
+            )
+        )
+        return
     if chosen == _EXAM:
         run_exam_command(
             ExamOptions(
@@ -117,6 +144,7 @@ def evaluate(
                 output=output,
                 i2v=i2v,
                 judge=judge,
+                second_judge=second_judge,
                 num_prompts=prompts,
                 quick=quick,
                 seed=seed,

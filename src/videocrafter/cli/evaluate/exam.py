@@ -13,7 +13,7 @@ from videocrafter.cli.interruption import reporting_interruption
 from videocrafter.cli.model_choice import model_folder
 from videocrafter.cli.progress_bar import progress_bar
 from videocrafter.pipelines.model_folder import check_model_folder
-from videocrafter.presets import FAMILIES, PRESETS, is_run_folder, result_of_run
+from videocrafter.presets import FAMILIES, PRESETS
 
 if TYPE_CHECKING:
     import torch
@@ -38,6 +38,7 @@ class ExamOptions:
     output: Path
     i2v: str | None
     judge: Path | None
+    second_judge: Path | None
     num_prompts: str | None
     quick: bool
     seed: int
@@ -59,15 +60,15 @@ def run_exam_command(options: ExamOptions) -> None:
 
     from videocrafter.cli.quiet_libraries import silence_libraries
     from videocrafter.evaluation.exam.exam import ExamConfig, run_exam
-    from videocrafter.evaluation.exam.judging import load_judge
-    from videocrafter.evaluation.exam.report import check_report_folder, markdown
+    from videocrafter.evaluation.exam.judging import judge_folder, load_judge
+    from videocrafter.evaluation.exam.report import check_report_folder, summary
     from videocrafter.generation.hardware import choose_device
     from videocrafter.media.errors import MediaError
 
     silence_libraries()
     with bad_input(), naming_settings(_OPTION_OF):
         length = ExamConfig.quick() if options.quick else ExamConfig()
-        judge, output = options.judge, options.output
+        output = options.output
         config = replace(
             length,
             num_prompts=length.num_prompts if options.num_prompts is None else _number(options.num_prompts),
@@ -77,25 +78,32 @@ def run_exam_command(options: ExamOptions) -> None:
             guidance_scale=options.guidance,
         )
         where = choose_device(options.device)
-        examiner = load_judge(judge if judge is None or not is_run_folder(judge) else result_of_run(judge))
+        examiner = load_judge(judge_folder(options.judge))
+        second = None if options.second_judge is None else load_judge(judge_folder(options.second_judge))
         check_report_folder(output, overwrite=options.overwrite)
         text, image = _load_pipelines(t2v_folder, i2v_folder, where)
         for pipeline in (text, image):
             if pipeline is not None:
                 pipeline.check_inputs("", num_inference_steps=options.steps, guidance_scale=options.guidance)
     with progress_bar("videos") as show, reporting_interruption(lambda: unfinished), bad_input(MediaError):
-        unfinished = "No video was evaluated, and no report was written."
+        unfinished = "No video was generated, and no report was written."
 
         def on_progress(done: int, total: int) -> None:
             nonlocal unfinished
-            unfinished = f"{done} of {total} videos were evaluated; no report was written."
+            unfinished = f"{done} of {total} videos are finished; run the same command again to resume."
             show(done, total)
 
         report = run_exam(
-            output, text, image, config=config, judge=examiner, overwrite=options.overwrite, on_progress=on_progress
+            output,
+            text,
+            image,
+            config=config,
+            judge=examiner,
+            second_judge=second,
+            overwrite=options.overwrite,
+            on_progress=on_progress,
         )
-    summary, *_details = markdown(report).split("\n## ")
-    typer.echo(f"{summary}\nAll results: {output / 'report.json'}; tables: {output / 'report.md'}")
+    typer.echo(f"{summary(report)}\nPage: {output / 'report.html'}; all numbers: {output / 'report.json'}")
 
 
 def _number(text: str) -> int:

@@ -6,7 +6,7 @@ Shapes: N frames, S side of a sprite image in pixels, H and W size of a frame.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.resources import files
 
 import numpy as np
@@ -44,14 +44,40 @@ def load_sprite(subject: str) -> Tensor:
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 
-class SpriteRenderer:
-    """Renders frames of one size. Sprites are scaled and scenes drawn once, on first use."""
+def blob_of(sprite: Tensor) -> Tensor:
+    """Return a disc of a sprite's mean colour and area, premultiplied RGBA like the sprite [4, S, S].
 
-    def __init__(self, *, height: int, width: int, subjects: Sequence[str], scenes: Sequence[str]) -> None:
+    Whoever recognises the subject in it looks at colour alone.
+    """
+    side = sprite.shape[-1]
+    colour = sprite[:3].sum(dim=(1, 2)) / sprite[3].sum()
+    radius = float(sprite[3].sum() / torch.pi) ** 0.5
+    middles = torch.arange(side) + 0.5 - side / 2
+    distance = (middles[:, None].square() + middles.square()).sqrt()
+    alpha = (radius + 0.5 - distance).clamp(0.0, 1.0)
+    return torch.cat((colour.view(3, 1, 1) * alpha, alpha[None]))
+
+
+class SpriteRenderer:
+    """Renders frames of one size. Sprites are scaled and scenes drawn once, on first use.
+
+    Args:
+        picture: returns the picture of a subject, as `load_sprite` does.
+    """
+
+    def __init__(
+        self,
+        *,
+        height: int,
+        width: int,
+        subjects: Sequence[str],
+        scenes: Sequence[str],
+        picture: Callable[[str], Tensor] = load_sprite,
+    ) -> None:
         self.height, self.width = height, width
         self._subjects = tuple(subjects)
         self._scenes = tuple(scenes)
-        self._sprites = torch.stack([load_sprite(name) for name in self._subjects])
+        self._sprites = torch.stack([picture(name) for name in self._subjects])
         side = self._sprites.shape[-1]
         num_levels = int(np.log(_SMALLEST_SIDE / side) / np.log(_LEVEL_RATIO)) + 1
         self._sides = np.unique([round(side * _LEVEL_RATIO**level) for level in range(num_levels)])

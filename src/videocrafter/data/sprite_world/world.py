@@ -8,7 +8,7 @@ subject, motion and scene are held out of training, to measure generalisation to
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -36,7 +36,7 @@ from videocrafter.data.sprite_world.motions import (
     Trajectories,
     trajectories,
 )
-from videocrafter.data.sprite_world.renderer import SpriteRenderer
+from videocrafter.data.sprite_world.renderer import SpriteRenderer, load_sprite
 from videocrafter.data.sprite_world.scenes import NUM_VARIANTS, PLAIN_SCENES, SCENES
 from videocrafter.data.sprite_world.scripts import (
     SceneScript,
@@ -142,9 +142,15 @@ class SpriteWorldConfig:
 
 
 class SpriteWorld:
-    """An endless supply of captioned clips and images: `script(i)` describes clip i, `render` draws it."""
+    """An endless supply of captioned clips and images: `script(i)` describes clip i, `render` draws it.
 
-    def __init__(self, config: SpriteWorldConfig | None = None) -> None:
+    Args:
+        picture: returns the picture of a subject; other pictures than the packaged ones are for experiments.
+    """
+
+    def __init__(
+        self, config: SpriteWorldConfig | None = None, *, picture: Callable[[str], Tensor] = load_sprite
+    ) -> None:
         self.config = config = config or SpriteWorldConfig()
         self.subjects, self.motions, self.scenes = config.subjects, config.motions, config.scene_names
         wanted = {"train": (False,), "held_out": (True,), "all": (False, True)}[config.split]
@@ -160,8 +166,13 @@ class SpriteWorld:
                 f"split {config.split!r} has no combination of these subjects, motions and scenes; add more of them"
             )
         self._renderer = SpriteRenderer(
-            height=config.height, width=config.width, subjects=self.subjects, scenes=self.scenes
+            height=config.height, width=config.width, subjects=self.subjects, scenes=self.scenes, picture=picture
         )
+
+    @property
+    def shown_subjects(self) -> frozenset[str]:
+        """Subjects that occur in the clips of this split."""
+        return frozenset(subject for subject, _, _ in self._combinations)
 
     def _draw(self, index: int, stream: int) -> list[float]:
         """Return the uniform random numbers in [0, 1) that script `index` is made from."""

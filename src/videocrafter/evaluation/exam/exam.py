@@ -12,8 +12,8 @@ import hashlib
 import json
 import platform
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,9 @@ from videocrafter.data.sprite_world.world import MOTIONS
 from videocrafter.evaluation.exam.judging import load_judge
 from videocrafter.evaluation.exam.measures import confusions, shares_by
 from videocrafter.evaluation.exam.parts import (
+    Judges,
+    MakeVideos,
     Part,
-    ceiling_scores,
     given_images,
     image_part,
     speed_part,
@@ -36,14 +37,14 @@ from videocrafter.evaluation.exam.parts import (
     video_maker,
 )
 from videocrafter.evaluation.exam.questions import ExamWorld, Questions
-from videocrafter.evaluation.exam.report import check_report_folder, write_report
+from videocrafter.evaluation.exam.report import VIDEOS, check_report_folder, write_report
 from videocrafter.evaluation.model_identity import describe_model
 from videocrafter.models.autoencoder import decode_video, encode_video
 from videocrafter.models.judge import VideoJudge
 from videocrafter.pipelines.image_to_video import ImageToVideoPipeline
 from videocrafter.pipelines.text_to_video import TextToVideoPipeline
 
-_VERSION = 1  # raised whenever an answer or a score changes
+_VERSION = 2  # raised whenever an answer or a score changes
 
 Progress = Callable[[int, int], None]
 """Called after every batch with (videos generated, total number of videos)."""
@@ -63,7 +64,7 @@ class ExamConfig:
         seed: determines prompts, images and video seeds.
         batch_size: videos per batch; does not affect the results.
         num_inference_steps, guidance_scale: None uses the model's recommended values.
-        world: subjects, motions and scenes to examine.
+        world: subjects, motions and scenes to examine, and their sizes; None for the world of the judge.
     """
 
     num_prompts: int = 240
@@ -76,7 +77,7 @@ class ExamConfig:
     batch_size: int = 8
     num_inference_steps: int | None = None
     guidance_scale: float | None = None
-    world: ExamWorld = field(default_factory=ExamWorld)
+    world: ExamWorld | None = None
 
     def __post_init__(self) -> None:
         if self.num_prompts < 1:
@@ -111,16 +112,20 @@ def run_exam(
     *,
     config: ExamConfig | None = None,
     judge: VideoJudge | None = None,
+    second_judge: VideoJudge | None = None,
     overwrite: bool = False,
     on_progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Examine a text-to-video model, an image-to-video model, or both.
 
+    Finished videos are kept in `output`; after an interruption, the same call generates only the missing ones.
+
     Args:
-        output: folder for report.json, report.md, answers.jsonl and the contact sheets.
+        output: folder for report.json, report.html, report.md, answers.jsonl, the contact sheets and the videos.
         t2v, i2v: the models; None skips the parts of that model.
         config: size and contents of the exam.
         judge: None uses the shipped one.
+        second_judge: labels subjects once more; None skips this.
         overwrite: replace an existing report in `output`.
         on_progress: called after every batch.
 
@@ -133,23 +138,28 @@ def run_exam(
     """
     if t2v is None and i2v is None:
         raise ValueError("t2v and i2v are None, expected at least one pipeline")
+    judges = Judges(first=load_judge() if judge is None else judge, second=second_judge)
     config = config or ExamConfig()
+    config = replace(config, world=config.world or ExamWorld.of_judge(judges.first))
     output = check_report_folder(Path(output), overwrite=overwrite)
-    judge = load_judge() if judge is None else judge
     clock = time.perf_counter()
     count = _Count(config.num_videos(t2v=t2v is not None, i2v=i2v is not None), on_progress)
-    parts, scores = _answers(config, judge, t2v, i2v, count.add)
+    models = {"t2v": t2v, "i2v": i2v, "judge": judges.first, "second_judge": judges.second}
+    described = {name: describe_model(model) for name, model in models.items() if model is not None}
+    parts = _Exam(config, judges, output / VIDEOS, described, count.add).parts(t2v, i2v)
+    scores = {name: score for part in parts.values() for name, score in part.scores.items()}
     report: dict[str, Any] = {
-        "protocol": _protocol(config, judge),
-        **scores,
+        "protocol": _protocol(config, described),
+        **{name: score.value for name, score in scores.items()},
+        "intervals": {
+            name: {"low": score.low, "high": score.high, "num_prompts": score.num_prompts}
+            for name, score in scores.items()
+        },
+        "not_measured": {name: reason for part in parts.values() for name, reason in part.reasons.items()},
         **_tables(parts),
         "num_videos": count.total,
         "settings": asdict(config),
-        "models": {
-            name: describe_model(model)
-            for name, model in (("t2v", t2v), ("i2v", i2v), ("judge", judge))
-            if model is not None
-        },
+        "models": described,
         "versions": _versions(),
         "seconds": time.perf_counter() - clock,
     }
@@ -157,40 +167,63 @@ def run_exam(
     return report
 
 
-def _answers(
-    config: ExamConfig,
-    judge: VideoJudge,
-    t2v: TextToVideoPipeline | None,
-    i2v: ImageToVideoPipeline | None,
-    on_progress: Callable[[int], None],
-) -> tuple[dict[str, Part], dict[str, float]]:
-    """Return all parts by name, and all scores."""
-    world, questions = config.world, Questions(config.world, config.seed)
-    settings: dict[str, Any] = {
-        "batch_size": config.batch_size,
-        "num_inference_steps": config.num_inference_steps,
-        "guidance_scale": config.guidance_scale,
-        "on_progress": on_progress,
-    }
-    parts: dict[str, Part] = {}
-    ceiling: dict[str, float] = {}
-    if t2v is not None:
-        make = video_maker(t2v, **settings)
-        parts["text"] = text_part(judge, questions.text(config.num_prompts, config.fps), make)
-        ceiling = ceiling_scores(judge, world, parts["text"].questions, parts["text"].videos, _reconstruction(t2v))
-        if speed_questions := questions.speed(config.num_speed_prompts):
-            parts["speed"] = speed_part(judge, world, speed_questions, make)
-        if repeated := questions.variety(config.num_variety_prompts, config.num_variety_seeds, config.fps):
-            parts["variety"] = variety_part(judge, world, repeated, config.num_variety_seeds, make)
-    if i2v is not None and config.num_images:
-        make = video_maker(i2v, **settings)
-        motion_only, full = questions.image(config.num_images, config.fps)
-        defaults = i2v.generation_defaults
-        images = given_images(world, full, torch.empty(1, defaults.num_frames, 3, defaults.height, defaults.width))
-        parts["i2v"] = image_part(judge, motion_only, images, make, "i2v_")
-        parts["i2v_full"] = image_part(judge, full, images, make, "i2v_full_caption_")
-    scores = {name: value for part in parts.values() for name, value in part.scores.items()}
-    return parts, scores | ceiling
+class _Exam:
+    """Generates and examines all parts of an exam."""
+
+    def __init__(
+        self,
+        config: ExamConfig,
+        judges: Judges,
+        folder: Path,
+        described: Mapping[str, Any],
+        on_progress: Callable[[int], None],
+    ) -> None:
+        assert config.world is not None
+        self._config, self._judges, self._world = config, judges, config.world
+        self._folder, self._described, self._on_progress = folder, described, on_progress
+        self._questions = Questions(config.world, config.seed)
+
+    def parts(self, t2v: TextToVideoPipeline | None, i2v: ImageToVideoPipeline | None) -> dict[str, Part]:
+        """Return all parts by name."""
+        return self._text_parts(t2v) | self._image_parts(i2v)
+
+    def _text_parts(self, t2v: TextToVideoPipeline | None) -> dict[str, Part]:
+        if t2v is None:
+            return {}
+        config, judges, world = self._config, self._judges, self._world
+        make = self._maker(t2v, "t2v")
+        asked = self._questions.text(config.num_prompts, config.fps)
+        parts = {"text": text_part(judges, world, asked, make("text", asked), _reconstruction(t2v))}
+        if asked := self._questions.speed(config.num_speed_prompts):
+            parts["speed"] = speed_part(judges, world, asked, make("speed", asked))
+        copies = config.num_variety_seeds
+        if asked := self._questions.variety(config.num_variety_prompts, copies, config.fps):
+            parts["variety"] = variety_part(judges, world, asked, copies, make("variety", asked))
+        return parts
+
+    def _image_parts(self, i2v: ImageToVideoPipeline | None) -> dict[str, Part]:
+        if i2v is None or not self._config.num_images:
+            return {}
+        make, sizes = self._maker(i2v, "i2v"), i2v.generation_defaults
+        motion_only, full = self._questions.image(self._config.num_images, self._config.fps)
+        source = self._world.world(num_frames=sizes.num_frames, height=sizes.height, width=sizes.width)
+        images = given_images(source, full)
+        return {
+            name: image_part(self._judges, asked, images, make(name, asked, images), prefix)
+            for name, asked, prefix in (("i2v", motion_only, "i2v_"), ("i2v_full", full, "i2v_full_caption_"))
+        }
+
+    def _maker(self, pipeline: Any, name: str) -> MakeVideos:
+        config = self._config
+        return video_maker(
+            pipeline,
+            self._described[name],
+            lambda part: self._folder / part,
+            batch_size=config.batch_size,
+            num_inference_steps=config.num_inference_steps,
+            guidance_scale=config.guidance_scale,
+            on_progress=self._on_progress,
+        )
 
 
 def _reconstruction(pipeline: TextToVideoPipeline) -> Callable[[Tensor], Tensor] | None:
@@ -251,14 +284,14 @@ class _Count:
             self._on_progress(self.done, self.total)
 
 
-def _protocol(config: ExamConfig, judge: VideoJudge) -> dict[str, Any]:
+def _protocol(config: ExamConfig, described: Mapping[str, Any]) -> dict[str, Any]:
     """Return the identity of the exam: two reports are comparable only if their hashes are equal."""
     settings = asdict(config)
     for name in ("batch_size", "num_inference_steps", "guidance_scale"):  # belong to the model that is examined
         del settings[name]
-    content = [_VERSION, settings, describe_model(judge)["weights_sha256"]]
-    digest = hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
-    return {"name": "exam", "version": _VERSION, "sha256": digest}
+    judges = [described[name]["weights_sha256"] for name in ("judge", "second_judge") if name in described]
+    digest = hashlib.sha256(json.dumps([_VERSION, settings, judges], sort_keys=True, default=str).encode())
+    return {"name": "exam", "version": _VERSION, "sha256": digest.hexdigest()}
 
 
 def _versions() -> dict[str, str]:

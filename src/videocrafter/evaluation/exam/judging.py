@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from videocrafter.data.sprite_world.world import SceneScript
+from videocrafter.evaluation.exam.clips import Clips, in_batches
 from videocrafter.models.judge import VideoJudge
 from videocrafter.pipelines.model_folder import tensor_names
-
-SHIPPED_JUDGE = Path(__file__).parents[2] / "assets" / "models" / "judge"
+from videocrafter.presets import SHIPPED_JUDGE, is_run_folder, result_of_run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +24,8 @@ class Verdicts:
         subjects, motions, scenes: N names each.
         centers: [N, T, 2] position of the sprite in half-widths of the frame.
         features: [N, T, D] features of each frame.
+        logits: [N, K] of all subjects, motions and scenes: features of a video for Fréchet distances, as the logits
+            of an action classifier are for FVD.
     """
 
     subjects: tuple[str, ...]
@@ -31,9 +33,24 @@ class Verdicts:
     scenes: tuple[str, ...]
     centers: Tensor
     features: Tensor
+    logits: Tensor
 
     def __len__(self) -> int:
         return len(self.subjects)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Verdicts]) -> Verdicts:
+        """Return the labels of several batches as one."""
+        subjects, motions, scenes = (
+            tuple(name for part in parts for name in getattr(part, kind))
+            for kind in ("subjects", "motions", "scenes")
+        )
+        centers, features, logits = (
+            torch.cat([getattr(part, kind) for part in parts]) for kind in ("centers", "features", "logits")
+        )
+        return cls(
+            subjects=subjects, motions=motions, scenes=scenes, centers=centers, features=features, logits=logits
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +65,15 @@ class Marks:
     def all(self) -> tuple[bool, ...]:
         """Whether all three are correct."""
         return tuple(map(all, zip(self.subject, self.motion, self.scene, strict=True)))
+
+
+def judge_folder(given: Path | None) -> Path | None:
+    """Return the folder of a judge, or of the one that a training run has produced; None stays None.
+
+    Raises:
+        ValueError: the training run has no result yet.
+    """
+    return given if given is None or not is_run_folder(given) else result_of_run(given)
 
 
 def load_judge(folder: Path | None = None) -> VideoJudge:
@@ -68,21 +94,25 @@ def load_judge(folder: Path | None = None) -> VideoJudge:
     return judge.eval()
 
 
-@torch.no_grad()
-def judge_videos(judge: VideoJudge, videos: Tensor, batch_size: int = 32) -> Verdicts:
+def judge_videos(judge: VideoJudge, videos: Clips, batch_size: int = 32) -> Verdicts:
     """Classify videos [N, T, 3, H, W] in [-1, 1]. The judge has no other input."""
-    device = next(judge.parameters()).device
-    readings = [judge(part.to(device)) for part in videos.split(batch_size)]
+    return Verdicts.joined([_verdicts(judge, part) for part in in_batches(videos, batch_size)])
 
-    def names(known: Sequence[str], logits: list[Tensor]) -> tuple[str, ...]:
-        return tuple(known[index] for part in logits for index in part.argmax(dim=1).tolist())
+
+@torch.no_grad()
+def _verdicts(judge: VideoJudge, videos: Tensor) -> Verdicts:
+    reading = judge(videos.to(next(judge.parameters()).device))
+
+    def names(known: Sequence[str], logits: Tensor) -> tuple[str, ...]:
+        return tuple(known[index] for index in logits.argmax(dim=1).tolist())
 
     return Verdicts(
-        subjects=names(judge.config.subjects, [reading.subject_logits for reading in readings]),
-        motions=names(judge.config.motions, [reading.motion_logits for reading in readings]),
-        scenes=names(judge.config.scenes, [reading.scene_logits for reading in readings]),
-        centers=torch.cat([reading.centers for reading in readings]).cpu(),
-        features=torch.cat([reading.features for reading in readings]).cpu(),
+        subjects=names(judge.config.subjects, reading.subject_logits),
+        motions=names(judge.config.motions, reading.motion_logits),
+        scenes=names(judge.config.scenes, reading.scene_logits),
+        centers=reading.centers.cpu(),
+        features=reading.features.cpu(),
+        logits=torch.cat((reading.subject_logits, reading.motion_logits, reading.scene_logits), dim=1).float().cpu(),
     )
 
 

@@ -17,26 +17,21 @@ from torch.nn import functional
 
 @dataclass(frozen=True, kw_only=True)
 class Share:
-    """A fraction of successes with its uncertainty.
+    """A fraction of successes.
 
     Attributes:
         value: successes / count, in [0, 1]; NaN if count is 0.
-        standard_error: binomial standard error of `value`.
         count: number of trials.
     """
 
     value: float
-    standard_error: float
     count: int
 
 
 def share(successes: Sequence[bool]) -> Share:
-    """Return the fraction of successes with its binomial standard error sqrt(p (1 - p) / n)."""
+    """Return the fraction of successes."""
     count = len(successes)
-    if count == 0:
-        return Share(value=math.nan, standard_error=math.nan, count=0)
-    value = sum(successes) / count
-    return Share(value=value, standard_error=math.sqrt(value * (1.0 - value) / count), count=count)
+    return Share(value=sum(successes) / count if count else math.nan, count=count)
 
 
 def shares_by(groups: Sequence[str], successes: Sequence[bool]) -> dict[str, Share]:

@@ -1,36 +1,51 @@
-"""The four parts of the exam: generate videos, label them with the judge, compute scores."""
+"""The four parts of the exam: generate videos, label them with the judges, compute scores."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from videocrafter.data.sprite_world.motions import DIRECTIONS
-from videocrafter.data.sprite_world.world import SpriteWorld
-from videocrafter.evaluation.correlation import pearson
+from videocrafter.data.sprite_world.world import SceneScript, SpriteWorld
+from videocrafter.evaluation.exam import estimates
+from videocrafter.evaluation.exam.appearance import Appearance, appearance
+from videocrafter.evaluation.exam.clips import ChangedClips, Clips, RealClips, in_batches
 from videocrafter.evaluation.exam.judging import Marks, Verdicts, judge_videos, mark
 from videocrafter.evaluation.exam.measures import (
     cosine_distance,
     moving_centers,
     pairwise_distance,
     rmse,
-    share,
     ssim,
     velocity,
 )
-from videocrafter.evaluation.exam.questions import ExamWorld, Question
-from videocrafter.models.judge import VideoJudge
+from videocrafter.evaluation.exam.questions import ExamWorld, Question, other_takes
+from videocrafter.evaluation.exam.video_store import StoredVideos, fingerprint
+from videocrafter.evaluation.metrics.distances import TooFewSamplesError
+from videocrafter.evaluation.uncertainty import Estimate
+from videocrafter.models.judge import VideoJudge, named_subjects
+
+Scores = dict[str, Estimate]
 
 
 class MakeVideos(Protocol):
-    """Generates the videos for questions: floats [N, T, 3, H, W] in [-1, 1]."""
+    """Generates the videos of questions."""
 
-    def __call__(self, questions: Sequence[Question], images: Tensor | None = None) -> Tensor:
+    def __call__(self, part: str, questions: Sequence[Question], images: Tensor | None = None) -> Clips:
         """Generate videos; `images` [N, 3, H, W] are the inputs of an image-to-video model, one per question."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judges:
+    """The judge of subjects, motions and scenes, and a second one of subjects, which may be absent."""
+
+    first: VideoJudge
+    second: VideoJudge | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,65 +55,123 @@ class Part:
     Attributes:
         scores: scores of the report by name.
         questions, videos, verdicts, marks: N questions, videos, labels by the judge, and their correctness.
+        second: N subjects by the second judge.
         images: [N, 3, H, W] input images for image to video.
+        reasons: why a score is missing, by its name.
     """
 
-    scores: dict[str, float]
+    scores: Scores
     questions: Sequence[Question]
-    videos: Tensor
+    videos: Clips
     verdicts: Verdicts
     marks: Marks
-    images: Tensor | None = field(default=None)
+    second: Sequence[str] | None = None
+    images: Tensor | None = None
+    reasons: Mapping[str, str] = field(default_factory=dict)
 
 
-def accuracies(marks: Marks, prefix: str = "") -> dict[str, float]:
-    """Return the four accuracies and, as `<name>_standard_error`, their binomial standard errors."""
-    scores: dict[str, float] = {}
-    for name in ("subject", "motion", "scene", "all"):
-        result = share(getattr(marks, name))
-        scores[f"{prefix}{name}_accuracy"] = result.value
-        scores[f"{prefix}{name}_accuracy_standard_error"] = result.standard_error
-    return scores
+@dataclass(frozen=True, kw_only=True)
+class Examined:
+    """Labels of N clips, their correctness, the accuracies, and measurements of their pixels."""
+
+    verdicts: Verdicts
+    marks: Marks
+    second: Sequence[str] | None
+    scores: Scores
+    looks: Appearance
 
 
-def true_clips(world: ExamWorld, questions: Sequence[Question], like: Tensor) -> Tensor:
-    """Return the real clips of the questions, with the length and size of the videos `like` [N, T, 3, H, W]."""
-    return _renderer(world, like).render([question.script for question in questions])
+def examine(judges: Judges, scripts: Sequence[SceneScript], clips: Clips, prefix: str = "") -> Examined:
+    """Label and measure clips in one pass. The names of the accuracies begin with `prefix`."""
+    labels, looks, second = [], [], []
+    for batch in in_batches(clips):
+        labels.append(judge_videos(judges.first, batch))
+        looks.append(appearance(batch))
+        if judges.second is not None:
+            second += named_subjects(judges.second, batch.to(judges.second.device))
+    verdicts = Verdicts.joined(labels)
+    marks = mark(verdicts, scripts)
+    scores = {
+        f"{prefix}{name}_accuracy": estimates.shares(getattr(marks, name))
+        for name in ("subject", "motion", "scene", "all")
+    }
+    if judges.second is not None:
+        right = [seen == script.subject for seen, script in zip(second, scripts, strict=True)]
+        scores[f"{prefix}second_subject_accuracy"] = estimates.shares(right)
+    return Examined(
+        verdicts=verdicts, marks=marks, second=second or None, scores=scores, looks=Appearance.joined(looks)
+    )
 
 
-def _renderer(world: ExamWorld, like: Tensor) -> SpriteWorld:
-    return world.world(num_frames=like.shape[1], height=like.shape[3], width=like.shape[4])
+def scripts_of(questions: Sequence[Question]) -> list[SceneScript]:
+    """Return the scripts of the questions' real clips."""
+    return [question.script for question in questions]
 
 
-def examined(judge: VideoJudge, questions: Sequence[Question], videos: Tensor) -> tuple[Verdicts, Marks]:
-    """Return the judge's labels of videos, and their correctness."""
-    verdicts = judge_videos(judge, videos)
-    return verdicts, mark(verdicts, [question.script for question in questions])
+def renderer(world: ExamWorld, like: Clips) -> SpriteWorld:
+    """Return a world whose clips have the length and size of other clips."""
+    frames, _, height, width = like[0:1].shape[1:]
+    return world.world(num_frames=frames, height=height, width=width)
 
 
-def text_part(judge: VideoJudge, questions: Sequence[Question], make: MakeVideos) -> Part:
-    """Measure subject, motion and scene of videos generated from prompts."""
-    videos = make(questions)
-    verdicts, marks = examined(judge, questions, videos)
-    return Part(scores=accuracies(marks), questions=questions, videos=videos, verdicts=verdicts, marks=marks)
-
-
-def ceiling_scores(
-    judge: VideoJudge,
+def text_part(
+    judges: Judges,
     world: ExamWorld,
     questions: Sequence[Question],
-    like: Tensor,
+    videos: Clips,
     reconstruct: Callable[[Tensor], Tensor] | None,
-) -> dict[str, float]:
-    """Return the judge's accuracies on the real clips and on their reconstructions by the autoencoder."""
-    real = true_clips(world, questions, like)
-    scores = accuracies(examined(judge, questions, real)[1], "real_")
+) -> Part:
+    """Measure videos generated from prompts, the real clips of the same prompts, and their reconstructions.
+
+    `sharpness_ratio` and `edge_energy_ratio` are relative to the real clips. `still_flicker` is the mean change
+    between frames, in grey levels, where the prompt asks for standing still; it is 0 in real clips.
+    `frechet_video_distance` is between the judge's logits of the videos and of the real clips; for `real_…`, of other
+    real clips of the same prompts, which is the floor.
+    """
+    scripts = scripts_of(questions)
+    source = renderer(world, videos)
+    real = RealClips(source, scripts)
+    ours, theirs = examine(judges, scripts, videos), examine(judges, scripts, real, "real_")
+    scores = ours.scores | theirs.scores | _appearance_scores(scripts, ours.looks, theirs.looks)
     if reconstruct is not None:
-        scores |= accuracies(examined(judge, questions, reconstruct(real))[1], "reconstructed_")
-    return scores
+        prefix = "reconstructed_"
+        rebuilt = examine(judges, scripts, ChangedClips(real, reconstruct), prefix)
+        scores |= rebuilt.scores | _appearance_scores(scripts, rebuilt.looks, theirs.looks, prefix)
+    takes = judge_videos(judges.first, RealClips(source, other_takes(questions)))
+    reasons = {}
+    distances = {"frechet_video_distance": ours.verdicts, "real_frechet_video_distance": takes}
+    try:
+        scores |= {name: _frechet(verdicts, theirs.verdicts) for name, verdicts in distances.items()}
+    except TooFewSamplesError as error:
+        reasons = dict.fromkeys(distances, str(error))
+    return Part(
+        scores=scores,
+        questions=questions,
+        videos=videos,
+        verdicts=ours.verdicts,
+        marks=ours.marks,
+        second=ours.second,
+        reasons=reasons,
+    )
 
 
-def speed_part(judge: VideoJudge, world: ExamWorld, questions: Sequence[Question], make: MakeVideos) -> Part:
+def _frechet(verdicts: Verdicts, real: Verdicts) -> Estimate:
+    return estimates.frechet(verdicts.logits.numpy(), real.logits.numpy())
+
+
+def _appearance_scores(
+    scripts: Sequence[SceneScript], ours: Appearance, real: Appearance, prefix: str = ""
+) -> Scores:
+    still = [index for index, script in enumerate(scripts) if script.motion == "still"]
+    scores = {
+        "sharpness_ratio": estimates.ratio(ours.laplacian, real.laplacian),
+        "edge_energy_ratio": estimates.ratio(ours.edges, real.edges),
+        "still_flicker": estimates.mean(ours.flicker[still]),
+    }
+    return {prefix + name: score for name, score in scores.items()}
+
+
+def speed_part(judges: Judges, world: ExamWorld, questions: Sequence[Question], videos: Clips) -> Part:
     """Compare measured and expected displacement per frame of straight motions, over fps and speed words.
 
     `speed_correlation` is Pearson's correlation of the measured displacement per frame with the expected one (speed
@@ -106,77 +179,80 @@ def speed_part(judge: VideoJudge, world: ExamWorld, questions: Sequence[Question
     ignored: a wrong direction is an error of motion, not of speed. `real_speed_…` compares two trackers on the real
     clips; the judge's centres are more accurate.
     """
-    videos = make(questions)
-    verdicts, marks = examined(judge, questions, videos)
-    renderer = _renderer(world, videos)
-    scripts = [question.script for question in questions]
-    expected = velocity(torch.as_tensor(renderer.centers(scripts), dtype=torch.float32)).norm(dim=1)
+    scripts, source = scripts_of(questions), renderer(world, videos)
+    ours = examine(judges, scripts, videos)
+    expected = velocity(torch.as_tensor(source.centers(scripts), dtype=torch.float32)).norm(dim=1)
     directions = torch.tensor([DIRECTIONS[script.motion] for script in scripts])
-    fps = [script.fps for script in scripts]
-    moved = velocity(verdicts.centers)
+    fps = torch.tensor([script.fps for script in scripts])
+    moved = velocity(ours.verdicts.centers)
     measured = moved.norm(dim=1)
-    real = renderer.render(scripts)
     scores = {
-        "speed_correlation": _correlation(measured, expected),
-        "speed_correlation_in_asked_direction": _correlation((moved * directions).sum(dim=1), expected),
-        "speed_correlation_with_1_over_fps": pearson(measured.tolist(), [1.0 / value for value in fps]),
-        "speed_correlation_with_fps": pearson(measured.tolist(), fps),
-        "speed_ratio_median": float((measured / expected).median()),
-        "speed_motion_accuracy": share(marks.motion).value,
+        "speed_correlation": estimates.correlation(measured, expected),
+        "speed_correlation_in_asked_direction": estimates.correlation((moved * directions).sum(dim=1), expected),
+        "speed_correlation_with_1_over_fps": estimates.correlation(measured, 1.0 / fps),
+        "speed_correlation_with_fps": estimates.correlation(measured, fps),
+        "speed_ratio_median": estimates.median(measured / expected),
+        "speed_motion_accuracy": ours.scores["motion_accuracy"],
     }
-    trackers = {"judge": judge_videos(judge, real).centers, "difference": moving_centers(real)}
-    for name, centers in trackers.items():
+    real = RealClips(source, scripts)
+    difference = torch.cat([moving_centers(batch) for batch in in_batches(real)])
+    for name, centers in (("judge", judge_videos(judges.first, real).centers), ("difference", difference)):
         found = velocity(centers).norm(dim=1)
-        scores[f"real_speed_correlation_by_{name}"] = _correlation(found, expected)
-        scores[f"real_speed_error_by_{name}"] = float((found - expected).abs().mean())
-    return Part(scores=scores, questions=questions, videos=videos, verdicts=verdicts, marks=marks)
+        scores[f"real_speed_correlation_by_{name}"] = estimates.correlation(found, expected)
+        scores[f"real_speed_error_by_{name}"] = estimates.mean((found - expected).abs())
+    return Part(scores=scores, questions=questions, videos=videos, verdicts=ours.verdicts, marks=ours.marks)
 
 
-def _correlation(measured: Tensor, expected: Tensor) -> float:
-    return pearson(measured.tolist(), expected.tolist())
-
-
-def given_images(world: ExamWorld, questions: Sequence[Question], like: Tensor) -> Tensor:
+def given_images(source: SpriteWorld, questions: Sequence[Question]) -> Tensor:
     """Return the input images for image to video: the first frames of the real clips, [N, 3, H, W].
 
     A sprite that will move left starts on the right, so these images hint at the motion.
     """
-    return true_clips(world, questions, like)[:, 0]
+    return _first_frames(RealClips(source, scripts_of(questions)))
 
 
-def image_part(
-    judge: VideoJudge, questions: Sequence[Question], images: Tensor, make: MakeVideos, prefix: str
-) -> Part:
+def _first_frames(clips: Clips) -> Tensor:
+    return torch.cat([batch[:, 0] for batch in in_batches(clips)])
+
+
+def image_part(judges: Judges, questions: Sequence[Question], images: Tensor, videos: Clips, prefix: str) -> Part:
     """Measure how well videos preserve their input images: accuracies, and distances of first frames."""
-    videos = make(questions, images)
-    verdicts, marks = examined(judge, questions, videos)
-    scores = accuracies(marks, prefix) | image_distances(judge, questions, images, videos, verdicts, prefix)
-    return Part(scores=scores, questions=questions, videos=videos, verdicts=verdicts, marks=marks, images=images)
+    ours = examine(judges, scripts_of(questions), videos, prefix)
+    scores = ours.scores | image_distances(judges.first, questions, images, videos, ours.verdicts, prefix)
+    return Part(
+        scores=scores,
+        questions=questions,
+        videos=videos,
+        verdicts=ours.verdicts,
+        marks=ours.marks,
+        second=ours.second,
+        images=images,
+    )
 
 
 def image_distances(
     judge: VideoJudge,
     questions: Sequence[Question],
     images: Tensor,
-    videos: Tensor,
+    videos: Clips,
     verdicts: Verdicts,
     prefix: str,
-) -> dict[str, float]:
+) -> Scores:
     """Return distances of first frames to their input images, and to images of another subject and scene.
 
     `image_distance` is the root-mean-square difference of pixels in [-1, 1] (0 to 2), `image_dissimilarity` is
     1 - SSIM, and `image_feature_distance` is the cosine distance of the judge's features. `shuffled_…` are the same
     distances to the other images.
     """
-    first = videos[:, 0]
+    first = _first_frames(videos)
     features = judge_videos(judge, images[:, None]).features[:, 0]
-    scores: dict[str, float] = {}
+    scores: Scores = {}
     own = list(range(len(questions)))
     for name, order in (("image", own), ("shuffled", other_pictures(questions))):
-        scores[f"{prefix}{name}_distance"] = float(rmse(first, images[order]).mean())
-        scores[f"{prefix}{name}_dissimilarity"] = float((1.0 - ssim(first, images[order])).mean())
+        scores[f"{prefix}{name}_distance"] = estimates.mean(rmse(first, images[order]))
+        scores[f"{prefix}{name}_dissimilarity"] = estimates.mean(1.0 - ssim(first, images[order]))
         distances = cosine_distance(verdicts.features[:, 0], features[order])
-        scores[f"{prefix}{name}_feature_distance"] = float(distances.mean())
+        scores[f"{prefix}{name}_feature_distance"] = estimates.mean(distances)
     return scores
 
 
@@ -196,57 +272,72 @@ def other_pictures(questions: Sequence[Question]) -> list[int]:
     return order
 
 
-def variety_part(
-    judge: VideoJudge, world: ExamWorld, questions: Sequence[Question], copies: int, make: MakeVideos
-) -> Part:
+def variety_part(judges: Judges, world: ExamWorld, questions: Sequence[Question], copies: int, videos: Clips) -> Part:
     """Measure the distance between videos of one prompt with different seeds (root-mean-square pixel difference)."""
-    videos = make(questions)
-    verdicts, marks = examined(judge, questions, videos)
-    real = true_clips(world, questions, videos)
-    distances = [pairwise_distance(group) for group in videos.split(copies)]
+    ours = examine(judges, scripts_of(questions), videos)
+    real = RealClips(renderer(world, videos), scripts_of(questions))
+    distances = [pairwise_distance(group) for group in in_batches(videos, copies)]
+    smallest = min(distances)
     scores = {
-        "variety": _mean(distances),
-        "variety_smallest": min(distances),
-        "real_variety": _mean([pairwise_distance(group) for group in real.split(copies)]),
+        "variety": estimates.mean(distances),
+        "variety_smallest": Estimate(
+            value=smallest, low=None, high=None, num_prompts=len(distances), num_videos=len(questions)
+        ),
+        "real_variety": estimates.mean([pairwise_distance(group) for group in in_batches(real, copies)]),
     }
-    return Part(scores=scores, questions=questions, videos=videos, verdicts=verdicts, marks=marks)
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
+    return Part(scores=scores, questions=questions, videos=videos, verdicts=ours.verdicts, marks=ours.marks)
 
 
 def video_maker(
     pipeline: Callable[..., Any],
+    identity: Mapping[str, Any],
+    folder: Callable[[str], Path],
     *,
     batch_size: int,
     num_inference_steps: int | None = None,
     guidance_scale: float | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> MakeVideos:
-    """Return a function that generates videos with a public pipeline, in batches.
+    """Return a function that generates videos with a public pipeline, in batches, and keeps finished ones on disk.
 
     Each question has its own seed, so the batch size does not affect the videos. None means the model's recommended
     value.
-    """
 
-    def make(questions: Sequence[Question], images: Tensor | None = None) -> Tensor:
-        parts = []
-        for start in range(0, len(questions), batch_size):
-            some = questions[start : start + batch_size]
-            pictures = {} if images is None else {"image": list((images[start : start + batch_size] + 1) / 2)}
+    Args:
+        identity: all that the videos depend on besides their questions and the settings here.
+        folder: returns the folder of a part's videos.
+        on_progress: called with the number of videos that were generated, or found.
+    """
+    chosen = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale}
+    add = on_progress or (lambda _: None)
+
+    def make(part: str, questions: Sequence[Question], images: Tensor | None = None) -> Clips:
+        fingerprints = [
+            fingerprint(
+                {**identity, **chosen, "prompt": one.prompt, "seed": one.seed, "fps": one.script.fps},
+                None if images is None else images[number],
+            )
+            for number, one in enumerate(questions)
+        ]
+        videos = StoredVideos(folder(part), fingerprints)
+        waiting = videos.missing()
+        if len(waiting) < len(questions):
+            add(len(questions) - len(waiting))
+        for start in range(0, len(waiting), batch_size):
+            numbers = waiting[start : start + batch_size]
+            some = [questions[number] for number in numbers]
+            pictures = {} if images is None else {"image": list((images[numbers] + 1) / 2)}
             output = pipeline(
                 prompt=[question.prompt for question in some],
                 fps=[question.script.fps for question in some],
                 seeds=[question.seed for question in some],
-                num_inference_steps=num_inference_steps,
-                guidance_scale=guidance_scale,
                 output_type="pt",
+                **chosen,
                 **pictures,
             )
-            parts.append(output.frames.float().cpu() * 2 - 1)
-            if on_progress is not None:
-                on_progress(len(some))
-        return torch.cat(parts)
+            for number, frames in zip(numbers, output.frames, strict=True):
+                videos.write(number, frames.float().cpu() * 2 - 1)
+            add(len(some))
+        return videos
 
     return make

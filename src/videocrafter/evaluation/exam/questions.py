@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from videocrafter.data.sprite_world.captions import motion_caption, worded_caption
-from videocrafter.data.sprite_world.motions import DIRECTIONS
+from videocrafter.data.sprite_world.motions import DIAMETER, DIRECTIONS
+from videocrafter.data.sprite_world.scenes import NUM_VARIANTS
 from videocrafter.data.sprite_world.world import (
     MOTIONS,
     SCENES,
@@ -24,6 +25,7 @@ from videocrafter.data.sprite_world.world import (
     SpriteWorldConfig,
     is_held_out,
 )
+from videocrafter.models.judge import VideoJudge
 
 SPEED_FPS = (4.0, 6.0, 8.0, 12.0, 16.0, 24.0)
 _PARTS = ("text", "speed", "image", "variety")
@@ -36,12 +38,28 @@ class ExamWorld:
     Attributes:
         subjects, motions, scenes: names that the model was trained on.
         position_jitter: largest offset of the real clips' paths from the centre, in half-widths.
+        diameter: mean diameter of the sprites, in widths of the frame.
+        fps_range: lowest and highest fps that the model was trained on.
     """
 
     subjects: tuple[str, ...] = SUBJECTS
     motions: tuple[str, ...] = MOTIONS
     scenes: tuple[str, ...] = SCENES
     position_jitter: float = 0.12
+    diameter: float = DIAMETER
+    fps_range: tuple[float, float] = (4.0, 24.0)
+
+    @classmethod
+    def of_judge(cls, judge: VideoJudge) -> ExamWorld:
+        """Return the world that a judge was trained on, without plain scenes."""
+        low, high = judge.config.fps_range
+        return cls(diameter=judge.config.diameter, fps_range=(low, high))
+
+    @property
+    def speed_fps(self) -> tuple[float, ...]:
+        """The fps at which speed is measured: those of `SPEED_FPS` within the range."""
+        low, high = self.fps_range
+        return tuple(fps for fps in SPEED_FPS if low <= fps <= high) or (low,)
 
     def world(self, *, num_frames: int, height: int, width: int, seed: int = 0) -> SpriteWorld:
         """Return the world that renders the real clips, with sizes in pixels."""
@@ -53,6 +71,8 @@ class ExamWorld:
                 subjects=self.subjects,
                 motions=self.motions,
                 scenes=self.scenes,
+                fps_range=self.fps_range,
+                diameter=self.diameter,
                 position_jitter=self.position_jitter,
                 split="held_out",
                 seed=seed,
@@ -73,6 +93,15 @@ class Question:
     script: SceneScript
     prompt: str
     seed: int
+
+
+def other_takes(questions: Sequence[Question]) -> list[SceneScript]:
+    """Return scripts of other real clips for the same prompts: at the mirrored position, before another variant."""
+    scripts = (question.script for question in questions)
+    return [
+        replace(one, middle_x=-one.middle_x, middle_y=-one.middle_y, variant=(one.variant + 1) % NUM_VARIANTS)
+        for one in scripts
+    ]
 
 
 def balanced_combinations(
@@ -118,6 +147,7 @@ class Questions:
 
     def __init__(self, world: ExamWorld, seed: int) -> None:
         self.world, self.seed = world, seed
+        # The size and length of clips do not affect their scripts.
         self._scripts = world.world(num_frames=8, height=16, width=16, seed=seed)
 
     def text(self, count: int, fps: float) -> list[Question]:
@@ -130,7 +160,7 @@ class Questions:
         ]
 
     def speed(self, count: int) -> list[Question]:
-        """Return straight motions, with each fps of `SPEED_FPS` and each speed equally often.
+        """Return straight motions, with each of the world's `speed_fps` and each speed equally often.
 
         The list is empty if the world has no straight motion.
         """
@@ -138,7 +168,7 @@ class Questions:
         motions = [motion for motion in self.world.motions if motion in DIRECTIONS]
         if not motions:
             return []
-        cells = [(fps, speed) for fps in SPEED_FPS for speed in SPEEDS]
+        cells = [(fps, speed) for fps in self.world.speed_fps for speed in SPEEDS]
         combinations = balanced_combinations(self.world, motions, count, rng)
         # Shuffle, so that a direction is not always combined with the same fps.
         order = rng.permutation(len(combinations))

@@ -1,25 +1,30 @@
-"""Write the report of an exam: report.json, a Markdown table, one line per answer, and contact sheets."""
+"""Write the report of an exam: report.json, tables, one line per answer, and contact sheets."""
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
+from html import escape
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
+from videocrafter.evaluation.exam.clips import to_bytes
 from videocrafter.evaluation.exam.parts import Part
+from videocrafter.evaluation.exam.tables import detail_tables, remarks, summary_tables
+from videocrafter.evaluation.report_page import html_page
 from videocrafter.evaluation.results import without_nan
 from videocrafter.media.atomic_write import write_all
-from videocrafter.media.contact_sheet import contact_sheet
+from videocrafter.media.contact_sheet import contact_sheet, evenly_spaced
 from videocrafter.media.output_checks import check_writable
 from videocrafter.media.video_encoding import encode_png
 
-REPORT, TABLE, ANSWERS = "report.json", "report.md", "answers.jsonl"
+REPORT, PAGE, TABLE, ANSWERS = "report.json", "report.html", "report.md", "answers.jsonl"
+VIDEOS = "videos"
+"""Folder of the generated videos inside the output."""
+
 _SHEETS = (
     "right.png",
     "wrong_subject.png",
@@ -32,32 +37,7 @@ _SHEETS = (
 )
 _ROWS = 60
 _SAMPLE = 24
-
-Rows = Sequence[tuple[str, str]]
-_ACCURACIES: Rows = (
-    ("subject", "subject_accuracy"),
-    ("motion", "motion_accuracy"),
-    ("scene", "scene_accuracy"),
-    ("all three", "all_accuracy"),
-)
-_OTHERS: Rows = (
-    ("speed: correlation of measured and expected displacement per frame", "speed_correlation"),
-    ("speed: the same along the asked direction", "speed_correlation_in_asked_direction"),
-    ("speed: correlation with 1 / fps", "speed_correlation_with_1_over_fps"),
-    ("speed: correlation with fps", "speed_correlation_with_fps"),
-    ("speed: measured / expected, median", "speed_ratio_median"),
-    ("speed on real clips: correlation (judge's centres)", "real_speed_correlation_by_judge"),
-    (
-        "speed on real clips: correlation (difference from the background)",
-        "real_speed_correlation_by_difference",
-    ),
-    ("image to video: distance of the first frame to the given image", "i2v_image_distance"),
-    ("image to video: the same to other images", "i2v_shuffled_distance"),
-    ("image to video: 1 - SSIM to the given image", "i2v_image_dissimilarity"),
-    ("image to video: the same to other images", "i2v_shuffled_dissimilarity"),
-    ("variety: distance between seeds", "variety"),
-    ("variety: the same between real clips", "real_variety"),
-)
+_SHOWN_FRAMES = 8
 
 
 def check_report_folder(output: Path, *, overwrite: bool) -> Path:
@@ -83,6 +63,7 @@ def write_report(output: Path, report: Mapping[str, Any], parts: Mapping[str, Pa
     lines = [json.dumps(answer) for part, one in parts.items() for answer in _answers(part, one)]
     files = {name: encode_png(sheet) for name, sheet in _sheets(parts, copies)}
     files |= {
+        PAGE: page(report, files).encode("utf-8", "xmlcharrefreplace"),
         ANSWERS: ("\n".join(lines) + "\n").encode(),
         TABLE: markdown(report).encode(),
         REPORT: (json.dumps(without_nan(report), indent=1) + "\n").encode(),
@@ -92,56 +73,32 @@ def write_report(output: Path, report: Mapping[str, Any], parts: Mapping[str, Pa
         (output / name).unlink(missing_ok=True)
 
 
+def summary(report: Mapping[str, Any]) -> str:
+    """Format the scores and remarks as Markdown."""
+    lines = [line for table in summary_tables(report) for line in table.markdown()]
+    return "\n".join([*lines, *(text for remark in remarks(report) for text in ("", remark))]) + "\n"
+
+
 def markdown(report: Mapping[str, Any]) -> str:
-    """Format the report as Markdown tables."""
-    lines = ["# Exam", "", *_accuracy_table(report), "", *_value_table(report)]
-    for group, rows in report.get("per", {}).items():
-        lines += ["", f"## Per {group}", "", f"| {group} | prompts | subject | motion | scene | all |"]
-        lines.append("|---|---:|---:|---:|---:|---:|")
-        for name, row in rows.items():
-            cells = " | ".join(_number(row[what], 2) for what in ("subject", "motion", "scene", "all"))
-            lines.append(f"| {name} | {row['count']} | {cells} |")
-    for what, pairs in report.get("confusions", {}).items():
-        if pairs:
-            listed = ", ".join(f"{asked} → {seen} ({count})" for asked, seen, count in pairs[:12])
-            lines += ["", f"Most frequent wrong {what}s (asked → seen): {listed}."]
-    lines += [
-        "",
-        f"{report['num_videos']} videos in {report['seconds']:.0f} s, "
-        f"fps {report['settings']['fps']:g}, exam seed {report['settings']['seed']}.",
+    """Format the report as Markdown."""
+    details = [line for table in detail_tables(report) for line in table.markdown()]
+    return "\n".join(["# Exam", summary(report), *details]) + "\n"
+
+
+def page(report: Mapping[str, Any], sheets: Iterable[str]) -> str:
+    """Format the report as an HTML page that shows the contact sheets next to it."""
+    protocol = report["protocol"]
+    parts = [
+        f"<p>Version {protocol['version']}, hash <code>{protocol['sha256']}</code>.</p>",
+        *(table.html() for table in summary_tables(report)),
+        *(f"<p>{escape(remark)}</p>" for remark in remarks(report)),
+        *(table.html() for table in detail_tables(report)),
+        *(
+            f'<h2>{escape(name)}</h2><div class="scroll"><img src="{escape(name)}" alt="{escape(name)}"></div>'
+            for name in sheets
+        ),
     ]
-    return "\n".join(lines) + "\n"
-
-
-def _accuracy_table(report: Mapping[str, Any]) -> Iterable[str]:
-    columns = {
-        "model": "",
-        "judge on real clips": "real_",
-        "on reconstructions": "reconstructed_",
-        "image to video, motion prompt": "i2v_",
-        "image to video, full caption": "i2v_full_caption_",
-    }
-    shown = {title: prefix for title, prefix in columns.items() if f"{prefix}subject_accuracy" in report}
-    yield f"| accuracy | {' | '.join(shown)} |"
-    yield f"|---|{'---:|' * len(shown)}"
-    for title, key in _ACCURACIES:
-        cells = (
-            f"{_number(report[prefix + key], 3)} ± {_number(report[prefix + key + '_standard_error'], 3)}"
-            for prefix in shown.values()
-        )
-        yield f"| {title} | {' | '.join(cells)} |"
-
-
-def _value_table(report: Mapping[str, Any]) -> Iterable[str]:
-    yield "| measure | value |"
-    yield "|---|---:|"
-    for title, key in _OTHERS:
-        if key in report:
-            yield f"| {title} | {_number(report[key], 3)} |"
-
-
-def _number(value: float, digits: int) -> str:
-    return "–" if math.isnan(value) else f"{value:.{digits}f}"
+    return html_page("Exam", parts)
 
 
 def _answers(part: str, answers: Part) -> Iterable[dict[str, Any]]:
@@ -156,6 +113,7 @@ def _answers(part: str, answers: Part) -> Iterable[dict[str, Any]]:
             "speed": script.speed,
             "asked": [script.subject, script.motion, script.scene],
             "seen": [verdicts.subjects[index], verdicts.motions[index], verdicts.scenes[index]],
+            **({} if answers.second is None else {"seen_by_second": answers.second[index]}),
         }
 
 
@@ -192,16 +150,12 @@ def _sheet(name: str, part: Part, chosen: Sequence[int]) -> Iterable[tuple[str, 
         return
     videos = []
     for index in chosen:
-        video = to_bytes(part.videos[index])
+        video = evenly_spaced(to_bytes(part.videos[index : index + 1][0]), _SHOWN_FRAMES)
         if part.images is not None:
             video = np.concatenate((to_bytes(part.images[index][None]), video))
         videos.append(video)
-    yield (
-        name,
-        contact_sheet(
-            videos, [_caption(part, index) for index in chosen], scale=1 if videos[0].shape[1] >= 48 else 2
-        ),
-    )
+    scale = 1 if videos[0].shape[1] >= 48 else 2
+    yield name, contact_sheet(videos, [_caption(part, index) for index in chosen], scale=scale)
 
 
 def _caption(part: Part, index: int) -> str:
@@ -212,9 +166,3 @@ def _caption(part: Part, index: int) -> str:
     return f"fps {question.script.fps:g}: {question.prompt}" + (
         f"  [seen: {', '.join(mistakes)}]" if mistakes else ""
     )
-
-
-def to_bytes(frames: Tensor) -> NDArray[np.uint8]:
-    """Convert float frames [T, 3, H, W] in [-1, 1] to uint8 [T, H, W, 3]."""
-    pixels = ((frames.clamp(-1.0, 1.0) + 1.0) * 127.5).round().permute(0, 2, 3, 1)
-    return np.asarray(pixels.cpu().numpy(), dtype=np.uint8)

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from videocrafter.data.sprite_world.world import (
     MOTIONS,
@@ -27,7 +27,8 @@ from videocrafter.data.sprite_world.world import (
     SpriteWorld,
     SpriteWorldConfig,
 )
-from videocrafter.models.judge import JudgeLabels, VideoJudge, judge_loss
+from videocrafter.models.judge import IGNORED, JudgeLabels, VideoJudge, fit, judge_loss
+from videocrafter.training.miniature.degradation import Degradation, degrade
 from videocrafter.training.randomness import derive_seed, make_generator
 
 _VALIDATION_SEED = 20_231_030
@@ -50,27 +51,34 @@ class JudgeTaskConfig:
 
     Attributes:
         batch_size: clips per batch.
-        size: side of the clips in pixels.
-        num_frames: frames per clip.
-        fps_range: lowest and highest fps of the clips.
-        position_jitter: largest offset of a path from the middle, in half-widths; larger than in the generator's
-            training, because generated videos are not always in the right place.
+        world: size, length, fps and diameters of the clips. The task itself chooses scenes, split and seed. The
+            position jitter is larger than in the generator's training, because generated videos are not always in
+            the right place.
+        size: side in pixels of the frames that the judge sees; larger ones are averaged down.
+        degradation: what is done to the clips of training.
         widths: channels of the judge's four levels.
+        stills: train on single moments of clips, as many as `batch_size`. They differ more than the frames of one
+            clip, so subjects are learned faster; motions are not learned.
         num_validation: clean held-out clips per validated fps.
     """
 
     batch_size: int = 16
+    world: SpriteWorldConfig = field(default_factory=lambda: SpriteWorldConfig(position_jitter=0.25))
     size: int = 64
-    num_frames: int = 8
-    fps_range: tuple[float, float] = (4.0, 24.0)
-    position_jitter: float = 0.25
+    degradation: Degradation = Degradation()  # noqa: RUF009  it is frozen
     widths: tuple[int, int, int, int] = (32, 64, 96, 128)
+    stills: bool = False
     num_validation: int = 128
+
+    def validated_fps(self) -> tuple[int, ...]:
+        """The fps of validation clips: those of a fixed list within the world's range."""
+        low, high = self.world.fps_range
+        return tuple(fps for fps in _VALIDATION_FPS if low <= fps <= high) or (round(low),)
 
     def validation_metrics(self) -> list[str]:
         """The loss and the metrics of ``judge_loss`` over all fps, and two accuracies at each fps."""
         accuracies = ["subject_accuracy", "motion_accuracy"]
-        at_fps = [f"{name}_at_{fps}_fps" for fps in _VALIDATION_FPS for name in accuracies]
+        at_fps = [f"{name}_at_{fps}_fps" for fps in self.validated_fps() for name in accuracies]
         return ["loss", *accuracies, "scene_accuracy", "center_error", "size_error", *at_fps]
 
 
@@ -96,15 +104,12 @@ class JudgeTask:
             if start is None
             else VideoJudge.from_pretrained(start, torch_dtype=torch.float32)
         )
+        judge.register_to_config(diameter=config.world.diameter, fps_range=list(config.world.fps_range))
         self.judge = judge.to(device, memory_format=torch.channels_last).train()
         self.world = SpriteWorld(
-            SpriteWorldConfig(
-                height=config.size,
-                width=config.size,
-                num_frames=config.num_frames,
-                fps_range=config.fps_range,
+            replace(
+                config.world,
                 scenes=SCENES + PLAIN_SCENES,
-                position_jitter=config.position_jitter,
                 split="all",
                 seed=derive_seed(seed, stage_index, "judge's world"),
             )
@@ -121,9 +126,10 @@ class JudgeTask:
     def batch(self, step: int, micro_step: int = 0) -> JudgeBatch:
         """Rendered and degraded clips, different in every step."""
         first = (step * _MICRO_STEPS + micro_step) * self.config.batch_size
-        scripts = [self.world.script(first + offset) for offset in range(self.config.batch_size)]
+        draw = self.world.image_script if self.config.stills else self.world.script
+        scripts = [draw(first + offset) for offset in range(self.config.batch_size)]
         generator = make_generator(torch.device("cpu"), self.seed, self.stage_index, "spoiling", step, micro_step)
-        pixels = spoil(self.world.render(scripts), generator)
+        pixels = degrade(self._seen(self.world, scripts), generator, self.config.degradation)
         return JudgeBatch(
             pixels=pixels.to(self.device), labels=labels_of(self.world, self.judge, scripts, self.device)
         )
@@ -131,7 +137,8 @@ class JudgeTask:
     def loss(self, batch: JudgeBatch, generator: torch.Generator) -> tuple[Tensor, Mapping[str, float | Tensor]]:
         """``judge_loss``, which is deterministic: the generator is not used."""
         loss, metrics = judge_loss(self.judge, batch.pixels, batch.labels)
-        return loss, {"loss": loss.detach(), **metrics}
+        known = {name: value for name, value in metrics.items() if not math.isnan(value)}
+        return loss, {"loss": loss.detach(), **known}
 
     def names(self, batch: JudgeBatch) -> list[str]:
         """None: the step identifies the clips."""
@@ -146,10 +153,10 @@ class JudgeTask:
         """Accuracies on clean held-out clips: over all fps, and per fps as ``motion_accuracy_at_8_fps``."""
         means: dict[str, list[float]] = {}
         scores: dict[str, float] = {}
-        for fps in _VALIDATION_FPS:
+        for fps in self.config.validated_fps():
             world, scripts = self._validation(fps, self.config.num_validation)
             labels = labels_of(world, self.judge, scripts, self.device)
-            loss, metrics = judge_loss(self.judge, world.render(scripts).to(self.device), labels)
+            loss, metrics = judge_loss(self.judge, self._seen(world, scripts).to(self.device), labels)
             for name, value in {"loss": float(loss), **metrics}.items():
                 means.setdefault(name, []).append(value)
             scores[f"motion_accuracy_at_{fps}_fps"] = metrics["motion_accuracy"]
@@ -159,8 +166,8 @@ class JudgeTask:
     @torch.no_grad()
     def write_samples(self, folder: Path) -> None:
         """Write ``verdicts.json``: true and predicted labels of validation clips."""
-        world, scripts = self._validation(8, 24)
-        reading = self.judge(world.render(scripts).to(self.device))
+        world, scripts = self._validation(self.config.validated_fps()[0], 24)
+        reading = self.judge(self._seen(world, scripts).to(self.device))
         names = self.judge.config
         verdicts = [
             {
@@ -181,22 +188,26 @@ class JudgeTask:
         """Write the judge's own folder (config, and weights in half precision) into ``folder``."""
         copy.deepcopy(self.judge).half().save_pretrained(folder)
 
+    def _seen(self, world: SpriteWorld, scripts: list[SceneScript]) -> Tensor:
+        """Return rendered clips at the judge's size."""
+        pixels = world.render(scripts)
+        return fit(pixels.flatten(0, 1), self.judge.config.size).unflatten(0, pixels.shape[:2])
+
     def _validation(self, fps: float, count: int) -> tuple[SpriteWorld, list[SceneScript]]:
-        world = SpriteWorld(
-            SpriteWorldConfig(
-                height=self.config.size,
-                width=self.config.size,
-                num_frames=self.config.num_frames,
-                fps_range=(fps, fps),
-                split="held_out",
-                seed=_VALIDATION_SEED,
-            )
+        config = replace(
+            self.config.world,
+            fps_range=(fps, fps),
+            scenes=None,
+            position_jitter=SpriteWorldConfig().position_jitter,
+            split="held_out",
+            seed=_VALIDATION_SEED,
         )
+        world = SpriteWorld(config)
         return world, [world.script(index) for index in range(count)]
 
 
 def labels_of(world: SpriteWorld, judge: VideoJudge, scripts: list[SceneScript], device: torch.device) -> JudgeLabels:
-    """Return the labels of rendered clips, by the judge's own numbering of the names."""
+    """Return the labels of rendered clips or stills, by the judge's own numbering of the names."""
     names = judge.config
 
     def numbers(known: list[str], given: list[str]) -> Tensor:
@@ -204,43 +215,11 @@ def labels_of(world: SpriteWorld, judge: VideoJudge, scripts: list[SceneScript],
 
     return JudgeLabels(
         subject=numbers(names.subjects, [script.subject for script in scripts]),
-        motion=numbers(names.motions, [script.motion for script in scripts]),
+        motion=torch.tensor(
+            [IGNORED if one.image_frame is not None else names.motions.index(one.motion) for one in scripts],
+            device=device,
+        ),
         scene=numbers(names.scenes, [script.scene for script in scripts]),
         centers=torch.as_tensor(world.centers(scripts), dtype=torch.float32, device=device),
         log_size=torch.as_tensor(np.log(world.sizes(scripts)), dtype=torch.float32, device=device),
     )
-
-
-def spoil(pixels: Tensor, generator: torch.Generator) -> Tensor:
-    """Degrade clean clips [B, T, 3, H, W] as a generator would: blur, colours, blotches, noise, by random amounts.
-
-    Half of the clips stay sharp.
-    """
-    batch, _, _, height, width = pixels.shape
-
-    def amounts(largest: float, *shape: int) -> Tensor:
-        return largest * torch.rand((batch, *shape), generator=generator).view(batch, *shape)
-
-    blurred = torch.rand(batch, generator=generator) < 0.5
-    reduced = [int(height * float(f)) for f in (0.35 + 0.5 * torch.rand(batch, generator=generator))]
-    pixels = torch.stack(
-        [_blur(clip, side) if bool(soft) else clip for clip, side, soft in zip(pixels, reduced, blurred, strict=True)]
-    )
-    contrast = 1.0 + amounts(0.3, 1, 1, 1, 1) - 0.15
-    tint = amounts(0.24, 1, 1, 1, 1) - 0.12 + amounts(0.16, 1, 3, 1, 1) - 0.08
-    pixels = pixels * contrast + tint
-    still_blotches = torch.randn(batch, 1, 3, 8, 8, generator=generator)
-    moving_blotches = torch.randn(batch, pixels.shape[1], 3, 8, 8, generator=generator)
-    blotches = amounts(0.12, 1, 1, 1, 1) * still_blotches + amounts(0.10, 1, 1, 1, 1) * moving_blotches
-    pixels = pixels + functional.interpolate(
-        blotches.flatten(0, 1), (height, width), mode="bilinear", align_corners=False
-    ).view_as(pixels)
-    strength = (amounts(0.3, 1, 1, 1, 1) - 0.15).clamp(min=0.0)
-    pixels = pixels + strength * torch.randn(pixels.shape, generator=generator)
-    return pixels.clamp(-1.0, 1.0)
-
-
-def _blur(clip: Tensor, side: int) -> Tensor:
-    """Shrink a clip [T, 3, H, W] to ``side`` pixels and enlarge it again."""
-    small = functional.interpolate(clip, (side, side), mode="bilinear", antialias=True)
-    return functional.interpolate(small, clip.shape[-2:], mode="bicubic", align_corners=False)

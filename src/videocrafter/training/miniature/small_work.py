@@ -48,7 +48,7 @@ def judge_work(stage: StageConfig, config: JudgeTaskConfig, start: PlannedStart,
     def loss() -> Tensor:
         # The task's loss computes metrics from values, which the meta device has none of. It needs no memory to speak
         # of, so the sum of the outputs replaces it.
-        pixels = torch.empty(config.batch_size, config.num_frames, 3, config.size, config.size, device=META)
+        pixels = torch.empty(config.batch_size, config.world.num_frames, 3, config.size, config.size, device=META)
         read = task.judge(pixels)
         outputs = (read.subject_logits, read.motion_logits, read.scene_logits, read.heat_logits, read.log_size)
         return torch.stack([output.float().square().mean() for output in outputs]).sum()

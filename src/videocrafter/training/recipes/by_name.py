@@ -16,6 +16,8 @@ RECIPES: dict[str, Callable[[], RecipeConfig]] = {
     "tiny-t2v-128": miniature.tiny_t2v_128,
     "tiny-i2v": miniature.tiny_i2v,
     "tiny-judge": miniature.tiny_judge,
+    "tiny-judge-128": miniature.tiny_judge_128,
+    "tiny-judge-shape": miniature.tiny_judge_shape,
     "smoke": miniature.smoke,
     "t2v-256": paper.t2v_256,
     "t2v-512": paper.t2v_512,

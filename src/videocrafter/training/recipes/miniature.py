@@ -7,6 +7,7 @@ from dataclasses import replace
 from videocrafter.data.sprite_world.world import SUBJECTS, SpriteWorldConfig
 from videocrafter.training.config import OptimizerConfig, RecipeConfig, StageConfig
 from videocrafter.training.miniature.autoencoder import AutoencoderTaskConfig
+from videocrafter.training.miniature.degradation import Degradation
 from videocrafter.training.miniature.diffusion_config import VideoDiffusionTaskConfig
 from videocrafter.training.miniature.judge import JudgeTaskConfig
 from videocrafter.training.miniature.networks import MiniatureNetwork, NoiseConfig
@@ -14,6 +15,7 @@ from videocrafter.training.miniature.stills import StillsTaskConfig
 from videocrafter.training.miniature.towers import ContrastiveTaskConfig
 
 _GATE_MOTIONS = ("left", "right", "up", "down", "growing", "shrinking", "spinning", "still")
+_WORLD_128 = SpriteWorldConfig(height=128, width=128, num_frames=16, fps_range=(8.0, 24.0), diameter=0.56)
 
 
 def tiny_vae() -> RecipeConfig:
@@ -328,17 +330,47 @@ def _toy_stage(stage: StageConfig) -> StageConfig:
 
 def tiny_judge() -> RecipeConfig:
     """The exam's judge: a supervised classifier of rendered clips, independent of the model's own CLIP."""
-    return RecipeConfig(
-        name="tiny-judge",
-        stages=(
-            StageConfig(
-                name="judge",
-                task=JudgeTaskConfig(),
-                num_steps=1400,
-                optimizer=OptimizerConfig(lr=2e-3, betas=(0.9, 0.99), decay="cosine", warmup_steps=100),
-                ema_decay=0.995,
-                checkpoint_seconds=180,
-                validate_every=700,
-            ),
-        ),
+    return RecipeConfig(name="tiny-judge", stages=(_judge_stage(JudgeTaskConfig()),))
+
+
+def tiny_judge_128() -> RecipeConfig:
+    """The judge of the 128-pixel world. It sees frames averaged down to 64 pixels and continues from `tiny-judge`."""
+    task = JudgeTaskConfig(world=replace(_WORLD_128, position_jitter=0.25), batch_size=8, num_validation=32)
+    stage = replace(
+        _judge_stage(task),
+        num_steps=120,
+        optimizer=OptimizerConfig(lr=5e-4, betas=(0.9, 0.99), decay="cosine", warmup_steps=10),
+        ema_decay=0.97,
+    )
+    return RecipeConfig(name="tiny-judge-128", init="judge", stages=(stage,))
+
+
+def tiny_judge_shape() -> RecipeConfig:
+    """A second judge for subjects alone: blur and random hues in training, so that it must know their shape."""
+    task = JudgeTaskConfig(
+        world=replace(_WORLD_128, position_jitter=0.25),
+        degradation=Degradation(blurred_share=0.7, smallest_side=0.3, recoloured_share=1.0, brightness=0.4),
+        stills=True,
+        batch_size=48,
+        num_validation=32,
+    )
+    stage = replace(
+        _judge_stage(task),
+        num_steps=600,
+        optimizer=OptimizerConfig(lr=1e-3, betas=(0.9, 0.99), decay="cosine", warmup_steps=20),
+        ema_decay=0.98,
+    )
+    longer = replace(stage, name="longer", num_steps=570)
+    return RecipeConfig(name="tiny-judge-shape", init="judge", stages=(stage, longer))
+
+
+def _judge_stage(task: JudgeTaskConfig) -> StageConfig:
+    return StageConfig(
+        name="judge",
+        task=task,
+        num_steps=1400,
+        optimizer=OptimizerConfig(lr=2e-3, betas=(0.9, 0.99), decay="cosine", warmup_steps=100),
+        ema_decay=0.995,
+        checkpoint_seconds=180,
+        validate_every=700,
     )

@@ -27,6 +27,7 @@ from videocrafter.presets import (
     LORA_FILE,
     MODEL_INDEX,
     PRESETS,
+    SHIPPED_JUDGE,
     ModelPreset,
     folder_hint,
     is_run_folder,
@@ -69,7 +70,7 @@ def start_folder(recipe: RecipeConfig) -> Path | None:
             f"init is {recipe.init!r}, which is neither a folder nor a model's name; give a pipeline folder, a "
             "training run, or a name that `videocrafter models` lists"
         )
-    if preset is None and folder != Path(recipe.init):
+    if preset is None and folder not in (Path(recipe.init), SHIPPED_JUDGE):
         _log.info("%s is a training run; starting from its result, %s", recipe.init, folder)
     if not _may_be_start(folder) and (hint := folder_hint(folder)):
         raise SettingsError(f"init is {recipe.init!r}, which is not a pipeline folder: {hint}")
@@ -81,7 +82,9 @@ def start_folder(recipe: RecipeConfig) -> Path | None:
 
 
 def named_folder(name: str) -> Path:
-    """Return the folder that a setting names: that of a shipped model, or a path; a training run's is its result.
+    """Return the folder that a setting names: that of a shipped model or of the judge, or a path.
+
+    A training run's is its result.
 
     Raises:
         ValueError: the training run has no result yet.
@@ -89,6 +92,8 @@ def named_folder(name: str) -> Path:
     preset = PRESETS.get(name)
     if preset is not None and preset.folder is not None:
         return preset.folder
+    if name == SHIPPED_JUDGE.name:
+        return SHIPPED_JUDGE
     path = expand_home(name)
     return result_of_run(path) if is_run_folder(path) else path
 

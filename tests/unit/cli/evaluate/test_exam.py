@@ -11,9 +11,11 @@ def exam(monkeypatch):
     """Replace the exam, which takes minutes, and record its arguments."""
     calls = []
 
-    def run_exam(output, t2v, i2v, *, config, judge, overwrite, on_progress):
+    def run_exam(output, t2v, i2v, *, config, judge, second_judge, overwrite, on_progress):
         on_progress(1, 2)
-        calls.append({"output": output, "t2v": t2v, "i2v": i2v, "config": config, "judge": judge})
+        calls.append(
+            {"output": output, "t2v": t2v, "i2v": i2v, "config": config, "judge": judge, "second": second_judge}
+        )
         return {"num_videos": 2, "seconds": 1.0, "settings": {"fps": 8.0, "seed": 3}}
 
     monkeypatch.setattr("videocrafter.evaluation.exam.exam.run_exam", run_exam)
@@ -64,6 +66,15 @@ def test_a_full_disk_is_one_line(cli, monkeypatch, t2v_folder, tmp_path):
 def test_a_judge_of_ones_own_marks(cli, exam, t2v_folder, tmp_path):
     assert cli("evaluate", t2v_folder, "-o", tmp_path / "r", "--judge", SHIPPED_JUDGE).exit_code == 0
     assert exam[0]["judge"].config.subjects
+    assert exam[0]["second"] is None
+
+
+def test_a_second_judge_is_passed_on(cli, exam, t2v_folder, tmp_path):
+    assert cli("evaluate", t2v_folder, "-o", tmp_path / "r", "--second-judge", SHIPPED_JUDGE).exit_code == 0
+    assert exam[0]["second"].config.subjects
+    result = cli("evaluate", t2v_folder, "-o", tmp_path / "s", "--second-judge", tmp_path)
+    assert result.exit_code == 2
+    assert "contains no judge" in result.stderr
 
 
 def test_wrong_models_and_numbers_are_one_line(cli, exam, t2v_folder, i2v_folder, tmp_path):

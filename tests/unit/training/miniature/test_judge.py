@@ -3,8 +3,9 @@ import json
 import torch
 from safetensors.torch import load_file
 
-from videocrafter.data.sprite_world.world import is_held_out
-from videocrafter.training.miniature.judge import JudgeTask, JudgeTaskConfig, spoil
+from videocrafter.data.sprite_world.world import SpriteWorldConfig, is_held_out
+from videocrafter.models.judge import IGNORED, VideoJudge
+from videocrafter.training.miniature.judge import JudgeTask, JudgeTaskConfig
 
 CPU = torch.device("cpu")
 
@@ -37,14 +38,28 @@ def test_labels_are_numbers_of_the_judges_names() -> None:
     assert task.judge.config.scenes[batch.labels.scene[1]] == script.scene
 
 
-def test_spoiling_keeps_range_and_picture() -> None:
-    clips = torch.rand(6, 2, 3, 8, 8).repeat_interleave(8, 3).repeat_interleave(8, 4) * 1.6 - 0.8
-    spoilt = spoil(clips, torch.Generator().manual_seed(0))
-    assert spoilt.shape == clips.shape
-    assert float(spoilt.abs().max()) <= 1.0
-    difference = (spoilt - clips).abs().mean(dim=(1, 2, 3, 4))
-    assert (difference > 0.0).all(), "every clip is degraded"
-    assert (difference < 0.4).all(), "none beyond recognition"
+def test_a_larger_world_is_averaged_down_and_recorded(tmp_path) -> None:
+    world = SpriteWorldConfig(height=128, width=128, num_frames=3, fps_range=(8.0, 24.0), diameter=0.56)
+    config = JudgeTaskConfig(batch_size=2, world=world, widths=(8, 8, 8, 8), num_validation=2)
+    task = JudgeTask(config, None, 0, 0, CPU)
+    assert task.batch(0).pixels.shape == (2, 3, 3, 64, 64)
+    assert config.validated_fps() == (8, 16, 24)
+    assert set(config.validation_metrics()) == set(task.validate())
+    task.save_pipeline(tmp_path)
+    again = JudgeTask(JudgeTaskConfig(batch_size=2), tmp_path, 0, 0, CPU).judge
+    assert again.config.diameter == 0.42, "a judge that is trained further is the judge of its new world"
+    assert VideoJudge.from_pretrained(tmp_path).config.diameter == 0.56
+
+
+def test_stills_teach_subjects_and_scenes_but_no_motion() -> None:
+    task = JudgeTask(JudgeTaskConfig(batch_size=4, stills=True, widths=(8, 8, 8, 8)), None, 0, 0, CPU)
+    batch = task.batch(1)
+    assert batch.pixels.shape == (4, 1, 3, 64, 64)
+    assert set(batch.labels.motion.tolist()) == {IGNORED}
+    loss, metrics = task.loss(batch, torch.Generator())
+    assert torch.isfinite(loss)
+    assert "motion_accuracy" not in metrics, "NaN would end the run"
+    assert 0.0 <= metrics["subject_accuracy"] <= 1.0
 
 
 def test_one_step_lowers_the_loss_of_its_batch_and_the_folder_loads(tmp_path) -> None:

@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,10 @@ def test_the_result_becomes_a_video_model_whose_frames_are_its_stills(parts: Pat
             parameter.add_(0.02 * torch.randn_like(parameter))
     task.save_pipeline(tmp_path / "sd")
     task.write_samples(tmp_path)
+    written = json.loads((tmp_path / "stills.json").read_text())
+    asked = [one["asked"] for one in written["stills"]]
+    assert len(set(asked)) == len(asked) > 0
+    assert written["recognised"] == sum(one["asked"] == one["seen"] for one in written["stills"]) / len(asked)
     made = init_from_sd(tmp_path / "sd", tmp_path / "video", preset="tiny-t2v")
     assert made.notes == ()
     pipeline = TextToVideoPipeline.from_pretrained(tmp_path / "video")
