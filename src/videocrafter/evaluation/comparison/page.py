@@ -7,11 +7,10 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from videocrafter.evaluation.comparison.films import Film, encode_picture, make_film, read_shown
+from videocrafter.evaluation.comparison.films import encode_picture, make_film, read_shown, tile_layout
 from videocrafter.evaluation.comparison.matching import Row
 from videocrafter.evaluation.comparison.settings import setting_table
 from videocrafter.media.errors import MediaError
@@ -19,6 +18,8 @@ from videocrafter.media.framing import Framing, frame_image
 from videocrafter.media.image_file import read_image
 
 PAGE_FILE, FILES_FOLDER = "index.html", "index_files"
+PARTS_FOLDER = Path(__file__).parent / "page"
+"""Style, script and markup of the page."""
 EMBED_LIMIT = 32 * 2**20
 """Above this many bytes, pictures are files next to the page: browsers are slow with huge pages."""
 
@@ -87,21 +88,35 @@ def _cell(
         film = make_film(*read_shown(entry.path, size, max_frames))
     except MediaError as error:
         return cell | {"error": str(error)}
-    return cell | _film(film, f"{number:04d}-{len(pictures)}", pictures)
-
-
-def _film(film: Film, name: str, pictures: dict[str, bytes]) -> dict[str, Any]:
-    names = [f"{name}-{index}.webp" for index in range(len(film.pictures))]
+    start = f"{number:04d}-{len(pictures)}"
+    names = [f"{start}-{index}.webp" for index in range(len(film.pictures))]
     pictures |= dict(zip(names, film.pictures, strict=True))
+    return cell | film_data(names, film.num_frames, (film.height, film.width), film.fps, film.shape)
+
+
+def film_data(
+    pictures: Sequence[str], num_frames: int, tile: tuple[int, int], fps: float, shape: tuple[int, int]
+) -> dict[str, Any]:
+    """Return what the page's script needs to play a video from its pictures.
+
+    Args:
+        pictures: names in the `files` of the page's data.
+        num_frames: frames to show.
+        tile: height and width of a frame in the pictures.
+        fps: frames per second.
+        shape: height and width of the video itself.
+    """
+    tiles, across = tile_layout(num_frames, *tile)
+    height, width = tile
     return {
-        "pictures": names,
-        "tiles": film.tiles,
-        "across": film.across,
-        "frames": film.num_frames,
-        "height": film.height,
-        "width": film.width,
-        "fps": film.fps,
-        "shape": f"{film.shape[1]}×{film.shape[0]}",
+        "pictures": list(pictures),
+        "tiles": tiles,
+        "across": across,
+        "frames": num_frames,
+        "height": height,
+        "width": width,
+        "fps": fps,
+        "shape": f"{shape[1]}×{shape[0]}",
     }
 
 
@@ -123,16 +138,26 @@ def _address(name: str, content: bytes, inside: bool) -> str:
     return f"data:image/webp;base64,{base64.b64encode(content).decode()}"
 
 
-def _html(title: str, data: Mapping[str, Any]) -> str:
-    """Put style, script and data into the page. No text of others can end the script element that holds the data."""
-    folder = files("videocrafter.evaluation.comparison").joinpath("page")
+def data_block(data: Mapping[str, Any]) -> str:
+    """Return JSON for a script element of a page. No text of others can end that element."""
     text = json.dumps(data, ensure_ascii=True, allow_nan=False)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def page_part(name: str) -> str:
+    """Return a file of the page: `controls.html` and `compare.css` also serve pages that load their script."""
+    return (PARTS_FOLDER / name).read_text(encoding="utf-8")
+
+
+def _html(title: str, data: Mapping[str, Any]) -> str:
+    """Put style, script and data into the page."""
     parts = {
         "TITLE": escape(title),
-        "STYLE": folder.joinpath("compare.css").read_text(encoding="utf-8"),
-        "SCRIPT": folder.joinpath("compare.js").read_text(encoding="utf-8"),
-        "DATA": text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"),
+        "PAGE_STYLE": page_part("page.css"),
+        "STYLE": page_part("compare.css"),
+        "CONTROLS": page_part("controls.html"),
+        "SCRIPT": page_part("compare.js"),
+        "DATA": data_block(data),
     }
-    html = folder.joinpath("compare.html").read_text(encoding="utf-8")
-    before, *others = html.split("{{")
+    before, *others = page_part("compare.html").split("{{")
     return before + "".join(parts[one.partition("}}")[0]] + one.partition("}}")[2] for one in others)

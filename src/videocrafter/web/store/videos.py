@@ -82,6 +82,11 @@ class VideoStore:
             raise KeyError(video)
         return _video(rows[0])
 
+    def of_job(self, job: str) -> list[Video]:
+        """Return the videos of a job that are not in the bin."""
+        rows = self.database.read("SELECT * FROM videos WHERE job = ? AND deleted_s IS NULL ORDER BY number", job)
+        return [_video(row) for row in rows]
+
     def page(
         self,
         *,

@@ -6,6 +6,7 @@ import { card, remove, reuse, showDetails } from "/static/card.js";
 const holder = $("#videos");
 const filters = $("#filters");
 const PAGE = 60;
+const MOST_COMPARED = 36;
 let cursor = null;
 let shown = "";
 let shownQuery = null;
@@ -32,7 +33,7 @@ function entry(video) {
     element.classList.toggle("selected", on);
   };
   pick.addEventListener("click", () => {
-    chosen = chosen.includes(video.id) ? chosen.filter((id) => id !== video.id) : [...chosen, video.id].slice(-9);
+    chosen = chosen.includes(video.id) ? chosen.filter((id) => id !== video.id) : [...chosen, video.id].slice(-MOST_COMPARED);
     draw();
     drawSelection();
   });
