@@ -218,8 +218,7 @@ def test_a_grid_is_made_from_prompts_and_settings(server, open_page):
     page.get_by_label("Guidance", exact=True).fill("2, 6")
     page.get_by_role("button", name="Make 4 videos").click()
     expect(page.locator("#rows canvas[data-frame]").first).to_be_attached(timeout=LONG)
-    wait_for(lambda: not server.get("jobs")["jobs"])
-    page.reload()
+    # The page shows them as they are finished.
     expect(page.locator("#rows canvas[data-frame]")).to_have_count(4, timeout=LONG)
     assert page.locator("#rows .row").count() == 2
     assert [video["request"]["seed"] for video in server.get("videos?text=grid")["videos"]] == [1] * 4
@@ -227,14 +226,43 @@ def test_a_grid_is_made_from_prompts_and_settings(server, open_page):
 
 def test_live_follows_the_prompt_and_the_last_one_wins(server, open_page, screenshots):
     page = open_page()
+    sent = []
+    page.on("request", lambda request: sent.append(request.post_data) if request.method == "PUT" else None)
     page.goto(f"{server.address}/live")
     prompt = page.get_by_label("Prompt")
+    expect(page.get_by_label("Model")).not_to_have_value("")
     prompt.press_sequentially("a ghost spinning", delay=10)
     prompt.press_sequentially(" in outer space", delay=10)
-    expect(page.locator("#live-state")).to_contain_text("“a ghost spinning in outer space”", timeout=LONG)
-    assert page.locator("#stage video").count() == 1
+    expect(page.locator("#live-state")).to_have_text("“a ghost spinning in outer space”", timeout=LONG)
+    expect(page.locator("#stage video")).to_have_count(1, timeout=LONG)
+    # Typing asks for a video after a pause, not after each of the 31 letters, and with the quickest preset.
+    assert len(sent) < 8
+    assert json.loads(sent[-1])["preset"] == "draft"
     screenshots(page, "studio-live")
     assert server.get("videos?text=ghost")["videos"] == []
+    page.reload()
+    expect(page.get_by_label("Prompt")).to_have_value("a ghost spinning in outer space")
+    expect(page.locator("#stage video")).to_have_count(1, timeout=LONG)
+    page.get_by_role("button", name="Make it properly").click()
+    expect(page.locator("#form").get_by_label("Prompt")).to_have_value("a ghost spinning in outer space")
+
+
+def test_live_gives_way_to_the_queue_and_comes_back(server, open_page):
+    page = open_page()
+    page.goto(f"{server.address}/live")
+    expect(page.get_by_label("Model")).not_to_have_value("")
+    server.post("queue/pause")
+    jobs = [server.post("jobs", {"prompt": "a pear that waits", "seed": 1, **QUICK})["id"] for _ in range(2)]
+    # A paused queue does not hold the page up; a running one does, until it is empty.
+    page.get_by_label("Prompt").fill("a wizard moving right")
+    expect(page.locator("#live-state")).to_have_text("“a wizard moving right”", timeout=LONG)
+    server.post("queue/resume")
+    page.get_by_label("Prompt").fill("a wizard moving left")
+    expect(page.locator("#live-state")).to_have_text("“a wizard moving left”", timeout=LONG)
+    assert [server.get(f"jobs/{job}")["state"] for job in jobs] == ["done", "done"]
+    page.get_by_label("Prompt").fill("")
+    expect(page.locator("#stage video")).to_have_count(0)
+    expect(page.locator("#live-state")).to_contain_text("Type a prompt")
 
 
 @pytest.mark.parametrize("name", PAGES)

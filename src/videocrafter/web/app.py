@@ -24,7 +24,7 @@ from videocrafter.web.page_routes import add_pages
 from videocrafter.web.problems import Problem, install_problems, problem_response
 from videocrafter.web.security import Gate
 from videocrafter.web.studio import Studio
-from videocrafter.web.worker.supervisor import Supervisor
+from videocrafter.web.worker.workers import Workers
 
 _log = logging.getLogger(__name__)
 
@@ -32,27 +32,27 @@ _CLEAN_S = 3600.0
 _LARGE = ("/api/v1/uploads", "/api/v1/recordings")
 
 
-def create_app(studio: Studio, supervisor: Supervisor | None, hub: EventHub | None = None) -> Any:
+def create_app(studio: Studio, workers: Workers | None, hub: EventHub | None = None) -> Any:
     """Return the ASGI application.
 
     Args:
         studio: with its database.
-        supervisor: of the worker, started and stopped with the application; None for an application that only
-            answers, as in tests.
+        workers: started and stopped with the application; None for an application that only answers, as in
+            tests.
         hub: of the event streams, for a server that ends them; by default a new one.
     """
     hub = EventHub(studio) if hub is None else hub
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        if supervisor is not None:
-            supervisor.start()
+        if workers is not None:
+            workers.start()
         cleaning = asyncio.create_task(_clean_hourly(studio))
         yield
         cleaning.cancel()
         await hub.stop()
-        if supervisor is not None:
-            await asyncio.to_thread(supervisor.stop)
+        if workers is not None:
+            await asyncio.to_thread(workers.stop)
 
     app = FastAPI(
         title="videocrafter studio",
@@ -65,11 +65,11 @@ def create_app(studio: Studio, supervisor: Supervisor | None, hub: EventHub | No
     )
     install_problems(app)
     for router in (
-        jobs_router(studio, supervisor),
+        jobs_router(studio, workers),
         videos_router(studio),
         uploads_router(studio),
         events_router(studio, hub),
-        catalogue_router(studio, supervisor),
+        catalogue_router(studio, workers),
         runs_router(studio),
     ):
         app.include_router(router, prefix="/api/v1")

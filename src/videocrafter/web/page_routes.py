@@ -13,7 +13,6 @@ from fastapi.staticfiles import StaticFiles
 from videocrafter.evaluation.comparison.page import PARTS_FOLDER, data_block, page_part
 from videocrafter.web.comparison import MOST_VIDEOS, comparison_data
 from videocrafter.web.problems import not_found
-from videocrafter.web.store.videos import Video
 from videocrafter.web.studio import Studio
 
 PAGES = ("make", "queue", "gallery", "compare", "live", "train")
@@ -72,12 +71,7 @@ def _names(text: str) -> list[str]:
 
 def _comparison(studio: Studio, ids: Sequence[str], jobs: Sequence[str]) -> str:
     """Return the content of the page Compare; videos that are gone are counted."""
-    videos: list[Video] = []
-    for identity in ids:
-        try:
-            videos.append(studio.videos.get(identity))
-        except KeyError:
-            continue
+    videos = studio.videos.some(ids)
     gone = len(ids) - len(videos)
     videos += [video for job in jobs for video in studio.videos.of_job(job)]
     data = comparison_data(videos[:MOST_VIDEOS]) | {"gone": gone, "jobs": list(jobs)}

@@ -95,4 +95,3 @@ def _add_gallery(router: APIRouter, studio: Studio) -> None:
     def restore(video: str) -> dict[str, Any]:
         found_video(studio, video)
         return video_view(studio.videos.set_deleted(video, False))
-
