@@ -104,7 +104,7 @@ def test_a_prompt_is_text_everywhere(server, open_page):
     for path in ("", "queue", "gallery", f"compare?ids={video},{video}"):
         page.goto(f"{server.address}/{path}")
         page.get_by_text("<b>bold</b> a cat").first.wait_for()
-        assert page.locator("main b").count() == 0
+        assert page.locator("main b", has_text="bold").count() == 0
         assert page.title() != "broken"
     page.goto(f"{server.address}/gallery")
     page.get_by_role("button", name="Open: <img").first.click()
@@ -224,19 +224,32 @@ def test_a_grid_is_made_from_prompts_and_settings(server, open_page):
     assert [video["request"]["seed"] for video in server.get("videos?text=grid")["videos"]] == [1] * 4
 
 
+def type_quickly(page, text):
+    """Type without a pause, however busy the machine is."""
+    page.evaluate(
+        """(text) => {
+            const field = document.querySelector("#prompt");
+            for (const letter of text) {
+                field.value += letter;
+                field.dispatchEvent(new Event("input", { bubbles: true }));
+            }
+        }""",
+        text,
+    )
+
+
 def test_live_follows_the_prompt_and_the_last_one_wins(server, open_page, screenshots):
     page = open_page()
     sent = []
     page.on("request", lambda request: sent.append(request.post_data) if request.method == "PUT" else None)
     page.goto(f"{server.address}/live")
-    prompt = page.get_by_label("Prompt")
     expect(page.get_by_label("Model")).not_to_have_value("")
-    prompt.press_sequentially("a ghost spinning", delay=10)
-    prompt.press_sequentially(" in outer space", delay=10)
+    type_quickly(page, "a ghost spinning")
+    type_quickly(page, " in outer space")
     expect(page.locator("#live-state")).to_have_text("“a ghost spinning in outer space”", timeout=LONG)
     expect(page.locator("#stage video")).to_have_count(1, timeout=LONG)
-    # Typing asks for a video after a pause, not after each of the 31 letters, and with the quickest preset.
-    assert len(sent) < 8
+    # Typing asks for a video after a pause, not after each letter, and with the quickest preset.
+    assert len(sent) <= 2
     assert json.loads(sent[-1])["preset"] == "draft"
     screenshots(page, "studio-live")
     assert server.get("videos?text=ghost")["videos"] == []

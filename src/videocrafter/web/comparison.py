@@ -41,7 +41,7 @@ def comparison_data(videos: Sequence[Video]) -> dict[str, Any]:
     if len(columns) == 1 and len(by_id) > 1:
         columns = _one_each([by_id[entry.name] for entry in next(iter(columns.values()))])
         rows = [Row(prompt="All settings are equal", seed=None, image=None, videos=_first(columns))]
-    shown = [
+    shown: list[dict[str, Any]] = [
         {
             "prompt": row.prompt or "(no prompt)",
             "seed": row.seed,

@@ -63,9 +63,9 @@ def import_heavy_libraries(threads: int | None = None) -> None:
     from videocrafter.pipelines import loading  # noqa: F401 (brings the rest)
 
     if threads is not None:
-        import torch
+        from videocrafter.generation.hardware import limit_threads
 
-        torch.set_num_threads(threads)
+        limit_threads(threads)
 
 
 def run_next(studio: Studio, owner: str, model: LoadedModel) -> bool:
