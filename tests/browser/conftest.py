@@ -96,16 +96,3 @@ def serving(app: Any) -> Iterator[str]:
     finally:
         server.should_exit = True
         thread.join(10)
-
-
-@pytest.fixture
-def screenshots() -> Callable[[Any, str], None]:
-    """Save a picture of a page to the folder in VIDEOCRAFTER_SCREENSHOTS, if it is set: the docs' pictures."""
-    folder = os.environ.get("VIDEOCRAFTER_SCREENSHOTS")
-
-    def save(page: Any, name: str) -> None:
-        if folder:
-            page.evaluate("window.scrollTo(0, 0)")
-            page.screenshot(path=str(Path(folder) / f"{name}.png"))
-
-    return save

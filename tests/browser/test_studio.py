@@ -50,7 +50,7 @@ def video(server):
     return done(server, job)["videos"][0]
 
 
-def test_make_watch_and_play(server, open_page, screenshots):
+def test_make_watch_and_play(server, open_page):
     page = open_page(viewport={"width": 1200, "height": 900})
     page.goto(server.address)
     page.get_by_role("button", name="a rocket", exact=True).click()
@@ -64,13 +64,11 @@ def test_make_watch_and_play(server, open_page, screenshots):
     preview.wait_for(timeout=LONG)
     card = page.get_by_role("button", name="Open: a rocket moving up")
     card.wait_for(timeout=LONG)
-    screenshots(page, "studio-make")
     card.click()
     player = page.locator("dialog video")
     player.wait_for()
     until(page, "document.querySelector('dialog video').currentTime > 0.2")
     expect(page.locator("dialog table")).to_contain_text("seed")
-    screenshots(page, "studio-details")
 
 
 def test_the_queue_is_found_again_after_a_reload_and_in_a_new_tab(server, open_page):
@@ -173,7 +171,7 @@ def shown_frames(page):
     )
 
 
-def test_a_grid_from_the_gallery_plays_in_step_and_is_completed(server, open_page, screenshots):
+def test_a_grid_from_the_gallery_plays_in_step_and_is_completed(server, open_page):
     asked = [("a boat to compare", 2), ("a boat to compare", 8), ("a kite to compare", 2)]
     jobs = [
         server.post("jobs", {"prompt": prompt, "seed": 3, **QUICK, "guidance_scale": scale})["id"]
@@ -203,7 +201,6 @@ def test_a_grid_from_the_gallery_plays_in_step_and_is_completed(server, open_pag
     expect(page.locator("#rows canvas[data-frame]")).to_have_count(4, timeout=LONG)
     newest = server.get("videos?text=kite&limit=1")["videos"][0]["request"]
     assert (newest["prompt"], newest["seed"], newest["guidance_scale"]) == ("a kite to compare", 3, 8)
-    screenshots(page, "studio-compare")
 
 
 def test_a_grid_is_made_from_prompts_and_settings(server, open_page):
@@ -238,7 +235,7 @@ def type_quickly(page, text):
     )
 
 
-def test_live_follows_the_prompt_and_the_last_one_wins(server, open_page, screenshots):
+def test_live_follows_the_prompt_and_the_last_one_wins(server, open_page):
     page = open_page()
     sent = []
     page.on("request", lambda request: sent.append(request.post_data) if request.method == "PUT" else None)
@@ -251,7 +248,6 @@ def test_live_follows_the_prompt_and_the_last_one_wins(server, open_page, screen
     # Typing asks for a video after a pause, not after each letter, and with the quickest preset.
     assert len(sent) <= 2
     assert json.loads(sent[-1])["preset"] == "draft"
-    screenshots(page, "studio-live")
     assert server.get("videos?text=ghost")["videos"] == []
     page.reload()
     expect(page.get_by_label("Prompt")).to_have_value("a ghost spinning in outer space")
@@ -279,7 +275,7 @@ def test_live_gives_way_to_the_queue_and_comes_back(server, open_page):
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_pages_fit_a_phone_and_have_names_for_everything(server, video, open_page, name, screenshots):
+def test_pages_fit_a_phone_and_have_names_for_everything(server, video, open_page, name):
     page = open_page(viewport={"width": 320, "height": 700})
     page.goto(f"{server.address}/{name}")
     page.get_by_role("heading", level=1).wait_for()
@@ -295,22 +291,42 @@ def test_pages_fit_a_phone_and_have_names_for_everything(server, video, open_pag
     assert page.evaluate("document.activeElement.className") == "skip"
 
 
+def serious_findings(page):
+    """Return the rules of axe that a page breaks seriously, with the elements."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python")
+    found = axe.Axe().run(page).response["violations"]
+    serious = [one for one in found if one["impact"] in ("serious", "critical")]
+    return [(one["id"], [node["html"] for node in one["nodes"]]) for one in serious]
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("name", PAGES)
-def test_axe_finds_nothing_serious(server, video, open_page, name, theme, screenshots):
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python")
+def test_axe_finds_nothing_serious(server, video, open_page, name, theme):
     page = open_page(color_scheme=theme, viewport={"width": 1200, "height": 900}, bypass_csp=True)
     page.goto(f"{server.address}/{name}")
     until(page, "document.querySelector('nav a[aria-current]')")
     if name in ("", "gallery"):
         page.locator(".card").first.wait_for()
-    found = axe.Axe().run(page).response["violations"]
-    serious = [(one["id"], [node["html"] for node in one["nodes"]]) for one in found]
-    assert [one for one, kind in zip(serious, found, strict=True) if kind["impact"] in ("serious", "critical")] == []
-    screenshots(page, f"studio-{name or 'first'}-{theme}")
+    assert serious_findings(page) == []
 
 
-def test_a_gallery_of_a_thousand_is_walked_by_keyboard(tmp_path, open_page, screenshots):
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_nothing_serious_in_a_grid_and_in_dialogs(server, video, open_page, theme):
+    page = open_page(color_scheme=theme, viewport={"width": 1200, "height": 900}, bypass_csp=True)
+    page.goto(f"{server.address}/compare?ids={video}")
+    page.locator("#rows canvas[data-frame]").wait_for(timeout=LONG)
+    page.locator("#builder summary").click()
+    assert serious_findings(page) == []
+    page.get_by_role("button", name="Keyboard shortcuts").click()
+    page.locator("dialog[open]").wait_for()
+    assert serious_findings(page) == []
+    page.goto(f"{server.address}/gallery")
+    page.locator(".card .open").first.click()
+    page.locator("dialog[open] video").wait_for()
+    assert serious_findings(page) == []
+
+
+def test_a_gallery_of_a_thousand_is_walked_by_keyboard(tmp_path, open_page):
     data = tmp_path / "data"
     fill_gallery(data, 1000)
     server = StudioServer(data).start()
@@ -333,7 +349,6 @@ def test_a_gallery_of_a_thousand_is_walked_by_keyboard(tmp_path, open_page, scre
         expect(page.locator(".card")).to_have_count(1, timeout=LONG)
         page.get_by_label("Search", exact=True).fill("")
         expect(page.locator(".card").nth(50)).to_be_attached(timeout=LONG)
-        screenshots(page, "studio-gallery")
     finally:
         server.stop()
 
@@ -366,7 +381,7 @@ def fill_gallery(data, count):
     studio.database.close()
 
 
-def test_twenty_jobs_survive_two_kills_and_the_page_follows(own_server, open_page, screenshots):
+def test_twenty_jobs_survive_two_kills_and_the_page_follows(own_server, open_page):
     server = own_server
     page = open_page()
     page.goto(f"{server.address}/queue")
@@ -375,7 +390,6 @@ def test_twenty_jobs_survive_two_kills_and_the_page_follows(own_server, open_pag
     ]
     expect(page.locator("#active li")).to_have_count(20, timeout=LONG)
     wait_for(lambda: len(server.get("videos?limit=60")["videos"]) >= 3)
-    screenshots(page, "studio-queue")
     server.kill_worker()
     wait_for(lambda: len(server.get("videos?limit=60")["videos"]) >= 8)
     server.kill()
