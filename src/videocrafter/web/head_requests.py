@@ -32,4 +32,6 @@ class HeadRequests:
             # A stream would go on; without a client it ends.
             return {"type": "http.disconnect"} if started else await receive()
 
-        await self.app({**scope, "method": "GET"}, receive_end, send_headers)
+        # By a later version of the protocol, streams would wait for an error of `send` instead.
+        asgi = {**scope.get("asgi", {}), "spec_version": "2.3"}
+        await self.app({**scope, "method": "GET", "asgi": asgi}, receive_end, send_headers)

@@ -111,6 +111,8 @@ def test_head_answers_for_every_kind_of_route(client, video):
     for path in ("/", "/gallery", "/static/make.js", "/api/v1/health", "/api/v1/videos", video):
         answer = client.head(path)
         assert (answer.status_code, answer.content) == (200, b""), path
+    # A stream ends after its headers.
+    assert client.head("/api/v1/events").headers["content-type"].startswith("text/event-stream")
     assert client.head("/api/v1/videos/none").status_code == 404
     assert client.head("/api/v1/queue/pause").status_code == 405
 
