@@ -46,16 +46,26 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def open_page(browser: Any) -> Iterator[Callable[..., Any]]:
-    """Open pages that fail the test on errors in scripts, in the console, and on requests to other hosts."""
+    """Open pages that fail the test on errors in scripts, in the console, and on requests to other hosts.
+
+    With `may_fail`, answers of the server that are errors of its own are expected.
+    """
     contexts, problems = [], []
 
-    def opened(**settings: Any) -> Any:
+    def opened(*, may_fail: bool = False, **settings: Any) -> Any:
         context = browser.new_context(**({"viewport": {"width": 1000, "height": 900}} | settings))
         context.set_default_timeout(15_000)
         contexts.append(context)
         page = context.new_page()
         page.on("pageerror", lambda error: problems.append(f"error: {error}"))
-        page.on("console", lambda entry: problems.append(entry.text) if entry.type == "error" else None)
+        reported = ("status of 4", "status of 5") if may_fail else ("status of 4",)
+
+        def read(entry: Any) -> None:
+            # Refused answers and lost connections are reported to the user, and the console repeats them.
+            if entry.type == "error" and not any(text in entry.text for text in (*reported, "net::ERR_")):
+                problems.append(entry.text)
+
+        page.on("console", read)
 
         def look(request: Any) -> None:
             if not request.url.startswith(("http://127.0.0.1:", "file:", "data:", "blob:")):
@@ -67,8 +77,7 @@ def open_page(browser: Any) -> Iterator[Callable[..., Any]]:
     yield opened
     for context in contexts:
         context.close()
-    # Refused answers and lost connections are reported to the user, and the console repeats them.
-    assert [text for text in problems if "status of 4" not in text and "net::ERR_" not in text] == []
+    assert problems == []
 
 
 @contextmanager
@@ -98,16 +107,3 @@ def serious_violations(page: Any) -> list[tuple[str, list[str]]]:
         for one in found
         if one["impact"] in ("serious", "critical")
     ]
-
-
-@pytest.fixture
-def screenshots() -> Callable[[Any, str], None]:
-    """Save a picture of a page to the folder in VIDEOCRAFTER_SCREENSHOTS, if it is set: the docs' pictures."""
-    folder = os.environ.get("VIDEOCRAFTER_SCREENSHOTS")
-
-    def save(page: Any, name: str) -> None:
-        if folder:
-            page.evaluate("window.scrollTo(0, 0)")
-            page.screenshot(path=str(Path(folder) / f"{name}.png"))
-
-    return save

@@ -1,6 +1,6 @@
 """The documents' pictures of pages, with videos of the shipped model.
 
-They are made only if VIDEOCRAFTER_SCREENSHOTS names a folder, because generating takes a minute.
+They are made only if VIDEOCRAFTER_SCREENSHOTS names a folder, because generating takes minutes.
 """
 
 import os
@@ -12,7 +12,10 @@ import pytest
 
 pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
 
+from playwright.sync_api import expect
+
 from tests.browser.conftest import serving
+from tests.browser.studio_server import SECONDS, StudioServer, wait_for
 from tests.command_line import call
 from tests.tiny_studies import answer_all, expected_choice
 from videocrafter.evaluation.study.server import study_app
@@ -22,6 +25,15 @@ PROMPTS = (
     "a rocket flying up over a green meadow",
     "a penguin moving left quickly on a snowy field",
     "an octopus is bouncing on a sandy beach",
+)
+
+MORE_PROMPTS = (
+    "a rocket moving up in outer space",
+    "a butterfly moving right over a green meadow",
+    "a pumpkin spinning on a sandy beach",
+    "a panda bouncing on a snowy field",
+    "a frog growing in a forest",
+    "a star moving down and left in outer space",
 )
 
 pytestmark = pytest.mark.skipif(FOLDER is None, reason="VIDEOCRAFTER_SCREENSHOTS names no folder for the pictures")
@@ -90,3 +102,43 @@ def test_study(open_page, compared, tmp_path):
     page = open_page(viewport={"width": 900, "height": 400})
     page.goto((tmp_path / "study" / "report" / "preferences.svg").as_uri())
     page.locator("svg").screenshot(path=str(Path(FOLDER) / "study_report.png"))
+
+
+def test_studio(open_page, tmp_path):
+    long_ms = 1000 * SECONDS
+
+    def save(page, name):
+        page.evaluate("window.scrollTo(0, 0)")
+        page.screenshot(path=str(Path(FOLDER) / f"studio-{name}.png"))
+
+    server = StudioServer(tmp_path / "data").start()
+    try:
+        page = open_page(viewport={"width": 1200, "height": 900})
+        for seed, prompt in enumerate((*PROMPTS, *MORE_PROMPTS)):
+            server.post("jobs", {"prompt": prompt, "seed": seed + 1, "preset": "fast"})
+        wait_for(lambda: len(server.get("videos")["videos"]) >= 4)
+        page.goto(f"{server.address}/queue")
+        page.locator("#active img.thumb").first.wait_for(timeout=long_ms)
+        save(page, "queue")
+        page.goto(server.address)
+        page.get_by_label("Prompt").fill("a rocket moving up in outer space")
+        page.locator("#now img.picture:visible").first.wait_for(timeout=long_ms)
+        page.wait_for_timeout(1500)  # the estimate
+        save(page, "make")
+        wait_for(lambda: not server.get("jobs")["jobs"])
+        page.goto(f"{server.address}/gallery")
+        expect(page.locator(".card")).to_have_count(9, timeout=long_ms)
+        page.wait_for_timeout(1000)
+        save(page, "gallery")
+        page.goto(f"{server.address}/compare")
+        page.get_by_label("Prompts, one per line").fill("\n".join(MORE_PROMPTS[:2]))
+        page.get_by_label("Fast", exact=True).check()
+        page.get_by_role("button", name="Make 6 videos").click()
+        expect(page.locator("#rows canvas[data-frame]")).to_have_count(6, timeout=long_ms)
+        save(page, "compare")
+        page.goto(f"{server.address}/live")
+        page.get_by_label("Prompt").fill("a ghost spinning in outer space")
+        page.locator("#stage video").wait_for(timeout=long_ms)
+        save(page, "live")
+    finally:
+        server.stop()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,7 @@ from videocrafter.cli.errors import bad_input
 
 _PACKAGES = ("fastapi", "uvicorn")
 _SHORTEST_TOKEN = 16
+_DEVICE = re.compile(r"auto|(cpu|cuda|mps|xpu)(:\d+)?")
 
 
 def register(app: typer.Typer) -> None:
@@ -22,7 +24,14 @@ def register(app: typer.Typer) -> None:
 def studio(
     port: Annotated[int, typer.Option("--port", help="Port; 0 chooses a free one.")] = 7860,
     data: Annotated[Path, typer.Option("--data", help="Folder for jobs, videos and uploads.")] = Path("studio"),
-    device: Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, mps or auto.")] = "auto",
+    devices: Annotated[
+        str,
+        typer.Option(
+            "--devices",
+            "--device",
+            help="cpu, cuda, cuda:1, mps or auto; several with commas make videos at the same time.",
+        ),
+    ] = "auto",
     runs: Annotated[
         Path | None, typer.Option("--runs", help="Folder of training runs to show on the page Train.")
     ] = None,
@@ -67,7 +76,7 @@ def studio(
         config = StudioConfig(
             data=data,
             limits=parse_limits(limit or ()),
-            device=device,
+            devices=_devices(devices),
             runs=runs,
             token=_token(listen, token_file),
             hosts=tuple(allow_host or ()),
@@ -80,6 +89,17 @@ def studio(
             serve(config, listen or "127.0.0.1", port, ready=ready)
         except KeyboardInterrupt:
             typer.echo("The studio is closed. Jobs that wait continue at the next start.")
+
+
+def _devices(text: str) -> tuple[str, ...]:
+    """Return the devices of a list with commas. Raises ValueError for one that is no device."""
+    devices = tuple(one.strip() for one in text.split(","))
+    for one in devices:
+        if _DEVICE.fullmatch(one) is None:
+            raise ValueError(
+                f"--devices {text!r} names {one!r}, which is no device; expected such as cpu or cuda:0,cuda:1"
+            )
+    return devices
 
 
 def _token(listen: str | None, token_file: Path | None) -> str | None:

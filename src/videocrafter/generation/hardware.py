@@ -24,6 +24,11 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def limit_threads(count: int) -> None:
+    """Let this process compute on at most `count` threads of the processor."""
+    torch.set_num_threads(count)
+
+
 def choose_dtype(name: str | None) -> torch.dtype:
     """Return the dtype with this name; None means float32. Raises ValueError for an unknown name."""
     return torch.float32 if name is None else parse_dtype(name)

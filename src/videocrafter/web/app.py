@@ -6,12 +6,10 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
-from fastapi.responses import FileResponse, HTMLResponse, Response
-from fastapi.staticfiles import StaticFiles
+from fastapi.responses import Response
 
 from videocrafter import __version__
 from videocrafter.web.api.catalogue import catalogue_router
@@ -20,42 +18,41 @@ from videocrafter.web.api.jobs import jobs_router
 from videocrafter.web.api.runs import runs_router
 from videocrafter.web.api.uploads import uploads_router
 from videocrafter.web.api.videos import videos_router
+from videocrafter.web.head_requests import HeadRequests
 from videocrafter.web.maintenance import clean
-from videocrafter.web.problems import Problem, install_problems, not_found, problem_response
+from videocrafter.web.page_routes import add_pages
+from videocrafter.web.problems import Problem, install_problems, problem_response
 from videocrafter.web.security import Gate
 from videocrafter.web.studio import Studio
-from videocrafter.web.worker.supervisor import Supervisor
+from videocrafter.web.worker.workers import Workers
 
 _log = logging.getLogger(__name__)
 
-PAGES = ("make", "queue", "gallery", "compare", "live", "train")
-_FOLDER = Path(__file__).parent / "pages"
 _CLEAN_S = 3600.0
-_SIGN_OUT = '<form id="sign-out" method="post" action="/logout"><button class="quiet">Sign out</button></form>'
 _LARGE = ("/api/v1/uploads", "/api/v1/recordings")
 
 
-def create_app(studio: Studio, supervisor: Supervisor | None, hub: EventHub | None = None) -> Any:
+def create_app(studio: Studio, workers: Workers | None, hub: EventHub | None = None) -> Any:
     """Return the ASGI application.
 
     Args:
         studio: with its database.
-        supervisor: of the worker, started and stopped with the application; None for an application that only
-            answers, as in tests.
+        workers: started and stopped with the application; None for an application that only answers, as in
+            tests.
         hub: of the event streams, for a server that ends them; by default a new one.
     """
     hub = EventHub(studio) if hub is None else hub
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        if supervisor is not None:
-            supervisor.start()
+        if workers is not None:
+            workers.start()
         cleaning = asyncio.create_task(_clean_hourly(studio))
         yield
         cleaning.cancel()
         await hub.stop()
-        if supervisor is not None:
-            await asyncio.to_thread(supervisor.stop)
+        if workers is not None:
+            await asyncio.to_thread(workers.stop)
 
     app = FastAPI(
         title="videocrafter studio",
@@ -68,17 +65,17 @@ def create_app(studio: Studio, supervisor: Supervisor | None, hub: EventHub | No
     )
     install_problems(app)
     for router in (
-        jobs_router(studio, supervisor),
+        jobs_router(studio, workers),
         videos_router(studio),
         uploads_router(studio),
         events_router(studio, hub),
-        catalogue_router(studio, supervisor),
+        catalogue_router(studio, workers),
         runs_router(studio),
     ):
         app.include_router(router, prefix="/api/v1")
-    _add_pages(app, signed_in=studio.config.token is not None)
-
+    add_pages(app, studio)
     _limit_bodies(app, studio)
+    app.add_middleware(HeadRequests)
     config = studio.config
     return Gate(app, token=config.token, hosts=config.hosts, logins_per_minute=studio.limits.logins_per_minute)
 
@@ -106,38 +103,3 @@ async def _clean_hourly(studio: Studio) -> None:
             await asyncio.to_thread(clean, studio)
         except Exception:  # noqa: BLE001 (such as a busy database: the next hour tries again)
             _log.exception("the folder could not be cleaned")
-
-
-class _Static(StaticFiles):
-    """Files that the browser asks for again each time, so that pages and scripts are of one version."""
-
-    def file_response(self, *args: Any, **settings: Any) -> Response:
-        response = super().file_response(*args, **settings)
-        response.headers["Cache-Control"] = "no-cache"
-        return response
-
-
-def _add_pages(app: FastAPI, *, signed_in: bool) -> None:
-    shell = (_FOLDER / "shell.html").read_text(encoding="utf-8")
-    shell = shell.replace("{{sign_out}}", _SIGN_OUT if signed_in else "")
-
-    def page(name: str) -> HTMLResponse:
-        content = (_FOLDER / f"{name}.html").read_text(encoding="utf-8")
-        html = shell.replace("{{page}}", name).replace("{{title}}", name.capitalize()).replace("{{content}}", content)
-        return HTMLResponse(html, headers={"Cache-Control": "no-cache"})
-
-    @app.get("/", include_in_schema=False)
-    def home() -> HTMLResponse:
-        return page("make")
-
-    @app.get("/login", include_in_schema=False)
-    def login() -> FileResponse:
-        return FileResponse(_FOLDER / "login.html", headers={"Cache-Control": "no-store"})
-
-    @app.get("/{name}", include_in_schema=False)
-    def any_page(name: str) -> HTMLResponse:
-        if name not in PAGES:
-            raise not_found("page", name)
-        return page(name)
-
-    app.mount("/static", _Static(directory=_FOLDER / "static"), name="static")

@@ -5,6 +5,7 @@ Settings have the names that recordings use, so that a recording is a request an
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,7 +29,10 @@ PRESETS: Mapping[Preset, Mapping[str, Any]] = {
     "fast": {"scheduler": "dpm++2m", "num_inference_steps": 12},
     "draft": {"scheduler": "dpm++2m", "num_inference_steps": 6},
 }
-"""Settings of each preset; those that a request gives take precedence. "quality" is what the model recommends."""
+"""Settings of each preset; those that a request gives take precedence. "quality" is what the model recommends.
+
+A model that recommends as few steps as a preset, or fewer, is used as it recommends: its own sampler needs them.
+"""
 
 _LARGEST_SEED = 2**32
 _FILES = ("image", "image_end", "video", "continued")
@@ -115,12 +119,14 @@ class Library:
         models: folder of each model of the studio's own folder; models known by name are not in it.
         loras: file of each LoRA.
         file_of: returns the file of an upload or video. Raises KeyError for an unknown id.
+        own_steps: returns the steps that a model recommends, None if it does not say.
     """
 
     models: Mapping[str, Path]
     loras: Mapping[str, Path]
     known_models: Sequence[str]
     file_of: Callable[[str], Path]
+    own_steps: Callable[[str], int | None] = lambda model: None
 
     def model(self, name: str) -> str:
         """Return what the generation takes for a model. Raises GenerationError for one that is not offered."""
@@ -175,7 +181,7 @@ def generate_options(
 
     Raises GenerationError for models, LoRAs and files that the studio does not have.
     """
-    settings = {**PRESETS[request.preset], **request.stored()}
+    settings = {**preset_settings(request.preset, library.own_steps(request.model)), **request.stored()}
     files = {name: library.file(name, getattr(request, name)) for name in _FILES}
     same: dict[str, Any] = {name: settings.get(name) for name in _SAME}
     return GenerateOptions(
@@ -193,6 +199,19 @@ def generate_options(
         continued=files["continued"],
         **same,
     )
+
+
+def preset_settings(preset: Preset, own_steps: int | None) -> Mapping[str, Any]:
+    """Return the settings of a preset for a model that recommends `own_steps` steps; None if that is unknown."""
+    settings = PRESETS[preset]
+    return {} if own_steps is not None and own_steps <= settings.get("num_inference_steps", 0) else settings
+
+
+def quickest_preset(own_steps: int | None) -> tuple[Preset, int | None]:
+    """Return the preset with the fewest steps, and their number; None if nothing says it."""
+    steps = {name: preset_settings(name, own_steps).get("num_inference_steps", own_steps) for name in PRESETS}
+    quickest = min(PRESETS, key=lambda name: math.inf if steps[name] is None else steps[name])
+    return quickest, steps[quickest]
 
 
 def workload_of(request: JobRequest) -> str:

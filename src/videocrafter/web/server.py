@@ -1,4 +1,4 @@
-"""Run the studio: one server, one worker, one folder."""
+"""Run the studio: one server, its workers, one folder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from videocrafter.web.app import create_app
 from videocrafter.web.data_folder import DataFolder
 from videocrafter.web.maintenance import recover
 from videocrafter.web.studio import Studio, StudioConfig
-from videocrafter.web.worker.supervisor import Supervisor
+from videocrafter.web.worker.workers import Workers
 
 _log = logging.getLogger(__name__)
 _SHUTDOWN_S = 3
@@ -43,9 +43,9 @@ def serve(config: StudioConfig, host: str, port: int, *, ready: Callable[[str], 
         interrupted = recover(studio)
         if interrupted:
             _log.warning("%d jobs were interrupted and run again", interrupted)
-        supervisor = Supervisor(studio)
+        workers = Workers(studio)
         hub = EventHub(studio)
-        app = create_app(studio, supervisor, hub)
+        app = create_app(studio, workers, hub)
         settings = uvicorn.Config(
             app,
             log_level="warning",
@@ -58,8 +58,8 @@ def serve(config: StudioConfig, host: str, port: int, *, ready: Callable[[str], 
         try:
             _Server(settings, hub).run(sockets=[listener])
         finally:
-            # A second Ctrl-C skips the end of the application. The worker must end before the folder is free.
-            supervisor.stop()
+            # A second Ctrl-C skips the end of the application. The workers must end before the folder is free.
+            workers.stop()
 
 
 class _Server(uvicorn.Server):

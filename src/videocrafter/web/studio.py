@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +26,7 @@ class StudioConfig:
     Attributes:
         data: the studio's folder.
         limits: of queue, uploads, disk and connections.
-        device: that of the worker: cpu, cuda, cuda:1, mps or auto.
+        devices: one worker process for each: cpu, cuda, cuda:1, mps or auto.
         runs: folder of training runs to show, or None.
         token: secret that every request must know; None for a server that only this machine reaches.
         hosts: names besides those of the loopback interface under which the server may be addressed.
@@ -33,10 +34,22 @@ class StudioConfig:
 
     data: Path
     limits: Limits = field(default_factory=Limits)
-    device: str = "auto"
+    devices: tuple[str, ...] = ("auto",)
     runs: Path | None = None
     token: str | None = field(default=None, repr=False)
     hosts: tuple[str, ...] = ()
+
+    @property
+    def device(self) -> str:
+        """The device of a worker, which receives a configuration with one."""
+        return self.devices[0]
+
+
+def own_steps_of(index: Mapping[str, object]) -> int | None:
+    """Return the steps that a model recommends by its index; None if it does not say."""
+    defaults = index.get("defaults")
+    steps = defaults.get("num_inference_steps") if isinstance(defaults, Mapping) else None
+    return steps if isinstance(steps, int) else None
 
 
 class Studio:
@@ -64,7 +77,19 @@ class Studio:
         """Return what requests may name; models and LoRAs are looked up in the folder each time."""
         models = {path.parent.name: path.parent for path in sorted(self.folder.models.glob(f"*/{MODEL_INDEX}"))}
         loras = {path.stem: path for path in sorted(self.folder.loras.glob("*.safetensors"))}
-        return Library(models=models, loras=loras, known_models=self.known_models, file_of=self.file_of)
+        return Library(
+            models=models,
+            loras=loras,
+            known_models=self.known_models,
+            file_of=self.file_of,
+            own_steps=self.own_steps,
+        )
+
+    def own_steps(self, model: str) -> int | None:
+        """Return the steps that a model recommends; None if it does not say, or is not here."""
+        folder = self.model_folders().get(model)
+        index = None if folder is None else self.model_index(folder)
+        return own_steps_of(index or {})
 
     def file_of(self, identity: str) -> Path:
         """Return the file of an upload or video. Raises KeyError for an unknown id."""

@@ -52,9 +52,9 @@ def check_file(source: Path, target_stem: Path, limits: Limits) -> Checked:
     most = limits.image_bytes if kind == "image" else limits.clip_bytes
     if source.stat().st_size > most:
         name = f"{kind}_bytes"
-        raise Problem(
-            413, "file-too-large", f"a {kind} may have at most {most / 2**20:.0f} MiB", more={"limit": name}
-        )
+        what = "an image" if kind == "image" else "a clip"
+        text = f"{what} may have at most {most / 2**20:.3g} MiB; choose a smaller one"
+        raise Problem(413, "file-too-large", text, more={"limit": name})
     arguments = {
         "source": str(source),
         "target": str(target_stem),

@@ -14,7 +14,15 @@ def test_other_machines_need_a_secret(cli, tmp_path):
     assert not (tmp_path / "data").exists()
 
 
-@pytest.mark.parametrize(("option", "message"), [(("--limit", "x=1"), "unknown limit"), (("--runs", "no"), "--runs")])
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (("--limit", "x=1"), "unknown limit"),
+        (("--runs", "no"), "--runs"),
+        (("--devices", "cpu,gpu"), "'gpu'"),
+        (("--devices", ""), "no device"),
+    ],
+)
 def test_wrong_options_are_named(cli, tmp_path, option, message):
     result = cli("studio", "--data", tmp_path, *option)
     assert result.exit_code == 2

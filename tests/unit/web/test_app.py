@@ -49,7 +49,7 @@ def test_the_security_page_lists_every_limit():
 
 
 def test_every_page_is_served_with_its_script(client):
-    from videocrafter.web.app import PAGES
+    from videocrafter.web.page_routes import PAGES
 
     for name in PAGES:
         assert f'data-page="{name}"' in client.get(f"/{name}").text

@@ -56,19 +56,30 @@ def read_shown(path: Path, size: int, max_frames: int) -> tuple[Frames, float, t
     """
     clip = read_clip(path, max_frames)
     height, width = clip.frames.shape[1:3]
-    scale = min(1.0, size / max(height, width))
-    if scale == 1.0:
+    shown_height, shown_width = shown_shape(height, width, size)
+    if (shown_height, shown_width) == (height, width):
         return clip.frames, clip.fps, (height, width)
-    target = (max(1, round(width * scale)), max(1, round(height * scale)))
+    target = (shown_width, shown_height)
     shrunk = [np.asarray(Image.fromarray(one).resize(target, Image.Resampling.LANCZOS)) for one in clip.frames]
     return np.stack(shrunk), clip.fps, (height, width)
+
+
+def shown_shape(height: int, width: int, size: int) -> tuple[int, int]:
+    """Return height and width of a video whose longer side is scaled down to at most `size` pixels."""
+    scale = min(1.0, size / max(height, width))
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def tile_layout(num_frames: int, height: int, width: int) -> tuple[int, int]:
+    """Return how many frames of this shape one picture holds, and how many of them form a row."""
+    tiles = max(1, min(num_frames, _MOST_TILES, _MOST_PIXELS // (height * width)))
+    return tiles, max(1, min(num_frames, _WIDEST // width, 8))
 
 
 def make_film(frames: Frames, fps: float, shape: tuple[int, int]) -> Film:
     """Lay frames [T, H, W, 3] out as tiles and encode them."""
     height, width = frames.shape[1:3]
-    across = max(1, min(len(frames), _WIDEST // width, 8))
-    tiles = max(1, min(len(frames), _MOST_TILES, _MOST_PIXELS // (height * width)))
+    tiles, across = tile_layout(len(frames), height, width)
     pictures = [_encode(_tiled(frames[start : start + tiles], across)) for start in range(0, len(frames), tiles)]
     return Film(
         pictures=tuple(pictures),

@@ -10,11 +10,10 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from videocrafter.evaluation.comparison.films import Film, encode_picture, make_film, read_shown
+from videocrafter.evaluation.comparison.films import encode_picture, make_film, read_shown, tile_layout
 from videocrafter.evaluation.comparison.matching import Row
 from videocrafter.evaluation.comparison.settings import setting_table
 from videocrafter.media.errors import MediaError
@@ -22,6 +21,8 @@ from videocrafter.media.framing import Framing, frame_image
 from videocrafter.media.image_file import read_image
 
 PAGE_FILE, FILES_FOLDER = "index.html", "index_files"
+PARTS_FOLDER = Path(__file__).parent / "page"
+"""Style, script and markup of the page."""
 EMBED_LIMIT = 32 * 2**20
 """Above this many bytes, pictures are files next to the page: browsers are slow with huge pages."""
 
@@ -72,7 +73,7 @@ def comparison_page(
             ]
             image = None if row.image is None else _image(row.image, number, size, pictures)
             shown = {"prompt": row.prompt, "seed": row.seed, "image": image, "cells": cells}
-            file.write(_json(shown) + "\n")
+            file.write(data_block(shown) + "\n")
             on_progress(number + 1, len(rows))
     inside = pictures.size <= EMBED_LIMIT if embed is None else embed
     entries = {name: [row.videos[name] for row in rows if name in row.videos] for name in columns}
@@ -115,22 +116,35 @@ def _cell(
         film = make_film(*read_shown(entry.path, size, max_frames))
     except MediaError as error:
         return cell | {"error": str(error)}
-    return cell | _film(film, name, pictures)
-
-
-def _film(film: Film, name: str, pictures: _Pictures) -> dict[str, Any]:
     names = [f"{name}-{index}.webp" for index in range(len(film.pictures))]
     for one, content in zip(names, film.pictures, strict=True):
         pictures.add(one, content)
+    return cell | film_data(names, film.num_frames, (film.height, film.width), film.fps, film.shape)
+
+
+def film_data(
+    pictures: Sequence[str], num_frames: int, tile: tuple[int, int], fps: float, shape: tuple[int, int]
+) -> dict[str, Any]:
+    """Return what the page's script needs to play a video from its pictures.
+
+    Args:
+        pictures: names in the `files` of the page's data.
+        num_frames: frames to show.
+        tile: height and width of a frame in the pictures.
+        fps: frames per second.
+        shape: height and width of the video itself.
+    """
+    tiles, across = tile_layout(num_frames, *tile)
+    height, width = tile
     return {
-        "pictures": names,
-        "tiles": film.tiles,
-        "across": film.across,
-        "frames": film.num_frames,
-        "height": film.height,
-        "width": film.width,
-        "fps": film.fps,
-        "shape": f"{film.shape[1]}×{film.shape[0]}",
+        "pictures": list(pictures),
+        "tiles": tiles,
+        "across": across,
+        "frames": num_frames,
+        "height": height,
+        "width": width,
+        "fps": fps,
+        "shape": f"{shape[1]}×{shape[0]}",
     }
 
 
@@ -148,32 +162,37 @@ def _image(path: Path, number: int, size: int, pictures: _Pictures) -> str | Non
 
 def _data(head: Mapping[str, Any], rows: Path, pictures: _Pictures, *, inside: bool) -> Iterator[str]:
     """Yield the data of the page as JSON, in parts: `head`, "rows" from a file of lines, and "files"."""
-    yield _json(head).removesuffix("}") + ', "rows": ['
+    yield data_block(head).removesuffix("}") + ', "rows": ['
     with rows.open(encoding="ascii") as lines:
         for number, line in enumerate(lines):
             yield (", " if number else "") + line.rstrip("\n")
     yield '], "files": {'
     for number, name in enumerate(pictures.names):
-        yield (", " if number else "") + f"{_json(name)}: {_json(pictures.address(name, inside=inside))}"
+        yield (", " if number else "") + f"{data_block(name)}: {data_block(pictures.address(name, inside=inside))}"
     yield "}}"
 
 
-def _json(value: Any) -> str:
-    """Return JSON that no text of others can use to end the script element around it."""
-    text = json.dumps(value, ensure_ascii=True, allow_nan=False)
+def data_block(data: Any) -> str:
+    """Return JSON for a script element of a page. No text of others can end that element."""
+    text = json.dumps(data, ensure_ascii=True, allow_nan=False)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def page_part(name: str) -> str:
+    """Return a file of the page: `controls.html` and `compare.css` also serve pages that load their script."""
+    return (PARTS_FOLDER / name).read_text(encoding="utf-8")
 
 
 def _html(title: str, data: Iterator[str]) -> Iterator[str]:
     """Yield the page in parts: style, script and data put into the template."""
-    folder = files("videocrafter.evaluation.comparison").joinpath("page")
     parts = {
         "TITLE": escape(title),
-        "STYLE": folder.joinpath("compare.css").read_text(encoding="utf-8"),
-        "SCRIPT": folder.joinpath("compare.js").read_text(encoding="utf-8"),
+        "PAGE_STYLE": page_part("page.css"),
+        "STYLE": page_part("compare.css"),
+        "CONTROLS": page_part("controls.html"),
+        "SCRIPT": page_part("compare.js"),
     }
-    html = folder.joinpath("compare.html").read_text(encoding="utf-8")
-    before, *others = html.split("{{")
+    before, *others = page_part("compare.html").split("{{")
     yield before
     for one in others:
         name, _, after = one.partition("}}")

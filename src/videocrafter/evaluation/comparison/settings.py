@@ -20,13 +20,14 @@ def setting_table(columns: Mapping[str, Sequence[VideoEntry]]) -> dict[str, dict
 
     A setting that a column's recordings do not state is an empty text. Sets without recordings have no settings.
     """
-    stated = {name: _settings_of(entries) for name, entries in columns.items()}
+    stated = {name: settings_of(entries) for name, entries in columns.items()}
     keys = dict.fromkeys(key for values in stated.values() for key in values)
     table = {key: {name: values.get(key, "") for name, values in stated.items()} for key in keys}
     return {key: row for key, row in table.items() if len(set(row.values())) > 1}
 
 
-def _settings_of(entries: Sequence[VideoEntry]) -> dict[str, str]:
+def settings_of(entries: Sequence[VideoEntry]) -> dict[str, str]:
+    """Return the settings that recordings state, as text; `SEVERAL` where they differ."""
     found: dict[str, set[str]] = {}
     for entry in entries:
         for key, value in _flat(entry.metadata):

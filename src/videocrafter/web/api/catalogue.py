@@ -13,20 +13,27 @@ from videocrafter.pipelines.knowledge import Knowledge
 from videocrafter.pipelines.model_folder import PIPELINE_TASKS
 from videocrafter.presets import FAMILIES, PRESETS
 from videocrafter.web.job_request import PRESETS as SPEEDS
+from videocrafter.web.job_request import quickest_preset
 from videocrafter.web.prompt_words import prompt_words
-from videocrafter.web.studio import Studio
-from videocrafter.web.worker.supervisor import Supervisor
+from videocrafter.web.studio import Studio, own_steps_of
+from videocrafter.web.worker.workers import Workers
 
 
-def catalogue_router(studio: Studio, supervisor: Supervisor | None) -> APIRouter:
+def catalogue_router(studio: Studio, workers: Workers | None) -> APIRouter:
     """Return the routes."""
     router = APIRouter(tags=["catalogue"])
 
-    @router.get("/health", summary="Whether the server and its worker run")
+    @router.get("/health", summary="Whether the server and its workers run")
     def health() -> dict[str, Any]:
         studio.database.read("SELECT 1")
-        worker = supervisor is not None and supervisor.is_alive
-        return {"status": "ok" if worker else "no-worker", "version": __version__, "worker": worker}
+        found = [] if workers is None else workers.view()
+        status = "ok" if found and all(one["alive"] for one in found) else "no-worker"
+        return {
+            "status": status,
+            "version": __version__,
+            "worker": any(one["alive"] for one in found),
+            "workers": found,
+        }
 
     @router.get("/models", summary="Models, LoRAs, presets and limits")
     def models() -> dict[str, Any]:
@@ -39,12 +46,14 @@ def catalogue_router(studio: Studio, supervisor: Supervisor | None) -> APIRouter
             family = FAMILIES.get(name)
             tasks = sorted(family) if family else [PIPELINE_TASKS[str(index["_class_name"])]]
             preset = PRESETS.get(family["t2v"] if family else name)
+            quickest, steps = quickest_preset(own_steps_of(index))
             found.append(
                 {
                     "name": name,
                     "tasks": tasks,
                     "description": preset.description if preset else "",
                     "defaults": index.get("defaults") or {},
+                    "quickest": {"preset": quickest, "num_inference_steps": steps},
                     "words": prompt_words(_knowledge(index)),
                 }
             )

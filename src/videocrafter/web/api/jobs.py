@@ -15,13 +15,13 @@ from videocrafter.web.job_request import Id, JobRequest, check_request, workload
 from videocrafter.web.problems import not_found
 from videocrafter.web.store.jobs import Job
 from videocrafter.web.studio import Studio
-from videocrafter.web.worker.supervisor import Supervisor
+from videocrafter.web.worker.workers import Workers
 
 PAUSE_REASONS = {
     "user": "the queue was paused",
     "failures": "several jobs in a row failed for the same reason; look at them, then resume",
     "interrupted": "a job ended the worker again and again and was stopped; look at it, then resume",
-    "disk-low": "the disk is almost full; free some space, and the queue resumes by itself",
+    "disk-low": "the disk is almost full; free {missing} MiB, and the queue resumes by itself",
 }
 
 
@@ -37,18 +37,18 @@ class MoveRequest(BaseModel):
     before: Id | None = None
 
 
-def jobs_router(studio: Studio, supervisor: Supervisor | None) -> APIRouter:
+def jobs_router(studio: Studio, workers: Workers | None) -> APIRouter:
     """Return the routes.
 
     Args:
-        supervisor: of the worker; None if none runs, as in tests.
+        workers: None if none runs, as in tests.
     """
     router = APIRouter(tags=["jobs"])
     _add_creation(router, studio)
     _add_reading(router, studio)
     _add_changes(router, studio)
-    _add_queue(router, studio, supervisor)
-    _add_estimate(router, studio, supervisor)
+    _add_queue(router, studio, workers)
+    _add_estimate(router, studio, workers)
     return router
 
 
@@ -153,7 +153,7 @@ def _add_changes(router: APIRouter, studio: Studio) -> None:
         return _view(studio, studio.jobs.move(job, place.before))
 
 
-def _add_queue(router: APIRouter, studio: Studio, supervisor: Supervisor | None) -> None:
+def _add_queue(router: APIRouter, studio: Studio, workers: Workers | None) -> None:
     @router.get("/queue", summary="State of the queue")
     def queue() -> dict[str, Any]:
         reason = studio.jobs.flag("paused")
@@ -161,10 +161,10 @@ def _add_queue(router: APIRouter, studio: Studio, supervisor: Supervisor | None)
         return {
             "paused": reason is not None,
             "reason": reason,
-            "message": None if reason is None else PAUSE_REASONS.get(reason, reason),
+            "message": None if reason is None else _message(reason, missing),
             "missing_bytes": missing,
             "waiting": sum(job.state == "queued" for job in studio.jobs.waiting()),
-            "worker": supervisor is not None and supervisor.is_alive,
+            "worker": workers is not None and workers.is_alive,
         }
 
     @router.post("/queue/pause", summary="Start no further job")
@@ -178,15 +178,19 @@ def _add_queue(router: APIRouter, studio: Studio, supervisor: Supervisor | None)
         return queue()
 
 
-def _add_estimate(router: APIRouter, studio: Studio, supervisor: Supervisor | None) -> None:
+def _add_estimate(router: APIRouter, studio: Studio, workers: Workers | None) -> None:
     @router.post("/estimate", summary="Memory and time of a request")
     def estimate(request: JobRequest) -> dict[str, Any]:
         """Return `needed_bytes`, `available_bytes` and `seconds`, each null if unknown; queues nothing."""
         check_request(request, studio.library(), studio.limits)
         seconds = studio.videos.typical_seconds(workload_of(request))
-        memory = None if supervisor is None else supervisor.estimate(request.stored())
+        memory = None if workers is None else workers.estimate(request.stored())
         unknown: dict[str, Any] = {"needed_bytes": None, "available_bytes": None, "fits": None, "suggestions": []}
         return {**(memory or unknown), "seconds": None if seconds is None else seconds * request.num_videos}
+
+
+def _message(reason: str, missing_bytes: int) -> str:
+    return PAUSE_REASONS.get(reason, reason).format(missing=max(1, -(-missing_bytes // 2**20)))
 
 
 def _seed_of(key: str) -> int:

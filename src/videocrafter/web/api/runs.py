@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import FileResponse
 
 from videocrafter.training.tracking.log import sample_files
 from videocrafter.training.tracking.run_comparison import RunSummary, find_runs
+from videocrafter.web.api.conditions import file_answer
 from videocrafter.web.problems import Problem, not_found
 from videocrafter.web.studio import Studio
 
@@ -65,14 +66,14 @@ def runs_router(studio: Studio) -> APIRouter:
         return {**_view(run, summary), "curves": curves, "samples": sheets}
 
     @router.get("/runs/{run}/samples/{number}", summary="A sample sheet", response_class=FileResponse)
-    def sample(run: str, number: int) -> FileResponse:
+    def sample(run: str, number: int, request: Request) -> Response:
         sheets = _sheets(found(run))
         if not 0 <= number < len(sheets):
             raise not_found("sample sheet", str(number))
         path = sheets[number].resolve()
         if not path.is_relative_to(found(run).folder.resolve()):
             raise Problem(404, "not-found", "this sample lies outside the run's folder")
-        return FileResponse(path, media_type=_TYPES[path.suffix.lower()], headers={"Cache-Control": "no-cache"})
+        return file_answer(request, path, _TYPES[path.suffix.lower()], {"Cache-Control": "no-cache"})
 
     return router
 

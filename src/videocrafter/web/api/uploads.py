@@ -14,6 +14,8 @@ from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from videocrafter.media.file_hash import file_sha256
+from videocrafter.web.api.conditions import file_answer
+from videocrafter.web.api.found import FOREVER, existing_file
 from videocrafter.web.api.views import upload_view
 from videocrafter.web.data_folder import is_id
 from videocrafter.web.job_request import request_of_recording
@@ -90,12 +92,13 @@ def uploads_router(studio: Studio) -> APIRouter:
         return upload_view(upload)
 
     @router.get("/uploads/{upload}", summary="Get an uploaded file", response_class=FileResponse)
-    def get(upload: str) -> FileResponse:
+    def get(upload: str, request: Request) -> Response:
         try:
             row = studio.uploads.get(upload)
         except KeyError as error:
             raise not_found("upload", upload) from error
-        return FileResponse(studio.folder.upload(row.id, row.suffix), media_type=_TYPES[row.suffix])
+        path = existing_file(studio.folder.upload(row.id, row.suffix), upload)
+        return file_answer(request, path, _TYPES[row.suffix], FOREVER)
 
     @router.post("/recordings", summary="Read the settings back from one of our files")
     async def recordings(request: Request) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Sequence
 from typing import Any
 
@@ -38,9 +39,16 @@ def job_view(job: Job, *, position: int | None = None, seconds_left: float | Non
         "created_s": job.created_s,
         "started_s": job.started_s,
         "finished_s": job.finished_s,
-        "notes": list(job.notes),
+        "notes": [*_attempt_note(job), *job.notes],
         "error": None if job.error is None else dict(job.error),
     }
+
+
+def _attempt_note(job: Job) -> list[str]:
+    interrupted = job.attempts - (job.state == "running")
+    if job.state not in ("queued", "running") or interrupted < 1:
+        return []
+    return ["This job was interrupted and runs again. Its seed is the same, so its video will be."]
 
 
 def queue_view(studio: Studio, jobs: Sequence[Job], now_s: float) -> list[dict[str, Any]]:
@@ -50,7 +58,7 @@ def queue_view(studio: Studio, jobs: Sequence[Job], now_s: float) -> list[dict[s
         now_s: seconds since 1970.
     """
     views = []
-    total: float | None = 0.0
+    free_s: list[float] | None = [0.0] * len(studio.config.devices)
     known: dict[str, float | None] = {}
     position = 0
     for job in jobs:
@@ -58,9 +66,14 @@ def queue_view(studio: Studio, jobs: Sequence[Job], now_s: float) -> list[dict[s
         if workload not in known:
             known[workload] = studio.videos.typical_seconds(workload)
         own = _seconds(job, known[workload], now_s)
-        total = None if total is None or own is None else total + own
+        # Each job goes to the worker that is free first; nothing is known after a job of unknown length.
+        end = None if free_s is None or own is None else heapq.heappop(free_s) + own
+        if free_s is not None and end is not None:
+            heapq.heappush(free_s, end)
+        else:
+            free_s = None
         waits = job.state == "queued"
-        views.append(job_view(job, position=position if waits else None, seconds_left=total))
+        views.append(job_view(job, position=position if waits else None, seconds_left=end))
         position += waits
     return views
 

@@ -82,6 +82,17 @@ class VideoStore:
             raise KeyError(video)
         return _video(rows[0])
 
+    def some(self, videos: Sequence[str]) -> list[Video]:
+        """Return those of some videos that exist, in their order."""
+        marks = ", ".join("?" * len(videos))
+        rows = {row["id"]: row for row in self.database.read(f"SELECT * FROM videos WHERE id IN ({marks})", *videos)}
+        return [_video(rows[video]) for video in videos if video in rows]
+
+    def of_job(self, job: str) -> list[Video]:
+        """Return the videos of a job that are not in the bin."""
+        rows = self.database.read("SELECT * FROM videos WHERE job = ? AND deleted_s IS NULL ORDER BY number", job)
+        return [_video(row) for row in rows]
+
     def page(
         self,
         *,

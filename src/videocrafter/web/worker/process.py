@@ -23,13 +23,14 @@ _HEARTBEAT_S = 1.0
 _LOST_SERVER_STATUS = 3
 
 
-def work(config: StudioConfig, owner: str, connection: Connection) -> None:
+def work(config: StudioConfig, owner: str, connection: Connection, threads: int | None = None) -> None:
     """Entry point of the process; returns never.
 
     Args:
-        config: of the studio.
+        config: of the studio, with the device of this worker.
         owner: unique name of this worker in the database.
         connection: to the server. The worker sends "alive" and answers of estimates, and ends when it closes.
+        threads: of the processor to use; None leaves it to the library.
     """
     logging.basicConfig(level=logging.INFO, format="worker: %(message)s")
     send_lock = threading.Lock()
@@ -41,7 +42,7 @@ def work(config: StudioConfig, owner: str, connection: Connection) -> None:
     threading.Thread(target=_beat, args=(send,), daemon=True).start()
     # Ctrl-C reaches all processes of a terminal; the server ends this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    import_heavy_libraries()
+    import_heavy_libraries(threads)
     # Not before: lazy modules do not bear being imported by two threads at once.
     studio, model = Studio(config), LoadedModel()
     threading.Thread(target=_answer, args=(config, connection, send, model), daemon=True).start()
@@ -55,11 +56,16 @@ def work(config: StudioConfig, owner: str, connection: Connection) -> None:
             seen, looked_s = version, time.monotonic()
 
 
-def import_heavy_libraries() -> None:
+def import_heavy_libraries(threads: int | None = None) -> None:
     """Import them before the first job, which then starts sooner."""
     # They read these when they are imported. Progress is shown by the page.
     os.environ |= {"TQDM_DISABLE": "1", "DIFFUSERS_VERBOSITY": "error", "TRANSFORMERS_VERBOSITY": "error"}
     from videocrafter.pipelines import loading  # noqa: F401 (brings the rest)
+
+    if threads is not None:
+        from videocrafter.generation.hardware import limit_threads
+
+        limit_threads(threads)
 
 
 def run_next(studio: Studio, owner: str, model: LoadedModel) -> bool:

@@ -1,4 +1,4 @@
-"""Start the worker process, watch it, and start another when it dies."""
+"""Start a worker process, watch it, and start another when it dies."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import threading
 import time
 import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -28,11 +29,17 @@ class Supervisor:
 
     Args:
         studio: the server's.
+        device: on which the worker makes videos.
+        threads: of the processor that the worker may use; None leaves it to the library.
         silence_s: a worker that sends nothing for so long is killed.
     """
 
-    def __init__(self, studio: Studio, silence_s: float = _SILENCE_S) -> None:
+    def __init__(
+        self, studio: Studio, *, device: str = "auto", threads: int | None = None, silence_s: float = _SILENCE_S
+    ) -> None:
         self.studio = studio
+        self.device = device
+        self.threads = threads
         self.silence_s = silence_s
         self.restarts = 0
         self._stopping = threading.Event()
@@ -43,18 +50,22 @@ class Supervisor:
         self._numbers = itertools.count()
         self._answers: dict[int, dict[str, Any]] = {}
         self._answered = threading.Condition()
-        self._thread = threading.Thread(target=self._supervise, name="supervisor", daemon=True)
+        self._thread = threading.Thread(target=self._supervise, name=f"supervisor of {device}", daemon=True)
 
     def start(self) -> None:
         """Start the worker."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """End the worker; a job that runs returns to the queue. May be called twice, and before `start`."""
+    def terminate(self) -> None:
+        """Ask the worker to end, and start no other."""
         self._stopping.set()
         process = self._process
         if process is not None and process.is_alive():
             process.terminate()
+
+    def stop(self) -> None:
+        """End the worker; a job that runs returns to the queue. May be called twice, and before `start`."""
+        self.terminate()
         if self._thread.ident is not None:
             self._thread.join(_STOP_S)
 
@@ -108,7 +119,11 @@ class Supervisor:
                     return  # the next start of the studio releases them
             else:
                 if not self._stopping.is_set():
-                    _log.warning("the worker ended; %d jobs return to the queue, and a new worker starts", released)
+                    _log.warning(
+                        "the worker on %s ended; %d jobs return to the queue, and a new worker starts",
+                        self.device,
+                        released,
+                    )
                 return
 
     def _run_one(self, owner: str) -> None:
@@ -116,7 +131,8 @@ class Supervisor:
         # Not forked: threads and a database are open here, and CUDA does not survive a fork.
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        process = context.Process(target=work, args=(self.studio.config, owner, theirs), daemon=True)
+        config = replace(self.studio.config, devices=(self.device,))
+        process = context.Process(target=work, args=(config, owner, theirs, self.threads), daemon=True)
         process.start()
         theirs.close()
         self._process, self._connection, self._heard_s = process, ours, time.monotonic()

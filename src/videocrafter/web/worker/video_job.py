@@ -185,4 +185,4 @@ def _fail(studio: Studio, job: Job, owner: str, error: dict[str, Any]) -> None:
 
 def _for_the_page(message: str, root: Path) -> str:
     without = message.replace(f"{root.resolve()}/", "").replace(f"{root}/", "")
-    return without.replace("set `device`", "start the studio with --device set")
+    return without.replace("set `device`", "start the studio with --devices set")

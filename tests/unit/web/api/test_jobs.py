@@ -4,6 +4,7 @@ import pytest
 
 from tests.unit.web.conftest import problem
 from videocrafter.web.store.database import Database
+from videocrafter.web.studio import Studio, StudioConfig
 
 
 def test_a_job_is_queued_and_found_again(client):
@@ -131,6 +132,17 @@ def test_the_time_left_follows_from_earlier_videos(client, studio, add_video):
     assert client.post("/api/v1/estimate", json={"prompt": "a", "num_videos": 2}).json()["seconds"] == 8.0
     client.post("/api/v1/jobs", json={"prompt": "a", "num_frames": 99})
     assert client.get("/api/v1/jobs").json()["jobs"][2]["seconds_left"] is None
+
+
+def test_several_workers_finish_sooner(studio, add_video):
+    from videocrafter.web.api.views import queue_view
+    from videocrafter.web.job_request import JobRequest, workload_of
+
+    two = Studio(StudioConfig(data=studio.folder.root, devices=("cpu", "cpu")))
+    add_video(workload=workload_of(JobRequest(prompt="x")), seconds=4.0)
+    for videos in (3, 1, 1, 1):
+        studio.jobs.add({"prompt": "a", "num_videos": videos}, most_queued=9)
+    assert [job["seconds_left"] for job in queue_view(two, studio.jobs.waiting(), 0.0)] == [12.0, 4.0, 8.0, 12.0]
 
 
 def test_live_pages_replace_their_job(client, studio):

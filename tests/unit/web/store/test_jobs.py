@@ -154,6 +154,16 @@ def test_equal_failures_in_a_row_pause_the_queue(jobs):
     assert jobs.flag("paused") is None
 
 
+def test_a_clock_that_jumps_back_changes_no_order_and_loses_nothing(jobs, monkeypatch):
+    ids = [jobs.add({"prompt": "a"}, most_queued=9)[0].id for _ in range(2)]
+    monkeypatch.setattr("videocrafter.web.store.jobs.time.time", lambda: 1000.0)
+    ids.append(jobs.add({"prompt": "a"}, most_queued=9)[0].id)
+    for expected in ids:
+        assert jobs.claim("w", attempts=3).id == expected
+        assert jobs.finish(expected, "w", "done")
+    assert sorted(job.id for job in jobs.finished(None, None, 9)) == sorted(ids)
+
+
 def test_a_live_page_has_one_job_that_gives_way(jobs):
     first = jobs.add_live("page", {**REQUEST, "prompt": "a"}, most_queued=1)
     last = jobs.add_live("page", {**REQUEST, "prompt": "ab"}, most_queued=1)

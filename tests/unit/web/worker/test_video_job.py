@@ -147,6 +147,16 @@ def test_a_model_that_is_gone_is_named(studio, make):
     assert "'toy' is not offered here" in error["message"]
 
 
+def test_a_damaged_model_is_named(studio, make):
+    assert make().state == "done"
+    weights = next((studio.folder.models / "toy" / "unet").glob("*.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:1000])
+    job = make()
+    assert (job.state, job.error["code"]) == ("failed", "model-unavailable")
+    assert "toy" in job.error["message"]
+    assert str(studio.folder.root) not in job.error["message"]
+
+
 def test_a_full_disk_pauses_the_queue_until_there_is_room(studio, make, monkeypatch):
     job = make(run=False)
     object.__setattr__(studio.limits, "disk_free_bytes", 2**70)

@@ -2,12 +2,13 @@
 import { $, announceError, bytes, calm, duration, h, toast } from "/static/dom.js";
 import { api, changed, get, post } from "/static/api.js";
 
+const title = (video) => video.prompt || "(no prompt)";
 const when = (seconds) => new Date(seconds * 1000).toLocaleString();
 
 export function player(video, { controls = false } = {}) {
   const element = h("video", {
     src: video.links.mp4, poster: video.links.poster, muted: true, loop: true, playsInline: true, controls,
-    "aria-label": `${video.prompt}, ${(video.num_frames / video.playback_fps).toFixed(1)} seconds`,
+    "aria-label": `${title(video)}, ${(video.num_frames / video.playback_fps).toFixed(1)} seconds`,
     className: video.width > 160 ? "smooth" : "",
   });
   if (!calm()) element.autoplay = true;
@@ -16,7 +17,7 @@ export function player(video, { controls = false } = {}) {
 
 export function card(video, { onopen = showDetails, selected = false } = {}) {
   const still = h("img", { src: video.links.poster, alt: "", loading: "lazy", className: video.width > 160 ? "smooth" : "" });
-  const open = h("button", { type: "button", className: "open", "aria-label": `Open: ${video.prompt}` }, still, h("p", {}, video.prompt));
+  const open = h("button", { type: "button", className: "open", "aria-label": `Open: ${title(video)}` }, still, h("p", {}, title(video)));
   const star = starButton(video);
   const element = h("article", { className: `card${selected ? " selected" : ""}`, "data-id": video.id }, open, star);
   open.addEventListener("click", () => onopen(video));
@@ -71,8 +72,8 @@ export async function showDetails(video) {
   const link = (label, address) => h("a", { className: "button", href: address, download: "" }, label);
   const button = (label, run) => h("button", { type: "button", onclick: run }, label);
   const { seed: _, ...withoutSeed } = full.request;
-  const dialog = h("dialog", { "aria-label": full.prompt, onclose: () => dialog.remove() },
-    h("div", { className: "bar" }, h("h2", { className: "grow" }, full.prompt), button("Close", () => dialog.close())),
+  const dialog = h("dialog", { "aria-label": title(full), onclose: () => dialog.remove() },
+    h("div", { className: "bar" }, h("h2", { className: "grow" }, title(full)), button("Close", () => dialog.close())),
     h("div", { className: "details" },
       h("div", {}, (() => { const shown = player(full, { controls: true }); shown.classList.add("picture"); return shown; })(),
         h("p", { className: "hint" }, `${full.num_frames} frames, ${full.width}×${full.height}, made ${when(full.created_s)} in ${duration(full.seconds)}, ${bytes(full.num_bytes)}`),

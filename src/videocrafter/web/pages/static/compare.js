@@ -1,80 +1,104 @@
-// The page Compare: videos in step by one clock.
-import { $, announceError, calm, h } from "/static/dom.js";
-import { get } from "/static/api.js";
-import { player } from "/static/card.js";
+// The page Compare: queue the empty cells of a grid, or a new grid. A script of the comparison page plays the videos.
+import { $, announceError, h, memory } from "/static/dom.js";
+import { get, onChange, post } from "/static/api.js";
 
-const ids = (new URLSearchParams(location.search).get("ids") || "").split(",").filter((id) => /^[0-9a-f]{32}$/.test(id)).slice(0, 9);
+const MOST = 64;
+const address = new URLSearchParams(location.search);
+const data = JSON.parse($("#data").textContent);
+const shown = data.rows.flatMap((row) => row.cells).filter(Boolean).length;
+let jobs = data.jobs;
 
-async function start() {
-  const videos = await Promise.all(ids.map((id) => get(`videos/${id}`)));
-  $("#intro").hidden = true;
-  $("#stage").hidden = false;
-  const players = videos.map((video) => {
-    const element = player(video);
-    element.loop = false;
-    element.autoplay = false;
-    element.preload = "auto";
-    return element;
-  });
-  $("#players").append(...videos.map((video, index) => h("article", { className: "card" }, players[index], h("p", {}, `${video.prompt} · ${video.model} · seed ${video.request.seed}`))));
-  drawDifference(videos);
-  await Promise.all(players.map((one) => new Promise((resolve) => { if (one.readyState >= 2) resolve(); else one.addEventListener("loadeddata", resolve, { once: true }); })));
-  clock(players, videos);
+const newKey = () => [...crypto.getRandomValues(new Uint8Array(16))].map((one) => one.toString(16).padStart(2, "0")).join("");
+
+// Queue requests as jobs, and show them. Those that are queued stay in the address when a later one is refused.
+async function make(requests) {
+  try {
+    for (const request of requests) jobs = [...jobs, (await post("jobs", request, { "Idempotency-Key": newKey() })).id];
+  } finally {
+    address.set("jobs", jobs.join());
+    history.replaceState(null, "", `/compare?${address}`);
+  }
+  location.reload();
 }
 
-// All players show the same moment. The clock is ours: a player that is off by more than half a frame is moved.
-function clock(players, videos) {
-  const frame = 1 / Math.max(...videos.map((video) => video.playback_fps));
-  const length = Math.max(...players.map((one) => one.duration));
-  let time = 0;
-  let playing = !calm();
-  let before = performance.now();
-  const show = () => {
-    for (const one of players) {
-      const target = Math.min(time, Math.max(0, one.duration - frame / 2));
-      if (playing && one.paused && time < one.duration - frame) one.play().catch(() => {});
-      if (!playing && !one.paused) one.pause();
-      if (Math.abs(one.currentTime - target) > frame / 2 && !one.seeking) one.currentTime = target;
-    }
-    $("#position").value = Math.round((time / length) * 1000);
-    $("#frame").textContent = `frame ${Math.floor(time / frame + 1e-6) + 1}`;
-    $("#play").textContent = playing ? "Pause" : "Play";
-  };
-  const tick = (now) => {
-    if (playing) {
-      time += (now - before) / 1000;
-      if (time >= length) { time = 0; for (const one of players) one.currentTime = 0; }
-      show();
-    }
-    before = now;
-    requestAnimationFrame(tick);
-  };
-  const toggle = () => { playing = !playing; show(); };
-  const step = (frames) => {
-    playing = false;
-    time = Math.min(length - frame / 2, Math.max(frame / 2, (Math.floor(time / frame + 1e-6) + frames + 0.5) * frame));
-    show();
-  };
-  $("#play").addEventListener("click", toggle);
-  $("#back").addEventListener("click", () => step(-1));
-  $("#forward").addEventListener("click", () => step(1));
-  $("#position").addEventListener("input", (event) => { playing = false; time = (event.target.value / 1000) * length; show(); });
-  addEventListener("keydown", (event) => {
-    if (event.target.closest("input, textarea, select, button, a")) return;
-    if (event.key === " ") { event.preventDefault(); toggle(); }
-    if (event.key === "ArrowLeft") step(-1);
-    if (event.key === "ArrowRight") step(1);
-  });
-  window.studioClock = { time: () => time, frame, drift: () => Math.max(...players.map((one) => one.currentTime)) - Math.min(...players.map((one) => one.currentTime)) };
-  show();
-  requestAnimationFrame(tick);
+async function watch() {
+  if (!jobs.length) return;
+  const found = await Promise.all(jobs.map((id) => get(`jobs/${id}`).catch((error) => (error.code === "not-found" ? { state: "done", videos: [] } : null))));
+  if (found.includes(null)) return; // the banner tells
+  const waiting = found.filter((job) => job.state === "queued" || job.state === "running").length;
+  const failed = found.filter((job) => job.state === "failed");
+  const ready = found.flatMap((job) => job.videos).filter((id) => !data.rows.some((row) => row.cells.some((cell) => cell?.name === id))).length;
+  if (ready && (!waiting || !shown)) return location.reload();
+  $("#pending").hidden = !waiting && !failed.length;
+  $("#pending-state").textContent = [
+    waiting ? `${waiting} of ${jobs.length} videos are still to be made.` : "",
+    failed.length ? `${failed.length} failed: ${failed[0].error.message}` : "",
+  ].join(" ");
+  $("#show").hidden = !ready;
+  $("#show").textContent = `Show ${ready} more`;
 }
 
-function drawDifference(videos) {
-  const names = [...new Set(videos.flatMap((video) => Object.keys(video.recording)))].filter((name) => name !== "versions");
-  const text = (value) => (value === undefined || value === null ? "–" : typeof value === "object" ? JSON.stringify(value) : String(value));
-  const different = names.filter((name) => new Set(videos.map((video) => text(video.recording[name]))).size > 1);
-  $("#difference").append(...(different.length ? different.map((name) => h("tr", {}, h("th", { scope: "row" }, name), ...videos.map((video) => h("td", {}, text(video.recording[name]))))) : [h("tr", {}, h("td", {}, "All settings are equal."))]));
+$("#show").addEventListener("click", () => location.reload());
+
+if (data.gone) {
+  $("#gone").hidden = false;
+  $("#gone").textContent = data.gone === 1 ? "One video of this comparison was removed." : `${data.gone} videos of this comparison were removed.`;
 }
 
-if (ids.length > 1) start().catch(announceError);
+if (shown) {
+  const count = jobs.length ? 0 : data.missing.length;
+  if (count) {
+    $("#empty-cells").hidden = false;
+    $("#empty-cells").append(count === 1 ? "One cell has no video." : `${count} cells have no video.`,
+      h("button", { type: "button", onclick: (event) => { event.target.disabled = true; make(data.missing).catch((error) => { event.target.disabled = false; announceError(error); }); } }, count === 1 ? "Make it" : "Make them"));
+  }
+  // One switch for single keys in the whole studio.
+  $("#keys").checked = memory.get("singleKeys", true);
+  $("#keys").addEventListener("change", () => memory.set("singleKeys", $("#keys").checked));
+} else $("#builder").open = true;
+
+function choices(name, legend, values, chosen) {
+  return h("fieldset", {}, h("legend", {}, legend), h("div", { className: "tabs" }, ...values.map(([value, label]) =>
+    h("label", {}, h("input", { type: "checkbox", name, value, checked: chosen.includes(value) }), label))));
+}
+
+const numbers = (field) => field.value.split(",").map((one) => one.trim()).filter(Boolean).map(Number);
+const checked = (name) => [...document.querySelectorAll(`#grid [name=${name}]:checked`)].map((one) => one.value);
+
+function columns() {
+  const settings = [["model", checked("model")], ["preset", checked("preset")], ["guidance_scale", numbers($("#grid-guidance"))], ["num_inference_steps", numbers($("#grid-steps"))]];
+  return settings.filter(([, values]) => values.length).reduce((found, [name, values]) => found.flatMap((one) => values.map((value) => ({ ...one, [name]: value }))), [{}]);
+}
+
+function requests() {
+  const prompts = [...new Set($("#grid-prompts").value.split("\n").map((line) => line.trim()).filter(Boolean))];
+  return prompts.flatMap((prompt) => columns().map((column) => ({ ...column, prompt, seed: Number($("#grid-seed").value) || 0 })));
+}
+
+function drawCount() {
+  const count = requests().length;
+  $("#grid-make").textContent = count ? `Make ${count} video${count === 1 ? "" : "s"}` : "Compare";
+}
+
+$("#grid").addEventListener("input", drawCount);
+$("#grid").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const all = requests();
+  const error = $("#grid-error");
+  error.textContent = "";
+  if (!all.length) { error.textContent = "Write at least one prompt."; return $("#grid-prompts").focus(); }
+  if (all.length > MOST) { error.textContent = `These are ${all.length} videos; one page compares at most ${MOST}. Choose fewer prompts or settings.`; return; }
+  if (all.some((one) => Object.values(one).some(Number.isNaN))) { error.textContent = "Write numbers with commas between them, such as 2, 4, 8."; return; }
+  for (const name of ["ids", "jobs"]) address.delete(name);
+  jobs = [];
+  $("#grid-make").disabled = true;
+  try { await make(all); } catch (problem) { error.textContent = problem.message; } finally { $("#grid-make").disabled = false; }
+});
+
+const { models } = await get("models").catch((error) => { announceError(error); return { models: [] }; });
+const usable = models.filter((model) => model.tasks.includes("t2v")).map((model) => [model.name, model.name]);
+$("#grid-columns").append(
+  choices("model", "Models", usable, usable.slice(0, 1).map(([name]) => name)),
+  choices("preset", "Quality", [["quality", "Quality"], ["fast", "Fast"], ["draft", "Draft"]], ["quality", "draft"]));
+drawCount();
+onChange(watch);

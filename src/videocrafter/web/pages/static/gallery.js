@@ -6,6 +6,7 @@ import { card, remove, reuse, showDetails } from "/static/card.js";
 const holder = $("#videos");
 const filters = $("#filters");
 const PAGE = 60;
+const MOST_COMPARED = 36;
 let cursor = null;
 let shown = "";
 let shownQuery = null;
@@ -32,7 +33,7 @@ function entry(video) {
     element.classList.toggle("selected", on);
   };
   pick.addEventListener("click", () => {
-    chosen = chosen.includes(video.id) ? chosen.filter((id) => id !== video.id) : [...chosen, video.id].slice(-9);
+    chosen = chosen.includes(video.id) ? chosen.filter((id) => id !== video.id) : [...chosen, video.id].slice(-MOST_COMPARED);
     draw();
     drawSelection();
   });
@@ -76,7 +77,9 @@ async function reload() {
     holder.replaceChildren(...found.videos.map(entry));
     // After a deletion the focus goes to the card that takes the place.
     if (focused) ($(`[data-id="${focused.dataset.id}"] .open`, holder) ?? holder.children[Math.min(place, holder.children.length - 1)]?.querySelector(".open"))?.focus();
+    const all = !filters.elements.text.value.trim() && !filters.elements.model.value && !filters.elements.starred.checked;
     $("#empty").hidden = found.videos.length > 0;
+    $("#empty").replaceChildren(...(filters.elements.bin.checked && all ? ["The bin is empty."] : all ? ["No video here yet. ", h("a", { href: "/" }, "Make the first one"), "."] : ["No video matches. Search with fewer words."]));
     $("#more").hidden = cursor === null;
   } catch { /* the banner tells */ }
 }

@@ -4,50 +4,109 @@ import { api, get, onChange, onProgress } from "/static/api.js";
 import { reuse } from "/static/card.js";
 import { wordChips } from "/static/words.js";
 
+const PAUSE_MS = 350; // of typing, before a video is asked for
 const prompt = $("#prompt");
 const seed = $("#seed");
-let page = sessionStorage.getItem("live");
-if (!page) {
-  page = [...crypto.getRandomValues(new Uint8Array(16))].map((one) => one.toString(16).padStart(2, "0")).join("");
-  sessionStorage.setItem("live", page);
-}
+const model = $("#model");
+// A new name for each load: two tabs with one name would take each other's place.
+const page = [...crypto.getRandomValues(new Uint8Array(16))].map((one) => one.toString(16).padStart(2, "0")).join("");
+let models = [];
+let asked = null; // the request that the page shows, or waits for
 let job = null;
 let timer = null;
+let sending = 0;
 
-get("models").then(({ models }) => $("#words").append(wordChips(models[0].words, prompt)), announceError);
-
-const request = () => ({ prompt: prompt.value.trim(), seed: Number(seed.value) || 0, preset: "draft", num_inference_steps: 4 });
+const say = (text) => { if ($("#live-state").textContent !== text) $("#live-state").textContent = text; };
+const chosen = () => models.find((one) => one.name === model.value);
+const wanted = () => ({ prompt: prompt.value.trim(), seed: Math.floor(Number(seed.value)) || 0, model: model.value, preset: chosen().quickest.preset });
 
 async function send() {
-  if (!prompt.value.trim()) return;
+  clearTimeout(timer);
+  sessionStorage.setItem("live", JSON.stringify([prompt.value, seed.value, model.value]));
+  const request = wanted();
+  sending += 1;
+  const mine = sending;
+  if (!request.prompt) {
+    if (job) api("DELETE", `jobs/${job}`).catch(() => {});
+    [asked, job] = [null, null];
+    $("#stage").replaceChildren();
+    return say("Type a prompt, and its video appears here.");
+  }
+  const text = JSON.stringify(request);
+  if (text === asked) return;
+  asked = text;
   try {
-    job = (await api("PUT", `live/${page}`, request())).id;
-    $("#live-state").textContent = "Drawing…";
-  } catch (error) { announceError(error); }
+    const made = await api("PUT", `live/${page}`, request);
+    if (mine !== sending) return; // a newer prompt is on its way
+    job = made.id;
+    say("Drawing…");
+    refresh();
+  } catch (error) {
+    if (mine !== sending) return;
+    asked = null;
+    say(error.message);
+    // The server is away, or busy: the prompt must not be lost.
+    if (error.status === 0 || error.status >= 429) again(2000);
+  }
 }
 
-function later() { clearTimeout(timer); timer = setTimeout(send, 350); }
-prompt.addEventListener("input", later);
-seed.addEventListener("input", later);
-$("#keep").addEventListener("click", () => reuse({ prompt: prompt.value, seed: Number(seed.value) || 0 }));
+function again(pause) {
+  clearTimeout(timer);
+  timer = setTimeout(send, pause);
+}
 
 onProgress(({ id, preview }) => {
   if (id !== job || !preview || calm()) return; // previews move
-  $("#stage").replaceChildren(h("img", { src: `/api/v1/jobs/${id}/preview?n=${preview}`, alt: `Preview of ${prompt.value}` }));
+  show(h("img", { src: `/api/v1/jobs/${id}/preview?n=${preview}`, alt: `Preview of ${prompt.value}` }), "load", id);
 });
 
-onChange(async () => {
+// The picture before stays until the next one can be seen, so that nothing flickers.
+function show(element, event, id) {
+  element.addEventListener(event, () => { if (id === job) $("#stage").replaceChildren(element); }, { once: true });
+}
+
+async function refresh() {
   if (!job) return;
-  try {
-    const found = await get(`jobs/${job}`);
-    if (found.id !== job) return;
-    if (found.state === "done" && found.videos.length) {
-      const address = `/api/v1/videos/${found.videos[0]}.mp4`;
-      if ($("#stage video")?.getAttribute("src") === address) return;
-      $("#stage").replaceChildren(h("video", { src: address, muted: true, loop: true, playsInline: true, autoplay: !calm(), controls: calm(), "aria-label": found.request.prompt }));
-      $("#live-state").textContent = `“${found.request.prompt}”`;
-    } else if (found.state === "queued") $("#live-state").textContent = "Waiting for the queue…";
-    else if (found.state === "failed") $("#live-state").textContent = found.error.message;
-    else if (found.state === "cancelled") later();
-  } catch { /* replaced by a newer prompt */ }
-});
+  let found;
+  try { found = await get(`jobs/${job}`); } catch (error) {
+    // It was forgotten, as after a restart of the server.
+    if (error.code === "not-found") { asked = null; again(PAUSE_MS); }
+    return;
+  }
+  if (found.id !== job) return;
+  if (found.state === "done" && found.videos.length) {
+    const address = `/api/v1/videos/${found.videos[0]}.mp4`;
+    job = null;
+    const video = h("video", { src: address, muted: true, loop: true, playsInline: true, autoplay: !calm(), controls: calm(), "aria-label": found.request.prompt });
+    video.addEventListener("loadeddata", () => { if (!job) $("#stage").replaceChildren(video); }, { once: true });
+    video.load();
+    say(`“${found.request.prompt}”`);
+  } else if (found.state === "queued") say("Waiting for the queue…");
+  else if (found.state === "running") say("Drawing…");
+  else if (found.state === "failed") { job = null; say(found.error.message); }
+  else if (found.state === "cancelled") { asked = null; again(PAUSE_MS); } // it gave way to the queue
+}
+
+async function start() {
+  models = (await get("models")).models.filter((one) => one.tasks.includes("t2v"));
+  const steps = (one) => one.quickest.num_inference_steps ?? Infinity;
+  const best = models.reduce((found, one) => (steps(one) < steps(found) ? one : found));
+  model.append(...models.map((one) => h("option", { value: one.name }, one.name)));
+  const [text, number, name] = JSON.parse(sessionStorage.getItem("live") ?? "[]");
+  model.value = name ?? best.name;
+  if (!chosen()) model.value = best.name;
+  if (!prompt.value) prompt.value = text ?? "";
+  if (number) seed.value = number;
+  const drawWords = () => $("#words").replaceChildren(wordChips(chosen().words, prompt));
+  drawWords();
+  model.addEventListener("change", () => { drawWords(); send(); });
+  for (const field of [prompt, seed]) field.addEventListener("input", () => again(PAUSE_MS));
+  $("#keep").addEventListener("click", () => { const { preset: _, ...request } = wanted(); reuse(request); });
+  // Nobody looks at it any more.
+  addEventListener("pagehide", () => { if (job) fetch(`/api/v1/jobs/${job}`, { method: "DELETE", keepalive: true }); });
+  addEventListener("pageshow", (event) => { if (event.persisted) { asked = null; send(); } });
+  onChange(refresh);
+  if (prompt.value.trim()) send();
+}
+
+start().catch(announceError);

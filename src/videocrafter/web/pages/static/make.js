@@ -62,7 +62,7 @@ function build() {
     h("label", { htmlFor: "prompt" }, "Prompt"), fields.prompt,
     h("label", { className: "check" }, fields.batch, h("span", {}, "One video per line")),
     h("div", { id: "words" }),
-    radios("preset", "Quality", [["quality", "Quality"], ["fast", "Fast"], ["draft", "Draft"]]),
+    radios("preset", "Quality", [["quality", "Quality"], ["fast", "Fast"], ["draft", "Draft"]]), h("p", { className: "hint", id: "preset-hint" }),
     h("div", { className: "fields" }, h("div", {}, h("label", { htmlFor: "model", className: "label" }, "Model"), fields.model, h("p", { className: "hint", id: "model-hint" })), ...NUMBERS.map((one) => field(...one))),
     h("details", { id: "more" }, h("summary", {}, "More settings"),
       h("label", { htmlFor: "negative", className: "label" }, "Avoid"), fields.negative_prompt, h("p", { className: "hint" }, "What the video should not show."),
@@ -85,6 +85,8 @@ function drawModel() {
   fields.num_videos.placeholder = 1;
   fields.seed.placeholder = "random";
   $("#model-hint").textContent = description;
+  const [own, fast, draft] = [defaults.num_inference_steps, catalogue.presets.fast.num_inference_steps, catalogue.presets.draft.num_inference_steps];
+  $("#preset-hint").textContent = own === undefined || own > fast ? `Fast (${fast} steps) and Draft (${draft} steps) are quicker${own === undefined ? "" : ` than the model's own ${own} steps`}, with less detail.` : `This model takes ${own} steps anyway.`;
   $("#words").replaceChildren(wordChips(words, fields.prompt));
 }
 

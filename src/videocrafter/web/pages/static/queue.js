@@ -68,6 +68,10 @@ function draw(paused) {
   bars.clear();
   $("#active").replaceChildren(...(active.length ? active.map((job, index) => activeRow(job, index, waiting)) : [h("li", { className: "hint" }, "Nothing waits.")]));
   $("#finished").replaceChildren(...finished.map(finishedRow));
+  if (!finished.length) $("#finished").append(h("li", { className: "hint" }, "Nothing is finished yet."));
+  // Nothing to cancel, or to run again: no button that does nothing.
+  $("#cancel-all").hidden = !active.length;
+  $("#retry-all").hidden = !finished.some((job) => job.state === "failed");
   $("#more").hidden = cursor === null;
   $("#pause").textContent = paused ? "Resume" : "Pause";
   if (focusedJob) {

@@ -23,7 +23,7 @@ const KEYS = [
   ["g then m, q, g, l, t", "open Make, Queue, Gallery, Live, Train"],
   ["Arrows, Enter", "move in the gallery, open a video"],
   ["S, R, Delete", "star, reuse settings, delete a video"],
-  ["Space, ← →", "play and step on the Compare page"],
+  ["Space, ← →, D, J, K", "play, step, difference, next and previous prompt on the Compare page"],
   ["?", "this list"],
 ];
 

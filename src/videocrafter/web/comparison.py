@@ -1,0 +1,128 @@
+"""Videos of the gallery as a grid of prompts × settings, for the page of `evaluation.comparison`.
+
+A column is a set of videos with equal settings, a row a prompt with its seed and its picture. Pictures with the
+frames are made when the page shows them, so a grid needs no decoding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from videocrafter.evaluation.comparison.films import Film, make_film, read_shown, shown_shape, tile_layout
+from videocrafter.evaluation.comparison.matching import Row, match_videos
+from videocrafter.evaluation.comparison.page import film_data
+from videocrafter.evaluation.comparison.settings import setting_table, settings_of
+from videocrafter.evaluation.video_set import VideoEntry, VideoSet
+from videocrafter.web.store.videos import Video
+
+MOST_VIDEOS = 64
+"""Videos of one page."""
+_SIZE = 512
+_MOST_FRAMES = 128
+_INPUTS = ("image", "image_end", "video", "continued")
+_LONGEST_NAME = 60
+
+
+def film_of(path: Path) -> Film:
+    """Return the pictures that the page shows of a video. Raises MediaError for a damaged one."""
+    return make_film(*read_shown(path, _SIZE, _MOST_FRAMES))
+
+
+def comparison_data(videos: Sequence[Video]) -> dict[str, Any]:
+    """Return the data of the page: columns, rows, settings that differ, and addresses of pictures.
+
+    Videos with the same settings form one column. If all have the same settings, each is a column of its own.
+    """
+    by_id = {video.id: video for video in videos}
+    columns = _columns([_entry(video) for video in by_id.values()])
+    rows = match_videos({name: VideoSet(root=Path(), entries=tuple(one)) for name, one in columns.items()})
+    if len(columns) == 1 and len(by_id) > 1:
+        columns = _one_each([by_id[entry.name] for entry in next(iter(columns.values()))])
+        rows = [Row(prompt="All settings are equal", seed=None, image=None, videos=_first(columns))]
+    shown: list[dict[str, Any]] = [
+        {
+            "prompt": row.prompt or "(no prompt)",
+            "seed": row.seed,
+            "image": None,
+            "cells": [_cell(row.videos.get(name), by_id) for name in columns],
+        }
+        for row in rows
+    ]
+    pictures = [name for row in shown for cell in row["cells"] if cell is not None for name in cell["pictures"]]
+    return {
+        "title": "Comparison",
+        "columns": list(columns),
+        "settings": setting_table(columns),
+        "rows": shown,
+        "files": {name: f"/api/v1/videos/{name}" for name in pictures},
+        "missing": [
+            _missing_request(by_id[columns[name][0].name], by_id[next(iter(row.videos.values())).name])
+            for row in rows
+            for name in columns
+            if name not in row.videos
+        ],
+    }
+
+
+def _entry(video: Video) -> VideoEntry:
+    image = video.recording.get("image")
+    return VideoEntry(
+        path=Path(),
+        prompt=video.prompt,
+        seed=video.recording.get("seed"),
+        name=video.id,
+        image=Path(str(image)) if image else None,
+        metadata=video.recording,
+    )
+
+
+def _columns(entries: Sequence[VideoEntry]) -> dict[str, list[VideoEntry]]:
+    """Group videos by their settings; a column's name is made of those that differ."""
+    groups: dict[tuple[tuple[str, str], ...], list[VideoEntry]] = {}
+    for entry in entries:
+        groups.setdefault(tuple(sorted(settings_of([entry]).items())), []).append(entry)
+    table = setting_table({str(index): group for index, group in enumerate(groups.values())})
+    named: dict[str, list[VideoEntry]] = {}
+    for index, group in enumerate(groups.values()):
+        parts = [f"{key} {values[str(index)]}" for key, values in table.items() if values[str(index)]]
+        name = ", ".join(parts)[:_LONGEST_NAME] or f"settings {index + 1}"
+        named[name if name not in named else f"{name} ({index + 1})"] = group
+    return named
+
+
+def _one_each(videos: Sequence[Video]) -> dict[str, list[VideoEntry]]:
+    names: dict[str, list[VideoEntry]] = {}
+    for index, video in enumerate(videos):
+        name = f"{video.prompt[:_LONGEST_NAME]} · seed {video.recording.get('seed')}"
+        names[name if name not in names else f"{name} ({index + 1})"] = [_entry(video)]
+    return names
+
+
+def _first(columns: Mapping[str, Sequence[VideoEntry]]) -> dict[str, VideoEntry]:
+    return {name: entries[0] for name, entries in columns.items()}
+
+
+def _cell(entry: VideoEntry | None, by_id: Mapping[str, Video]) -> dict[str, Any] | None:
+    if entry is None:
+        return None
+    video = by_id[entry.name]
+    num_frames = min(video.num_frames, _MOST_FRAMES)
+    tile = shown_shape(video.height, video.width, _SIZE)
+    count = -(-num_frames // tile_layout(num_frames, *tile)[0])
+    names = [f"{video.id}/film/{number}.webp" for number in range(count)]
+    shape = (video.height, video.width)
+    return {
+        "name": video.id,
+        "seed": entry.seed,
+        "metrics": {},
+        **film_data(names, num_frames, tile, video.playback_fps, shape),
+    }
+
+
+def _missing_request(column: Video, row: Video) -> dict[str, Any]:
+    """Return the request of an empty cell: the settings of its column with prompt, seed and inputs of its row."""
+    request = {name: value for name, value in column.request.items() if name not in _INPUTS}
+    inputs = {name: row.request[name] for name in _INPUTS if name in row.request}
+    return {**request, **inputs, "prompt": row.prompt, "seed": row.request.get("seed"), "num_videos": 1}
