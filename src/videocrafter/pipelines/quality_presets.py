@@ -39,16 +39,21 @@ def preset_settings(name: str, defaults: Mapping[str, Any] | None) -> dict[str, 
     Raises:
         ValueError: an unknown preset, or the stored one is wrong.
     """
-    if name not in PRESETS:
-        near = difflib.get_close_matches(name, PRESETS, n=1)
-        hint = f" Did you mean {near[0]}?" if near else ""
-        raise ValueError(f"unknown preset {name!r}.{hint} Choose one of {', '.join(PRESETS)}.")
+    check_preset(name)
     given = dict(defaults or {})
     stored = given.get("presets") or {}
     check_presets(stored)
     if name in stored:
         return dict(stored[name])
     return {} if given.get("step_counts") else dict(PRESETS[name])
+
+
+def check_preset(name: str) -> None:
+    """Raise ValueError for a preset that does not exist."""
+    if name not in PRESETS:
+        near = difflib.get_close_matches(name, PRESETS, n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise ValueError(f"unknown preset {name!r}.{hint} Choose one of {', '.join(PRESETS)}.")
 
 
 def check_presets(presets: Any) -> None:

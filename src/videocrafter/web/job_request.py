@@ -16,19 +16,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from videocrafter.generation.errors import GenerationError, expecting
 from videocrafter.generation.loras import LoraChoice
 from videocrafter.generation.request import GenerateOptions, PromptRow, check_options
+from videocrafter.pipelines.quality_presets import Preset
 from videocrafter.pipelines.sampling_settings import IMAGE_SETTING_NAMES, SETTING_NAMES
 from videocrafter.presets import DEFAULT_MODEL
 from videocrafter.web.limits import Limits
 
 Id = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
-Preset = Literal["quality", "fast", "draft"]
-
-PRESETS: Mapping[Preset, Mapping[str, Any]] = {
-    "quality": {},
-    "fast": {"scheduler": "dpm++2m", "num_inference_steps": 12},
-    "draft": {"scheduler": "dpm++2m", "num_inference_steps": 6},
-}
-"""Settings of each preset; those that a request gives take precedence. "quality" is what the model recommends."""
 
 _LARGEST_SEED = 2**32
 _FILES = ("image", "image_end", "video", "continued")
@@ -40,7 +33,17 @@ _RECORDED = (
 _SAME = tuple(name for name in _RECORDED if name not in ("seed", "loop"))
 """Settings that a run takes under the same name."""
 _COSTLY = (
-    *("model", "num_frames", "height", "width", "num_inference_steps", "scheduler", "guidance_scale", "dtype"),
+    *(
+        "model",
+        "preset",
+        "num_frames",
+        "height",
+        "width",
+        "num_inference_steps",
+        "scheduler",
+        "guidance_scale",
+        "dtype",
+    ),
     *("strength", "loop", "window", "temporal_guidance_scale", "image_guidance_scale"),
 )
 """Settings that decide how long a video takes."""
@@ -174,7 +177,7 @@ def generate_options(
 
     Raises GenerationError for models, LoRAs and files that the studio does not have.
     """
-    settings = {**PRESETS[request.preset], **request.stored()}
+    settings = request.stored()
     files = {name: library.file(name, getattr(request, name)) for name in _FILES}
     same: dict[str, Any] = {name: settings.get(name) for name in _SAME}
     return GenerateOptions(
@@ -182,6 +185,7 @@ def generate_options(
         rows=(PromptRow(prompt=request.prompt, image=files["image"]),),
         model=library.model(request.model),
         loras=tuple(LoraChoice(library.lora(lora.name), lora.weight) for lora in request.loras),
+        preset=request.preset,
         sampling={name: settings[name] for name in SETTING_NAMES if name in settings},
         seed=(request.seed or 0) + number,
         loop=request.loop or None,
@@ -196,7 +200,7 @@ def generate_options(
 
 def workload_of(request: JobRequest) -> str:
     """Return a text that is equal for requests whose videos take equally long."""
-    settings = {**PRESETS[request.preset], **request.stored()}
+    settings = request.stored()
     files = "".join(str(int(getattr(request, name) is not None)) for name in _FILES)
     return "|".join([*(str(settings.get(name, "")) for name in _COSTLY), files])
 

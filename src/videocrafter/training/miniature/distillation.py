@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from videocrafter.diffusion.guidance import Guidance
 from videocrafter.pipelines.denoising import Conditions
+from videocrafter.pipelines.few_step_settings import with_few_steps
 from videocrafter.pipelines.image_to_video import ImageToVideoPipeline
 from videocrafter.pipelines.text_to_video import TextToVideoPipeline
 from videocrafter.training.miniature.diffusion import VideoDiffusionTask
@@ -19,7 +20,6 @@ from videocrafter.training.miniature.diffusion_config import VideoDiffusionTaskC
 from videocrafter.training.miniature.latent_clips import LatentClips
 from videocrafter.training.video.distillation_config import Distillation, check_no_dropout
 from videocrafter.training.video.distiller import CopiedNetworks, Distiller
-from videocrafter.training.video.starting_pipeline import with_few_steps
 from videocrafter.training.video.starting_weights import FolderNetworks, NetworkSource, model_folder
 
 _PHASES = ("text_to_video", "image_to_video")
@@ -29,7 +29,7 @@ _PHASES = ("text_to_video", "image_to_video")
 class VideoDistillationTaskConfig(VideoDiffusionTaskConfig):
     """Settings of distilling the miniature, in addition to those of `VideoDiffusionTaskConfig`.
 
-    `network`, `noise` and `world` are the teacher's. `guidance_scale` and `guidance_rescale` are the teacher's, unless
+    `network`, `noise`, `world`, `guidance_scale` and `guidance_rescale` are the teacher's, unless
     `distillation` has another scale.
 
     Attributes:

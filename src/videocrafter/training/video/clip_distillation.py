@@ -19,6 +19,7 @@ from videocrafter.data.sample import VideoBatch
 from videocrafter.diffusion.guidance import Guidance
 from videocrafter.models.unet import VideoUNet
 from videocrafter.pipelines.denoising import Conditions
+from videocrafter.pipelines.few_step_settings import with_few_steps
 from videocrafter.pipelines.model_folder import read_model_index
 from videocrafter.pipelines.settings import GenerationDefaults
 from videocrafter.presets import LORA_FILE
@@ -29,7 +30,6 @@ from videocrafter.training.video.distillation_config import Distillation, check_
 from videocrafter.training.video.distiller import CopiedNetworks, Distiller, StudentNetworks
 from videocrafter.training.video.frozen_networks import WEIGHT_DTYPES
 from videocrafter.training.video.lora import LORA_NAME
-from videocrafter.training.video.starting_pipeline import with_few_steps
 from videocrafter.training.video.starting_weights import FolderNetworks, model_folder
 from videocrafter.training.video.task import ClipDiffusionTask
 from videocrafter.training.video.task_config import ClipDiffusionTaskConfig
@@ -151,7 +151,7 @@ class ClipDistillationTask(ClipDiffusionTask):
         if self.config.lora is None:
             super().save_pipeline(folder)
             return
-        self.pipeline.save_lora(folder, LORA_NAME)
+        self.pipeline.save_lora(folder, LORA_NAME, few_steps=True)
 
     def _conditions(self, clips: EncodedClips) -> tuple[Conditions, Conditions]:
         """The conditions of both branches of the teacher's guidance."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -20,7 +20,6 @@ from videocrafter.diffusion.schedule import (
     signal_scale,
     vp_change_of_variables,
 )
-from videocrafter.diffusion.schedulers import build_scheduler
 from videocrafter.media.json_file import read_json_object
 from videocrafter.models.image_projector import ImageProjector
 from videocrafter.pipelines.image_to_video import ImageToVideoPipeline
@@ -97,29 +96,6 @@ def with_signal_scale(pipeline: AnyPipeline, b: float) -> None:
     betas = vp_change_of_variables(paper, signal_scale(b, steps)).trained_betas
     pipeline.scheduler = type(scheduler).from_config(scheduler.config, trained_betas=betas)
     pipeline.register_to_config(signal_scale=b)
-
-
-def with_few_steps(pipeline: AnyPipeline, times: Sequence[int]) -> None:
-    """Turn a pipeline into that of a student: its own timesteps, no guidance, and a record of both.
-
-    Args:
-        times: the timesteps of its steps, descending.
-    """
-    pipeline.scheduler = build_scheduler("few-step", {**pipeline.scheduler.config, "few_step_times": list(times)})
-    with_defaults(
-        pipeline,
-        num_inference_steps=len(times),
-        step_counts=(len(times),),
-        guidance_scale=1.0,
-        image_guidance_scale=None,
-        temporal_guidance_scale=0.0,
-        guidance_rescale=0.0,
-        guidance_interval=(0.0, 1.0),
-        eta=0.0,
-        negative_prompt="",
-        scheduler="few-step",
-        presets={},
-    )
 
 
 def fit_for(

@@ -11,8 +11,9 @@ from fastapi import APIRouter
 from videocrafter import __version__
 from videocrafter.pipelines.knowledge import Knowledge
 from videocrafter.pipelines.model_folder import PIPELINE_TASKS
+from videocrafter.pipelines.quality_presets import PRESETS as QUALITY_PRESETS
+from videocrafter.pipelines.quality_presets import preset_settings
 from videocrafter.presets import FAMILIES, PRESETS
-from videocrafter.web.job_request import PRESETS as SPEEDS
 from videocrafter.web.prompt_words import prompt_words
 from videocrafter.web.studio import Studio
 from videocrafter.web.worker.supervisor import Supervisor
@@ -45,14 +46,22 @@ def catalogue_router(studio: Studio, supervisor: Supervisor | None) -> APIRouter
                     "tasks": tasks,
                     "description": preset.description if preset else "",
                     "defaults": index.get("defaults") or {},
+                    "presets": _presets(index),
                     "words": prompt_words(_knowledge(index)),
                 }
             )
-        presets = {name: dict(settings) for name, settings in SPEEDS.items()}
+        presets = {name: dict(settings) for name, settings in QUALITY_PRESETS.items()}
         loras = sorted(studio.library().loras)
         return {"models": found, "loras": loras, "presets": presets, "limits": asdict(studio.limits)}
 
     return router
+
+
+def _presets(index: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
+    try:
+        return {name: preset_settings(name, index.get("defaults")) for name in QUALITY_PRESETS}
+    except (ValueError, TypeError):
+        return {}
 
 
 def _knowledge(index: Mapping[str, Any]) -> Mapping[str, Sequence[str]]:

@@ -24,6 +24,7 @@ SETTINGS = {
     ("--guidance-interval", "0.3", "0.9"): {"guidance_interval": [0.3, 0.9]},
     ("--temporal-guidance", "1.5"): {"temporal_guidance_scale": 1.5},
     ("--guidance-rescale", "0.7"): {"guidance_rescale": 0.7},
+    ("--preset", "draft"): {"scheduler": "dpm++2m", "num_inference_steps": 6},
 }
 
 
