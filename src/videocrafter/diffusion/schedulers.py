@@ -37,6 +37,7 @@ from diffusers import (
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 
 from videocrafter.diffusion.ddim import OfficialDDIMScheduler
+from videocrafter.diffusion.few_steps import FewStepScheduler
 from videocrafter.diffusion.pure_noise import end_above_pure_noise, starts_at_zero
 from videocrafter.diffusion.schedule import zero_terminal_snr_betas
 
@@ -64,7 +65,12 @@ _FROM_LAST_STEP = {"timestep_spacing": "trailing"}
 _DPM_2M = {**_FROM_LAST_STEP, "algorithm_type": "dpmsolver++", "solver_order": 2, "use_lu_lambdas": False}
 
 # Schedulers whose steps do not follow `timestep_spacing`, and the name of their spacing.
-_OWN_STEPS: Mapping[str, str | None] = {"ddim-official": "legacy", "dpm++2m-lu": "trailing", "lcm": None}
+_OWN_STEPS: Mapping[str, str | None] = {
+    "ddim-official": "legacy",
+    "dpm++2m-lu": "trailing",
+    "few-step": None,
+    "lcm": None,
+}
 
 # By default stock DDIM, DDPM and LCM clip their predictions to [-1, 1], which suits pixels, not latents.
 SCHEDULERS: Mapping[str, SchedulerChoice] = {
@@ -126,6 +132,10 @@ SCHEDULERS: Mapping[str, SchedulerChoice] = {
         scheduler_class=LCMScheduler,
         summary="1 to 8 steps, for models distilled with latent consistency only",
         changes={"clip_sample": False},
+    ),
+    "few-step": SchedulerChoice(
+        scheduler_class=FewStepScheduler,
+        summary="the fixed steps of a model that `videocrafter train distill` made, deterministic",
     ),
 }
 
@@ -220,8 +230,8 @@ def _check_known(what: str, given: str, known: Mapping[str, Any]) -> None:
 
 
 def _check_spacing(name: str, spacing: str | None, zero_terminal_snr: bool) -> None:
-    if zero_terminal_snr and name in ("ddim-official", "lcm"):
-        raise ValueError(f"{name} has fixed steps, which never reach pure noise; use another scheduler")
+    if zero_terminal_snr and name in ("ddim-official", "few-step", "lcm"):
+        raise ValueError(f"{name} has fixed steps for the model's own schedule; use another scheduler")
     if spacing is None:
         return
     _check_known("spacing", spacing, SPACINGS)

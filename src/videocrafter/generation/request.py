@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from typing_extensions import Self
 
 from videocrafter.generation.loras import LoraChoice
+from videocrafter.pipelines.quality_presets import check_preset, preset_settings
 from videocrafter.pipelines.sampling_settings import IMAGE_SETTING_NAMES, SamplingSettings, given_settings
 from videocrafter.presets import DEFAULT_MODEL, PRESETS, Task
 
@@ -45,6 +46,7 @@ class GenerateOptions:
         rows: the prompts, each with the settings that belong to it alone.
         image: the image, or the folder of images, as it was given. Each row has its own image.
         sampling: the sampling settings that were given, by their names in `SamplingSettings`.
+        preset: "quality", "fast" or "draft"; gives settings that were not given themselves. See `with_preset`.
     """
 
     output: Path
@@ -66,6 +68,7 @@ class GenerateOptions:
     playback_fps: float | None = None
     sampling: Mapping[str, Any] = field(default_factory=dict)
     seed: int | None = None
+    preset: str | None = None
     scheduler: str | None = None
     spacing: str | None = None
     zero_terminal_snr: bool | None = None
@@ -120,6 +123,22 @@ class GenerateOptions:
         return len(self.rows) * self.num_videos
 
 
+def with_preset(options: GenerateOptions, defaults: Mapping[str, Any] | None) -> GenerateOptions:
+    """Return the options with the settings of their preset for a model; what was given itself takes precedence.
+
+    Args:
+        defaults: the model's recommended settings, as its folder stores them.
+
+    Raises:
+        ValueError: an unknown preset, or the model's are damaged.
+    """
+    if options.preset is None:
+        return options
+    settings = preset_settings(options.preset, defaults)
+    scheduler = settings.pop("scheduler", None)
+    return replace(options, scheduler=options.scheduler or scheduler, sampling={**settings, **options.sampling})
+
+
 def check_options(options: GenerateOptions) -> None:
     """Raise ValueError for errors that do not depend on the model. Messages begin with the name of the setting."""
     if not options.rows:
@@ -144,6 +163,8 @@ def check_options(options: GenerateOptions) -> None:
         raise ValueError("contact_sheet needs all videos in one process; leave out `devices`, or `split` one video")
     if options.devices > 1 and options.low_memory:
         raise ValueError("low_memory plans for one device; leave out `devices`")
+    if options.preset is not None:
+        check_preset(options.preset)
     SamplingSettings().with_changes(options.sampling)
     _check_image_settings(options)
     _check_modes(options)

@@ -34,7 +34,7 @@ from videocrafter.generation.outputs import (
 )
 from videocrafter.generation.processes import ALONE, ProcessShare
 from videocrafter.generation.recording import record_of_run, record_of_video
-from videocrafter.generation.request import GenerateOptions, PromptRow
+from videocrafter.generation.request import GenerateOptions, PromptRow, with_preset
 from videocrafter.generation.watcher import SamplingStep, Watcher, WrittenVideo
 from videocrafter.pipelines.model_folder import PIPELINE_TASKS, check_model_folder, fingerprint
 from videocrafter.presets import Task
@@ -101,7 +101,9 @@ def prepare(options: GenerateOptions, *, obtain: Callable[[str, Task], Path] = o
         inputs = read_inputs(options)
     with expecting(error=ModelUnavailableError):
         folder = obtain(options.model_name, options.task)
-        _check_task(options, check_model_folder(folder)["_class_name"])
+        index = check_model_folder(folder)
+        _check_task(options, index["_class_name"])
+        options = with_preset(options, index.get("defaults"))
         model_hash = fingerprint(folder)
     return PreparedRun(options=options, folder=folder, model_hash=model_hash, outputs=tuple(outputs), inputs=inputs)
 

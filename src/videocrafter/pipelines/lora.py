@@ -23,6 +23,7 @@ from videocrafter.checkpoints.lora.adapter_settings import ADAPTER_METADATA
 from videocrafter.checkpoints.lora.lora_file import read_lora
 from videocrafter.checkpoints.lora.target_layers import NETWORKS, fit_lora
 from videocrafter.media.atomic_write import whole_file
+from videocrafter.pipelines.few_step_settings import few_step_header, times_in_lora, with_few_steps
 from videocrafter.pipelines.lora_layers import add_adapter, settings, shapes, tuners
 from videocrafter.pipelines.lora_source import locate_lora
 from videocrafter.pipelines.network_use import using_network
@@ -74,8 +75,12 @@ class VideoLoraMixin(StableDiffusionLoraLoaderMixin):
 
     unet: Any
     text_encoder: Any
+    scheduler: Any
     _before_fusing: Mapping[str, list[tuple[Any, dict[str, float], list[str]]]] = MappingProxyType({})
     """Of each fused network: its LoRA layers, their scaling and active LoRAs."""
+
+    _before_few_steps: tuple[Any, Mapping[str, Any] | None] | None = None
+    """Scheduler and recommended settings before a distilled LoRA was loaded."""
 
     save_lora_weights = _SaveLoraWeights()
 
@@ -92,6 +97,8 @@ class VideoLoraMixin(StableDiffusionLoraLoaderMixin):
         **hub: Any,
     ) -> LoadedLora:
         """Load a LoRA for VideoUNet or for Stable Diffusion 2 and activate it at weight 1, next to the active ones.
+
+        A LoRA that was distilled also sets the pipeline's scheduler and recommended settings: its steps, no guidance.
 
         Args:
             pretrained_model_name_or_path_or_dict: a file, a folder that contains one, a repository on the hub, or a
@@ -120,11 +127,15 @@ class VideoLoraMixin(StableDiffusionLoraLoaderMixin):
         if not isinstance(source, Mapping):
             given = {key: value for key, value in hub.items() if value is not None}
             source = locate_lora(source, weight_name, subfolder, **given)
+        times = None if isinstance(source, Mapping) else times_in_lora(Path(source), self.scheduler)
         lora = read_lora(source)
         networks = {part: getattr(self, part) for part in NETWORKS}
         fitted = fit_lora(lora, self.unet.config, {part: shapes(network) for part, network in networks.items()})
         for part, layers in fitted.layers.items():
             add_adapter(networks[part], layers, name)
+        if times is not None:
+            self._before_few_steps = self._before_few_steps or (self.scheduler, self.config["defaults"])
+            with_few_steps(self, times)
         return LoadedLora(
             adapter_name=name,
             num_layers={part: len(layers) for part, layers in fitted.layers.items()},
@@ -264,12 +275,21 @@ class VideoLoraMixin(StableDiffusionLoraLoaderMixin):
             layer.set_adapter(kept)
 
     def unload_lora_weights(self) -> None:
-        """Remove all LoRAs. Fused weights stay."""
+        """Remove all LoRAs, and the steps and guidance that a distilled one brought. Fused weights stay."""
         super().unload_lora_weights()
+        if self._before_few_steps is not None and not self._before_fusing:
+            self.scheduler, defaults = self._before_few_steps
+            self.register_to_config(defaults=defaults)
+            self._before_few_steps = None
         self._before_fusing = {}
 
     def save_lora(
-        self, save_directory: str | os.PathLike[str], adapter_name: str | None = None, *, overwrite: bool = False
+        self,
+        save_directory: str | os.PathLike[str],
+        adapter_name: str | None = None,
+        *,
+        overwrite: bool = False,
+        few_steps: bool = False,
     ) -> Path:
         """Write one LoRA as `pytorch_lora_weights.safetensors` in diffusers' layout; return the file.
 
@@ -279,6 +299,8 @@ class VideoLoraMixin(StableDiffusionLoraLoaderMixin):
         Args:
             save_directory: created if it does not exist.
             adapter_name: may be None if only one LoRA is loaded.
+            few_steps: also store the timesteps of this pipeline's `FewStepScheduler`, for which the LoRA was
+                distilled. Loading it then sets the pipeline to these steps and no guidance.
 
         Raises:
             ValueError: the name is unknown, or missing with several LoRAs; or the file exists and `overwrite` is
@@ -299,8 +321,11 @@ class VideoLoraMixin(StableDiffusionLoraLoaderMixin):
                 state = get_peft_model_state_dict(network, adapter_name=name)
                 tensors |= {f"{part}.{key}": value.contiguous() for key, value in state.items()}
                 header |= settings(network.peft_config[name], part, state)
+        metadata = {"format": "pt", ADAPTER_METADATA: json.dumps(header)}
+        if few_steps:
+            metadata |= few_step_header(self.scheduler)
         with whole_file(path, overwrite=overwrite) as hidden:
-            save_file(tensors, hidden, metadata={"format": "pt", ADAPTER_METADATA: json.dumps(header)})
+            save_file(tensors, hidden, metadata=metadata)
         return path
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from videocrafter.diffusion.few_steps import FewStepScheduler
 from videocrafter.models.tokenizer import unknown_words
 from videocrafter.pipelines.knowledge import prompt_notes
 from videocrafter.pipelines.prompt_length import length_note
@@ -12,7 +13,7 @@ from videocrafter.pipelines.settings import VideoRequest
 
 
 def request_notes(pipeline: Any, request: VideoRequest) -> list[str]:
-    """Return notes for the user, one line each: about prompts, the number of frames, fps and size."""
+    """Return notes for the user, one line each: about prompts, frames, fps, size, and a student's steps."""
     defaults, knowledge = pipeline.generation_defaults, pipeline.knowledge
     notes: list[str] = []
     prompts = dict.fromkeys(request.prompts if request.prompt_embeds is None else ())
@@ -39,7 +40,30 @@ def request_notes(pipeline: Any, request: VideoRequest) -> list[str]:
             f"the model was trained on {defaults.width}x{defaults.height};"
             f" quality may be lower at {request.width}x{request.height}"
         )
+    if defaults.step_counts is not None:
+        notes += _distilled_notes(pipeline, request, defaults.step_counts)
     return list(dict.fromkeys(notes))
+
+
+def _distilled_notes(pipeline: Any, request: VideoRequest, step_counts: Sequence[int]) -> list[str]:
+    """Notes about a request that a student was not distilled for."""
+    sampling, notes = request.sampling, []
+    if sampling.num_inference_steps not in step_counts:
+        trained = " or ".join(map(str, step_counts))
+        notes.append(
+            f"the model was distilled for {trained} steps; quality is lower at"
+            f" {sampling.num_inference_steps}, even if that is more"
+        )
+    if sampling.needs_unconditional or sampling.temporal_guidance_scale > 0:
+        notes.append(
+            "the model was distilled with guidance in it; more guidance over-saturates colours and doubles the time:"
+            " leave guidance_scale at 1"
+        )
+    if not isinstance(pipeline.scheduler, FewStepScheduler):
+        notes.append(
+            "the model was distilled for its own timesteps; quality is lower with another sampler than few-step"
+        )
+    return notes
 
 
 def _length_notes(pipeline: Any, prompts: Sequence[str], what: str = "prompt") -> list[str]:

@@ -11,6 +11,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from videocrafter.pipelines.image_fit import ImageFit
+from videocrafter.pipelines.quality_presets import check_presets
 from videocrafter.pipelines.sampling_settings import SETTING_NAMES, SamplingSettings
 
 _LARGEST = 10**6
@@ -33,6 +34,9 @@ class GenerationDefaults(SamplingSettings):
         negative_prompt: prompt of the unconditional branch.
         scheduler: name of the scheduler in the folder, for information only; or None.
         max_num_frames: frame limit per video; None means four times `num_frames`.
+        step_counts: numbers of sampling steps that a distilled model was trained for, without guidance; None for all
+            other models.
+        presets: settings by preset, for presets other than those of `quality_presets.py`.
     """
 
     num_frames: int = 16
@@ -44,6 +48,8 @@ class GenerationDefaults(SamplingSettings):
     negative_prompt: str = ""
     scheduler: str | None = None
     max_num_frames: int | None = None
+    step_counts: tuple[int, ...] | None = None
+    presets: Mapping[str, Mapping[str, Any]] | None = None
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any] | None) -> Self:
@@ -58,6 +64,8 @@ class GenerationDefaults(SamplingSettings):
         if values.get("fps_range") is not None:
             lowest, highest = values["fps_range"]
             values["fps_range"] = (float(lowest), float(highest))
+        if values.get("step_counts") is not None:
+            values["step_counts"] = tuple(values["step_counts"])
         return cls(**values)
 
     @property
@@ -85,6 +93,15 @@ def _check_default(name: str, value: Any) -> None:
     elif name in ("fps_range", "guidance_interval", "guidance_log_snr"):
         fits = isinstance(value, list | tuple) and len(value) == 2 and all(is_number(one) for one in value)
         fits = fits or (value is None and name != "guidance_interval")
+    elif name == "step_counts":
+        fits = value is None or (
+            isinstance(value, list | tuple)
+            and len(value) > 0
+            and all(isinstance(one, int) and is_number(one) and one > 0 for one in value)
+        )
+    elif name == "presets":
+        check_presets(value)
+        fits = True
     elif name == "fps":
         fits = is_number(value) and value > 0
     else:

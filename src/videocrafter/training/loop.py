@@ -29,7 +29,7 @@ from videocrafter.training.randomness import make_generator, seed_global_generat
 from videocrafter.training.saving.checkpoint import Checkpoints
 from videocrafter.training.saving.run_folder import RunFolder
 from videocrafter.training.saving.state import STATE_FOLDER, TrainingState, write_state
-from videocrafter.training.task import ReadsInOrder, Task
+from videocrafter.training.task import FollowsSteps, ReadsInOrder, Task
 from videocrafter.training.tracking.log import TrainingLog
 from videocrafter.training.tracking.progress import StageProgress
 
@@ -114,6 +114,8 @@ class StageLoop:
         num_samples = 0
         measured: list[Mapping[str, float | Tensor]] = []
         names: list[list[str]] = []
+        if isinstance(self._task, FollowsSteps):
+            self._task.begin_step(step)
         for micro_step in self._micro_steps:
             requested = time.perf_counter()
             is_last = step + 1 == self._stage.num_steps and micro_step == self._micro_steps[-1]

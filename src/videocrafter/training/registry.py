@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,15 @@ from videocrafter.training.miniature.autoencoder import AutoencoderTask, Autoenc
 from videocrafter.training.miniature.diffusion import VideoDiffusionTask
 from videocrafter.training.miniature.diffusion_config import VideoDiffusionTaskConfig
 from videocrafter.training.miniature.diffusion_work import diffusion_work
+from videocrafter.training.miniature.distillation import VideoDistillationTask, VideoDistillationTaskConfig
 from videocrafter.training.miniature.judge import JudgeTask, JudgeTaskConfig
 from videocrafter.training.miniature.small_work import autoencoder_work, contrastive_work, judge_work
 from videocrafter.training.miniature.stills import StillsTask, StillsTaskConfig
 from videocrafter.training.miniature.towers import ContrastiveTask, ContrastiveTaskConfig
 from videocrafter.training.task import Task, TaskConfig
+from videocrafter.training.video.clip_distillation import ClipDistillationTask, ClipDistillationTaskConfig
 from videocrafter.training.video.clip_work import clip_work
-from videocrafter.training.video.planned_start import NO_START, STABLE_DIFFUSION_START, PlannedStart
+from videocrafter.training.video.planned_start import DISTILLED_START, NO_START, STABLE_DIFFUSION_START, PlannedStart
 from videocrafter.training.video.task import ClipDiffusionTask
 from videocrafter.training.video.task_config import ClipDiffusionTaskConfig
 from videocrafter.training.video.work import StageWork
@@ -51,7 +54,13 @@ _REGISTRY: dict[type, _Entry] = {
     JudgeTaskConfig: _Entry(JudgeTask, judge_work),
     StillsTaskConfig: _Entry(StillsTask.build, diffusion_work),
     VideoDiffusionTaskConfig: _Entry(VideoDiffusionTask.build, diffusion_work),
+    VideoDistillationTaskConfig: _Entry(
+        VideoDistillationTask.build, partial(diffusion_work, task_type=VideoDistillationTask)
+    ),
     ClipDiffusionTaskConfig: _Entry(ClipDiffusionTask.build, clip_work, STABLE_DIFFUSION_START),
+    ClipDistillationTaskConfig: _Entry(
+        ClipDistillationTask.build, partial(clip_work, task_type=ClipDistillationTask), DISTILLED_START
+    ),
 }
 
 

@@ -105,6 +105,18 @@ class MayBeSharded(Protocol):
     shardable_modules: Sequence[str]
 
 
+@runtime_checkable
+class FollowsSteps(Protocol):
+    """An additional method of a task whose loss depends on the step, or that keeps averages of its own."""
+
+    def begin_step(self, step: int) -> None:
+        """Called before the passes of every step, in every process; again if a step is repeated.
+
+        Args:
+            step: optimizer steps taken before this one, from 0.
+        """
+
+
 class TaskConfig(Protocol):
     """A frozen dataclass with the settings of a task."""
 

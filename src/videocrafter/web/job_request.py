@@ -5,7 +5,6 @@ Settings have the names that recordings use, so that a recording is a request an
 
 from __future__ import annotations
 
-import math
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,22 +16,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from videocrafter.generation.errors import GenerationError, expecting
 from videocrafter.generation.loras import LoraChoice
 from videocrafter.generation.request import GenerateOptions, PromptRow, check_options
+from videocrafter.pipelines.quality_presets import Preset
 from videocrafter.pipelines.sampling_settings import IMAGE_SETTING_NAMES, SETTING_NAMES
 from videocrafter.presets import DEFAULT_MODEL
 from videocrafter.web.limits import Limits
 
 Id = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
-Preset = Literal["quality", "fast", "draft"]
-
-PRESETS: Mapping[Preset, Mapping[str, Any]] = {
-    "quality": {},
-    "fast": {"scheduler": "dpm++2m", "num_inference_steps": 12},
-    "draft": {"scheduler": "dpm++2m", "num_inference_steps": 6},
-}
-"""Settings of each preset; those that a request gives take precedence. "quality" is what the model recommends.
-
-A model that recommends as few steps as a preset, or fewer, is used as it recommends: its own sampler needs them.
-"""
 
 _LARGEST_SEED = 2**32
 _FILES = ("image", "image_end", "video", "continued")
@@ -44,7 +33,17 @@ _RECORDED = (
 _SAME = tuple(name for name in _RECORDED if name not in ("seed", "loop"))
 """Settings that a run takes under the same name."""
 _COSTLY = (
-    *("model", "num_frames", "height", "width", "num_inference_steps", "scheduler", "guidance_scale", "dtype"),
+    *(
+        "model",
+        "preset",
+        "num_frames",
+        "height",
+        "width",
+        "num_inference_steps",
+        "scheduler",
+        "guidance_scale",
+        "dtype",
+    ),
     *("strength", "loop", "window", "temporal_guidance_scale", "image_guidance_scale"),
 )
 """Settings that decide how long a video takes."""
@@ -119,14 +118,12 @@ class Library:
         models: folder of each model of the studio's own folder; models known by name are not in it.
         loras: file of each LoRA.
         file_of: returns the file of an upload or video. Raises KeyError for an unknown id.
-        own_steps: returns the steps that a model recommends, None if it does not say.
     """
 
     models: Mapping[str, Path]
     loras: Mapping[str, Path]
     known_models: Sequence[str]
     file_of: Callable[[str], Path]
-    own_steps: Callable[[str], int | None] = lambda model: None
 
     def model(self, name: str) -> str:
         """Return what the generation takes for a model. Raises GenerationError for one that is not offered."""
@@ -181,7 +178,7 @@ def generate_options(
 
     Raises GenerationError for models, LoRAs and files that the studio does not have.
     """
-    settings = {**preset_settings(request.preset, library.own_steps(request.model)), **request.stored()}
+    settings = request.stored()
     files = {name: library.file(name, getattr(request, name)) for name in _FILES}
     same: dict[str, Any] = {name: settings.get(name) for name in _SAME}
     return GenerateOptions(
@@ -189,6 +186,7 @@ def generate_options(
         rows=(PromptRow(prompt=request.prompt, image=files["image"]),),
         model=library.model(request.model),
         loras=tuple(LoraChoice(library.lora(lora.name), lora.weight) for lora in request.loras),
+        preset=request.preset,
         sampling={name: settings[name] for name in SETTING_NAMES if name in settings},
         seed=(request.seed or 0) + number,
         loop=request.loop or None,
@@ -201,22 +199,9 @@ def generate_options(
     )
 
 
-def preset_settings(preset: Preset, own_steps: int | None) -> Mapping[str, Any]:
-    """Return the settings of a preset for a model that recommends `own_steps` steps; None if that is unknown."""
-    settings = PRESETS[preset]
-    return {} if own_steps is not None and own_steps <= settings.get("num_inference_steps", 0) else settings
-
-
-def quickest_preset(own_steps: int | None) -> tuple[Preset, int | None]:
-    """Return the preset with the fewest steps, and their number; None if nothing says it."""
-    steps = {name: preset_settings(name, own_steps).get("num_inference_steps", own_steps) for name in PRESETS}
-    quickest = min(PRESETS, key=lambda name: math.inf if steps[name] is None else steps[name])
-    return quickest, steps[quickest]
-
-
 def workload_of(request: JobRequest) -> str:
     """Return a text that is equal for requests whose videos take equally long."""
-    settings = {**PRESETS[request.preset], **request.stored()}
+    settings = request.stored()
     files = "".join(str(int(getattr(request, name) is not None)) for name in _FILES)
     return "|".join([*(str(settings.get(name, "")) for name in _COSTLY), files])
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -45,13 +44,6 @@ class StudioConfig:
         return self.devices[0]
 
 
-def own_steps_of(index: Mapping[str, object]) -> int | None:
-    """Return the steps that a model recommends by its index; None if it does not say."""
-    defaults = index.get("defaults")
-    steps = defaults.get("num_inference_steps") if isinstance(defaults, Mapping) else None
-    return steps if isinstance(steps, int) else None
-
-
 class Studio:
     """A configuration with its stores. Each process has one of its own."""
 
@@ -77,19 +69,7 @@ class Studio:
         """Return what requests may name; models and LoRAs are looked up in the folder each time."""
         models = {path.parent.name: path.parent for path in sorted(self.folder.models.glob(f"*/{MODEL_INDEX}"))}
         loras = {path.stem: path for path in sorted(self.folder.loras.glob("*.safetensors"))}
-        return Library(
-            models=models,
-            loras=loras,
-            known_models=self.known_models,
-            file_of=self.file_of,
-            own_steps=self.own_steps,
-        )
-
-    def own_steps(self, model: str) -> int | None:
-        """Return the steps that a model recommends; None if it does not say, or is not here."""
-        folder = self.model_folders().get(model)
-        index = None if folder is None else self.model_index(folder)
-        return own_steps_of(index or {})
+        return Library(models=models, loras=loras, known_models=self.known_models, file_of=self.file_of)
 
     def file_of(self, identity: str) -> Path:
         """Return the file of an upload or video. Raises KeyError for an unknown id."""

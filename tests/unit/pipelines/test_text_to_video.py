@@ -228,6 +228,22 @@ def test_notes_name_what_is_unusual(t2v):
     assert notes("a cat", num_frames=1) == []
 
 
+def test_a_student_notes_what_it_was_not_distilled_for():
+    recommended = {**DEFAULTS, "num_inference_steps": 2, "guidance_scale": 1.0, "step_counts": [2]}
+    pipeline = tiny_pipeline(image=False, defaults=recommended)
+    pipeline.use_scheduler("few-step")
+
+    def notes(**settings):
+        return pipeline.notes(pipeline.check_inputs("a cat over the blue sky", seeds=1, **settings))
+
+    assert notes() == []
+    assert "distilled for 2 steps; quality is lower at 25" in notes(num_inference_steps=25)[0]
+    assert "leave guidance_scale at 1" in notes(guidance_scale=4.0)[0]
+    assert "leave guidance_scale at 1" in notes(temporal_guidance_scale=1.0)[0]
+    pipeline.use_scheduler("ddim")
+    assert "another sampler than few-step" in notes()[0]
+
+
 def test_callback_follows_the_steps(t2v):
     seen = []
 

@@ -1,29 +1,15 @@
-"""Presets never slow a model down, or take its own sampler from it."""
+"""From requests of the studio to a generation's options."""
 
 from pathlib import Path
 
-import pytest
-
-from videocrafter.web.job_request import JobRequest, Library, generate_options, quickest_preset
+from videocrafter.web.job_request import JobRequest, Library, generate_options
 
 
-@pytest.mark.parametrize(
-    ("own_steps", "expected"), [(25, ("draft", 6)), (6, ("quality", 6)), (4, ("quality", 4)), (None, ("draft", 6))]
-)
-def test_the_quickest_way_of_a_model(own_steps, expected):
-    assert quickest_preset(own_steps) == expected
-
-
-@pytest.mark.parametrize(("own_steps", "taken"), [(25, True), (12, False), (4, False), (None, True)])
-def test_a_model_of_few_steps_keeps_its_own_sampler(own_steps, taken):
-    library = Library(
-        models={}, loras={}, known_models=["tiny"], file_of=lambda one: Path(one), own_steps=lambda model: own_steps
-    )
-    options = generate_options(JobRequest(prompt="a", preset="fast"), library, Path("v.mp4"))
-    assert (options.scheduler == "dpm++2m") == taken
-    assert ("num_inference_steps" in options.sampling) == taken
+def test_a_preset_reaches_the_generation_and_leaves_what_was_given():
+    library = Library(models={}, loras={}, known_models=["tiny"], file_of=lambda one: Path(one))
     given = JobRequest(prompt="a", preset="fast", scheduler="euler", num_inference_steps=3)
-    assert generate_options(given, library, Path("v.mp4")).scheduler == "euler"
+    options = generate_options(given, library, Path("v.mp4"))
+    assert (options.preset, options.scheduler, options.sampling) == ("fast", "euler", {"num_inference_steps": 3})
 
 
 def test_the_catalogue_names_the_quickest_way(client):

@@ -58,6 +58,7 @@ def generate(
     overwrite: option.Overwrite = False,
     absolute_paths: option.AbsolutePaths = False,
     quiet: option.Quiet = False,
+    preset: option.Preset = None,
     scheduler: option.Scheduler = None,
     spacing: option.Spacing = None,
     zero_terminal_snr: option.ZeroTerminalSnr = None,
@@ -122,6 +123,11 @@ def _resolve(
     sizes: dict[str, Any] = {name: value for name, value in file.sizes.items() if getattr(options, name) is None}
     options = replace(options, rows=tuple(rows), **sizes)
     if repeated is not None:
+        if options.preset is not None:
+            raise ValueError(
+                f"preset {options.preset} cannot be combined with a recording, which has its own settings; give the"
+                " settings that are to differ, such as num_inference_steps"
+            )
         options = repeat_recording(options, read_recording(repeated), repeated)
     options = replace(options, rows=pair_with_images(options.rows, options.image, prompts_file))
     check_options(options)

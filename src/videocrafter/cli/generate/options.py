@@ -269,13 +269,23 @@ AbsolutePaths = Annotated[
 Quiet = Annotated[bool, option("--quiet", "-q", about="Print only the names of the written files.", panel=_FILES)]
 
 # Sampling
+Preset = Annotated[
+    str | None,
+    _option(
+        "--preset",
+        metavar="NAME",
+        about="Sampler, steps and guidance under one word: quality (the model's own), fast or draft. Options that"
+        " are given as well take precedence.",
+        panel=_SAMPLING,
+    ),
+]
 Scheduler = Annotated[
     str | None,
     option(
         "--scheduler",
         metavar="NAME",
         about="Sampler: ddim, ddim-official, dpm++2m, dpm++2m-lu, dpm++2m-sde, unipc, euler, euler-a, deis,"
-        " heun, lcm or ddpm (default: the model's).",
+        " heun, lcm, few-step or ddpm (default: the model's).",
         panel=_SAMPLING,
     ),
 ]

@@ -71,6 +71,7 @@ def choose_recipe(
         ValueError: there is no such recipe, or an option does not apply to it. The message is one line.
     """
     from videocrafter.training.recipes.by_name import RECIPES
+    from videocrafter.training.recipes.distillation import with_start
     from videocrafter.training.recipes.overrides import apply_overrides
 
     if name not in RECIPES:
@@ -86,7 +87,7 @@ def choose_recipe(
             otherwise="the recipe {!r} generates its own clips; remove --data",
         )
     if init is not None:
-        recipe = replace(recipe, init=init)
+        recipe = with_start(recipe, init)
     if cache is not None:
         recipe = with_clip_tasks(
             recipe,

@@ -20,14 +20,23 @@ _HALF_BYTES = 2
 
 
 def diffusion_work(
-    stage: StageConfig, config: VideoDiffusionTaskConfig, start: PlannedStart, device: torch.device
+    stage: StageConfig,
+    config: VideoDiffusionTaskConfig,
+    start: PlannedStart,
+    device: torch.device,
+    *,
+    task_type: type[VideoDiffusionTask] = VideoDiffusionTask,
 ) -> StageWork:
     """Return the work of a stage of the miniature's video network.
+
+    Args:
+        device: device on which it is to train.
+        task_type: the task that trains it.
 
     Raises:
         ValueError: a part is missing where the settings say, or the networks do not fit together.
     """
-    task = VideoDiffusionTask(config, start, seed=0, stage_index=0, device=META)
+    task = task_type(config, start, seed=0, stage_index=0, device=META)
     frozen: dict[str, Any] = task.frozen_networks
     videos = EmptyVideos(**frozen)
     clips, images = config.world, config.image_world

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from videocrafter.training.config import RecipeConfig
-from videocrafter.training.recipes import miniature, paper
+from videocrafter.training.recipes import distillation, miniature, paper
 
 RECIPES: dict[str, Callable[[], RecipeConfig]] = {
     "tiny-vae": miniature.tiny_vae,
@@ -27,5 +27,8 @@ RECIPES: dict[str, Callable[[], RecipeConfig]] = {
     "lora": paper.lora,
     "temporal-only": paper.temporal_only,
     "overfit-one-clip": paper.overfit_one_clip,
+    "distill": distillation.distill,
+    "distill-lora": distillation.distill_lora,
+    "tiny-distill": distillation.tiny_distill,
 }
 """The function that returns each recipe, by its command-line name."""

@@ -160,6 +160,11 @@ def overfit_one_clip() -> RecipeConfig:
     return RecipeConfig(name="overfit-one-clip", stages=(stage,))
 
 
+def clip_sampling() -> ClipSampling:
+    """Return how clips are cut at the start's own number of frames."""
+    return ClipSampling(fps_range=FPS_RANGE)
+
+
 def _joint_data(*, height: int, width: int, batch_size: int) -> LoaderConfig:
     return LoaderConfig(
         batch_size=batch_size,
@@ -194,7 +199,7 @@ def _resized(
 
 def _adaptation(name: str, *, num_steps: int, lr: float) -> StageConfig:
     """Return what the fine-tuning recipes share: the model's own size, and frequent validation and samples."""
-    data = LoaderConfig(cutting=CuttingConfig(sampling=ClipSampling(fps_range=FPS_RANGE)))
+    data = LoaderConfig(cutting=CuttingConfig(sampling=clip_sampling()))
     optimizer = replace(_paper_optimizer(accumulate=4), lr=lr, warmup_steps=100)
     return StageConfig(
         name=name,

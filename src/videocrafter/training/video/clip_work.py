@@ -26,12 +26,18 @@ _FLOAT_BYTES = 4
 
 
 def clip_work(
-    stage: StageConfig, config: ClipDiffusionTaskConfig, start: PlannedStart, device: torch.device
+    stage: StageConfig,
+    config: ClipDiffusionTaskConfig,
+    start: PlannedStart,
+    device: torch.device,
+    *,
+    task_type: type[ClipDiffusionTask] = ClipDiffusionTask,
 ) -> StageWork:
     """Return the work of a stage on clips from files.
 
     Args:
         device: device on which it is to train.
+        task_type: the task that trains it.
 
     Raises:
         ValueError: sizes that the start's networks do not take, or no such image encoder.
@@ -46,7 +52,7 @@ def clip_work(
         text_encoder=_frozen(pipeline.text_encoder, config),
         image_encoder=_frozen(getattr(pipeline, "image_encoder", None), config),
     )
-    task = ClipDiffusionTask(config, pipeline, videos, META)
+    task = task_type(config, pipeline, videos, META)
     share = config.data.image_share or 0.0
     clip_batch, image_batch = config.data.batch_size, config.data.image_batch_size or config.data.batch_size
     num_frames = max(config.data.cutting.sampling.lengths)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +27,7 @@ class DiffusionTask(ABC):
         input_scale: factor of the network's input at each timestep, for a signal-scaled schedule.
     """
 
-    shardable_modules = ("unet",)
+    shardable_modules: Sequence[str] = ("unet",)
 
     def __init__(
         self,

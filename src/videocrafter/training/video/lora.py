@@ -49,8 +49,8 @@ class LoraTraining:
             raise ValueError(f"lora.layers is {self.layers!r}, expected one of {', '.join(_PATTERNS)}")
 
 
-def add_lora(network: nn.Module, config: LoraTraining) -> None:
-    """Add a trainable LoRA in float32 to a frozen network; it is zero at first.
+def add_lora(network: nn.Module, config: LoraTraining, name: str = LORA_NAME) -> None:
+    """Add a trainable LoRA in float32 to a frozen network; it is zero at first, and the only active one.
 
     Its down-projections are drawn from torch's global generator.
     """
@@ -64,7 +64,7 @@ def add_lora(network: nn.Module, config: LoraTraining) -> None:
             lora_dropout=config.dropout,
             target_modules=_PATTERNS[config.layers],
         ),
-        adapter_name=LORA_NAME,
+        adapter_name=name,
     )
     for parameter in network.parameters():
         if parameter.requires_grad:

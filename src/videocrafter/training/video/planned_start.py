@@ -21,6 +21,8 @@ from videocrafter.training.video.starting_weights import named_folder, part_fold
 
 STABLE_DIFFUSION_START = "t2v-256"
 """The network that the paper's training starts from, initialised from Stable Diffusion 2.1."""
+DISTILLED_START = "t2v-512"
+"""The model that a plan of distillation assumes."""
 
 
 class _OneToken:

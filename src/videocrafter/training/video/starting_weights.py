@@ -98,6 +98,20 @@ def named_folder(name: str) -> Path:
     return result_of_run(path) if is_run_folder(path) else path
 
 
+def model_folder(name: str) -> Path:
+    """Return the pipeline folder that a setting names; a model given by name is downloaded if necessary.
+
+    Raises:
+        ValueError: there is no such pipeline, or it cannot be downloaded.
+    """
+    preset = PRESETS.get(name)
+    folder = _obtained(preset) if preset is not None and not preset.is_installed else named_folder(name)
+    if not (folder / MODEL_INDEX).is_file():
+        hint = folder_hint(folder) or "give a pipeline folder, a training run, or a model's name"
+        raise ValueError(f"{name!r} is not a pipeline: {hint}")
+    return folder
+
+
 def _may_be_start(folder: Path) -> bool:
     """Whether a folder is a pipeline, holds some of its parts, or was written by a training run of any kind."""
     if (folder / MODEL_INDEX).is_file() or any((folder / part).is_dir() for part in _PARTS):

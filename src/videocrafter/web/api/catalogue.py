@@ -11,11 +11,11 @@ from fastapi import APIRouter
 from videocrafter import __version__
 from videocrafter.pipelines.knowledge import Knowledge
 from videocrafter.pipelines.model_folder import PIPELINE_TASKS
+from videocrafter.pipelines.quality_presets import PRESETS as QUALITY_PRESETS
+from videocrafter.pipelines.quality_presets import preset_settings, quickest_preset
 from videocrafter.presets import FAMILIES, PRESETS
-from videocrafter.web.job_request import PRESETS as SPEEDS
-from videocrafter.web.job_request import quickest_preset
 from videocrafter.web.prompt_words import prompt_words
-from videocrafter.web.studio import Studio, own_steps_of
+from videocrafter.web.studio import Studio
 from videocrafter.web.worker.workers import Workers
 
 
@@ -46,22 +46,32 @@ def catalogue_router(studio: Studio, workers: Workers | None) -> APIRouter:
             family = FAMILIES.get(name)
             tasks = sorted(family) if family else [PIPELINE_TASKS[str(index["_class_name"])]]
             preset = PRESETS.get(family["t2v"] if family else name)
-            quickest, steps = quickest_preset(own_steps_of(index))
             found.append(
                 {
                     "name": name,
                     "tasks": tasks,
                     "description": preset.description if preset else "",
                     "defaults": index.get("defaults") or {},
-                    "quickest": {"preset": quickest, "num_inference_steps": steps},
+                    **_presets(index.get("defaults")),
                     "words": prompt_words(_knowledge(index)),
                 }
             )
-        presets = {name: dict(settings) for name, settings in SPEEDS.items()}
+        presets = {name: dict(settings) for name, settings in QUALITY_PRESETS.items()}
         loras = sorted(studio.library().loras)
         return {"models": found, "loras": loras, "presets": presets, "limits": asdict(studio.limits)}
 
     return router
+
+
+def _presets(defaults: Any) -> dict[str, Any]:
+    """Return a model's presets and the quickest of them. Those of a damaged folder are the usual ones."""
+    try:
+        presets = {name: preset_settings(name, defaults) for name in QUALITY_PRESETS}
+    except (ValueError, TypeError):
+        defaults = None
+        presets = {name: preset_settings(name, defaults) for name in QUALITY_PRESETS}
+    quickest, steps = quickest_preset(defaults)
+    return {"presets": presets, "quickest": {"preset": quickest, "num_inference_steps": steps}}
 
 
 def _knowledge(index: Mapping[str, Any]) -> Mapping[str, Sequence[str]]:

@@ -25,6 +25,7 @@ SETTINGS = {
     ("--guidance-log-snr", "-3", "1"): {"guidance_log_snr": [-3.0, 1.0]},
     ("--temporal-guidance", "1.5"): {"temporal_guidance_scale": 1.5},
     ("--guidance-rescale", "0.7"): {"guidance_rescale": 0.7},
+    ("--preset", "draft"): {"scheduler": "dpm++2m", "num_inference_steps": 6},
 }
 
 

@@ -1,0 +1,124 @@
+"""Recipes that turn a pipeline into one that samples in four steps without guidance.
+
+Two stages: guided segment-consistency distillation, then trajectory distribution matching. Both are short: students
+get worse when they are trained too long. `docs/distillation.md` gives the reasons for the values.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from videocrafter.data.cutting import CuttingConfig
+from videocrafter.data.loader_config import LoaderConfig
+from videocrafter.data.sprite_world.world import SpriteWorldConfig
+from videocrafter.training.config import OptimizerConfig, RecipeConfig, StageConfig
+from videocrafter.training.miniature.distillation import VideoDistillationTaskConfig
+from videocrafter.training.miniature.networks import NoiseConfig
+from videocrafter.training.recipes.paper import clip_sampling
+from videocrafter.training.video.clip_distillation import ClipDistillationTaskConfig
+from videocrafter.training.video.distillation_config import Distillation
+from videocrafter.training.video.lora import LoraTraining
+from videocrafter.training.video.task_config import SampleConfig
+
+MINIATURE = "tiny-t2v"
+
+
+def tiny_distill() -> RecipeConfig:
+    """The miniature in four steps without guidance."""
+    task = VideoDistillationTaskConfig(
+        world=SpriteWorldConfig(),
+        noise=NoiseConfig(snr_shift=36),
+        num_clips=16_384,
+        batch_size=32,
+        distillation=Distillation(teacher=MINIATURE),
+    )
+    consistency = StageConfig(
+        name="consistency",
+        task=task,
+        num_steps=2000,
+        optimizer=OptimizerConfig(
+            lr=2e-4, betas=(0.9, 0.99), weight_decay=0.0, warmup_steps=50, decay="cosine", final_lr_fraction=0.0
+        ),
+        ema_decay=0.999,
+        checkpoint_seconds=180,
+        checkpoint_every=250,
+        validate_every=500,
+        sample_every=250,
+        keep_every=250,
+    )
+    matching = replace(
+        consistency,
+        name="matching",
+        task=replace(task, distillation=replace(task.distillation, method="matching")),
+        num_steps=500,
+        optimizer=replace(consistency.optimizer, lr=3e-5, betas=(0.0, 0.95), warmup_steps=20, decay="constant"),
+        ema_decay=0.99,
+        checkpoint_every=100,
+        validate_every=100,
+        sample_every=100,
+        keep_every=100,
+    )
+    return RecipeConfig(name="tiny-distill", init=MINIATURE, stages=(consistency, matching))
+
+
+def distill() -> RecipeConfig:
+    """Any pipeline in four steps without guidance; trains the whole video network."""
+    return RecipeConfig(name="distill", stages=_stages(lora=None))
+
+
+def distill_lora() -> RecipeConfig:
+    """The same as a LoRA, on one GPU: teacher, student and fake score share one frozen network."""
+    return RecipeConfig(name="distill-lora", stages=_stages(lora=LoraTraining(rank=64, layers="all")))
+
+
+def _stages(lora: LoraTraining | None) -> tuple[StageConfig, StageConfig]:
+    task = ClipDistillationTaskConfig(
+        data=LoaderConfig(batch_size=1, cutting=CuttingConfig(sampling=clip_sampling())),
+        frames_like_start=True,
+        lora=lora,
+        distillation=Distillation(target_decay=0.95),
+        samples=SampleConfig(num_inference_steps=None),
+    )
+    consistency = StageConfig(
+        name="consistency",
+        task=task,
+        num_steps=4000,
+        optimizer=OptimizerConfig(
+            lr=1e-5, betas=(0.9, 0.999), weight_decay=0.0, warmup_steps=100, decay="constant", accumulate=4
+        ),
+        ema_decay=0.999,
+        log_every=10,
+        validate_every=250,
+        sample_every=250,
+        checkpoint_every=250,
+        keep_every=1000,
+    )
+    matching = replace(
+        consistency,
+        name="matching",
+        task=replace(task, distillation=replace(task.distillation, method="matching", target_decay=0.0)),
+        num_steps=1000,
+        optimizer=replace(consistency.optimizer, lr=2e-5, betas=(0.0, 0.95), warmup_steps=20, accumulate=8),
+        ema_decay=0.99,
+        validate_every=100,
+        sample_every=100,
+        checkpoint_every=100,
+        keep_every=100,
+    )
+    return consistency, matching
+
+
+def with_start(recipe: RecipeConfig, init: str) -> RecipeConfig:
+    """Return a recipe that starts from a model, which is also the teacher of stages that distill.
+
+    A stage with another teacher than the recipe's start keeps it.
+    """
+    stages = []
+    for stage in recipe.stages:
+        task: Any = stage.task
+        settings = getattr(task, "distillation", None)
+        if settings is not None and settings.teacher in (None, recipe.init):
+            task = replace(task, distillation=replace(settings, teacher=init))
+        stages.append(replace(stage, task=task))
+    return replace(recipe, init=init, stages=tuple(stages))
