@@ -60,8 +60,8 @@ def library_cuts(path: Path, detectors: dict[str, AdaptiveDetector]) -> dict[str
     """Cuts that detectors of PySceneDetect report, on frames of the size that the scan reads."""
     found: dict[str, list[int]] = {name: [] for name in detectors}
     with open_reader(path) as reader:
-        for number, shown in enumerate(reader.walk(_small)):
-            picture = cv2.cvtColor(shown.pixels, cv2.COLOR_RGB2BGR)
+        for number, frame in enumerate(reader.walk()):
+            picture = cv2.cvtColor(frame.pixels(_small(*frame.size)), cv2.COLOR_RGB2BGR)
             for name, detector in detectors.items():
                 codes = detector.process_frame(FrameTimecode(number, FPS), picture)
                 found[name] += [code.frame_num for code in codes]

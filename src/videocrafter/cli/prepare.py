@@ -114,7 +114,7 @@ def _engine_name(engine: str) -> Literal["local", "ray"]:
 def _check_installed() -> None:
     from importlib.util import find_spec
 
-    missing = [name for name in ("cv2", "scenedetect", "pyarrow") if find_spec(name) is None]
+    missing = [name for name in ("cv2", "pyarrow") if find_spec(name) is None]
     if missing:
         raise ValueError(f"preparing videos needs {', '.join(missing)}; run pip install 'videocrafter[prepare]'")
 

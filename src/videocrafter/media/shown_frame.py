@@ -92,7 +92,7 @@ class FrameConverter:
             # Planar, because FFmpeg is four times slower with interleaved pixels.
             format="gbrap" if has_alpha else "gbrp",
             interpolation=_EXACT | (Interpolation.AREA if shrinks else Interpolation.BICUBIC),
-            src_colorspace=_assumed_colours(frame),
+            src_colorspace=assumed_colours(frame),
             threads=1,
         )
         green, blue, red, *opacity = (
@@ -117,7 +117,7 @@ def orientation(frame: av.VideoFrame) -> Orientation:
     return Orientation(flip_x=a < 0, flip_y=d < 0)
 
 
-def _assumed_colours(frame: av.VideoFrame) -> Colorspace | None:
+def assumed_colours(frame: av.VideoFrame) -> Colorspace | None:
     """Return the YUV matrix of a frame that does not state it; None keeps the stated one, or assumes BT.601."""
     is_large = frame.width > _MAX_SD_WIDTH or frame.height > _MAX_SD_HEIGHT
     return Colorspace.ITU709 if frame.colorspace == _UNSPECIFIED and is_large else None

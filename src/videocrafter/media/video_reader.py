@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 import av
 import numpy as np
@@ -14,7 +14,8 @@ from av.video.reformatter import ColorTrc
 from videocrafter.media.errors import UnusableMediaError
 from videocrafter.media.framing import Framer, Framing
 from videocrafter.media.open_video import MAX_FRAME_PIXELS, OpenVideo, open_video
-from videocrafter.media.shown_frame import FrameConverter
+from videocrafter.media.shown_frame import FrameConverter, Orientation, assumed_colours, orientation
+from videocrafter.media.stored_planes import StoredPlanes, stored_planes
 from videocrafter.media.video_decoding import FrameCursor
 from videocrafter.media.video_timing import Timing, stated_duration
 
@@ -27,18 +28,37 @@ _TOLERATED_LOSS_S = 0.25
 _HIGH_DYNAMIC_RANGE = (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67)
 
 
-class ShownPicture(NamedTuple):
-    """A frame of a walk through a video.
+class WalkedFrame:
+    """A frame of a walk through a video, converted only when asked. Valid until the next frame.
 
     Attributes:
         time_s: seconds from the first frame until it appears.
-        pixels: `[H, W, 3]` uint8; valid until the next frame.
         is_damaged: whether the decoder had to conceal errors in it.
     """
 
-    time_s: float
-    pixels: np.ndarray
-    is_damaged: bool
+    def __init__(self, time_s: float, frame: av.VideoFrame, converter: FrameConverter) -> None:
+        self.time_s, self.is_damaged = time_s, frame.is_corrupt
+        self._frame, self._converter = frame, converter
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width as displayed: rotated, with square pixels."""
+        return self._converter.shown_size(self._frame)
+
+    def pixels(self, framing: Framing) -> np.ndarray:
+        """Return the frame as displayed, scaled and cropped, `[H, W, 3]` uint8."""
+        pixels = np.empty((framing.height, framing.width, 3), np.uint8)
+        self._converter.convert(self._frame, framing, pixels)
+        return pixels
+
+    def planes(self) -> StoredPlanes | None:
+        """Return luma and chroma without a copy; None if the frame is not stored as planes of 8 bits."""
+        return stored_planes(self._frame, assumed_colours(self._frame))
+
+    @property
+    def orientation(self) -> Orientation:
+        """Rotation and mirroring of the stored planes for display."""
+        return orientation(self._frame)
 
 
 @contextmanager
@@ -132,22 +152,16 @@ class VideoReader:
         """Bits per second of the video stream; if that is not stated, of the file."""
         return self._video.stream.bit_rate or self._video.container.size * 8 / max(self.duration_s, 1e-3)
 
-    def walk(self, framer: Framer | None = None, *, start_s: float = 0.0) -> Iterator[ShownPicture]:
-        """Yield every frame once, from the one on screen at `start_s` on, in the size that `framer` chooses.
+    def walk(self, *, start_s: float = 0.0) -> Iterator[WalkedFrame]:
+        """Yield every frame once, from the one on screen at `start_s` on.
 
         Raises:
             UnusableMediaError: the video cannot be decoded any further or, if strict, ends before its stated end.
         """
-        framing: Framing | None = None
-        pixels = np.empty(0, np.uint8)
         end_s = 0.0
         for tick, frame in self._cursor.stamped_frames(self._cursor.tick(start_s)):
-            if framing is None:
-                framing = self._framing(frame, framer)
-                pixels = np.empty((framing.height, framing.width, 3), np.uint8)
-            self._converter.convert(frame, framing, pixels)
             end_s = self._cursor.seconds_at(tick)
-            yield ShownPicture(end_s, pixels, frame.is_corrupt)
+            yield WalkedFrame(end_s, frame, self._converter)
         if self._strict and end_s + 1.75 / self.fps < self.duration_s - _TOLERATED_LOSS_S:
             raise UnusableMediaError(
                 "truncated",

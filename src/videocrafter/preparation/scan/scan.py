@@ -8,7 +8,6 @@ from typing import Any, BinaryIO
 import cv2
 
 from videocrafter.media.errors import UnusableMediaError
-from videocrafter.media.framing import Framer, Framing
 from videocrafter.media.video_reader import VideoReader, open_reader
 from videocrafter.preparation.config import ScanConfig, fingerprint
 from videocrafter.preparation.failures import UnitError
@@ -16,9 +15,10 @@ from videocrafter.preparation.plan import Segment
 from videocrafter.preparation.scan.measures import Recorder
 from videocrafter.preparation.scan.pieces import find_pieces, given_pieces
 from videocrafter.preparation.scan.scores import score_piece
+from videocrafter.preparation.scan.small_picture import Shrinker
 from videocrafter.preparation.scan.transitions import CutDetector, Transition, find_transitions
 
-VERSION = 2
+VERSION = 3
 """Raised when the same settings give other results."""
 
 _OVERLAP_S = 2.0
@@ -110,26 +110,23 @@ def _recorded(
 ) -> tuple[Recorder, list[int], float]:
     """Return measurements of every frame of a window, candidates for cuts, and the end of the last frame."""
     recorder: Recorder | None = None
-    cuts = CutDetector(config)
+    shrinker, cuts = Shrinker(), CutDetector(config)
     is_last = True
-    read_from = max(0.0, start_s - _OVERLAP_S)
-    for time_s, pixels, is_damaged in reader.walk(_small(config.long_side), start_s=read_from):
-        if end_s is not None and time_s >= end_s + _OVERLAP_S:
+    for frame in reader.walk(start_s=max(0.0, start_s - _OVERLAP_S)):
+        if end_s is not None and frame.time_s >= end_s + _OVERLAP_S:
             is_last = False
             break
         if recorder is None:
-            recorder = Recorder(pixels.shape[0], pixels.shape[1], config.sample_fps)
-        recorder.add(time_s, pixels, is_damaged=is_damaged)
-        cuts.add(pixels, recorder.area)
+            recorder = Recorder(*_small(*frame.size, config.long_side), config.sample_fps)
+        picture = shrinker.shrink(frame)
+        recorder.add(frame, picture)
+        cuts.add(picture.rgb, recorder.area(*picture.half.shape))
     if recorder is None:
         raise UnitError("no_frames", "no frame of the window can be decoded")
     last_s = recorder.frames.time_s[-1]
-    return recorder, cuts.candidates, max(last_s + 1 / reader.fps, reader.duration_s if is_last else 0.0)
+    return recorder, cuts.candidates(), max(last_s + 1 / reader.fps, reader.duration_s if is_last else 0.0)
 
 
-def _small(long_side: int) -> Framer:
-    def framing(height: int, width: int) -> Framing:
-        scale = min(1.0, long_side / max(height, width))
-        return Framing(height=max(16, round(height * scale)), width=max(16, round(width * scale)))
-
-    return framing
+def _small(height: int, width: int, long_side: int) -> tuple[int, int]:
+    scale = min(1.0, long_side / max(height, width))
+    return max(16, round(height * scale)), max(16, round(width * scale))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from itertools import pairwise
 from typing import Any
 
 import cv2
@@ -19,7 +18,6 @@ _FROZEN, _BLANK = 0.6, 3.0
 _SHORTEST_FREEZE_S = 0.25
 # Displacements in pixels between two samples below which a place is still.
 _STILL_PIXELS = 0.25
-_SHARPNESS_FRAMES = 8
 
 
 def score_piece(recorder: Recorder, piece: Piece, false_cuts: list[int]) -> dict[str, Any]:
@@ -38,22 +36,25 @@ def score_piece(recorder: Recorder, piece: Piece, false_cuts: list[int]) -> dict
     count = piece.last - piece.first + 1
     duration_s = max(frames.time_s[piece.last] - frames.time_s[piece.first], 1e-3)
     changes = frames.change[piece.first + 1 : piece.last + 1]
-    thumbs = [_cropped(frames.thumb[samples.frame[i]], crop) for i in inside]
-    deviations = [float(cv2.cvtColor(thumb, cv2.COLOR_RGB2GRAY).std()) for thumb in thumbs]
-    sharpest = inside[:: max(1, len(inside) // _SHARPNESS_FRAMES)]
+    thumbs = [_cropped(samples.thumb[i], crop) for i in inside]
+    deviations = np.array([thumb.std() for thumb in thumbs])
     middle = min(recorder.pictures, key=lambda frame: abs(frame - (piece.first + piece.last) // 2))
+    luma, dark, bright, saturation, sharpness = (
+        _stacked([values[i] for i in inside])[:, part[0], part[1]].mean(axis=(1, 2))
+        for values in (samples.luma, samples.dark, samples.bright, samples.saturation, samples.sharpness)
+    )
     return {
         "crop": list(crop),
         "picture": (crop[1] - crop[0]) * (crop[3] - crop[2]),
-        **_motion(recorder, inside, part, piece),
+        **_motion(recorder, inside, part),
         "shake": _shake(recorder, piece),
-        "luma": _mean([samples.luma[i][part].mean() for i in inside]),
-        "dark": _mean([samples.dark[i][part].mean() for i in inside]),
-        "bright": _mean([samples.bright[i][part].mean() for i in inside]),
-        "saturation": _mean([samples.saturation[i][part].mean() for i in inside]),
-        "sharpness": float(np.median([samples.sharpness[i][part].mean() for i in sharpest])) if sharpest else 0.0,
+        "luma": _mean(luma),
+        "dark": _mean(dark),
+        "bright": _mean(bright),
+        "saturation": _mean(saturation),
+        "sharpness": float(np.median(sharpness)) if len(sharpness) else 0.0,
         "frozen": _frozen_s(changes, frames.time_s[piece.first : piece.last + 1]) / duration_s,
-        "blank": _share([deviation < _BLANK for deviation in deviations]),
+        "blank": _mean(deviations < _BLANK),
         "damaged": sum(frames.is_damaged[piece.first : piece.last + 1]) / count,
         "false_cuts_per_s": sum(piece.first < frame <= piece.last for frame in false_cuts) / duration_s,
         "hashes": [_difference_hash(thumbs[i]) for i in _three(len(thumbs))],
@@ -61,28 +62,27 @@ def score_piece(recorder: Recorder, piece: Piece, false_cuts: list[int]) -> dict
     }
 
 
-def _motion(recorder: Recorder, inside: list[int], part: tuple[slice, slice], piece: Piece) -> dict[str, float]:
+def _motion(recorder: Recorder, inside: list[int], part: tuple[slice, slice]) -> dict[str, float]:
     """Mean and 95th percentile of speed, share of still places, share of motion that all places have in common."""
     times, samples = recorder.frames.time_s, recorder.samples
-    means, speeds, stills, common = [], [], [], []
-    for before, now in pairwise(inside):
-        # Both frames must be in the piece, or the flow spans a cut.
-        interval_s = times[samples.frame[now]] - times[samples.frame[before]]
-        if now != before + 1 or interval_s <= 0:
-            continue
-        speed, flow = samples.speed[now][part], samples.flow[now][part].reshape(-1, 2)
-        per_second = 1 / (recorder.diagonal * interval_s)
-        means.append(float(speed.mean()) * per_second)
-        speeds.append(speed.ravel() * per_second)
-        stills.append(float((speed < _STILL_PIXELS).mean()))
-        length = float(np.hypot(flow[:, 0], flow[:, 1]).mean())
-        rest = flow - np.median(flow, axis=0)
-        common.append(1 - min(1.0, float(np.hypot(rest[:, 0], rest[:, 1]).mean()) / length) if length > 0.1 else 0.0)
+    # Both frames must be in the piece, or the flow spans a cut.
+    pairs = [now for now in inside[1:] if not np.isnan(samples.speed[now][0, 0])]
+    if not pairs:
+        return {"motion": 0.0, "motion_p95": 0.0, "still": 0.0, "global_motion": 0.0}
+    intervals_s = np.array([times[samples.frame[now]] - times[samples.frame[now - 1]] for now in pairs])
+    speed = np.stack([samples.speed[now] for now in pairs])[:, part[0], part[1]]
+    flow = np.stack([samples.flow[now] for now in pairs])[:, part[0], part[1]].reshape(len(pairs), -1, 2)
+    rest = flow - np.median(flow, axis=1, keepdims=True)
+    length, apart = (np.hypot(one[..., 0], one[..., 1]).mean(axis=1) for one in (flow, rest))
+    common = np.where(length > 0.1, 1 - np.minimum(1.0, apart / np.maximum(length, 0.1)), 0)
+    velocity = speed / (recorder.diagonal * intervals_s[:, None, None])
     return {
-        "motion": _mean(means),
-        "motion_p95": float(np.percentile(np.concatenate(speeds), 95)) if speeds else 0.0,
-        "still": _mean(stills),
-        "global_motion": _mean(common),
+        "motion": float(velocity.mean()),
+        "motion_p95": float(np.percentile(velocity, 95)),
+        "still": float((speed < _STILL_PIXELS).mean()),
+        "global_motion": float(
+            np.where(length > 0.1, 1 - np.minimum(1.0, apart / np.maximum(length, 0.1)), 0).mean()
+        ),
     }
 
 
@@ -107,16 +107,14 @@ def _shake(recorder: Recorder, piece: Piece) -> float:
 
     A steady pan has none; a hand or a vehicle has much.
     """
-    velocities = np.array([(one.x, one.y) for one in recorder.frames.shifts if piece.first < one.frame <= piece.last])
-    if len(velocities) < 3:
-        return 0.0
+    jerks = [one.change for one in recorder.frames.jerks if piece.first < one.frame <= piece.last]
     # The median resists single jumps, such as a flash.
-    return float(np.median(np.hypot(*(np.diff(velocities, axis=0).T))))
+    return float(np.median(jerks)) if jerks else 0.0
 
 
 def _difference_hash(picture: np.ndarray) -> str:
     """Return 64 bits as 16 hexadecimal digits: whether each of 8 × 8 places is brighter than its right neighbour."""
-    small = cv2.resize(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), (9, 8), interpolation=cv2.INTER_AREA).astype(int)
+    small = cv2.resize(picture, (9, 8), interpolation=cv2.INTER_AREA)
     bits = (small[:, :-1] > small[:, 1:]).ravel()
     return f"{int(''.join('1' if bit else '0' for bit in bits), 2):016x}"
 
@@ -142,9 +140,9 @@ def _three(count: int) -> list[int]:
     return [int(count * part / 6) for part in (1, 3, 5)] if count else []
 
 
-def _mean(values: list[Any]) -> float:
-    return float(np.mean(values)) if values else 0.0
+def _mean(values: np.ndarray) -> float:
+    return float(np.mean(values)) if len(values) else 0.0
 
 
-def _share(flags: list[bool]) -> float:
-    return sum(flags) / len(flags) if flags else 0.0
+def _stacked(cells: list[np.ndarray]) -> np.ndarray:
+    return np.stack(cells) if cells else np.zeros((0, 1, 1), np.float32)

@@ -8,10 +8,13 @@ from typing import Literal
 
 import cv2
 import numpy as np
-from scenedetect import FrameTimecode
-from scenedetect.detectors import AdaptiveDetector
 
 from videocrafter.preparation.config import ScanConfig
+
+Area = tuple[slice, slice]
+"""Rows and columns of a picture."""
+
+WHOLE: Area = (slice(None), slice(None))
 
 # A flash is over, and the shot is the same again, after at most this many frames.
 _LONGEST_FLASH = 8
@@ -39,42 +42,35 @@ class Transition:
     last: int
 
 
-class _FastAdaptiveDetector(AdaptiveDetector):
-    """PySceneDetect's adaptive detector with the same scores, computed in a third of the time."""
-
-    area: tuple[slice, slice] = (slice(None), slice(None))
-    _hsv: np.ndarray | None = None
-
-    def _calculate_frame_score(self, timecode: FrameTimecode, frame_img: np.ndarray) -> float:
-        before, self._hsv = self._hsv, cv2.cvtColor(frame_img, cv2.COLOR_RGB2HSV)
-        if before is None:
-            return 0.0
-        # The mean of the mean differences of hue, saturation and value.
-        inside = self._hsv[self.area]
-        return cv2.norm(before[self.area], inside, cv2.NORM_L1) / inside.size
-
-
 class CutDetector:
-    """PySceneDetect's adaptive detector, fed by the walk. Every candidate is kept for `find_transitions`."""
+    """PySceneDetect's adaptive detector with the same results, computed at a fraction of the cost."""
 
     def __init__(self, config: ScanConfig) -> None:
-        # A minimum of one frame: which of two candidates is the cut is decided later, with flashes removed.
-        self._detector = _FastAdaptiveDetector(
-            adaptive_threshold=config.cut_ratio,
-            min_scene_len=1,
-            window_width=config.cut_window,
-            min_content_val=config.min_cut,
-        )
-        self._num_frames = 0
-        self.candidates: list[int] = []
+        self._config = config
+        self._scores: list[float] = []
+        self._hsv: np.ndarray | None = None
 
-    def add(self, rgb: np.ndarray, area: tuple[slice, slice] = (slice(None), slice(None))) -> None:
+    def add(self, rgb: np.ndarray, area: Area = WHOLE) -> None:
         """Take the next frame, uint8 `[H, W, 3]`; `area` is the part without bars, which would dilute a cut."""
-        self._detector.area = area
-        # Frames are counted, and their times looked up later: the detector then needs no rate.
-        found = self._detector.process_frame(FrameTimecode(self._num_frames, 25.0), rgb)
-        self.candidates += [code.frame_num for code in found if code.frame_num is not None]
-        self._num_frames += 1
+        before, self._hsv = self._hsv, cv2.cvtColor(rgb, cv2.COLOR_RGB2HSV)
+        # The mean of the mean differences of hue, saturation and value.
+        inside = self._hsv[area]
+        self._scores.append(0.0 if before is None else cv2.norm(before[area], inside, cv2.NORM_L1) / inside.size)
+
+    def candidates(self) -> list[int]:
+        """Return the frames that differ from the one before much more than the frames around them do.
+
+        No two of them are too close for this list: which one is the cut is decided with flashes removed.
+        """
+        config = self._config
+        scores, width = np.array(self._scores), config.cut_window
+        if len(scores) < 2 * width + 1:
+            return []
+        windows = np.lib.stride_tricks.sliding_window_view(scores, 2 * width + 1)
+        middle = windows[:, width]
+        around = np.maximum((windows.sum(axis=1) - middle) / (2 * width), 1e-5)
+        is_cut = (middle >= config.min_cut) & (middle >= config.cut_ratio * around)
+        return (np.flatnonzero(is_cut) + width).tolist()
 
 
 def find_transitions(
