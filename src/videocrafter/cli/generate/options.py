@@ -271,7 +271,7 @@ Quiet = Annotated[bool, option("--quiet", "-q", about="Print only the names of t
 # Sampling
 Preset = Annotated[
     str | None,
-    _option(
+    option(
         "--preset",
         metavar="NAME",
         about="Sampler, steps and guidance under one word: quality (the model's own), fast or draft. Options that"
