@@ -60,8 +60,10 @@ def quickest_preset(defaults: Mapping[str, Any] | None) -> tuple[str, int | None
         ValueError: the model's stored presets are wrong.
     """
     own_steps = _own_steps(defaults or {})
-    steps = {name: preset_settings(name, defaults).get("num_inference_steps", own_steps) for name in PRESETS}
-    quickest = min(steps, key=lambda name: math.inf if steps[name] is None else steps[name])
+    steps: dict[str, int | None] = {
+        name: preset_settings(name, defaults).get("num_inference_steps", own_steps) for name in PRESETS
+    }
+    quickest = min(steps, key=lambda name: steps[name] or math.inf)
     return quickest, steps[quickest]
 
 
