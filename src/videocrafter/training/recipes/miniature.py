@@ -130,27 +130,37 @@ def tiny_sd() -> RecipeConfig:
 
 def tiny_t2v_128() -> RecipeConfig:
     """Text to video at 128 pixels, from the images of `tiny-sd`: images and videos jointly, low resolution first."""
+    # Fewer frames at fewer frames per second: a clip lasts, and moves, as long and as far as one of 16 frames.
+    low_task = VideoDiffusionTaskConfig(
+        network=_NETWORK_128,
+        world=replace(_WORLD_128, height=64, width=64, num_frames=8, fps_range=(3.0, 12.0)),
+        noise=NoiseConfig(snr_shift=4),
+        num_clips=16_384,
+        num_images=8_192,
+        batch_size=32,
+        image_batch_size=32,
+        image_share=0.4,
+        image_scale=2,
+    )
     low = StageConfig(
         name="low",
-        task=VideoDiffusionTaskConfig(
-            network=_NETWORK_128,
-            world=replace(_WORLD_128, height=64, width=64, num_frames=8),
-            noise=NoiseConfig(snr_shift=4),
-            num_clips=49_152,
-            num_images=16_384,
-            batch_size=32,
-            image_batch_size=32,
-            image_share=0.4,
-            image_scale=2,
-        ),
-        num_steps=6000,
+        task=low_task,
+        num_steps=4000,
         optimizer=OptimizerConfig(lr=1e-3, warmup_steps=100),
         ema_decay=0.998,
         checkpoint_seconds=180,
-        validate_every=250,
+        validate_every=200,
         sample_every=1000,
     )
-    return RecipeConfig(name="tiny-t2v-128", stages=(low,))
+    high = replace(
+        low,
+        name="high",
+        task=replace(low_task, world=_WORLD_128, batch_size=16, image_scale=1, image_share=0.3),
+        num_steps=4000,
+        optimizer=OptimizerConfig(lr=1e-3, warmup_steps=50, decay="cosine", final_lr_fraction=0.02),
+        sample_every=200,
+    )
+    return RecipeConfig(name="tiny-t2v-128", stages=(low, high))
 
 
 def tiny_t2v() -> RecipeConfig:
