@@ -155,10 +155,11 @@ def tiny_t2v_128() -> RecipeConfig:
     high = replace(
         low,
         name="high",
-        task=replace(low_task, world=_WORLD_128, batch_size=16, image_scale=1, image_share=0.3),
+        task=replace(low_task, world=_WORLD_128, batch_size=16, image_scale=1, image_share=0.3, num_gauged=48),
         num_steps=4000,
         optimizer=OptimizerConfig(lr=1e-3, warmup_steps=50, decay="cosine", final_lr_fraction=0.02),
-        sample_every=200,
+        validate_every=400,
+        sample_every=400,
     )
     return RecipeConfig(name="tiny-t2v-128", stages=(low, high))
 
