@@ -35,6 +35,7 @@ def test_operators_are_shares_of_the_whole(capsys: pytest.CaptureFixture[str]):
     assert all(float(value) > 0 for value in row[8:])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peak memory is measured on Linux only")
 def test_memory_is_measured_in_fresh_processes(capsys: pytest.CaptureFixture[str]):
     generation_memory.main(["--smoke"])
