@@ -206,3 +206,4 @@ def test_the_shipped_judge_is_a_start_by_its_name(caplog):
     with caplog.at_level("INFO"):
         assert start_folder(recipe) == named_folder("judge") == presets.SHIPPED_JUDGE
     assert "training run" not in caplog.text
+    assert named_start("judge").described == "the shipped judge"
