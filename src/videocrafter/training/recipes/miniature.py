@@ -371,7 +371,7 @@ def tiny_judge_shape() -> RecipeConfig:
         optimizer=OptimizerConfig(lr=1e-3, betas=(0.9, 0.99), decay="cosine", warmup_steps=20),
         ema_decay=0.98,
     )
-    longer = replace(stage, name="longer", num_steps=570)
+    longer = replace(stage, name="longer", num_steps=510)
     return RecipeConfig(name="tiny-judge-shape", init="judge", stages=(stage, longer))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
@@ -14,7 +14,7 @@ from videocrafter.diffusion.ddim import OfficialDDIMScheduler
 from videocrafter.pipelines.image_to_video import ImageToVideoPipeline
 from videocrafter.pipelines.model_folder import component_folder, read_model_index
 from videocrafter.pipelines.text_to_video import TextToVideoPipeline
-from videocrafter.presets import MODEL_INDEX, PRESETS, folder_hint
+from videocrafter.presets import MODEL_INDEX, PRESETS, SHIPPED_JUDGE, folder_hint
 from videocrafter.training.video.meta_networks import META, NETWORK_PARTS, build_network, network_in
 from videocrafter.training.video.starting_pipeline import AnyPipeline, load_start
 from videocrafter.training.video.starting_weights import named_folder, part_folder
@@ -108,6 +108,8 @@ def named_start(name: str) -> PlannedStart:
         folder = named_folder(name)
     except ValueError as error:
         raise ValueError(f"init is {name!r}, but {error}") from error
+    if folder == SHIPPED_JUDGE:
+        return replace(NO_START, described="the shipped judge")
     if not (folder / MODEL_INDEX).is_file():
         hint = folder_hint(folder) or f"give a pipeline folder, a training run, or one of {', '.join(PRESETS)}"
         raise ValueError(f"init is {name!r}, which is neither a pipeline folder nor a model's name; {hint}")

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from videocrafter.data.sprite_world.captions import SUBJECTS
-from videocrafter.data.sprite_world.renderer import SpriteRenderer, load_sprite
+from videocrafter.data.sprite_world.renderer import SpriteRenderer, blob_of, load_sprite
 from videocrafter.data.sprite_world.scenes import NUM_VARIANTS
 
 
@@ -115,3 +115,14 @@ def test_spinning_is_visible(subject: str) -> None:
 def test_an_unknown_subject_names_the_known() -> None:
     with pytest.raises(ValueError, match=r"'unicorn'.*apple"):
         load_sprite("unicorn")
+
+
+def test_a_blob_has_the_mean_colour_and_the_area_of_its_sprite() -> None:
+    sprite = load_sprite("ladybug")
+    blob = blob_of(sprite)
+    assert blob.shape == sprite.shape
+    torch.testing.assert_close(blob[3].sum(), sprite[3].sum(), rtol=0.01, atol=0.0)
+    mean = sprite[:3].sum(dim=(1, 2)) / sprite[3].sum()
+    inside = blob[:3, blob[3] == 1.0]
+    torch.testing.assert_close(inside, mean[:, None].expand_as(inside))
+    assert float(blob[3, 0, 0]) == 0.0

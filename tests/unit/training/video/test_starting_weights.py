@@ -198,3 +198,12 @@ def test_what_does_not_fit_is_named_with_its_setting(parts: Path) -> None:
         with pytest.raises(ValueError) as error:
             check_fit(VideoUNet(**{**CONFIG, **changed}), vae, text_encoder, height, 32)
         assert said in str(error.value)
+
+
+@pytest.mark.skipif(not presets.SHIPPED_JUDGE.is_dir(), reason="the judge is not part of this checkout")
+def test_the_shipped_judge_is_a_start_by_its_name(caplog):
+    recipe = RECIPES["tiny-judge-128"]()
+    with caplog.at_level("INFO"):
+        assert start_folder(recipe) == named_folder("judge") == presets.SHIPPED_JUDGE
+    assert "training run" not in caplog.text
+    assert named_start("judge").described == "the shipped judge"
