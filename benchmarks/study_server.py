@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import random
 import signal
 import socket
@@ -73,11 +74,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         if "load" in given.parts:
             folder = make_study(Path(temporary), given.raters)
             with server(folder) as process:
-                times = asyncio.run(load(process.address, given))
+                times, spent = measured(process, given)
             with bare_server(folder) as process:
-                bare = asyncio.run(load(process.address, given))
+                bare, bare_spent = measured(process, given)
             rows, p95 = compared(times, bare)
             notes.append(f"{sum(map(len, times.values())) / given.seconds:.0f} requests a second")
+            if spent and bare_spent:
+                notes.append(
+                    f"CPU time of the server: {spent:.2f} ms for each request, of the bare one {bare_spent:.2f} ms"
+                )
         if "kills" in given.parts:
             study = make_study(Path(temporary) / "kills", max(20, given.kills))
             faults, num_answers = kill_repeatedly(study, given.kills, seed=given.seed)
@@ -96,6 +101,25 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     if faults or (p95 > LIMIT_MS and not given.smoke):
         sys.exit(1)
+
+
+def measured(process: Served, given: argparse.Namespace) -> tuple[dict[str, list[float]], float | None]:
+    """Return milliseconds by request under load, and the server's CPU milliseconds for each request (Linux only)."""
+    before = _cpu_seconds(process.popen.pid)
+    times = asyncio.run(load(process.address, given))
+    after = _cpu_seconds(process.popen.pid)
+    if before is None or after is None:
+        return times, None
+    return times, 1000.0 * (after - before) / sum(map(len, times.values()))
+
+
+def _cpu_seconds(pid: int) -> float | None:
+    """Return the CPU time of a process so far: fields 14 and 15 of its stat file, in ticks."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    except OSError:
+        return None
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def compared(

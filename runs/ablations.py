@@ -21,7 +21,6 @@ from typing import Any
 from videocrafter.evaluation.exam.exam import ExamConfig, run_exam
 from videocrafter.evaluation.exam.report import ANSWERS
 from videocrafter.evaluation.results import REPORT
-from videocrafter.evaluation.uncertainty import paired_difference
 from videocrafter.pipelines.loading import load_pipeline
 
 _WHAT = ("subject", "motion", "scene")
@@ -90,7 +89,7 @@ def read_marks(folder: Path) -> Marks:
 
 
 def table(marks: Mapping[str, Marks]) -> str:
-    """Return accuracies in per cent with 95 % intervals, and paired differences from the first row, as Markdown.
+    """Return accuracies in per cent with 95 % intervals, and what changed from the first row, as Markdown.
 
     Raises:
         ValueError: two exams asked for different prompts.
@@ -105,7 +104,7 @@ def table(marks: Mapping[str, Marks]) -> str:
             raise ValueError(f"{name} was examined on other prompts than the first row; use another output folder")
         every = [(*rights, all(rights)) for rights in one.values()]
         cells = [_share([rights[index] for rights in every]) for index in range(len(_WHAT) + 1)]
-        lines.append(f"| {name} | {' | '.join(cells)} | {'' if one is first else _difference(first, one)} |")
+        lines.append(f"| {name} | {' | '.join(cells)} | {'' if one is first else difference(first, one)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -122,12 +121,14 @@ def _share(rights: Sequence[bool]) -> str:
     return f"{100 * sum(rights) / len(rights):.0f} ({100 * low:.0f} to {100 * high:.0f})"
 
 
-def _difference(first: Marks, one: Marks) -> str:
-    found = paired_difference(*({prompt: [float(all(m))] for prompt, m in marks.items()} for marks in (first, one)))
-    assert found is not None
-    if found.low is None or found.high is None:
-        return found.verdict
-    return f"{100 * found.value:+.0f} ({100 * found.low:+.0f} to {100 * found.high:+.0f}): {found.verdict}"
+def difference(first: Marks, one: Marks) -> str:
+    """Return the numbers of prompts gained and lost against `first`, and the verdict of McNemar's exact test."""
+    gained = sum(all(one[prompt]) and not all(first[prompt]) for prompt in first)
+    lost = sum(all(first[prompt]) and not all(one[prompt]) for prompt in first)
+    changed = gained + lost
+    chance = 2 * sum(math.comb(changed, count) for count in range(min(gained, lost) + 1)) / 2**changed
+    verdict = "not distinguishable" if chance > 0.05 else "higher" if gained > lost else "lower"
+    return f"{gained} gained, {lost} lost: {verdict}"
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""The table of ablations: shares with Wilson's interval, differences on the same prompts."""
+"""The table of ablations: shares with Wilson's interval, changes on the same prompts."""
 
 import json
 
 import pytest
-from runs.ablations import main, planned, table, wilson_interval
+from runs.ablations import difference, main, planned, table, wilson_interval
 
 
 def marks(*rights):
@@ -21,12 +21,20 @@ def test_rows_have_intervals_and_paired_differences():
     lines = text.splitlines()
     assert lines[0].startswith("| 8 prompts | subject")
     assert lines[2] == "| 25 steps | " + "100 (68 to 100) | " * 4 + " |"
-    assert lines[3].startswith("| 4 steps | 100 (68 to 100) | 25 (7 to 59) | 100 (68 to 100) | 25 (7 to 59) | -75 (")
-    assert lines[3].endswith("): lower |")
-    same = table({"a": marks(True, False), "b": marks(True, False)})
-    assert "no verdict with fewer than 6 prompts" in same
+    assert lines[3].startswith(
+        "| 4 steps | 100 (68 to 100) | 25 (7 to 59) | 100 (68 to 100) | 25 (7 to 59) | 0 gained"
+    )
+    assert lines[3].endswith("| 0 gained, 6 lost: lower |")  # by chance in 2 of 64 cases
     with pytest.raises(ValueError, match="b was examined on other prompts"):
         table({"a": marks(True), "b": marks(True, True)})
+
+
+def test_differences_are_judged_by_mcnemars_exact_test():
+    first = marks(*[True] * 6, *[False] * 4)
+    for gained, lost, verdict in ((0, 0, "not distinguishable"), (0, 5, "not distinguishable"), (0, 6, "lower")):
+        other = marks(*[False] * lost, *[True] * (6 - lost), *[True] * gained, *[False] * (4 - gained))
+        assert difference(first, other) == f"{gained} gained, {lost} lost: {verdict}"
+    assert difference(marks(*[False] * 7), marks(*[True] * 7)) == "7 gained, 0 lost: higher"
 
 
 def test_finished_exams_are_not_repeated(tmp_path, monkeypatch, capsys):

@@ -112,7 +112,7 @@ def read_result(folder: Path, name: str, fingerprint: str) -> VideoResult | None
 
 @dataclass(frozen=True)
 class MeasuredVideos:
-    """What reports list of each video, read from the result files one after another.
+    """The measured videos of a set, read from their result files one after another, as reports list them.
 
     Attributes:
         folder: of the result files.
