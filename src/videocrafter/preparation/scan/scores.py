@@ -18,6 +18,8 @@ _FROZEN, _BLANK = 0.6, 3.0
 _SHORTEST_FREEZE_S = 0.25
 # Displacements in pixels between two samples below which a place is still.
 _STILL_PIXELS = 0.25
+# Seconds at both ends of a piece that are compared on their own, to find copies with another beginning or end.
+_PART_S = 2.0
 
 
 def score_piece(recorder: Recorder, piece: Piece, false_cuts: list[int]) -> dict[str, Any]:
@@ -57,7 +59,7 @@ def score_piece(recorder: Recorder, piece: Piece, false_cuts: list[int]) -> dict
         "blank": _mean(deviations < _BLANK),
         "damaged": sum(frames.is_damaged[piece.first : piece.last + 1]) / count,
         "false_cuts_per_s": sum(piece.first < frame <= piece.last for frame in false_cuts) / duration_s,
-        "hashes": [_difference_hash(thumbs[i]) for i in _three(len(thumbs))],
+        "hashes": _hashes(thumbs, np.array([frames.time_s[samples.frame[i]] for i in inside])),
         "thumbnail": base64.b64encode(recorder.pictures[middle].tobytes()).decode(),
     }
 
@@ -80,9 +82,7 @@ def _motion(recorder: Recorder, inside: list[int], part: tuple[slice, slice]) ->
         "motion": float(velocity.mean()),
         "motion_p95": float(np.percentile(velocity, 95)),
         "still": float((speed < _STILL_PIXELS).mean()),
-        "global_motion": float(
-            np.where(length > 0.1, 1 - np.minimum(1.0, apart / np.maximum(length, 0.1)), 0).mean()
-        ),
+        "global_motion": float(common.mean()),
     }
 
 
@@ -135,9 +135,22 @@ def _cropped(picture: np.ndarray, crop: Crop) -> np.ndarray:
     return picture[rows, columns]
 
 
-def _three(count: int) -> list[int]:
-    """Indices at a sixth, a half and five sixths."""
-    return [int(count * part / 6) for part in (1, 3, 5)] if count else []
+def _hashes(thumbs: list[np.ndarray], times_s: np.ndarray) -> list[str]:
+    """Return hashes of three pictures of the whole piece, of its first seconds, and of its last ones.
+
+    Of two copies, one may end earlier, because a cut was found in it only; their beginnings are still the same. The
+    hash of a blank picture is empty.
+    """
+    if not thumbs:
+        return []
+    start_s, end_s = float(times_s[0]), float(times_s[-1])
+    part_s = min(_PART_S, end_s - start_s)
+    found = []
+    for first_s, length_s in ((start_s, end_s - start_s), (start_s, part_s), (end_s - part_s, part_s)):
+        for place in (1 / 6, 1 / 2, 5 / 6):
+            thumb = thumbs[int(np.argmin(abs(times_s - (first_s + place * length_s))))]
+            found.append("" if thumb.std() < _BLANK else _difference_hash(thumb))
+    return found
 
 
 def _mean(values: np.ndarray) -> float:
