@@ -8,7 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from videocrafter.preparation.scan.crop import Crop, find_crop
+from videocrafter.preparation.scan.crop import Crop, cropped, find_crop
 from videocrafter.preparation.scan.measures import Recorder
 from videocrafter.preparation.scan.pieces import Piece
 
@@ -38,7 +38,7 @@ def score_piece(recorder: Recorder, piece: Piece, false_cuts: list[int]) -> dict
     count = piece.last - piece.first + 1
     duration_s = max(frames.time_s[piece.last] - frames.time_s[piece.first], 1e-3)
     changes = frames.change[piece.first + 1 : piece.last + 1]
-    thumbs = [_cropped(samples.thumb[i], crop) for i in inside]
+    thumbs = [cropped(samples.thumb[i], crop) for i in inside]
     deviations = np.array([thumb.std() for thumb in thumbs])
     middle = min(recorder.pictures, key=lambda frame: abs(frame - (piece.first + piece.last) // 2))
     luma, dark, bright, saturation, sharpness = (
@@ -126,13 +126,6 @@ def _cells_of(crop: Crop, grid: tuple[int, int]) -> tuple[slice, slice]:
         first = min(int(np.ceil(start * count - 0.05)), count - 1)
         slices.append(slice(first, max(int(np.floor(end * count + 0.05)), first + 1)))
     return slices[0], slices[1]
-
-
-def _cropped(picture: np.ndarray, crop: Crop) -> np.ndarray:
-    height, width = picture.shape[:2]
-    rows = slice(int(np.ceil(crop[0] * height)), max(int(crop[1] * height), 2))
-    columns = slice(int(np.ceil(crop[2] * width)), max(int(crop[3] * width), 2))
-    return picture[rows, columns]
 
 
 def _hashes(thumbs: list[np.ndarray], times_s: np.ndarray) -> list[str]:

@@ -14,13 +14,12 @@ from videocrafter.media.framing import Framer, Framing
 from videocrafter.media.video_reader import open_reader
 from videocrafter.preparation.config import ScoreConfig
 from videocrafter.preparation.failures import UnitError
+from videocrafter.preparation.scan.crop import Crop, cropped
 from videocrafter.preparation.scoring.frame_networks import FrameNetwork, pins
 from videocrafter.preparation.scoring.text_area import TextArea
 
 VERSION = 1
 """Raised when the same settings give other results."""
-
-Crop = tuple[float, float, float, float]
 
 
 class Scorer(Protocol):
@@ -80,11 +79,9 @@ def score_clips(
     try:
         with open_reader(source, name) as reader:
             for clip, start_s, end_s, crop in clips:
-                places = (np.arange(config.frames) + 0.5) / config.frames
-                pictures = reader.frames_at(
-                    (start_s + places * (end_s - start_s)).tolist(), _framer(config.long_side)
-                )
-                frames = [_inside(picture, crop) for picture in pictures]
+                times_s = start_s + (np.arange(config.frames) + 0.5) / config.frames * (end_s - start_s)
+                pictures = reader.frames_at(times_s.tolist(), _framer(config.long_side))
+                frames = [np.ascontiguousarray(cropped(picture, crop)) for picture in pictures]
                 try:
                     yield clip, {score: scorer.score(frames) for score, scorer in scorers.items()}
                 except ValueError as error:
@@ -99,10 +96,3 @@ def _framer(long_side: int) -> Framer:
         return Framing(height=max(16, round(height * scale)), width=max(16, round(width * scale)))
 
     return framing
-
-
-def _inside(picture: np.ndarray, crop: Crop) -> np.ndarray:
-    height, width = picture.shape[:2]
-    rows = slice(int(np.ceil(crop[0] * height)), max(int(crop[1] * height), 2))
-    columns = slice(int(np.ceil(crop[2] * width)), max(int(crop[3] * width), 2))
-    return np.ascontiguousarray(picture[rows, columns])
