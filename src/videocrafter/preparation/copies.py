@@ -33,7 +33,8 @@ def find_copies(clips: Sequence[Mapping[str, Any]], max_distance: float) -> dict
         return {}
     numbers = np.array([[int(digits or "0", 16) for digits in clip["hashes"]] for clip in hashed], np.uint64)
     is_there = np.array([[bool(digits) for digits in clip["hashes"]] for clip in hashed])
-    hashes = _Hashes(numbers.reshape(len(hashed), -1, 3), is_there.reshape(len(hashed), -1, 3).all(axis=2))
+    has_all = np.asarray(is_there.reshape(len(hashed), -1, 3).all(axis=2))
+    hashes = _Hashes(numbers.reshape(len(hashed), -1, 3), has_all)
     shots: dict[tuple[str, str], int] = {}
     shot = np.array([shots.setdefault((clip["source"], clip["shot"]), len(shots)) for clip in hashed])
     group = _groups(hashes, shot, max_distance)
