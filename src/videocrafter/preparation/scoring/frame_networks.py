@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 
 from videocrafter.checkpoints.pinned_files import MANIFEST, read_pins
-from videocrafter.checkpoints.torchscript_module import TorchScriptModule, stacked
 from videocrafter.media.file_hash import file_sha256
 
 NETWORKS = ("aesthetics", "nsfw", "watermark")
@@ -50,6 +49,9 @@ class FrameNetwork:
     """
 
     def __init__(self, path: Path, sha256: str) -> None:
+        # Imported here: processes that score nothing need no torch.
+        from videocrafter.checkpoints.torchscript_module import TorchScriptModule
+
         if not path.is_file():
             raise ValueError(f"{path} does not exist, but {MANIFEST} next to it names it")
         actual = file_sha256(path)
@@ -63,4 +65,6 @@ class FrameNetwork:
         Raises:
             ValueError: the module fails, or returns something else than a finite score per frame.
         """
+        from videocrafter.checkpoints.torchscript_module import stacked
+
         return float(self._module.tensor(self._module.call(stacked(frames)), len(frames)).mean())
