@@ -50,8 +50,8 @@ REQUIRED = {distribution(one) for one in PROJECT["dependencies"]}
 OPTIONAL = {distribution(one) for extra in EXTRAS if extra != "dev" for one in EXTRAS[extra]}
 
 
-# Depends on the user's GPU; imported only if a setting names it.
-INSTALLED_BY_USERS = {"bitsandbytes"}
+# Imported only if a setting names them: one depends on the user's GPU, the other contains networks of 27 MB.
+INSTALLED_BY_USERS = {"bitsandbytes", "rapidocr"}
 
 
 def test_every_import_is_a_declared_dependency():

@@ -83,10 +83,37 @@ class ScanConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ScoreConfig:
+    """Scores by networks, none by default.
+
+    Attributes:
+        text: whether to measure the area of text, with the network in the package `rapidocr`.
+        weights: folder of networks that you supply, for aesthetics, unsafe content and watermarks, with the hashes
+            in `weights.json`; None for none.
+        frames: pictures of each clip.
+        long_side: size of the pictures, in pixels.
+    """
+
+    text: bool = False
+    weights: str | None = None
+    frames: int = 3
+    long_side: int = 768
+
+    def __post_init__(self) -> None:
+        _check("score", self, {"frames": 1, "long_side": 64})
+
+    @property
+    def is_used(self) -> bool:
+        """Whether there is anything to score."""
+        return self.text or self.weights is not None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Floors:
     """Absolute limits: a clip beyond one of them is dropped, whatever the others are like.
 
-    Shares are from 0 to 1, luma from 0 to 255. Frozen is the share of time without change for at least 0.25 s.
+    Shares are from 0 to 1, luma from 0 to 255. Frozen is the share of time without change for at least 0.25 s. Limits
+    on scores that were not computed drop nothing.
     """
 
     max_frozen: float = 0.5
@@ -98,6 +125,9 @@ class Floors:
     min_bits_per_pixel: float = 0.02
     min_picture: float = 0.6
     min_frames: int = 16
+    max_text: float = 0.07
+    max_nsfw: float = 0.5
+    max_watermark: float = 0.8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +137,7 @@ class Shares:
     Attributes:
         least_motion: dropped for the smallest motion; as absolute numbers do not transfer between data sets.
         little_motion: the next least moving part, of which half is kept.
-        most_shake, most_blur: dropped by these scores.
+        most_shake, most_blur, least_aesthetics: dropped by these scores, if they were computed.
         min_clips: with fewer clips than this, shares mean nothing and are not applied.
     """
 
@@ -115,6 +145,7 @@ class Shares:
     little_motion: float = 0.15
     most_shake: float = 0.02
     most_blur: float = 0.10
+    least_aesthetics: float = 0.25
     min_clips: int = 20
 
     def __post_init__(self) -> None:
@@ -266,6 +297,7 @@ class PrepareConfig:
 
     sources: SourceLimits = field(default_factory=SourceLimits)
     scan: ScanConfig = field(default_factory=ScanConfig)
+    score: ScoreConfig = field(default_factory=ScoreConfig)
     select: SelectConfig = field(default_factory=SelectConfig)
     clip: ClipConfig = field(default_factory=ClipConfig)
     caption: CaptionConfig = field(default_factory=CaptionConfig)

@@ -26,6 +26,7 @@ REASONS = {
     "too_much_memory": "needed more memory than limits.memory_gib, limits.attempts times",
     "network": "could not be downloaded; tried again by the next run",
     "changed_source": "changed since the plan; left alone until --accept-changed, or until it is restored",
+    "score_failed": "a network cannot score it; kept, and tried again by the next run",
     "caption_failed": "the caption model did not answer; tried again by the next run",
     "bad_model_output": "the caption model's text is unusable; tried again by the next run",
     "no_caption": "no given caption, and no caption model",
@@ -33,7 +34,7 @@ REASONS = {
 }
 """Reasons why a source or a clip is left out."""
 
-TRANSIENT = frozenset({"missing", "changed_source", "network", "caption_failed", "bad_model_output"})
+TRANSIENT = frozenset({"missing", "changed_source", "network", "score_failed", "caption_failed", "bad_model_output"})
 """Reasons that the next run tries again by itself."""
 
 UNSUITABLE = frozenset({"too_short", "too_slow_rate", "too_fast_rate", "too_small", "odd_aspect", "hdr", "duplicate"})

@@ -72,7 +72,7 @@ def write_label_page(out: Path, name: str, count: int) -> tuple[Path, int]:
     """
     step = _step(out, name)
     threshold = step.threshold or 0.0
-    near = sorted(_clips(out), key=lambda row: (abs(row[step.score] - threshold), row["id"]))
+    near = sorted(_scored(out, step), key=lambda row: (abs(row[step.score] - threshold), row["id"]))
     sides = [[row for row in near if step.drops(row[step.score]) == beyond] for beyond in (True, False)]
     chosen = [row for side in sides for row in side[: count // 2]]
     # Neither side nor score is shown, so that neither influences the answer.
@@ -94,7 +94,7 @@ def propose(out: Path, name: str, labels: Path) -> Proposal:
     wrong = [answer for answer in answers.values() if answer not in ("keep", "drop")]
     if wrong:
         raise PreparationError(f"{labels} contains {wrong[0]!r}, expected keep or drop")
-    rows = _clips(out)
+    rows = _scored(out, step)
     pairs = [(float(row[step.score]), answers[row["id"]] == "drop") for row in rows if row["id"] in answers]
     if not pairs:
         raise PreparationError(f"{labels} contains no answers for clips of {out}")
@@ -162,8 +162,9 @@ def _step(out: Path, name: str) -> Step:
     return usable[name]
 
 
-def _clips(out: Path) -> list[Row]:
-    return list(read_parquet(out / "manifest.parquet"))
+def _scored(out: Path, step: Step) -> list[Row]:
+    """Return the clips that have the score of a filter."""
+    return [row for row in read_parquet(out / "manifest.parquet") if row[step.score] is not None]
 
 
 def _figure(out: Path, row: Row) -> str:

@@ -12,6 +12,7 @@ from videocrafter.media.json_file import read_json_object
 from videocrafter.preparation.config import PrepareConfig, result_settings
 from videocrafter.preparation.failures import PreparationError
 from videocrafter.preparation.plan import PlannedVideo
+from videocrafter.preparation.scoring.scoring import check
 from videocrafter.preparation.work_files import canonical
 
 
@@ -49,6 +50,18 @@ def check_places(sources: Sequence[str], videos: Sequence[PlannedVideo], out: Pa
     for video in videos:
         if video.url and not is_remote(video.url) and Path(video.url).resolve().is_relative_to(where):
             raise PreparationError(f"{video.url} is inside the output {out}; choose another output")
+
+
+def check_scores(config: PrepareConfig) -> None:
+    """Check that the networks that score clips can be loaded.
+
+    Raises:
+        PreparationError: one cannot, or is not the pinned one.
+    """
+    try:
+        check(config.score)
+    except (ValueError, OSError) as error:
+        raise PreparationError(" ".join(str(error).split())) from error
 
 
 def settings_file(config: PrepareConfig) -> bytes:

@@ -117,6 +117,17 @@ def clip_rows(units: Sequence[Unit], sources: Sequence[Row], job: Job) -> tuple[
     return list(found.values()), failures
 
 
+def add_scores(clips: Sequence[Row], job: Job) -> list[Failure]:
+    """Add the scores by networks to the rows of clips, and return what failed."""
+    failures, files = [], job.files("score")
+    for row in clips if job.config.score.is_used else ():
+        result = files.read(row["id"]) or {}
+        row.update(result.get("ok", {}))
+        if "failed" in result:
+            failures.append(Failure(source=row["source"], name=row["name"], **result["failed"]))
+    return failures
+
+
 def _clip_row(piece: Mapping[str, Any], unit: Unit, source: Row, config: PrepareConfig) -> Row:
     video = unit.video
     assert video is not None

@@ -23,9 +23,15 @@ from videocrafter.preparation.history import RunHistory
 from videocrafter.preparation.output_lock import clean, locked
 from videocrafter.preparation.parquet_file import write_parquet
 from videocrafter.preparation.plan import Plan, freeze, list_videos
-from videocrafter.preparation.preconditions import check_captions, check_places, check_settings, settings_file
+from videocrafter.preparation.preconditions import (
+    check_captions,
+    check_places,
+    check_scores,
+    check_settings,
+    settings_file,
+)
 from videocrafter.preparation.report.page import Report, write_report
-from videocrafter.preparation.rows import Failure, Row, clip_rows, scan_units, source_rows
+from videocrafter.preparation.rows import Failure, Row, add_scores, clip_rows, scan_units, source_rows
 from videocrafter.preparation.select import Selection, select
 from videocrafter.preparation.shards import ShardPlan, plan_shards
 from videocrafter.preparation.units import ChosenClip, Job, Unit
@@ -124,6 +130,7 @@ def prepare(
     videos = list_videos(sources)
     check_places(sources, videos, out)
     check_captions(videos, config)
+    check_scores(config)
     with locked(out):
         write_all({out / "settings.json": settings_file(config)}, overwrite=True)
         plan = freeze(out, videos, accept_changed=accept_changed)
@@ -143,6 +150,7 @@ def preview(sources: Sequence[str], out: Path, config: PrepareConfig, *, accept_
     rows, _ = source_rows(plan.videos, job)
     units = scan_units(plan.videos, rows, config)
     clips, _ = clip_rows(units, rows, job)
+    add_scores(clips, job)
     scanned = {unit.video.id for unit in units if unit.video and job.files("scan").read(unit.id) is not None}
     unusable = {row["source"] for row in rows if row["reason"]}
     return Preview(
@@ -180,6 +188,9 @@ class _Run:
         clips, scan_failures = clip_rows(units, sources, job)
         self._check_share_of_bad(failures + scan_failures)
         self._failures = failures + scan_failures
+        if job.config.score.is_used:
+            self._do(self._units_of_clips("score", clips))
+            self._failures += add_scores(clips, job)
         selection = select(clips, job.config.select, job.config.seed)
         chosen = [row for row in selection.rows if row["kept"]]
         self._write_clips(chosen)

@@ -28,6 +28,9 @@ _FLOORS = (
     ("dark", "luma", "min_luma"),
     ("overexposed", "luma", "max_luma"),
     ("jumps", "false_cuts_per_s", "max_false_cuts_per_s"),
+    ("text", "text", "max_text"),
+    ("nsfw", "nsfw", "max_nsfw"),
+    ("watermark", "watermark", "max_watermark"),
 )
 """Name, score and setting of each hard limit."""
 
@@ -117,12 +120,14 @@ class _Recipe:
         threshold: float | None,
         is_drawn: Callable[[Row], bool] = lambda row: True,
     ) -> None:
-        """Drop the clips beyond a threshold, or those of them that are drawn."""
+        """Drop the clips beyond a threshold, or those of them that are drawn. Clips without the score stay."""
+        if not any(row.get(score) is not None for row in self.rows):
+            return
         step = Step(
             name=name, setting=setting, score=score, keeps=keeps, threshold=threshold,
             dropped=0, remaining=0, remaining_s=0.0,
         )  # fmt: skip
-        self.drop(step, lambda row: step.drops(row[score]) and is_drawn(row))
+        self.drop(step, lambda row: row.get(score) is not None and step.drops(row[score]) and is_drawn(row))
 
     def drop(self, step: Step, is_dropped: Callable[[Row], bool]) -> None:
         """Drop clips, and store the step with its effect."""
@@ -135,7 +140,7 @@ class _Recipe:
 
     def share(self, name: str, setting: str, score: str, keeps: str, share: float, least: int) -> None:
         """Drop a share of the clips, from the worst end of a score."""
-        values = [row[score] for row in self.kept]
+        values = [row[score] for row in self.kept if row.get(score) is not None]
         threshold = None
         if len(values) >= least and share > 0:
             threshold = float(np.quantile(values, share if keeps == "above" else 1 - share))
@@ -178,6 +183,7 @@ def _apply_shares(recipe: _Recipe, config: SelectConfig, seed: int) -> None:
     )
     recipe.share("shaky", "most_shake", "shake", "below", strictness * shares.most_shake, least)
     recipe.share("blurred", "most_blur", "sharpness", "above", strictness * shares.most_blur, least)
+    recipe.share("ugly", "least_aesthetics", "aesthetics", "above", strictness * shares.least_aesthetics, least)
 
 
 def _pixels(row: Mapping[str, Any]) -> float:

@@ -18,6 +18,7 @@ from videocrafter.preparation.failures import UnitError
 from videocrafter.preparation.fetched import fetched
 from videocrafter.preparation.plan import PlannedVideo, Segment
 from videocrafter.preparation.scan import scan as scanning
+from videocrafter.preparation.scoring import scoring
 from videocrafter.preparation.shards import ShardPlan, write_shard
 from videocrafter.preparation.work_files import WorkFiles
 
@@ -37,14 +38,14 @@ class Unit:
     """Work that one process does from beginning to end.
 
     Attributes:
-        stage: probe, scan, clip, caption or shard.
+        stage: probe, scan, score, clip, caption or shard.
         id: name of its result.
         length_s: length of the video that it has to read, for the time limit and the order.
         bytes: size of the shard that it writes, for the time limit.
         video: the video that it reads.
         window: start and end in seconds, for `scan`.
         segments: given pieces in the window, for `scan`.
-        clips: for `clip` and `caption`.
+        clips: for `score`, `clip` and `caption`.
         shard: for `shard`.
     """
 
@@ -83,9 +84,11 @@ class Job:
         config = self.config
         scan = fingerprint(scanning.VERSION, asdict(config.scan))
         clip = fingerprint(scan, clips.VERSION, asdict(config.clip), av.__version__)
+        score = fingerprint(scan, scoring.VERSION, asdict(config.score), scoring.pinned(config.score))
         settings = {
             "probe": fingerprint(scanning.VERSION),
             "scan": scan,
+            "score": score,
             "clip": clip,
             "caption": fingerprint(scan, _without_effort(asdict(config.caption))),
             "shard": fingerprint(clip),
@@ -111,8 +114,10 @@ def load_models(unit: Unit, job: Job) -> None:
     """Load what a unit needs and keeps for the next ones, which takes time that is not the unit's.
 
     Raises:
-        UnitError: a caption model cannot be loaded.
+        UnitError: a network cannot be loaded.
     """
+    if unit.stage == "score":
+        scoring.load_scorers(job.config.score)
     if unit.stage == "caption":
         load_captioner(job.config.caption)
 
@@ -151,6 +156,22 @@ def _scan(unit: Unit, job: Job) -> None:
             files.commit(unit.id, result)
     except UnitError as error:
         files.commit_failure(unit.id, error)
+
+
+def _score(unit: Unit, job: Job) -> None:
+    files, video = job.files("score"), _video(unit)
+    todo = [clip for clip in unit.clips if not files.is_done(clip.id, retry=job.retry)]
+    parts = [(clip.id, clip.start_s, clip.end_s, clip.crop) for clip in todo]
+    try:
+        with fetched(video, job.scratch, job.config.limits.copies_gib * 2**30) as source:
+            for name, result in scoring.score_clips(source, video.name, parts, job.config.score):
+                if isinstance(result, UnitError):
+                    files.commit_failure(name, result)
+                else:
+                    files.commit(name, {**result})
+    except UnitError as error:
+        for clip in todo:
+            files.commit_failure(clip.id, error)
 
 
 def _clip(unit: Unit, job: Job) -> None:
@@ -206,6 +227,7 @@ def _without_effort(caption: dict[str, Any]) -> dict[str, Any]:
 _STAGES: Mapping[str, Callable[[Unit, Job], None]] = {
     "probe": _probe,
     "scan": _scan,
+    "score": _score,
     "clip": _clip,
     "caption": _caption,
     "shard": _shard,

@@ -37,3 +37,21 @@ def test_a_copy_of_a_copy_and_the_parts_of_one_shot_stay():
     # Both parts of the better film stay, although the other film connects them.
     parts = [clip("a1", [0, 0, 0], "a"), clip("a2", [1, 1, 1], "a"), clip("b", [0, 0, 1])]
     assert find_copies(parts, 6) == {"b": "a1"}
+
+
+def test_clips_with_one_end_in_common_are_copies():
+    random = np.random.default_rng(1)
+    whole, start, end, other, third = ([int(random.integers(2**63)) for _ in range(3)] for _ in range(5))
+    clips = [clip("a", whole + start + end), clip("b", other + start + third), clip("c", third + other + end)]
+    assert find_copies(clips, 6) == {"b": "a", "c": "a"}
+    # Beginnings are compared with beginnings only.
+    assert find_copies([clip("a", whole + start + end), clip("b", start + other + third)], 6) == {}
+
+
+def test_blank_pictures_make_no_copies():
+    random = np.random.default_rng(2)
+    black = [clip(name, [int(random.integers(2**63)) for _ in range(3)] + [0, 0, 0]) for name in ("a", "b")]
+    assert find_copies(black, 6) == {"b": "a"}
+    for one in black:
+        one["hashes"][4] = ""
+    assert find_copies(black, 6) == {}

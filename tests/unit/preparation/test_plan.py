@@ -165,3 +165,32 @@ def test_a_list_that_names_itself_is_an_error(folder):
     (folder / "list.txt").write_text("a.mp4\nlist.txt\n")
     with pytest.raises(PreparationError, match="names itself"):
         list_videos([str(folder / "list.txt")])
+
+
+PUBLISHED = {
+    "webvid:train.csv?root=.": ("videoid,page_dir,name\n1,a_b,a cat runs\n", "videos/a_b/1.mp4"),
+    "openvid:train.csv?root=videos&min_aesthetic=5": (
+        "video,caption,aesthetic score,motion score\n1.mp4,a cat runs,5.5,3\n2.mp4,a dog,4,3\n",
+        "videos/1.mp4",
+    ),
+    "panda70m:train.csv?root=videos": (
+        "url,timestamp,caption,desirable_filtering\n"
+        "https://www.youtube.com/watch?v=abcdefghijk,\"[['0:00:01.000', '0:00:04.500']]\",\"['a cat runs']\","
+        "\"['desirable']\"\n",
+        "videos/abcdefghijk.mp4",
+    ),
+}
+
+
+@pytest.mark.parametrize("source", PUBLISHED)
+def test_data_sets_are_listed_as_they_were_published(tmp_path, monkeypatch, source):
+    table, name = PUBLISHED[source]
+    monkeypatch.chdir(tmp_path)
+    Path("train.csv").write_text(table)
+    Path(name).parent.mkdir(parents=True)
+    Path(name).write_bytes(b"a" * 10)
+    (video,) = list_videos([source])
+    assert (video.reason, video.size) == ("", 10)
+    captions = [video.caption] + [segment.caption for segment in video.segments]
+    assert "a cat runs" in captions
+    assert [(one.start_s, one.end_s) for one in video.segments] == ([(1.0, 4.5)] if "panda" in source else [])

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from videocrafter.checkpoints.torchscript_module import TorchScriptError
 from videocrafter.evaluation.metrics.consistency import cosine
-from videocrafter.evaluation.metrics.torchscript import TorchScriptError
 
 _TOP = 5
 

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from videocrafter.checkpoints.torchscript_module import TorchScriptError, TorchScriptModule
 from videocrafter.evaluation.metrics.frame import Frame
 from videocrafter.evaluation.metrics.optical_flow import opencv
-from videocrafter.evaluation.metrics.torchscript import TorchScriptError, TorchScriptModule
 
 EVERY = 5
 """Detection looks at every fifth frame."""

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from videocrafter.checkpoints.torchscript_module import TorchScriptModule
 from videocrafter.evaluation.metrics.clip_towers import CLIP, CLIP_COMPAT, TOWER, ClipFolder, ImageTower
 from videocrafter.evaluation.metrics.detection import Detector
 from videocrafter.evaluation.metrics.drawn_images import DRAWN, Drawn
@@ -20,7 +21,6 @@ from videocrafter.evaluation.metrics.torchscript import (
     FlowModule,
     FrameModule,
     InceptionModule,
-    TorchScriptModule,
     VideoModule,
 )
 from videocrafter.evaluation.metrics.weights import (

@@ -9,17 +9,15 @@ another name, `weights.json` in that folder pins the hash:
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from videocrafter.checkpoints.pinned_files import MANIFEST, read_pins
 from videocrafter.data.text_files import decode_text
 from videocrafter.media.file_hash import file_sha256
-from videocrafter.media.json_file import read_json_object
 
-MANIFEST = "weights.json"
 Interface = Literal[
     "frame_score", "frame_embedding", "video_scores", "flow", "i3d", "inception", "action", "detector", "captioner"
 ]
@@ -166,7 +164,7 @@ def find_weights(folder: Path | None) -> dict[str, WeightFile]:
         return {}
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a folder; pass a folder of weight files")
-    pinned = _read_manifest(folder / MANIFEST)
+    pinned = read_pins(folder / MANIFEST, WEIGHTS)
     found: dict[str, WeightFile] = {}
     for name, spec in WEIGHTS.items():
         file, expected = pinned.get(name, (spec.file, spec.sha256))
@@ -201,20 +199,6 @@ def needed_files(name: str) -> dict[str, Any]:
         "origin": spec.origin,
         "interface": spec.interface,
     }
-
-
-def _read_manifest(path: Path) -> dict[str, tuple[str, str]]:
-    if not path.exists():
-        return {}
-    found: dict[str, tuple[str, str]] = {}
-    for name, value in read_json_object(path).items():
-        if name not in WEIGHTS:
-            raise ValueError(f"{path}: {name!r} is not a known network; expected one of {', '.join(WEIGHTS)}")
-        file, sha256 = (value.get("file"), value.get("sha256")) if isinstance(value, dict) else (None, None)
-        if not (isinstance(file, str) and isinstance(sha256, str) and re.fullmatch("[0-9a-f]{64}", sha256)):
-            raise ValueError(f'{path}: {name} must be {{"file": NAME, "sha256": 64 hexadecimal digits}}')
-        found[name] = (file, sha256)
-    return found
 
 
 def _labels(path: Path, *, is_needed: bool) -> tuple[str, ...]:

@@ -123,6 +123,7 @@ def _published(title: str, steps: Sequence[tuple[str, float]]) -> str:
 
 
 def _filter(step: Step, rows: Sequence[Row]) -> str:
+    rows = [row for row in rows if row.get(step.score) is not None]
     values = [row[step.score] for row in rows]
     title = f"<h3>{escape(step.name)}: <code>{step.score}</code></h3>"
     if not values:

@@ -34,6 +34,14 @@ def find_crop(rows: Sequence[np.ndarray], columns: Sequence[np.ndarray]) -> Crop
     return top, bottom, left, right
 
 
+def cropped(picture: np.ndarray, crop: Crop) -> np.ndarray:
+    """Return a picture `[H, W]` or `[H, W, C]` without its bars; at least two pixels of each side."""
+    height, width = picture.shape[:2]
+    rows = slice(int(np.ceil(crop[0] * height)), max(int(crop[1] * height), 2))
+    columns = slice(int(np.ceil(crop[2] * width)), max(int(crop[3] * width), 2))
+    return picture[rows, columns]
+
+
 def is_bar(lines: np.ndarray) -> np.ndarray:
     """Return which lines are dark and even, from mean and deviation `[..., 2, lines]`."""
     found: np.ndarray = (lines[..., 0, :] < _MAX_MEAN) & (lines[..., 1, :] < _MAX_DEVIATION)

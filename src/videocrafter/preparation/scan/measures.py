@@ -115,7 +115,7 @@ class Recorder:
         self._luma: np.ndarray | None = None
         self._moments: list[tuple[float, np.ndarray]] = []
         self._next_moment_s = -np.inf
-        self._window = np.empty((0, 0), np.float32)
+        self._window: np.ndarray = np.empty((0, 0), np.float32)
 
     def area(self, height: int, width: int) -> Area:
         """Return rows and columns of a picture in which a sample so far showed something: without lasting bars."""
@@ -194,7 +194,8 @@ class Recorder:
         before, self._sampled = self._sampled, small
         if before is None or len(self.samples.frame) % 2:
             return np.full((*self.grid, 2), np.nan, np.float32), np.full(self.grid, np.nan, np.float32)
-        flow = self._optical_flow.calc(before, small, None)
+        flow = np.zeros((*small.shape, 2), np.float32)
+        self._optical_flow.calc(before, small, flow)
         return 2 * self._cells(flow), 2 * self._cells(cv2.magnitude(flow[..., 0], flow[..., 1]))
 
     def _jpeg(self, frame: WalkedFrame) -> np.ndarray:

@@ -18,7 +18,7 @@ from videocrafter.preparation.scan.scores import score_piece
 from videocrafter.preparation.scan.small_picture import Shrinker
 from videocrafter.preparation.scan.transitions import CutDetector, Transition, find_transitions
 
-VERSION = 3
+VERSION = 4
 """Raised when the same settings give other results."""
 
 _OVERLAP_S = 2.0

@@ -8,7 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from videocrafter.preparation.scan.crop import Crop, find_crop
+from videocrafter.preparation.scan.crop import Crop, cropped, find_crop
 from videocrafter.preparation.scan.measures import Recorder
 from videocrafter.preparation.scan.pieces import Piece
 
@@ -18,6 +18,8 @@ _FROZEN, _BLANK = 0.6, 3.0
 _SHORTEST_FREEZE_S = 0.25
 # Displacements in pixels between two samples below which a place is still.
 _STILL_PIXELS = 0.25
+# Seconds at both ends of a piece that are compared on their own, to find copies with another beginning or end.
+_PART_S = 2.0
 
 
 def score_piece(recorder: Recorder, piece: Piece, false_cuts: list[int]) -> dict[str, Any]:
@@ -36,7 +38,7 @@ def score_piece(recorder: Recorder, piece: Piece, false_cuts: list[int]) -> dict
     count = piece.last - piece.first + 1
     duration_s = max(frames.time_s[piece.last] - frames.time_s[piece.first], 1e-3)
     changes = frames.change[piece.first + 1 : piece.last + 1]
-    thumbs = [_cropped(samples.thumb[i], crop) for i in inside]
+    thumbs = [cropped(samples.thumb[i], crop) for i in inside]
     deviations = np.array([thumb.std() for thumb in thumbs])
     middle = min(recorder.pictures, key=lambda frame: abs(frame - (piece.first + piece.last) // 2))
     luma, dark, bright, saturation, sharpness = (
@@ -57,7 +59,7 @@ def score_piece(recorder: Recorder, piece: Piece, false_cuts: list[int]) -> dict
         "blank": _mean(deviations < _BLANK),
         "damaged": sum(frames.is_damaged[piece.first : piece.last + 1]) / count,
         "false_cuts_per_s": sum(piece.first < frame <= piece.last for frame in false_cuts) / duration_s,
-        "hashes": [_difference_hash(thumbs[i]) for i in _three(len(thumbs))],
+        "hashes": _hashes(thumbs, np.array([frames.time_s[samples.frame[i]] for i in inside])),
         "thumbnail": base64.b64encode(recorder.pictures[middle].tobytes()).decode(),
     }
 
@@ -80,9 +82,7 @@ def _motion(recorder: Recorder, inside: list[int], part: tuple[slice, slice]) ->
         "motion": float(velocity.mean()),
         "motion_p95": float(np.percentile(velocity, 95)),
         "still": float((speed < _STILL_PIXELS).mean()),
-        "global_motion": float(
-            np.where(length > 0.1, 1 - np.minimum(1.0, apart / np.maximum(length, 0.1)), 0).mean()
-        ),
+        "global_motion": float(common.mean()),
     }
 
 
@@ -128,16 +128,22 @@ def _cells_of(crop: Crop, grid: tuple[int, int]) -> tuple[slice, slice]:
     return slices[0], slices[1]
 
 
-def _cropped(picture: np.ndarray, crop: Crop) -> np.ndarray:
-    height, width = picture.shape[:2]
-    rows = slice(int(np.ceil(crop[0] * height)), max(int(crop[1] * height), 2))
-    columns = slice(int(np.ceil(crop[2] * width)), max(int(crop[3] * width), 2))
-    return picture[rows, columns]
+def _hashes(thumbs: list[np.ndarray], times_s: np.ndarray) -> list[str]:
+    """Return hashes of three pictures of the whole piece, of its first seconds, and of its last ones.
 
-
-def _three(count: int) -> list[int]:
-    """Indices at a sixth, a half and five sixths."""
-    return [int(count * part / 6) for part in (1, 3, 5)] if count else []
+    Of two copies, one may end earlier, because a cut was found in it only; their beginnings are still the same. The
+    hash of a blank picture is empty.
+    """
+    if not thumbs:
+        return []
+    start_s, end_s = float(times_s[0]), float(times_s[-1])
+    part_s = min(_PART_S, end_s - start_s)
+    found = []
+    for first_s, length_s in ((start_s, end_s - start_s), (start_s, part_s), (end_s - part_s, part_s)):
+        for place in (1 / 6, 1 / 2, 5 / 6):
+            thumb = thumbs[int(np.argmin(abs(times_s - (first_s + place * length_s))))]
+            found.append("" if thumb.std() < _BLANK else _difference_hash(thumb))
+    return found
 
 
 def _mean(values: np.ndarray) -> float:

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from videocrafter.checkpoints.torchscript_module import TorchScriptError
 from videocrafter.evaluation.metrics.action import expected_text_likeness, is_action_right
-from videocrafter.evaluation.metrics.torchscript import TorchScriptError
 
 LABELS = ("surfing", "Riding a Bike", "ironing")
 LOGITS = np.log(np.array([0.2, 0.7, 0.1], np.float32))

@@ -3,6 +3,7 @@ import pytest
 
 from tests.unit.evaluation.metrics import toy_modules as toys
 from tests.unit.evaluation.metrics.frames import frames_of
+from videocrafter.checkpoints.torchscript_module import TorchScriptError, TorchScriptModule
 from videocrafter.evaluation.metrics.detection import (
     DetectedObjects,
     Detector,
@@ -11,7 +12,6 @@ from videocrafter.evaluation.metrics.detection import (
     plain_mean_colour,
     wanted_in,
 )
-from videocrafter.evaluation.metrics.torchscript import TorchScriptError, TorchScriptModule
 
 LABELS = ("dog", "teddy bear")
 

@@ -2,13 +2,12 @@ import numpy as np
 import pytest
 
 from tests.unit.evaluation.metrics import toy_modules as toys
+from videocrafter.checkpoints.torchscript_module import TorchScriptError, TorchScriptModule
 from videocrafter.evaluation.metrics.torchscript import (
     CaptionModule,
     FlowModule,
     FrameModule,
     InceptionModule,
-    TorchScriptError,
-    TorchScriptModule,
     VideoModule,
 )
 

@@ -57,7 +57,7 @@ def test_scores_tell_the_kinds_apart(scanned):
     assert pillars["crop"] == pytest.approx([0, 1, 1 / 8, 7 / 8], abs=0.03)
     # Bars are cropped before light is measured.
     assert bars["dark"] < 0.02
-    assert all(len(piece["hashes"]) == 3 for piece in scanned["pieces"])
+    assert all(len(piece["hashes"]) == 9 for piece in scanned["pieces"])
 
 
 def test_bars_hide_no_cut_and_no_shake(tmp_path):

@@ -1,0 +1,1 @@
+"""Scores that need a network: text area, and networks of the user."""
