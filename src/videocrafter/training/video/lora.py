@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Literal
@@ -60,7 +61,8 @@ def add_lora(network: nn.Module, config: LoraTraining, name: str = LORA_NAME) ->
     alpha = config.rank if config.alpha is None else config.alpha
     device = next(network.parameters()).device
     # For a plan: peft leaves a second LoRA of a network on the meta device elsewhere.
-    with device if device.type == "meta" else nullcontext():
+    with device if device.type == "meta" else nullcontext(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Already found a `peft_config` attribute")
         network.add_adapter(  # type: ignore[operator]  # of diffusers' PeftAdapterMixin
             LoraConfig(
                 r=config.rank,
