@@ -18,7 +18,7 @@ from videocrafter.training.recipes.by_name import RECIPES
 from videocrafter.training.tracking.log import read_log
 
 PAPER = ("t2v-256", "t2v-512", "t2v-1024", "i2v-512")
-ADAPTATION = ("finetune", "lora", "temporal-only", "overfit-one-clip")
+ADAPTATION = ("finetune", "lora", "temporal-only", "overfit-one-clip", "distill", "distill-lora")
 SMALL = {
     "num_steps": 2,
     "precision": "fp32",
@@ -94,7 +94,7 @@ def test_a_recipe_trains_and_its_result_makes_videos(
         samples = output / "samples" / f"{stage}-step-00000002"
         assert sorted(path.name for path in samples.iterdir()) == ["sample-00.mp4", "samples.png"]
 
-    if name != "lora":
+    if "lora" not in name:
         assert load_pipeline(output / "final").config["signal_scale"] == (0.3 if name == "t2v-1024" else None)
         before, after = weights(start), weights(output / "final")
         changed = {key for key, value in before.items() if not torch.equal(value, after[key])}
@@ -108,7 +108,7 @@ def test_a_recipe_trains_and_its_result_makes_videos(
             assert kept == set()
 
     model = ("--model", output / "final")
-    if name == "lora":
+    if "lora" in name:
         model = ("--model", starts["t2v"], "--lora", output / "final")
     picture = ("--image", output / "samples" / "video-step-00000002" / "samples.png") if name == "i2v-512" else ()
     made = command(

@@ -48,7 +48,8 @@ def predicted_x0_and_noise(
     signal, sigma = _signal_and_noise_levels(noisy, alphas_cumprod_B)
     if prediction_type == "v_prediction":
         return signal * noisy - sigma * prediction, signal * prediction + sigma * noisy
-    if bool((alphas_cumprod_B <= 0).any()):
+    # Tensors without content, on which plans compute, have no values to look at.
+    if not alphas_cumprod_B.is_meta and bool((alphas_cumprod_B <= 0).any()):
         raise ValueError(
             "a noise prediction does not determine the clean latent where alpha_bar is 0; use v_prediction "
             "with a schedule that ends in pure noise"

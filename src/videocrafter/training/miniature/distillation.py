@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from videocrafter.diffusion.guidance import Guidance
+from videocrafter.diffusion.schedule import alphas_cumprod
 from videocrafter.pipelines.denoising import Conditions
 from videocrafter.pipelines.few_step_settings import with_few_steps
 from videocrafter.pipelines.image_to_video import ImageToVideoPipeline
@@ -71,7 +72,7 @@ class VideoDistillationTask(VideoDiffusionTask):
             settings,
             CopiedNetworks(self.unet, self._teacher(), with_fake=settings.method == "matching"),
             Guidance(guidance_scale=scale, guidance_rescale=config.guidance_rescale),
-            alphas_cumprod=self.alphas_cumprod,
+            alphas_cumprod=alphas_cumprod(config.noise.betas()),
             prediction_type=self.prediction_type,
             input_scale=None,
             device=device,

@@ -67,7 +67,7 @@ def measure(work: StageWork, settings: ComputeSettings) -> StageMeasure:
         for name in work.shardable:
             # Not the network's own `to`, with which diffusers warns about the precision.
             nn.Module.to(work.trained[name], torch.bfloat16)
-    again = checkpointing_as(settings.kind, bf16=settings.bf16)
+    again = work.checkpointed(checkpointing_as(settings.kind, bf16=settings.bf16))
     for network in work.trained.values():
         if isinstance(network, VideoUNet) and network.is_gradient_checkpointing:
             network.enable_gradient_checkpointing(again)

@@ -127,7 +127,8 @@ class ComputeAs(TorchFunctionMode):
     def _to_bf16(self, value: Any) -> Any:
         if not isinstance(value, Tensor) or value.dtype != torch.float32:
             return value
-        if not (value.is_leaf and value.requires_grad):
+        # A copy made without gradients would cut off those of later calls.
+        if not (value.is_leaf and value.requires_grad and torch.is_grad_enabled()):
             return value.to(torch.bfloat16)
         key = id(value)
         if key not in self._kept:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from videocrafter.models.unet import VideoUNet
 from videocrafter.presets import LORA_FILE
 from videocrafter.training.video.distiller import WeightAverage, call_network
 from videocrafter.training.video.lora import LORA_NAME, LoraTraining, add_lora
+from videocrafter.training.video.work import Checkpoint
 
 FAKE_NAME = "fake_score"
 """Name of the fake score's LoRA; the student's has the usual name."""
@@ -45,7 +47,7 @@ class AdapterNetworks:
             # Activating one LoRA in peft's way freezes the others.
             parameter.requires_grad_(".lora_" in name)
         if network.is_gradient_checkpointing:
-            network.enable_gradient_checkpointing(self._checkpointed)
+            network.enable_gradient_checkpointing(self.checkpointed(partial(checkpoint, use_reentrant=False)))
 
     def student(self, *inputs: Any) -> Tensor:
         """Call the student."""
@@ -90,15 +92,19 @@ class AdapterNetworks:
             layer._disable_adapters = name is None
             layer._active_adapter = [] if name is None else [name]
 
-    def _checkpointed(self, layer: Any, *inputs: Any) -> Any:
-        """Recompute a layer in the backward pass with the LoRA that was active in the forward pass."""
-        name = self._now
+    def checkpointed(self, function: Checkpoint) -> Checkpoint:
+        """Return a function for gradient checkpointing that recomputes a layer with the LoRA of its forward pass."""
 
-        def computed(*given: Any) -> Any:
-            with self._using(name):
-                return layer(*given)
+        def with_its_lora(layer: Any, *inputs: Any) -> Any:
+            name = self._now
 
-        return checkpoint(computed, *inputs, use_reentrant=False)
+            def computed(*given: Any) -> Any:
+                with self._using(name):
+                    return layer(*given)
+
+            return function(computed, *inputs)
+
+        return with_its_lora
 
 
 def load_student(network: VideoUNet, folder: Path) -> None:

@@ -33,6 +33,7 @@ from videocrafter.training.video.lora import LORA_NAME
 from videocrafter.training.video.starting_weights import FolderNetworks, model_folder
 from videocrafter.training.video.task import ClipDiffusionTask
 from videocrafter.training.video.task_config import ClipDiffusionTaskConfig
+from videocrafter.training.video.work import Checkpoint
 
 _PHASES = ("text_to_video", "image_to_video")
 
@@ -78,7 +79,7 @@ class ClipDistillationTask(ClipDiffusionTask):
             config.distillation,
             self._networks(),
             guidance,
-            alphas_cumprod=self.alphas_cumprod,
+            alphas_cumprod=self.pipeline.scheduler.alphas_cumprod,
             prediction_type=self.prediction_type,
             input_scale=self.input_scale,
             device=self.device,
@@ -145,6 +146,11 @@ class ClipDistillationTask(ClipDiffusionTask):
                 given = self._conditions(clips)
                 losses += self.distiller.consistency(clips.latents.mean, *given, generator).tolist()
         return {"loss": sum(losses) / len(losses)}
+
+    def checkpointed(self, function: Checkpoint) -> Checkpoint:
+        """Wrap a function for gradient checkpointing; see `StageWork`."""
+        networks = self.distiller.networks
+        return networks.checkpointed(function) if isinstance(networks, AdapterNetworks) else function
 
     def save_pipeline(self, folder: Path) -> None:
         """Write the student's folder; for a LoRA, the LoRA and its time steps."""

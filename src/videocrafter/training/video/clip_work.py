@@ -68,6 +68,7 @@ def clip_work(
         ),
         samples=_samples(task, videos) if stage.sample_every else {},
         leaves=leaves,
+        checkpointed=task.checkpointed,
     )
 
 

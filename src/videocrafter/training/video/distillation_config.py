@@ -20,7 +20,7 @@ class Distillation:
         teacher: the pipeline to imitate, a folder or the name of a model; None takes the stage's start, which is then
             both teacher and beginning of the student. "matching" needs it, because it starts from a student.
         guidance_scale: scale of the teacher's guidance, which becomes part of the student; None takes the teacher's
-            recommendation. It is the scale of `generate`: 1 is no guidance.
+            recommendation. It is the scale of `generate`, where 1 turns guidance off.
         segment_snr: signal-to-noise ratios at which the segments after the first begin; one sampling step each.
         grid_size: points of the teacher's path, and noise levels of "matching".
         target_decay: in "consistency", decay of the averaged student that gives the targets; 0 takes the student

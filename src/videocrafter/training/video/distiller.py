@@ -170,7 +170,7 @@ class Distiller:
         settings: the method and its numbers.
         networks: student, teacher and fake score.
         guidance: the teacher's guidance.
-        alphas_cumprod: of the noise schedule, [training timesteps].
+        alphas_cumprod: of the noise schedule, [training timesteps], on the CPU.
         input_scale: factor of the network's input at each timestep, for a signal-scaled schedule.
     """
 

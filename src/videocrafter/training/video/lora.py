@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Literal
 
@@ -57,15 +59,19 @@ def add_lora(network: nn.Module, config: LoraTraining, name: str = LORA_NAME) ->
     from peft import LoraConfig
 
     alpha = config.rank if config.alpha is None else config.alpha
-    network.add_adapter(  # type: ignore[operator]  # of diffusers' PeftAdapterMixin
-        LoraConfig(
-            r=config.rank,
-            lora_alpha=alpha,  # type: ignore[arg-type]  # peft takes floats too
-            lora_dropout=config.dropout,
-            target_modules=_PATTERNS[config.layers],
-        ),
-        adapter_name=name,
-    )
+    device = next(network.parameters()).device
+    # For a plan: peft leaves a second LoRA of a network on the meta device elsewhere.
+    with device if device.type == "meta" else nullcontext(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Already found a `peft_config` attribute")
+        network.add_adapter(  # type: ignore[operator]  # of diffusers' PeftAdapterMixin
+            LoraConfig(
+                r=config.rank,
+                lora_alpha=alpha,  # type: ignore[arg-type]  # peft takes floats too
+                lora_dropout=config.dropout,
+                target_modules=_PATTERNS[config.layers],
+            ),
+            adapter_name=name,
+        )
     for parameter in network.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.to(torch.float32)

@@ -37,6 +37,7 @@ from videocrafter.training.video.starting_pipeline import (
 )
 from videocrafter.training.video.starting_weights import named_folder
 from videocrafter.training.video.task_config import ClipDiffusionTaskConfig, loss_at
+from videocrafter.training.video.work import Checkpoint
 
 _log = logging.getLogger(__name__)
 
@@ -187,6 +188,10 @@ class ClipDiffusionTask(DiffusionTask):
     def null_image_tokens(self) -> Tensor:
         """Tokens [1, M, D] of the unconditional image, unprojected."""
         return self.encoder.null_image()
+
+    def checkpointed(self, function: Checkpoint) -> Checkpoint:
+        """Wrap a function for gradient checkpointing; see `StageWork`."""
+        return function
 
     # Validation, samples and the result
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
 from torch import Tensor, nn
 
 from videocrafter.training.task import MayBeSharded, Task
 from videocrafter.training.video.planned_start import PlannedStart
+
+Checkpoint: TypeAlias = Callable[..., Any]
+"""A function for `enable_gradient_checkpointing`, called with a layer and its inputs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +63,7 @@ class StageWork:
         samples: the calls that make samples, one after the other.
         data_bytes: bytes of data that are kept on the device.
         leaves: the start of the next stage; None if it does not depend on this stage.
+        checkpointed: wraps a function for gradient checkpointing, for networks that change between calls.
     """
 
     task: Task
@@ -68,6 +73,7 @@ class StageWork:
     samples: Mapping[str, Call] = field(default_factory=dict)
     data_bytes: int = 0
     leaves: PlannedStart | None = None
+    checkpointed: Callable[[Checkpoint], Checkpoint] = lambda function: function
 
     @property
     def trained(self) -> Mapping[str, nn.Module]:

@@ -14,6 +14,7 @@ from toy_run import toy_recipe
 
 from tests.tiny_clips import clip_recipe, clip_task
 from tests.tiny_parts import AUTOENCODER, TOWERS, video_config, video_task
+from videocrafter.pipelines.loading import load_pipeline
 from videocrafter.training.config import RecipeConfig, StageConfig
 from videocrafter.training.miniature.judge import JudgeTaskConfig
 from videocrafter.training.planning.plan import RESERVED, Machine, Planner, StagePlan, days
@@ -27,7 +28,7 @@ from videocrafter.training.video.work import StageWork
 
 GPU = Machine(kind="gpu", memory=24 * 2**30)
 CPU = Machine(kind="cpu", memory=8 * 2**30)
-OWN_WORLD = ("tiny-vae", "tiny-clip", "tiny-t2v", "tiny-i2v", "tiny-judge", "smoke")
+OWN_WORLD = ("tiny-vae", "tiny-clip", "tiny-t2v", "tiny-i2v", "tiny-judge", "tiny-distill", "smoke")
 
 
 def one_stage(planner: Planner, start: Path, *settings: str, machine: Machine = GPU, count: int = 1) -> StagePlan:
@@ -59,6 +60,25 @@ def test_every_recipe_can_be_planned(name: str, planner: Planner, t2v: Path):
     assert all(stage.flops_per_step > 0 and stage.learning > 0 for stage in plan.stages)
     assert all(stage.memory.peak.total > 0 for stage in plan.stages)
     assert plan.flops == sum(stage.flops_per_step * stage.num_steps for stage in plan.stages)
+
+
+@pytest.mark.parametrize("lora", [None, LoraTraining(rank=2)])
+def test_distillation_counts_teacher_student_averages_and_fake_score(
+    planner: Planner, t2v: Path, lora: LoraTraining | None
+):
+    recipe = replace(RECIPES["distill"](), init=str(t2v))
+    stages = [replace(one, task=replace(one.task, lora=lora, base_weights="fp32")) for one in recipe.stages]
+    consistency, matching = planner.plan(replace(recipe, stages=tuple(stages)), GPU).stages
+    student = consistency.learning
+    assert matching.learning == 2 * student, "with the fake score"
+    at_step = parts_of(consistency, "optimizer step")
+    assert at_step["average"] == at_step["gradients"] == 4 * student
+    network = sum(one.numel() for one in load_pipeline(t2v).unet.parameters())
+    # The network, as the teacher's copy or frozen under the LoRA; the student; and the average of the targets.
+    assert consistency.resting == network
+    assert at_step["trained"] == 4 * (network + 2 * student)
+    assert parts_of(matching, "optimizer step")["trained"] == 4 * (network + 2 * student)
+    assert matching.flops_per_step > consistency.flops_per_step
 
 
 def test_the_papers_model_has_its_size_without_its_weights(planner: Planner):
