@@ -253,7 +253,8 @@ def test_live_follows_the_prompt_and_the_last_one_wins(server, open_page):
     expect(page.get_by_label("Prompt")).to_have_value("a ghost spinning in outer space")
     expect(page.locator("#stage video")).to_have_count(1, timeout=LONG)
     page.get_by_role("button", name="Make it properly").click()
-    expect(page.locator("#form").get_by_label("Prompt")).to_have_value("a ghost spinning in outer space")
+    form = page.locator("#form")
+    expect(form.get_by_label("Prompt")).to_have_value("a ghost spinning in outer space", timeout=LONG)
 
 
 def test_live_gives_way_to_the_queue_and_comes_back(server, open_page):

@@ -92,12 +92,12 @@ def studio(
 
 
 def _devices(text: str) -> tuple[str, ...]:
-    """Return the devices of a list with commas. Raises ValueError for one that is no device."""
+    """Return the devices of a list with commas. Raises ValueError for an unknown name."""
     devices = tuple(one.strip() for one in text.split(","))
     for one in devices:
         if _DEVICE.fullmatch(one) is None:
             raise ValueError(
-                f"--devices {text!r} names {one!r}, which is no device; expected such as cpu or cuda:0,cuda:1"
+                f"--devices {text!r} names {one!r}, which is unknown; expected devices such as cpu or cuda:0,cuda:1"
             )
     return devices
 

@@ -29,7 +29,7 @@ class HeadRequests:
                 started = True
 
         async def receive_end() -> MutableMapping[str, Any]:
-            # A stream would go on; without a client it ends.
+            # A stream would never end by itself; without a client it does.
             return {"type": "http.disconnect"} if started else await receive()
 
         # By a later version of the protocol, streams would wait for an error of `send` instead.

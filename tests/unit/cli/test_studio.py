@@ -20,7 +20,7 @@ def test_other_machines_need_a_secret(cli, tmp_path):
         (("--limit", "x=1"), "unknown limit"),
         (("--runs", "no"), "--runs"),
         (("--devices", "cpu,gpu"), "'gpu'"),
-        (("--devices", ""), "no device"),
+        (("--devices", ""), "names ''"),
     ],
 )
 def test_wrong_options_are_named(cli, tmp_path, option, message):

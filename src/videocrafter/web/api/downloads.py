@@ -16,7 +16,6 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import Response, StreamingResponse
 
-from videocrafter.evaluation.comparison.films import Film
 from videocrafter.media.errors import MediaError
 from videocrafter.media.video_encoding import encode_gif, encode_png
 from videocrafter.media.video_file import read_frames
@@ -44,23 +43,34 @@ class _Zip(StreamingResponse):
     media_type = "application/zip"
 
 
-def downloads_router(studio: Studio) -> APIRouter:
-    """Return the routes."""
-    router = APIRouter()
-    # All frames of a video take much memory, so one video at a time is unpacked.
-    unpacking = threading.Lock()
-    film = lru_cache(maxsize=4)(film_of)  # a page asks for each picture of a long video
+class _Unpacking:
+    """Lets one video at a time be unpacked: all frames of a video take much memory."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
 
     @contextmanager
-    def alone() -> Iterator[None]:
-        if not unpacking.acquire(timeout=_UNPACKING_S):
+    def alone(self) -> Iterator[None]:
+        """Wait for the turn. Raises Problem 503 if it does not come, 500 for a damaged file."""
+        if not self._lock.acquire(timeout=_UNPACKING_S):
             raise Problem(503, "busy", "other videos are being unpacked; try again shortly")
         try:
             with _reading():
                 yield
         finally:
-            unpacking.release()
+            self._lock.release()
 
+
+def downloads_router(studio: Studio) -> APIRouter:
+    """Return the routes."""
+    router, unpacking = APIRouter(), _Unpacking()
+    _add_gif(router, studio, unpacking)
+    _add_frames(router, studio)
+    _add_film(router, studio, unpacking)
+    return router
+
+
+def _add_gif(router: APIRouter, studio: Studio, unpacking: _Unpacking) -> None:
     @router.get("/videos/{video}.gif", summary="Download a video as a GIF", response_class=_Gif)
     def gif(video: str, request: Request) -> Response:
         row = found_video(studio, video)
@@ -73,10 +83,12 @@ def downloads_router(studio: Studio) -> APIRouter:
         if same is not None:
             return same
         comment = json.dumps(dict(row.recording)).encode("ascii")
-        with alone():
+        with unpacking.alone():
             content = encode_gif(read_frames(path), row.playback_fps, comment)
         return _Gif(content, headers=headers)
 
+
+def _add_frames(router: APIRouter, studio: Studio) -> None:
     @router.get("/videos/{video}/frames.zip", summary="Download the frames as PNG files", response_class=_Zip)
     def frames(video: str, request: Request) -> Response:
         """Stream an archive of PNG files, each with the settings of the video."""
@@ -92,6 +104,10 @@ def downloads_router(studio: Studio) -> APIRouter:
             first = next(chunks)
         return _Zip(itertools.chain([first], chunks), headers=headers)
 
+
+def _add_film(router: APIRouter, studio: Studio, unpacking: _Unpacking) -> None:
+    film = lru_cache(maxsize=4)(film_of)  # a page asks for each picture of a long video
+
     @router.get("/videos/{video}/film/{number}.webp", summary="Frames as tiles of a picture", response_class=_WebP)
     def picture(video: str, number: int, request: Request) -> Response:
         """Return picture `number` of the frames of a video, as the page Compare shows them."""
@@ -101,18 +117,11 @@ def downloads_router(studio: Studio) -> APIRouter:
         same = unchanged(request, headers["ETag"], headers)
         if same is not None:
             return same
-        with alone():
-            pictures = _pictures(film, path)
+        with unpacking.alone():
+            pictures = film(path).pictures
         if not 0 <= number < len(pictures):
             raise not_found("picture of the video", str(number))
         return _WebP(pictures[number], headers=headers)
-
-    return router
-
-
-def _pictures(film: Any, path: Path) -> tuple[bytes, ...]:
-    found: Film = film(path)
-    return found.pictures
 
 
 @contextmanager

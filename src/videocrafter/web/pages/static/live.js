@@ -15,6 +15,7 @@ let asked = null; // the request that the page shows, or waits for
 let job = null;
 let timer = null;
 let sending = 0;
+let inFlight = 0; // requests that replace the job, and cancel the one before
 
 const say = (text) => { if ($("#live-state").textContent !== text) $("#live-state").textContent = text; };
 const chosen = () => models.find((one) => one.name === model.value);
@@ -24,9 +25,8 @@ async function send() {
   clearTimeout(timer);
   sessionStorage.setItem("live", JSON.stringify([prompt.value, seed.value, model.value]));
   const request = wanted();
-  sending += 1;
-  const mine = sending;
   if (!request.prompt) {
+    sending += 1;
     if (job) api("DELETE", `jobs/${job}`).catch(() => {});
     [asked, job] = [null, null];
     $("#stage").replaceChildren();
@@ -35,18 +35,23 @@ async function send() {
   const text = JSON.stringify(request);
   if (text === asked) return;
   asked = text;
+  sending += 1;
+  const mine = sending;
+  inFlight += 1;
   try {
     const made = await api("PUT", `live/${page}`, request);
     if (mine !== sending) return; // a newer prompt is on its way
     job = made.id;
     say("Drawing…");
-    refresh();
+    setTimeout(refresh);
   } catch (error) {
     if (mine !== sending) return;
     asked = null;
     say(error.message);
     // The server is away, or busy: the prompt must not be lost.
     if (error.status === 0 || error.status >= 429) again(2000);
+  } finally {
+    inFlight -= 1;
   }
 }
 
@@ -66,14 +71,14 @@ function show(element, event, id) {
 }
 
 async function refresh() {
-  if (!job) return;
+  if (!job || inFlight) return;
   let found;
   try { found = await get(`jobs/${job}`); } catch (error) {
     // It was forgotten, as after a restart of the server.
     if (error.code === "not-found") { asked = null; again(PAUSE_MS); }
     return;
   }
-  if (found.id !== job) return;
+  if (found.id !== job || inFlight) return;
   if (found.state === "done" && found.videos.length) {
     const address = `/api/v1/videos/${found.videos[0]}.mp4`;
     job = null;
