@@ -12,7 +12,7 @@ import typer
 
 from videocrafter.cli.errors import bad_input
 from videocrafter.cli.generate.naming import naming_options
-from videocrafter.cli.train.plan import parse_device, parse_flops
+from videocrafter.cli.planned_device import parse_device, parse_flops
 
 if TYPE_CHECKING:
     from videocrafter.generation.memory_plan import GenerationPlan, PlannedRun

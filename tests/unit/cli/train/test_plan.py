@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.unit.cli.conftest import Run
-from videocrafter.cli.train.plan import parse_device, parse_flops
+from videocrafter.cli.planned_device import parse_device, parse_flops
 from videocrafter.cli.train.plan_report import duration, gib, size
 
 GIB = 2**30
