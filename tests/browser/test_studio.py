@@ -9,6 +9,7 @@ pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install
 
 from playwright.sync_api import expect
 
+from tests.browser.conftest import serious_violations
 from tests.browser.studio_server import SECONDS, StudioServer, wait_for
 from videocrafter.media.video_file import write_video
 from videocrafter.web.store.videos import Video
@@ -292,14 +293,6 @@ def test_pages_fit_a_phone_and_have_names_for_everything(server, video, open_pag
     assert page.evaluate("document.activeElement.className") == "skip"
 
 
-def serious_findings(page):
-    """Return the rules of axe that a page breaks seriously, with the elements."""
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python")
-    found = axe.Axe().run(page).response["violations"]
-    serious = [one for one in found if one["impact"] in ("serious", "critical")]
-    return [(one["id"], [node["html"] for node in one["nodes"]]) for one in serious]
-
-
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("name", PAGES)
 def test_axe_finds_nothing_serious(server, video, open_page, name, theme):
@@ -308,7 +301,7 @@ def test_axe_finds_nothing_serious(server, video, open_page, name, theme):
     until(page, "document.querySelector('nav a[aria-current]')")
     if name in ("", "gallery"):
         page.locator(".card").first.wait_for()
-    assert serious_findings(page) == []
+    assert serious_violations(page) == []
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -317,14 +310,14 @@ def test_axe_finds_nothing_serious_in_a_grid_and_in_dialogs(server, video, open_
     page.goto(f"{server.address}/compare?ids={video}")
     page.locator("#rows canvas[data-frame]").wait_for(timeout=LONG)
     page.locator("#builder summary").click()
-    assert serious_findings(page) == []
+    assert serious_violations(page) == []
     page.get_by_role("button", name="Keyboard shortcuts").click()
     page.locator("dialog[open]").wait_for()
-    assert serious_findings(page) == []
+    assert serious_violations(page) == []
     page.goto(f"{server.address}/gallery")
     page.locator(".card .open").first.click()
     page.locator("dialog[open] video").wait_for()
-    assert serious_findings(page) == []
+    assert serious_violations(page) == []
 
 
 def test_a_gallery_of_a_thousand_is_walked_by_keyboard(tmp_path, open_page):
@@ -382,6 +375,7 @@ def fill_gallery(data, count):
     studio.database.close()
 
 
+@pytest.mark.timeout(3600)
 def test_twenty_jobs_survive_two_kills_and_the_page_follows(own_server, open_page):
     server = own_server
     page = open_page()
