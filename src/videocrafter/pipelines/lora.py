@@ -26,12 +26,9 @@ from videocrafter.media.atomic_write import whole_file
 from videocrafter.pipelines.few_step_settings import few_step_header, times_in_lora, with_few_steps
 from videocrafter.pipelines.lora_layers import add_adapter, settings, shapes, tuners
 from videocrafter.pipelines.lora_source import locate_lora
+from videocrafter.pipelines.lora_weights import AdapterWeight, layer_weight, network_weight
 from videocrafter.pipelines.network_use import using_network
 from videocrafter.presets import LORA_FILE
-
-NetworkWeight = float | Mapping[str, float] | None
-AdapterWeight = float | Mapping[str, NetworkWeight] | None
-"""Weight of a LoRA; see `VideoLoraMixin.set_adapters`."""
 
 _HUB_ARGUMENTS = {"revision", "cache_dir", "force_download", "local_files_only", "token"}
 
@@ -161,12 +158,12 @@ class VideoLoraMixin(StableDiffusionLoraLoaderMixin):
             weights = list(adapter_weights)
         if len(weights) != len(names):
             raise ValueError(f"got {len(weights)} weights for {len(names)} LoRAs; pass one weight for each")
-        per_network = {part: [_network_weight(weight, part) for weight in weights] for part in NETWORKS}
+        per_network = {part: [network_weight(weight, part) for weight in weights] for part in NETWORKS}
         for part in NETWORKS:
             for layer_name, layer in tuners(getattr(self, part)).items():
                 layer.set_adapter(names)
                 for name, weight in zip(names, per_network[part], strict=True):
-                    layer.set_scale(name, _layer_weight(weight, layer_name))
+                    layer.set_scale(name, layer_weight(weight, layer_name))
 
     def get_active_adapters(self) -> list[str]:
         """Return the names of the active LoRAs of all networks."""
@@ -400,23 +397,3 @@ def _checked_components(components: Sequence[str]) -> list[str]:
     if isinstance(components, str) or not components or not set(components) <= set(NETWORKS):
         raise ValueError(f"components must be a list of {' and '.join(map(repr, NETWORKS))}, but is {components!r}")
     return list(components)
-
-
-def _network_weight(weight: AdapterWeight, part: str) -> NetworkWeight:
-    """Return the weight of a LoRA in one network."""
-    if not isinstance(weight, Mapping):
-        return weight
-    unknown = sorted(set(weight) - set(NETWORKS))
-    if unknown:
-        raise ValueError(f"weights can be set for {' and '.join(NETWORKS)}, but not for {unknown[0]!r}")
-    return weight.get(part)
-
-
-def _layer_weight(weight: NetworkWeight, layer: str) -> float:
-    if isinstance(weight, Mapping):
-        weight = next((value for prefix, value in weight.items() if layer.startswith(prefix)), None)
-    if isinstance(weight, Mapping):
-        raise ValueError(
-            f"a weight per layer must be a number, but is {weight!r}; use a longer name, as 'down_stages.1'"
-        )
-    return 1.0 if weight is None else weight

@@ -36,7 +36,18 @@ def check_settings(out: Path, config: PrepareConfig, *, change_settings: bool) -
         raise PreparationError(f"{out} contains other files; choose an empty or a new folder")
 
 
-def check_places(sources: Sequence[str], videos: Sequence[PlannedVideo], out: Path) -> None:
+def check_inputs(sources: Sequence[str], videos: Sequence[PlannedVideo], out: Path, config: PrepareConfig) -> None:
+    """Check where the videos and the output are, the captions, and the networks that score clips.
+
+    Raises:
+        PreparationError: something is missing or in the wrong place; the message says what to do.
+    """
+    _check_places(sources, videos, out)
+    _check_captions(videos, config)
+    _check_scores(config)
+
+
+def _check_places(sources: Sequence[str], videos: Sequence[PlannedVideo], out: Path) -> None:
     """Check that the output is not inside a source, and that no source is inside the output.
 
     Raises:
@@ -52,7 +63,7 @@ def check_places(sources: Sequence[str], videos: Sequence[PlannedVideo], out: Pa
             raise PreparationError(f"{video.url} is inside the output {out}; choose another output")
 
 
-def check_scores(config: PrepareConfig) -> None:
+def _check_scores(config: PrepareConfig) -> None:
     """Check that the networks that score clips can be loaded.
 
     Raises:
@@ -80,7 +91,7 @@ def _differences(before: Any, now: Any, place: str = "") -> list[str]:
     return [] if before == now else [f"{place} was {before!r} and is now {now!r}"]
 
 
-def check_captions(videos: Sequence[PlannedVideo], config: PrepareConfig) -> None:
+def _check_captions(videos: Sequence[PlannedVideo], config: PrepareConfig) -> None:
     """Check that some video has a caption, or that captions come from elsewhere.
 
     Raises:

@@ -23,13 +23,7 @@ from videocrafter.preparation.history import RunHistory
 from videocrafter.preparation.output_lock import clean, locked
 from videocrafter.preparation.parquet_file import write_parquet
 from videocrafter.preparation.plan import Plan, freeze, list_videos
-from videocrafter.preparation.preconditions import (
-    check_captions,
-    check_places,
-    check_scores,
-    check_settings,
-    settings_file,
-)
+from videocrafter.preparation.preconditions import check_inputs, check_settings, settings_file
 from videocrafter.preparation.report.page import Report, write_report
 from videocrafter.preparation.rows import Failure, Row, add_scores, clip_rows, scan_units, source_rows
 from videocrafter.preparation.select import Selection, select
@@ -128,9 +122,7 @@ def prepare(
     """
     check_settings(out, config, change_settings=change_settings)
     videos = list_videos(sources)
-    check_places(sources, videos, out)
-    check_captions(videos, config)
-    check_scores(config)
+    check_inputs(sources, videos, out, config)
     with locked(out):
         write_all({out / "settings.json": settings_file(config)}, overwrite=True)
         plan = freeze(out, videos, accept_changed=accept_changed)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from videocrafter.cli.errors import bad_input
 
 _EXAM, _STILLS, _DEFAULT = "exam", "stills", "standard"
+# Options that protocols do not have.
+_OF_VIDEOS = {"--reference", "--against", "--clip", "--weights", "--sd-images", "--image-tower"}
+_OF_EXAM = {"--i2v", "--judge", "--second-judge", "--quick", "--seed"}
+_REFUSED = {_EXAM: _OF_VIDEOS, _STILLS: _OF_VIDEOS | {"--i2v", "--second-judge", "--quick"}}
 
 
 def register(app: typer.Typer) -> None:
@@ -101,86 +105,52 @@ def evaluate(
 
     with bad_input():
         chosen = protocol or (_EXAM if is_model(what) else _DEFAULT)
-        given: dict[str, object]
-        if chosen in (_EXAM, _STILLS):
-            given = {"--reference": reference, "--against": against, "--clip": clip, "--weights": weights}
-            given |= {"--sd-images": sd_images, "--image-tower": image_tower}
-            if chosen == _STILLS:
-                given |= {"--i2v": i2v, "--second-judge": second_judge, "--quick": quick or None}
-        else:
-            given = {"--i2v": i2v, "--judge": judge, "--second-judge": second_judge}
-            given |= {"--quick": quick or None, "--seed": seed or None}
-            if not is_model(what) and (steps is not None or guidance is not None):
-                raise ValueError(
-                    f"--steps and --guidance are for models; {what} is a set of videos, so leave them out"
-                )
+        given: dict[str, object] = {"--reference": reference, "--against": against, "--clip": clip}
+        given |= {"--weights": weights, "--sd-images": sd_images, "--image-tower": image_tower}
+        given |= {"--i2v": i2v, "--judge": judge, "--second-judge": second_judge, "--quick": quick or None}
+        given |= {"--seed": seed or None, "--steps": steps, "--guidance": guidance}
+        _check_options(given, chosen, what, is_model=is_model(what))
         if batch_size < 1:
             raise ValueError(f"--batch-size is {batch_size}; expected at least 1")
-        _refuse(given, chosen)
-        if chosen == _EXAM and not is_model(what):
-            raise ValueError(
-                f"{what} is not a model, but the exam generates its own videos; choose another --protocol"
-            )
+    same: dict[str, Any] = {"output": output, "batch_size": batch_size, "steps": steps, "guidance": guidance}
+    same |= {"device": device, "overwrite": overwrite}
     if chosen == _STILLS:
-        run_stills_command(
-            StillsOptions(
+        run_stills_command(StillsOptions(what=what, judge=judge, num_stills=prompts, seed=seed, **same))
+    elif chosen == _EXAM:
+        exam: dict[str, Any] = {
+            "i2v": i2v,
+            "judge": judge,
+            "second_judge": second_judge,
+            "quick": quick,
+            "seed": seed,
+        }
+        run_exam_command(ExamOptions(model=what, num_prompts=prompts, **exam, **same))
+    else:
+        run_video_command(
+            VideoOptions(
                 what=what,
-                output=output,
-                judge=judge,
-                num_stills=prompts,
-                seed=seed,
-                batch_size=batch_size,
-                steps=steps,
-                guidance=guidance,
-                device=device,
-                overwrite=overwrite,
+                protocol=chosen,
+                prompts=prompts,
+                reference=reference,
+                against=against,
+                clip=clip,
+                weights=weights,
+                sd_images=sd_images,
+                image_tower=image_tower,
+                **same,
             )
         )
-        return
-    if chosen == _EXAM:
-        run_exam_command(
-            ExamOptions(
-                model=what,
-                output=output,
-                i2v=i2v,
-                judge=judge,
-                second_judge=second_judge,
-                num_prompts=prompts,
-                quick=quick,
-                seed=seed,
-                batch_size=batch_size,
-                steps=steps,
-                guidance=guidance,
-                device=device,
-                overwrite=overwrite,
-            )
-        )
-        return
-    run_video_command(
-        VideoOptions(
-            what=what,
-            output=output,
-            protocol=chosen,
-            prompts=prompts,
-            reference=reference,
-            against=against,
-            clip=clip,
-            weights=weights,
-            sd_images=sd_images,
-            image_tower=image_tower,
-            batch_size=batch_size,
-            steps=steps,
-            guidance=guidance,
-            device=device,
-            overwrite=overwrite,
-        )
-    )
 
 
-def _refuse(given: Mapping[str, object], protocol: str) -> None:
-    """Raise ValueError for an option that the protocol does not have."""
+def _check_options(given: Mapping[str, object], protocol: str, what: str, *, is_model: bool) -> None:
+    """Raise ValueError for an option that the protocol does not have, or a model where it needs one."""
+    refused = _REFUSED.get(protocol, _OF_EXAM)
     for name, value in given.items():
-        if value is not None:
+        if value is not None and name in refused:
             raise ValueError(
                 f"{name} does not apply to protocol {protocol}; leave it out, or choose another protocol"
             )
+    if protocol == _EXAM and not is_model:
+        raise ValueError(f"{what} is not a model, but the exam generates its own videos; choose another --protocol")
+    if protocol not in _REFUSED and not is_model and (given["--steps"], given["--guidance"]) != (None, None):
+        raise ValueError(f"--steps and --guidance are for models; {what} is a set of videos, so leave them out")

@@ -1,5 +1,8 @@
 """Sampling settings change the video and are recorded, and --from repeats them."""
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -25,7 +28,6 @@ SETTINGS = {
     ("--guidance-log-snr", "-3", "1"): {"guidance_log_snr": [-3.0, 1.0]},
     ("--temporal-guidance", "1.5"): {"temporal_guidance_scale": 1.5},
     ("--guidance-rescale", "0.7"): {"guidance_rescale": 0.7},
-    ("--preset", "draft"): {"scheduler": "dpm++2m", "num_inference_steps": 6},
 }
 
 
@@ -43,6 +45,33 @@ def test_settings_change_the_video_and_are_repeated(make, cli, tmp_path, options
     assert again.exit_code == 0, again.output
     np.testing.assert_array_equal(read_frames(first), read_frames(tmp_path / "again"))
     assert read_metadata(tmp_path / "again") == recording
+
+
+def test_a_preset_of_the_model_gives_what_is_not_given_itself(cli, t2v_folder, tmp_path):
+    model = shutil.copytree(t2v_folder, tmp_path / "model")
+    index = json.loads((model / "model_index.json").read_text())
+    index["defaults"]["presets"] = {"draft": {"scheduler": "euler", "num_inference_steps": 2}}
+    (model / "model_index.json").write_text(json.dumps(index))
+    for name, options, steps in (("draft", (), 2), ("given", ("--steps", "3"), 3)):
+        command = (
+            "generate",
+            "a cat",
+            "-m",
+            model,
+            "-o",
+            tmp_path / name,
+            "--seed",
+            1,
+            "--preset",
+            "draft",
+            *options,
+        )
+        result = cli(*command)
+        assert result.exit_code == 0, result.output
+        recording = read_metadata(tmp_path / name)
+        assert (recording["scheduler"], recording["num_inference_steps"]) == ("euler", steps)
+        assert cli("generate", "--from", tmp_path / name, "-o", tmp_path / f"{name}-again").exit_code == 0
+        np.testing.assert_array_equal(read_frames(tmp_path / name), read_frames(tmp_path / f"{name}-again"))
 
 
 def test_settings_for_a_picture_change_the_video_and_are_repeated(cli, i2v_folder, picture, tmp_path):
