@@ -81,18 +81,19 @@ def test_views_and_known_tensors_take_nothing():
     assert (meter.peak, len(kept)) == (0, 3)
 
 
-def test_autocast_computes_products_in_bf16_and_keeps_copies_of_weights_only_meanwhile():
+@pytest.mark.parametrize(("gradients", "kept"), [(True, 64), (False, 0)])
+def test_autocast_computes_products_in_bf16_and_keeps_copies_of_weights_only_meanwhile(gradients, kept):
     with META:
         layer, x = nn.Linear(8, 8, bias=False), torch.empty(4, 8)
-    with torch.no_grad(), Meter([x, layer.weight]) as meter:
-        with ComputeAs("gpu", bf16=True):
-            out = layer(x)
+    with Meter([x, layer.weight]) as meter:
+        with ComputeAs("gpu", bf16=True), torch.set_grad_enabled(gradients):
+            out = layer(x).detach()
             assert out.dtype == torch.bfloat16
-            assert functional.layer_norm(out, (8,)).dtype == torch.float32
             during = meter.now
+            assert functional.layer_norm(out, (8,)).dtype == torch.float32
         after = meter.now
     # the copy of 64 numbers is freed, the result of 32 stays
-    assert (during, after) == (2 * (64 + 32), 2 * 32)
+    assert (during, after) == (2 * (kept + 32), 2 * 32)
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 64, 8), (2, 5, 3, 64, 8)])
