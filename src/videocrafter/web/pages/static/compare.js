@@ -27,8 +27,13 @@ async function watch() {
   if (found.includes(null)) return; // the banner tells
   const waiting = found.filter((job) => job.state === "queued" || job.state === "running").length;
   const failed = found.filter((job) => job.state === "failed");
-  const ready = found.flatMap((job) => job.videos).filter((id) => !data.rows.some((row) => row.cells.some((cell) => cell?.name === id))).length;
-  if (ready && (!waiting || !shown)) return location.reload();
+  // Videos that the server left out of the page stay out when it is loaded again.
+  const fresh = found.flatMap((job) => job.videos).filter((id) => !data.considered.includes(id));
+  const ready = fresh.length;
+  if (ready && (!waiting || !shown) && sessionStorage.getItem("reloaded-for") !== fresh.join()) {
+    sessionStorage.setItem("reloaded-for", fresh.join());
+    return location.reload();
+  }
   $("#pending").hidden = !waiting && !failed.length;
   $("#pending-state").textContent = [
     waiting ? `${waiting} of ${jobs.length} videos are still to be made.` : "",
