@@ -102,3 +102,10 @@ def test_the_page_names_videos_beyond_its_limit(client, video):
     made = [video(f"prompt {number}", 1, 2.0) for number in range(MOST_VIDEOS + 1)]
     data = page_data(client, f"ids={made[0].id}&jobs={','.join(one.job for one in made[1:])}")
     assert made[-1].id in data["considered"]
+
+
+def test_empty_cells_are_offered_only_if_one_page_shows_them_all(video):
+    data = comparison_data([video(f"prompt {number}", 1, float(number)) for number in range(8)])
+    assert (data["empty"], len(data["missing"])) == (56, 56)
+    data = comparison_data([video(f"prompt {number}", 1, float(number)) for number in range(9)])
+    assert (data["empty"], data["missing"]) == (72, [])

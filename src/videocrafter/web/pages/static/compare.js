@@ -51,11 +51,12 @@ if (data.gone) {
 }
 
 if (shown) {
-  const count = jobs.length ? 0 : data.missing.length;
+  const count = jobs.length ? 0 : data.empty;
   if (count) {
     $("#empty-cells").hidden = false;
-    $("#empty-cells").append(count === 1 ? "One cell has no video." : `${count} cells have no video.`,
-      h("button", { type: "button", onclick: (event) => { event.target.disabled = true; make(data.missing).catch((error) => { event.target.disabled = false; announceError(error); }); } }, count === 1 ? "Make it" : "Make them"));
+    $("#empty-cells").append(count === 1 ? "One cell has no video." : `${count} cells have no video.`, data.missing.length === 0
+      ? ` They cannot be made here: with them, the page would have ${shown + count} videos, and it shows at most ${MOST}. Choose fewer videos, or videos with the same prompts or settings.`
+      : h("button", { type: "button", onclick: (event) => { event.target.disabled = true; make(data.missing).catch((error) => { event.target.disabled = false; announceError(error); }); } }, count === 1 ? "Make it" : "Make them"));
   }
   // One switch for single keys in the whole studio.
   $("#keys").checked = memory.get("singleKeys", true);
