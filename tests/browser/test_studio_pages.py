@@ -31,3 +31,46 @@ def test_a_comparison_is_not_loaded_again_for_videos_that_it_leaves_out(studio, 
     expect(page.locator("#grid-make")).to_have_text("Compare", timeout=PATIENCE_MS)
     page.wait_for_timeout(500)
     assert len(loads) == 1
+
+
+def test_a_live_prompt_that_is_emptied_while_it_is_sent_leaves_no_job(studio, address, open_page):
+    page = open_page()
+    held = []
+    page.route("**/api/v1/live/*", lambda route: held.append(route))
+    page.goto(f"{address}/live")
+    expect(page.get_by_label("Model")).not_to_have_value("", timeout=PATIENCE_MS)
+    with page.expect_request("**/api/v1/live/*"):
+        page.get_by_label("Prompt").fill("a cat")
+    page.get_by_label("Prompt").fill("")
+    expect(page.locator("#live-state")).to_contain_text("Type a prompt", timeout=PATIENCE_MS)
+    page.wait_for_timeout(500)  # longer than the pause of typing
+    with page.expect_response(lambda answer: answer.request.method == "DELETE") as deleted:
+        held[0].continue_()
+    assert deleted.value.json()["state"] == "cancelled"
+
+
+def test_the_hint_about_quality_is_about_the_chosen_model(address, open_page):
+    page = open_page()
+
+    def answer(route):
+        found = route.fetch().json()
+        found["models"][0]["defaults"] = {"num_inference_steps": 40}
+        found["models"][0]["presets"] = {"quality": {}, "fast": {"num_inference_steps": 9}, "draft": {}}
+        route.fulfill(json=found)
+
+    page.route("**/api/v1/models", answer)
+    page.goto(address)
+    hint = "Fast (9 steps) is quicker than the model's own 40 steps, with less detail."
+    expect(page.locator("#preset-hint")).to_have_text(hint, timeout=PATIENCE_MS)
+
+
+def test_a_grid_with_too_many_empty_cells_says_why_they_are_not_made(studio, address, add_video, open_page):
+    ids = [
+        add_video(f"prompt {number}", recording={"prompt": f"prompt {number}", "seed": 1, "guidance_scale": number})
+        for number in range(9)
+    ]
+    page = open_page(may_fail=True)  # the pictures: these are not real videos
+    page.goto(f"{address}/compare?ids={','.join(ids)}")
+    cells = page.locator("#empty-cells")
+    expect(cells).to_contain_text("72 cells have no video. They cannot be made here", timeout=PATIENCE_MS)
+    assert cells.get_by_role("button").count() == 0
