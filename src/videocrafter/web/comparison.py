@@ -10,7 +10,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from videocrafter.evaluation.comparison.films import Film, make_film, read_shown, shown_shape, tile_layout
+from videocrafter.evaluation.comparison.films import (
+    LAYOUT_VERSION,
+    Film,
+    make_film,
+    read_shown,
+    shown_shape,
+    tile_layout,
+)
 from videocrafter.evaluation.comparison.matching import Row, match_videos
 from videocrafter.evaluation.comparison.page import film_data
 from videocrafter.evaluation.comparison.settings import setting_table, settings_of
@@ -25,13 +32,17 @@ _INPUTS = ("image", "image_end", "video", "continued")
 _LONGEST_NAME = 60
 
 
+FILM_FORM = f"film{LAYOUT_VERSION}-{_SIZE}-{_MOST_FRAMES}"
+"""Differs for versions that make other pictures of the same video."""
+
+
 def film_of(path: Path) -> Film:
     """Return the pictures that the page shows of a video. Raises MediaError for a damaged one."""
     return make_film(*read_shown(path, _SIZE, _MOST_FRAMES))
 
 
 def comparison_data(videos: Sequence[Video]) -> dict[str, Any]:
-    """Return the data of the page: columns, rows, settings that differ, and addresses of pictures.
+    """Return the data of the page: columns, rows, settings that differ, addresses of pictures, and empty cells.
 
     Videos with the same settings form one column. If all have the same settings, each is a column of its own.
     """
@@ -57,13 +68,23 @@ def comparison_data(videos: Sequence[Video]) -> dict[str, Any]:
         "settings": setting_table(columns),
         "rows": shown,
         "files": {name: f"/api/v1/videos/{name}" for name in pictures},
-        "missing": [
-            _missing_request(by_id[columns[name][0].name], by_id[next(iter(row.videos.values())).name])
-            for row in rows
-            for name in columns
-            if name not in row.videos
-        ],
+        "empty": len(rows) * len(columns) - sum(len(row.videos) for row in rows),
+        "missing": _missing_requests(rows, columns, by_id),
     }
+
+
+def _missing_requests(
+    rows: Sequence[Row], columns: Mapping[str, Sequence[VideoEntry]], by_id: Mapping[str, Video]
+) -> list[dict[str, Any]]:
+    """Return the requests of the empty cells; none if one page could not show them all."""
+    if len(rows) * len(columns) > MOST_VIDEOS:
+        return []
+    return [
+        _missing_request(by_id[columns[name][0].name], by_id[next(iter(row.videos.values())).name])
+        for row in rows
+        for name in columns
+        if name not in row.videos
+    ]
 
 
 def _entry(video: Video) -> VideoEntry:

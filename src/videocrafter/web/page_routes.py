@@ -73,8 +73,11 @@ def _comparison(studio: Studio, ids: Sequence[str], jobs: Sequence[str]) -> str:
     """Return the content of the page Compare; videos that are gone are counted."""
     videos = studio.videos.some(ids)
     gone = len(ids) - len(videos)
-    videos += [video for job in jobs for video in studio.videos.of_job(job)]
+    made = [video for job in jobs for video in studio.videos.of_job(job)]
+    videos += [video for video in made if video.deleted_s is None]
     data = comparison_data(videos[:MOST_VIDEOS]) | {"gone": gone, "jobs": list(jobs)}
+    # Not all of these are cells: some are in the bin, equal to another, or more than a page shows.
+    data["considered"] = [video.id for video in made]
     stage = _part("comparison").replace("{{controls}}", page_part("controls.html")) if videos else ""
     # Texts of users come last, so that nothing in them is replaced.
     return _part("compare").replace("{{stage}}", stage).replace("{{data}}", data_block(data))

@@ -9,7 +9,7 @@ from PIL import Image
 
 from tests.unit.web.conftest import problem
 from videocrafter.media.video_file import write_video
-from videocrafter.web.comparison import comparison_data
+from videocrafter.web.comparison import MOST_VIDEOS, comparison_data
 
 
 @pytest.fixture
@@ -86,3 +86,26 @@ def test_the_pictures_hold_every_frame(client, studio, video):
     picture = Image.open(io.BytesIO(answer.content))
     assert picture.size == (cell["across"] * cell["width"], -(-cell["tiles"] // cell["across"]) * cell["height"])
     problem(client.get(f"/api/v1/videos/{row.id}/film/1.webp"), 404, "not-found")
+
+
+def test_the_page_names_all_finished_videos_also_those_without_a_cell(client, studio, video):
+    shown, equal, binned = video("a cat", 1, 2.0), video("a cat", 1, 2.0), video("a dog", 1, 2.0)
+    other = video("a cat", 1, 8.0)
+    studio.videos.set_deleted(binned.id, True)
+    made = [shown, equal, binned, other]
+    data = page_data(client, f"jobs={','.join(one.job for one in made)}")
+    assert names(data) == [[shown.id, other.id]]
+    assert data["considered"] == [one.id for one in made]
+
+
+def test_the_page_names_videos_beyond_its_limit(client, video):
+    made = [video(f"prompt {number}", 1, 2.0) for number in range(MOST_VIDEOS + 1)]
+    data = page_data(client, f"ids={made[0].id}&jobs={','.join(one.job for one in made[1:])}")
+    assert made[-1].id in data["considered"]
+
+
+def test_empty_cells_are_offered_only_if_one_page_shows_them_all(video):
+    data = comparison_data([video(f"prompt {number}", 1, float(number)) for number in range(8)])
+    assert (data["empty"], len(data["missing"])) == (56, 56)
+    data = comparison_data([video(f"prompt {number}", 1, float(number)) for number in range(9)])
+    assert (data["empty"], data["missing"]) == (72, [])

@@ -18,6 +18,9 @@ from videocrafter.media.video_file import read_clip
 
 Frames = NDArray[np.uint8]
 
+LAYOUT_VERSION = 1
+"""Raise it with every change of the pictures, so that nobody keeps those of an older version."""
+
 # WebP allows 16383 pixels per side, and phones decode pictures of about 16 million pixels.
 _MOST_TILES, _WIDEST, _MOST_PIXELS = 32, 4096, 16_000_000
 # Below this, every pixel counts, and lossless pictures stay small.

@@ -25,13 +25,15 @@ def catalogue_router(studio: Studio, workers: Workers | None) -> APIRouter:
 
     @router.get("/health", summary="Whether the server and its workers run")
     def health() -> dict[str, Any]:
+        """Return the `status`: "ok" if all workers run, "degraded" if some do, "no-worker" if none does."""
         studio.database.read("SELECT 1")
         found = [] if workers is None else workers.view()
-        status = "ok" if found and all(one["alive"] for one in found) else "no-worker"
+        alive = [one["alive"] for one in found]
+        status = "no-worker" if not any(alive) else "ok" if all(alive) else "degraded"
         return {
             "status": status,
             "version": __version__,
-            "worker": any(one["alive"] for one in found),
+            "worker": any(alive),
             "workers": found,
         }
 

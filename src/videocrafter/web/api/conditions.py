@@ -11,7 +11,7 @@ from fastapi.responses import FileResponse, Response
 
 from videocrafter.web.problems import Problem
 
-_ONE_RANGE = re.compile(r"\d+-\d*|-\d+")
+_ONE_RANGE = re.compile(r"\d{1,18}-\d{0,18}|-\d{1,18}", re.ASCII)
 
 
 def entity_tag(path: Path, form: str) -> str:

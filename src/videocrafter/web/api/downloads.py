@@ -22,7 +22,7 @@ from videocrafter.media.video_file import read_frames
 from videocrafter.media.video_reader import open_reader
 from videocrafter.web.api.conditions import attachment, entity_tag, unchanged
 from videocrafter.web.api.found import FOREVER, existing_file, found_video
-from videocrafter.web.comparison import film_of
+from videocrafter.web.comparison import FILM_FORM, film_of
 from videocrafter.web.problems import Problem, not_found
 from videocrafter.web.studio import Studio
 
@@ -113,7 +113,8 @@ def _add_film(router: APIRouter, studio: Studio, unpacking: _Unpacking) -> None:
         """Return picture `number` of the frames of a video, as the page Compare shows them."""
         row = found_video(studio, video)
         path = existing_file(studio.folder.video(row.id), video)
-        headers = {**FOREVER, "ETag": entity_tag(path, f"film-{number}")}
+        # The address stays the same when a later version lays frames out differently.
+        headers = {"Cache-Control": "private, no-cache", "ETag": entity_tag(path, f"{FILM_FORM}-{number}")}
         same = unchanged(request, headers["ETag"], headers)
         if same is not None:
             return same

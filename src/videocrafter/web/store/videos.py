@@ -89,8 +89,8 @@ class VideoStore:
         return [_video(rows[video]) for video in videos if video in rows]
 
     def of_job(self, job: str) -> list[Video]:
-        """Return the videos of a job that are not in the bin."""
-        rows = self.database.read("SELECT * FROM videos WHERE job = ? AND deleted_s IS NULL ORDER BY number", job)
+        """Return the videos of a job, also those in the bin."""
+        rows = self.database.read("SELECT * FROM videos WHERE job = ? ORDER BY number", job)
         return [_video(row) for row in rows]
 
     def page(

@@ -10,6 +10,7 @@ from PIL import Image
 
 from tests.unit.web.conftest import problem
 from videocrafter.media.video_file import read_metadata, write_video
+from videocrafter.web.api import downloads
 
 FORMS = {
     ".mp4": "video/mp4",
@@ -66,7 +67,7 @@ def test_head_and_entity_tags(client, video, path, kind):
         answer = client.get(f"{video}{path}", headers={"If-None-Match": known})
         assert (answer.status_code, answer.content) == (304, b"")
         assert answer.headers["etag"] == tag
-        assert "immutable" in answer.headers["cache-control"]
+        assert ("no-cache" if "film" in path else "immutable") in answer.headers["cache-control"]
     assert client.get(f"{video}{path}", headers={"If-None-Match": '"other"'}).content == whole.content
 
 
@@ -76,6 +77,12 @@ def test_tags_differ_by_form_and_change_with_the_file(client, studio, video):
     file = studio.folder.video(video.rpartition("/")[2])
     file.write_bytes(file.read_bytes() + b"\0\0\0\x08free")
     assert client.head(f"{video}.mp4").headers["etag"] not in tags
+
+
+def test_pictures_of_another_layout_are_sent_again(client, video, monkeypatch):
+    tag = client.get(f"{video}/film/0.webp").headers["etag"]
+    monkeypatch.setattr(downloads, "FILM_FORM", "film-of-a-later-version")
+    assert client.get(f"{video}/film/0.webp", headers={"If-None-Match": tag}).status_code == 200
 
 
 def test_ranges(client, video):
@@ -93,7 +100,7 @@ def test_ranges(client, video):
         answer = client.get(f"{video}.mp4", headers={"Range": f"bytes={asked}"})
         assert f"has {size} bytes" in problem(answer, 416, "range-not-satisfiable")
         assert answer.headers["content-range"] == f"bytes */{size}"
-    for asked in ("bytes=a-b", "bytes=5", "frames=1-2"):
+    for asked in ("bytes=a-b", "bytes=5", "frames=1-2", f"bytes={'9' * 5000}-", f"bytes=-{'9' * 5000}"):
         problem(client.get(f"{video}.mp4", headers={"Range": asked}), 400, "invalid-range")
 
 

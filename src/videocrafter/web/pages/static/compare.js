@@ -27,8 +27,13 @@ async function watch() {
   if (found.includes(null)) return; // the banner tells
   const waiting = found.filter((job) => job.state === "queued" || job.state === "running").length;
   const failed = found.filter((job) => job.state === "failed");
-  const ready = found.flatMap((job) => job.videos).filter((id) => !data.rows.some((row) => row.cells.some((cell) => cell?.name === id))).length;
-  if (ready && (!waiting || !shown)) return location.reload();
+  // Videos that the server left out of the page stay out when it is loaded again.
+  const fresh = found.flatMap((job) => job.videos).filter((id) => !data.considered.includes(id));
+  const ready = fresh.length;
+  if (ready && (!waiting || !shown) && sessionStorage.getItem("reloaded-for") !== fresh.join()) {
+    sessionStorage.setItem("reloaded-for", fresh.join());
+    return location.reload();
+  }
   $("#pending").hidden = !waiting && !failed.length;
   $("#pending-state").textContent = [
     waiting ? `${waiting} of ${jobs.length} videos are still to be made.` : "",
@@ -46,11 +51,12 @@ if (data.gone) {
 }
 
 if (shown) {
-  const count = jobs.length ? 0 : data.missing.length;
+  const count = jobs.length ? 0 : data.empty;
   if (count) {
     $("#empty-cells").hidden = false;
-    $("#empty-cells").append(count === 1 ? "One cell has no video." : `${count} cells have no video.`,
-      h("button", { type: "button", onclick: (event) => { event.target.disabled = true; make(data.missing).catch((error) => { event.target.disabled = false; announceError(error); }); } }, count === 1 ? "Make it" : "Make them"));
+    $("#empty-cells").append(count === 1 ? "One cell has no video." : `${count} cells have no video.`, data.missing.length === 0
+      ? ` They cannot be made here: with them, the page would have ${shown + count} videos, and it shows at most ${MOST}. Choose fewer videos, or videos with the same prompts or settings.`
+      : h("button", { type: "button", onclick: (event) => { event.target.disabled = true; make(data.missing).catch((error) => { event.target.disabled = false; announceError(error); }); } }, count === 1 ? "Make it" : "Make them"));
   }
   // One switch for single keys in the whole studio.
   $("#keys").checked = memory.get("singleKeys", true);

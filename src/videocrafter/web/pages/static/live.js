@@ -21,13 +21,16 @@ const say = (text) => { if ($("#live-state").textContent !== text) $("#live-stat
 const chosen = () => models.find((one) => one.name === model.value);
 const wanted = () => ({ prompt: prompt.value.trim(), seed: Math.floor(Number(seed.value)) || 0, model: model.value, preset: chosen().quickest.preset });
 
+// The page may be going away. What is gone already needs no message.
+const cancel = (id) => fetch(`/api/v1/jobs/${id}`, { method: "DELETE", keepalive: true }).catch(() => {});
+
 async function send() {
   clearTimeout(timer);
   sessionStorage.setItem("live", JSON.stringify([prompt.value, seed.value, model.value]));
   const request = wanted();
   if (!request.prompt) {
     sending += 1;
-    if (job) api("DELETE", `jobs/${job}`).catch(() => {});
+    if (job) cancel(job);
     [asked, job] = [null, null];
     $("#stage").replaceChildren();
     return say("Type a prompt, and its video appears here.");
@@ -40,7 +43,11 @@ async function send() {
   inFlight += 1;
   try {
     const made = await api("PUT", `live/${page}`, request);
-    if (mine !== sending) return; // a newer prompt is on its way
+    if (mine !== sending) {
+      // Either a newer prompt is on its way and takes its place, or nobody wants it any more.
+      if (inFlight === 1) cancel(made.id);
+      return;
+    }
     job = made.id;
     say("Drawing…");
     setTimeout(refresh);
@@ -108,7 +115,12 @@ async function start() {
   for (const field of [prompt, seed]) field.addEventListener("input", () => again(PAUSE_MS));
   $("#keep").addEventListener("click", () => { const { preset: _, ...request } = wanted(); reuse(request); });
   // Nobody looks at it any more.
-  addEventListener("pagehide", () => { if (job) fetch(`/api/v1/jobs/${job}`, { method: "DELETE", keepalive: true }); });
+  addEventListener("pagehide", () => {
+    clearTimeout(timer);
+    sending += 1; // a job that is still being queued is cancelled when its answer comes
+    if (job) cancel(job);
+    [asked, job] = [null, null];
+  });
   addEventListener("pageshow", (event) => { if (event.persisted) { asked = null; send(); } });
   onChange(refresh);
   if (prompt.value.trim()) send();

@@ -78,15 +78,17 @@ const mode = () => form.elements.mode.value;
 const model = () => catalogue.models.find((one) => one.name === fields.model.value) || catalogue.models[0];
 
 function drawModel() {
-  const { defaults, words, description } = model();
+  const { defaults, presets, words, description } = model();
   for (const name of ["width", "height", "num_frames", "fps", "num_inference_steps", "guidance_scale"]) {
     if (fields[name] && defaults[name] !== undefined) fields[name].placeholder = defaults[name];
   }
   fields.num_videos.placeholder = 1;
   fields.seed.placeholder = "random";
   $("#model-hint").textContent = description;
-  const [own, fast, draft] = [defaults.num_inference_steps, catalogue.presets.fast.num_inference_steps, catalogue.presets.draft.num_inference_steps];
-  $("#preset-hint").textContent = own === undefined || own > fast ? `Fast (${fast} steps) and Draft (${draft} steps) are quicker${own === undefined ? "" : ` than the model's own ${own} steps`}, with less detail.` : `This model takes ${own} steps anyway.`;
+  const [own, fast, draft] = ["quality", "fast", "draft"].map((name) => presets[name].num_inference_steps ?? defaults.num_inference_steps);
+  const quicker = [["Fast", fast], ["Draft", draft]].filter(([, steps]) => steps !== undefined && (own === undefined || steps < own)).map(([name, steps]) => `${name} (${steps} steps)`);
+  if (quicker.length) $("#preset-hint").textContent = `${quicker.join(" and ")} ${quicker.length > 1 ? "are" : "is"} quicker${own === undefined ? "" : ` than the model's own ${own} steps`}, with less detail.`;
+  else $("#preset-hint").textContent = own === undefined ? "" : `This model takes ${own} steps anyway.`;
   $("#words").replaceChildren(wordChips(words, fields.prompt));
 }
 
