@@ -149,7 +149,7 @@ def run_exam(
     parts = _Exam(config, judges, output / VIDEOS, described, count.add).parts(t2v, i2v)
     scores = {name: score for part in parts.values() for name, score in part.scores.items()}
     report: dict[str, Any] = {
-        "protocol": _protocol(config, described),
+        "protocol": exam_protocol(config, described),
         **{name: score.value for name, score in scores.items()},
         "intervals": {
             name: {"low": score.low, "high": score.high, "num_prompts": score.num_prompts}
@@ -284,8 +284,13 @@ class _Count:
             self._on_progress(self.done, self.total)
 
 
-def _protocol(config: ExamConfig, described: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the identity of the exam: two reports are comparable only if their hashes are equal."""
+def exam_protocol(config: ExamConfig, described: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the identity of the exam: two reports are comparable only if their hashes are equal.
+
+    Args:
+        config: size and contents of the exam; its world must be given.
+        described: descriptions by `describe_model`, of which those of `judge` and `second_judge` count.
+    """
     settings = asdict(config)
     for name in ("batch_size", "num_inference_steps", "guidance_scale"):  # belong to the model that is examined
         del settings[name]
