@@ -46,7 +46,7 @@ def test_differences_are_judged_by_mcnemars_exact_test():
 
 @pytest.fixture
 def exams(monkeypatch):
-    """Replace models by single layers whose weights depend on the name, and exams by their reports; list the exams."""
+    """Replace models by single layers whose weights depend on the name, exams by their reports; list the exams."""
     seen = []
     judge = VideoJudge(subjects=["cat"], motions=["still"], scenes=["the sea"], widths=(8, 8, 8, 8))
 
