@@ -121,6 +121,7 @@ def check_finished(folder: Path, config: ExamConfig, models: Mapping[str, Any]) 
         "another guidance scale": found["guidance_scale"] != config.guidance_scale,
         "other weights": model["weights_sha256"] != expected["weights_sha256"],
         "other recommended settings": model.get("defaults") != expected.get("defaults"),
+        "another scheduler": model.get("scheduler") != expected.get("scheduler"),
     }
     reasons = [reason for reason, differs in differing.items() if differs]
     if reasons:

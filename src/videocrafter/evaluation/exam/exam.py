@@ -217,7 +217,7 @@ class _Exam:
         config = self._config
         return video_maker(
             pipeline,
-            self._described[name],
+            {**self._described[name], "protocol_version": _VERSION, "videocrafter": __version__},
             lambda part: self._folder / part,
             batch_size=config.batch_size,
             num_inference_steps=config.num_inference_steps,

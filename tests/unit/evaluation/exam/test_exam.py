@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers import DDIMScheduler, DDPMScheduler
 
 from videocrafter.evaluation.exam.exam import ExamConfig, run_exam
 from videocrafter.evaluation.exam.judging import SHIPPED_JUDGE, judge_videos, load_judge, mark
@@ -15,6 +16,7 @@ from videocrafter.evaluation.exam.questions import ExamWorld, Questions
 from videocrafter.media import atomic_write
 from videocrafter.media.errors import MediaError, OutputExistsError
 from videocrafter.models.judge import VideoJudge
+from videocrafter.pipelines.feature_cache import FeatureCache
 
 CONFIG = ExamConfig(
     num_prompts=14,
@@ -51,6 +53,8 @@ class PerfectModel:
         self._frozen = frozen
         self.batches: list[int] = []
         self.stops_after: int | None = None
+        self.scheduler: Any = None
+        self.feature_cache: FeatureCache | None = None
 
     def __call__(self, *, prompt: list[str], seeds: list[int], fps: list[float], **rest: Any) -> SimpleNamespace:
         scripts = [self._scripts[key] for key in zip(prompt, seeds, strict=True)]
@@ -148,6 +152,31 @@ def test_videos_of_other_settings_are_generated_anew(tmp_path) -> None:
     other = replace(config, num_inference_steps=7)
     run_exam(tmp_path, model, config=other, judge=judge, overwrite=True)
     assert sum(model.batches) == 8
+
+
+def test_videos_of_another_scheduler_feature_cache_or_version_are_generated_anew(tmp_path, monkeypatch) -> None:
+    config = ExamConfig(num_prompts=4, num_speed_prompts=0, num_variety_prompts=0)
+    model, judge = PerfectModel(config), untrained_judge()
+    made = []
+
+    def examine() -> dict[str, Any]:
+        report = run_exam(tmp_path, model, config=config, judge=judge, overwrite=True)
+        made.append(sum(model.batches))
+        model.batches.clear()
+        return report
+
+    for scheduler in (DDIMScheduler(), DDIMScheduler(), DDIMScheduler(timestep_spacing="trailing"), DDPMScheduler()):
+        model.scheduler = scheduler
+        report = examine()
+    assert made == [4, 0, 4, 4]
+    assert report["models"]["t2v"]["scheduler"]["_class_name"] == "DDPMScheduler"
+    model.feature_cache = FeatureCache(every=3)
+    assert examine()["models"]["t2v"]["feature_cache"]["every"] == 3
+    for name in ("_VERSION", "__version__"):
+        monkeypatch.setattr(f"videocrafter.evaluation.exam.exam.{name}", "another")
+        examine()
+    examine()
+    assert made[4:] == [4, 4, 4, 0]
 
 
 def test_a_second_judge_labels_subjects_and_enough_videos_have_a_frechet_distance(tmp_path) -> None:
