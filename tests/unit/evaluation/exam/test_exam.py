@@ -13,6 +13,7 @@ from videocrafter.evaluation.exam.exam import ExamConfig, run_exam
 from videocrafter.evaluation.exam.judging import SHIPPED_JUDGE, judge_videos, load_judge, mark
 from videocrafter.evaluation.exam.parts import other_pictures
 from videocrafter.evaluation.exam.questions import ExamWorld, Questions
+from videocrafter.evaluation.exam.tables import remarks
 from videocrafter.media import atomic_write
 from videocrafter.media.errors import MediaError, OutputExistsError
 from videocrafter.models.judge import VideoJudge
@@ -122,6 +123,8 @@ def test_the_folder_holds_the_report_the_answers_and_the_sheets(tmp_path) -> Non
     assert {"wrong_motion.png", "speed.png", "variety.png"} <= {path.name for path in (tmp_path / "new").iterdir()}
     assert "| motion |" in (tmp_path / "new" / "report.md").read_text()
     assert "i2v_subject_accuracy" not in saved
+    folders = {path.name for path in (tmp_path / "new").iterdir() if path.is_dir()}
+    assert folders == {"exam_videos"}, "videos/ is left to the other protocols"
 
 
 def test_an_interrupted_exam_generates_only_what_is_missing(tmp_path) -> None:
@@ -138,8 +141,11 @@ def test_an_interrupted_exam_generates_only_what_is_missing(tmp_path) -> None:
     assert sum(resumed.batches) == expected["num_videos"] == 48, "no video twice"
     assert progress[0] == (14, 48), "the first part was finished"
     assert progress[-1] == (48, 48)
+    assert (expected["num_videos_found"], report["num_videos_found"]) == (0, 24)
+    assert "48 videos, 24 of them from an earlier run, fps 8" in remarks(report)[-1]
+    assert remarks(expected)[-1].startswith("48 videos in ")
     for one in (expected, report):
-        del one["seconds"]
+        del one["seconds"], one["num_videos_found"]
     assert report == expected
 
 
