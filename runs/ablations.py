@@ -4,12 +4,14 @@
     python runs/ablations.py outputs/ablations --prompts 28 --steps 25 12 4 --model "older=outputs/older/final"
 
 Each row is an exam of `videocrafter evaluate` on the same held-out prompts with the same seeds; only its part on
-prompts is run. An exam that has its report is not repeated, so the same command resumes. The table goes to table.md.
+prompts is run. An exam that has its report is not repeated, so the same command resumes; a report of another model or
+of other settings ends it with a message. The table goes to table.md.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import math
 import sys
@@ -18,9 +20,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from videocrafter.evaluation.exam.exam import ExamConfig, run_exam
+from videocrafter.evaluation.exam.exam import ExamConfig, exam_protocol, run_exam
+from videocrafter.evaluation.exam.judging import load_judge
+from videocrafter.evaluation.exam.questions import ExamWorld
 from videocrafter.evaluation.exam.report import ANSWERS
+from videocrafter.evaluation.model_identity import describe_model
 from videocrafter.evaluation.results import REPORT
+from videocrafter.models.judge import VideoJudge
 from videocrafter.pipelines.loading import load_pipeline
 
 _WHAT = ("subject", "motion", "scene")
@@ -48,12 +54,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--prompts", type=int, default=240, help="number of held-out prompts (%(default)s)")
     given = parser.parse_args(argv)
     rows = planned(given.of, given.steps, [text.partition("=")[::2] for text in given.model])
-    marks = {}
+    names = [row.name for row in rows]
+    if len(set(names)) < len(names):
+        parser.error(f"the rows are {', '.join(names)}; give each another number of steps, or another name")
+    judge, marks = load_judge(), {}
     for row in rows:
-        folder = given.output / "".join(one if one.isalnum() else "-" for one in row.name)
-        if not (folder / REPORT).is_file():
-            print(row.name, file=sys.stderr)
-            examine(row, folder, given.prompts)
+        folder = given.output / folder_name(row.name)
+        examine(row, folder, given.prompts, judge)
         marks[row.name] = read_marks(folder)
     text = table(marks)
     (given.output / "table.md").write_text(text, encoding="utf-8")
@@ -68,14 +75,60 @@ def planned(model: str, steps: Sequence[int], others: Sequence[tuple[str, str]])
     return found + [Row(name, folder, {"num_inference_steps": steps[0]}) for name, folder in others]
 
 
-def examine(row: Row, folder: Path, prompts: int) -> None:
-    """Run the exam of a row on prompts alone."""
+def folder_name(name: str) -> str:
+    """Return the name of a row's folder: readable, allowed by every file system, and distinct for distinct names."""
+    readable = "".join(one if one.isalnum() else "-" for one in name)
+    return f"{readable}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def examine(row: Row, folder: Path, prompts: int, judge: VideoJudge) -> None:
+    """Run the exam of a row on prompts alone, unless it has its report.
+
+    Raises:
+        SystemExit: the report is of another model or of other settings.
+    """
     config = ExamConfig(
-        num_prompts=prompts, num_speed_prompts=0, num_images=0, num_variety_prompts=0, **dict(row.settings)
+        num_prompts=prompts,
+        num_speed_prompts=0,
+        num_images=0,
+        num_variety_prompts=0,
+        world=ExamWorld.of_judge(judge),
+        **dict(row.settings),
     )
     pipeline: Any = load_pipeline(row.model)
+    if (folder / REPORT).is_file():
+        check_finished(folder, config, {"t2v": describe_model(pipeline), "judge": describe_model(judge)})
+        return
+    print(row.name, file=sys.stderr)
     pipeline.set_progress_bar_config(disable=True)
-    run_exam(folder, pipeline, config=config, on_progress=lambda done, total: print(done, total, file=sys.stderr))
+    run_exam(
+        folder,
+        pipeline,
+        config=config,
+        judge=judge,
+        on_progress=lambda done, total: print(done, total, file=sys.stderr),
+    )
+
+
+def check_finished(folder: Path, config: ExamConfig, models: Mapping[str, Any]) -> None:
+    """Stop unless the report in a folder is of these settings and models."""
+    report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
+    found, model = report["settings"], report["models"]["t2v"]
+    expected = json.loads(json.dumps(models["t2v"]))
+    differing = {
+        "other prompts, or another judge or version": report["protocol"] != exam_protocol(config, models),
+        "other steps": found["num_inference_steps"] != config.num_inference_steps,
+        "another guidance scale": found["guidance_scale"] != config.guidance_scale,
+        "other weights": model["weights_sha256"] != expected["weights_sha256"],
+        "other recommended settings": model.get("defaults") != expected.get("defaults"),
+        "another scheduler": model.get("scheduler") != expected.get("scheduler"),
+    }
+    reasons = [reason for reason, differs in differing.items() if differs]
+    if reasons:
+        raise SystemExit(
+            f"{folder} was examined with {', '.join(reasons)}; use another output folder, or remove this one to "
+            "examine the model again"
+        )
 
 
 def read_marks(folder: Path) -> Marks:

@@ -1,7 +1,7 @@
 """Measure judges on held-out clips: real, blurred to a quarter, reconstructed, and with blobs of mean colour."""
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -20,16 +20,21 @@ SEED = 77
 KINDS = ("real", "reconstructed", "blobs", "blurred")
 
 
-def parse() -> argparse.Namespace:
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("judges", type=Path, nargs="+", help="folders of judges")
     parser.add_argument("--vae", type=Path, help="folder of an autoencoder; default: no reconstructions")
     parser.add_argument("--size", type=int, default=128, help="side of the clips in pixels")
     parser.add_argument("--frames", type=int, default=16, help="frames per clip")
     parser.add_argument("--diameter", type=float, default=0.56, help="mean diameter of the sprites, in widths")
-    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS, help="kinds of clips; default: all")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, help="kinds of clips; default: all that are possible")
     parser.add_argument("--clips", type=int, default=240, help="number of clips")
-    return parser.parse_args()
+    given = parser.parse_args(argv)
+    if given.kinds is None:
+        given.kinds = [kind for kind in KINDS if kind != "reconstructed" or given.vae is not None]
+    elif "reconstructed" in given.kinds and given.vae is None:
+        parser.error("--kinds reconstructed needs an autoencoder; pass --vae, or leave the kind out")
+    return given
 
 
 def main() -> None:

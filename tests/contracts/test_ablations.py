@@ -1,9 +1,16 @@
 """The table of ablations: shares with Wilson's interval, changes on the same prompts."""
 
 import json
+from dataclasses import asdict
+from types import SimpleNamespace
 
 import pytest
-from runs.ablations import difference, main, planned, table, wilson_interval
+import torch
+from runs.ablations import difference, folder_name, main, planned, table, wilson_interval
+
+from videocrafter.evaluation.exam.exam import exam_protocol
+from videocrafter.evaluation.model_identity import describe_model
+from videocrafter.models.judge import VideoJudge
 
 
 def marks(*rights):
@@ -37,26 +44,58 @@ def test_differences_are_judged_by_mcnemars_exact_test():
     assert difference(marks(*[False] * 7), marks(*[True] * 7)) == "7 gained, 0 lost: higher"
 
 
-def test_finished_exams_are_not_repeated(tmp_path, monkeypatch, capsys):
+@pytest.fixture
+def exams(monkeypatch):
+    """Replace models by single layers whose weights depend on the name, exams by their reports; list the exams."""
     seen = []
+    judge = VideoJudge(subjects=["cat"], motions=["still"], scenes=["the sea"], widths=(8, 8, 8, 8))
 
-    def examine(row, folder, prompts):
-        seen.append((row.name, row.model, dict(row.settings), prompts))
+    def run_exam(folder, pipeline, *, config, judge, on_progress):
+        seen.append((config.num_prompts, config.num_inference_steps, config.guidance_scale))
+        models = {"t2v": describe_model(pipeline), "judge": describe_model(judge)}
+        report = {"protocol": exam_protocol(config, models), "settings": asdict(config), "models": models}
         folder.mkdir(parents=True)
-        (folder / "report.json").write_text("{}")
+        (folder / "report.json").write_text(json.dumps(report))
         line = {"part": "text", "prompt": "p", "asked": ["a", "b", "c"], "seen": ["a", "b", "d"]}
         (folder / "answers.jsonl").write_text(json.dumps(line) + "\n")
 
-    monkeypatch.setattr("runs.ablations.examine", examine)
+    def load_pipeline(model):
+        network = torch.nn.Linear(1, 1)
+        torch.nn.init.constant_(network.weight, len(model))
+        torch.nn.init.constant_(network.bias, 0.0)
+        return SimpleNamespace(components={"unet": network}, set_progress_bar_config=lambda disable: None)
+
+    monkeypatch.setattr("runs.ablations.load_judge", lambda: judge)
+    monkeypatch.setattr("runs.ablations.load_pipeline", load_pipeline)
+    monkeypatch.setattr("runs.ablations.run_exam", run_exam)
+    return seen
+
+
+def test_finished_exams_are_not_repeated(exams, tmp_path, capsys):
     arguments = [str(tmp_path), "--steps", "8", "4", "--prompts", "1", "--model", "old=folder"]
     main(arguments)
-    assert seen == [
-        ("8 steps", "tiny-t2v", {"num_inference_steps": 8}, 1),
-        ("8 steps, no guidance", "tiny-t2v", {"num_inference_steps": 8, "guidance_scale": 1.0}, 1),
-        ("4 steps", "tiny-t2v", {"num_inference_steps": 4}, 1),
-        ("old", "folder", {"num_inference_steps": 8}, 1),
-    ]
+    assert exams == [(1, 8, None), (1, 8, 1.0), (1, 4, None), (1, 8, None)]
     main(arguments)
-    assert len(seen) == 4
+    assert len(exams) == 4
     assert (tmp_path / "table.md").read_text() in capsys.readouterr().out
     assert [row.name for row in planned("m", [3], [])] == ["3 steps", "3 steps, no guidance"]
+
+
+def test_reports_of_other_models_and_settings_are_not_mixed_in(exams, tmp_path):
+    main([str(tmp_path), "--steps", "8", "--prompts", "1", "--model", "old=folder"])
+    for change, reason in (
+        (["--steps", "8", "--prompts", "2"], "with other prompts, or another judge or version; use another output"),
+        (["--steps", "8", "--prompts", "1", "--of", "another"], "with other weights; use another output"),
+        (["--steps", "4", "--prompts", "1", "--model", "old=folder"], "with other steps; use another output"),
+    ):
+        with pytest.raises(SystemExit, match=reason):
+            main([str(tmp_path), *change])
+    with pytest.raises(SystemExit):
+        main([str(tmp_path), "--steps", "4", "4"])
+
+
+def test_distinct_names_have_distinct_folders():
+    names = ("a b", "a-b", "A b", "..", "", "a/b")
+    folders = [folder_name(name) for name in names]
+    assert len({folder.lower() for folder in folders}) == len(names)
+    assert all(set(folder) <= set("aAb-0123456789cdef") for folder in folders)

@@ -6,6 +6,7 @@ The videos are made by `videocrafter.generation`, so their recordings are those 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,6 +36,8 @@ Note = Callable[[str], None]
 SET_FILE = "generation.json"
 """File in a folder of videos that says which model and settings they are made with."""
 
+_EARLIER_SET_FILE = "column.json"
+_SET_VIDEO = re.compile(r"\d{4,}-\d+\.mp4")
 _OPTIONS = ("scheduler", "spacing", "num_frames", "height", "width", "fps", "negative_prompt", "image_fit", "dtype")
 OPTION_NAMES = frozenset(_OPTIONS) | frozenset(SETTING_NAMES)
 """Settings that a set may have: options of `videocrafter generate`."""
@@ -212,10 +215,24 @@ def _claim(folder: Path, content: Mapping[str, Any]) -> None:
             if recorded.get(key) != json.loads(json.dumps(content[key])):
                 raise OutputExistsError(f"{folder} holds videos of {what}; choose another output folder")
         return
-    if folder.is_dir() and any(not is_leftover(one.name) for one in folder.iterdir()):
+    if _is_of_earlier_version(folder):
+        raise OutputExistsError(
+            f"{folder} holds videos without {SET_FILE}, as an earlier version made them; choose another output folder"
+        )
+    if any(not is_leftover(name) for name in _names(folder)):
         raise OutputExistsError(f"{folder} holds files that are not of this set; choose another output folder")
     folder.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps(content, indent=1) + "\n")
+
+
+def _is_of_earlier_version(folder: Path) -> bool:
+    """Whether a folder holds a comparison's set, an evaluation's set, or an exam's videos of before `SET_FILE`."""
+    is_set = (folder / _EARLIER_SET_FILE).is_file() or any(map(_SET_VIDEO.fullmatch, _names(folder)))
+    return is_set or any(folder.glob("*/[0-9][0-9][0-9][0-9].npz"))
+
+
+def _names(folder: Path) -> list[str]:
+    return [one.name for one in folder.iterdir()] if folder.is_dir() else []
 
 
 def _check_finished(path: Path, row: PromptRow, run: PreparedRun) -> None:

@@ -1,7 +1,8 @@
-"""The identity of a model in reports: hash of its weights, size, and recommended settings."""
+"""The identity of a model in reports: hash of its weights, size, and how it generates."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from typing import Any
 
@@ -11,7 +12,9 @@ from videocrafter.evaluation.metrics.network_identity import weights_sha256
 
 
 def describe_model(model: Any) -> dict[str, Any]:
-    """Return a model's fingerprint (SHA-256 of all weights by name), size, and recommended settings.
+    """Return a model's fingerprint (SHA-256 of all weights by name), size, and how it generates.
+
+    A pipeline generates with its recommended settings, its scheduler, and its feature cache.
 
     Args:
         model: a pipeline or a single network.
@@ -24,4 +27,8 @@ def describe_model(model: Any) -> dict[str, Any]:
     }
     if hasattr(model, "generation_defaults"):
         described["defaults"] = asdict(model.generation_defaults)
+    if (scheduler := getattr(model, "scheduler", None)) is not None:
+        described["scheduler"] = json.loads(scheduler.to_json_string())
+    if (cache := getattr(model, "feature_cache", None)) is not None:
+        described["feature_cache"] = asdict(cache)
     return described

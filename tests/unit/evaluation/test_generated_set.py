@@ -92,6 +92,15 @@ def test_foreign_folders_and_missing_models_are_refused(tmp_path):
     assert not (tmp_path / "set" / SET_FILE).exists()
 
 
+@pytest.mark.parametrize("name", ["column.json", "0003-12.mp4", "text/0000.npz"])
+def test_folders_of_earlier_versions_are_recognised(models, tmp_path, name):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_bytes(b"")
+    with pytest.raises(OutputExistsError, match=r"without generation\.json, as an earlier version made them; choose"):
+        generate(models["t2v"], tmp_path)
+    assert not (tmp_path / SET_FILE).exists()
+
+
 def test_input_images_are_recorded_and_checked(models, tmp_path):
     image = tmp_path / "kite.png"
     write_image(image, np.full((16, 16, 3), 90, np.uint8))

@@ -14,6 +14,7 @@ _EXAM, _STILLS, _DEFAULT = "exam", "stills", "standard"
 # Options that protocols do not have.
 _OF_VIDEOS = {"--reference", "--against", "--clip", "--weights", "--sd-images", "--image-tower"}
 _OF_EXAM = {"--i2v", "--judge", "--second-judge", "--quick", "--seed"}
+_OF_MODELS = ("--prompts", "--seed", "--batch-size", "--steps", "--guidance")
 _REFUSED = {_EXAM: _OF_VIDEOS, _STILLS: _OF_VIDEOS | {"--i2v", "--second-judge", "--quick"}}
 
 
@@ -89,8 +90,12 @@ def evaluate(
     quick: Annotated[
         bool, typer.Option("--quick", help="Exam: use a tenth of the prompts, a quick estimate with large errors.")
     ] = False,
-    seed: Annotated[int, typer.Option("--seed", help="Exam: seed of prompts, images and videos.")] = 0,
-    batch_size: Annotated[int, typer.Option("--batch-size", help="Generated videos per batch.")] = 8,
+    seed: Annotated[
+        int | None, typer.Option("--seed", help="Exam: seed of prompts, images and videos; default: 0.")
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option("--batch-size", help="Generated videos per batch; default: 8.")
+    ] = None,
     steps: Annotated[int | None, typer.Option("--steps", help="Sampling steps; default: the model's.")] = None,
     guidance: Annotated[
         float | None, typer.Option("--guidance", help="Guidance scale; default: the model's.")
@@ -108,8 +113,10 @@ def evaluate(
         given: dict[str, object] = {"--reference": reference, "--against": against, "--clip": clip}
         given |= {"--weights": weights, "--sd-images": sd_images, "--image-tower": image_tower}
         given |= {"--i2v": i2v, "--judge": judge, "--second-judge": second_judge, "--quick": quick or None}
-        given |= {"--seed": seed or None, "--steps": steps, "--guidance": guidance}
+        given |= {"--seed": seed, "--steps": steps, "--guidance": guidance}
+        given |= {"--prompts": prompts, "--batch-size": batch_size}
         _check_options(given, chosen, what, is_model=is_model(what))
+        seed, batch_size = seed or 0, 8 if batch_size is None else batch_size
         if batch_size < 1:
             raise ValueError(f"--batch-size is {batch_size}; expected at least 1")
     same: dict[str, Any] = {"output": output, "batch_size": batch_size, "steps": steps, "guidance": guidance}
@@ -150,7 +157,19 @@ def _check_options(given: Mapping[str, object], protocol: str, what: str, *, is_
             raise ValueError(
                 f"{name} does not apply to protocol {protocol}; leave it out, or choose another protocol"
             )
+    if protocol == _STILLS:
+        _check_stills_options(given, what)
     if protocol == _EXAM and not is_model:
         raise ValueError(f"{what} is not a model, but the exam generates its own videos; choose another --protocol")
     if protocol not in _REFUSED and not is_model and (given["--steps"], given["--guidance"]) != (None, None):
         raise ValueError(f"--steps and --guidance are for models; {what} is a set of videos, so leave them out")
+
+
+def _check_stills_options(given: Mapping[str, object], what: str) -> None:
+    """Raise ValueError for an option that has no effect on a folder of pictures."""
+    from videocrafter.evaluation.exam.stills import holds_pictures
+
+    without_effect = [name for name in _OF_MODELS if given[name] is not None]
+    if without_effect and holds_pictures(Path(what)):
+        names = " and ".join(without_effect)
+        raise ValueError(f"options for models: {names}; {what} is a folder of pictures, so leave them out")

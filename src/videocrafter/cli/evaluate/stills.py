@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -60,11 +60,11 @@ def run_stills_command(options: StillsOptions) -> None:
 
     with bad_input(), naming_settings(_OPTION_OF):
         judge = load_judge(judge_folder(options.judge))
-        stills, total = _stills(options, judge)
+        stills, total, settings = _stills(options, judge)
         check_stills_folder(options.output, overwrite=options.overwrite)
     with progress_bar("stills") as show, bad_input(MediaError):
         score = score_stills(judge, keep_first(stills), lambda done: show(done, total))
-        identity = {"source": options.what, "judge": describe_model(judge)["weights_sha256"], "seed": options.seed}
+        identity = {"source": options.what, "judge": describe_model(judge)["weights_sha256"], **settings}
         write_stills_report(options.output, score, shown, identity)
     found = score.recognised
     interval = "" if found.low is None or found.high is None else f" ({found.low:.1%} to {found.high:.1%})"
@@ -72,28 +72,22 @@ def run_stills_command(options: StillsOptions) -> None:
     typer.echo(f"Contact sheet: {options.output / 'stills.png'}; all answers: {options.output / 'report.json'}")
 
 
-def _stills(options: StillsOptions, judge: VideoJudge) -> tuple[Iterable[Still], int]:
-    """Return the stills, read or generated one after another, and their number."""
+def _stills(options: StillsOptions, judge: VideoJudge) -> tuple[Iterable[Still], int, dict[str, Any]]:
+    """Return the stills, read or generated one after another, their number, and the settings of a model."""
     from videocrafter.evaluation.exam.questions import ExamWorld
-    from videocrafter.evaluation.exam.stills import PICTURES, generate_stills, read_stills
+    from videocrafter.evaluation.exam.stills import PICTURES, generate_stills, holds_pictures, read_stills
 
     path = Path(options.what)
-    if path.is_dir() and any(file.suffix.lower() in PICTURES for file in path.iterdir()):
-        subjects = judge.config.subjects
-        return read_stills(path, subjects), sum(file.suffix.lower() in PICTURES for file in path.iterdir())
+    if holds_pictures(path):
+        total = sum(file.suffix.lower() in PICTURES for file in path.iterdir())
+        return read_stills(path, judge.config.subjects), total, {}
     pipeline = _pipeline(options)
     count = _NUM_STILLS if options.num_stills is None else _number(options.num_stills)
-    pipeline.check_inputs("", num_inference_steps=options.steps, guidance_scale=options.guidance)
-    stills = generate_stills(
-        pipeline,
-        ExamWorld.of_judge(judge),
-        count,
-        seed=options.seed,
-        batch_size=options.batch_size,
-        num_inference_steps=options.steps,
-        guidance_scale=options.guidance,
-    )
-    return stills, count
+    request = pipeline.check_inputs("", num_inference_steps=options.steps, guidance_scale=options.guidance)
+    settings = {name: getattr(request.sampling, name) for name in _OPTION_OF}
+    world = ExamWorld.of_judge(judge)
+    stills = generate_stills(pipeline, world, count, seed=options.seed, batch_size=options.batch_size, **settings)
+    return stills, count, {"seed": options.seed, **settings}
 
 
 def _pipeline(options: StillsOptions) -> TextToVideoPipeline:

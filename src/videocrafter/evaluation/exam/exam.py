@@ -146,10 +146,10 @@ def run_exam(
     count = _Count(config.num_videos(t2v=t2v is not None, i2v=i2v is not None), on_progress)
     models = {"t2v": t2v, "i2v": i2v, "judge": judges.first, "second_judge": judges.second}
     described = {name: describe_model(model) for name, model in models.items() if model is not None}
-    parts = _Exam(config, judges, output / VIDEOS, described, count.add).parts(t2v, i2v)
+    parts = _Exam(config, judges, output / VIDEOS, described, count).parts(t2v, i2v)
     scores = {name: score for part in parts.values() for name, score in part.scores.items()}
     report: dict[str, Any] = {
-        "protocol": _protocol(config, described),
+        "protocol": exam_protocol(config, described),
         **{name: score.value for name, score in scores.items()},
         "intervals": {
             name: {"low": score.low, "high": score.high, "num_prompts": score.num_prompts}
@@ -158,6 +158,7 @@ def run_exam(
         "not_measured": {name: reason for part in parts.values() for name, reason in part.reasons.items()},
         **_tables(parts),
         "num_videos": count.total,
+        "num_videos_found": count.found,
         "settings": asdict(config),
         "models": described,
         "versions": _versions(),
@@ -176,11 +177,11 @@ class _Exam:
         judges: Judges,
         folder: Path,
         described: Mapping[str, Any],
-        on_progress: Callable[[int], None],
+        count: _Count,
     ) -> None:
         assert config.world is not None
         self._config, self._judges, self._world = config, judges, config.world
-        self._folder, self._described, self._on_progress = folder, described, on_progress
+        self._folder, self._described, self._count = folder, described, count
         self._questions = Questions(config.world, config.seed)
 
     def parts(self, t2v: TextToVideoPipeline | None, i2v: ImageToVideoPipeline | None) -> dict[str, Part]:
@@ -217,12 +218,13 @@ class _Exam:
         config = self._config
         return video_maker(
             pipeline,
-            self._described[name],
+            {**self._described[name], "protocol_version": _VERSION, "videocrafter": __version__},
             lambda part: self._folder / part,
             batch_size=config.batch_size,
             num_inference_steps=config.num_inference_steps,
             guidance_scale=config.guidance_scale,
-            on_progress=self._on_progress,
+            on_generated=self._count.add,
+            on_found=self._count.add_found,
         )
 
 
@@ -273,19 +275,28 @@ def _tables(parts: dict[str, Part]) -> dict[str, Any]:
 
 
 class _Count:
-    """Counts generated videos and reports progress."""
+    """Counts videos, and those among them that an earlier run had generated, and reports progress."""
 
     def __init__(self, total: int, on_progress: Progress | None) -> None:
-        self.total, self.done, self._on_progress = total, 0, on_progress
+        self.total, self.done, self.found, self._on_progress = total, 0, 0, on_progress
 
     def add(self, videos: int) -> None:
         self.done += videos
         if self._on_progress is not None:
             self._on_progress(self.done, self.total)
 
+    def add_found(self, videos: int) -> None:
+        self.found += videos
+        self.add(videos)
 
-def _protocol(config: ExamConfig, described: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the identity of the exam: two reports are comparable only if their hashes are equal."""
+
+def exam_protocol(config: ExamConfig, described: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the identity of the exam: two reports are comparable only if their hashes are equal.
+
+    Args:
+        config: size and contents of the exam; its world must be given.
+        described: descriptions by `describe_model`, of which those of `judge` and `second_judge` count.
+    """
     settings = asdict(config)
     for name in ("batch_size", "num_inference_steps", "guidance_scale"):  # belong to the model that is examined
         del settings[name]

@@ -296,7 +296,8 @@ def video_maker(
     batch_size: int,
     num_inference_steps: int | None = None,
     guidance_scale: float | None = None,
-    on_progress: Callable[[int], None] | None = None,
+    on_generated: Callable[[int], None] = lambda videos: None,
+    on_found: Callable[[int], None] = lambda videos: None,
 ) -> MakeVideos:
     """Return a function that generates videos with a public pipeline, in batches, and keeps finished ones on disk.
 
@@ -306,10 +307,10 @@ def video_maker(
     Args:
         identity: all that the videos depend on besides their questions and the settings here.
         folder: returns the folder of a part's videos.
-        on_progress: called with the number of videos that were generated, or found.
+        on_generated: called after every batch with its number of videos.
+        on_found: called with the number of videos of a part that were on disk.
     """
     chosen = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale}
-    add = on_progress or (lambda _: None)
 
     def make(part: str, questions: Sequence[Question], images: Tensor | None = None) -> Clips:
         fingerprints = [
@@ -322,7 +323,7 @@ def video_maker(
         videos = StoredVideos(folder(part), fingerprints)
         waiting = videos.missing()
         if len(waiting) < len(questions):
-            add(len(questions) - len(waiting))
+            on_found(len(questions) - len(waiting))
         for start in range(0, len(waiting), batch_size):
             numbers = waiting[start : start + batch_size]
             some = [questions[number] for number in numbers]
@@ -337,7 +338,7 @@ def video_maker(
             )
             for number, frames in zip(numbers, output.frames, strict=True):
                 videos.write(number, frames.float().cpu() * 2 - 1)
-            add(len(some))
+            on_generated(len(some))
         return videos
 
     return make

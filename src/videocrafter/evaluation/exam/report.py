@@ -22,8 +22,8 @@ from videocrafter.media.output_checks import check_writable
 from videocrafter.media.video_encoding import encode_png
 
 REPORT, PAGE, TABLE, ANSWERS = "report.json", "report.html", "report.md", "answers.jsonl"
-VIDEOS = "videos"
-"""Folder of the generated videos inside the output."""
+VIDEOS = "exam_videos"
+"""Folder of the generated videos inside the output; other protocols keep theirs in `videos`."""
 
 _SHEETS = (
     "right.png",

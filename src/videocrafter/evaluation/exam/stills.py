@@ -70,6 +70,11 @@ def score_stills(
     return StillsScore(recognised=recognised, answers=answers)
 
 
+def holds_pictures(folder: Path) -> bool:
+    """Whether this is a folder with a picture in it."""
+    return folder.is_dir() and any(path.suffix.lower() in PICTURES for path in folder.iterdir())
+
+
 def read_stills(folder: Path, subjects: Sequence[str]) -> Iterable[Still]:
     """Return the pictures of a folder, one after another.
 

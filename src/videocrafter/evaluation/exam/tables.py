@@ -107,10 +107,9 @@ def remarks(report: Mapping[str, Any]) -> list[str]:
             lines.append(f"Most frequent wrong {what}s (asked → seen): {listed}.")
     settings = report["settings"]
     lines.append("Intervals in brackets are 95 %, over prompts.")
-    lines.append(
-        f"{report['num_videos']} videos in {report['seconds']:.0f} s, fps {settings['fps']:g}, "
-        f"exam seed {settings['seed']}."
-    )
+    found = report.get("num_videos_found", 0)
+    time = f", {found} of them from an earlier run" if found else f" in {report['seconds']:.0f} s"
+    lines.append(f"{report['num_videos']} videos{time}, fps {settings['fps']:g}, exam seed {settings['seed']}.")
     return lines
 
 

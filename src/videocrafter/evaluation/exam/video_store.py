@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,17 @@ from torch import Tensor
 from videocrafter.evaluation.exam.clips import to_bytes
 from videocrafter.media.atomic_write import write_all
 
+_UNREADABLE = (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
+"""Errors of zipfile and numpy for missing and damaged files."""
+
 
 class StoredVideos:
     """Videos of one part of the exam, one file each: eight bits per channel, as in any video that users see.
 
     Args:
         folder: folder of the files; created when the first video is written.
-        fingerprints: for each video a hash of all that it depends on. A file with another one counts as missing.
+        fingerprints: for each video a hash of all that it depends on. A file with another one, or a
+            damaged file, counts as missing.
     """
 
     def __init__(self, folder: Path, fingerprints: Sequence[str]) -> None:
@@ -56,10 +61,14 @@ class StoredVideos:
         return self._folder / f"{number:04d}.npz"
 
     def _is_stored(self, number: int) -> bool:
+        path = self._path(number)
         try:
-            with np.load(self._path(number), allow_pickle=False) as stored:
-                return str(stored["fingerprint"]) == self._fingerprints[number]
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # missing or damaged
+            with zipfile.ZipFile(path) as file:
+                if file.testzip() is not None:
+                    return False
+            with np.load(path, allow_pickle=False) as stored:
+                return "frames" in stored and str(stored["fingerprint"]) == self._fingerprints[number]
+        except _UNREADABLE:
             return False
 
     def _read(self, number: int) -> NDArray[np.uint8]:

@@ -15,6 +15,7 @@ import torch
 from videocrafter.checkpoints.stable_diffusion.image_network import image_network
 from videocrafter.data.sprite_world.balanced_stills import balanced_stills
 from videocrafter.data.sprite_world.world import SceneScript, SpriteWorld
+from videocrafter.media.atomic_write import write_text
 from videocrafter.media.contact_sheet import contact_sheet
 from videocrafter.media.image_file import write_image
 from videocrafter.models.autoencoder import spatial_factor
@@ -84,7 +85,8 @@ class StillsTask(VideoDiffusionTask):
             seen = named_subjects(judge, torch.from_numpy(frames).movedim(-1, 2).float() / 127.5 - 1)
             answers = [{"asked": one, "seen": other} for one, other in zip(subjects, seen, strict=True)]
             share = sum(one["asked"] == one["seen"] for one in answers) / len(answers)
-            (folder / "stills.json").write_text(json.dumps({"recognised": share, "stills": answers}, indent=1) + "\n")
+            text = json.dumps({"recognised": share, "stills": answers}, indent=1) + "\n"
+            write_text(folder / "stills.json", text)
 
     def save_pipeline(self, folder: Path) -> None:
         """Write `unet/`, `vae/`, `text_encoder/`, `tokenizer/` and `scheduler/` in diffusers' format."""

@@ -7,14 +7,17 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers import DDIMScheduler, DDPMScheduler
 
 from videocrafter.evaluation.exam.exam import ExamConfig, run_exam
 from videocrafter.evaluation.exam.judging import SHIPPED_JUDGE, judge_videos, load_judge, mark
 from videocrafter.evaluation.exam.parts import other_pictures
 from videocrafter.evaluation.exam.questions import ExamWorld, Questions
+from videocrafter.evaluation.exam.tables import remarks
 from videocrafter.media import atomic_write
 from videocrafter.media.errors import MediaError, OutputExistsError
 from videocrafter.models.judge import VideoJudge
+from videocrafter.pipelines.feature_cache import FeatureCache
 
 CONFIG = ExamConfig(
     num_prompts=14,
@@ -51,6 +54,8 @@ class PerfectModel:
         self._frozen = frozen
         self.batches: list[int] = []
         self.stops_after: int | None = None
+        self.scheduler: Any = None
+        self.feature_cache: FeatureCache | None = None
 
     def __call__(self, *, prompt: list[str], seeds: list[int], fps: list[float], **rest: Any) -> SimpleNamespace:
         scripts = [self._scripts[key] for key in zip(prompt, seeds, strict=True)]
@@ -118,6 +123,8 @@ def test_the_folder_holds_the_report_the_answers_and_the_sheets(tmp_path) -> Non
     assert {"wrong_motion.png", "speed.png", "variety.png"} <= {path.name for path in (tmp_path / "new").iterdir()}
     assert "| motion |" in (tmp_path / "new" / "report.md").read_text()
     assert "i2v_subject_accuracy" not in saved
+    folders = {path.name for path in (tmp_path / "new").iterdir() if path.is_dir()}
+    assert folders == {"exam_videos"}, "videos/ is left to the other protocols"
 
 
 def test_an_interrupted_exam_generates_only_what_is_missing(tmp_path) -> None:
@@ -134,8 +141,11 @@ def test_an_interrupted_exam_generates_only_what_is_missing(tmp_path) -> None:
     assert sum(resumed.batches) == expected["num_videos"] == 48, "no video twice"
     assert progress[0] == (14, 48), "the first part was finished"
     assert progress[-1] == (48, 48)
+    assert (expected["num_videos_found"], report["num_videos_found"]) == (0, 24)
+    assert "48 videos, 24 of them from an earlier run, fps 8" in remarks(report)[-1]
+    assert remarks(expected)[-1].startswith("48 videos in ")
     for one in (expected, report):
-        del one["seconds"]
+        del one["seconds"], one["num_videos_found"]
     assert report == expected
 
 
@@ -148,6 +158,31 @@ def test_videos_of_other_settings_are_generated_anew(tmp_path) -> None:
     other = replace(config, num_inference_steps=7)
     run_exam(tmp_path, model, config=other, judge=judge, overwrite=True)
     assert sum(model.batches) == 8
+
+
+def test_videos_of_another_scheduler_feature_cache_or_version_are_generated_anew(tmp_path, monkeypatch) -> None:
+    config = ExamConfig(num_prompts=4, num_speed_prompts=0, num_variety_prompts=0)
+    model, judge = PerfectModel(config), untrained_judge()
+    made = []
+
+    def examine() -> dict[str, Any]:
+        report = run_exam(tmp_path, model, config=config, judge=judge, overwrite=True)
+        made.append(sum(model.batches))
+        model.batches.clear()
+        return report
+
+    for scheduler in (DDIMScheduler(), DDIMScheduler(), DDIMScheduler(timestep_spacing="trailing"), DDPMScheduler()):
+        model.scheduler = scheduler
+        report = examine()
+    assert made == [4, 0, 4, 4]
+    assert report["models"]["t2v"]["scheduler"]["_class_name"] == "DDPMScheduler"
+    model.feature_cache = FeatureCache(every=3)
+    assert examine()["models"]["t2v"]["feature_cache"]["every"] == 3
+    for name in ("_VERSION", "__version__"):
+        monkeypatch.setattr(f"videocrafter.evaluation.exam.exam.{name}", "another")
+        examine()
+    examine()
+    assert made[4:] == [4, 4, 4, 0]
 
 
 def test_a_second_judge_labels_subjects_and_enough_videos_have_a_frechet_distance(tmp_path) -> None:

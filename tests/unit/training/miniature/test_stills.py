@@ -1,3 +1,4 @@
+import errno
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,8 @@ from PIL import Image
 
 from tests.tiny_parts import NETWORK, WORLD, build, save_parts
 from videocrafter.checkpoints.stable_diffusion.initialisation import init_from_sd
+from videocrafter.media import atomic_write
+from videocrafter.media.errors import MediaError
 from videocrafter.pipelines.text_to_video import TextToVideoPipeline
 from videocrafter.training.miniature.diffusion_config import VideoDiffusionTaskConfig
 from videocrafter.training.miniature.stills import StillsTask, StillsTaskConfig
@@ -68,6 +71,23 @@ def test_the_result_becomes_a_video_model_whose_frames_are_its_stills(parts: Pat
     torch.testing.assert_close(clip, still.expand_as(clip), atol=5e-6, rtol=1e-5)
     with Image.open(tmp_path / "stills.png") as sheet:
         assert sheet.width > 16
+
+
+def test_a_full_disk_leaves_the_earlier_answers(parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "stills.json").write_text("{}\n")
+    write = atomic_write._write
+
+    def fill(path: Path, content: bytes) -> None:
+        if not content.startswith(b"{"):
+            return write(path, content)
+        write(path, content[:20])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(atomic_write, "_write", fill)
+    with pytest.raises(MediaError, match=r"stills\.json: the disk is full"):
+        stills_task(parts).write_samples(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"stills.json", "stills.png"}
+    assert (tmp_path / "stills.json").read_text() == "{}\n"
 
 
 def test_training_goes_on_from_its_own_result_and_from_that_to_videos(parts: Path, tmp_path: Path) -> None:
