@@ -157,8 +157,7 @@ def run_exam(
         },
         "not_measured": {name: reason for part in parts.values() for name, reason in part.reasons.items()},
         **_tables(parts),
-        "num_videos": count.total,
-        "num_videos_found": count.found,
+        **count.numbers(),
         "settings": asdict(config),
         "models": described,
         "versions": _versions(),
@@ -288,6 +287,10 @@ class _Count:
     def add_found(self, videos: int) -> None:
         self.found += videos
         self.add(videos)
+
+    def numbers(self) -> dict[str, int]:
+        """Return the entries of the report."""
+        return {"num_videos": self.total, "num_videos_found": self.found}
 
 
 def exam_protocol(config: ExamConfig, described: Mapping[str, Any]) -> dict[str, Any]:
