@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
+from videocrafter.checkpoints.file_content import checkpoint_format
 from videocrafter.diffusion.schedulers import build_scheduler
 
 HEADER_KEY = "videocrafter_few_steps"
@@ -52,12 +53,13 @@ def times_in_lora(path: Path, scheduler: Any) -> tuple[int, ...] | None:
     """Return the timesteps that a LoRA file was distilled for; None for other LoRAs.
 
     Args:
+        path: a file that `read_lora` has read, so that damaged files are refused with its errors.
         scheduler: of the pipeline that the LoRA is for.
 
     Raises:
         ValueError: the LoRA was distilled on another noise schedule, or its header is damaged.
     """
-    if path.suffix != ".safetensors":
+    if checkpoint_format(path) != "safetensors":
         return None
     with safe_open(path, framework="pt") as file:
         text = (file.metadata() or {}).get(HEADER_KEY)

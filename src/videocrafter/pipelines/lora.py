@@ -124,8 +124,8 @@ class VideoLoraMixin(StableDiffusionLoraLoaderMixin):
         if not isinstance(source, Mapping):
             given = {key: value for key, value in hub.items() if value is not None}
             source = locate_lora(source, weight_name, subfolder, **given)
-        times = None if isinstance(source, Mapping) else times_in_lora(Path(source), self.scheduler)
         lora = read_lora(source)
+        times = None if isinstance(source, Mapping) else times_in_lora(Path(source), self.scheduler)
         networks = {part: getattr(self, part) for part in NETWORKS}
         fitted = fit_lora(lora, self.unet.config, {part: shapes(network) for part, network in networks.items()})
         for part, layers in fitted.layers.items():
