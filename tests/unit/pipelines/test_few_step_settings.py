@@ -63,3 +63,30 @@ def test_a_pickle_with_the_name_of_safetensors_is_read(tmp_path: Path) -> None:
     torch.save(layers(pipeline), tmp_path / LORA_FILE)
     assert pipeline.load_lora_weights(tmp_path / LORA_FILE).num_layers["unet"] == 1
     assert not isinstance(pipeline.scheduler, FewStepScheduler)
+
+
+def test_deleting_a_student_restores_the_steps_before_it(tmp_path: Path) -> None:
+    first, second = save_student(tmp_path / "one", 999, 500), save_student(tmp_path / "two", 999, 600, 300)
+    pipeline = tiny_pipeline(False)
+    scheduler, defaults = pipeline.scheduler, pipeline.generation_defaults
+    pipeline.load_lora_weights(layers(pipeline), "style")
+    for name, path in (("first", first), ("second", second), ("third", first)):
+        pipeline.load_lora_weights(path, name)
+    pipeline.delete_adapters(["style", "first"])
+    assert tuple(pipeline.scheduler.times) == (999, 500), "the third student's steps stay"
+    pipeline.delete_adapters("third")
+    assert tuple(pipeline.scheduler.times) == (999, 600, 300)
+    assert pipeline.generation_defaults.num_inference_steps == 3
+    pipeline.delete_adapters("second")
+    assert pipeline.scheduler is scheduler
+    assert pipeline.generation_defaults == defaults
+
+
+def test_a_fused_student_keeps_its_steps_when_later_loras_are_unloaded(tmp_path: Path) -> None:
+    pipeline = tiny_pipeline(False)
+    pipeline.load_lora_weights(save_student(tmp_path, 999, 500))
+    pipeline.fuse_lora()
+    pipeline.unload_lora_weights()
+    pipeline.load_lora_weights(layers(pipeline))
+    pipeline.unload_lora_weights()
+    assert tuple(pipeline.scheduler.times) == (999, 500)
