@@ -69,7 +69,8 @@ class CachedUNet:
     """Same call as `VideoUNet`, for one sampling; announce each step with `begin_step`.
 
     Features belong to a call of a step: its number within the step, its number of texts, and whether it runs temporal
-    layers. A call without features runs the whole network.
+    layers. A call without features runs the whole network. Where guidance begins or ends, the calls have other
+    meanings, so features are dropped.
 
     Args:
         unet: the network.
@@ -84,7 +85,7 @@ class CachedUNet:
         self.layers = cache.layers
         self._full = cache.full_steps(num_steps)
         self._features: dict[tuple[int, int, bool], Tensor] = {}
-        self._step, self._call = 0, 0
+        self._step, self._call, self._guided = 0, 0, True
 
     @property
     def _last_stage(self) -> UpStage:
@@ -92,12 +93,14 @@ class CachedUNet:
         assert isinstance(stage, UpStage)
         return stage
 
-    def begin_step(self, index: int) -> None:
-        """Announce the calls of step `index`."""
-        self._step, self._call = index, 0
+    def begin_step(self, index: int, *, guided: bool = True) -> None:
+        """Announce the calls of step `index`, and whether guidance acts at it."""
+        if guided != self._guided:
+            self.forget()
+        self._step, self._call, self._guided = index, 0, guided
 
     def forget(self) -> None:
-        """Drop all features, because the conditions have changed."""
+        """Drop all features, because the conditions of the calls have changed."""
         self._features.clear()
 
     def __call__(

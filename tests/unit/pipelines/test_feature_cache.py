@@ -78,6 +78,17 @@ def test_branches_apart_have_features_of_their_own() -> None:
     torch.testing.assert_close(latents(pipeline), expected, atol=1e-4, rtol=0)
 
 
+def test_features_of_other_branches_are_not_taken_where_guidance_begins_or_ends() -> None:
+    """With branches apart, the first call of a guided step is unconditional, that of an unguided one conditional."""
+    pipeline = tiny_pipeline(False)
+    pipeline.save_memory(MemorySettings(branches_apart=True))
+    rows = count_middle(pipeline)
+    pipeline.use_feature_cache(NEVER_FULL)
+    latents(pipeline, guidance_interval=(0.25, 0.75))
+    # Whole networks: the conditional branch in step 0, both branches in step 3, the conditional branch in step 9.
+    assert rows == [4, 4, 4, 4]
+
+
 def test_new_conditions_forget_the_features() -> None:
     pipeline = tiny_pipeline(False)
     rows = count_middle(pipeline)
