@@ -6,6 +6,7 @@ input of the last layers of the way up; a cached step computes only the outer la
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,7 @@ from videocrafter.pipelines.parallel.splitting import SplittingMixin
 
 FEWEST_STEPS = 9
 """With fewer steps, neighbouring steps differ too much."""
-_DISTILLED = ("LCMScheduler", "TCDScheduler")
+_DISTILLED = ("LCMScheduler", "TCDScheduler", "FewStepScheduler")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,8 +121,12 @@ class CachedUNet:
         if self._step not in self._full and key in self._features:
             return self._outer_layers(self._features[key], *given)
 
+        thread = threading.get_ident()
+
         def keep(_: Any, inputs: tuple[Tensor, ...]) -> None:
-            self._features[key] = inputs[0]
+            # Other threads may call the same network meanwhile.
+            if threading.get_ident() == thread:
+                self._features[key] = inputs[0]
 
         hook = self._last_stage.layers[-self.layers].register_forward_pre_hook(keep)
         try:
