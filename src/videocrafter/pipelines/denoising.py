@@ -121,11 +121,11 @@ def denoise(
         input_scale = input_scale.to(device=latents.device, dtype=torch.float32)
     cached = unet if isinstance(unet, CachedUNet) else None
     for index, timestep in enumerate(steps.timesteps):
+        share, log_snr = (steps.num_skipped + index) / total, steps.log_snr(index)
         if cached is not None:
-            cached.begin_step(index)
+            cached.begin_step(index, guided=network.settings.acts_at(share, log_snr))
         sample = steps.scale_model_input(latents, index)
         network_input = sample if input_scale is None else scale_model_input(sample, timestep, input_scale)
-        share, log_snr = (steps.num_skipped + index) / total, steps.log_snr(index)
         prediction = network.predict(network_input, timestep, share, log_snr)
         if on_estimate is not None:
             on_estimate(index, steps.clean_estimate(prediction, index, sample))

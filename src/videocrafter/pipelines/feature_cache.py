@@ -6,6 +6,7 @@ input of the last layers of the way up; a cached step computes only the outer la
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,7 @@ from videocrafter.pipelines.parallel.splitting import SplittingMixin
 
 FEWEST_STEPS = 9
 """With fewer steps, neighbouring steps differ too much."""
-_DISTILLED = ("LCMScheduler", "TCDScheduler")
+_DISTILLED = ("LCMScheduler", "TCDScheduler", "FewStepScheduler")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +70,8 @@ class CachedUNet:
     """Same call as `VideoUNet`, for one sampling; announce each step with `begin_step`.
 
     Features belong to a call of a step: its number within the step, its number of texts, and whether it runs temporal
-    layers. A call without features runs the whole network.
+    layers. A call without features runs the whole network. Where guidance begins or ends, the calls have other
+    meanings, so features are dropped.
 
     Args:
         unet: the network.
@@ -84,7 +86,7 @@ class CachedUNet:
         self.layers = cache.layers
         self._full = cache.full_steps(num_steps)
         self._features: dict[tuple[int, int, bool], Tensor] = {}
-        self._step, self._call = 0, 0
+        self._step, self._call, self._guided = 0, 0, True
 
     @property
     def _last_stage(self) -> UpStage:
@@ -92,12 +94,14 @@ class CachedUNet:
         assert isinstance(stage, UpStage)
         return stage
 
-    def begin_step(self, index: int) -> None:
-        """Announce the calls of step `index`."""
-        self._step, self._call = index, 0
+    def begin_step(self, index: int, *, guided: bool = True) -> None:
+        """Announce the calls of step `index`, and whether guidance acts at it."""
+        if guided != self._guided:
+            self.forget()
+        self._step, self._call, self._guided = index, 0, guided
 
     def forget(self) -> None:
-        """Drop all features, because the conditions have changed."""
+        """Drop all features, because the conditions of the calls have changed."""
         self._features.clear()
 
     def __call__(
@@ -117,8 +121,12 @@ class CachedUNet:
         if self._step not in self._full and key in self._features:
             return self._outer_layers(self._features[key], *given)
 
+        thread = threading.get_ident()
+
         def keep(_: Any, inputs: tuple[Tensor, ...]) -> None:
-            self._features[key] = inputs[0]
+            # Other threads may call the same network meanwhile.
+            if threading.get_ident() == thread:
+                self._features[key] = inputs[0]
 
         hook = self._last_stage.layers[-self.layers].register_forward_pre_hook(keep)
         try:

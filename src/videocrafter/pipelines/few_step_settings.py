@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import safe_open
 
+from videocrafter.checkpoints.file_content import checkpoint_format
 from videocrafter.diffusion.schedulers import build_scheduler
 
 HEADER_KEY = "videocrafter_few_steps"
@@ -42,22 +43,61 @@ def with_few_steps(pipeline: Any, times: Sequence[int]) -> None:
     pipeline.register_to_config(defaults=defaults.to_config())
 
 
+@dataclass(frozen=True, kw_only=True)
+class Students:
+    """The distilled LoRAs of a pipeline, and what they replaced.
+
+    Attributes:
+        scheduler, defaults: the pipeline's scheduler and recommended settings without these LoRAs.
+        times: timesteps by name of the LoRA, in the order of loading; the last one's are in use.
+    """
+
+    scheduler: Any
+    defaults: Mapping[str, Any] | None
+    times: Mapping[str, tuple[int, ...]]
+
+
+def add_student(pipeline: Any, students: Students | None, name: str, times: tuple[int, ...]) -> Students:
+    """Give a pipeline the steps of a LoRA that was just loaded; return its students with the new one."""
+    if students is None:
+        students = Students(scheduler=pipeline.scheduler, defaults=pipeline.config["defaults"], times={})
+    with_few_steps(pipeline, times)
+    return replace(students, times={**students.times, name: times})
+
+
+def drop_students(pipeline: Any, students: Students | None, names: Sequence[str]) -> Students | None:
+    """Take the steps of deleted LoRAs away; return the students that are left, or None.
+
+    If the steps in use came from one of them, those of the last student left return, or the pipeline's own.
+    """
+    if students is None:
+        return None
+    left = {name: times for name, times in students.times.items() if name not in names}
+    if list(students.times)[-1] in names:
+        pipeline.scheduler = students.scheduler
+        pipeline.register_to_config(defaults=students.defaults)
+        if left:
+            with_few_steps(pipeline, list(left.values())[-1])
+    return replace(students, times=left) if left else None
+
+
 def few_step_header(scheduler: Any) -> dict[str, str]:
     """Return the entry of a LoRA file's header for a student with this `FewStepScheduler`."""
     levels = [round(float(scheduler.alphas_cumprod[time]), 6) for time in scheduler.times]
     return {HEADER_KEY: json.dumps({"times": list(scheduler.times), "alphas_cumprod": levels})}
 
 
-def times_in_lora(path: Path, scheduler: Any) -> tuple[int, ...] | None:
+def lora_times(path: Path, scheduler: Any) -> tuple[int, ...] | None:
     """Return the timesteps that a LoRA file was distilled for; None for other LoRAs.
 
     Args:
+        path: a file that `read_lora` has read, so that damaged files are refused with its errors.
         scheduler: of the pipeline that the LoRA is for.
 
     Raises:
         ValueError: the LoRA was distilled on another noise schedule, or its header is damaged.
     """
-    if path.suffix != ".safetensors":
+    if checkpoint_format(path) != "safetensors":
         return None
     with safe_open(path, framework="pt") as file:
         text = (file.metadata() or {}).get(HEADER_KEY)

@@ -23,7 +23,7 @@ from videocrafter.checkpoints.lora.adapter_settings import ADAPTER_METADATA
 from videocrafter.checkpoints.lora.lora_file import read_lora
 from videocrafter.checkpoints.lora.target_layers import NETWORKS, fit_lora
 from videocrafter.media.atomic_write import whole_file
-from videocrafter.pipelines.few_step_settings import few_step_header, times_in_lora, with_few_steps
+from videocrafter.pipelines.few_step_settings import Students, add_student, drop_students, few_step_header, lora_times
 from videocrafter.pipelines.lora_layers import add_adapter, settings, shapes, tuners
 from videocrafter.pipelines.lora_source import locate_lora
 from videocrafter.pipelines.lora_weights import AdapterWeight, layer_weight, network_weight
@@ -76,8 +76,8 @@ class VideoLoraMixin(StableDiffusionLoraLoaderMixin):
     _before_fusing: Mapping[str, list[tuple[Any, dict[str, float], list[str]]]] = MappingProxyType({})
     """Of each fused network: its LoRA layers, their scaling and active LoRAs."""
 
-    _before_few_steps: tuple[Any, Mapping[str, Any] | None] | None = None
-    """Scheduler and recommended settings before a distilled LoRA was loaded."""
+    _students: Students | None = None
+    """The distilled LoRAs that are loaded."""
 
     save_lora_weights = _SaveLoraWeights()
 
@@ -124,15 +124,14 @@ class VideoLoraMixin(StableDiffusionLoraLoaderMixin):
         if not isinstance(source, Mapping):
             given = {key: value for key, value in hub.items() if value is not None}
             source = locate_lora(source, weight_name, subfolder, **given)
-        times = None if isinstance(source, Mapping) else times_in_lora(Path(source), self.scheduler)
         lora = read_lora(source)
+        times = None if isinstance(source, Mapping) else lora_times(Path(source), self.scheduler)
         networks = {part: getattr(self, part) for part in NETWORKS}
         fitted = fit_lora(lora, self.unet.config, {part: shapes(network) for part, network in networks.items()})
         for part, layers in fitted.layers.items():
             add_adapter(networks[part], layers, name)
         if times is not None:
-            self._before_few_steps = self._before_few_steps or (self.scheduler, self.config["defaults"])
-            with_few_steps(self, times)
+            self._students = add_student(self, self._students, name, times)
         return LoadedLora(
             adapter_name=name,
             num_layers={part: len(layers) for part, layers in fitted.layers.items()},
@@ -258,7 +257,7 @@ class VideoLoraMixin(StableDiffusionLoraLoaderMixin):
         self._before_fusing = before
 
     def delete_adapters(self, adapter_names: str | Sequence[str]) -> None:
-        """Remove LoRAs from memory. Raises ValueError for an unknown name, or fused networks."""
+        """Remove LoRAs, and the steps of distilled ones. Raises ValueError for an unknown name, or fused networks."""
         self._check_changeable("delete a LoRA")
         names = self._known(adapter_names)
         # peft would activate another LoRA in a layer that loses its last active one.
@@ -270,15 +269,14 @@ class VideoLoraMixin(StableDiffusionLoraLoaderMixin):
             super().delete_adapters(names)
         for layer, kept in active:
             layer.set_adapter(kept)
+        self._students = drop_students(self, self._students, names)
 
     def unload_lora_weights(self) -> None:
         """Remove all LoRAs, and the steps and guidance that a distilled one brought. Fused weights stay."""
         super().unload_lora_weights()
-        if self._before_few_steps is not None and not self._before_fusing:
-            self.scheduler, defaults = self._before_few_steps
-            self.register_to_config(defaults=defaults)
-            self._before_few_steps = None
-        self._before_fusing = {}
+        if self._students is not None and not self._before_fusing:
+            drop_students(self, self._students, list(self._students.times))
+        self._students, self._before_fusing = None, {}
 
     def save_lora(
         self,

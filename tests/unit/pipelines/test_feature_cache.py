@@ -1,5 +1,6 @@
 """Deep features are reused only in the steps, calls and runs that they belong to."""
 
+import threading
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from diffusers import HeunDiscreteScheduler, LCMScheduler
 
 from tests.tiny_models import tiny_pipeline
 from tests.unit.models.test_unet import EVERYTHING, build, inputs
+from videocrafter.diffusion.few_steps import FewStepScheduler
 from videocrafter.pipelines.feature_cache import CachedUNet, FeatureCache
 from videocrafter.pipelines.long_video import LongVideo
 from videocrafter.pipelines.memory_settings import MemorySettings
@@ -78,6 +80,17 @@ def test_branches_apart_have_features_of_their_own() -> None:
     torch.testing.assert_close(latents(pipeline), expected, atol=1e-4, rtol=0)
 
 
+def test_features_of_other_branches_are_not_taken_where_guidance_begins_or_ends() -> None:
+    """With branches apart, the first call of a guided step is unconditional, that of an unguided one conditional."""
+    pipeline = tiny_pipeline(False)
+    pipeline.save_memory(MemorySettings(branches_apart=True))
+    rows = count_middle(pipeline)
+    pipeline.use_feature_cache(NEVER_FULL)
+    latents(pipeline, guidance_interval=(0.25, 0.75))
+    # Whole networks: the conditional branch in step 0, both branches in step 3, the conditional branch in step 9.
+    assert rows == [4, 4, 4, 4]
+
+
 def test_new_conditions_forget_the_features() -> None:
     pipeline = tiny_pipeline(False)
     rows = count_middle(pipeline)
@@ -119,12 +132,39 @@ def test_every_kind_of_network_is_cached() -> None:
         torch.testing.assert_close(cached(*given), expected, atol=1e-5, rtol=1e-4)
 
 
+def test_features_of_another_threads_call_are_not_kept() -> None:
+    model, given, others = build(**EVERYTHING), inputs(2, image=True), inputs(2, image=True)
+    others = (others[0] + 1, *others[1:])
+    cached, first = CachedUNet(model, NEVER_FULL, 2), threading.get_ident()
+    ran: list[bool] = []
+
+    def call() -> None:
+        with torch.no_grad():
+            model(*others)
+        ran.append(True)
+
+    def interrupt(*_: Any) -> None:
+        """Run a call of another thread at the end of the first one's."""
+        if threading.get_ident() == first and not ran:
+            other = threading.Thread(target=call)
+            other.start()
+            other.join()
+
+    model.conv_out.register_forward_pre_hook(interrupt)
+    with torch.no_grad():
+        expected = cached(*given)
+        assert ran
+        cached.begin_step(1)
+        torch.testing.assert_close(cached(*given), expected, atol=1e-5, rtol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("scheduler", "steps", "message"),
     [
         (None, 8, "at least 9 num_inference_steps, but there are 8"),
         (HeunDiscreteScheduler, 12, "HeunDiscreteScheduler, which visits steps twice"),
         (LCMScheduler, 12, "LCMScheduler, whose few steps are too far apart"),
+        (FewStepScheduler, 12, "FewStepScheduler, whose few steps are too far apart"),
     ],
 )
 def test_harmful_uses_are_refused(scheduler: Any, steps: int, message: str) -> None:

@@ -71,7 +71,7 @@ def choose_recipe(
         ValueError: there is no such recipe, or an option does not apply to it. The message is one line.
     """
     from videocrafter.training.recipes.by_name import RECIPES
-    from videocrafter.training.recipes.distillation import with_start
+    from videocrafter.training.recipes.distillation import with_teacher
     from videocrafter.training.recipes.overrides import apply_overrides
 
     if name not in RECIPES:
@@ -87,14 +87,14 @@ def choose_recipe(
             otherwise="the recipe {!r} generates its own clips; remove --data",
         )
     if init is not None:
-        recipe = with_start(recipe, init)
+        recipe = replace(recipe, init=init)
     if cache is not None:
         recipe = with_clip_tasks(
             recipe,
             lambda task: replace(task, cache=replace(task.cache, folder=cache)),
             otherwise="the recipe {!r} does not use a cache; remove --cache",
         )
-    return recipe
+    return with_teacher(recipe)
 
 
 def with_clip_tasks(

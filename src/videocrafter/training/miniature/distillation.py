@@ -108,13 +108,15 @@ class VideoDistillationTask(VideoDiffusionTask):
 
     def _teacher(self) -> Any:
         named = self.config.distillation.teacher
+        # A plan needs no weights.
+        if self.device.type == "meta":
+            return copy.deepcopy(self.unet)
         if named is None and self.config.distillation.method == "matching":
             raise ValueError(
                 "distillation.teacher is none, but 'matching' starts from a student; name the model that the student "
                 "was distilled from, with --init or task.distillation.teacher"
             )
-        # A plan needs no weights.
-        if named is None or self.device.type == "meta":
+        if named is None:
             return copy.deepcopy(self.unet)
         teacher = FolderNetworks(model_folder(named)).network("unet")
         return teacher.to(self.device, memory_format=torch.channels_last)

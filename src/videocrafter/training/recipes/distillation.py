@@ -31,7 +31,7 @@ def tiny_distill() -> RecipeConfig:
         noise=NoiseConfig(snr_shift=36),
         num_clips=16_384,
         batch_size=32,
-        distillation=Distillation(teacher=MINIATURE),
+        distillation=Distillation(),
     )
     consistency = StageConfig(
         name="consistency",
@@ -109,16 +109,13 @@ def _stages(lora: LoraTraining | None) -> tuple[StageConfig, StageConfig]:
     return consistency, matching
 
 
-def with_start(recipe: RecipeConfig, init: str) -> RecipeConfig:
-    """Return a recipe that starts from a model, which is also the teacher of stages that distill.
-
-    A stage with another teacher than the recipe's start keeps it.
-    """
+def with_teacher(recipe: RecipeConfig) -> RecipeConfig:
+    """Return a recipe in which stages that distill and name no teacher have the recipe's start as theirs."""
     stages = []
     for stage in recipe.stages:
         task: Any = stage.task
         settings = getattr(task, "distillation", None)
-        if settings is not None and settings.teacher in (None, recipe.init):
-            task = replace(task, distillation=replace(settings, teacher=init))
+        if settings is not None and settings.teacher is None:
+            task = replace(task, distillation=replace(settings, teacher=recipe.init))
         stages.append(replace(stage, task=task))
-    return replace(recipe, init=init, stages=tuple(stages))
+    return replace(recipe, stages=tuple(stages))

@@ -18,7 +18,8 @@ class Distillation:
         method: "consistency" is guided segment-consistency distillation (`segments.py`), the first stage; "matching"
             is trajectory distribution matching (`trajectory_matching.py`), the second.
         teacher: the pipeline to imitate, a folder or the name of a model; None takes the stage's start, which is then
-            both teacher and beginning of the student. "matching" needs it, because it starts from a student.
+            both teacher and beginning of the student. "matching" needs it, because it starts from a student; the
+            command line then takes the recipe's `init`.
         guidance_scale: scale of the teacher's guidance, which becomes part of the student; None takes the teacher's
             recommendation. It is the scale of `generate`, where 1 turns guidance off.
         segment_snr: signal-to-noise ratios at which the segments after the first begin; one sampling step each.
