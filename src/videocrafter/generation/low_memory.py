@@ -25,9 +25,9 @@ from videocrafter.pipelines.generation_memory import (
     parameters_of,
     with_defaults,
 )
-from videocrafter.pipelines.model_folder import read_model_index
+from videocrafter.pipelines.model_folder import PIPELINE_TASKS, read_model_index
 from videocrafter.pipelines.settings import GenerationDefaults
-from videocrafter.presets import PRESETS
+from videocrafter.presets import PRESETS, Task
 
 USUAL_RATE: Mapping[str, float] = {"gpu": 1.2e14, "cpu": 1e11}
 """Assumed operations per second: 40 % of an A100's peak in bf16; some cores of a CPU."""
@@ -62,6 +62,17 @@ def size_of_model(name: str) -> ModelSize:
         parameters=parameters_of(sizes),
         defaults=GenerationDefaults.from_config(PRESETS[name].defaults),
     )
+
+
+def task_of_model(name: str) -> Task:
+    """Return the task of an official model by name, or of a folder or a shipped model.
+
+    Raises ValueError or OSError if there is no such model.
+    """
+    preset = PRESETS.get(name)
+    if preset is not None:
+        return preset.task
+    return PIPELINE_TASKS[read_model_index(obtain_model(name, "t2v"))["_class_name"]]
 
 
 def size_of_folder(folder: Path) -> ModelSize:

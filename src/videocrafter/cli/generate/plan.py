@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -57,6 +58,9 @@ def plan_generate(
         typer.echo(_as_json(run, usable))
     else:
         _show(run, model, name, machine.memory, usable)
+        # A batch of several videos needs as many from the one prompt of the command.
+        batch = {"num_videos": batch_size, "batch_size": batch_size} if batch_size > 1 else {}
+        _advise(run, _command(model, name), {**size, "batch_size": None, **sampling, **batch}, usable)
 
 
 def _planned(
@@ -129,24 +133,42 @@ def _show(run: PlannedRun, model: str, dtype: str, memory: int, usable: int) -> 
         fits = "yes" if plan.need.total <= usable else "no"
         table.add_row(fits, f"{plan.need.total / _GIB:.2f} GiB", _duration(plan.seconds), _ways(plan))
     console.print(table)
-    _advise(say, run, model, dtype, usable)
 
 
-def _advise(say: Any, run: PlannedRun, model: str, dtype: str, usable: int) -> None:
-    command = f'videocrafter generate "PROMPT" --output video.mp4 --model {model} --dtype {dtype}'
+def _command(model: str, dtype: str) -> str:
+    """Return the command without the settings of the workload."""
+    from videocrafter.generation.low_memory import task_of_model
+
+    image = " --image IMAGE" if task_of_model(model) == "i2v" else ""
+    return f'videocrafter generate "PROMPT"{image} --output video.mp4 --model {shlex.quote(model)} --dtype {dtype}'
+
+
+def _advise(run: PlannedRun, command: str, settings: Mapping[str, Any], usable: int) -> None:
+    """Print the command of the fastest plan that fits, or of smaller sizes; `settings` are those that were given."""
     fastest = run.fastest(usable)
     if fastest is not None:
         plain = fastest.saving == type(fastest.saving)()
-        say(f"Fastest that fits: {command}{'' if plain else ' --low-memory'}")
+        typer.echo(f"Fastest that fits: {command}{_as_options(settings)}{'' if plain else ' --low-memory'}")
         return
-    fitting = [settings for settings, plan in run.smaller() if plan.need.total <= usable]
-    say("Nothing fits at this size." if fitting else "Nothing fits, whatever the size; use a smaller model.")
-    for settings in fitting[:3]:
-        options = " ".join(f"--{_OPTION.get(name, name)} {value}" for name, value in settings.items())
-        say(f"  {command} --low-memory {options}")
+    fitting = [changes for changes, plan in run.smaller() if plan.need.total <= usable]
+    typer.echo("Nothing fits at this size." if fitting else "Nothing fits, whatever the size; use a smaller model.")
+    for changes in fitting[:3]:
+        typer.echo(f"  {command}{_as_options({**settings, **changes})} --low-memory")
 
 
-_OPTION: Mapping[str, str] = {"num_frames": "frames", "batch_size": "batch-size"}
+_OPTIONS: Mapping[str, str] = {
+    "num_frames": "--frames",
+    "height": "--height",
+    "width": "--width",
+    "num_inference_steps": "--steps",
+    "guidance_scale": "--guidance",
+    "num_videos": "--num-videos",
+    "batch_size": "--batch-size",
+}
+
+
+def _as_options(settings: Mapping[str, Any]) -> str:
+    return "".join(f" {_OPTIONS[name]} {value}" for name, value in settings.items() if value is not None)
 
 
 def _ways(plan: GenerationPlan) -> str:
