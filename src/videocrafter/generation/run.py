@@ -154,7 +154,8 @@ def load(prepared: PreparedRun, watcher: Watcher) -> Pipeline:
         for text in [*notes, *add_loras(pipeline, options.loras)]:
             watcher.note(text)
         if plan is not None:
-            pipeline.save_memory(plan.saving, device)
+            with _reporting_memory(prepared):
+                pipeline.save_memory(plan.saving, device)
             watcher.note(f"low memory: {plan.saving}; needs about {size_in_words(plan.need.total)}")
     pipeline.set_progress_bar_config(disable=True)
     watcher.stop_if_cancelled()
