@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from videocrafter.generation.errors import GenerationError
 from videocrafter.generation.request import GenerateOptions
 
 if TYPE_CHECKING:
@@ -114,9 +115,13 @@ def join(options: GenerateOptions, draw_seed: Callable[[], int]) -> tuple[Genera
     """Return the options and the share of this process; with a launcher, connect to the others.
 
     Each process takes the GPU of its own number. All use the same seed, which the first draws if none is given.
+
+    Raises GenerationError if a video is to be split in a single process.
     """
     count = launched_processes()
     if count == 1:
+        if options.split != "videos":
+            raise GenerationError(f"split {options.split} has no effect on one device; give several with `devices`")
         return options, ProcessShare()
     import torch
 
