@@ -38,7 +38,9 @@ def plan_generate(
     ] = None,
     flops: Annotated[
         str | None,
-        typer.Option(help="Peak FLOP/s of the device, from its data sheet, such as 165T. Default: an A100's."),
+        typer.Option(
+            help="Peak FLOP/s, from the data sheet, such as 165T. Default: 312T (an A100) for a GPU, 0.25T for a CPU."
+        ),
     ] = None,
     utilisation: Annotated[float, typer.Option(help="Share of the peak FLOP/s that is achieved.")] = 0.4,
     json_: Annotated[bool, typer.Option("--json", metavar="", help="Print JSON, with memory in bytes.")] = False,
@@ -51,8 +53,8 @@ def plan_generate(
         name = dtype or ("bfloat16" if machine.kind == "gpu" else "float32")
         sampling = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale}
         size = {"num_frames": num_frames, "height": height, "width": width, "batch_size": batch_size}
-        rate = None if flops is None else parse_flops(flops) * utilisation
-        run = _planned(model, size, sampling, machine.kind, name, rate)
+        peak = None if flops is None else parse_flops(flops)
+        run = _planned(model, size, sampling, machine.kind, name, peak, utilisation)
         usable = machine.memory - _reserved(machine.kind)
     if json_:
         typer.echo(_as_json(run, usable))
@@ -64,19 +66,26 @@ def plan_generate(
 
 
 def _planned(
-    model: str, size: Mapping[str, Any], sampling: Mapping[str, Any], kind: Any, dtype: str, rate: float | None
+    model: str,
+    size: Mapping[str, Any],
+    sampling: Mapping[str, Any],
+    kind: Any,
+    dtype: str,
+    peak: float | None,
+    utilisation: float,
 ) -> PlannedRun:
     from videocrafter.cli.quiet_libraries import silence_libraries
 
     silence_libraries()
     from videocrafter.generation.hardware import choose_dtype
-    from videocrafter.generation.low_memory import planned_run, size_of_model
+    from videocrafter.generation.low_memory import USUAL_PEAK, planned_run, size_of_model
     from videocrafter.generation.request import GenerateOptions, PromptRow, check_options
 
     given = {name: value for name, value in sampling.items() if value is not None}
     rows = (PromptRow(prompt="a prompt"),) * size["batch_size"]
     options = GenerateOptions(output=Path("video.mp4"), rows=rows, sampling=given, **size)
     check_options(options)
+    rate = (USUAL_PEAK[kind] if peak is None else peak) * utilisation
     return planned_run(options, size_of_model(model), kind, choose_dtype(dtype), rate)
 
 

@@ -59,6 +59,12 @@ def test_a_smaller_size_replaces_the_given_one(cli: Run, t2v_folder: Path) -> No
     assert command.count("--height") == 1
 
 
+@pytest.mark.parametrize(("device", "peak"), [("cpu:4GB", 0.25), ("8GB", 312)])
+def test_utilisation_is_a_share_of_the_assumed_peak(cli: Run, t2v_folder: Path, device: str, peak: float) -> None:
+    done = cli("plan", "generate", t2v_folder, "--device", device, "--utilisation", 0.8)
+    assert f"times at {0.8 * peak:.3g} TFLOP/s" in done.stdout
+
+
 @pytest.mark.parametrize("wrong", [["--device", "many"], ["--utilisation", 2], ["--frames", 0], ["--dtype", "int3"]])
 def test_wrong_options_are_named(cli: Run, t2v_folder: Path, wrong: list[object]) -> None:
     done = cli("plan", "generate", t2v_folder, *wrong)
