@@ -49,13 +49,14 @@ def plan_generate(
     with bad_input(), naming_options():
         if not 0 < utilisation <= 1:
             raise ValueError(f"--utilisation is {utilisation:g}; give a share above 0, at most 1")
-        machine = parse_device(device, 1)
+        reserved = _reserved()
+        machine = parse_device(device, 1, reserved)
         name = dtype or ("bfloat16" if machine.kind == "gpu" else "float32")
         sampling = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale}
         size = {"num_frames": num_frames, "height": height, "width": width, "batch_size": batch_size}
         peak = None if flops is None else parse_flops(flops)
         run = _planned(model, size, sampling, machine.kind, name, peak, utilisation)
-        usable = machine.memory - _reserved(machine.kind)
+        usable = machine.memory - reserved[machine.kind]
     if json_:
         typer.echo(_as_json(run, usable))
     else:
@@ -89,10 +90,10 @@ def _planned(
     return planned_run(options, size_of_model(model), kind, choose_dtype(dtype), rate)
 
 
-def _reserved(kind: str) -> int:
+def _reserved() -> Mapping[str, int]:
     from videocrafter.generation.memory_plan import RESERVED
 
-    return RESERVED[kind]
+    return RESERVED
 
 
 def _as_json(run: PlannedRun, usable: int) -> str:

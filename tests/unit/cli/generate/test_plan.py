@@ -65,6 +65,16 @@ def test_utilisation_is_a_share_of_the_assumed_peak(cli: Run, t2v_folder: Path, 
     assert f"times at {0.8 * peak:.3g} TFLOP/s" in done.stdout
 
 
+@pytest.mark.parametrize(("too_small", "enough", "reserve"), [("1GB", "1.1GB", 1), ("cpu:0.5GB", "cpu:0.6GB", 0.5)])
+def test_a_device_needs_more_than_the_reserve_of_generation(
+    cli: Run, t2v_folder: Path, too_small: str, enough: str, reserve: float
+) -> None:
+    refused = cli("plan", "generate", t2v_folder, "--device", too_small)
+    assert refused.exit_code == 2
+    assert f"more than the {reserve:g} GB" in refused.stderr
+    assert cli("plan", "generate", t2v_folder, "--device", enough).exit_code == 0
+
+
 @pytest.mark.parametrize("wrong", [["--device", "many"], ["--utilisation", 2], ["--frames", 0], ["--dtype", "int3"]])
 def test_wrong_options_are_named(cli: Run, t2v_folder: Path, wrong: list[object]) -> None:
     done = cli("plan", "generate", t2v_folder, *wrong)
