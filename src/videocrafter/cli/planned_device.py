@@ -22,7 +22,7 @@ def parse_device(text: str | None, count: int, reserved: Mapping[str, int] | Non
         reserved: bytes by kind of device that a plan leaves free; None is training's.
 
     Raises:
-        ValueError: the text is not a device, or its memory is not more than what is left free.
+        ValueError: the text is not a device, or its memory is at most the reserve.
     """
     from videocrafter.training.planning.plan import RESERVED, Machine
 
