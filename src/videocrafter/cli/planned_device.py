@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,16 +13,18 @@ _UNITS = {"": 2**30, "m": 2**20, "g": 2**30, "t": 2**40}
 _POWERS = {"": 1.0, "g": 1e9, "t": 1e12, "p": 1e15}
 
 
-def parse_device(text: str | None, count: int) -> Machine:
+def parse_device(text: str | None, count: int, reserved: Mapping[str, int] | None = None) -> Machine:
     """Return the machine that `--device` describes.
 
     Args:
         text: "24GB", "80 GiB", "cpu:16GB"; None is this computer. As with memory chips, 1 GB is 2**30 bytes.
+        count: number of devices.
+        reserved: bytes by kind of device that a plan leaves free; None is training's.
 
     Raises:
-        ValueError: the text is not a device, or its memory is too small to train in.
+        ValueError: the text is not a device, or its memory is at most the reserve.
     """
-    from videocrafter.training.planning.plan import Machine
+    from videocrafter.training.planning.plan import RESERVED, Machine
 
     if text is None:
         return this_machine(count)
@@ -31,9 +34,11 @@ def parse_device(text: str | None, count: int) -> Machine:
         raise ValueError(f"--device {text!r} is not an amount of memory; write 24GB for a GPU, or cpu:16GB")
     memory = int(float(match[1]) * _UNITS[match[2]])
     machine = Machine(kind="cpu" if kind.lower() == "cpu" else "gpu", memory=memory, count=count)
-    if machine.usable <= 0:
-        reserved = (machine.memory - machine.usable) / 2**30
-        raise ValueError(f"--device {text!r} is less than the {reserved:g} GB that libraries and driver need")
+    free = (RESERVED if reserved is None else reserved)[machine.kind]
+    if memory <= free:
+        raise ValueError(
+            f"--device {text!r} is too small; give more than the {free / 2**30:g} GB that libraries and driver need"
+        )
     return machine
 
 

@@ -25,12 +25,14 @@ from videocrafter.pipelines.generation_memory import (
     parameters_of,
     with_defaults,
 )
-from videocrafter.pipelines.model_folder import read_model_index
+from videocrafter.pipelines.model_folder import PIPELINE_TASKS, read_model_index
 from videocrafter.pipelines.settings import GenerationDefaults
-from videocrafter.presets import PRESETS
+from videocrafter.presets import PRESETS, Task
 
-USUAL_RATE: Mapping[str, float] = {"gpu": 1.2e14, "cpu": 1e11}
-"""Assumed operations per second: 40 % of an A100's peak in bf16; some cores of a CPU."""
+USUAL_PEAK: Mapping[str, float] = {"gpu": 3.12e14, "cpu": 2.5e11}
+"""Assumed peak operations per second: an A100's in bf16; that of some cores of a CPU."""
+USUAL_UTILISATION = 0.4
+"""Assumed share of the peak that is achieved."""
 _SHARE = 0.9
 """Share of the available memory that a plan may use; the estimate is a lower bound."""
 
@@ -64,6 +66,17 @@ def size_of_model(name: str) -> ModelSize:
     )
 
 
+def task_of_model(name: str) -> Task:
+    """Return the task of an official model by name, or of a folder or a shipped model.
+
+    Raises ValueError or OSError if there is no such model.
+    """
+    preset = PRESETS.get(name)
+    if preset is not None:
+        return preset.task
+    return PIPELINE_TASKS[read_model_index(obtain_model(name, "t2v"))["_class_name"]]
+
+
 def size_of_folder(folder: Path) -> ModelSize:
     """Return the size of the model in a pipeline folder."""
     unet, vae = network_configs(folder)
@@ -83,7 +96,7 @@ def planned_run(
         workload=workload,
         kind=kind,
         operations=count_operations(model.unet, model.vae, workload, model.defaults.with_changes(options.sampling)),
-        rate=USUAL_RATE[kind] if rate is None else rate,
+        rate=USUAL_PEAK[kind] * USUAL_UTILISATION if rate is None else rate,
     )
 
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from videocrafter.generation.errors import GenerationError
 from videocrafter.generation.request import GenerateOptions
 
 if TYPE_CHECKING:
@@ -84,13 +86,42 @@ def launched_processes() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def check_shares(options: GenerateOptions, folder: Path) -> None:
+    """Raise ValueError if the processes of a run cannot share the frames of each video equally.
+
+    With an input video, which determines frames and size, this is checked during generation.
+    """
+    launched = launched_processes()
+    count = launched if launched > 1 else options.devices
+    if count == 1 or options.split != "frames" or options.clip is not None:
+        return
+    from videocrafter.generation.low_memory import size_of_folder
+    from videocrafter.generation.memory_check import requested_workload
+    from videocrafter.pipelines.generation_memory import size_multiple
+    from videocrafter.pipelines.parallel.frames import check_frames, check_positions
+
+    model = size_of_folder(folder)
+    work = requested_workload(options, model.defaults, 1)
+    if work.window and work.window < work.num_frames:
+        check_frames(work.window, count, setting="window")
+    else:
+        check_frames(work.num_frames, count)
+    # The level with the fewest positions: if these divide, so do those of all others.
+    multiple = size_multiple(model.unet, model.vae)
+    check_positions(work.height // multiple, work.width // multiple, count)
+
+
 def join(options: GenerateOptions, draw_seed: Callable[[], int]) -> tuple[GenerateOptions, ProcessShare]:
     """Return the options and the share of this process; with a launcher, connect to the others.
 
     Each process takes the GPU of its own number. All use the same seed, which the first draws if none is given.
+
+    Raises GenerationError if a video is to be split in a single process.
     """
     count = launched_processes()
     if count == 1:
+        if options.split != "videos":
+            raise GenerationError(f"split {options.split} has no effect on one device; give several with `devices`")
         return options, ProcessShare()
     import torch
 

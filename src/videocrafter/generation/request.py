@@ -161,6 +161,11 @@ def check_options(options: GenerateOptions) -> None:
         raise ValueError(f"split must be {', '.join(SPLITS[:-1])} or {SPLITS[-1]}, but is {options.split!r}")
     if options.devices > 1 and options.split == "videos" and options.contact_sheet is not None:
         raise ValueError("contact_sheet needs all videos in one process; leave out `devices`, or `split` one video")
+    if options.devices > 1 and ":" in options.device:
+        raise ValueError(
+            f"device {options.device} is one device, but `devices` is {options.devices}; each process takes its own,"
+            f" so set `device` to {options.device.partition(':')[0]} or leave it out"
+        )
     if options.devices > 1 and options.low_memory:
         raise ValueError("low_memory plans for one device; leave out `devices`")
     if options.preset is not None:

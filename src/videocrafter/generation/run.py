@@ -32,7 +32,7 @@ from videocrafter.generation.outputs import (
     is_empty_folder,
     plan_outputs,
 )
-from videocrafter.generation.processes import ALONE, ProcessShare
+from videocrafter.generation.processes import ALONE, ProcessShare, check_shares
 from videocrafter.generation.recording import record_of_run, record_of_video
 from videocrafter.generation.request import GenerateOptions, PromptRow, with_preset
 from videocrafter.generation.watcher import SamplingStep, Watcher, WrittenVideo
@@ -105,6 +105,8 @@ def prepare(options: GenerateOptions, *, obtain: Callable[[str, Task], Path] = o
         _check_task(options, index["_class_name"])
         options = with_preset(options, index.get("defaults"))
         model_hash = fingerprint(folder)
+    with expecting():
+        check_shares(options, folder)
     return PreparedRun(options=options, folder=folder, model_hash=model_hash, outputs=tuple(outputs), inputs=inputs)
 
 
@@ -154,7 +156,8 @@ def load(prepared: PreparedRun, watcher: Watcher) -> Pipeline:
         for text in [*notes, *add_loras(pipeline, options.loras)]:
             watcher.note(text)
         if plan is not None:
-            pipeline.save_memory(plan.saving, device)
+            with _reporting_memory(prepared):
+                pipeline.save_memory(plan.saving, device)
             watcher.note(f"low memory: {plan.saving}; needs about {size_in_words(plan.need.total)}")
     pipeline.set_progress_bar_config(disable=True)
     watcher.stop_if_cancelled()

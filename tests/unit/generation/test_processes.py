@@ -9,6 +9,7 @@ from PIL import Image
 
 from tests.command_line import call
 from tests.warm_process import COMMAND_LINE, WarmProcess
+from videocrafter.generation.errors import GenerationError
 from videocrafter.generation.processes import ProcessShare, join
 from videocrafter.generation.request import GenerateOptions, PromptRow, check_options
 
@@ -86,6 +87,12 @@ def test_a_process_without_a_launcher_makes_and_writes_everything(monkeypatch: p
     assert share.writes
 
 
+def test_a_video_is_not_split_on_one_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    with pytest.raises(GenerationError, match="split frames has no effect on one device"):
+        join(GenerateOptions(output=Path("v.mp4"), split="frames"), lambda: 5)
+
+
 def test_shares_are_disjoint_and_complete() -> None:
     shares = [ProcessShare(index=index, count=3) for index in range(3)]
     assert all(sum(share.makes(batch) for share in shares) == 1 for batch in range(10))
@@ -100,6 +107,7 @@ def test_shares_are_disjoint_and_complete() -> None:
         ({"devices": 0}, "devices must be at least 1"),
         ({"split": "layers"}, "split must be videos, branches or frames, but is 'layers'"),
         ({"devices": 2, "contact_sheet": Path("s.png")}, "contact_sheet needs all videos in one process"),
+        ({"devices": 2, "device": "cuda:1"}, "device cuda:1 is one device, but `devices` is 2"),
         ({"devices": 2, "low_memory": True}, "low_memory plans for one device"),
     ],
 )

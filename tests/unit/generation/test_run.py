@@ -103,6 +103,17 @@ def test_memory_that_runs_out_and_numbers_that_are_not_finite_are_named(options,
             generate(prepared, pipeline, watcher)
 
 
+def test_memory_that_runs_out_while_weights_are_placed_is_named(options, monkeypatch):
+    from videocrafter.pipelines.text_to_video import TextToVideoPipeline
+
+    def fail(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(TextToVideoPipeline, "save_memory", fail)
+    with pytest.raises(NotEnoughMemoryError):
+        load(prepare(options(low_memory=True, ignore_memory=True)), Recorder())
+
+
 def test_runs_share_a_pipeline_only_if_it_would_be_the_same(options):
     first = prepare(options())
     assert prepare(options(seed=2, height=64)).pipeline_key == first.pipeline_key

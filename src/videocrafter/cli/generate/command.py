@@ -100,9 +100,10 @@ def generate(
             loras=tuple(parse_lora_option(clean_text(text)) for text in lora or ()),
         )
         options = _resolve(options, prompts or [], prompts_file, repeated)
-    from videocrafter.cli.generate.devices import launch, needs_launch
+    from videocrafter.cli.generate.devices import check_before_launch, launch, needs_launch
 
     if needs_launch(options):
+        check_before_launch(options)
         raise typer.Exit(launch(options))
     from videocrafter.cli.generate.run import run
 

@@ -5,14 +5,26 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Sequence
+from functools import partial
 
+from videocrafter.cli.errors import bad_input
+from videocrafter.cli.generate.naming import naming_options
+from videocrafter.cli.model_choice import model_folder
+from videocrafter.generation.errors import GenerationError
 from videocrafter.generation.processes import launched_processes
 from videocrafter.generation.request import GenerateOptions
+from videocrafter.generation.run import prepare
 
 
 def needs_launch(options: GenerateOptions) -> bool:
     """Whether processes are wanted that no launcher has started."""
     return options.devices > 1 and launched_processes() == 1
+
+
+def check_before_launch(options: GenerateOptions) -> None:
+    """Check all that needs no loaded model, so that an error is one line and not that of every process."""
+    with bad_input(GenerationError), naming_options():
+        prepare(options, obtain=partial(model_folder, quiet=options.quiet))
 
 
 def launch_command(devices: int, arguments: Sequence[str]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -37,7 +38,9 @@ def plan_generate(
     ] = None,
     flops: Annotated[
         str | None,
-        typer.Option(help="Peak FLOP/s of the device, from its data sheet, such as 165T. Default: an A100's."),
+        typer.Option(
+            help="Peak FLOP/s, from the data sheet, such as 165T. Default: 312T (an A100) for a GPU, 0.25T for a CPU."
+        ),
     ] = None,
     utilisation: Annotated[float, typer.Option(help="Share of the peak FLOP/s that is achieved.")] = 0.4,
     json_: Annotated[bool, typer.Option("--json", metavar="", help="Print JSON, with memory in bytes.")] = False,
@@ -46,40 +49,51 @@ def plan_generate(
     with bad_input(), naming_options():
         if not 0 < utilisation <= 1:
             raise ValueError(f"--utilisation is {utilisation:g}; give a share above 0, at most 1")
-        machine = parse_device(device, 1)
+        reserved = _reserved()
+        machine = parse_device(device, 1, reserved)
         name = dtype or ("bfloat16" if machine.kind == "gpu" else "float32")
         sampling = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale}
         size = {"num_frames": num_frames, "height": height, "width": width, "batch_size": batch_size}
-        rate = None if flops is None else parse_flops(flops) * utilisation
-        run = _planned(model, size, sampling, machine.kind, name, rate)
-        usable = machine.memory - _reserved(machine.kind)
+        peak = None if flops is None else parse_flops(flops)
+        run = _planned(model, size, sampling, machine.kind, name, peak, utilisation)
+        usable = machine.memory - reserved[machine.kind]
     if json_:
         typer.echo(_as_json(run, usable))
     else:
         _show(run, model, name, machine.memory, usable)
+        # A batch of several videos needs as many from the one prompt of the command.
+        batch = {"num_videos": batch_size, "batch_size": batch_size} if batch_size > 1 else {}
+        _advise(run, _command(model, name), {**size, "batch_size": None, **sampling, **batch}, usable)
 
 
 def _planned(
-    model: str, size: Mapping[str, Any], sampling: Mapping[str, Any], kind: Any, dtype: str, rate: float | None
+    model: str,
+    size: Mapping[str, Any],
+    sampling: Mapping[str, Any],
+    kind: Any,
+    dtype: str,
+    peak: float | None,
+    utilisation: float,
 ) -> PlannedRun:
     from videocrafter.cli.quiet_libraries import silence_libraries
 
     silence_libraries()
     from videocrafter.generation.hardware import choose_dtype
-    from videocrafter.generation.low_memory import planned_run, size_of_model
+    from videocrafter.generation.low_memory import USUAL_PEAK, planned_run, size_of_model
     from videocrafter.generation.request import GenerateOptions, PromptRow, check_options
 
     given = {name: value for name, value in sampling.items() if value is not None}
     rows = (PromptRow(prompt="a prompt"),) * size["batch_size"]
     options = GenerateOptions(output=Path("video.mp4"), rows=rows, sampling=given, **size)
     check_options(options)
+    rate = (USUAL_PEAK[kind] if peak is None else peak) * utilisation
     return planned_run(options, size_of_model(model), kind, choose_dtype(dtype), rate)
 
 
-def _reserved(kind: str) -> int:
+def _reserved() -> Mapping[str, int]:
     from videocrafter.generation.memory_plan import RESERVED
 
-    return RESERVED[kind]
+    return RESERVED
 
 
 def _as_json(run: PlannedRun, usable: int) -> str:
@@ -129,24 +143,42 @@ def _show(run: PlannedRun, model: str, dtype: str, memory: int, usable: int) -> 
         fits = "yes" if plan.need.total <= usable else "no"
         table.add_row(fits, f"{plan.need.total / _GIB:.2f} GiB", _duration(plan.seconds), _ways(plan))
     console.print(table)
-    _advise(say, run, model, dtype, usable)
 
 
-def _advise(say: Any, run: PlannedRun, model: str, dtype: str, usable: int) -> None:
-    command = f'videocrafter generate "PROMPT" --output video.mp4 --model {model} --dtype {dtype}'
+def _command(model: str, dtype: str) -> str:
+    """Return the command without the settings of the workload."""
+    from videocrafter.generation.low_memory import task_of_model
+
+    image = " --image IMAGE" if task_of_model(model) == "i2v" else ""
+    return f'videocrafter generate "PROMPT"{image} --output video.mp4 --model {shlex.quote(model)} --dtype {dtype}'
+
+
+def _advise(run: PlannedRun, command: str, settings: Mapping[str, Any], usable: int) -> None:
+    """Print the command of the fastest plan that fits, or of smaller sizes; `settings` are those that were given."""
     fastest = run.fastest(usable)
     if fastest is not None:
         plain = fastest.saving == type(fastest.saving)()
-        say(f"Fastest that fits: {command}{'' if plain else ' --low-memory'}")
+        typer.echo(f"Fastest that fits: {command}{_as_options(settings)}{'' if plain else ' --low-memory'}")
         return
-    fitting = [settings for settings, plan in run.smaller() if plan.need.total <= usable]
-    say("Nothing fits at this size." if fitting else "Nothing fits, whatever the size; use a smaller model.")
-    for settings in fitting[:3]:
-        options = " ".join(f"--{_OPTION.get(name, name)} {value}" for name, value in settings.items())
-        say(f"  {command} --low-memory {options}")
+    fitting = [changes for changes, plan in run.smaller() if plan.need.total <= usable]
+    typer.echo("Nothing fits at this size." if fitting else "Nothing fits, whatever the size; use a smaller model.")
+    for changes in fitting[:3]:
+        typer.echo(f"  {command}{_as_options({**settings, **changes})} --low-memory")
 
 
-_OPTION: Mapping[str, str] = {"num_frames": "frames", "batch_size": "batch-size"}
+_OPTIONS: Mapping[str, str] = {
+    "num_frames": "--frames",
+    "height": "--height",
+    "width": "--width",
+    "num_inference_steps": "--steps",
+    "guidance_scale": "--guidance",
+    "num_videos": "--num-videos",
+    "batch_size": "--batch-size",
+}
+
+
+def _as_options(settings: Mapping[str, Any]) -> str:
+    return "".join(f" {_OPTIONS[name]} {value}" for name, value in settings.items() if value is not None)
 
 
 def _ways(plan: GenerationPlan) -> str:

@@ -24,6 +24,24 @@ from videocrafter.pipelines.parallel.group import Group
 _LEAST_FRAMES = 2
 
 
+def check_frames(frames: int, count: int, *, setting: str = "num_frames") -> None:
+    """Raise ValueError, which names the setting, if `count` devices cannot share these frames equally."""
+    if frames % count or frames // count < _LEAST_FRAMES:
+        raise ValueError(
+            f"{setting} is {frames}; to split frames over {count} devices, it must be a multiple of {count} and"
+            f" at least {_LEAST_FRAMES * count}"
+        )
+
+
+def check_positions(height: int, width: int, count: int) -> None:
+    """Raise ValueError if `count` devices cannot share the positions of a level of the network equally."""
+    if height * width % count:
+        raise ValueError(
+            f"a level of the network has {height} x {width} positions, which {count} devices cannot share equally;"
+            " use another number of devices or another size of video"
+        )
+
+
 class FrameSplit:
     """Same call as `VideoUNet`; each process computes its share of the frames, and all get all of them.
 
@@ -61,12 +79,8 @@ class FrameSplit:
 
         Raises ValueError if frames or positions cannot be shared equally.
         """
-        frames, count = sample.shape[2], self.group.count
-        if frames % count or frames // count < _LEAST_FRAMES:
-            raise ValueError(
-                f"num_frames is {frames}; to split frames over {count} devices, it must be a multiple of {count} and"
-                f" at least {_LEAST_FRAMES * count}"
-            )
+        count = self.group.count
+        check_frames(sample.shape[2], count)
         own = sample.chunk(count, dim=2)[self.group.index]
         return torch.cat(self.group.gather(self.unet(own, *conditions, **options)), dim=2)
 
@@ -78,11 +92,7 @@ class FrameSplit:
 def _over_positions(group: Group, forward: Callable[..., Tensor], x: Tensor, num_frames: int) -> Tensor:
     """Run a temporal layer on all frames of this process's positions; `x` is `[N, C, H, W]`."""
     count, (channels, height, width) = group.count, x.shape[1:]
-    if height * width % count:
-        raise ValueError(
-            f"a level of the network has {height} x {width} positions, which {count} devices cannot share equally;"
-            " use another number of devices or another size of video"
-        )
+    check_positions(height, width, count)
     tokens = x.permute(0, 2, 3, 1).reshape(-1, num_frames, height * width, channels)  # B t P C
     by_process = tokens.unflatten(2, (count, -1)).permute(2, 0, 1, 3, 4)
     clip = group.exchange(by_process).transpose(0, 1).flatten(1, 2)  # B T p C

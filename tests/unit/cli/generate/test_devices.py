@@ -40,3 +40,25 @@ def test_wrong_options_are_reported_before_anything_starts(
     done = make("a cat", "-o", tmp_path / "v.mp4", "--devices", 2, "--contact-sheet", tmp_path / "s.png")
     assert done.exit_code == 2
     assert "--contact-sheet" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["--frames", 4], "--frames is 4; to split frames over 3 devices"),
+        (["--frames", 16], "--window is 4; to split frames over 3 devices"),
+        (
+            ["--frames", 8, "--window", 6, "--height", 32, "--width", 32],
+            "positions, which 3 devices cannot share equally",
+        ),
+    ],
+)
+def test_frames_that_cannot_be_shared_are_reported_before_anything_starts(
+    make: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: list[object], message: str
+) -> None:
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("started"))
+    done = make("a cat", "-o", tmp_path / "v.mp4", "--devices", 3, "--split", "frames", *settings)
+    assert done.exit_code == 2
+    assert message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1

@@ -74,7 +74,7 @@ def test_what_does_not_fit_gets_advice_unless_nobody_wants_it(
         (["t2v-25"], "there is no recipe 't2v-25'; did you mean t2v-256?"),
         (["lora", "--device", "lots"], "--device 'lots' is not an amount of memory; write 24GB"),
         (["lora", "--device", "tpu:24GB"], "is not an amount of memory"),
-        (["lora", "--device", "1GB"], "less than the 1.5 GB"),
+        (["lora", "--device", "1GB"], "more than the 1.5 GB"),
         (["lora", "--gpus", "0"], "--gpus is 0; give 1 or more"),
         (["t2v-256", "--device", "24GB", "--gpus", "3"], "expected a multiple of 3"),
         (["lora", "--set", "stages.lora.optimiser.lr=1"], "there is no such setting; did you mean stages.lora."),
