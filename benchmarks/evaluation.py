@@ -1,4 +1,4 @@
-"""Measure what `videocrafter evaluate` costs besides its metrics, and whether it survives being killed.
+"""Measure the overhead of `videocrafter evaluate` beyond its metrics, and test that it resumes after being killed.
 
     python -m benchmarks.evaluation
     python -m benchmarks.evaluation --videos 1000 --fewer 100 --kills 5

@@ -9,8 +9,6 @@ Without `--model`, a network with the layers of T2V-512, a quarter of its width 
 from __future__ import annotations
 
 import argparse
-import ctypes
-import gc
 import itertools
 import json
 import os
@@ -24,6 +22,7 @@ from typing import Any
 
 from typing_extensions import Self
 
+from benchmarks.process_memory import forget_peak, status
 from benchmarks.report import Report, add_output_arguments, machine, publish
 
 COLUMNS = ("what", "frames x height x width", "measured MiB", "computed MiB", "ratio", "whole process MiB")
@@ -241,22 +240,6 @@ class PeakOfAnonymousMemory:
             if self._done.wait(_SAMPLE_S):
                 self.bytes = max(self.bytes, status("RssAnon"))
                 return
-
-
-def forget_peak() -> int:
-    """Reset the peak of this process's resident set and return its present size in bytes."""
-    gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    return status("VmRSS")
-
-
-def status(name: str) -> int:
-    """Return one of the sizes in /proc/self/status, in bytes."""
-    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-        if line.startswith(f"{name}:"):
-            return int(line.split()[1]) * 1024
-    raise ValueError(f"/proc/self/status has no {name}; this benchmark needs Linux")
 
 
 WORKERS = {"load": _load, "run": _generate}

@@ -12,8 +12,6 @@ autoencoder and text encoder. Needs Linux.
 from __future__ import annotations
 
 import argparse
-import ctypes
-import gc
 import json
 import os
 import subprocess
@@ -25,6 +23,7 @@ from typing import TYPE_CHECKING
 from unittest import mock
 
 from benchmarks.data_loading import make_clips
+from benchmarks.process_memory import forget_peak, status
 from benchmarks.report import Report, add_output_arguments, machine, positive, publish
 
 if TYPE_CHECKING:
@@ -195,22 +194,6 @@ def grown_in_training(name: str, given: argparse.Namespace) -> int:
     with mock.patch.object(StageLoop, "save", noting):
         train(configured(name, given), given.folder / f"run, {name}", device="cpu", plain=True, track=("none",))
     return status("VmHWM") - before - (mapped[-1] - mapped_before)
-
-
-def forget_peak() -> int:
-    """Reset the peak of this process's resident set and return its present size in bytes (Linux)."""
-    gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    return status("VmRSS")
-
-
-def status(name: str) -> int:
-    """Return one of the sizes in /proc/self/status, in bytes."""
-    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-        if line.startswith(f"{name}:"):
-            return int(line.split()[1]) * 1024
-    raise ValueError(f"/proc/self/status has no {name}; this benchmark needs Linux")
 
 
 if __name__ == "__main__":

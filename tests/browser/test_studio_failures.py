@@ -1,4 +1,4 @@
-"""What can go wrong, as a user sees it: each failure is a sentence that says what to do. No model is loaded here."""
+"""Failures in the studio: each shows a sentence that says what to do. No model is loaded here."""
 
 import io
 import threading

@@ -69,6 +69,7 @@ class FewStepScheduler(DDIMScheduler, SchedulerMixin):
         beta_schedule: str = "scaled_linear",
         trained_betas: list[float] | None = None,
         prediction_type: Literal["epsilon", "v_prediction"] = "epsilon",
+        rescale_betas_zero_snr: bool = False,
         few_step_times: list[int] | None = None,
     ) -> None:
         super().__init__(
@@ -78,6 +79,7 @@ class FewStepScheduler(DDIMScheduler, SchedulerMixin):
             beta_schedule=beta_schedule,
             trained_betas=trained_betas,
             prediction_type=prediction_type,
+            rescale_betas_zero_snr=rescale_betas_zero_snr,
             clip_sample=False,
             set_alpha_to_one=True,
             timestep_spacing="trailing",

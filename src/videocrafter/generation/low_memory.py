@@ -50,7 +50,7 @@ class ModelSize:
 def size_of_model(name: str) -> ModelSize:
     """Return the size of an official model by name, without downloading it, or of a folder or a shipped model.
 
-    Raises ValueError or OSError if there is no such model.
+    Raises ValueError or OSError if the model is unknown or cannot be read.
     """
     official = official_variant(name)
     if official is None:
@@ -69,7 +69,7 @@ def size_of_model(name: str) -> ModelSize:
 def task_of_model(name: str) -> Task:
     """Return the task of an official model by name, or of a folder or a shipped model.
 
-    Raises ValueError or OSError if there is no such model.
+    Raises ValueError or OSError if the model is unknown or cannot be read.
     """
     preset = PRESETS.get(name)
     if preset is not None:

@@ -150,10 +150,12 @@ def load(prepared: PreparedRun, watcher: Watcher) -> Pipeline:
         # Weights that are offloaded or stored in 8 bits never exist as a whole on the device.
         pipeline: Pipeline = load_pipeline(prepared.folder, device=device if plan is None else "cpu", dtype=dtype)
     with expecting():
-        notes = pipeline.use_scheduler(
+        # A distilled LoRA brings a sampler of its own; one that was asked for replaces it.
+        notes = add_loras(pipeline, options.loras)
+        notes += pipeline.use_scheduler(
             options.scheduler, spacing=options.spacing, zero_terminal_snr=bool(options.zero_terminal_snr)
         )
-        for text in [*notes, *add_loras(pipeline, options.loras)]:
+        for text in notes:
             watcher.note(text)
         if plan is not None:
             with _reporting_memory(prepared):

@@ -33,18 +33,8 @@ _RECORDED = (
 _SAME = tuple(name for name in _RECORDED if name not in ("seed", "loop"))
 """Settings that a run takes under the same name."""
 _COSTLY = (
-    *(
-        "model",
-        "preset",
-        "num_frames",
-        "height",
-        "width",
-        "num_inference_steps",
-        "scheduler",
-        "guidance_scale",
-        "dtype",
-    ),
-    *("strength", "loop", "window", "temporal_guidance_scale", "image_guidance_scale"),
+    *("model", "preset", "num_frames", "height", "width", "num_inference_steps", "scheduler", "guidance_scale"),
+    *("dtype", "strength", "loop", "window", "temporal_guidance_scale", "image_guidance_scale"),
 )
 """Settings that decide how long a video takes."""
 

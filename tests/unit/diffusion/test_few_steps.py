@@ -1,5 +1,6 @@
 import pytest
 import torch
+from diffusers import DDIMScheduler
 
 from videocrafter.diffusion.few_steps import FewStepScheduler, few_step_times
 from videocrafter.diffusion.sampling_steps import SamplingSteps
@@ -72,3 +73,10 @@ def test_its_config_survives_saving(tmp_path: object) -> None:
 def test_times_that_are_none_are_refused(times: list[int]) -> None:
     with pytest.raises(ValueError, match="expected descending timesteps below 1000"):
         few_steps(few_step_times=times)
+
+
+def test_a_schedule_that_ends_in_pure_noise_stays_one() -> None:
+    config = DDIMScheduler(rescale_betas_zero_snr=True, prediction_type="v_prediction").config
+    assert float(FewStepScheduler.from_config(config).alphas_cumprod[-1]) == 0
+    plain = DDIMScheduler(prediction_type="v_prediction").config
+    assert float(FewStepScheduler.from_config(plain).alphas_cumprod[-1]) > 0

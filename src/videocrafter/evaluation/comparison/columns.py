@@ -32,7 +32,7 @@ def parse_setting(text: str) -> tuple[str, Any]:
     """Parse `name=value` into an option of generation.
 
     Raises:
-        ValueError: there is no such option, or the value is not of its kind.
+        ValueError: the option is unknown, or the value has the wrong type.
     """
     name, equals, value = text.partition("=")
     name = _SHORT.get(name.strip(), name.strip())

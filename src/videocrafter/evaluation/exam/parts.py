@@ -305,7 +305,7 @@ def video_maker(
     value.
 
     Args:
-        identity: all that the videos depend on besides their questions and the settings here.
+        identity: everything else that determines the videos, apart from their questions and these settings.
         folder: returns the folder of a part's videos.
         on_generated: called after every batch with its number of videos.
         on_found: called with the number of videos of a part that were on disk.

@@ -81,7 +81,7 @@ def read_stills(folder: Path, subjects: Sequence[str]) -> Iterable[Still]:
     The text file next to a picture, or else the name of the picture, must contain the word of one of the subjects.
 
     Raises:
-        ValueError: there is no picture, or one without a subject.
+        ValueError: the folder holds no picture, or a picture names no subject.
     """
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURES)
     if not paths:

@@ -16,6 +16,7 @@ from videocrafter.training.miniature.towers import ContrastiveTaskConfig
 
 _GATE_MOTIONS = ("left", "right", "up", "down", "growing", "shrinking", "spinning", "still")
 _WORLD_128 = SpriteWorldConfig(height=128, width=128, num_frames=16, fps_range=(8.0, 24.0), diameter=0.56)
+_NETWORK_128 = MiniatureNetwork(channel_mult=(1, 2, 2), attention_levels=(1,), temporal_length=16)
 
 
 def tiny_vae() -> RecipeConfig:
@@ -99,17 +100,17 @@ def tiny_clip() -> RecipeConfig:
     return RecipeConfig(name="tiny-clip", stages=(contrast, words))
 
 
-_WORLD_128 = SpriteWorldConfig(height=128, width=128, num_frames=16, fps_range=(8.0, 24.0), diameter=0.56)
-_NETWORK_128 = MiniatureNetwork(channel_mult=(1, 2, 2), attention_levels=(1,), temporal_length=16)
-
-
 def tiny_sd() -> RecipeConfig:
     """A miniature Stable Diffusion: images only, at the final resolution. Video models start from it."""
     images = StageConfig(
         name="images",
         task=StillsTaskConfig(
             network=replace(
-                StillsTaskConfig().network, channel_mult=(1, 2, 2), attention_levels=(1,), temporal_length=16
+                _NETWORK_128,
+                fps_condition=False,
+                frame_text_condition=False,
+                place_condition=False,
+                initial_temporal_heads=0,
             ),
             world=_WORLD_128,
             noise=NoiseConfig(snr_shift=4),

@@ -102,7 +102,7 @@ def model_folder(name: str) -> Path:
     """Return the pipeline folder that a setting names; a model given by name is downloaded if necessary.
 
     Raises:
-        ValueError: there is no such pipeline, or it cannot be downloaded.
+        ValueError: the pipeline does not exist or cannot be downloaded.
     """
     preset = PRESETS.get(name)
     folder = _obtained(preset) if preset is not None and not preset.is_installed else named_folder(name)

@@ -14,7 +14,7 @@ CODE = "from tests.unit.pipelines.parallel.split_calls import main; main()"
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """What each of two processes measured."""
+    """The measurements of both processes."""
     folder = tmp_path_factory.mktemp("split")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

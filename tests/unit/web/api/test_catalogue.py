@@ -1,4 +1,4 @@
-"""What the studio says about itself."""
+"""The health of the studio and its list of models."""
 
 from types import SimpleNamespace
 
