@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict
 from typing import Any
@@ -28,7 +29,15 @@ def describe_model(model: Any) -> dict[str, Any]:
     if hasattr(model, "generation_defaults"):
         described["defaults"] = asdict(model.generation_defaults)
     if (scheduler := getattr(model, "scheduler", None)) is not None:
-        described["scheduler"] = json.loads(scheduler.to_json_string())
+        described["scheduler"] = _sampler(scheduler)
     if (cache := getattr(model, "feature_cache", None)) is not None:
         described["feature_cache"] = asdict(cache)
     return described
+
+
+def _sampler(scheduler: Any) -> dict[str, Any]:
+    """Return a scheduler's class and config, with a hash in place of its many betas."""
+    config: dict[str, Any] = json.loads(scheduler.to_json_string())
+    if (betas := config.pop("trained_betas", None)) is not None:
+        config["trained_betas_sha256"] = hashlib.sha256(json.dumps(betas).encode()).hexdigest()
+    return config

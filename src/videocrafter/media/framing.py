@@ -42,6 +42,12 @@ Framer = Callable[[int, int], Framing]
 """Returns the framing of a clip from its displayed height and width."""
 
 
+def shrunk(height: int, width: int, long_side: int) -> Framing:
+    """Return the framing that shrinks an image to at most `long_side` pixels, each side to at least 16."""
+    scale = min(1.0, long_side / max(height, width))
+    return Framing(height=max(16, round(height * scale)), width=max(16, round(width * scale)))
+
+
 def frame_image(pixels: np.ndarray, framing: Framing) -> np.ndarray:
     """Scale and crop an image, uint8 `[H, W, 3]`."""
     height, width = framing.filling_size(*pixels.shape[:2])

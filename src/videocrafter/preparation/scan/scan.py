@@ -8,6 +8,7 @@ from typing import Any, BinaryIO
 import cv2
 
 from videocrafter.media.errors import UnusableMediaError
+from videocrafter.media.framing import shrunk
 from videocrafter.media.video_reader import VideoReader, open_reader
 from videocrafter.preparation.config import ScanConfig, fingerprint
 from videocrafter.preparation.failures import UnitError
@@ -117,7 +118,8 @@ def _recorded(
             is_last = False
             break
         if recorder is None:
-            recorder = Recorder(*_small(*frame.size, config.long_side), config.sample_fps)
+            size = shrunk(*frame.size, config.long_side)
+            recorder = Recorder(size.height, size.width, config.sample_fps)
         picture = shrinker.shrink(frame)
         recorder.add(frame, picture)
         cuts.add(picture.rgb, recorder.area(*picture.half.shape))
@@ -125,8 +127,3 @@ def _recorded(
         raise UnitError("no_frames", "no frame of the window can be decoded")
     last_s = recorder.frames.time_s[-1]
     return recorder, cuts.candidates(), max(last_s + 1 / reader.fps, reader.duration_s if is_last else 0.0)
-
-
-def _small(height: int, width: int, long_side: int) -> tuple[int, int]:
-    scale = min(1.0, long_side / max(height, width))
-    return max(16, round(height * scale)), max(16, round(width * scale))

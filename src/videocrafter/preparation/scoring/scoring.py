@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
 import numpy as np
 
 from videocrafter.media.errors import UnusableMediaError
-from videocrafter.media.framing import Framer, Framing
+from videocrafter.media.framing import shrunk
 from videocrafter.media.video_reader import open_reader
 from videocrafter.preparation.config import ScoreConfig
 from videocrafter.preparation.failures import UnitError
@@ -80,7 +80,7 @@ def score_clips(
         with open_reader(source, name) as reader:
             for clip, start_s, end_s, crop in clips:
                 times_s = start_s + (np.arange(config.frames) + 0.5) / config.frames * (end_s - start_s)
-                pictures = reader.frames_at(times_s.tolist(), _framer(config.long_side))
+                pictures = reader.frames_at(times_s.tolist(), partial(shrunk, long_side=config.long_side))
                 frames = [np.ascontiguousarray(cropped(picture, crop)) for picture in pictures]
                 try:
                     yield clip, {score: scorer.score(frames) for score, scorer in scorers.items()}
@@ -88,11 +88,3 @@ def score_clips(
                     yield clip, UnitError("score_failed", f"{name}: {error}")
     except UnusableMediaError as error:
         raise UnitError(error.reason, str(error)) from error
-
-
-def _framer(long_side: int) -> Framer:
-    def framing(height: int, width: int) -> Framing:
-        scale = min(1.0, long_side / max(height, width))
-        return Framing(height=max(16, round(height * scale)), width=max(16, round(width * scale)))
-
-    return framing
