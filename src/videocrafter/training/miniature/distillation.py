@@ -19,11 +19,10 @@ from videocrafter.pipelines.text_to_video import TextToVideoPipeline
 from videocrafter.training.miniature.diffusion import VideoDiffusionTask
 from videocrafter.training.miniature.diffusion_config import VideoDiffusionTaskConfig
 from videocrafter.training.miniature.latent_clips import LatentClips
-from videocrafter.training.video.distillation_config import Distillation, check_no_dropout
-from videocrafter.training.video.distiller import CopiedNetworks, Distiller
+from videocrafter.training.video.distillation_config import Distillation, check_distilled
+from videocrafter.training.video.distiller import Distiller
 from videocrafter.training.video.starting_weights import FolderNetworks, NetworkSource, model_folder
-
-_PHASES = ("text_to_video", "image_to_video")
+from videocrafter.training.video.student_networks import CopiedNetworks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,9 +42,7 @@ class VideoDistillationTaskConfig(VideoDiffusionTaskConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_no_dropout(self.text_dropout, self.image_dropout, self.both_dropout)
-        if self.phase not in _PHASES:
-            raise ValueError(f"phase is {self.phase!r}; distillation takes {' or '.join(_PHASES)}")
+        check_distilled(self)
 
 
 class VideoDistillationTask(VideoDiffusionTask):
@@ -111,11 +108,7 @@ class VideoDistillationTask(VideoDiffusionTask):
         # A plan needs no weights.
         if self.device.type == "meta":
             return copy.deepcopy(self.unet)
-        if named is None and self.config.distillation.method == "matching":
-            raise ValueError(
-                "distillation.teacher is none, but 'matching' starts from a student; name the model that the student "
-                "was distilled from, with --init or task.distillation.teacher"
-            )
+        self.config.distillation.check_teacher()
         if named is None:
             return copy.deepcopy(self.unet)
         teacher = FolderNetworks(model_folder(named)).network("unet")

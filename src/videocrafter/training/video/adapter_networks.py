@@ -20,8 +20,8 @@ from torch.utils.checkpoint import checkpoint
 
 from videocrafter.models.unet import VideoUNet
 from videocrafter.presets import LORA_FILE
-from videocrafter.training.video.distiller import WeightAverage, call_network
 from videocrafter.training.video.lora import LORA_NAME, LoraTraining, add_lora
+from videocrafter.training.video.student_networks import WeightAverage, call_network
 from videocrafter.training.video.work import Checkpoint
 
 FAKE_NAME = "fake_score"

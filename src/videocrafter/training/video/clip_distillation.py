@@ -26,16 +26,15 @@ from videocrafter.presets import LORA_FILE
 from videocrafter.training.randomness import make_generator
 from videocrafter.training.video.adapter_networks import AdapterNetworks, load_student
 from videocrafter.training.video.clip_encoding import EncodedClips
-from videocrafter.training.video.distillation_config import Distillation, check_no_dropout
-from videocrafter.training.video.distiller import CopiedNetworks, Distiller, StudentNetworks
+from videocrafter.training.video.distillation_config import Distillation, check_distilled
+from videocrafter.training.video.distiller import Distiller
 from videocrafter.training.video.frozen_networks import WEIGHT_DTYPES
 from videocrafter.training.video.lora import LORA_NAME
 from videocrafter.training.video.starting_weights import FolderNetworks, model_folder
+from videocrafter.training.video.student_networks import CopiedNetworks, StudentNetworks
 from videocrafter.training.video.task import ClipDiffusionTask
 from videocrafter.training.video.task_config import ClipDiffusionTaskConfig
 from videocrafter.training.video.work import Checkpoint
-
-_PHASES = ("text_to_video", "image_to_video")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,9 +52,7 @@ class ClipDistillationTaskConfig(ClipDiffusionTaskConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_no_dropout(self.text_dropout, self.image_dropout, self.both_dropout)
-        if self.phase not in _PHASES:
-            raise ValueError(f"phase is {self.phase!r}; distillation takes {' or '.join(_PHASES)}")
+        check_distilled(self)
         if self.signal_scale is not None:
             raise ValueError(f"signal_scale is {self.signal_scale}; a student keeps its teacher's schedule: set none")
 
@@ -96,11 +93,7 @@ class ClipDistillationTask(ClipDiffusionTask):
         """
         assert isinstance(config, ClipDistillationTaskConfig)
         named = config.distillation.teacher
-        if named is None and config.distillation.method == "matching":
-            raise ValueError(
-                "distillation.teacher is none, but 'matching' starts from a student; name the model that the student "
-                "was distilled from, with --init or task.distillation.teacher"
-            )
+        config.distillation.check_teacher()
         begun = start if start is not None and (start / LORA_FILE).is_file() else None
         if begun is not None:
             if config.lora is None or named is None:

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from videocrafter.diffusion.few_steps import SEGMENT_SNR
+from videocrafter.training.video.diffusion_step import DiffusionConfig
+
+_PHASES = ("text_to_video", "image_to_video")
 
 DistillationMethod = Literal["consistency", "matching"]
 
@@ -59,16 +62,30 @@ class Distillation:
         if self.student_every < 1:
             raise ValueError(f"distillation.student_every is {self.student_every}; it must be 1 or more")
 
+    def check_teacher(self) -> None:
+        """Raise ValueError if the method needs a teacher that is not named."""
+        if self.teacher is None and self.method == "matching":
+            raise ValueError(
+                "distillation.teacher is none, but 'matching' starts from a student; name the model that the student "
+                "was distilled from, with --init or task.distillation.teacher"
+            )
+
     @property
     def num_steps(self) -> int:
         """Sampling steps of the student, one per segment."""
         return len(self.segment_snr) + 1
 
 
-def check_no_dropout(text: float, image: float, both: float) -> None:
-    """Raise ValueError unless no condition is dropped in training: the student is sampled without guidance."""
-    if text or image or both:
+def check_distilled(config: DiffusionConfig) -> None:
+    """Raise ValueError for settings of a task that a student cannot have.
+
+    No condition is dropped in training, because a student is sampled without guidance.
+    """
+    dropout = (config.text_dropout, config.image_dropout, config.both_dropout)
+    if any(dropout):
         raise ValueError(
-            f"text_dropout, image_dropout and both_dropout are {(text, image, both)}; a student never samples "
-            "without its conditions: set them to 0"
+            f"text_dropout, image_dropout and both_dropout are {dropout}; a student never samples without its "
+            "conditions: set them to 0"
         )
+    if config.phase not in _PHASES:
+        raise ValueError(f"phase is {config.phase!r}; distillation takes {' or '.join(_PHASES)}")

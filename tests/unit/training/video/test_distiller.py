@@ -13,8 +13,9 @@ from videocrafter.diffusion.objective import add_noise, target
 from videocrafter.diffusion.schedule import alphas_cumprod, cosine_betas_shifted, linear_betas
 from videocrafter.pipelines.denoising import Conditions
 from videocrafter.training.video.distillation_config import Distillation
-from videocrafter.training.video.distiller import Distiller, WeightAverage, without_gradient
+from videocrafter.training.video.distiller import Distiller, without_gradient
 from videocrafter.training.video.segments import CLEAN, segment_grid
+from videocrafter.training.video.student_networks import WeightAverage
 
 CPU = torch.device("cpu")
 MINIATURE = alphas_cumprod(cosine_betas_shifted(1000, 36))
