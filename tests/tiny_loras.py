@@ -1,12 +1,15 @@
 """Random LoRAs for the networks of `tests/tiny_sd.py`, in every file format, and a reference merge."""
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from tests.tiny_models import tiny_pipeline
 from videocrafter.checkpoints.lora.lora_file import LoraLayer
+from videocrafter.pipelines.few_step_settings import with_few_steps
 
 Layers = Mapping[str, LoraLayer]
 
@@ -88,3 +91,23 @@ def _pairs(layers: Layers, prefix: str, down: str, up: str) -> dict[str, Tensor]
     for name, layer in layers.items():
         state |= {f"{prefix}{name}{down}": layer.down, f"{prefix}{name}{up}": layer.up}
     return state
+
+
+def layers_of_student(pipeline: Any) -> dict[str, torch.Tensor]:
+    """A LoRA of one layer of the network."""
+    name, layer = next(
+        (name, one) for name, one in pipeline.unet.named_modules() if name.endswith("to_q") and "temporal" not in name
+    )
+    out_features, in_features = layer.weight.shape[:2]
+    return {
+        f"unet.{name}.lora_A.weight": torch.randn(2, in_features),
+        f"unet.{name}.lora_B.weight": torch.randn(out_features, 2),
+    }
+
+
+def save_student(folder: Path, *times: int) -> Path:
+    """Write a LoRA that was distilled for these timesteps."""
+    pipeline = tiny_pipeline(False)
+    pipeline.load_lora_weights(layers_of_student(pipeline))
+    with_few_steps(pipeline, times)
+    return pipeline.save_lora(folder, few_steps=True)

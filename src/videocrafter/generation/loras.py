@@ -40,6 +40,14 @@ def parse_lora_option(text: str) -> LoraChoice:
     return choice
 
 
+def holds_student(choices: Sequence[LoraChoice]) -> bool:
+    """Whether one of the LoRAs was distilled, so that its own steps are the only ones that fit."""
+    from videocrafter.pipelines.few_step_settings import is_student
+    from videocrafter.pipelines.lora_source import locate_lora
+
+    return any(is_student(locate_lora(choice.path)) for choice in choices)
+
+
 def add_loras(pipeline: VideoPipeline, choices: Sequence[LoraChoice]) -> list[str]:
     """Load LoRAs into a pipeline that has none; return notes for the user, one line each.
 

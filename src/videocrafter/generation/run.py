@@ -25,6 +25,7 @@ from videocrafter.generation.errors import (
     expecting,
 )
 from videocrafter.generation.inputs import Inputs, read_inputs
+from videocrafter.generation.loras import holds_student
 from videocrafter.generation.outputs import (
     check_encodings,
     check_names,
@@ -103,7 +104,8 @@ def prepare(options: GenerateOptions, *, obtain: Callable[[str, Task], Path] = o
         folder = obtain(options.model_name, options.task)
         index = check_model_folder(folder)
         _check_task(options, index["_class_name"])
-        options = with_preset(options, index.get("defaults"))
+        if options.preset is not None and not holds_student(options.loras):
+            options = with_preset(options, index.get("defaults"))
         model_hash = fingerprint(folder)
     with expecting():
         check_shares(options, folder)

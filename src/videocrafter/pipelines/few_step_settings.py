@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from videocrafter.checkpoints.file_content import checkpoint_format
 from videocrafter.diffusion.schedulers import build_scheduler
@@ -97,10 +97,7 @@ def lora_times(path: Path, scheduler: Any) -> tuple[int, ...] | None:
     Raises:
         ValueError: the LoRA was distilled on another noise schedule, or its header is damaged.
     """
-    if checkpoint_format(path) != "safetensors":
-        return None
-    with safe_open(path, framework="pt") as file:
-        text = (file.metadata() or {}).get(HEADER_KEY)
+    text = _record(path)
     if text is None:
         return None
     try:
@@ -116,3 +113,19 @@ def lora_times(path: Path, scheduler: Any) -> tuple[int, ...] | None:
             " distilled from"
         )
     return tuple(times)
+
+
+def is_student(path: Path) -> bool:
+    """Whether a LoRA file was distilled; False for a file that cannot be read."""
+    try:
+        return _record(path) is not None
+    except (OSError, SafetensorError):
+        return False
+
+
+def _record(path: Path) -> str | None:
+    if checkpoint_format(path) != "safetensors":
+        return None
+    with safe_open(path, framework="pt") as file:
+        text: str | None = (file.metadata() or {}).get(HEADER_KEY)
+    return text

@@ -45,6 +45,11 @@ class MemorySettings:
         """Whether the video is the same as without these settings, up to rounding."""
         return not (self.fp8_weights or self.tiled_decoding)
 
+    @property
+    def saves_nothing(self) -> bool:
+        """Whether these are the settings of a pipeline that saves no memory."""
+        return self == MemorySettings()
+
     def __str__(self) -> str:
         return ", ".join(self._parts()) or "nothing to save"
 

@@ -1,35 +1,16 @@
 """LoRAs of students bring their steps, and only intact ones are loaded."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
+from tests.tiny_loras import layers_of_student, save_student
 from tests.tiny_models import tiny_pipeline
 from videocrafter.diffusion.few_steps import FewStepScheduler
-from videocrafter.pipelines.few_step_settings import with_few_steps
+from videocrafter.pipelines.few_step_settings import is_student
 from videocrafter.presets import LORA_FILE
-
-
-def layers(pipeline: Any) -> dict[str, torch.Tensor]:
-    """A LoRA of one layer of the network."""
-    name, layer = next(
-        (name, one) for name, one in pipeline.unet.named_modules() if name.endswith("to_q") and "temporal" not in name
-    )
-    out_features, in_features = layer.weight.shape[:2]
-    return {
-        f"unet.{name}.lora_A.weight": torch.randn(2, in_features),
-        f"unet.{name}.lora_B.weight": torch.randn(out_features, 2),
-    }
-
-
-def save_student(folder: Path, *times: int) -> Path:
-    """Write a LoRA that was distilled for these timesteps."""
-    pipeline = tiny_pipeline(False)
-    pipeline.load_lora_weights(layers(pipeline))
-    with_few_steps(pipeline, times)
-    return pipeline.save_lora(folder, few_steps=True)
 
 
 @pytest.mark.parametrize("name", [LORA_FILE, "student.bin"])
@@ -60,7 +41,7 @@ def test_files_that_are_no_lora_are_refused_in_one_line(tmp_path: Path, content:
 
 def test_a_pickle_with_the_name_of_safetensors_is_read(tmp_path: Path) -> None:
     pipeline = tiny_pipeline(False)
-    torch.save(layers(pipeline), tmp_path / LORA_FILE)
+    torch.save(layers_of_student(pipeline), tmp_path / LORA_FILE)
     assert pipeline.load_lora_weights(tmp_path / LORA_FILE).num_layers["unet"] == 1
     assert not isinstance(pipeline.scheduler, FewStepScheduler)
 
@@ -69,7 +50,7 @@ def test_deleting_a_student_restores_the_steps_before_it(tmp_path: Path) -> None
     first, second = save_student(tmp_path / "one", 999, 500), save_student(tmp_path / "two", 999, 600, 300)
     pipeline = tiny_pipeline(False)
     scheduler, defaults = pipeline.scheduler, pipeline.generation_defaults
-    pipeline.load_lora_weights(layers(pipeline), "style")
+    pipeline.load_lora_weights(layers_of_student(pipeline), "style")
     for name, path in (("first", first), ("second", second), ("third", first)):
         pipeline.load_lora_weights(path, name)
     pipeline.delete_adapters(["style", "first"])
@@ -87,6 +68,16 @@ def test_a_fused_student_keeps_its_steps_when_later_loras_are_unloaded(tmp_path:
     pipeline.load_lora_weights(save_student(tmp_path, 999, 500))
     pipeline.fuse_lora()
     pipeline.unload_lora_weights()
-    pipeline.load_lora_weights(layers(pipeline))
+    pipeline.load_lora_weights(layers_of_student(pipeline))
     pipeline.unload_lora_weights()
     assert tuple(pipeline.scheduler.times) == (999, 500)
+
+
+def test_a_student_is_recognised_by_its_header(tmp_path: Path) -> None:
+    path = save_student(tmp_path, 999, 500)
+    assert is_student(path)
+    plain = tmp_path / "plain.safetensors"
+    save_file({"a": torch.zeros(1)}, plain)
+    assert not is_student(plain)
+    path.write_bytes(path.read_bytes()[:20])
+    assert not is_student(path)

@@ -157,8 +157,8 @@ def _advise(run: PlannedRun, command: str, settings: Mapping[str, Any], usable: 
     """Print the command of the fastest plan that fits, or of smaller sizes; `settings` are those that were given."""
     fastest = run.fastest(usable)
     if fastest is not None:
-        plain = fastest.saving == type(fastest.saving)()
-        typer.echo(f"Fastest that fits: {command}{_as_options(settings)}{'' if plain else ' --low-memory'}")
+        saving = "" if fastest.saving.saves_nothing else " --low-memory"
+        typer.echo(f"Fastest that fits: {command}{_as_options(settings)}{saving}")
         return
     fitting = [changes for changes, plan in run.smaller() if plan.need.total <= usable]
     typer.echo("Nothing fits at this size." if fitting else "Nothing fits, whatever the size; use a smaller model.")
@@ -182,7 +182,7 @@ def _as_options(settings: Mapping[str, Any]) -> str:
 
 
 def _ways(plan: GenerationPlan) -> str:
-    return "nothing: all weights on the device" if plan.saving == type(plan.saving)() else str(plan.saving)
+    return "nothing: all weights on the device" if plan.saving.saves_nothing else str(plan.saving)
 
 
 def _duration(seconds: float) -> str:

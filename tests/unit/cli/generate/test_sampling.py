@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from safetensors.torch import save_file
 
-from tests.tiny_loras import as_kohya, random_lora
+from tests.tiny_loras import as_kohya, random_lora, save_student
 from tests.tiny_models import tiny_pipeline
 from videocrafter.media.video_file import read_frames, read_metadata
 
@@ -72,6 +72,22 @@ def test_a_preset_of_the_model_gives_what_is_not_given_itself(cli, t2v_folder, t
         assert (recording["scheduler"], recording["num_inference_steps"]) == ("euler", steps)
         assert cli("generate", "--from", tmp_path / name, "-o", tmp_path / f"{name}-again").exit_code == 0
         np.testing.assert_array_equal(read_frames(tmp_path / name), read_frames(tmp_path / f"{name}-again"))
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (("--preset", "draft"), ("FewStepScheduler", 2)),
+        (("--scheduler", "euler"), ("EulerDiscreteScheduler", 2)),
+        (("--preset", "draft", "--steps", "3"), ("FewStepScheduler", 3)),
+    ],
+)
+def test_a_distilled_lora_keeps_its_steps_and_yields_to_what_is_given(make, tmp_path, options, expected):
+    student = save_student(tmp_path / "student", 999, 500)
+    result = make("a cat", "-o", tmp_path / "video", "--seed", 1, "--lora", student, *options)
+    assert result.exit_code == 0, result.output
+    recording = read_metadata(tmp_path / "video")
+    assert (recording["scheduler_class"], recording["num_inference_steps"]) == expected
 
 
 def test_settings_for_a_picture_change_the_video_and_are_repeated(cli, i2v_folder, picture, tmp_path):
