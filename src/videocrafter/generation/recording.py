@@ -158,6 +158,8 @@ def repeat_recording(options: GenerateOptions, recording: Mapping[str, Any], sou
         changes["loras"] = tuple(_recorded_lora(str(text), source) for text in recording.get("loras") or ())
     if options.model is None:
         changes["expected_model_hash"] = recording.get("model_hash")
+        saving = recording.get("memory_settings")
+        changes["expected_saving"] = saving if isinstance(saving, str) else None
         if not _is_model_name(recording["model"]):
             changes["model"] = str(_found(recording["model"], source, "model"))
     expected = {}

@@ -91,6 +91,7 @@ class GenerateOptions:
     absolute_paths: bool = False
     expected_sha256: Mapping[Path, str] = field(default_factory=dict, repr=False)
     expected_model_hash: str | None = field(default=None, repr=False)
+    expected_saving: str | None = field(default=None, repr=False)
 
     @classmethod
     def from_arguments(cls, arguments: Mapping[str, Any]) -> Self:

@@ -163,6 +163,11 @@ def load(prepared: PreparedRun, watcher: Watcher) -> Pipeline:
             with _reporting_memory(prepared):
                 pipeline.save_memory(plan.saving, device)
             watcher.note(f"low memory: {plan.saving}; needs about {size_in_words(plan.need.total)}")
+    if options.expected_saving not in (None, str(pipeline.memory_settings)):
+        watcher.note(
+            f"the video was made with these settings to save memory: {options.expected_saving}; without them the"
+            " result differs slightly"
+        )
     pipeline.set_progress_bar_config(disable=True)
     watcher.stop_if_cancelled()
     return pipeline

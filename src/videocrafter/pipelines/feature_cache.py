@@ -15,7 +15,6 @@ from torch import Tensor
 from videocrafter.diffusion.guidance import check_number
 from videocrafter.models.blocks import DownStage, UpStage, run_layer
 from videocrafter.models.unet import VideoUNet
-from videocrafter.pipelines.parallel.splitting import SplittingMixin
 
 FEWEST_STEPS = 9
 """With fewer steps, neighbouring steps differ too much."""
@@ -146,10 +145,11 @@ class CachedUNet:
         return self.unet.finish(features, shared.num_frames)
 
 
-class FeatureCacheMixin(SplittingMixin):
-    """Mixin for a `DiffusionPipeline` with the network `unet`."""
+class FeatureCacheMixin:
+    """Mixin for a `DiffusionPipeline` with the network `unet` and the `denoiser` that shares its work, or is it."""
 
     unet: Any
+    denoiser: Any
     feature_cache: FeatureCache | None = None
     """Reuse of deep features; see `use_feature_cache`."""
 

@@ -30,6 +30,7 @@ def with_few_steps(pipeline: Any, times: Sequence[int]) -> None:
         pipeline.generation_defaults,
         num_inference_steps=len(times),
         step_counts=(len(times),),
+        few_step_times=tuple(times),
         guidance_scale=1.0,
         image_guidance_scale=None,
         temporal_guidance_scale=0.0,

@@ -36,6 +36,7 @@ class GenerationDefaults(SamplingSettings):
         max_num_frames: frame limit per video; None means four times `num_frames`.
         step_counts: numbers of sampling steps that a distilled model was trained for, without guidance; None for all
             other models.
+        few_step_times: training timesteps of these steps, descending, for the scheduler "few-step"; or None.
         presets: settings by preset, for presets other than those of `quality_presets.py`.
     """
 
@@ -49,6 +50,7 @@ class GenerationDefaults(SamplingSettings):
     scheduler: str | None = None
     max_num_frames: int | None = None
     step_counts: tuple[int, ...] | None = None
+    few_step_times: tuple[int, ...] | None = None
     presets: Mapping[str, Mapping[str, Any]] | None = None
 
     @classmethod
@@ -64,8 +66,9 @@ class GenerationDefaults(SamplingSettings):
         if values.get("fps_range") is not None:
             lowest, highest = values["fps_range"]
             values["fps_range"] = (float(lowest), float(highest))
-        if values.get("step_counts") is not None:
-            values["step_counts"] = tuple(values["step_counts"])
+        for name in ("step_counts", "few_step_times"):
+            if values.get(name) is not None:
+                values[name] = tuple(values[name])
         return cls(**values)
 
     @property
@@ -93,11 +96,12 @@ def _check_default(name: str, value: Any) -> None:
     elif name in ("fps_range", "guidance_interval", "guidance_log_snr"):
         fits = isinstance(value, list | tuple) and len(value) == 2 and all(is_number(one) for one in value)
         fits = fits or (value is None and name != "guidance_interval")
-    elif name == "step_counts":
+    elif name in ("step_counts", "few_step_times"):
+        least = 1 if name == "step_counts" else 0
         fits = value is None or (
             isinstance(value, list | tuple)
             and len(value) > 0
-            and all(isinstance(one, int) and is_number(one) and one > 0 for one in value)
+            and all(isinstance(one, int) and is_number(one) and one >= least for one in value)
         )
     elif name == "presets":
         check_presets(value)

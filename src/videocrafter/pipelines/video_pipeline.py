@@ -39,6 +39,7 @@ from videocrafter.pipelines.lora import VideoLoraMixin
 from videocrafter.pipelines.memory_saving import MemorySavingMixin
 from videocrafter.pipelines.network_use import using_network
 from videocrafter.pipelines.output import OutputType, PhaseClock, VideoPipelineOutput, check_output_type, frames_as
+from videocrafter.pipelines.parallel.splitting import SplittingMixin
 from videocrafter.pipelines.phases import AfterStep, EncodedRequest, Phases
 from videocrafter.pipelines.plain_numbers import plain_numbers, whole_number
 from videocrafter.pipelines.prompt_encoding import PromptEncodingMixin
@@ -56,6 +57,7 @@ class VideoPipeline(
     VideoLoraMixin,
     MemorySavingMixin,
     FeatureCacheMixin,
+    SplittingMixin,
     PromptEncodingMixin,
     CallStateMixin,
     SavedCodeMixin,
@@ -136,6 +138,10 @@ class VideoPipeline(
             name = scheduler_name(self.scheduler) or "ddim"
             if name in ("ddim", "ddim-official"):
                 name = "ddim-official" if spacing == "legacy" else "ddim"
+        times = self.generation_defaults.few_step_times
+        if times is not None:
+            # A distilled model keeps its own timesteps, even after another sampler, whose config has none.
+            config = {**config, "few_step_times": list(times)}
         self.scheduler = build_scheduler(
             name,
             config,

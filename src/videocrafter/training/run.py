@@ -298,6 +298,11 @@ class _Run:
         if not isinstance(task, MayBeSharded):
             _log.info("Stage %s: its networks are too small to shard; every process holds a full copy.", stage.name)
             return ()
+        if not task.shardable_modules:
+            raise SettingsError(
+                f"stage {stage.name} trains {type(task).__name__}, which cannot be sharded, but parallel.sharding is"
+                f" {parallel.sharding!r}; set it to none, or train a LoRA if the networks do not fit"
+            )
         return task.shardable_modules
 
     @staticmethod

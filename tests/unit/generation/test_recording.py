@@ -64,6 +64,13 @@ def test_old_recordings_restore_every_setting():
     assert [row.prompt for row in options.rows] == ["a cat"]
 
 
+def test_approximate_memory_settings_of_a_recording_are_expected():
+    assert repeated(OLD | {"memory_settings": "decode in tiles (approximate)"}).expected_saving == (
+        "decode in tiles (approximate)"
+    )
+    assert repeated(OLD).expected_saving is None
+
+
 def test_given_options_override_the_recording():
     options = repeated(OLD, sampling={"guidance_scale": 9.0, "image_guidance_scale": 2.0}, seed=1)
     assert (options.sampling["guidance_scale"], options.sampling["eta"], options.seed) == (9.0, 1.0, 1)

@@ -61,6 +61,16 @@ def test_progress_covers_all_batches_and_every_video_is_reported(options, tmp_pa
     assert {"encode", "denoise", "decode", "write"} <= set(watcher.seconds)
 
 
+def test_settings_that_changed_the_recorded_video_slightly_are_named(options):
+    watcher, told = Recorder(), []
+    watcher.note = told.append
+    load(prepare(options(expected_saving="weights in 8 bits (approximate)")), watcher)
+    assert any("weights in 8 bits (approximate); without them the result differs slightly" in one for one in told)
+    told.clear()
+    load(prepare(options()), watcher)
+    assert not told
+
+
 @pytest.mark.parametrize(("after", "written"), [(0, 0), (1, 0), (4, 1)])
 def test_a_cancelled_run_stops_at_the_step_and_keeps_finished_videos(options, tmp_path, after, written):
     watcher = Recorder(cancel_after=after)

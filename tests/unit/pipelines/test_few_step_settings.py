@@ -23,6 +23,15 @@ def test_a_students_steps_are_read_whatever_the_files_name(tmp_path: Path, name:
     assert pipeline.generation_defaults.num_inference_steps == 2
 
 
+def test_a_student_that_tried_another_sampler_returns_to_its_own_steps(tmp_path: Path) -> None:
+    pipeline = tiny_pipeline(False)
+    pipeline.load_lora_weights(save_student(tmp_path, 999, 500))
+    pipeline.use_scheduler("dpm++2m")
+    assert not isinstance(pipeline.scheduler, FewStepScheduler)
+    pipeline.use_scheduler("few-step")
+    assert tuple(pipeline.scheduler.times) == (999, 500)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -9,6 +9,7 @@ import math
 import shutil
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,14 +19,14 @@ from toy_task import ToyTask, ToyTaskConfig
 
 from videocrafter.checkpoints.publishing.training_record import read_training_record
 from videocrafter.pipelines.versions import versions
-from videocrafter.training.config import GuardConfig, SettingsError
+from videocrafter.training.config import GuardConfig, ParallelConfig, SettingsError
 from videocrafter.training.interruption import StopRequest
 from videocrafter.training.optim.guard import NonFiniteError
 from videocrafter.training.parallel import precision
 from videocrafter.training.parallel.precision import choose_precision
 from videocrafter.training.randomness import make_generator, seed_global_generators
 from videocrafter.training.registry import register
-from videocrafter.training.run import train
+from videocrafter.training.run import _Run, train
 from videocrafter.training.saving.run_folder import RunFolderError, lock
 from videocrafter.training.saving.state import trained_parameters
 from videocrafter.training.tracking.log import read_log, truncate_log
@@ -279,6 +280,15 @@ def test_a_task_that_contradicts_itself_is_refused() -> None:
     task.net[0].bias.requires_grad_(False)
     with pytest.raises(ValueError, match=r"net\.0\.bias is trainable but has requires_grad=False"):
         trained_parameters(task)
+
+
+def test_sharding_of_networks_that_cannot_be_sharded_is_refused() -> None:
+    recipe, processes = toy_recipe(), SimpleNamespace(count=2)
+    run = _Run(recipe, *[None, processes, None, None], accept_changes=False)  # type: ignore[arg-type]
+    parallel, student = ParallelConfig(sharding="full"), SimpleNamespace(shardable_modules=())
+    with pytest.raises(SettingsError, match="stage low trains SimpleNamespace, which cannot be sharded"):
+        run._sharded_modules(parallel, recipe.stages[0], student)  # type: ignore[arg-type]
+    assert run._sharded_modules(ParallelConfig(), recipe.stages[0], student) == ()  # type: ignore[arg-type]
 
 
 def test_a_run_in_a_thread_leaves_signals_alone(tmp_path: Path) -> None:

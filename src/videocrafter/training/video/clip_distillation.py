@@ -7,6 +7,7 @@ LoRA for the teacher.
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -35,6 +36,8 @@ from videocrafter.training.video.student_networks import CopiedNetworks, Student
 from videocrafter.training.video.task import ClipDiffusionTask
 from videocrafter.training.video.task_config import ClipDiffusionTaskConfig
 from videocrafter.training.video.work import Checkpoint
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,7 +175,20 @@ class ClipDistillationTask(ClipDiffusionTask):
                 read_model_index(model_folder(settings.teacher)).get("defaults")
             )
         scale = defaults.guidance_scale if settings.guidance_scale is None else settings.guidance_scale
-        return Guidance(guidance_scale=scale, guidance_rescale=defaults.guidance_rescale)
+        if defaults.guidance_interval != (0.0, 1.0):
+            start, end = defaults.guidance_interval
+            _log.warning(
+                "The teacher recommends guidance for the share %g to %g of its steps, but a student learns noise"
+                " levels and has no such share: it learns guidance at all levels. To limit it, set guidance_log_snr"
+                " in the teacher's recommended settings.",
+                start,
+                end,
+            )
+        return Guidance(
+            guidance_scale=scale,
+            guidance_rescale=defaults.guidance_rescale,
+            guidance_log_snr=defaults.guidance_log_snr,
+        )
 
     def _networks(self) -> StudentNetworks:
         config, with_fake = self.config, self.config.distillation.method == "matching"

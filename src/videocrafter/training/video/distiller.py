@@ -176,7 +176,13 @@ class Distiller:
         both = Conditions.stack(unconditional, conditional)
         predictions = self._predict(teacher, torch.cat([noisy] * 2), torch.cat([time_B] * 2), both)
         empty, full = predictions.chunk(2)
-        return self.guidance.combine(full, empty)
+        guided = self.guidance.combine(full, empty)
+        if self.guidance.guidance_log_snr is None:
+            return guided
+        low, high = self.guidance.guidance_log_snr
+        log_snr_B = torch.logit(self._levels[time_B])
+        is_guided = ((log_snr_B >= low) & (log_snr_B < high)).reshape(-1, 1, 1, 1, 1)
+        return torch.where(is_guided, guided, full)
 
     def _moved(
         self, network: Network, noisy: Tensor, time_B: Tensor, reached_B: Tensor, conditions: Conditions

@@ -130,6 +130,20 @@ def test_the_teacher_is_guided_and_the_student_sees_the_text_alone() -> None:
     assert [len(inputs[0]) for name, inputs in networks.calls if name == "teacher"] == [SHAPE[0]], "one branch"
 
 
+def test_the_teacher_is_guided_at_the_noise_levels_that_it_recommends() -> None:
+    def teacher(noisy: Tensor, time: Tensor, text: Tensor) -> Tensor:
+        return text.reshape(-1, 1, 1, 1, 1).expand_as(noisy)
+
+    found = distiller(Networks(student=teacher, teacher=teacher))
+    found.guidance = Guidance(guidance_scale=3.0, guidance_log_snr=(-2.0, 1.0))
+    log_snr = torch.log(MINIATURE / (1 - MINIATURE))
+    times = torch.arange(len(MINIATURE))[:: len(MINIATURE) // SHAPE[0]][: SHAPE[0]]
+    predicted = found._guided(torch.zeros(SHAPE), times, conditions(1), conditions(-1))[:, 0, 0, 0, 0]
+    is_guided = (log_snr[times] >= -2) & (log_snr[times] < 1)
+    assert 0 < int(is_guided.sum()) < SHAPE[0]
+    torch.testing.assert_close(predicted, torch.where(is_guided, 5.0, 1.0))
+
+
 def test_targets_get_no_gradient() -> None:
     weight = torch.tensor(0.5, requires_grad=True)
     calls = []
