@@ -15,6 +15,7 @@ RECIPES: dict[str, Callable[[], RecipeConfig]] = {
     "tiny-t2v": miniature.tiny_t2v,
     "tiny-t2v-128": miniature.tiny_t2v_128,
     "tiny-i2v": miniature.tiny_i2v,
+    "tiny-i2v-128": miniature.tiny_i2v_128,
     "tiny-judge": miniature.tiny_judge,
     "tiny-judge-128": miniature.tiny_judge_128,
     "tiny-judge-shape": miniature.tiny_judge_shape,

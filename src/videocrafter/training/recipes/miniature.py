@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from videocrafter.data.sprite_world.world import SUBJECTS, SpriteWorldConfig
 from videocrafter.training.config import OptimizerConfig, RecipeConfig, StageConfig
@@ -13,6 +14,7 @@ from videocrafter.training.miniature.judge import JudgeTaskConfig
 from videocrafter.training.miniature.networks import MiniatureNetwork, NoiseConfig
 from videocrafter.training.miniature.stills import StillsTaskConfig
 from videocrafter.training.miniature.towers import ContrastiveTaskConfig
+from videocrafter.training.task import TaskConfig
 
 _GATE_MOTIONS = ("left", "right", "up", "down", "growing", "shrinking", "spinning", "still")
 _WORLD_128 = SpriteWorldConfig(height=128, width=128, num_frames=16, fps_range=(8.0, 24.0), diameter=0.56)
@@ -302,6 +304,67 @@ def tiny_i2v() -> RecipeConfig:
         sample_every=650,
     )
     return RecipeConfig(name="tiny-i2v", init="tiny-t2v", stages=(align, mapping, video))
+
+
+def tiny_i2v_128() -> RecipeConfig:
+    """Image to video at 128 pixels, from a finished `tiny-t2v-128`: the paper's two phases, low resolution first.
+
+    `stages.*.task.image_tokens=global` trains the variant with one token for the whole image (paper, figure 5).
+    """
+    aligned = tiny_i2v().stages[0]
+    low, high = tiny_t2v_128().stages
+    align = replace(
+        aligned,
+        task=replace(
+            _given_an_image(high.task, phase="image_alignment"),
+            num_images=65_536,
+            image_batch_size=48,
+            image_share=1.0,
+        ),
+    )
+    mapping = replace(
+        low,
+        name="mapping",
+        task=_given_an_image(low.task, phase="image_mapping", alignment_weight=0.1),
+        num_steps=300,
+        optimizer=OptimizerConfig(lr=2e-3, warmup_steps=20, decay="cosine", final_lr_fraction=0.02),
+        ema_decay=0.99,
+        validate_every=100,
+        sample_every=300,
+    )
+    video_low = replace(
+        mapping,
+        name="low",
+        task=_given_an_image(low.task, phase="image_to_video"),
+        num_steps=1000,
+        optimizer=OptimizerConfig(lr=8e-4, warmup_steps=30),
+        ema_decay=0.998,
+        validate_every=250,
+        sample_every=500,
+    )
+    video_high = replace(
+        video_low,
+        name="high",
+        task=_given_an_image(high.task, phase="image_to_video"),
+        num_steps=1500,
+        optimizer=OptimizerConfig(lr=8e-4, warmup_steps=30, decay="cosine", final_lr_fraction=0.02),
+    )
+    return RecipeConfig(name="tiny-i2v-128", stages=(align, mapping, video_low, video_high))
+
+
+def _given_an_image(task: TaskConfig, **changes: Any) -> VideoDiffusionTaskConfig:
+    assert isinstance(task, VideoDiffusionTaskConfig)
+    return replace(
+        task,
+        image_share=0.0,
+        num_images=2_048,
+        image_scale=1,
+        text_dropout=0.05,
+        both_dropout=0.05,
+        image_dropout=0.05,
+        motion_captions=0.7,
+        **changes,
+    )
 
 
 def smoke() -> RecipeConfig:

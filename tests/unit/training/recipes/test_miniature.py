@@ -92,7 +92,7 @@ def test_text_to_video_goes_from_a_small_plain_world_to_the_whole_one_at_full_si
     assert gate.world.plain_scenes
 
 
-@pytest.mark.parametrize("name", ["tiny-t2v", "tiny-i2v", "smoke"])
+@pytest.mark.parametrize("name", ["tiny-t2v", "tiny-i2v", "tiny-t2v-128", "tiny-i2v-128", "smoke"])
 def test_video_recipes_learn_from_the_training_split_only(name: str) -> None:
     for task in video_tasks(RECIPES[name]()):
         assert task.world.split == "train"
@@ -160,6 +160,18 @@ def test_the_parts_of_the_larger_miniature_fit_together() -> None:
         assert task.world.num_frames <= last.network.temporal_length
 
 
+def test_the_larger_image_to_video_recipe_has_the_papers_phases_at_low_resolution_first() -> None:
+    tasks = list(video_tasks(RECIPES["tiny-i2v-128"]()))
+    *_, low, high = video_tasks(RECIPES["tiny-t2v-128"]())
+    phases = ["image_alignment", "image_mapping", "image_to_video", "image_to_video"]
+    assert [task.phase for task in tasks] == phases
+    assert [task.world for task in tasks] == [high.world, low.world, low.world, high.world]
+    for task in tasks:
+        assert (task.network, task.noise) == (high.network, high.noise)
+        assert min(task.image_dropout, task.both_dropout, task.text_dropout) > 0
+        assert task.motion_captions > 0.5, "the image must be looked at"
+
+
 def test_smoke_is_all_of_tiny_t2v_at_toy_size() -> None:
     smoke, whole = RECIPES["smoke"](), RECIPES["tiny-t2v"]()
     assert [stage.name for stage in smoke.stages] == [stage.name for stage in whole.stages[:3]]
@@ -174,5 +186,5 @@ def test_smoke_is_all_of_tiny_t2v_at_toy_size() -> None:
 
 
 def test_the_last_stage_of_a_recipe_ends_with_a_falling_rate() -> None:
-    for name in ("tiny-vae", "tiny-clip", "tiny-t2v", "tiny-i2v", "tiny-judge"):
+    for name in ("tiny-vae", "tiny-clip", "tiny-t2v", "tiny-i2v", "tiny-t2v-128", "tiny-i2v-128", "tiny-judge"):
         assert RECIPES[name]().stages[-1].optimizer.decay == "cosine", name
