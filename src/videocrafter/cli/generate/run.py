@@ -19,7 +19,7 @@ from videocrafter.cli.interruption import interruption_held_back, reporting_inte
 from videocrafter.cli.model_choice import model_folder
 from videocrafter.generation.errors import GenerationError, NotEnoughMemoryError, expecting
 from videocrafter.generation.outputs import plan_outputs
-from videocrafter.generation.processes import join
+from videocrafter.generation.processes import ALONE, ProcessShare, join
 from videocrafter.generation.request import GenerateOptions, PromptRow
 from videocrafter.generation.run import LARGEST_SEED, generate, load, prepare
 from videocrafter.generation.watcher import SamplingStep, Watcher, WrittenVideo
@@ -34,15 +34,16 @@ _FEW = 4
 
 
 class _Terminal(Watcher):
-    """Shows a run on standard error, and the names of finished videos on standard output."""
+    """Shows this process's share of a run on standard error, and the names of its videos on standard output."""
 
-    def __init__(self, options: GenerateOptions) -> None:
+    def __init__(self, options: GenerateOptions, share: ProcessShare = ALONE) -> None:
         super().__init__()
         from rich.console import Console
 
-        self.options = options
+        self.options, self.share = options, share
         self.console = Console(stderr=True, highlight=False)
-        self.outputs = plan_outputs(options.output, options.num_outputs)
+        planned = plan_outputs(options.output, options.num_outputs) if share.writes else []
+        self.outputs = [path for place, path in enumerate(planned) if share.makes(place // options.batch_size)]
         self.num_written = 0
         self.for_sheet: list[tuple[np.ndarray, str]] = []
         self._progress = self._new_progress()
@@ -111,10 +112,13 @@ class _Terminal(Watcher):
     def unfinished(self) -> str:
         """Describe what was written and what was not, for an interrupted run."""
         names = [str(path) for path in self.outputs]
+        if not names:
+            return ""
+        who = f"Process {self.share.index + 1} of {self.share.count}: " if self.share.count > 1 else ""
         if not self.num_written:
-            return f"No video was written; not generated: {_range_of(names)}."
+            return f"{who}No video was written; not generated: {_range_of(names)}."
         return (
-            f"Written: {_range_of(names[: self.num_written])}; not generated:"
+            f"{who}Written: {_range_of(names[: self.num_written])}; not generated:"
             f" {_range_of(names[self.num_written :]) or 'nothing'}."
         )
 
@@ -128,7 +132,7 @@ def run(options: GenerateOptions) -> None:
     """Generate and write all videos. Wrong input ends the program with a one-line error."""
     with bad_input(GenerationError), naming_options(), _offering_to_ignore_memory():
         options, share = join(options, partial(secrets.randbelow, LARGEST_SEED))
-        watcher = _Terminal(options)
+        watcher = _Terminal(options, share)
         _note_split_prompt(watcher)
         # All are prepared before one writes: its files would look to others like files that exist already.
         prepared = share.first_alone(partial(prepare, options, obtain=partial(model_folder, quiet=options.quiet)))

@@ -2,8 +2,12 @@
 
 import signal
 import time
+from pathlib import Path
 
 from tests.warm_process import COMMAND_LINE, WarmProcess
+from videocrafter.cli.generate.run import _Terminal
+from videocrafter.generation.processes import ProcessShare
+from videocrafter.generation.request import GenerateOptions, PromptRow
 
 INTERRUPTED = 130
 
@@ -29,6 +33,15 @@ def test_finished_and_unfinished_videos_are_named(t2v_folder, tmp_path):
     assert "Traceback" not in errors
     assert "Interrupted. Written: v-000.gif; not generated: v-001.gif, v-002.gif." in errors
     assert sorted(path.name for path in tmp_path.iterdir()) == ["v-000.gif", "v-000.gif.json"]
+
+
+def test_each_of_several_processes_names_its_own_videos():
+    options = GenerateOptions(output=Path("v.gif"), rows=(PromptRow(prompt="a cat"),) * 4)
+    terminal = _Terminal(options, ProcessShare(index=1, count=2))
+    assert terminal.unfinished() == "Process 2 of 2: No video was written; not generated: v-001.gif, v-003.gif."
+    terminal.num_written = 1
+    assert terminal.unfinished() == "Process 2 of 2: Written: v-001.gif; not generated: v-003.gif."
+    assert _Terminal(options, ProcessShare(index=1, count=2, split="frames")).unfinished() == "", "the first writes"
 
 
 def test_a_second_interruption_ends_the_process_at_once(t2v_folder, tmp_path):
