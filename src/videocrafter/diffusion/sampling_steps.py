@@ -72,6 +72,8 @@ class SamplingSteps:
         begin = max(0, first_step - len(before)) * order
         self.num_skipped = begin if first_step == 0 else begin + len(before)
         self.timesteps = [*before, *own][self.num_skipped :]
+        # Read once: a read from a GPU in every step would wait for the steps before.
+        self._times = torch.stack(self.timesteps).cpu().tolist()
         self._from_pure_noise = first_step == 0 and self._pure_noise is not None
         if hasattr(self.scheduler, "set_begin_index"):
             # Without it, solvers look the first step up by its timestep, which several may share after rounding.
@@ -112,7 +114,7 @@ class SamplingSteps:
 
     def _signal_level(self, index: int) -> Tensor:
         """Return the cumulative signal level at a step; some solvers step between training timesteps."""
-        level, time = self.alphas_cumprod.float().cpu(), float(self.timesteps[index])
+        level, time = self.alphas_cumprod.float().cpu(), self._times[index]
         above = min(int(time) + 1, len(level) - 1)
         return torch.lerp(level[int(time)], level[above], time - int(time))
 

@@ -87,13 +87,13 @@ def launched_processes() -> int:
 
 
 def check_shares(options: GenerateOptions, folder: Path) -> None:
-    """Raise ValueError if the processes of a run cannot share the frames of each video equally.
+    """Raise ValueError if the processes of a run cannot share each video equally.
 
-    With an input video, which determines frames and size, this is checked during generation.
+    With an input video, which determines frames and size, frames are checked during generation.
     """
     launched = launched_processes()
     count = launched if launched > 1 else options.devices
-    if count == 1 or options.split != "frames" or options.clip is not None:
+    if count == 1 or options.split == "videos" or (options.split == "frames" and options.clip is not None):
         return
     from videocrafter.generation.low_memory import size_of_folder
     from videocrafter.generation.memory_check import requested_workload
@@ -102,6 +102,13 @@ def check_shares(options: GenerateOptions, folder: Path) -> None:
 
     model = size_of_folder(folder)
     work = requested_workload(options, model.defaults, 1)
+    if options.split == "branches":
+        if work.branches * work.num_videos % count:
+            raise ValueError(
+                f"split branches shares {work.branches} branches of guidance times {work.num_videos} videos, which"
+                f" {count} processes cannot share equally; change batch_size, or split videos or frames"
+            )
+        return
     if work.window and work.window < work.num_frames:
         check_frames(work.window, count, setting="window")
     else:
@@ -123,6 +130,8 @@ def join(options: GenerateOptions, draw_seed: Callable[[], int]) -> tuple[Genera
         if options.split != "videos":
             raise GenerationError(f"split {options.split} has no effect on one device; give several with `devices`")
         return options, ProcessShare()
+    if options.low_memory:
+        raise GenerationError("low_memory plans for one device; leave it out, or start one process")
     import torch
 
     device = options.device

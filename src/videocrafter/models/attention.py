@@ -16,6 +16,8 @@ Layer = TypeVar("Layer", bound=nn.Module)
 
 SHORT_SEQUENCE = 256
 """Longest key sequence for which training on a CPU uses `attend_unfused`."""
+HIDDEN_AT_ONCE = 2**24
+"""Elements of the MLP's hidden tensor, without gradients; 32 MiB in half precision."""
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, backend: str | None = None) -> Tensor:
@@ -198,7 +200,11 @@ def temporal_attention(width: int, heads: int, head_dim: int, relative_distance:
 
 
 class GegluMLP(nn.Module):
-    """The transformer's MLP with gated GELU."""
+    """The transformer's MLP with gated GELU.
+
+    Without gradients it takes as many rows at a time as keep its hidden tensor small: it is eight times as wide as
+    the input, and would set the network's peak memory.
+    """
 
     def __init__(self, width: int, multiplier: int = 4) -> None:
         super().__init__()
@@ -206,8 +212,24 @@ class GegluMLP(nn.Module):
         self.linear_out = nn.Linear(multiplier * width, width)
 
     def forward(self, x: Tensor) -> Tensor:
+        rows_at_once = max(1, HIDDEN_AT_ONCE // self.linear_in.out_features)
+        if self._needs_all_rows() or x.numel() // x.shape[-1] <= rows_at_once:
+            return self._gated(x)
+        rows = x.reshape(-1, x.shape[-1])
+        out = rows.new_empty(len(rows), self.linear_out.out_features)
+        for begin in range(0, len(rows), rows_at_once):
+            part = slice(begin, begin + rows_at_once)
+            out[part] = self._gated(rows[part])
+        return out.unflatten(0, x.shape[:-1])
+
+    def _gated(self, x: Tensor) -> Tensor:
         value, gate = self.linear_in(x).chunk(2, dim=-1)
         return self.linear_out(value * nn.functional.gelu(gate))
+
+    def _needs_all_rows(self) -> bool:
+        # A compiled graph needs one shape, and the hooks of offloading would move weights for every part.
+        is_hooked = hasattr(self.linear_in, "_diffusers_hook") or hasattr(self.linear_in, "_hf_hook")
+        return torch.is_grad_enabled() or torch.compiler.is_compiling() or is_hooked
 
 
 class SpatialBlock(nn.Module):

@@ -23,6 +23,9 @@ _SDPA = (
     " by itself; for a kernel of another package, use set_attention_backend"
 )
 
+_BLOCK_SHAPES = 64
+"""Shapes for which a kind of block may be compiled: levels of the network, times batch sizes, times frame sizes."""
+
 
 class NetworkOptions:
     """Mixin for a `ModelMixin`; list it first."""
@@ -42,6 +45,15 @@ class NetworkOptions:
         if compute_dtype is not None:
             self.to(dtype=compute_dtype)  # type: ignore[attr-defined]
         super().enable_layerwise_casting(storage_dtype, compute_dtype, *args, **kwargs)  # type: ignore[misc]
+
+    def compile_repeated_blocks(self, *args: Any, **kwargs: Any) -> None:
+        """Compile each kind of transformer block; arguments as in diffusers.
+
+        A block is compiled for every width and number of rows that it meets, more often than torch allows by default.
+        """
+        limit = torch._dynamo.config
+        limit.recompile_limit = max(limit.recompile_limit, _BLOCK_SHAPES)
+        super().compile_repeated_blocks(*args, **kwargs)  # type: ignore[misc]
 
     def set_attention_backend(self, backend: str) -> None:
         """Compute attention with a backend of diffusers' registry, such as "flash" or "sage".

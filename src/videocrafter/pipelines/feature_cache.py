@@ -129,7 +129,8 @@ class CachedUNet:
 
         hook = self._last_stage.layers[-self.layers].register_forward_pre_hook(keep)
         try:
-            return self.unet(*given)
+            # Not the network itself: a hook is not part of a graph that was compiled before.
+            return self.unet.forward(*given)
         finally:
             hook.remove()
 
@@ -155,6 +156,8 @@ class FeatureCacheMixin:
 
     def use_feature_cache(self, cache: FeatureCache | None) -> None:
         """Reuse deep features in later calls, which is approximate, or stop with None.
+
+        A compiled network then runs uncompiled.
 
         Raises ValueError if the network has fewer outer layers, or if its weights are offloaded.
         """

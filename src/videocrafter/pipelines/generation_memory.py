@@ -1,11 +1,11 @@
 """Estimate the memory of a generation from the model's configs, and measure the available memory.
 
 The estimate is a lower bound, so that nothing that fits is refused: the weights plus the larger of two peaks. The
-denoiser's peak is in its widest layer, where the MLP of a transformer holds 16 tensors of the layer's width in
-addition to its input, its tokens, and the skip connections so far. The autoencoder's peak is at full resolution, for
-the few frames that it decodes together. Both hold all frames of the video in addition: as latents, or as pixels. For
-the official models both formulas agree within two percent with a count of all operations. Workspace of libraries, and
-the framework itself, come in addition.
+denoiser's peak is in its widest layer, in addition to the skip connections so far: in the residual block, or in a
+transformer, whose attention holds six tensors of the layer's width, and whose MLP 16 for as many rows as it takes
+at a time. The autoencoder's peak is at full resolution, for the few frames that it decodes together. Both hold all
+frames of the video in addition: as latents, or as pixels. For the official models both formulas agree within two
+percent with a count of all operations. Workspace of libraries, and the framework itself, come in addition.
 
 Sizes are bytes.
 """
@@ -24,6 +24,7 @@ from typing import Any
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
+from videocrafter.models.attention import HIDDEN_AT_ONCE
 from videocrafter.models.unet import VideoUNet
 from videocrafter.pipelines.component_loading import check_config
 from videocrafter.pipelines.memory_settings import MemorySettings
@@ -36,8 +37,12 @@ from videocrafter.pipelines.model_folder import (
     tensor_shapes,
 )
 
-# The MLP's 8 + 4 + 4 times the width, the tokens, and the normalised tokens.
-_TENSORS_IN_TRANSFORMER = 18
+_TOKENS = 2
+"""The tokens of a transformer, and the normalised ones."""
+_TENSORS_IN_ATTENTION = 6
+"""Queries, keys, values, their output, its projection and the sum with the tokens."""
+_TENSORS_IN_MLP = 16
+"""8 + 4 + 4 times the width."""
 _FLOAT32 = 4
 _NETWORKS: Mapping[str, type] = {"unet": VideoUNet, "vae": AutoencoderKL}
 _OFFLOADED_LAYERS = 2
@@ -157,21 +162,28 @@ def _denoiser_elements(unet: Mapping[str, Any], workload: Workload, places: int)
     inner = unet["initial_temporal_heads"] * unet["head_dim"]
     # Branches of guidance share everything before the first cross-attention, unless the text is in the embedding.
     shared = tokens if unet["frame_text_condition"] else tokens // at_once
-    peak = shared * (_TENSORS_IN_TRANSFORMER * inner + 2 * unet["model_channels"]) if inner else 0
+    all_rows = workload.saving.fp8_weights or workload.saving.offload == "all"
+
+    def in_transformer(width: int, tokens: int) -> int:
+        whole = _TENSORS_IN_MLP * width * tokens
+        mlp = whole if all_rows else min(whole, 2 * HIDDEN_AT_ONCE + width * tokens)
+        return _TOKENS * width * tokens + max(mlp, _TENSORS_IN_ATTENTION * width * tokens)
+
+    peak = in_transformer(inner, shared) + 2 * unet["model_channels"] * shared if inner else 0
     skips = (shared - tokens) * unet["model_channels"]
     widths = [unet["model_channels"] * multiple for multiple in unet["channel_mult"]]
     for level, (width, below) in enumerate(itertools.zip_longest(widths, widths[1:], fillvalue=widths[-1])):
         level_tokens = tokens // 4**level
         # The first layer of the up path: its input from below, and the same concatenated with a skip connection.
         joined = below + width
-        own = below + 3 * joined
+        own = (below + 3 * joined) * level_tokens
         if level in unet["attention_levels"]:
-            own = below + joined + (_TENSORS_IN_TRANSFORMER + 1) * width
+            own = max(own, (below + joined + width) * level_tokens + in_transformer(width, level_tokens))
             if unet["relative_position"]:
                 # The full matrix of attention scores between frames exists three times.
-                own = max(own, 8 * width + 3 * frames * width // unet["head_dim"])
-        own += unet["num_res_blocks"] * width
-        peak = max(peak, skips + own * level_tokens)
+                own = max(own, (8 * width + 3 * frames * width // unet["head_dim"]) * level_tokens)
+        own += unet["num_res_blocks"] * width * level_tokens
+        peak = max(peak, skips + own)
         skips += (unet["num_res_blocks"] + 1) * width * level_tokens
     return peak
 

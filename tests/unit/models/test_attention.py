@@ -9,6 +9,7 @@ from torch import Tensor
 
 from videocrafter.models.attention import (
     DualCrossAttention,
+    GegluMLP,
     RelativePositions,
     RelativeTemporalAttention,
     SelfAttention,
@@ -52,6 +53,21 @@ def test_cross_attention_adds_the_outputs_of_text_and_image() -> None:
         from_text = naive(q, attention.to_k(text[clip]), attention.to_v(text[clip]), heads=3)
         from_image = naive(q, attention.to_k_image(image[clip]), attention.to_v_image(image[clip]), heads=3)
         torch.testing.assert_close(got[[frame]], attention.to_out(from_text + 0.3 * from_image))
+
+
+@pytest.mark.parametrize("rows", [1, 4, 30, 31])
+def test_the_mlp_gives_the_same_in_parts(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
+    mlp, x = GegluMLP(width=8), torch.randn(2, 3, 5, 8).transpose(1, 2)
+    expected, seen = mlp(x), []
+    mlp.linear_in.register_forward_hook(lambda _, given, out: seen.append(out.shape[:-1].numel()))
+    monkeypatch.setattr("videocrafter.models.attention.HIDDEN_AT_ONCE", rows * 64)
+    with torch.no_grad():
+        torch.testing.assert_close(mlp(x), expected)
+    assert max(seen) == min(rows, 30)
+    assert sum(seen) == 30
+    seen.clear()
+    mlp(x).sum().backward()
+    assert seen == [30], "the backward pass needs all of it anyway"
 
 
 def test_the_image_branch_adds_two_weights() -> None:

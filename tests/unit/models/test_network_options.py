@@ -1,5 +1,6 @@
 """diffusers' options for networks: offloading, layerwise casting, regional compilation, device maps, saving."""
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,16 @@ def test_repeated_blocks_compile_without_a_graph_break() -> None:
     compiled = [type(module).__name__ for module in model.modules() if module._compiled_call_impl is not None]
     assert set(compiled) == {"SpatialBlock", "TemporalBlock"} == set(model._repeated_blocks)
     torch.testing.assert_close(predict(model), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_repeated_blocks_compile_for_every_batch_without_a_fallback() -> None:
+    model = build(image_cross_attention=True)
+    model.compile_repeated_blocks(fullgraph=True, backend="eager")
+    for branches, clips in itertools.product((2, 1), (1, 2, 3)):
+        sample, text = torch.randn(clips, 4, 3, 8, 8), torch.randn(branches * clips, 5, 12)
+        fps = torch.full((clips,), 8.0)
+        with torch.no_grad():
+            model(sample, torch.full((clips,), 7), text, fps, torch.randn(branches * clips, 3, 12))
 
 
 def test_a_device_map_splits_between_memory_and_disk(expected: Tensor, tmp_path: Path) -> None:

@@ -29,8 +29,10 @@ class SplittingMixin:
             what: "branches" of guidance, "frames", or None to stop sharing.
             group: the processes; None takes all.
 
-        Raises ValueError for another word.
+        Raises ValueError for another word, or if the pipeline is offloaded: sharing reads weights that are elsewhere.
         """
+        if what is not None and self.is_offloaded():  # type: ignore[attr-defined]
+            raise ValueError("an offloaded pipeline cannot be split over processes; use one or the other")
         if isinstance(self._split, FrameSplit):
             self._split.close()
         self._split = None

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from videocrafter.diffusion.few_steps import few_step_times
 from videocrafter.diffusion.guidance import Guidance
 from videocrafter.diffusion.objective import PredictionType, add_noise, predicted_x0_and_noise
+from videocrafter.diffusion.pure_noise import SMALLEST_ALPHA_BAR
 from videocrafter.diffusion.schedule import scale_model_input
 from videocrafter.pipelines.denoising import Conditions
 from videocrafter.training.video.distillation_config import Distillation
@@ -180,7 +181,8 @@ class Distiller:
         if self.guidance.guidance_log_snr is None:
             return guided
         low, high = self.guidance.guidance_log_snr
-        log_snr_B = torch.logit(self._levels[time_B])
+        # Finite also in pure noise, as in sampling.
+        log_snr_B = torch.logit(self._levels[time_B].clamp(SMALLEST_ALPHA_BAR, 1 - SMALLEST_ALPHA_BAR))
         is_guided = ((log_snr_B >= low) & (log_snr_B < high)).reshape(-1, 1, 1, 1, 1)
         return torch.where(is_guided, guided, full)
 
