@@ -3,11 +3,12 @@
     python -m benchmarks.study_server
     python -m benchmarks.study_server --raters 200 --kills 50
 
-Raters are coroutines in this process that speak HTTP over loopback: each joins, then repeats: read a question, think,
-answer. The first part measures the time of each request, and then that of a server with the same routes and constant
-replies, because both depend on what else the machine does. In the second part the server is killed with SIGKILL at
-random moments and started again, while raters repeat what was not acknowledged. Exit status 1 if an acknowledged
-answer is missing or differs, an answer was stored twice, or the 95th percentile of all requests is above 200 ms.
+Raters are coroutines in this process that speak HTTP over loopback: all join at once, then each repeats: read a
+question, load its clips in ranges as a phone does, think, answer. The first part measures the time of each request,
+and then that of a server with the same routes and constant replies, because both depend on what else the machine
+does. In the second part the server is killed with SIGKILL at random moments and started again, while raters repeat
+what was not acknowledged. Exit status 1 if an acknowledged answer is missing or differs, an answer was stored twice,
+or the 95th percentile of all requests is above 200 ms.
 """
 
 from __future__ import annotations
@@ -30,12 +31,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks.report import Report, add_output_arguments, machine, positive, publish
 
 ROOT = Path(__file__).parents[1]
 LIMIT_MS = 200.0
 _SECONDS_TO_START = 600.0
-_QUESTIONS = 12
+_ASPECTS = ("visual_quality", "motion_quality")
+_QUESTIONS = 12  # of the study whose server is killed
+_FIRST_RANGE = "bytes=0-1"  # Safari asks for two bytes, then for the rest
+_LOAD = {"questions": 30, "size": 256, "num_frames": 16}
+_SMALL_LOAD = {"questions": 2, "size": 32, "num_frames": 4}
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -72,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     p95 = 0.0
     with tempfile.TemporaryDirectory() as temporary:
         if "load" in given.parts:
-            folder = make_study(Path(temporary), given.raters)
+            folder = make_study(Path(temporary), given.raters, **(_SMALL_LOAD if given.smoke else _LOAD))
             with server(folder) as process:
                 times, spent = measured(process, given)
             with bare_server(folder) as process:
@@ -144,11 +151,26 @@ def percentile(ordered: Sequence[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
-def make_study(folder: Path, raters: int) -> Path:
+def make_study(
+    folder: Path, raters: int, *, questions: int = _QUESTIONS, size: int = 32, num_frames: int = 4
+) -> Path:
     """Make a study of generated videos in a subfolder."""
-    from tests.tiny_studies import make_tiny_study
+    from videocrafter.evaluation.comparison.matching import match_videos
+    from videocrafter.evaluation.study.new_study import StudySettings, make_study
+    from videocrafter.evaluation.video_set import read_video_set
+    from videocrafter.media.video_file import write_video
 
-    make_tiny_study(folder, prompts=_QUESTIONS, votes_per_item=raters * 2, checks_per_rater=2)
+    rng = np.random.default_rng(0)
+    for system in ("old", "new"):
+        (folder / system).mkdir(parents=True)
+        for number in range(questions):
+            # Noise that moves: files of about 200 kB at 256 pixels and 16 frames, like those of detailed videos.
+            noise = rng.integers(64, 192, (size // 2, size // 2, 3), np.uint8).repeat(2, axis=0).repeat(2, axis=1)
+            frames = np.stack([np.roll(noise, 3 * index, axis=1) for index in range(num_frames)])
+            write_video(folder / system / f"{number}.mp4", frames, 8, {"prompt": f"prompt {number}", "seed": 0})
+    sets = {system: read_video_set(folder / system) for system in ("old", "new")}
+    settings = StudySettings(aspects=_ASPECTS, votes_per_item=raters * 2, training_per_rater=1, checks_per_rater=2)
+    make_study(match_videos(sets), list(sets), folder / "study", settings)
     return folder / "study"
 
 
@@ -196,7 +218,7 @@ async def _replies(address: tuple[str, int]) -> dict[str, Any]:
 def serve_bare(port: int, replies: Mapping[str, Any]) -> None:
     """Serve constant replies until the process is killed."""
     import uvicorn
-    from fastapi import FastAPI, Response
+    from fastapi import FastAPI, Request, Response
 
     def constant(reply: Any) -> Callable[[], Coroutine[Any, Any, Any]]:
         async def route() -> Any:
@@ -204,13 +226,25 @@ def serve_bare(port: int, replies: Mapping[str, Any]) -> None:
 
         return route
 
-    app, clip = FastAPI(), Response(bytes.fromhex(replies["clip"]), media_type="video/mp4")
+    app, clip = FastAPI(), bytes.fromhex(replies["clip"])
     app.post("/api/raters")(constant(replies["join"]))
     app.get("/api/session")(constant(replies["session"]))
     app.get("/api/tasks/{position}")(constant(replies["task"]))
     app.put("/api/tasks/{position}")(constant(replies["answer"]))
-    app.get("/media/{name}", response_model=None)(constant(clip))
-    uvicorn.run(app, host="127.0.0.1", port=port, access_log=False, log_level="warning", server_header=False)
+
+    async def media(request: Request) -> Response:
+        return Response(clip[:2] if request.headers.get("range") == _FIRST_RANGE else clip, media_type="video/mp4")
+
+    app.add_route("/media/{name}", media)
+    uvicorn.run(
+        app,
+        host="127.0.0.1",
+        port=port,
+        access_log=False,
+        log_level="warning",
+        server_header=False,
+        timeout_keep_alive=75,
+    )
 
 
 def _free_port() -> int:
@@ -253,8 +287,10 @@ class Client:
         self.address, self.token = address, ""
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
-    async def ask(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+    async def ask(self, method: str, path: str, body: Any = None, *, wanted: str = "") -> tuple[int, Any]:
         """Return status and content of a reply; OSError or IncompleteReadError if there is none."""
+        if self._streams is not None and self._streams[0].at_eof():
+            self.close()  # the server ends connections that are idle for long, and browsers open another one
         if self._streams is None:
             self._streams = await asyncio.open_connection(*self.address)
         reader, writer = self._streams
@@ -263,6 +299,7 @@ class Client:
         head += "Content-Type: application/json\r\n" + (
             f"Authorization: Bearer {self.token}\r\n" if self.token else ""
         )
+        head += f"Range: {wanted}\r\n" if wanted else ""
         try:
             writer.write(head.encode() + b"\r\n" + data)
             header = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
@@ -285,9 +322,9 @@ async def load(address: tuple[str, int], given: argparse.Namespace) -> dict[str,
     times: dict[str, list[float]] = {"join": [], "session": [], "question": [], "video": [], "answer": []}
     end = time.monotonic() + given.seconds
 
-    async def timed(name: str, client: Client, method: str, path: str, body: Any = None) -> Any:
+    async def timed(name: str, client: Client, method: str, path: str, body: Any = None, wanted: str = "") -> Any:
         start = time.perf_counter()
-        status, content = await client.ask(method, path, body)
+        status, content = await client.ask(method, path, body, wanted=wanted)
         times[name].append(1000.0 * (time.perf_counter() - start))
         if status >= 300:
             sys.exit(f"benchmarks.study_server: error: {method} {path} returned {status}: {content!r}")
@@ -295,21 +332,21 @@ async def load(address: tuple[str, int], given: argparse.Namespace) -> dict[str,
 
     async def rate(number: int) -> None:
         rng = random.Random(f"{given.seed}/{number}")
-        await asyncio.sleep(rng.random() * min(given.think, given.seconds / 2))
         client = Client(address)
         client.token = json.loads(await timed("join", client, "POST", "/api/raters", {"consent": True}))["token"]
+        session = json.loads(await timed("session", client, "GET", "/api/session"))
+        total, following = session["total"], session["next"]
         while time.monotonic() < end:
-            session = json.loads(await timed("session", client, "GET", "/api/session"))
             # At the end, change the last answer again and again.
-            position = min(session["next"], session["total"] - 1)
+            position = min(following, total - 1)
             task = json.loads(await timed("question", client, "GET", f"/api/tasks/{position}"))
             for clip in task["clips"]:
-                await timed("video", client, "GET", f"/{clip}")
-            # The server ends idle connections after some seconds, and browsers open another one.
-            client.close()
+                await timed("video", client, "GET", f"/{clip}", wanted=_FIRST_RANGE)
+                await timed("video", client, "GET", f"/{clip}", wanted="bytes=0-")
             await asyncio.sleep(rng.expovariate(1.0 / given.think))
             body = answer_body(rng, task["revision"])
-            await timed("answer", client, "PUT", f"/api/tasks/{position}", body)
+            reply = json.loads(await timed("answer", client, "PUT", f"/api/tasks/{position}", body))
+            following = reply["next"]
         client.close()
 
     await asyncio.gather(*(rate(number) for number in range(given.raters)))
@@ -317,7 +354,7 @@ async def load(address: tuple[str, int], given: argparse.Namespace) -> dict[str,
 
 
 def answer_body(rng: random.Random, revision: int = 0) -> dict[str, Any]:
-    choices = {aspect: rng.choice(["left", "right", "equal"]) for aspect in ("visual_quality", "motion_quality")}
+    choices = {aspect: rng.choice(["left", "right", "equal"]) for aspect in _ASPECTS}
     return {
         "answer": choices,
         "revision": revision,

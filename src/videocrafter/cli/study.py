@@ -128,7 +128,9 @@ def serve_command(
     import uvicorn
 
     # The access log would store the network addresses of raters.
-    uvicorn.run(app, host=host, port=port, access_log=False, log_level="warning", server_header=False)
+    uvicorn.run(
+        app, host=host, port=port, access_log=False, log_level="warning", server_header=False, timeout_keep_alive=75
+    )
 
 
 def _invitations(folder: Path) -> list[str]:

@@ -14,7 +14,6 @@ from videocrafter.evaluation.feature_rows import FeatureRows
 from videocrafter.evaluation.measuring import Measurer, content_sha256, hash_of
 from videocrafter.evaluation.metrics.catalogue import metric_named
 from videocrafter.evaluation.metrics.optical_flow import opencv
-from videocrafter.evaluation.protocols.protocol import Protocol
 from videocrafter.evaluation.results import MeasuredVideos, VideoResult, read_result, write_result
 from videocrafter.evaluation.scores import Collected, normalised, score, totals
 from videocrafter.evaluation.video_set import VideoEntry, VideoProblem, VideoSet
@@ -84,7 +83,7 @@ def evaluate_videos(
             "sha256": protocol.sha256,
             "content": protocol.content(),
         },
-        "comparison": _comparison(protocol, list(collected.prompts), real.contents),
+        "comparison": _comparison(measurer, collected, real.contents),
         "videos": dict(description or {})
         | {"folder": _from(output, videos.root), "count": len(pass_over.names), "prompts": len(collected.prompts)},
         "reference": None if reference is None else {"folder": str(reference.root), "count": len(real.names)},
@@ -99,21 +98,23 @@ def evaluate_videos(
         "sizes": dict(collected.sizes),
         "rates": dict(collected.rates),
         "networks": measurer.used_networks,
-        "extraction": _extraction(measurer),
+        "extraction": _extraction(measurer, pass_over.features),
         "versions": _versions(),
     }
     return Outcome(report=report, videos=MeasuredVideos(output / RESULTS, pass_over.names))
 
 
-def _comparison(protocol: Protocol, prompts: Sequence[str], reference: Sequence[str]) -> dict[str, Any]:
+def _comparison(measurer: Measurer, collected: Collected, reference: Sequence[str]) -> dict[str, Any]:
     """Return the hashes of all that must be equal for two reports to be comparable as a whole.
 
-    The protocol pins the metrics, and the prompts if a list is given. The measured prompts and the content of the
-    reference set come in addition, because scores depend on them.
+    The protocol pins the metrics, and the prompts if a list is given. The networks, the measured prompts, the number
+    of videos of each and the content of the reference set come in addition, because scores depend on them.
     """
     parts = {
-        "protocol_sha256": protocol.sha256,
-        "prompts_sha256": hash_of(sorted(prompts)),
+        "protocol_sha256": measurer.protocol.sha256,
+        "networks_sha256": hash_of(measurer.used_networks),
+        "prompts_sha256": hash_of(sorted(collected.prompts)),
+        "counts_sha256": hash_of(sorted(collected.counts.items())),
         "reference_sha256": hash_of(sorted(reference)) if reference else None,
     }
     return {"sha256": hash_of(parts), **parts}
@@ -194,8 +195,9 @@ def _missing(measurer: Measurer) -> list[dict[str, Any]]:
     return found
 
 
-def _extraction(measurer: Measurer) -> dict[str, Any]:
+def _extraction(measurer: Measurer, features: Mapping[str, FeatureRows]) -> dict[str, Any]:
     """Return how features were extracted: distances are comparable only if all of it is equal."""
+    outputs = sorted({metric.output for metric in measurer.set_metrics if metric.needs_reference})
     return {
         "max_frames": measurer.protocol.max_frames,
         "stride": 1,
@@ -204,6 +206,7 @@ def _extraction(measurer: Measurer) -> dict[str, Any]:
         "inception": "whole frames at their own size; the network scales them",
         "i3d": "first 16 frames, stride 1, scaled to 224 x 224 (bilinear, aspect ratio not kept), [-1, 1]",
         "flow": "DIS, preset medium, at a short side of 256",
+        "feature_sizes": {output: features[output].shape[1] for output in outputs if len(features[output])},
     }
 
 

@@ -61,12 +61,14 @@ class Collected:
 
     Attributes:
         prompts: number of each prompt, or of each video whose prompt is unknown, in order of first appearance.
+        counts: number of videos by prompt.
         not_measured: number of videos by reason, by metric.
         lengths, sizes, rates: number of videos by number of frames, "width x height", and frames per second.
     """
 
     def __init__(self) -> None:
         self.prompts: dict[str, int] = {}
+        self.counts: Counter[str] = Counter()
         self.not_measured: dict[str, Counter[str]] = {}
         self.lengths: Counter[str] = Counter()
         self.sizes: Counter[str] = Counter()
@@ -76,6 +78,7 @@ class Collected:
     def add(self, result: VideoResult) -> int:
         """Take the next result; return the number of its prompt."""
         prompt = self.prompts.setdefault(result.group, len(self.prompts))
+        self.counts[result.group] += 1
         self.lengths[str(result.num_frames)] += 1
         self.sizes[f"{result.width}x{result.height}"] += 1
         self.rates[f"{result.fps:g}"] += 1

@@ -183,6 +183,25 @@ def resampled_interval(
     return _percentiles(scores)
 
 
+def median_interval(values: NDArray[np.float64]) -> tuple[float | None, float | None]:
+    """Return an interval of a median: two of the values, between which it lies in at least 95 %.
+
+    Their ranks follow from the binomial distribution, whatever the distribution of the values. A jackknife would
+    cover only about 85 %, because a median changes in steps, and a bootstrap of few values about 90 %.
+
+    Returns:
+        The bounds; None with fewer than six values, of which even the extremes do not reach 95 %.
+    """
+    count, rank, outside = len(values), 0, 1
+    while outside * 40 <= 2**count:  # 2.5 % on either side
+        rank += 1
+        outside += math.comb(count, rank)
+    if rank == 0:
+        return None, None
+    ordered = np.sort(values)
+    return float(ordered[rank - 1]), float(ordered[count - rank])
+
+
 def _interval(values: NDArray[np.float64]) -> tuple[float | None, float | None]:
     """Return the interval of a mean: percentile bootstrap, or Student's t with fewer than `ENOUGH_PROMPTS` values.
 

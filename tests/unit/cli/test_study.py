@@ -24,6 +24,7 @@ def test_from_folders_to_a_report(cli, folders, tmp_path, monkeypatch):
     result = cli("study", "serve", tmp_path / "study", "--port", 7999)
     assert result.exit_code == 0, result.output
     assert (served["host"], served["port"], served["access_log"]) == ("127.0.0.1", 7999, False)
+    assert served["timeout_keep_alive"] > 60  # raters think longer than uvicorn's 5 seconds
     served["app"].state.study.close()
     connection = open_database(tmp_path / "study" / DATABASE_FILE, design)
     store = AnswerStore(design, connection)

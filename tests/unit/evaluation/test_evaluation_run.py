@@ -37,6 +37,15 @@ def test_scores_are_means_over_prompts_with_intervals(make_videos, tmp_path):
     }
 
 
+def test_reports_with_other_numbers_of_videos_have_other_comparison_hashes(make_videos, tmp_path):
+    four, two = (run(make_videos(str(count), count), tmp_path / f"out{count}").report for count in (4, 2))
+    fewer = make_videos("3", 4)
+    (fewer / "3.mp4").unlink()
+    three = run(fewer, tmp_path / "out3").report
+    assert three["comparison"]["prompts_sha256"] == four["comparison"]["prompts_sha256"]
+    assert len({report["comparison"]["sha256"] for report in (two, three, four)}) == 3
+
+
 def test_two_runs_give_identical_numbers(make_videos, tmp_path):
     folder = make_videos()
     one, other = run(folder, tmp_path / "a"), run(folder, tmp_path / "b")
@@ -146,6 +155,14 @@ def test_distances_to_a_reference_say_how_many_videos_they_need(make_videos, tmp
     other = distances(many, "d", few)
     for key, differs in (("reference", True), ("prompts", False), ("protocol", False)):
         assert (other["comparison"][f"{key}_sha256"] != same["comparison"][f"{key}_sha256"]) == differs
+    networks.sha256["efficientnet_lite0"] = "1" * 64
+    retrained = distances(many, "e")
+    assert {key for key in same["comparison"] if retrained["comparison"][key] != same["comparison"][key]} == {
+        "sha256",
+        "networks_sha256",
+    }
+    networks.sha256["efficientnet_lite0"] = "0" * 64
+    assert same["extraction"]["feature_sizes"] == {"efficientnet_lite0": 2}
     assert report["comparison"]["prompts_sha256"] != same["comparison"]["prompts_sha256"]
     assert same["scores"]["efficientnet_lite0_frechet"]["value"] == pytest.approx(0, abs=1e-6)
     assert same["reference"]["count"] == 6

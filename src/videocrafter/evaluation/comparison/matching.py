@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from videocrafter.evaluation.video_set import VideoEntry, VideoSet
+from videocrafter.media.file_hash import file_sha256
 
 _FEW = 3
 
@@ -32,8 +33,9 @@ class Row:
 def match_videos(columns: Mapping[str, VideoSet], prompts: Sequence[str] | None = None) -> list[Row]:
     """Return the rows of several sets, in the order of `prompts`, or else of the first column.
 
-    Videos of one prompt are matched by their seeds if two columns share one, and otherwise in the order of the sets.
-    Videos without a prompt are matched by the names of their files.
+    Videos of one prompt are matched by the content of their input images if all columns have some, then by their
+    seeds if two columns share one, and otherwise in the order of the sets; each further one gets a row. Videos
+    without a prompt are matched by the names of their files.
 
     Args:
         columns: sets by name of the column.
@@ -43,8 +45,7 @@ def match_videos(columns: Mapping[str, VideoSet], prompts: Sequence[str] | None 
     images = _share_images(columns)
     for column, videos in columns.items():
         for entry in videos.entries:
-            image = entry.image.name if images and entry.image is not None else ""
-            key = (entry.prompt or f"\0{Path(entry.name).stem}", image)
+            key = (entry.prompt or f"\0{Path(entry.name).stem}", _image(entry) if images else "")
             groups.setdefault(key, {}).setdefault(column, []).append(entry)
     keys: Iterable[tuple[str, str]] = groups
     if prompts is not None:
@@ -58,15 +59,26 @@ def _share_images(columns: Mapping[str, VideoSet]) -> bool:
     return all(any(entry.image is not None for entry in videos.entries) for videos in columns.values())
 
 
+def _image(entry: VideoEntry) -> str:
+    """Return the hash of a video's input image, which may lie in several folders; "" without one."""
+    recorded = entry.metadata.get("image_sha256")
+    if entry.image is None or isinstance(recorded, str):
+        return recorded if isinstance(recorded, str) else ""
+    return file_sha256(entry.image) if entry.image.is_file() else str(entry.image)
+
+
 def _rows(group: Mapping[str, list[VideoEntry]]) -> Iterable[Row]:
     seeds = Counter(seed for entries in group.values() for seed in {entry.seed for entry in entries})
     known = all(entry.seed is not None for entries in group.values() for entry in entries)
     if known and (len(group) == 1 or max(seeds.values()) > 1):
         order = dict.fromkeys(entry.seed for entries in group.values() for entry in entries)
         for seed in order:
-            found = ((name, [one for one in entries if one.seed == seed]) for name, entries in group.items())
-            yield _row({name: same[0] for name, same in found if same})
-        return
+            yield from _in_order({name: [one for one in all_ if one.seed == seed] for name, all_ in group.items()})
+    else:
+        yield from _in_order(group)
+
+
+def _in_order(group: Mapping[str, list[VideoEntry]]) -> Iterable[Row]:
     for index in range(max(map(len, group.values()))):
         yield _row({name: entries[index] for name, entries in group.items() if index < len(entries)})
 

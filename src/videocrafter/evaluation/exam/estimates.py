@@ -10,7 +10,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from videocrafter.evaluation.correlation import pearson
 from videocrafter.evaluation.metrics.distances import TooFewSamplesError, frechet_distance, gaussian_of
-from videocrafter.evaluation.uncertainty import Estimate, jackknife_interval, mean_of_prompts, resampled_interval
+from videocrafter.evaluation.uncertainty import (
+    Estimate,
+    jackknife_interval,
+    mean_of_prompts,
+    median_interval,
+    resampled_interval,
+)
 
 Positions = NDArray[np.intp]
 
@@ -26,7 +32,9 @@ def mean(values: ArrayLike) -> Estimate:
 def median(values: ArrayLike) -> Estimate:
     """Return the median of one value per prompt."""
     numbers = np.asarray(values, dtype=np.float64)
-    return _resampled(len(numbers), lambda kept: float(np.median(numbers[kept])))
+    low, high = median_interval(numbers)
+    count = len(numbers)
+    return Estimate(value=float(np.median(numbers)), low=low, high=high, num_prompts=count, num_videos=count)
 
 
 def ratio(values: ArrayLike, reference: ArrayLike) -> Estimate:

@@ -3,6 +3,9 @@
 EvalCrafter (Liu et al. 2023, section 4.3) fits one linear regression per aspect on part of its rated videos and
 reports rank correlations on the rest. Here whole prompts are held out, five times, so that every video is predicted
 once by a fit that knows neither it nor another video of its prompt.
+
+A vote of a pair says nothing about the level of its prompt: votes of every prompt have the same mean. Metrics differ
+between prompts, so both are compared within prompts there.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from videocrafter.evaluation.correlation import pearson
 
 FOLDS = 5
 _RIDGE = 1e-6
+_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +30,7 @@ class Calibration:
 
     Attributes:
         coefficients: by metric, per unit of the metric, fitted on all videos.
-        intercept: in votes scaled to [0, 1].
+        intercept: in votes scaled to [0, 1]; about 0 for differences within prompts.
         pearson, spearman, kendall: correlations of held-out predictions with the votes; NaN if undefined.
         num_videos, num_prompts: size of the data.
         alone: Spearman's correlation of each metric by itself with the votes.
@@ -57,7 +61,7 @@ def calibrate(
     """
     groups = np.unique(np.asarray(prompts))
     order = np.random.default_rng(seed).permutation(groups)
-    folds = np.array_split(order, min(FOLDS, len(order)))
+    folds = np.array_split(order, max(1, min(FOLDS, len(order))))
     held_out_each_time = [np.isin(np.asarray(prompts), fold) for fold in folds]
     needed = len(names) + 2
     smallest_fit = min((int(np.count_nonzero(~held_out)) for held_out in held_out_each_time), default=0)
@@ -82,6 +86,17 @@ def calibrate(
         num_prompts=len(groups),
         alone={name: pearson(ranks(metrics[:, i]), ranks(votes)) for i, name in enumerate(names)},
     )
+
+
+def within_prompts(values: NDArray[np.float64], prompts: Sequence[int]) -> NDArray[np.float64]:
+    """Return values [videos, …] minus the mean of their prompt's videos."""
+    result = values.astype(np.float64)
+    for prompt in np.unique(np.asarray(prompts)):
+        here = np.asarray(prompts) == prompt
+        result[here] -= values[here].mean(axis=0)
+    # Rounding errors of equal values are not a difference.
+    result[np.abs(result) <= _ROUNDING * np.abs(values)] = 0.0
+    return result
 
 
 def _fit(metrics: NDArray[np.float64], votes: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:

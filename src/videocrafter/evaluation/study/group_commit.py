@@ -8,11 +8,20 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 Result = TypeVar("Result")
 
 _MOST_TOGETHER = 128
+_LONGEST_WAIT_MS = 100
+
+
+@dataclass(frozen=True)
+class _Job:
+    work: Callable[[], Any]
+    future: Future[Any]
+    clear_log: bool
 
 
 class GroupCommit:
@@ -27,18 +36,24 @@ class GroupCommit:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.connection = connection
-        self._waiting: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]] | None] = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        # A process that was killed may have left deleted answers in the log.
+        self._clear_log = True
         self._thread = threading.Thread(target=self._serve, name="study-database", daemon=True)
         self._thread.start()
 
-    async def run(self, work: Callable[[], Result]) -> Result:
+    async def run(self, work: Callable[[], Result], *, clear_log: bool = False) -> Result:
         """Run `work` in the database's thread; return its result, or raise its error, after the commit.
+
+        Args:
+            work: what to do.
+            clear_log: whether it deletes something, which must not stay readable in the write-ahead log either.
 
         Raises:
             sqlite3.OperationalError: the database is locked by another process, or the disk is full.
         """
         future: Future[Result] = Future()
-        self._waiting.put((work, future))
+        self._waiting.put(_Job(work, future, clear_log))
         return await asyncio.wrap_future(future)
 
     def close(self) -> None:
@@ -54,18 +69,18 @@ class GroupCommit:
             while len(batch) < _MOST_TOGETHER and not self._waiting.empty():
                 batch.append(self._waiting.get())
             is_open = None not in batch
-            works = [one for one in batch if one is not None and one[1].set_running_or_notify_cancel()]
-            if works:
-                self._commit(works)
+            jobs = [one for one in batch if one is not None and one.future.set_running_or_notify_cancel()]
+            if jobs:
+                self._commit(jobs)
 
-    def _commit(self, works: list[tuple[Callable[[], Any], Future[Any]]]) -> None:
+    def _commit(self, jobs: list[_Job]) -> None:
         outcomes: list[tuple[Any, BaseException | None]] = []
         try:
             self.connection.execute("BEGIN IMMEDIATE")
-            for work, _ in works:
+            for job in jobs:
                 self.connection.execute("SAVEPOINT work")
                 try:
-                    outcomes.append((work(), None))
+                    outcomes.append((job.work(), None))
                 except Exception as error:  # noqa: BLE001  # whatever it is, the caller gets it
                     self.connection.execute("ROLLBACK TO work")
                     outcomes.append((None, error))
@@ -74,9 +89,26 @@ class GroupCommit:
         except sqlite3.Error as error:
             if self.connection.in_transaction:
                 self.connection.execute("ROLLBACK")
-            outcomes = [(None, error)] * len(works)
-        for (_, future), (result, failure) in zip(works, outcomes, strict=True):
+            outcomes = [(None, error)] * len(jobs)
+        else:
+            self._clear_log |= any(
+                job.clear_log and not error for job, (_, error) in zip(jobs, outcomes, strict=True)
+            )
+            if self._clear_log:
+                self._truncate()
+        for job, (result, failure) in zip(jobs, outcomes, strict=True):
             if failure is None:
-                future.set_result(result)
+                job.future.set_result(result)
             else:
-                future.set_exception(failure)
+                job.future.set_exception(failure)
+
+    def _truncate(self) -> None:
+        """Move the log into the database and empty it. While somebody else reads, it stays until the next commit."""
+        waits = self.connection.execute("PRAGMA busy_timeout").fetchone()[0]
+        try:
+            self.connection.execute(f"PRAGMA busy_timeout = {_LONGEST_WAIT_MS}")
+            self._clear_log = bool(self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0])
+        except sqlite3.Error:
+            self._clear_log = True
+        finally:
+            self.connection.execute(f"PRAGMA busy_timeout = {waits}")

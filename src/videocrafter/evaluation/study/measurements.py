@@ -5,15 +5,27 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from videocrafter.data.cells import is_blank
 from videocrafter.data.rows import read_rows
 from videocrafter.evaluation.comparison.cell_metrics import read_metrics
 from videocrafter.evaluation.results import MEASUREMENTS
 from videocrafter.evaluation.study.design import Prompt
 
-_KEYS = ("system", "prompt", "seed")
+_KEYS = ("system", "prompt", "seed", "video")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Video:
+    """A measured video: its system, prompt, and seed and name if they are known."""
+
+    system: str
+    prompt: str
+    seed: int | None = None
+    name: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,16 +34,30 @@ class Measurements:
 
     Attributes:
         names: of the metrics.
-        values: one number per metric, by system, prompt and seed; the seed is None where the table has none.
+        values: one number per metric, by video.
     """
 
     names: tuple[str, ...]
-    values: Mapping[tuple[str, str, int | None], tuple[float, ...]]
+    values: Mapping[Video, tuple[float, ...]]
 
-    def of(self, system: str, prompt: Prompt) -> tuple[float, ...] | None:
-        """Return the metrics of a video, or None if the table does not contain it."""
-        exact = self.values.get((system, prompt.text, prompt.seed))
-        return exact if exact is not None else self.values.get((system, prompt.text, None))
+    def of(self, system: str, prompt: Prompt, name: str | None = None) -> tuple[float, ...] | None:
+        """Return the metrics of a video: by its name, else by its seed, else as the only one of its prompt.
+
+        Returns:
+            The metrics; None if there are none, or if several videos are equally likely.
+        """
+        rows = self._by_prompt.get((system, prompt.text), [])
+        found = [video for video in rows if name is not None and video.name == name]
+        found = found or [video for video in rows if video.seed == prompt.seed]
+        found = found or [video for video in rows if None in (video.seed, prompt.seed)]
+        return self.values[found[0]] if len(found) == 1 else None
+
+    @cached_property
+    def _by_prompt(self) -> dict[tuple[str, str], list[Video]]:
+        found: dict[tuple[str, str], list[Video]] = {}
+        for video in self.values:
+            found.setdefault((video.system, video.prompt), []).append(video)
+        return found
 
     def only(self, names: Sequence[str]) -> Measurements:
         """Return the named metrics. Raises ValueError for a metric that is not there."""
@@ -51,7 +77,7 @@ def read_measurements(path: Path) -> Measurements:
         OSError: the file cannot be read.
     """
     names: tuple[str, ...] = ()
-    values: dict[tuple[str, str, int | None], tuple[float, ...]] = {}
+    values: dict[Video, tuple[float, ...]] = {}
     for row in read_rows(str(path), ("system", "prompt")):
         if row.problem:
             raise ValueError(row.problem)
@@ -61,10 +87,18 @@ def read_measurements(path: Path) -> Measurements:
             raise ValueError(
                 f"{row.where} has the metrics {', '.join(metrics) or 'none'}; expected {', '.join(names)}"
             )
-        key = (str(row.cells["system"]), str(row.cells["prompt"]), _seed(row.cells.get("seed"), row.where))
-        if key in values:
-            raise ValueError(f"{row.where} is a second row for {key[0]}, {key[1]!r} and its seed; keep one")
-        values[key] = tuple(_number(row.cells[name], name, row.where) for name in names)
+        video = Video(
+            system=str(row.cells["system"]),
+            prompt=str(row.cells["prompt"]),
+            seed=_seed(row.cells.get("seed"), row.where),
+            name=None if is_blank(row.cells.get("video")) else str(row.cells["video"]),
+        )
+        if video in values:
+            raise ValueError(
+                f"{row.where} is a second row for {video.system}, {video.prompt!r} and its seed; "
+                "keep one, or name the files in the column video"
+            )
+        values[video] = tuple(_number(row.cells[name], name, row.where) for name in names)
     if not values:
         raise ValueError(f"{path} has no rows; expected one per video")
     return Measurements(names=names, values=values)
@@ -76,10 +110,10 @@ def join_evaluations(folders: Mapping[str, Path]) -> Measurements:
     Only metrics that all videos have are used: a regression cannot fill gaps.
 
     Raises:
-        ValueError: a folder contains no evaluation, two videos have the same prompt and seed, or no metric is common.
+        ValueError: a folder contains no evaluation, or no metric is common.
         OSError: a file cannot be read.
     """
-    found: dict[tuple[str, str, int | None], Mapping[str, float]] = {}
+    found: dict[Video, Mapping[str, float]] = {}
     for system, folder in folders.items():
         path = folder / MEASUREMENTS
         if not path.is_file():
@@ -87,9 +121,7 @@ def join_evaluations(folders: Mapping[str, Path]) -> Measurements:
                 f"{folder} contains no {MEASUREMENTS}; name the output folder of `videocrafter evaluate`"
             )
         for (name, prompt, seed), values in read_metrics(path).items():
-            if (system, prompt, seed) in found:
-                raise ValueError(f"{path}: {name} is a second video for its prompt and seed; evaluate one of them")
-            found[system, prompt, seed] = values
+            found[Video(system=system, prompt=prompt, seed=seed, name=name)] = values
     everywhere = set.intersection(*(set(values) for values in found.values())) if found else set()
     names = tuple(sorted(everywhere))
     if not names:

@@ -141,7 +141,7 @@ class _Making:
         for prompt, row in enumerate(self.rows):
             for system, name in enumerate(self.systems):
                 frames = read_copy(row.videos[name].path, self.form)
-                names[prompt, system] = self._write(frames, system, prompt)
+                names[prompt, system] = self._write(frames, system, prompt, row.videos[name].name)
                 on_progress(len(self.clips), total)
         items = list(self._votes(names))
         for kind, prompt, system in extras:
@@ -194,21 +194,23 @@ class _Making:
             yield ("same" if same else "broken", prompt, system)
 
     def _check(self, kind: ItemKind, prompt: int, system: int, name: str) -> Item:
-        frames = read_copy(self.rows[prompt].videos[self.systems[system]].path, self.form)
+        video = self.rows[prompt].videos[self.systems[system]]
+        frames = read_copy(video.path, self.form)
         if kind == "same":
             # A file of its own: the same address twice would give the check away.
-            return Item(kind=kind, prompt=prompt, clips=(name, self._write(frames, system, prompt)))
+            return Item(kind=kind, prompt=prompt, clips=(name, self._write(frames, system, prompt, video.name)))
         broken = self._write(damaged(frames, len(self.clips)), _DAMAGED, prompt)
         return Item(kind=kind, prompt=prompt, clips=(name, broken) if self.settings.kind == "pairs" else (broken,))
 
-    def _write(self, frames: Frames, system: int, prompt: int) -> str:
+    def _write(self, frames: Frames, system: int, prompt: int, source: str | None = None) -> str:
         name = secrets.token_hex(16)
         data = encode_video(frames, self.form.fps, suffix=self.settings.suffix)
         path = self.folder / MEDIA_FOLDER / f"{name}{self.settings.suffix}"
         path.write_bytes(data)
         # Times would show which system was copied first.
         os.utime(path, (0, 0))
-        self.clips[name] = Clip(system=system, prompt=prompt, sha256=hashlib.sha256(data).hexdigest())
+        digest = hashlib.sha256(data).hexdigest()
+        self.clips[name] = Clip(system=system, prompt=prompt, sha256=digest, source=source)
         return name
 
     def _prompts(self) -> Iterator[Prompt]:

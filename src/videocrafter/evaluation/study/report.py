@@ -15,7 +15,7 @@ import numpy as np
 
 from videocrafter.evaluation.results import without_nan
 from videocrafter.evaluation.study.analysis import analyse_aspect, scores_by_video
-from videocrafter.evaluation.study.calibration import calibrate
+from videocrafter.evaluation.study.calibration import calibrate, within_prompts
 from videocrafter.evaluation.study.design import ASPECTS, StudyDesign, read_design
 from videocrafter.evaluation.study.exclusion import check_results, excluded_raters
 from videocrafter.evaluation.study.figure import bar_chart
@@ -115,25 +115,34 @@ def _calibration(
 ) -> dict[str, dict[str, Any]]:
     """Return the regression of each aspect's votes on the metrics."""
     result = {}
+    sources = {(clip.system, clip.prompt): clip.source for clip in design.clips.values()}
     for aspect in design.aspects:
         scores = scores_by_video(design, votes, aspect)
         known = [
             (prompt, score, values)
             for (system, prompt), score in scores.items()
-            if (values := measurements.of(design.systems[system], design.prompts[prompt])) is not None
+            if (
+                values := measurements.of(
+                    design.systems[system], design.prompts[prompt], sources.get((system, prompt))
+                )
+            )
+            is not None
         ]
         if not known:
             raise ValueError(
                 "the metrics and the study share no video; check the names of systems, prompts and seeds"
             )
-        fit = calibrate(
-            np.array([values for _, _, values in known]),
-            measurements.names,
-            np.array([score for _, score, _ in known]),
-            [prompt for prompt, _, _ in known],
-            seed=design.seed,
-        )
-        result[aspect] = {**asdict(fit), "without_metrics": len(scores) - len(known)}
+        missing = len(scores) - len(known)
+        if design.kind == "pairs":  # one video of a prompt has no difference
+            counts = Counter(prompt for prompt, _, _ in known)
+            known = [one for one in known if counts[one[0]] > 1]
+        prompts = [prompt for prompt, _, _ in known]
+        metrics = np.array([values for _, _, values in known]).reshape(-1, len(measurements.names))
+        given = np.array([score for _, score, _ in known])
+        if design.kind == "pairs":
+            metrics, given = within_prompts(metrics, prompts), within_prompts(given, prompts)
+        fit = calibrate(metrics, measurements.names, given, prompts, seed=design.seed)
+        result[aspect] = {**asdict(fit), "without_metrics": missing}
     return result
 
 
@@ -155,7 +164,7 @@ def markdown(report: Mapping[str, Any]) -> str:
         lines += ["", "## Excluded raters", ""]
         lines += [f"- rater {one['rater']}: {one['reason']}" for one in report["excluded"]]
     if "calibration" in report:
-        lines += ["", "## Calibration of automatic metrics", "", *_calibration_table(report["calibration"])]
+        lines += ["", "## Calibration of automatic metrics", "", *_calibration_table(report)]
     return "\n".join(lines) + "\n"
 
 
@@ -195,12 +204,15 @@ def _verdict(row: Mapping[str, Any]) -> str:
     return f"{_cell(row['first'] if row['difference'] > 0 else row['second'])} is better"
 
 
-def _calibration_table(calibration: Mapping[str, Any]) -> Iterable[str]:
+def _calibration_table(report: Mapping[str, Any]) -> Iterable[str]:
+    if report["kind"] == "pairs":
+        yield "Votes and metrics are differences from the mean of their prompt."
+        yield ""
     yield "Correlation of votes with predictions for prompts that the fit did not see:"
     yield ""
     yield "| aspect | Spearman | Kendall | Pearson | videos | regression |"
     yield "|---|---:|---:|---:|---:|---|"
-    for aspect, fit in calibration.items():
+    for aspect, fit in report["calibration"].items():
         terms = " ".join(f"{weight:+.4g}·{_cell(name)}" for name, weight in fit["coefficients"].items())
         values = " | ".join(_number(fit[name]) for name in ("spearman", "kendall", "pearson"))
         title = ASPECTS[aspect].title

@@ -5,12 +5,13 @@ server stores no address and writes no access log. Tokens travel in a header, so
 rater's name, and the links carry them after `#`, which browsers do not send to servers.
 """
 
+import re
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, FastAPI, Header, Request, Response
 from fastapi import Path as PathPart
@@ -20,7 +21,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from videocrafter.evaluation.study.assignment import Task
-from videocrafter.evaluation.study.design import ASPECTS, MEDIA_FOLDER, StudyDesign, check_media, read_design
+from videocrafter.evaluation.study.design import ASPECTS, Media, StudyDesign, read_design
 from videocrafter.evaluation.study.group_commit import GroupCommit
 from videocrafter.evaluation.study.store import (
     DATABASE_FILE,
@@ -30,10 +31,13 @@ from videocrafter.evaluation.study.store import (
     StudyError,
     UnknownRaterError,
     open_database,
+    open_for_reading,
 )
 
 _LARGEST_BODY = 16 * 1024
+Result = TypeVar("Result")
 Position = Annotated[int, PathPart(ge=0, le=1_000_000)]
+_RANGE = re.compile(r"bytes=([0-9]{0,15})-([0-9]{0,15})")
 _MEDIA_TYPES = {".mp4": "video/mp4", ".webm": "video/webm", ".png": "image/png"}
 _PAGE = {
     "": ("study.html", "text/html; charset=utf-8"),
@@ -72,17 +76,23 @@ class JoinBody(BaseModel):
 
 
 class Study:
-    """A study that is served: its design, and its answers behind one thread."""
+    """A study that is served: its design, its files, and its answers.
+
+    Changes are made by one thread. Reading takes less time than passing work to it, so it happens at once, on a
+    second connection, which sees what is on disk.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.design: StudyDesign = read_design(folder)
-        check_media(self.design, folder)
-        self.media = folder / MEDIA_FOLDER
+        self.media = Media(self.design, folder)
         self._commits = GroupCommit(open_database(folder / DATABASE_FILE, self.design))
         self._store = AnswerStore(self.design, self._commits.connection)
+        self._reading = open_for_reading(folder / DATABASE_FILE)
+        self._read_store = AnswerStore(self.design, self._reading)
 
     def close(self) -> None:
         """Close the answers."""
+        self._reading.close()
         self._commits.close()
 
     async def join(self) -> str:
@@ -92,16 +102,29 @@ class Study:
     async def session(self, token: str) -> tuple[Progress, str | None]:
         """Return the progress of a rater, and the completion code if nothing is missing."""
 
-        def work() -> tuple[Progress, str | None]:
-            rater = self._store.rater(token)
-            progress = self._store.progress(rater)
-            return progress, self._store.code(rater) if progress.finished else None
+        def work(store: AnswerStore, rater: int) -> tuple[Progress, str | None]:
+            progress = store.progress(rater)
+            return progress, store.code(rater) if progress.finished else None
 
-        return await self._commits.run(work)
+        return await self._read(token, work)
 
     async def task(self, token: str, position: int) -> tuple[Task, StoredAnswer | None]:
         """Return a task of a rater, and the answer to it."""
-        return await self._commits.run(lambda: self._store.task(self._store.rater(token), position))
+        return await self._read(token, lambda store, rater: store.task(rater, position))
+
+    async def _read(self, token: str, work: Callable[[AnswerStore, int], Result]) -> Result:
+        """Return what `work` reads about a rater. An invited rater is added at the first visit."""
+        try:
+            self._reading.execute("BEGIN")  # one state of the answers for all that is read
+            try:
+                rater = self._read_store.known_rater(token)
+                if rater is not None:
+                    return work(self._read_store, rater)
+            finally:
+                self._reading.execute("ROLLBACK")
+        except sqlite3.OperationalError:  # locked for a moment; the thread waits
+            pass
+        return await self._commits.run(lambda: work(self._store, self._store.rater(token)))
 
     async def answer(self, token: str, position: int, body: AnswerBody) -> tuple[StoredAnswer, Task, Progress]:
         """Store an answer; return it with its task and the rater's progress."""
@@ -122,8 +145,8 @@ class Study:
         return await self._commits.run(work)
 
     async def withdraw(self, token: str) -> None:
-        """Delete a rater's answers."""
-        await self._commits.run(lambda: self._store.withdraw(self._store.rater(token)))
+        """Delete a rater's answers, in the database and in its log."""
+        await self._commits.run(lambda: self._store.withdraw(self._store.rater(token)), clear_log=True)
 
     def shown_task(self, task: Task, stored: StoredAnswer | None) -> dict[str, Any]:
         """Return what the page may know of a task: nothing about systems or checks."""
@@ -238,25 +261,49 @@ def _add_page(app: FastAPI) -> None:
 
 
 def _add_media(app: FastAPI, study: Study) -> None:
-    design = study.design
-    known = {f"{name}{design.suffix}" for name in design.clips}
-    known |= {prompt.image for prompt in design.prompts if prompt.image is not None}
-
-    @app.get("/media/{name}")
-    async def media(name: str) -> Response:
+    @app.get("/media/{name}", response_model=None)
+    async def media(name: str, request: Request) -> Response:
         """Send a clip or an image; only names of the design exist."""
-        if name not in known:
+        file = study.media.files.get(name)
+        if file is None:
             raise StudyError(404, "no_file", "There is no such file.")
-        kind = _MEDIA_TYPES[Path(name).suffix]
-        return FileResponse(
-            study.media / name, media_type=kind, headers={"Cache-Control": "private, max-age=31536000, immutable"}
-        )
+        tag, kind = f'"{file.sha256[:32]}"', _MEDIA_TYPES[file.path.suffix]
+        headers = {"Cache-Control": "private, max-age=31536000, immutable", "ETag": tag, "Accept-Ranges": "bytes"}
+        content = await study.media.content(name)
+        if content is None:
+            return FileResponse(file.path, media_type=kind, headers=headers, stat_result=file.stat)
+        wanted = request.headers.get("range", "") if request.headers.get("if-range", tag) == tag else ""
+        span = _span(wanted, len(content))
+        if span is None:
+            return Response(content, media_type=kind, headers=headers)
+        start, stop = span
+        if start >= stop:
+            return Response(status_code=416, headers=headers | {"Content-Range": f"bytes */{len(content)}"})
+        headers["Content-Range"] = f"bytes {start}-{stop - 1}/{len(content)}"
+        return Response(content[start:stop], 206, headers, kind)
+
+
+def _span(wanted: str, size: int) -> tuple[int, int] | None:
+    """Return begin and end of the range that a header asks for, empty outside the file; None for the whole file.
+
+    Phones play videos only if ranges work. Several ranges at once give the whole file, as the standard allows.
+    """
+    match = _RANGE.fullmatch(wanted.strip())
+    if match is None or not any(match.groups()):
+        return None
+    first, last = match.groups()
+    if not first:
+        return max(0, size - int(last)), size
+    if last and int(last) < int(first):
+        return None
+    return int(first), min(size, int(last) + 1) if last else size
 
 
 def _add_requests(app: FastAPI, study: Study) -> None:
     design = study.design
 
-    def token(authorization: Annotated[str, Header()] = "") -> str:
+    # FastAPI would call a plain function in another thread.
+    async def token(authorization: Annotated[str, Header()] = "") -> str:
         scheme, _, value = authorization.partition(" ")
         if scheme.lower() != "bearer" or not value:
             raise UnknownRaterError

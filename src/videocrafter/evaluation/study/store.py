@@ -23,6 +23,7 @@ DATABASE_FILE = "answers.sqlite3"
 _VERSION = 1
 # A rater who has been away for a day may not come back, so others get the same questions.
 _SECONDS_UNTIL_ABANDONED = 24 * 3600.0
+_SECONDS_COUNTED = 60.0
 _MAX_SECONDS = 24 * 3600.0
 _MAX_PLAYS = 10_000
 
@@ -142,11 +143,36 @@ def open_database(path: Path, design: StudyDesign) -> sqlite3.Connection:
     return connection
 
 
+def open_for_reading(path: Path) -> sqlite3.Connection:
+    """Open answers that `open_database` has opened. The connection changes nothing, and never waits for a lock."""
+    connection = sqlite3.connect(path, isolation_level=None, timeout=0.0, check_same_thread=False)
+    connection.execute("PRAGMA query_only = ON")
+    return connection
+
+
+@dataclass(kw_only=True)
+class _Counts:
+    """Numbers that would take a pass over all questions for every new rater.
+
+    Attributes:
+        seats: raters who count.
+        shown: how often each item was assigned in order and swapped.
+        last_rater: the newest rater that is included. It differs from the database's after work that was undone.
+        counted_s: time of the pass.
+    """
+
+    seats: int
+    shown: dict[int, tuple[int, int]]
+    last_rater: int
+    counted_s: float
+
+
 class AnswerStore:
     """Operations on an open database. Each expects to run inside a transaction of its caller."""
 
     def __init__(self, design: StudyDesign, connection: sqlite3.Connection) -> None:
         self._design, self._db = design, connection
+        self._counted: _Counts | None = None
 
     def join(self) -> str:
         """Add a rater to an open study; return the token of the personal link.
@@ -162,16 +188,31 @@ class AnswerStore:
 
     def _add(self, digest: str) -> int:
         now = time.time()
-        if self._seats(now) >= self._design.max_raters:
+        counts = self._counts(now)
+        if counts.seats >= self._design.max_raters:
             raise StudyError(409, "full", "This study has all the answers it needs. Thank you for your interest.")
         cursor = self._db.execute("INSERT INTO raters (token_hash, state) VALUES (?, 'active')", (digest,))
         rater = int(cursor.lastrowid or 0)
-        tasks = assign(self._design, self._shown(now), rater)
+        tasks = assign(self._design, counts.shown, rater)
         self._db.executemany(
             "INSERT INTO tasks VALUES (?, ?, ?, ?, ?, ?)",
             [(rater, index, task.item, int(task.swapped), task.role, now) for index, task in enumerate(tasks)],
         )
+        counts.seats, counts.last_rater = counts.seats + 1, rater
+        for task in tasks:
+            if task.role == "vote":
+                in_order, swapped = counts.shown.get(task.item, (0, 0))
+                counts.shown[task.item] = in_order + (not task.swapped), swapped + task.swapped
         return rater
+
+    def _counts(self, now: float) -> _Counts:
+        """Return the numbers so far, counted again every minute, because raters may have left meanwhile."""
+        last = self._db.execute("SELECT MAX(id) FROM raters").fetchone()[0] or 0
+        counts = self._counted
+        if counts is None or counts.last_rater != last or not 0.0 <= now - counts.counted_s < _SECONDS_COUNTED:
+            counts = _Counts(seats=self._seats(now), shown=self._shown(now), last_rater=last, counted_s=now)
+            self._counted = counts
+        return counts
 
     def _seats(self, now: float) -> int:
         """Return the number of raters who count: not those who withdrew, or left for a day without any answer."""
@@ -198,12 +239,21 @@ class AnswerStore:
         Raises:
             StudyError: nobody has this token, or its rater has withdrawn.
         """
+        rater = self.known_rater(token)
+        return self._add(token_hash(token)) if rater is None else rater
+
+    def known_rater(self, token: str) -> int | None:
+        """Return the number of a token's rater; None for an invited rater who has not come yet. Changes nothing.
+
+        Raises:
+            StudyError: nobody has this token, or its rater has withdrawn.
+        """
         digest = token_hash(token)
         row = self._db.execute("SELECT id, state FROM raters WHERE token_hash = ?", (digest,)).fetchone()
         if row is None:
             if digest not in self._design.invitations:
                 raise UnknownRaterError
-            return self._add(digest)
+            return None
         if row[1] == "withdrawn":
             raise WithdrawnError
         return int(row[0])
@@ -295,6 +345,7 @@ class AnswerStore:
         """Delete a rater's questions and answers. The link stays known, so that it cannot be used again."""
         self._db.execute("DELETE FROM tasks WHERE rater = ?", (rater,))
         self._db.execute("UPDATE raters SET state = 'withdrawn' WHERE id = ?", (rater,))
+        self._counted = None
 
     def code(self, rater: int) -> str:
         """Return a rater's completion code."""

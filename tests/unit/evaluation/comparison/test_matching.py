@@ -46,11 +46,42 @@ def test_prompts_choose_and_order_and_files_without_prompt_meet_by_name():
     assert rows[2].prompt == "0001"
 
 
-def test_input_images_tell_rows_of_one_prompt_apart():
-    old = entries(("a", "fly", 0, "in/bird.png"), ("b", "fly", 0, "in/kite.png"))
-    new = entries(
-        ("c", "fly", 0, "elsewhere/kite.png"),
-    )
+def with_images(folder, **contents):
+    paths = {name: folder / name / "image.png" for name in contents}
+    for name, content in contents.items():
+        (folder / name).mkdir()
+        paths[name].write_bytes(content)
+    return paths
+
+
+def test_input_images_tell_rows_of_one_prompt_apart(tmp_path):
+    paths = with_images(tmp_path, bird=b"bird", kite=b"kite", copy=b"kite")
+    old = entries(("a", "fly", 0, paths["bird"]), ("b", "fly", 0, paths["kite"]))
+    new = entries(("c", "fly", 0, paths["copy"]))
     rows = match_videos({"old": old, "new": new})
     assert names(rows) == [{"old": "a"}, {"old": "b", "new": "c"}]
-    assert rows[1].image == Path("in/kite.png")
+    assert rows[1].image == paths["kite"]
+
+
+def test_the_recorded_hash_of_an_image_counts_more_than_the_file():
+    def set_of(*videos):
+        found = [
+            VideoEntry(
+                path=Path(name), prompt="fly", seed=0, name=name, image=Path(image), metadata={"image_sha256": digest}
+            )
+            for name, image, digest in videos
+        ]
+        return VideoSet(root=Path(), entries=tuple(found))
+
+    old = set_of(("a", "x/image.png", "1"), ("b", "y/image.png", "2"))
+    rows = match_videos({"old": old, "new": set_of(("c", "z/image.png", "2"))})
+    assert names(rows) == [{"old": "a"}, {"old": "b", "new": "c"}]
+
+
+def test_no_video_of_one_prompt_and_seed_is_lost_where_a_column_has_no_images():
+    image_to_video = entries(("a", "fly", 0, "bird.png"), ("b", "fly", 0, "kite.png"), ("c", "fly", 1, "kite.png"))
+    rows = match_videos({"i2v": image_to_video, "t2v": entries(("d", "fly", 0, None))})
+    assert names(rows) == [{"i2v": "a", "t2v": "d"}, {"i2v": "b"}, {"i2v": "c"}]
+    complete, notes = complete_rows(rows, ["i2v", "t2v"])
+    assert names(complete) == [{"i2v": "a", "t2v": "d"}]
+    assert notes == ["left out, because not every column has a video: 2 of 3 prompts ('fly', 'fly')"]

@@ -48,6 +48,15 @@ def test_a_median() -> None:
     assert 1.0 <= result.low <= 2.0 <= result.high <= 9.0
 
 
+@pytest.mark.parametrize("count", [7, 8, 12, 19, 60])
+def test_intervals_of_a_median_cover_it_at_least_95_times_in_100(count: int) -> None:
+    random = np.random.default_rng(5)
+    found = [estimates.median(random.lognormal(size=count)) for _ in range(1000)]
+    assert sum(one.low <= 1.0 <= one.high for one in found) >= 945  # of a jackknife about 850
+    assert estimates.median(range(6)).low == 0.0
+    assert estimates.median(range(5)).low is None
+
+
 def test_a_frechet_distance_grows_with_the_shift_and_needs_more_videos_than_features() -> None:
     random = np.random.default_rng(0)
     real, other = (random.normal(size=(300, 4)).astype(np.float32) for _ in range(2))

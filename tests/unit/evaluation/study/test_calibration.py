@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from videocrafter.evaluation.study.calibration import calibrate, kendall_tau, ranks
+from videocrafter.evaluation.study.calibration import calibrate, kendall_tau, ranks, within_prompts
 
 
 def test_a_linear_relation_is_found_and_predicts_new_prompts():
@@ -15,6 +15,17 @@ def test_a_linear_relation_is_found_and_predicts_new_prompts():
     assert fit.intercept == pytest.approx(0.5, rel=1e-3)
     assert fit.spearman == pytest.approx(1.0, abs=1e-3)
     assert fit.num_prompts == 20
+
+
+def test_levels_of_prompts_do_not_hide_a_metric_that_predicts_every_vote():
+    rng = np.random.default_rng(3)
+    prompts, quality = np.repeat(np.arange(40), 4), rng.normal(size=160)
+    metrics = (quality + 10.0 * rng.normal(size=40)[prompts])[:, None]
+    votes = within_prompts(0.5 + 0.1 * quality, prompts)
+    assert abs(calibrate(metrics, ["clip"], votes, prompts).spearman) < 0.4
+    assert calibrate(within_prompts(metrics, prompts), ["clip"], votes, prompts).spearman > 0.99
+    # The mean of three equal numbers is not always that number; nothing of it remains.
+    assert not within_prompts(np.full(3, 0.1), [0, 0, 0]).any()
 
 
 def test_noise_does_not_correlate_with_held_out_votes():

@@ -5,13 +5,18 @@ import json
 import random
 from xml.etree import ElementTree as ET
 
+import numpy as np
 import pytest
 
-from tests.tiny_studies import PROMPTS, answer_all, expected_choice, make_tiny_study
+from tests.tiny_studies import PROMPTS, SYSTEMS, answer_all, expected_choice, make_tiny_study, write_systems
+from videocrafter.evaluation.comparison.matching import match_videos
 from videocrafter.evaluation.study.assignment import Task
 from videocrafter.evaluation.study.design import read_design
-from videocrafter.evaluation.study.measurements import Measurements
+from videocrafter.evaluation.study.measurements import Measurements, Video, join_evaluations
+from videocrafter.evaluation.study.new_study import StudySettings, make_study
 from videocrafter.evaluation.study.report import write_study_report
+from videocrafter.evaluation.video_set import read_video_set
+from videocrafter.media.video_file import read_frames, read_metadata, write_video
 
 
 def attentive(winner, share=1.0, seed=0):
@@ -94,7 +99,7 @@ def test_ratings_give_means_agreement_and_a_calibration(tmp_path):
     answer_all(tmp_path / "study", rate, raters=3)
     design = read_design(tmp_path / "study")
     values = {
-        (name, prompt.text, prompt.seed): (10.0 * system + index % 2, 1.0)
+        Video(system=name, prompt=prompt.text, seed=prompt.seed): (10.0 * system + index % 2, 1.0)
         for system, name in enumerate(design.systems)
         for index, prompt in enumerate(design.prompts)
     }
@@ -110,6 +115,59 @@ def test_ratings_give_means_agreement_and_a_calibration(tmp_path):
     assert fit["coefficients"]["sharpness"] > 0
     assert fit["num_videos"] == 12
     assert "| Visual quality | " in (tmp_path / "report" / "report.md").read_text()
+
+
+def test_pairs_are_calibrated_within_prompts(tmp_path):
+    make_tiny_study(tmp_path, prompts=12, votes_per_item=100)
+    rng = random.Random(0)
+    # The better video of a prompt has the higher metric, and prompts differ by far more than videos do.
+    better = [rng.randrange(2) for _ in range(12)]
+    answer_all(
+        tmp_path / "study", lambda d, t, _: expected_choice(d, t.item, t.swapped, better[d.items[t.item].prompt])
+    )
+    design, values = read_design(tmp_path / "study"), {}
+    for index, prompt in enumerate(design.prompts):
+        level = rng.gauss(0.0, 10.0)
+        for system, name in enumerate(design.systems):
+            row = (level + (system == better[index]), 0.1 * index)
+            values[Video(system=name, prompt=prompt.text, seed=prompt.seed)] = row
+    lone = Video(system="newmodel", prompt=design.prompts[0].text, seed=design.prompts[0].seed)
+    del values[lone]
+    metrics = Measurements(names=("quality", "constant"), values=values)
+    fit = write_study_report(tmp_path / "study", tmp_path / "report", metrics, draws=10)["calibration"]
+    fit = fit["visual_quality"]
+    assert fit["pearson"] > 0.99
+    assert fit["coefficients"] == pytest.approx({"quality": 1.0, "constant": 0.0}, abs=1e-3)
+    assert fit["intercept"] == pytest.approx(0.0, abs=1e-9)
+    assert (fit["num_videos"], fit["num_prompts"], fit["without_metrics"]) == (22, 11, 1)
+    few = Measurements(names=("quality",), values={lone: (1.0,)})
+    with pytest.raises(ValueError, match="0 rated videos of 0 prompts are too few"):
+        write_study_report(tmp_path / "study", tmp_path / "report", few, draws=10)
+    assert "differences from the mean of their prompt" in (tmp_path / "report" / "report.md").read_text()
+
+
+def test_systems_with_other_seeds_are_calibrated_by_the_names_of_their_videos(tmp_path):
+    folders = write_systems(tmp_path, prompts=6)
+    for path in folders["newmodel"].glob("*.mp4"):
+        record = read_metadata(path)
+        frames = np.stack(list(read_frames(path)))
+        write_video(path, frames, 8, record | {"seed": record["seed"] + 100}, overwrite=True)
+    sets = {name: read_video_set(folder) for name, folder in folders.items()}
+    settings = StudySettings(aspects=("overall",), training_per_rater=0, checks_per_rater=0, votes_per_item=5)
+    design = make_study(match_videos(sets), SYSTEMS, tmp_path / "study", settings).design
+    assert all(prompt.seed is None for prompt in design.prompts)
+    answer_all(tmp_path / "study", attentive(1))
+    for number, (name, videos) in enumerate(sets.items()):
+        lines = [
+            {"name": one.name, "prompt": one.prompt, "seed": one.seed, "values": {"quality": number}}
+            for one in videos.entries
+        ]
+        (tmp_path / f"{name}-evaluation").mkdir()
+        (tmp_path / f"{name}-evaluation" / "measurements.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    metrics = join_evaluations({name: tmp_path / f"{name}-evaluation" for name in SYSTEMS})
+    fit = write_study_report(tmp_path / "study", tmp_path / "report", metrics, draws=10)["calibration"]["overall"]
+    assert (fit["num_videos"], fit["without_metrics"]) == (12, 0)
+    assert fit["pearson"] > 0.99
 
 
 def test_a_study_without_answers_and_a_second_report_are_refused(study, tmp_path):

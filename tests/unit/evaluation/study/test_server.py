@@ -9,6 +9,7 @@ from fastapi.testclient import TestClient
 
 from tests.tiny_studies import SYSTEMS, make_tiny_study
 from videocrafter.evaluation.study.design import read_design
+from videocrafter.evaluation.study.group_commit import GroupCommit
 from videocrafter.evaluation.study.server import study_app
 from videocrafter.evaluation.study.store import DATABASE_FILE, AnswerStore, StudyError, open_database
 
@@ -148,6 +149,126 @@ def test_pages_and_media_carry_strict_headers_and_ranges_work(client, rater):
     address = client.get("/api/tasks/0", headers=rater).json()["clips"][0]
     part = client.get(f"/{address}", headers={"Range": "bytes=0-9"})
     assert (part.status_code, len(part.content)) == (206, 10)
+    assert part.headers["content-range"].startswith("bytes 0-9/")
+    assert "immutable" in part.headers["cache-control"]
+
+
+@pytest.fixture
+def clip(client, rater):
+    address = "/" + client.get("/api/tasks/0", headers=rater).json()["clips"][0]
+    return address, client.get(address).content
+
+
+@pytest.mark.parametrize(
+    ("wanted", "part"),
+    [
+        ("bytes=0-1", slice(0, 2)),
+        ("bytes=5-", slice(5, None)),
+        ("bytes=5-99999999", slice(5, None)),
+        ("bytes=-7", slice(-7, None)),
+        ("bytes=-99999999", slice(None)),
+    ],
+)
+def test_one_range_gives_a_part(client, clip, wanted, part):
+    address, whole = clip
+    reply = client.get(address, headers={"Range": wanted})
+    assert (reply.status_code, reply.content) == (206, whole[part])
+    first = range(len(whole))[part][0]
+    assert reply.headers["content-range"] == f"bytes {first}-{first + len(reply.content) - 1}/{len(whole)}"
+    assert reply.headers["content-type"] == "video/mp4"
+
+
+def test_ranges_outside_the_file_and_of_another_form(client, clip):
+    address, whole = clip
+    for wanted in (f"bytes={len(whole)}-", "bytes=99999999-", "bytes=-0"):
+        reply = client.get(address, headers={"Range": wanted})
+        assert (reply.status_code, reply.content) == (416, b"")
+        assert reply.headers["content-range"] == f"bytes */{len(whole)}"
+    for wanted in ("bytes=-", "bytes=5-2", "bytes=0-1,4-5", "frames=0-1", f"bytes={'9' * 5000}-"):
+        reply = client.get(address, headers={"Range": wanted})
+        assert (reply.status_code, reply.content) == (200, whole)
+    tag = client.get(address).headers["etag"]
+    for condition, status in ((tag, 206), ('"another"', 200)):
+        assert client.get(address, headers={"Range": "bytes=0-1", "If-Range": condition}).status_code == status
+
+
+def test_files_too_large_for_memory_are_sent_from_disk(client, clip, monkeypatch):
+    address, whole = clip
+    monkeypatch.setattr("videocrafter.evaluation.study.design._LARGEST_KEPT", 10)
+    tag = client.get(address).headers["etag"]
+    assert client.get(address).content == whole
+    part = client.get(address, headers={"Range": "bytes=5-", "If-Range": tag})
+    assert (part.status_code, part.content) == (206, whole[5:])
+
+
+def test_reading_waits_for_no_thread(client, rater, monkeypatch):
+    def refuse(*_, **__):
+        raise AssertionError("work was passed to a thread")
+
+    address = client.get("/api/tasks/0", headers=rater).json()["clips"][0]
+    monkeypatch.setattr(GroupCommit, "run", refuse)
+    monkeypatch.setattr("anyio.to_thread.run_sync", refuse)
+    monkeypatch.setattr("asyncio.to_thread", refuse)
+    assert client.get("/api/session", headers=rater).json()["next"] == 0
+    assert client.get("/api/tasks/0", headers=rater).status_code == 200
+    assert client.get(f"/{address}").status_code == 200
+    assert client.get("/api/session", headers={"Authorization": "Bearer wrong"}).status_code == 401
+
+
+def test_reading_waits_in_the_thread_while_the_answers_are_locked(client, rater):
+    study = client.app.state.study
+
+    class Locked:
+        def execute(self, _):
+            raise sqlite3.OperationalError("database is locked")
+
+    study._reading, reading = Locked(), study._reading
+    try:
+        assert client.get("/api/session", headers=rater).json()["next"] == 0
+    finally:
+        study._reading = reading
+
+
+def test_reading_never_changes_answers(client):
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        client.app.state.study._reading.execute("DELETE FROM raters")
+
+
+def test_withdrawn_answers_are_in_no_file(tmp_path):
+    make_tiny_study(tmp_path, votes_per_item=100)
+    with TestClient(study_app(tmp_path / "study")) as client:
+        raters = []
+        for number in range(12):
+            token = client.post("/api/raters", json={"consent": True}).json()["token"]
+            raters.append({"Authorization": f"Bearer {token}"})
+            for position in range(4):
+                sent = body(LEFT, request=f"secret-{number:02}-{position}")
+                assert client.put(f"/api/tasks/{position}", json=sent, headers=raters[-1]).status_code == 200
+
+        def found(number):
+            files = tmp_path.glob(f"study/{DATABASE_FILE}*")
+            return [path.name for path in files if f"secret-{number:02}".encode() in path.read_bytes()]
+
+        assert found(3)
+        for number in (3, 7, 11):
+            assert client.delete("/api/session", headers=raters[number]).status_code == 204
+            assert found(number) == []
+        assert found(4)
+
+
+def test_a_log_that_somebody_reads_is_emptied_later(tmp_path):
+    make_tiny_study(tmp_path)
+    with TestClient(study_app(tmp_path / "study")) as client:
+        rater = {"Authorization": f"Bearer {client.post('/api/raters', json={'consent': True}).json()['token']}"}
+        client.put("/api/tasks/0", json=body(LEFT, request="secret"), headers=rater)
+        log = tmp_path / "study" / f"{DATABASE_FILE}-wal"
+        with closing(sqlite3.connect(tmp_path / "study" / DATABASE_FILE)) as reader:
+            reader.execute("BEGIN")
+            reader.execute("SELECT * FROM answers").fetchall()
+            assert client.delete("/api/session", headers=rater).status_code == 204
+            assert b"secret" in log.read_bytes()
+        client.post("/api/raters", json={"consent": True})
+        assert log.read_bytes() == b""
 
 
 def test_a_full_study_and_one_by_invitation_admit_nobody_else(tmp_path):
@@ -175,6 +296,39 @@ def test_answers_of_another_design_are_refused(tmp_path):
     (tmp_path / "study" / DATABASE_FILE).write_bytes(b"not a database" * 100)
     with pytest.raises(ValueError, match="cannot be used as a study's answers"):
         study_app(tmp_path / "study")
+
+
+def test_questions_are_counted_once_a_minute_and_after_undone_work(tmp_path, monkeypatch):
+    make_tiny_study(tmp_path, votes_per_item=100, invitations=40)
+    design = read_design(tmp_path / "study")
+    tokens = (tmp_path / "study" / "invitations.txt").read_text().replace("#", "").split()
+    passes = []
+    shown = AnswerStore._shown
+    monkeypatch.setattr(AnswerStore, "_shown", lambda *a: passes.append(a[1]) or shown(*a))
+    with closing(open_database(tmp_path / "study" / DATABASE_FILE, design)) as connection:
+        store = AnswerStore(design, connection)
+
+        def as_counted():
+            counts = store._counts(time.time())
+            return counts.shown, counts.seats
+
+        def exact():
+            return shown(store, time.time()), store._seats(time.time())
+
+        raters = [store.rater(token) for token in tokens[:20]]
+        assert len(passes) == 1
+        assert as_counted() == exact()
+        connection.execute("BEGIN")
+        store.rater(tokens[20])
+        connection.execute("ROLLBACK")
+        assert as_counted() == exact()
+        assert len(passes) == 2
+        store.withdraw(raters[0])
+        assert as_counted() == exact()
+        later = time.time() + 61
+        monkeypatch.setattr("videocrafter.evaluation.study.store.time.time", lambda: later)
+        store.rater(tokens[21])
+        assert len(passes) == 4
 
 
 def test_a_rater_who_left_without_an_answer_frees_the_seat(tmp_path, monkeypatch):

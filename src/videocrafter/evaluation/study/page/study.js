@@ -227,7 +227,8 @@ async function send() {
 
 // After an earlier question was changed, continue with the one after it.
 async function onward() {
-  if (state.position + 1 < state.next) await open(state.position + 1);
+  const following = Math.min(state.position + 1, state.next);
+  if (following < state.total) await open(following);
   else await advance();
 }
 
