@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from videocrafter.training.config import RecipeConfig
-from videocrafter.training.recipes import distillation, miniature, paper
+from videocrafter.training.recipes import distillation, miniature, miniature_128, paper
 
 RECIPES: dict[str, Callable[[], RecipeConfig]] = {
     "tiny-vae": miniature.tiny_vae,
-    "tiny-vae-128": miniature.tiny_vae_128,
+    "tiny-vae-128": miniature_128.tiny_vae_128,
     "tiny-clip": miniature.tiny_clip,
-    "tiny-sd": miniature.tiny_sd,
+    "tiny-sd": miniature_128.tiny_sd,
     "tiny-t2v": miniature.tiny_t2v,
-    "tiny-t2v-128": miniature.tiny_t2v_128,
+    "tiny-t2v-128": miniature_128.tiny_t2v_128,
     "tiny-i2v": miniature.tiny_i2v,
-    "tiny-i2v-128": miniature.tiny_i2v_128,
+    "tiny-i2v-128": miniature_128.tiny_i2v_128,
     "tiny-judge": miniature.tiny_judge,
-    "tiny-judge-128": miniature.tiny_judge_128,
-    "tiny-judge-shape": miniature.tiny_judge_shape,
+    "tiny-judge-128": miniature_128.tiny_judge_128,
+    "tiny-judge-shape": miniature_128.tiny_judge_shape,
     "smoke": miniature.smoke,
     "t2v-256": paper.t2v_256,
     "t2v-512": paper.t2v_512,
