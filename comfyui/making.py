@@ -17,7 +17,9 @@ import torch
 from comfy_api.latest import ComfyAPISync
 from PIL import Image
 
+from videocrafter.generation.hardware import choose_dtype
 from videocrafter.generation.loras import LoraChoice
+from videocrafter.generation.memory_check import out_of_memory
 from videocrafter.generation.request import GenerateOptions, PromptRow, check_options
 from videocrafter.generation.run import generate, load, prepare
 from videocrafter.generation.watcher import SamplingStep, Watcher, WrittenVideo
@@ -75,14 +77,21 @@ class _Pipelines:
             self.key, self.pipeline = (), None
             self.pipeline = load(prepared, watcher)
             self.key = prepared.pipeline_key
-        elif device.type != "cpu":
-            self.pipeline.to(device)
         try:
+            if device.type != "cpu":
+                _move(self.pipeline, device, prepared)
             yield self.pipeline
         finally:
             if device.type != "cpu":
                 self.pipeline.to("cpu")
                 comfy.model_management.soft_empty_cache()
+
+
+def _move(pipeline: Any, device: torch.device, prepared: Any) -> None:
+    try:
+        pipeline.to(device)
+    except torch.OutOfMemoryError as error:
+        raise out_of_memory(prepared.options, prepared.folder, choose_dtype(prepared.options.dtype)) from error
 
 
 _pipelines = _Pipelines()

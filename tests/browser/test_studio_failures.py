@@ -12,9 +12,11 @@ from PIL import Image
 from playwright.sync_api import expect
 
 from tests.browser.conftest import serving
+from tests.browser.studio_server import wait_for
 from videocrafter.web.app import create_app
 from videocrafter.web.limits import Limits
 from videocrafter.web.store.database import Database
+from videocrafter.web.store.videos import Video
 from videocrafter.web.studio import Studio, StudioConfig
 
 PATIENCE_MS = 120_000
@@ -218,3 +220,168 @@ def test_a_page_without_events_follows_all_the_same(studio_with, open_page):
     expect(page.locator("#active")).to_contain_text("Nothing waits", timeout=PATIENCE_MS)
     studio.jobs.add({"prompt": "a late job", "seed": 1}, most_queued=9)
     expect(page.locator("#active li")).to_contain_text("a late job", timeout=PATIENCE_MS)
+
+
+def test_a_comparison_that_is_sent_again_makes_no_second_video(studio_with, open_page):
+    studio, address = studio_with()
+    page = open_page()
+    page.goto(f"{address}/compare")
+    page.get_by_label("Prompts, one per line").fill("a cat\na dog")
+    sent = []
+
+    def lose_the_second(route):
+        sent.append(route.request.headers["idempotency-key"])
+        if len(sent) == 2:
+            route.fetch()  # the server has the job, and its answer is lost
+            route.abort()
+        else:
+            route.continue_()
+
+    page.route("**/api/v1/jobs", lose_the_second)
+    page.get_by_role("button", name="Make 4 videos").click()
+    expect(page.locator("#grid-error")).to_contain_text("Your text is kept", timeout=PATIENCE_MS)
+    page.get_by_role("button", name="Make 4 videos").click()
+    expect(page.locator("#pending-state")).to_contain_text("4 of 4", timeout=PATIENCE_MS)
+    assert len(studio.jobs.waiting()) == 4
+    assert len(sent) == 5
+    assert sent[1] == sent[2]
+
+
+def test_a_suggestion_that_is_sent_again_makes_no_second_job(studio_with, open_page):
+    studio, address = studio_with()
+    fail(studio, "out-of-memory", "there is not enough memory", suggestions=[{"num_frames": 8}])
+    page = open_page()
+    page.goto(f"{address}/queue")
+
+    def lose(route):
+        if route.request.method == "POST":
+            route.fetch()
+            route.abort()
+        else:
+            route.continue_()
+
+    page.route("**/api/v1/jobs", lose)
+    button = page.get_by_role("button", name="Try again with num_frames 8")
+    button.click()
+    expect(page.locator("#toasts")).to_contain_text("does not answer", timeout=PATIENCE_MS)
+    page.unroute("**/api/v1/jobs")
+    button.click()
+    expect(page.locator("#active li")).to_have_count(1, timeout=PATIENCE_MS)
+    assert len(studio.jobs.waiting()) == 1
+
+
+def test_undo_brings_back_all_cancelled_jobs_also_the_running_one(studio_with, open_page):
+    studio, address = studio_with()
+    for index in range(3):
+        studio.jobs.add({"prompt": f"job {index}", "seed": index}, most_queued=9)
+    studio.jobs.claim("w", attempts=3)
+    page = open_page()
+    page.goto(f"{address}/queue")
+    expect(page.locator("#active li")).to_have_count(3, timeout=PATIENCE_MS)
+    page.get_by_role("button", name="Cancel all").click()
+    page.get_by_role("button", name="Undo").click()
+    expect(page.locator("#toasts")).to_contain_text("3 jobs run again", timeout=PATIENCE_MS)
+    assert [(job.state, job.cancel_requested) for job in studio.jobs.waiting()] == [
+        ("running", False),
+        ("queued", False),
+        ("queued", False),
+    ]
+
+
+def test_jobs_that_find_no_place_in_the_queue_are_counted(studio_with, open_page):
+    studio, address = studio_with(queued_jobs=1)
+    for code in ("x", "y"):
+        fail(studio, code, "a message")
+    page = open_page()
+    page.goto(f"{address}/queue")
+    page.get_by_role("button", name="Retry failed").click()
+    expect(page.locator("#toasts")).to_contain_text("1 of 2 jobs run again. 1 jobs are waiting", timeout=PATIENCE_MS)
+
+
+def test_the_bin_is_emptied(studio_with, open_page):
+    studio, address = studio_with()
+    for number in range(2):
+        studio.jobs.add({"prompt": "x", "seed": 1}, most_queued=9)
+        job = studio.jobs.claim("w", attempts=3)
+        values = {"prompt": f"video {number}", "model": "tiny", "request": {}, "recording": {}, "workload": "x"}
+        values |= {"width": 16, "height": 16, "num_frames": 2, "playback_fps": 8.0, "num_bytes": 1, "seconds": 1.0}
+        studio.videos.add(Video(id=f"{number:032x}", job=job.id, number=0, **values), "w")
+        studio.jobs.finish(job.id, "w", "done")
+        studio.videos.set_deleted(f"{number:032x}", True)
+    page = open_page()
+    page.on("dialog", lambda dialog: dialog.accept())
+    page.goto(f"{address}/gallery")
+    empty = page.get_by_role("button", name="Empty the bin")
+    expect(empty).to_be_hidden()
+    page.get_by_label("Bin", exact=True).check()
+    page.get_by_role("button", name="Open: video 0").click()
+    page.get_by_role("button", name="Delete for good").click()
+    expect(page.locator(".card")).to_have_count(1, timeout=PATIENCE_MS)
+    empty.click()
+    expect(page.locator("#empty")).to_have_text("The bin is empty.", timeout=PATIENCE_MS)
+    assert studio.videos.ids() == set()
+
+
+def test_a_closed_live_page_leaves_no_job(studio_with, open_page):
+    studio, address = studio_with()
+    page = open_page()
+    page.goto(f"{address}/live")
+    expect(page.get_by_label("Model")).not_to_have_value("", timeout=PATIENCE_MS)
+    sent = []
+    page.on("request", lambda request: sent.append(request.url) if request.method == "PUT" else None)
+    page.get_by_label("Prompt").fill("a cat that nobody waits for")
+    expect(page.locator("#live-state")).to_have_text("Waiting for the queue…", timeout=PATIENCE_MS)
+    page.goto(f"{address}/gallery")
+    # Nor does a request of it that comes late.
+    wait_for(lambda: page.request.put(sent[0], data={"prompt": "late"}).status == 409)
+    assert studio.jobs.claim("w", attempts=3) is None
+
+
+def test_settings_that_are_not_here_are_named(studio_with, open_page):
+    _, address = studio_with()
+    page = open_page()
+    page.goto(address)
+    page.evaluate(
+        """sessionStorage.setItem("reuse", JSON.stringify(
+            { prompt: "a cat", model: "gone", loras: [{ name: "style", weight: 1 }] }))"""
+    )
+    page.reload()
+    expect(page.locator("#toasts")).to_contain_text("The model gone is not here", timeout=PATIENCE_MS)
+    expect(page.locator("#toasts")).to_contain_text("The LoRA style is not here; it is left out.")
+
+
+def test_a_job_is_edited_with_one_prompt(studio_with, open_page):
+    studio, address = studio_with()
+    job, _ = studio.jobs.add({"prompt": "a cat", "seed": 1}, most_queued=9)
+    page = open_page()
+    page.goto(f"{address}/?edit={job.id}")
+    expect(page.get_by_role("button", name="Save changes")).to_be_visible(timeout=PATIENCE_MS)
+    expect(page.locator("#batch")).to_be_hidden()
+
+
+def test_a_busy_server_makes_no_input_of_our_own_file(studio_with, open_page):
+    _, address = studio_with(uploads_at_once=0)
+    page = open_page()
+    page.goto(f"{address}/queue")
+    page.evaluate(
+        """() => {
+            const data = new DataTransfer();
+            data.items.add(new File(["x"], "ours.mp4"));
+            const settings = { dataTransfer: data, bubbles: true, cancelable: true };
+            document.body.dispatchEvent(new DragEvent("drop", settings));
+        }"""
+    )
+    expect(page.locator("#toasts .toast")).to_have_count(1, timeout=PATIENCE_MS)
+    expect(page.locator("#toasts")).to_contain_text("try again")
+
+
+def test_settings_that_fit_are_offered_before_the_start(studio_with, open_page):
+    _, address = studio_with()
+    page = open_page()
+    found = {"needed_bytes": 2**33, "available_bytes": 2**32, "fits": False, "seconds": None}
+    found["suggestions"] = [{"batch_size": 1}, {"num_frames": 8, "batch_size": 1}]
+    page.route("**/api/v1/estimate", lambda route: route.fulfill(json=found))
+    page.goto(address)
+    page.get_by_label("Prompt").fill("a cat")
+    page.locator("#estimate").get_by_role("button", name="Use num_frames 8").click(timeout=PATIENCE_MS)
+    expect(page.get_by_label("Frames")).to_have_value("8")

@@ -44,7 +44,7 @@ def studio(
         ),
     ] = None,
     token_file: Annotated[
-        Path | None, typer.Option("--token-file", help="File with the secret that users must enter.")
+        Path | None, typer.Option("--token-file", help="File whose first line is the secret that users must enter.")
     ] = None,
     allow_host: Annotated[
         list[str] | None,
@@ -111,7 +111,7 @@ def _token(listen: str | None, token_file: Path | None) -> str | None:
                 " --token-file, for example: openssl rand -hex 24 > token"
             )
         return None
-    token = token_file.read_text(encoding="utf-8").strip()
+    token = token_file.read_text(encoding="utf-8").strip().partition("\n")[0].rstrip()
     if len(token) < _SHORTEST_TOKEN:
         raise ValueError(f"the secret in {token_file} is shorter than {_SHORTEST_TOKEN} characters; use a longer one")
     return token

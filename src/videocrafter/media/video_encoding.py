@@ -5,7 +5,7 @@ Shapes: `T` frames, `H` rows, `W` columns, 3 channels (red, green, blue), uint8.
 
 import io
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sized
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -192,11 +192,16 @@ def _yuv_frame(pixels: np.ndarray, height: int, width: int) -> av.VideoFrame:
     )
 
 
-def encode_gif(frames: np.ndarray, playback_fps: float, comment: bytes | None = None) -> bytes:
-    """Encode frames `[T, H, W, 3]` uint8 as an endless gif with a palette of 256 colours per frame.
+def encode_gif(
+    frames: Iterable[np.ndarray], playback_fps: float, comment: bytes | None = None, *, num_frames: int | None = None
+) -> bytes:
+    """Encode frames `[H, W, 3]` uint8 as an endless gif with a palette of 256 colours per frame.
 
     A gif counts time in hundredths of a second. Each frame starts at the nearest one, so that the whole clip keeps
-    its length at rates that do not divide 100.
+    its length at rates that do not divide 100. Frames are consumed one by one; there must be at least one.
+
+    Args:
+        num_frames: The number of frames of an iterator; None for frames that have a length.
 
     Raises:
         MediaError: `playback_fps` is above `MAX_GIF_FPS`.
@@ -206,17 +211,21 @@ def encode_gif(frames: np.ndarray, playback_fps: float, comment: bytes | None = 
             f"a gif plays at most {MAX_GIF_FPS:g} frames per second, not {playback_fps:g}; "
             "lower the playback rate or write an .mp4"
         )
-    starts = [round(100 * index / playback_fps) for index in range(len(frames) + 1)]
-    options = {"loop": "0", "final_delay": str(starts[-1] - starts[-2])}
+    if num_frames is None:
+        assert isinstance(frames, Sized)
+        num_frames = len(frames)
+    last, end = (round(100 * index / playback_fps) for index in (num_frames - 1, num_frames))
+    options = {"loop": "0", "final_delay": str(end - last)}
     buffer = io.BytesIO()
     # Not Pillow's own gif writer: it drops a frame that equals the one before.
     with av.open(buffer, "w", format="gif", options=options) as container:
         stream = container.add_stream("gif", rate=100)
-        stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "pal8"
-        for start, pixels in zip(starts[:-1], frames, strict=True):
+        for index, pixels in enumerate(frames):
+            if index == 0:
+                stream.height, stream.width = pixels.shape[:2]
             frame = av.VideoFrame.from_ndarray(_indexed(pixels), format="pal8")  # type: ignore[arg-type]  # unknown to its stubs
-            frame.pts = start
+            frame.pts = round(100 * index / playback_fps)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     data = buffer.getvalue()

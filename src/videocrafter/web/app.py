@@ -98,8 +98,8 @@ def _limit_bodies(app: FastAPI, studio: Studio) -> None:
 
 async def _clean_hourly(studio: Studio) -> None:
     while True:
-        await asyncio.sleep(_CLEAN_S)
         try:
             await asyncio.to_thread(clean, studio)
         except Exception:  # noqa: BLE001 (such as a busy database: the next hour tries again)
             _log.exception("the folder could not be cleaned")
+        await asyncio.sleep(_CLEAN_S)

@@ -7,14 +7,17 @@ frames are made when the page shows them, so a grid needs no decoding.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from PIL import Image
 
 from videocrafter.evaluation.comparison.films import (
     LAYOUT_VERSION,
     Film,
     make_film,
-    read_shown,
     shown_shape,
     tile_layout,
 )
@@ -22,6 +25,7 @@ from videocrafter.evaluation.comparison.matching import Row, match_videos
 from videocrafter.evaluation.comparison.page import film_data
 from videocrafter.evaluation.comparison.settings import setting_table, settings_of
 from videocrafter.evaluation.video_set import VideoEntry, VideoSet
+from videocrafter.media.video_reader import open_reader
 from videocrafter.web.store.videos import Video
 
 MOST_VIDEOS = 64
@@ -38,7 +42,15 @@ FILM_FORM = f"film{LAYOUT_VERSION}-{_SIZE}-{_MOST_FRAMES}"
 
 def film_of(path: Path) -> Film:
     """Return the pictures that the page shows of a video. Raises MediaError for a damaged one."""
-    return make_film(*read_shown(path, _SIZE, _MOST_FRAMES))
+    with open_reader(path, strict=False) as reader:
+        height, width = shape = reader.size
+        shown_height, shown_width = shown_shape(height, width, _SIZE)
+        # Each frame shrinks when it is read: all of them at full size may not fit in memory.
+        frames = [
+            np.asarray(Image.fromarray(frame).resize((shown_width, shown_height), Image.Resampling.LANCZOS))
+            for frame in islice(reader.frames(), _MOST_FRAMES)
+        ]
+        return make_film(np.stack(frames), reader.fps, shape)
 
 
 def comparison_data(videos: Sequence[Video]) -> dict[str, Any]:
@@ -48,6 +60,9 @@ def comparison_data(videos: Sequence[Video]) -> dict[str, Any]:
     """
     by_id = {video.id: video for video in videos}
     columns = _columns([_entry(video) for video in by_id.values()])
+    if len(columns) > 1:
+        # A repeated video would begin a row of its own, whose other cells are empty.
+        columns = {name: _distinct(entries, by_id) for name, entries in columns.items()}
     rows = match_videos({name: VideoSet(root=Path(), entries=tuple(one)) for name, one in columns.items()})
     if len(columns) == 1 and len(by_id) > 1:
         columns = _one_each([by_id[entry.name] for entry in next(iter(columns.values()))])
@@ -111,6 +126,15 @@ def _columns(entries: Sequence[VideoEntry]) -> dict[str, list[VideoEntry]]:
         name = ", ".join(parts)[:_LONGEST_NAME] or f"settings {index + 1}"
         named[name if name not in named else f"{name} ({index + 1})"] = group
     return named
+
+
+def _distinct(entries: Sequence[VideoEntry], by_id: Mapping[str, Video]) -> list[VideoEntry]:
+    """Return the first entry of each prompt, seed and input."""
+    first: dict[tuple[Any, ...], VideoEntry] = {}
+    for entry in entries:
+        inputs = (by_id[entry.name].request.get(name) for name in _INPUTS)
+        first.setdefault((entry.prompt, entry.seed, *inputs), entry)
+    return list(first.values())
 
 
 def _one_each(videos: Sequence[Video]) -> dict[str, list[VideoEntry]]:

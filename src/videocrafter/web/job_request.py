@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from videocrafter.generation.errors import GenerationError, expecting
 from videocrafter.generation.loras import LoraChoice
@@ -23,7 +23,9 @@ from videocrafter.web.limits import Limits
 
 Id = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
 
-_LARGEST_SEED = 2**32
+_RANDOM_SEEDS = 2**32
+_LARGEST_SEED = 2**53 - 1
+"""Browsers round larger numbers."""
 _FILES = ("image", "image_end", "video", "continued")
 _RECORDED = (
     *("negative_prompt", "num_frames", "height", "width", "fps", "playback_fps", "seed", "scheduler"),
@@ -37,6 +39,20 @@ _COSTLY = (
     *("dtype", "strength", "loop", "window", "temporal_guidance_scale", "image_guidance_scale"),
 )
 """Settings that decide how long a video takes."""
+
+
+def _encodable(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"the text has half of a surrogate pair at character {error.start + 1}, which is no character; remove it"
+        ) from error
+    return text
+
+
+_Text = Annotated[str, AfterValidator(_encodable)]
+"""Text that every answer can contain."""
 
 
 class LoraRequest(BaseModel):
@@ -56,8 +72,8 @@ class JobRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
-    prompt: str
-    negative_prompt: str | None = None
+    prompt: _Text
+    negative_prompt: _Text | None = None
     model: Annotated[str, Field(max_length=200)] = DEFAULT_MODEL
     loras: list[LoraRequest] = []
     preset: Preset = "quality"
@@ -93,7 +109,7 @@ class JobRequest(BaseModel):
 
     def with_seed(self) -> JobRequest:
         """Return the request with a random seed if it has none: a job that runs again makes the same video."""
-        return self.model_copy(update={"seed": secrets.randbelow(_LARGEST_SEED)}) if self.seed is None else self
+        return self.model_copy(update={"seed": secrets.randbelow(_RANDOM_SEEDS)}) if self.seed is None else self
 
     def stored(self) -> dict[str, Any]:
         """Return the JSON form, without what was left out."""
@@ -156,6 +172,10 @@ def check_request(request: JobRequest, library: Library, limits: Limits) -> None
         if value > most:
             unit = " characters" if setting.endswith("prompt") else ""
             raise GenerationError(f"{setting} may have at most {most}{unit}, but has {value}")
+    if (request.seed or 0) + request.num_videos - 1 > _LARGEST_SEED:
+        raise GenerationError(
+            f"seed {request.seed} is too large; the seeds of a job's videos may be at most {_LARGEST_SEED}"
+        )
     options = generate_options(request, library, Path("video.mp4"))
     with expecting():
         check_options(options)
@@ -238,4 +258,8 @@ def request_of_recording(
         else:
             notes.append(f"the LoRA {stem[:80]!r} is not here; it is left out")
     values["loras"] = loras
-    return JobRequest.model_validate({"prompt": recording.get("prompt", ""), **values}), notes
+    request = JobRequest.model_validate({"prompt": recording.get("prompt", ""), **values})
+    if request.seed is not None and request.seed > _LARGEST_SEED:
+        notes.append(f"the seed {request.seed} is larger than {_LARGEST_SEED}; a random one takes its place")
+        request = request.model_copy(update={"seed": None})
+    return request, notes

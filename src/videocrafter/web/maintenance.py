@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -22,22 +23,35 @@ def recover(studio: Studio) -> int:
     """Bring the folder in order before a worker starts; return the number of jobs that run again.
 
     Jobs that were running wait again in their old place. A finished file without a row, as after a crash or the loss
-    of the database, returns to the gallery, unless its job makes it again. Only previews and half-written files are
-    removed.
+    of the database, returns to the gallery, unless its job makes it again. Previews, half-written files, uploads
+    without a row and videos without a file are removed.
     """
     interrupted = studio.jobs.release()
     for name in ("videos", "posters", "previews", "uploads"):
         remove_leftovers(studio.folder.root / name)
     for path in (*(studio.folder.root / "previews").iterdir(), *studio.folder.uploads.glob(".*")):
         path.unlink(missing_ok=True)
+    paths = {path.stem: path for path in (studio.folder.root / "videos").glob("*.mp4")}
+    _remove_halves(studio, set(paths))
     known = studio.videos.ids()
     for job in studio.jobs.waiting():
         known |= {video_id(job.id, number) for number in range(int(job.request.get("num_videos", 1)))}
-    for path in sorted((studio.folder.root / "videos").glob("*.mp4")):
-        if is_id(path.stem) and path.stem not in known:
-            _adopt(studio, path)
-    clean(studio)
+    for name in sorted(paths.keys() - known):
+        if is_id(name):
+            _adopt(studio, paths[name])
     return interrupted
+
+
+def _remove_halves(studio: Studio, video_files: set[str]) -> None:
+    """Remove files of uploads without a row, and rows of videos without a file."""
+    # If no row has its file, a disk or the database is missing, and may come back.
+    uploads, files = studio.uploads.ids(), {path.stem: path for path in studio.folder.uploads.iterdir()}
+    if uploads & files.keys():
+        for name in filter(is_id, files.keys() - uploads):
+            files[name].unlink()
+    videos = studio.videos.ids()
+    if videos & video_files:
+        remove_videos(studio, sorted(videos - video_files))
 
 
 def _adopt(studio: Studio, path: Path) -> None:
@@ -69,11 +83,7 @@ def _adopt(studio: Studio, path: Path) -> None:
 
 def clean(studio: Studio) -> None:
     """Remove what was in the bin for long enough, old uploads without a use, and events that nobody will ask for."""
-    expired = studio.videos.expired(studio.limits.bin_days)
-    for video in expired:
-        _remove_files(studio, video)
-    if expired:
-        studio.videos.forget(expired)
+    remove_videos(studio, studio.videos.expired(studio.limits.bin_days))
     for upload in studio.uploads.unused(studio.limits.upload_days):
         # The row first: a job that is added meanwhile is then refused, and not left without its file.
         if studio.uploads.forget(upload.id):
@@ -81,7 +91,11 @@ def clean(studio: Studio) -> None:
     studio.events.forget_old()
 
 
-def _remove_files(studio: Studio, video: str) -> None:
-    path: Path = studio.folder.video(video)
-    for file in (path, sidecar_path(path), studio.folder.poster(video)):
-        file.unlink(missing_ok=True)
+def remove_videos(studio: Studio, videos: Sequence[str]) -> None:
+    """Remove videos for good: the files first, which makes room for the database on a full disk."""
+    for video in videos:
+        path = studio.folder.video(video)
+        for file in (path, sidecar_path(path), studio.folder.poster(video)):
+            file.unlink(missing_ok=True)
+    if videos:
+        studio.videos.forget(videos)

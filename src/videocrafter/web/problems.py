@@ -6,7 +6,7 @@ import errno
 import logging
 import sqlite3
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -21,6 +21,7 @@ from videocrafter.web.store.jobs import JobError
 
 _log = logging.getLogger(__name__)
 _JOB_STATUS = {"queue-full": 429, "idempotency-key-reused": 422}
+_DISK_FULL = "the disk of the studio is full; empty the bin of the gallery, or free space elsewhere"
 _WAIT_S = {429: "30", 503: "2"}
 
 
@@ -80,10 +81,7 @@ def as_problem(error: Exception) -> Problem:
         case JobError():
             return Problem(_JOB_STATUS.get(error.code, 409), error.code, str(error))
         case RequestValidationError() | ValidationError():
-            faults = [
-                {"setting": ".".join(str(part) for part in fault["loc"] if part != "body"), "message": fault["msg"]}
-                for fault in error.errors()
-            ]
+            faults = [{"setting": _setting(fault["loc"]), "message": fault["msg"]} for fault in error.errors()]
             text = "; ".join(f"{fault['setting']}: {fault['message']}" for fault in faults[:5])
             return Problem(422, "invalid-request", text, more={"faults": faults[:20]})
         case HTTPException():
@@ -92,15 +90,20 @@ def as_problem(error: Exception) -> Problem:
         case sqlite3.OperationalError() if "locked" in str(error) or "busy" in str(error):
             return Problem(503, "database-busy", "another program holds the studio's database; try again shortly")
         case sqlite3.OperationalError() if "full" in str(error):
-            return Problem(507, "disk-full", "the disk of the studio is full; free some space")
+            return Problem(507, "disk-full", _DISK_FULL)
         case OSError(errno=errno.ENOSPC | errno.EDQUOT):
-            return Problem(507, "disk-full", "the disk of the studio is full; free some space")
+            return Problem(507, "disk-full", _DISK_FULL)
         case _:
             number = uuid.uuid4().hex[:8]
             _log.error("error %s", number, exc_info=error)
             return Problem(
                 500, "internal-error", f"an unexpected error occurred; the server's log has it as {number}"
             )
+
+
+def _setting(place: Sequence[int | str]) -> str:
+    text = ".".join(str(part) for part in place if part != "body")
+    return text.encode("utf-8", "replace").decode()
 
 
 def install_problems(app: FastAPI) -> None:

@@ -60,7 +60,7 @@ class Gate:
     ) -> None:
         self.application = application
         self.token = token
-        self.hosts = hosts
+        self.hosts = tuple(name.lower() for name in hosts)
         self.logins_per_minute = logins_per_minute
         self._logins: deque[tuple[float, str]] = deque(maxlen=_REMEMBERED)
         self._guesses: deque[tuple[float, str]] = deque(maxlen=_REMEMBERED)
@@ -107,7 +107,7 @@ class Gate:
 
     def _check_host(self, headers: MutableMapping[str, str]) -> None:
         given = headers.get("host", "")
-        name = given.rpartition(":")[0] if _has_port(given) else given
+        name = (given.rpartition(":")[0] if _has_port(given) else given).lower()
         if name in LOOPBACK or name in self.hosts or (self.token is not None and not self.hosts):
             return
         raise Problem(
@@ -177,7 +177,8 @@ class Gate:
         if self.token is None or self._session is None:
             await _redirect(send, "/")
         elif hmac.compare_digest(given.encode(), self.token.encode()):
-            secure = "; Secure" if scope.get("scheme") == "https" else ""
+            # Nothing else of a proxy's headers is trusted: a program could give itself any address with them.
+            secure = "; Secure" if _header(scope, b"x-forwarded-proto").split(b",")[0].strip() == b"https" else ""
             cookie = f"{COOKIE}={self._session}; HttpOnly; SameSite=Lax; Path=/; Max-Age=2592000{secure}"
             await _redirect(send, "/", cookie)
         else:
@@ -193,9 +194,12 @@ def _address(scope: Scope) -> str:
     return str(client[0]) if client else ""
 
 
+def _header(scope: Scope, wanted: bytes) -> bytes:
+    return next((value for name, value in scope["headers"] if name.lower() == wanted), b"")
+
+
 def _is_page(scope: Scope) -> bool:
-    accepted = next((value for name, value in scope["headers"] if name.lower() == b"accept"), b"")
-    return b"text/html" in accepted
+    return b"text/html" in _header(scope, b"accept")
 
 
 def _foreign() -> Problem:

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import socket
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import filelock
 import uvicorn
@@ -46,20 +47,27 @@ def serve(config: StudioConfig, host: str, port: int, *, ready: Callable[[str], 
         workers = Workers(studio)
         hub = EventHub(studio)
         app = create_app(studio, workers, hub)
-        settings = uvicorn.Config(
-            app,
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=_SHUTDOWN_S,
-            lifespan="on",
-        )
+        settings = server_settings(app)
         ready(f"http://{_shown(host)}:{listener.getsockname()[1]}")
         try:
             _Server(settings, hub).run(sockets=[listener])
         finally:
             # A second Ctrl-C skips the end of the application. The workers must end before the folder is free.
             workers.stop()
+
+
+def server_settings(app: Any) -> uvicorn.Config:
+    """Return the configuration of the HTTP server."""
+    return uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        # Programs on this machine could name any address in X-Forwarded-For, and guess tokens without limit.
+        proxy_headers=False,
+        timeout_graceful_shutdown=_SHUTDOWN_S,
+        lifespan="on",
+    )
 
 
 class _Server(uvicorn.Server):

@@ -4,6 +4,7 @@ import asyncio
 import importlib.util
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -170,3 +171,24 @@ def test_the_pack_pins_nothing_and_needs_only_videocrafter():
     assert project["project"]["dependencies"] == ["videocrafter"]
     assert "comfyui" not in project["project"]["name"].lower()
     assert project["tool"]["comfy"]["requires-comfyui"]
+
+
+def test_running_out_of_memory_when_the_model_returns_to_the_gpu(nodes, comfy, monkeypatch):
+    making = sys.modules["pack.making"]
+    model, node = load(nodes, "t2v"), nodes["VideoCrafterTextToVideo"]
+    node.execute(model, "a cat", **QUICK)
+    places = []
+
+    def to(place):
+        places.append(str(place))
+        if str(place) != "cpu":
+            raise torch.OutOfMemoryError
+
+    prepare = making.prepare
+    monkeypatch.setattr(making._pipelines.pipeline, "to", to)
+    monkeypatch.setattr("comfy.model_management.get_torch_device", lambda: torch.device("meta"))
+    monkeypatch.setattr("comfy.model_management.soft_empty_cache", lambda: None, raising=False)
+    monkeypatch.setattr(making, "prepare", lambda options: prepare(replace(options, device="cpu")))
+    with pytest.raises(ValueError, match="out of memory"):
+        node.execute(model, "a cat", **QUICK)
+    assert places == ["meta", "cpu"], "no part of the model stays on the GPU"

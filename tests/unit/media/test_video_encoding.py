@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -86,3 +87,17 @@ def test_no_thread_gets_ahead_of_the_whole_machine(suffix: str, codec: str) -> N
     encode_video(frames(), 8.0, suffix=suffix, codec=codec)
     assert os.sched_getscheduler(0) == before
     assert not seen & {os.SCHED_FIFO, os.SCHED_RR}
+
+
+@pytest.mark.parametrize("fps", [8.0, 7.3, 0.5])
+def test_a_gif_of_an_iterator_is_the_same_and_takes_one_frame_at_a_time(fps: float) -> None:
+    frames, taken = noise(4, 20, 18), []
+
+    def one_by_one() -> Iterator[np.ndarray]:
+        for frame in frames:
+            taken.append(weakref.ref(copy := frame.copy()))
+            yield copy
+            del copy
+            assert sum(one() is not None for one in taken) <= 1
+
+    assert encode_gif(one_by_one(), fps, b"a comment", num_frames=4) == encode_gif(frames, fps, b"a comment")

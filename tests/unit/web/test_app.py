@@ -1,10 +1,15 @@
 """The description of the API is checked in, and the guide names every route and every limit."""
 
 import json
+import time
 from dataclasses import fields
 from pathlib import Path
 
+from starlette.testclient import TestClient
+
+from videocrafter.web.app import create_app
 from videocrafter.web.limits import Limits
+from videocrafter.web.maintenance import recover
 
 DOCS = Path(__file__).parents[3] / "docs"
 
@@ -56,3 +61,16 @@ def test_every_page_is_served_with_its_script(client):
         assert client.get(f"/static/{name}.js").headers["content-type"].startswith("text/javascript")
     assert client.get("/nothing").status_code == 404
     assert client.get("/api/v1/nothing").json()["code"] == "not-found"
+
+
+def test_the_folder_is_cleaned_when_the_server_is_up(studio, add_video):
+    video = add_video()
+    studio.database.connection.execute("UPDATE videos SET deleted_s = 1 WHERE id = ?", (video,))
+    recover(studio)
+    assert studio.videos.ids() == {video}
+    with TestClient(create_app(studio, None), base_url="http://127.0.0.1:7860"):
+        end = time.monotonic() + 60
+        while studio.videos.ids():
+            assert time.monotonic() < end
+            time.sleep(0.01)
+    assert not studio.folder.video(video).exists()

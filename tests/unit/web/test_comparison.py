@@ -2,13 +2,17 @@
 
 import io
 import json
+import weakref
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from tests.unit.web.conftest import problem
+from videocrafter.evaluation.comparison.films import make_film, read_shown
 from videocrafter.media.video_file import write_video
+from videocrafter.media.video_reader import VideoReader
+from videocrafter.web import comparison
 from videocrafter.web.comparison import MOST_VIDEOS, comparison_data
 
 
@@ -109,3 +113,24 @@ def test_empty_cells_are_offered_only_if_one_page_shows_them_all(video):
     assert (data["empty"], len(data["missing"])) == (56, 56)
     data = comparison_data([video(f"prompt {number}", 1, float(number)) for number in range(9)])
     assert (data["empty"], data["missing"]) == (72, [])
+
+
+def test_a_film_shrinks_frames_while_they_are_read(tmp_path, monkeypatch):
+    path = tmp_path / "v.mp4"
+    write_video(path, np.random.default_rng(0).integers(0, 256, (6, 32, 48, 3), dtype=np.uint8), 8)
+    monkeypatch.setattr(comparison, "_SIZE", 24)
+    monkeypatch.setattr(comparison, "_MOST_FRAMES", 4)
+    taken, most = [], []
+    original = VideoReader.frames
+
+    def frames(self):
+        for frame in original(self):
+            taken.append(weakref.ref(frame))
+            most.append(sum(one() is not None for one in taken))
+            yield frame
+
+    monkeypatch.setattr(VideoReader, "frames", frames)
+    film = comparison.film_of(path)
+    monkeypatch.undo()
+    assert max(most) <= 2
+    assert film == make_film(*read_shown(path, 24, 4))

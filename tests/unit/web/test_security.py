@@ -4,9 +4,11 @@ import pytest
 from starlette.testclient import TestClient
 
 from tests.unit.web.conftest import problem
+from videocrafter.cli.studio import _token
 from videocrafter.web.app import create_app
 from videocrafter.web.limits import Limits
 from videocrafter.web.security import COOKIE
+from videocrafter.web.server import server_settings
 from videocrafter.web.studio import Studio, StudioConfig
 
 TOKEN = "correct horse battery staple"
@@ -148,3 +150,51 @@ def test_signing_out_forgets_the_cookie_and_our_own_forms_send_their_origin(guar
     assert page.headers["referrer-policy"] == "same-origin"
     assert guarded.post("/logout", follow_redirects=False).headers["location"] == "/login"
     problem(guarded.get("/api/v1/queue"), 401, "token-required")
+
+
+def served(tmp_path):
+    """A client of the application as the server runs it, with uvicorn's own middleware."""
+    config = StudioConfig(data=tmp_path, token=TOKEN, limits=Limits(disk_free_bytes=0))
+    settings = server_settings(create_app(Studio(config), None))
+    settings.load()
+    return TestClient(settings.loaded_app, base_url="http://studio.example", client=("127.0.0.1", 50_000))
+
+
+def test_no_header_gives_a_guesser_another_address(tmp_path):
+    client = served(tmp_path)
+
+    def headers(number):
+        return {"X-Forwarded-For": f"10.0.0.{number}", "Forwarded": f"for=10.0.0.{number}"}
+
+    for number in range(5):
+        guess = {"Authorization": f"Bearer {number}", **headers(number)}
+        problem(client.get("/api/v1/queue", headers=guess), 401, "token-required")
+        client.post("/login", data={"token": "x"}, headers=headers(number), follow_redirects=False)
+    right = {"Authorization": f"Bearer {TOKEN}", **headers(9)}
+    problem(client.get("/api/v1/queue", headers=right), 429, "too-many-logins")
+    answer = client.post("/login", data={"token": TOKEN}, headers=headers(9), follow_redirects=False)
+    problem(answer, 429, "too-many-logins")
+
+
+@pytest.mark.parametrize(("scheme", "secure"), [("https", True), ("https, http", True), ("http", False), ("", False)])
+def test_the_cookie_is_secure_behind_a_proxy_with_tls(tmp_path, scheme, secure):
+    headers = {"X-Forwarded-Proto": scheme} if scheme else {}
+    answer = served(tmp_path).post("/login", data={"token": TOKEN}, headers=headers, follow_redirects=False)
+    assert ("Secure" in answer.headers["set-cookie"]) == secure
+
+
+def test_an_allowed_name_may_be_written_in_any_case(tmp_path):
+    config = StudioConfig(data=tmp_path, hosts=("MyBox.local",), limits=Limits(disk_free_bytes=0))
+    client = TestClient(create_app(Studio(config), None), base_url="http://mybox.local:7860")
+    assert client.get("/api/v1/queue").status_code == 200
+    assert client.get("/api/v1/queue", headers={"Host": "MYBOX.local"}).status_code == 200
+    problem(client.get("/api/v1/queue", headers={"Host": "other.local"}), 421, "host-not-allowed")
+
+
+def test_the_token_is_the_first_line_of_its_file(tmp_path):
+    file = tmp_path / "token"
+    file.write_text(f"{TOKEN} \r\nwritten on Monday\n")
+    assert _token("0.0.0.0", file) == TOKEN
+    file.write_text("short\nand a long second line\n")
+    with pytest.raises(ValueError, match="shorter than 16"):
+        _token(None, file)

@@ -18,7 +18,6 @@ from fastapi.responses import Response, StreamingResponse
 
 from videocrafter.media.errors import MediaError
 from videocrafter.media.video_encoding import encode_gif, encode_png
-from videocrafter.media.video_file import read_frames
 from videocrafter.media.video_reader import open_reader
 from videocrafter.web.api.conditions import attachment, entity_tag, unchanged
 from videocrafter.web.api.found import FOREVER, existing_file, found_video
@@ -44,7 +43,7 @@ class _Zip(StreamingResponse):
 
 
 class _Unpacking:
-    """Lets one video at a time be unpacked: all frames of a video take much memory."""
+    """Lets one video at a time be encoded anew, which takes memory and time."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -83,8 +82,8 @@ def _add_gif(router: APIRouter, studio: Studio, unpacking: _Unpacking) -> None:
         if same is not None:
             return same
         comment = json.dumps(dict(row.recording)).encode("ascii")
-        with unpacking.alone():
-            content = encode_gif(read_frames(path), row.playback_fps, comment)
+        with unpacking.alone(), open_reader(path, strict=False) as reader:
+            content = encode_gif(reader.frames(), row.playback_fps, comment, num_frames=reader.num_frames)
         return _Gif(content, headers=headers)
 
 

@@ -84,12 +84,12 @@ class EventHub:
 
     def _send(self, text: str) -> None:
         for stream in self.streams:
-            if stream.full():
+            is_slow = stream.full()
+            if is_slow:
                 # A slow reader loses the hints and reads everything anew.
                 while not stream.empty():
                     stream.get_nowait()
-                text = _RESET
-            stream.put_nowait(text)
+            stream.put_nowait(_RESET if is_slow else text)
 
 
 def as_text(event: Event) -> str:

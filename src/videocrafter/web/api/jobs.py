@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import threading
 import time
 from typing import Annotated, Any, Literal
 
@@ -12,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from videocrafter.web.api.views import MOST_PER_PAGE, job_view, queue_view, read_cursor, write_cursor
 from videocrafter.web.data_folder import is_id
 from videocrafter.web.job_request import Id, JobRequest, check_request, workload_of
-from videocrafter.web.problems import not_found
+from videocrafter.web.problems import Problem, not_found
 from videocrafter.web.store.jobs import Job
 from videocrafter.web.studio import Studio
 from videocrafter.web.worker.workers import Workers
@@ -21,8 +23,12 @@ PAUSE_REASONS = {
     "user": "the queue was paused",
     "failures": "several jobs in a row failed for the same reason; look at them, then resume",
     "interrupted": "a job ended the worker again and again and was stopped; look at it, then resume",
-    "disk-low": "the disk is almost full; free {missing} MiB, and the queue resumes by itself",
+    "disk-low": (
+        "the disk is almost full; free {missing} MiB, and the queue resumes by itself. Emptying the bin of the"
+        " gallery frees space"
+    ),
 }
+_ENDED_S = 60.0
 
 
 class _WebP(Response):
@@ -45,6 +51,7 @@ def jobs_router(studio: Studio, workers: Workers | None) -> APIRouter:
     """
     router = APIRouter(tags=["jobs"])
     _add_creation(router, studio)
+    _add_live(router, studio)
     _add_reading(router, studio)
     _add_changes(router, studio)
     _add_queue(router, studio, workers)
@@ -62,7 +69,7 @@ def _found(studio: Studio, job: str) -> Job:
 def _view(studio: Studio, job: Job) -> dict[str, Any]:
     if job.state not in ("queued", "running"):
         return job_view(job)
-    views = queue_view(studio, studio.jobs.waiting(), time.time())
+    views = queue_view(studio, studio.jobs.waiting(until=job.id), time.time())
     return next((one for one in views if one["id"] == job.id), job_view(job))
 
 
@@ -87,12 +94,30 @@ def _add_creation(router: APIRouter, studio: Studio) -> None:
         response.headers["Location"] = f"/api/v1/jobs/{job.id}"
         return job_view(job)
 
+
+def _add_live(router: APIRouter, studio: Studio) -> None:
+    lock, ended_s = threading.Lock(), dict[str, float]()
+
     @router.put("/live/{page}", summary="Follow a prompt while it is typed")
     def live(page: Id, request: JobRequest) -> dict[str, Any]:
         """Replace the job of a page that follows its prompt. Such jobs run only while no other job waits."""
         check_request(request, studio.library(), studio.limits)
         stored = request.with_seed().stored()
-        return job_view(studio.jobs.add_live(page, stored, most_queued=studio.limits.queued_jobs))
+        with lock:
+            # The last request of a page that is closed may arrive after its end.
+            if time.monotonic() - ended_s.get(page, -math.inf) < _ENDED_S:
+                raise Problem(409, "live-ended", "this page was closed; use another id for a new page")
+            return job_view(studio.jobs.add_live(page, stored, most_queued=studio.limits.queued_jobs))
+
+    @router.delete("/live/{page}", status_code=204, summary="Stop following the prompt of a page")
+    def end(page: Id) -> None:
+        """Cancel the job of a page that is closed. For a minute, no other job is taken from it."""
+        now_s = time.monotonic()
+        with lock:
+            for one in [one for one, since_s in ended_s.items() if now_s - since_s > _ENDED_S]:
+                del ended_s[one]
+            ended_s[page] = now_s
+            studio.jobs.end_live(page)
 
 
 def _add_reading(router: APIRouter, studio: Studio) -> None:
@@ -144,8 +169,9 @@ def _add_changes(router: APIRouter, studio: Studio) -> None:
 
     @router.post("/jobs/{job}/retry", summary="Run a failed or cancelled job again")
     def retry(job: str) -> dict[str, Any]:
+        """Put a job at the end of the queue. One that is still being cancelled continues."""
         _found(studio, job)
-        return _view(studio, studio.jobs.retry(job))
+        return _view(studio, studio.jobs.retry(job, most_queued=studio.limits.queued_jobs))
 
     @router.post("/jobs/{job}/move", summary="Move a waiting job")
     def move(job: str, place: MoveRequest) -> dict[str, Any]:
@@ -163,7 +189,7 @@ def _add_queue(router: APIRouter, studio: Studio, workers: Workers | None) -> No
             "reason": reason,
             "message": None if reason is None else _message(reason, missing),
             "missing_bytes": missing,
-            "waiting": sum(job.state == "queued" for job in studio.jobs.waiting()),
+            "waiting": studio.jobs.num_waiting(),
             "worker": workers is not None and workers.is_alive,
         }
 

@@ -13,6 +13,7 @@ from videocrafter.web.api.conditions import attachment, file_answer
 from videocrafter.web.api.downloads import downloads_router
 from videocrafter.web.api.found import FOREVER, existing_file, found_video
 from videocrafter.web.api.views import MOST_PER_PAGE, read_cursor, video_view, write_cursor
+from videocrafter.web.maintenance import remove_videos
 from videocrafter.web.studio import Studio
 from videocrafter.web.worker.animation import encode_webp
 
@@ -86,10 +87,23 @@ def _add_gallery(router: APIRouter, studio: Studio) -> None:
         found_video(studio, video)
         return video_view(studio.videos.star(video, changes.starred))
 
-    @router.delete("/videos/{video}", summary="Move a video to the bin")
-    def delete(video: str) -> dict[str, Any]:
-        found_video(studio, video)
-        return video_view(studio.videos.set_deleted(video, True))
+    @router.delete("/videos/{video}", summary="Move a video to the bin, or remove it for good")
+    def delete(video: str, for_good: bool = False) -> dict[str, Any]:
+        """Move a video to the bin. With `for_good`, remove it and its files, which frees their space."""
+        # Not by a second request alone: clients repeat one whose answer was lost.
+        row = found_video(studio, video)
+        if for_good:
+            remove_videos(studio, [row.id])
+        elif row.deleted_s is None:
+            row = studio.videos.set_deleted(video, True)
+        return video_view(row)
+
+    @router.delete("/bin", summary="Empty the bin")
+    def empty_bin() -> dict[str, Any]:
+        """Remove all videos of the bin and their files; return how many there were."""
+        videos = studio.videos.in_bin()
+        remove_videos(studio, videos)
+        return {"removed": len(videos)}
 
     @router.post("/videos/{video}/restore", summary="Take a video out of the bin")
     def restore(video: str) -> dict[str, Any]:

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import logging
 import sqlite3
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TypeVar
 
 from videocrafter.web.store.schema import MIGRATIONS
 
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
 _WAIT_S = 5.0
+_RETRY_S = 2.0
 
 
 class DatabaseTooNewError(ValueError):
@@ -48,12 +55,12 @@ class Database:
         connection.execute("BEGIN IMMEDIATE")
         try:
             yield connection
+            connection.execute("COMMIT")
         except BaseException:
             # SQLite ends a transaction itself when the disk is full; that error must be the one that is reported.
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
-        connection.execute("COMMIT")
 
     def read(self, query: str, *values: object) -> list[sqlite3.Row]:
         """Return all rows of a query."""
@@ -93,6 +100,26 @@ def open_database(path: Path) -> Database:
                 connection.execute(statement)
         connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
     return database
+
+
+def patiently(change: Callable[[], _T]) -> _T:
+    """Return the result of a change. Repeats it while the database is locked or its disk is full."""
+    while True:
+        try:
+            return change()
+        except sqlite3.OperationalError as error:  # noqa: PERF203 (rare)
+            if not any(word in str(error) for word in ("locked", "busy", "full")):
+                raise
+            _log.warning("the database does not take a change (%s); it is repeated", error)
+            time.sleep(_RETRY_S)
+
+
+def read_json(text: str) -> Any:
+    """Parse a stored JSON text. Half of a surrogate pair, which no answer can contain, becomes a question mark."""
+    value = json.loads(text)
+    if "\\ud" not in text:
+        return value
+    return json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
 
 
 def _copy(path: Path, target: Path) -> None:

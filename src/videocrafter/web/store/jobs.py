@@ -16,10 +16,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from videocrafter.web.store.database import Database
+from videocrafter.web.store.database import Database, read_json
 
 State = Literal["queued", "running", "done", "failed", "cancelled"]
 ACTIVE: tuple[State, ...] = ("queued", "running")
+_LIVE_INTERRUPTED = "the worker ended during this video; change the prompt, or choose another model"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,15 +74,7 @@ class JobStore:
                         "this Idempotency-Key came with another request before; use a new key for a new job",
                     )
                 return self.get(old["id"]), False
-            waiting = connection.execute(
-                "SELECT COUNT(*) FROM jobs WHERE state = 'queued' AND live IS NULL"
-            ).fetchone()[0]
-            if waiting >= most_queued:
-                raise JobError(
-                    "queue-full",
-                    f"{waiting} jobs are waiting, and the limit is {most_queued}; wait until some are finished, or"
-                    " cancel some",
-                )
+            self._check_room(most_queued)
             job = self._insert(connection, text, key=key)
         return self.get(job), True
 
@@ -96,10 +89,20 @@ class JobStore:
             ).fetchone()[0]
             if waiting >= most_queued:
                 raise JobError("queue-full", f"{waiting} live pages wait already; try again later")
-            connection.execute("DELETE FROM jobs WHERE live = ? AND state = 'queued'", (page,))
-            connection.execute("UPDATE jobs SET cancel_requested = 1 WHERE live = ? AND state = 'running'", (page,))
+            _drop_live(connection, page)
             job = self._insert(connection, json.dumps(request, sort_keys=True), live=page)
         return self.get(job)
+
+    def end_live(self, page: str) -> None:
+        """Drop the waiting job of a page that was closed, and cancel its running one."""
+        with self.database.writing() as connection:
+            _drop_live(connection, page)
+
+    def _check_room(self, most_queued: int) -> None:
+        waiting = self.num_waiting()
+        if waiting >= most_queued:
+            limit = f"{waiting} jobs are waiting, and the limit is {most_queued}"
+            raise JobError("queue-full", f"{limit}; wait until some are finished, or cancel some")
 
     def _insert(
         self, connection: sqlite3.Connection, request: str, *, key: str | None = None, live: str | None = None
@@ -119,21 +122,32 @@ class JobStore:
             raise KeyError(job)
         return rows[0]
 
-    def waiting(self) -> list[Job]:
-        """Return running and queued jobs in the order in which they run, without those of live pages."""
-        return self._rows("WHERE live IS NULL AND state IN ('queued', 'running') ORDER BY state = 'queued', position")
+    def waiting(self, until: str | None = None) -> list[Job]:
+        """Return running and queued jobs in the order in which they run, without those of live pages.
+
+        With `until`, the id of an active job, those after it are left out.
+        """
+        return self._rows(
+            "WHERE live IS NULL AND (state = 'running' OR state = 'queued' AND (? OR position <="
+            " (SELECT position FROM jobs WHERE id = ? AND state = 'queued'))) ORDER BY state = 'queued', position",
+            until is None,
+            until,
+        )
+
+    def num_waiting(self) -> int:
+        """Return the number of queued jobs, without those of live pages."""
+        return int(self.database.read("SELECT COUNT(*) FROM jobs WHERE state = 'queued' AND live IS NULL")[0][0])
 
     def finished(self, state: State | None, after: tuple[float, str] | None, limit: int) -> list[Job]:
         """Return done, failed and cancelled jobs, newest first, from the one after `after` (its time and id)."""
-        states = ("done", "failed", "cancelled") if state is None else (state,)
-        time_s, job = after or (float("inf"), "")
-        marks = ", ".join("?" * len(states))
+        index, condition = ("jobs_finished", "") if state is None else ("jobs_finished_by_state", " AND state = ?")
         return self._rows(
-            f"WHERE live IS NULL AND state IN ({marks}) AND (finished_s, id) < (?, ?)"
-            " ORDER BY finished_s DESC, id DESC LIMIT ?",
-            *states,
-            time_s,
-            job,
+            # The ids first: an index gives them without reading the rest of the history.
+            f"WHERE id IN (SELECT id FROM jobs INDEXED BY {index} WHERE live IS NULL AND finished_s IS NOT NULL"
+            f"{condition} AND (finished_s, id) < (?, ?) ORDER BY finished_s DESC, id DESC LIMIT ?)"
+            " ORDER BY finished_s DESC, id DESC",
+            *([] if state is None else [state]),
+            *(after or (float("inf"), "")),
             limit,
         )
 
@@ -167,7 +181,8 @@ class JobStore:
                 " RETURNING id",
                 (owner, time.time(), not paused),
             ).fetchone()
-        return None if row is None else self.get(row["id"])
+            # Inside: a job whose row cannot be read must not stay claimed.
+            return None if row is None else self.get(row["id"])
 
     def progress(
         self, job: str, owner: str, *, step: int, num_steps: int, preview: int, notes: Sequence[str] = ()
@@ -198,8 +213,17 @@ class JobStore:
         return not rows or bool(rows[0][0])
 
     def finish(self, job: str, owner: str, state: State, error: Mapping[str, Any] | None = None) -> bool:
-        """End a running job; return whether it was this worker's. A finished job of a live page is forgotten."""
+        """End a running job; return whether it was this worker's. A finished job of a live page is forgotten.
+
+        A job whose cancellation was taken back meanwhile waits again.
+        """
         with self.database.writing() as connection:
+            if state == "cancelled":
+                connection.execute(
+                    "UPDATE jobs SET state = 'queued', owner = NULL, attempts = attempts - 1 WHERE id = ?"
+                    " AND owner = ? AND state = 'running' AND NOT cancel_requested AND live IS NULL",
+                    (job, owner),
+                )
             changed = connection.execute(
                 "UPDATE jobs SET state = ?, finished_s = ?, error = ?, owner = NULL WHERE id = ? AND owner = ?"
                 " AND state = 'running'",
@@ -228,9 +252,15 @@ class JobStore:
     def release(self, owner: str | None = None, *, interrupted: bool = True) -> int:
         """Put the jobs of a worker that ended, or of all workers, back into the queue; return their number.
 
-        An attempt that was not `interrupted`, but ended by the user, does not count. Jobs of live pages are dropped.
+        An attempt that was not `interrupted`, but ended by the user, does not count. A job of a live page does not
+        return: it fails if it was interrupted, because its page would send the same request for ever.
         """
         with self.database.writing() as connection:
+            connection.execute(
+                "UPDATE jobs SET state = 'failed', error = ?, owner = NULL, finished_s = ?"
+                " WHERE state = 'running' AND (owner = ? OR ?) AND live IS NOT NULL AND NOT cancel_requested AND ?",
+                (_error("interrupted", _LIVE_INTERRUPTED), time.time(), owner, owner is None, interrupted),
+            )
             return connection.execute(
                 "UPDATE jobs SET state = CASE WHEN cancel_requested OR live IS NOT NULL THEN 'cancelled'"
                 " ELSE 'queued' END, owner = NULL,"
@@ -256,17 +286,24 @@ class JobStore:
         with self.database.writing() as connection:
             connection.execute("DELETE FROM jobs WHERE id = ? AND state NOT IN ('queued', 'running')", (job,))
 
-    def retry(self, job: str) -> Job:
+    def retry(self, job: str, *, most_queued: int) -> Job:
         """Put a failed or cancelled job at the end of the queue; finished videos of it are kept.
 
-        Raises KeyError, or JobError "job-not-retryable".
+        A job that is being cancelled continues. Raises KeyError, or JobError "job-not-retryable" or "queue-full".
         """
         with self.database.writing() as connection:
+            if self.get(job).state in ("failed", "cancelled"):
+                self._check_room(most_queued)
             changed = connection.execute(
+                "UPDATE jobs SET cancel_requested = 0 WHERE id = ? AND live IS NULL AND state = 'running'"
+                " AND cancel_requested",
+                (job,),
+            ).rowcount
+            changed += connection.execute(
                 "UPDATE jobs SET state = 'queued', attempts = 0, cancel_requested = 0, error = NULL,"
                 " finished_s = NULL, started_s = NULL, step = 0, preview = 0,"
                 " position = (SELECT MAX(position) + 1 FROM jobs)"
-                " WHERE id = ? AND state IN ('failed', 'cancelled')",
+                " WHERE id = ? AND live IS NULL AND state IN ('failed', 'cancelled')",
                 (job,),
             ).rowcount
         found = self.get(job)
@@ -292,28 +329,18 @@ class JobStore:
     def move(self, job: str, before: str | None) -> Job:
         """Move a queued job before another one, or to the end. Raises KeyError, or JobError "job-started"."""
         with self.database.writing() as connection:
-            order = [
-                row["id"]
-                for row in connection.execute(
-                    "SELECT id FROM jobs WHERE state = 'queued' AND live IS NULL ORDER BY position"
-                )
-            ]
+            rows = connection.execute(
+                "SELECT id, position FROM jobs WHERE state = 'queued' AND live IS NULL ORDER BY position"
+            ).fetchall()
+            order = [row["id"] for row in rows]
             if job not in order or (before is not None and before not in order):
                 missing = job if job not in order else str(before)
                 raise JobError("job-started", f"the job {missing} is not waiting; only waiting jobs can be moved")
             if before != job:
                 order.remove(job)
                 order.insert(len(order) if before is None else order.index(before), job)
-                positions = [
-                    row["position"]
-                    for row in connection.execute(
-                        "SELECT position FROM jobs WHERE state = 'queued' AND live IS NULL ORDER BY position"
-                    )
-                ]
-                connection.executemany(
-                    "UPDATE jobs SET position = ? WHERE id = ? AND position != ?",
-                    [(position, one, position) for position, one in zip(positions, order, strict=True)],
-                )
+                changes = [(row["position"], one, row["position"]) for row, one in zip(rows, order, strict=True)]
+                connection.executemany("UPDATE jobs SET position = ? WHERE id = ? AND position != ?", changes)
         return self.get(job)
 
     def flag(self, name: str) -> str | None:
@@ -340,6 +367,11 @@ def _set_flag(connection: sqlite3.Connection, name: str, value: str) -> None:
     )
 
 
+def _drop_live(connection: sqlite3.Connection, page: str) -> None:
+    connection.execute("DELETE FROM jobs WHERE live = ? AND state = 'queued'", (page,))
+    connection.execute("UPDATE jobs SET cancel_requested = 1 WHERE live = ? AND state = 'running'", (page,))
+
+
 def _without_number(message: str | None) -> str | None:
     return None if message is None else re.sub(r"error [0-9a-f]{8}$", "error", message)
 
@@ -357,9 +389,9 @@ def _job(row: sqlite3.Row) -> Job:
     values |= {name: row[name] for name in ("step", "num_steps", "preview")}
     return Job(
         **values,
-        request=json.loads(row["request"]),
+        request=read_json(row["request"]),
         cancel_requested=bool(row["cancel_requested"]),
-        notes=json.loads(row["notes"]),
-        error=None if row["error"] is None else json.loads(row["error"]),
+        notes=read_json(row["notes"]),
+        error=None if row["error"] is None else read_json(row["error"]),
         videos=json.loads(row["videos"]),
     )

@@ -98,4 +98,13 @@ CREATE TRIGGER flag_removed AFTER DELETE ON flags BEGIN
     INSERT INTO events (kind, subject) VALUES ('queue', '');
 END;
 """,
+    """
+CREATE INDEX jobs_finished ON jobs (finished_s DESC, id DESC) WHERE live IS NULL AND finished_s IS NOT NULL;
+CREATE INDEX jobs_finished_by_state ON jobs (state, finished_s DESC, id DESC)
+    WHERE live IS NULL AND finished_s IS NOT NULL;
+CREATE INDEX videos_models ON videos (live, model);
+CREATE TRIGGER video_removed AFTER DELETE ON videos BEGIN
+    INSERT INTO events (kind, subject) VALUES ('video', old.id);
+END;
+""",
 )

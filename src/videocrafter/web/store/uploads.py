@@ -11,6 +11,12 @@ from videocrafter.web.store.database import Database
 
 UploadKind = Literal["image", "clip"]
 
+_NAMED = " UNION ".join(
+    f"SELECT value FROM {table}, json_each({table}.request) WHERE type = 'text' AND length(value) = 32"
+    for table in ("jobs", "videos")
+)
+"""All texts of requests that may be ids."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Upload:
@@ -67,10 +73,7 @@ class UploadStore:
     def unused(self, days: float) -> list[Upload]:
         """Return uploads older than `days` that the request of no job and no video names."""
         rows = self.database.read(
-            "SELECT * FROM uploads WHERE created_s < ?"
-            " AND NOT EXISTS (SELECT 1 FROM jobs WHERE instr(request, uploads.id))"
-            " AND NOT EXISTS (SELECT 1 FROM videos WHERE instr(request, uploads.id))",
-            time.time() - days * 86400,
+            f"SELECT * FROM uploads WHERE created_s < ? AND id NOT IN ({_NAMED})", time.time() - days * 86400
         )
         return [Upload(**dict(row)) for row in rows]
 
@@ -79,10 +82,16 @@ class UploadStore:
         with self.database.writing() as connection:
             return bool(
                 connection.execute(
-                    "DELETE FROM uploads WHERE id = ? AND NOT EXISTS (SELECT 1 FROM jobs WHERE instr(request, id))",
+                    # A job that was added meanwhile waits or runs.
+                    "DELETE FROM uploads WHERE id = ? AND NOT EXISTS (SELECT 1 FROM jobs WHERE state IN"
+                    " ('queued', 'running') AND instr(request, uploads.id))",
                     (upload,),
                 ).rowcount
             )
+
+    def ids(self) -> set[str]:
+        """Return the ids of all uploads."""
+        return {row["id"] for row in self.database.read("SELECT id FROM uploads")}
 
     def by_content(self, sha256: str, kind: UploadKind) -> Upload | None:
         """Return the upload with this content, or None."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from videocrafter.web.store.database import Database
+from videocrafter.web.store.database import Database, read_json
 
 _HISTORY = 5
 _COLUMNS = (
@@ -160,6 +160,10 @@ class VideoStore:
         )
         return [row["id"] for row in rows]
 
+    def in_bin(self) -> list[str]:
+        """Return all videos in the bin."""
+        return [row["id"] for row in self.database.read("SELECT id FROM videos WHERE deleted_s IS NOT NULL")]
+
     def forget(self, videos: Sequence[str]) -> None:
         """Remove rows; the caller removes the files first."""
         with self.database.writing() as connection:
@@ -188,6 +192,6 @@ def _insert(connection: sqlite3.Connection, video: Video, created_s: float) -> N
 
 def _video(row: sqlite3.Row) -> Video:
     values = {name: row[name] for name in row.keys()}  # noqa: SIM118 (a Row iterates over its values)
-    values |= {name: json.loads(row[name]) for name in ("request", "recording")}
+    values |= {name: read_json(row[name]) for name in ("request", "recording")}
     values |= {name: bool(row[name]) for name in ("live", "starred")}
     return Video(**values)

@@ -1,4 +1,4 @@
-"""Estimate memory and notes of a request before it is queued. Runs in the worker, which has the heavy libraries."""
+"""Estimate the memory of a request before it is queued. Runs in the worker, which has the heavy libraries."""
 
 from __future__ import annotations
 

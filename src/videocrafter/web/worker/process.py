@@ -12,9 +12,10 @@ import uuid
 from multiprocessing.connection import Connection
 from typing import Any
 
+from videocrafter.web.store.database import patiently
 from videocrafter.web.studio import Studio, StudioConfig
 from videocrafter.web.worker.estimate import estimate
-from videocrafter.web.worker.video_job import LoadedModel, run_job
+from videocrafter.web.worker.video_job import LoadedModel, finish, run_job
 
 _log = logging.getLogger(__name__)
 _POLL_S = 0.2
@@ -48,7 +49,7 @@ def work(config: StudioConfig, owner: str, connection: Connection, threads: int 
     threading.Thread(target=_answer, args=(config, connection, send, model), daemon=True).start()
     seen, looked_s = -1, 0.0
     while True:
-        version = studio.database.version()
+        version = patiently(studio.database.version)
         # Free space changes without a change of the database.
         if version == seen and time.monotonic() - looked_s < _LOOK_AGAIN_S:
             time.sleep(_POLL_S)
@@ -70,9 +71,9 @@ def import_heavy_libraries(threads: int | None = None) -> None:
 
 def run_next(studio: Studio, owner: str, model: LoadedModel) -> bool:
     """Run one job; return False if there is none. A bug in a job fails the job, not the worker."""
-    if not _has_space(studio):
+    if not patiently(lambda: _has_space(studio)):
         return False
-    job = studio.jobs.claim(owner, attempts=studio.limits.attempts)
+    job = patiently(lambda: studio.jobs.claim(owner, attempts=studio.limits.attempts))
     if job is None:
         return False
     try:
@@ -84,8 +85,7 @@ def run_next(studio: Studio, owner: str, model: LoadedModel) -> bool:
         _log.exception("job %s failed (error %s)", job.id, number)
         model.drop()
         message = f"an unexpected error occurred ({type(error).__name__}); the server's log has it as error {number}"
-        studio.jobs.finish(job.id, owner, "failed", {"code": "internal-error", "message": message})
-        studio.jobs.pause_after_equal_failures(studio.limits.equal_failures)
+        finish(studio, job, owner, "failed", {"code": "internal-error", "message": message})
     return True
 
 

@@ -20,6 +20,7 @@ from videocrafter.web.worker.process import work
 
 _log = logging.getLogger(__name__)
 _SILENCE_S = 60.0
+_LATELY_S = 10.0
 _STOP_S = 5.0
 _RETRY_S = 2.0
 
@@ -73,7 +74,8 @@ class Supervisor:
     def is_alive(self) -> bool:
         """Whether the worker runs and was heard of lately."""
         process = self._process
-        return process is not None and process.is_alive()
+        lately = time.monotonic() - self._heard_s < _LATELY_S
+        return process is not None and process.is_alive() and lately
 
     @property
     def pid(self) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import sqlite3
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,8 @@ from videocrafter.media.atomic_write import write_all
 from videocrafter.presets import resolve_model
 from videocrafter.web.data_folder import video_id
 from videocrafter.web.job_request import JobRequest, generate_options, workload_of
-from videocrafter.web.store.jobs import Job
+from videocrafter.web.store.database import patiently
+from videocrafter.web.store.jobs import Job, State
 from videocrafter.web.store.videos import Video
 from videocrafter.web.studio import Studio
 from videocrafter.web.worker.animation import encode_webp
@@ -99,16 +101,18 @@ class JobWatcher(Watcher):
 
     def _report(self, done: int, total: int) -> None:
         self._reported_s = time.monotonic()
-        self.studio.jobs.progress(
-            self.job.id,
-            self.owner,
-            step=self.number * total + done,
-            num_steps=self.request.num_videos * total,
-            preview=self._previews,
-            # Notes change rarely, and each change makes the pages read all lists.
-            notes=() if self.notes == self._stored_notes else self.notes,
-        )
-        self._stored_notes = [*self.notes]
+        # The next report replaces one that the database did not take.
+        with contextlib.suppress(sqlite3.OperationalError):
+            self.studio.jobs.progress(
+                self.job.id,
+                self.owner,
+                step=self.number * total + done,
+                num_steps=self.request.num_videos * total,
+                preview=self._previews,
+                # Notes change rarely, and each change makes the pages read all lists.
+                notes=() if self.notes == self._stored_notes else self.notes,
+            )
+            self._stored_notes = [*self.notes]
 
     def written(self, video: WrittenVideo) -> None:
         """Add the finished video to the gallery."""
@@ -133,11 +137,11 @@ class JobWatcher(Watcher):
             workload=workload_of(self.request),
             live=self.job.live is not None,
         )
-        self.studio.videos.add(row, self.owner)
+        patiently(lambda: self.studio.videos.add(row, self.owner))
 
     def is_cancelled(self) -> bool:
         """Whether the user cancelled, or the job is no longer this worker's."""
-        return self.studio.jobs.should_stop(self.job.id, self.owner)
+        return patiently(lambda: self.studio.jobs.should_stop(self.job.id, self.owner))
 
 
 def run_job(studio: Studio, job: Job, owner: str, model: LoadedModel, device: str) -> None:
@@ -145,19 +149,20 @@ def run_job(studio: Studio, job: Job, owner: str, model: LoadedModel, device: st
     try:
         _make_videos(studio, job, owner, model, device)
     except GenerationCancelled:
-        studio.jobs.finish(job.id, owner, "cancelled")
+        finish(studio, job, owner, "cancelled")
     except GenerationError as error:
         details: dict[str, Any] = {"code": error.code, "message": _for_the_page(str(error), studio.folder.root)}
         details["suggestions"] = getattr(error, "suggestions", [])
         if error.code == "not-finite":
             details["message"] += "; set dtype to float32, or lower the guidance scale"
-        _fail(studio, job, owner, details)
+        finish(studio, job, owner, "failed", details)
     except OSError as error:
         model.drop()
         message = f"{error.strerror or error}; see the server's log, then retry"
-        _fail(studio, job, owner, {"code": "file-error", "message": _for_the_page(message, studio.folder.root)})
+        details = {"code": "file-error", "message": _for_the_page(message, studio.folder.root)}
+        finish(studio, job, owner, "failed", details)
     else:
-        studio.jobs.finish(job.id, owner, "done")
+        finish(studio, job, owner, "done")
     finally:
         studio.folder.preview(job.id).unlink(missing_ok=True)
 
@@ -178,9 +183,11 @@ def _make_videos(studio: Studio, job: Job, owner: str, model: LoadedModel, devic
         generate(prepared, model.load(prepared, watcher), watcher)
 
 
-def _fail(studio: Studio, job: Job, owner: str, error: dict[str, Any]) -> None:
-    if studio.jobs.finish(job.id, owner, "failed", error) and job.live is None:
-        studio.jobs.pause_after_equal_failures(studio.limits.equal_failures)
+def finish(studio: Studio, job: Job, owner: str, state: State, error: dict[str, Any] | None = None) -> None:
+    """End a job when the database takes it, and pause the queue after equal failures."""
+    mine = patiently(lambda: studio.jobs.finish(job.id, owner, state, error))
+    if mine and state == "failed" and job.live is None:
+        patiently(lambda: studio.jobs.pause_after_equal_failures(studio.limits.equal_failures))
 
 
 def _for_the_page(message: str, root: Path) -> str:

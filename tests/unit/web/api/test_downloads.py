@@ -10,6 +10,7 @@ from PIL import Image
 
 from tests.unit.web.conftest import problem
 from videocrafter.media.video_file import read_metadata, write_video
+from videocrafter.media.video_reader import VideoReader
 from videocrafter.web.api import downloads
 
 FORMS = {
@@ -133,3 +134,9 @@ def test_a_damaged_file_is_an_error_before_the_download_begins(client, studio, v
 def test_a_rate_that_a_gif_cannot_have(client, add_video):
     fast = add_video("fast", playback_fps=60.0)
     assert "download the mp4" in problem(client.get(f"/api/v1/videos/{fast}.gif"), 422, "too-fast-for-gif")
+
+
+def test_no_form_holds_the_whole_video(client, video, monkeypatch):
+    monkeypatch.delattr(VideoReader, "first_frames")
+    for path in (".gif", "/frames.zip", "/film/0.webp"):
+        assert client.get(f"{video}{path}").status_code == 200

@@ -49,14 +49,16 @@ def test_a_reader_that_comes_back_gets_what_it_missed(studio):
 def test_a_slow_reader_is_reset_and_too_many_are_refused(studio):
     async def run():
         hub = EventHub(studio)
-        slow, quick = hub.join(), hub.join()
+        quick, slow, last = hub.join(), hub.join(), hub.join()
+        # The slow one comes between: its reset must reach no other.
+        hub.streams = dict.fromkeys([quick, slow, last])
         for index in range(501):
             hub._send(f"event {index}")
-            quick.get_nowait()
+            assert quick.get_nowait() == last.get_nowait() == f"event {index}"
         assert slow.qsize() == 1
         assert "reset" in slow.get_nowait()
-        object.__setattr__(studio.limits, "event_streams", 2)
-        with pytest.raises(Problem, match="2 pages"):
+        object.__setattr__(studio.limits, "event_streams", 3)
+        with pytest.raises(Problem, match="3 pages"):
             hub.join()
         await hub.stop()
 

@@ -44,6 +44,8 @@ def test_a_job_without_a_seed_gets_one_that_a_repeated_request_shares(client):
         ({"prompt": "a", "image": "/etc/passwd"}, "invalid-request", "image"),
         ({"prompt": "a", "strength": 0.5}, "invalid-settings", "no effect without `video`"),
         ({"prompt": "a", "guidance_interval": [0.9, 0.1]}, "invalid-settings", "guidance_interval"),
+        ({"prompt": "a", "seed": 2**53}, "invalid-settings", "at most 9007199254740991"),
+        ({"prompt": "a", "seed": 2**53 - 1, "num_videos": 2}, "invalid-settings", "at most 9007199254740991"),
     ],
 )
 def test_wrong_requests_are_named(client, studio, request_body, code, text):
@@ -151,3 +153,59 @@ def test_live_pages_replace_their_job(client, studio):
         client.put(f"/api/v1/live/{page}", json={"prompt": prompt})
     assert client.get("/api/v1/jobs").json()["jobs"] == []
     assert studio.jobs.claim("w", attempts=3).request["prompt"] == "a cat"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [r'{"prompt": "a \ud800"}', r'{"prompt": "a", "negative_prompt": "\udfff"}', r'{"prompt": "a", "\ud800": 1}'],
+)
+def test_text_that_no_answer_can_contain_is_refused(client, body):
+    headers = {"Content-Type": "application/json"}
+    for method, path in (("POST", "jobs"), ("POST", "estimate"), ("PUT", f"live/{'f' * 32}")):
+        problem(client.request(method, f"/api/v1/{path}", content=body, headers=headers), 422, "invalid-request")
+    assert client.get("/api/v1/jobs").json()["jobs"] == []
+
+
+def test_stored_text_that_no_answer_can_contain_is_shown_all_the_same(client, studio, add_video):
+    video = add_video(recording={"prompt": "b \ud800"}, request={"prompt": "b \ud800"})
+    studio.jobs.add({"prompt": "a \ud800", "seed": 1}, most_queued=9)
+    assert client.get("/api/v1/jobs").json()["jobs"][0]["request"]["prompt"] == "a ?"
+    assert client.get(f"/api/v1/videos/{video}/recording").json()["prompt"] == "b ?"
+
+
+def test_a_live_page_that_was_closed_takes_no_job(client, studio):
+    page, job = "f" * 32, {"prompt": "a cat"}
+    client.put(f"/api/v1/live/{page}", json=job)
+    answer = client.delete(f"/api/v1/live/{page}")
+    assert (answer.status_code, answer.content) == (204, b"")
+    problem(client.put(f"/api/v1/live/{page}", json=job), 409, "live-ended")
+    assert studio.jobs.claim("w", attempts=3) is None
+    assert client.put(f"/api/v1/live/{'e' * 32}", json=job).status_code == 200
+
+
+def test_running_again_obeys_the_limit_of_the_queue(client, studio):
+    job = client.post("/api/v1/jobs", json={"prompt": "a"}).json()["id"]
+    client.delete(f"/api/v1/jobs/{job}")
+    object.__setattr__(studio.limits, "queued_jobs", 0)
+    problem(client.post(f"/api/v1/jobs/{job}/retry"), 429, "queue-full")
+
+
+def test_one_job_is_read_without_those_after_it(client, studio, monkeypatch):
+    jobs = [client.post("/api/v1/jobs", json={"prompt": name}).json()["id"] for name in "abc"]
+    read, original = [], studio.jobs._rows
+
+    def rows(*given):
+        found = original(*given)
+        read.append(len(found))
+        return found
+
+    monkeypatch.setattr(studio.jobs, "_rows", rows)
+    assert client.get(f"/api/v1/jobs/{jobs[1]}").json()["position"] == 1
+    assert read == [1, 2]
+    assert client.get("/api/v1/queue").json()["waiting"] == 3
+    assert read == [1, 2]
+
+
+def test_a_full_disk_names_the_bin(client, studio):
+    studio.jobs.set_flag("paused", "disk-low")
+    assert "Emptying the bin" in client.get("/api/v1/queue").json()["message"]

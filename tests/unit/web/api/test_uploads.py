@@ -149,3 +149,14 @@ def test_a_video_of_the_gallery_is_found_again_as_an_input(client, studio, add_v
     assert answer["request"]["video"] == video
     other = {**recording, "video_sha256": "0" * 64}
     assert "video" not in client.post("/api/v1/recordings", content=json.dumps(other)).json()["request"]
+
+
+def test_a_seed_that_browsers_round_comes_back_as_a_note(client):
+    answer = client.post("/api/v1/recordings", content=json.dumps({"prompt": "a", "seed": 2**60})).json()
+    assert "seed" not in answer["request"]
+    assert str(2**60) in answer["notes"][0]
+
+
+def test_settings_with_text_that_no_answer_can_contain_are_refused(client):
+    answer = client.post("/api/v1/recordings", content=r'{"prompt": "a \ud800"}')
+    assert "surrogate" in problem(answer, 422, "broken-file")

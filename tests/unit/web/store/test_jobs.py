@@ -111,10 +111,10 @@ def test_cancelling_waits_for_a_running_job_and_survives_the_worker(jobs):
     assert jobs.should_stop(running.id, "w")
     jobs.release("w")
     assert jobs.get(running.id).state == "cancelled"
-    assert jobs.retry(running.id).state == "queued"
+    assert jobs.retry(running.id, most_queued=9).state == "queued"
     assert not jobs.get(running.id).cancel_requested
     with pytest.raises(JobError):
-        jobs.retry(running.id)
+        jobs.retry(running.id, most_queued=9)
 
 
 def test_only_a_job_that_has_not_started_is_edited(jobs):
@@ -188,3 +188,79 @@ def test_a_live_job_stops_when_another_job_waits(jobs):
     jobs.claim("w", attempts=3)
     add(jobs)
     assert jobs.should_stop(live.id, "w")
+
+
+def test_a_cancellation_can_be_taken_back(jobs):
+    job = add(jobs)
+    for stops_first in (False, True):
+        jobs.claim("w", attempts=3)
+        jobs.cancel(job.id)
+        assert jobs.should_stop(job.id, "w")
+        again = jobs.retry(job.id, most_queued=0)
+        assert (again.state, again.cancel_requested) == ("running", False)
+        assert not jobs.should_stop(job.id, "w")
+        # The worker may have seen the cancellation already; the job then waits in its old place.
+        jobs.finish(job.id, "w", "cancelled" if stops_first else "done")
+        found = jobs.get(job.id)
+        assert (found.state, found.attempts, found.finished_s is None) == (
+            ("queued", 0, True) if stops_first else ("done", 1, False)
+        )
+        job = add(jobs) if not stops_first else job
+
+
+def test_running_again_needs_room_in_the_queue(jobs):
+    job = add(jobs)
+    jobs.cancel(job.id)
+    add(jobs)
+    with pytest.raises(JobError) as caught:
+        jobs.retry(job.id, most_queued=1)
+    assert caught.value.code == "queue-full"
+    assert jobs.get(job.id).state == "cancelled"
+    assert jobs.retry(job.id, most_queued=2).state == "queued"
+
+
+def test_a_live_job_that_ends_its_worker_fails_and_is_not_sent_again(jobs):
+    ends = {}
+    for interrupted in (True, False):
+        job = jobs.add_live("page", REQUEST, most_queued=1)
+        jobs.claim("w", attempts=3)
+        jobs.release("w", interrupted=interrupted)
+        ends[interrupted] = jobs.get(job.id)
+    assert (ends[True].state, ends[True].error["code"]) == ("failed", "interrupted")
+    assert (ends[False].state, ends[False].error) == ("cancelled", None)
+
+
+def test_a_closed_live_page_leaves_no_job(jobs):
+    running = jobs.add_live("page", REQUEST, most_queued=2)
+    jobs.claim("w", attempts=3)
+    waiting = jobs.add_live("page", REQUEST, most_queued=2)
+    other = jobs.add_live("other", REQUEST, most_queued=2)
+    jobs.end_live("page")
+    assert jobs.should_stop(running.id, "w")
+    with pytest.raises(KeyError):
+        jobs.get(waiting.id)
+    assert jobs.get(other.id).state == "queued"
+
+
+def test_jobs_after_one_are_left_out(jobs):
+    a, b, c = (add(jobs, name) for name in "abc")
+    jobs.claim("w", attempts=3)
+    assert [job.id for job in jobs.waiting(until=b.id)] == [a.id, b.id]
+    assert [job.id for job in jobs.waiting(until=a.id)] == [a.id]
+    assert [job.id for job in jobs.waiting()] == [a.id, b.id, c.id]
+    assert jobs.num_waiting() == 2
+
+
+def test_a_long_history_is_read_by_an_index(studio, jobs):
+    for state in ("done", "failed", "done"):
+        add(jobs)
+        job = jobs.claim("w", attempts=3)
+        jobs.finish(job.id, "w", state)
+    seen = []
+    studio.database.connection.set_trace_callback(seen.append)
+    assert [job.state for job in jobs.finished(None, (9e9, ""), 2)] == ["done", "failed"]
+    assert [job.state for job in jobs.finished("failed", (9e9, ""), 9)] == ["failed"]
+    studio.database.connection.set_trace_callback(None)
+    for statement in (one for one in seen if "FROM jobs" in one):
+        plan = [row["detail"] for row in studio.database.read(f"EXPLAIN QUERY PLAN {statement}")]
+        assert not [line for line in plan if line.startswith("SCAN") and "jobs" in line], plan

@@ -55,6 +55,7 @@ def test_a_worker_that_lost_its_job_adds_no_video(studio, add_video):
 
 def test_recovery_brings_files_and_rows_together(studio, add_video):
     kept, lost = add_video(), add_video()
+    poster = studio.folder.poster(lost)
     studio.folder.video(lost).unlink()
     job, _ = studio.jobs.add({"prompt": "x"}, most_queued=9)
     studio.jobs.claim("dead", attempts=3)
@@ -67,8 +68,26 @@ def test_recovery_brings_files_and_rows_together(studio, add_video):
     half.write_bytes(b"")
     assert recover(studio) == 1
     assert studio.jobs.get(job.id).state == "queued"
-    # Rows without a file stay, because a disk may only be missing for a while; nothing but unfinished output goes.
-    assert studio.videos.ids() == {kept, lost, found.stem}
+    assert studio.videos.ids() == {kept, found.stem}
+    assert not poster.exists()
     assert studio.videos.get(found.stem).request["seed"] == 7
     assert not half.exists()
     assert all(path.exists() for path in (found, again, strange))
+
+
+def test_a_disk_that_is_missing_for_a_while_removes_nothing(studio, add_video):
+    lost = {add_video(), add_video()}
+    for video in lost:
+        studio.folder.video(video).unlink()
+    upload = studio.folder.upload("a" * 32, ".png")
+    upload.write_bytes(b"of a database that is gone")
+    recover(studio)
+    assert studio.videos.ids() == lost
+    assert upload.exists()
+
+
+def test_models_of_a_long_history_are_read_from_an_index(studio, add_video):
+    add_video()
+    assert studio.videos.models() == ["tiny"]
+    query = "EXPLAIN QUERY PLAN SELECT DISTINCT model FROM videos WHERE live = 0 ORDER BY model"
+    assert "COVERING INDEX videos_models" in studio.database.read(query)[0]["detail"]

@@ -1,6 +1,8 @@
 """The supervisor outlives errors, and can be stopped at any time. No process is started here."""
 
 import sqlite3
+import time
+from types import SimpleNamespace
 
 from videocrafter.web.worker.supervisor import Supervisor
 
@@ -33,3 +35,14 @@ def test_a_worker_that_cannot_start_and_a_busy_database_do_not_end_it(studio, mo
 
 def test_it_can_be_stopped_before_its_start(studio):
     Supervisor(studio).stop()
+
+
+def test_a_worker_that_is_silent_is_not_alive(studio):
+    supervisor = Supervisor(studio)
+    assert not supervisor.is_alive
+    supervisor._process = SimpleNamespace(is_alive=lambda: True)
+    supervisor._heard_s = time.monotonic()
+    assert supervisor.is_alive
+    supervisor._heard_s -= 11
+    assert not supervisor.is_alive
+    supervisor._process = None

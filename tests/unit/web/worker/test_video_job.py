@@ -2,6 +2,7 @@
 
 import errno
 import shutil
+import sqlite3
 
 import pytest
 
@@ -198,3 +199,20 @@ def test_a_full_disk_fails_the_job_but_not_for_a_preview(studio, make, monkeypat
 
     monkeypatch.setattr(video_job, "write_all", write)
     assert make().state == "done"
+
+
+@pytest.mark.parametrize("name", ["jobs.progress", "jobs.claim", "jobs.should_stop", "jobs.finish", "videos.add"])
+def test_a_locked_database_delays_the_job_and_ends_nothing(studio, make, monkeypatch, name):
+    monkeypatch.setattr("videocrafter.web.store.database._RETRY_S", 0.0)
+    store, method = (getattr(studio, name.partition(".")[0]), name.partition(".")[2])
+    original, failures = getattr(store, method), [True, True]
+
+    def locked(*given, **settings):
+        if failures:
+            failures.pop()
+            raise sqlite3.OperationalError("database is locked")
+        return original(*given, **settings)
+
+    monkeypatch.setattr(store, method, locked)
+    job = make()
+    assert (job.state, len(job.videos), failures) == ("done", 1, [])

@@ -31,6 +31,9 @@ export async function api(method, path, body, headers = {}) {
   return answer;
 }
 
+// A new name: of a request that may be sent twice, or of a page.
+export const newKey = () => [...crypto.getRandomValues(new Uint8Array(16))].map((one) => one.toString(16).padStart(2, "0")).join("");
+
 export const get = (path) => api("GET", path);
 export const post = (path, body, headers) => api("POST", path, body ?? {}, headers);
 

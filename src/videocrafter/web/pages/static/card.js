@@ -60,9 +60,19 @@ export function reuse(request) {
 }
 
 export async function remove(video) {
+  if (video.deleted) return removeForGood(video);
   await api("DELETE", `videos/${video.id}`);
   toast("The video is in the bin.", { label: "Undo", run: () => post(`videos/${video.id}/restore`).then(changed, announceError) });
   changed();
+  return true;
+}
+
+// Both removals return whether the video is gone.
+async function removeForGood(video) {
+  if (!confirm("Delete this video for good? This cannot be undone.")) return false;
+  await api("DELETE", `videos/${video.id}?for_good=true`);
+  changed();
+  return true;
 }
 
 export async function showDetails(video) {
@@ -81,9 +91,8 @@ export async function showDetails(video) {
           button("Reuse settings", () => reuse(full.request)),
           button("Reuse without seed", () => reuse(withoutSeed)),
           button("Use as input", () => { sessionStorage.setItem("input", JSON.stringify({ id: full.id, kind: "clip", link: full.links.mp4 })); location.assign("/"); }),
-          full.deleted
-            ? button("Restore", () => post(`videos/${full.id}/restore`).then(() => { dialog.close(); changed(); }, announceError))
-            : button("Delete", () => remove(full).then(() => dialog.close(), announceError))),
+          full.deleted ? button("Restore", () => post(`videos/${full.id}/restore`).then(() => { dialog.close(); changed(); }, announceError)) : null,
+          button(full.deleted ? "Delete for good" : "Delete", () => remove(full).then((gone) => { if (gone) dialog.close(); }, announceError))),
         h("p", { className: "label" }, "Download"),
         h("div", { className: "bar" }, link("MP4", `${full.links.mp4}?download=1`), link("GIF", full.links.gif), link("PNG", full.links.frames), link("JSON", full.links.recording))),
       h("div", { className: "scroll" }, h("table", {}, h("caption", { className: "label" }, "Settings"),

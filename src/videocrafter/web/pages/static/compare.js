@@ -1,6 +1,6 @@
 // The page Compare: queue the empty cells of a grid, or a new grid. A script of the comparison page plays the videos.
 import { $, announceError, h, memory } from "/static/dom.js";
-import { get, onChange, post } from "/static/api.js";
+import { get, newKey, onChange, post } from "/static/api.js";
 
 const MOST = 64;
 const address = new URLSearchParams(location.search);
@@ -8,12 +8,20 @@ const data = JSON.parse($("#data").textContent);
 const shown = data.rows.flatMap((row) => row.cells).filter(Boolean).length;
 let jobs = data.jobs;
 
-const newKey = () => [...crypto.getRandomValues(new Uint8Array(16))].map((one) => one.toString(16).padStart(2, "0")).join("");
+// The key of each request, and its job once the server has it: sending a request again makes no second job.
+const sent = new Map();
+async function queue(request) {
+  const text = JSON.stringify(request);
+  if (!sent.has(text)) sent.set(text, { key: newKey(), job: null });
+  const one = sent.get(text);
+  one.job ??= (await post("jobs", request, { "Idempotency-Key": one.key })).id;
+  return one.job;
+}
 
 // Queue requests as jobs, and show them. Those that are queued stay in the address when a later one is refused.
 async function make(requests) {
   try {
-    for (const request of requests) jobs = [...jobs, (await post("jobs", request, { "Idempotency-Key": newKey() })).id];
+    for (const request of requests) jobs = [...new Set([...jobs, await queue(request)])];
   } finally {
     address.set("jobs", jobs.join());
     history.replaceState(null, "", `/compare?${address}`);

@@ -1,6 +1,6 @@
 // The page Gallery: search, stars, bin, selection for comparison.
-import { $, announceError, h, memory } from "/static/dom.js";
-import { api, get, onChange } from "/static/api.js";
+import { $, announceError, h, memory, toast } from "/static/dom.js";
+import { api, changed, get, onChange } from "/static/api.js";
 import { card, remove, reuse, showDetails } from "/static/card.js";
 
 const holder = $("#videos");
@@ -81,6 +81,7 @@ async function reload() {
     $("#empty").hidden = found.videos.length > 0;
     $("#empty").replaceChildren(...(filters.elements.bin.checked && all ? ["The bin is empty."] : all ? ["No video here yet. ", h("a", { href: "/" }, "Make the first one"), "."] : ["No video matches. Search with fewer words."]));
     $("#more").hidden = cursor === null;
+    $("#empty-bin").hidden = !filters.elements.bin.checked || !found.videos.length;
   } catch { /* the banner tells */ }
 }
 
@@ -109,6 +110,14 @@ let timer = null;
 filters.addEventListener("input", () => { clearTimeout(timer); timer = setTimeout(reload, 250); });
 filters.addEventListener("submit", (event) => event.preventDefault());
 $("#more").addEventListener("click", more);
+$("#empty-bin").addEventListener("click", async () => {
+  if (!confirm("Delete all videos in the bin for good? This cannot be undone.")) return;
+  try {
+    const { removed } = await api("DELETE", "bin");
+    toast(`${removed} video${removed === 1 ? "" : "s"} deleted for good.`);
+    changed();
+  } catch (error) { announceError(error); }
+});
 new IntersectionObserver((entries) => { if (entries.some((one) => one.isIntersecting)) more(); }, { rootMargin: "600px" }).observe($("#more"));
 
 holder.addEventListener("keydown", (event) => {

@@ -1,6 +1,6 @@
 // The page Live: the video follows the prompt while it is typed. The last prompt wins.
 import { $, announceError, calm, h } from "/static/dom.js";
-import { api, get, onChange, onProgress } from "/static/api.js";
+import { api, get, newKey, onChange, onProgress } from "/static/api.js";
 import { reuse } from "/static/card.js";
 import { wordChips } from "/static/words.js";
 
@@ -9,7 +9,7 @@ const prompt = $("#prompt");
 const seed = $("#seed");
 const model = $("#model");
 // A new name for each load: two tabs with one name would take each other's place.
-const page = [...crypto.getRandomValues(new Uint8Array(16))].map((one) => one.toString(16).padStart(2, "0")).join("");
+let page = newKey();
 let models = [];
 let asked = null; // the request that the page shows, or waits for
 let job = null;
@@ -22,7 +22,8 @@ const chosen = () => models.find((one) => one.name === model.value);
 const wanted = () => ({ prompt: prompt.value.trim(), seed: Math.floor(Number(seed.value)) || 0, model: model.value, preset: chosen().quickest.preset });
 
 // The page may be going away. What is gone already needs no message.
-const cancel = (id) => fetch(`/api/v1/jobs/${id}`, { method: "DELETE", keepalive: true }).catch(() => {});
+const remove = (path) => fetch(`/api/v1/${path}`, { method: "DELETE", keepalive: true }).catch(() => {});
+const cancel = (id) => remove(`jobs/${id}`);
 
 async function send() {
   clearTimeout(timer);
@@ -117,11 +118,12 @@ async function start() {
   // Nobody looks at it any more.
   addEventListener("pagehide", () => {
     clearTimeout(timer);
-    sending += 1; // a job that is still being queued is cancelled when its answer comes
-    if (job) cancel(job);
+    sending += 1;
+    // By the page and not by the job: a request that is still on its way has no job yet.
+    remove(`live/${page}`);
     [asked, job] = [null, null];
   });
-  addEventListener("pageshow", (event) => { if (event.persisted) { asked = null; send(); } });
+  addEventListener("pageshow", (event) => { if (event.persisted) { page = newKey(); asked = null; send(); } });
   onChange(refresh);
   if (prompt.value.trim()) send();
 }

@@ -1,6 +1,6 @@
 // The page Make: the form, what runs now, and the latest videos.
 import { $, announceError, bytes, calm, duration, h, memory, toast } from "/static/dom.js";
-import { api, changed, get, onChange, onProgress, post } from "/static/api.js";
+import { api, changed, get, newKey, onChange, onProgress, post } from "/static/api.js";
 import { card } from "/static/card.js";
 import { wordChips } from "/static/words.js";
 
@@ -172,7 +172,11 @@ function fill(request) {
   fields.batch.checked = false;
   fields.negative_prompt.value = request.negative_prompt ?? "";
   fields.model.value = request.model ?? catalogue.models[0].name;
-  if (!fields.model.value) fields.model.value = catalogue.models[0].name;
+  if (!fields.model.value) {
+    fields.model.value = catalogue.models[0].name;
+    toast(`The model ${request.model} is not here; ${fields.model.value} takes its place.`);
+  }
+  for (const { name } of request.loras ?? []) if (!catalogue.loras.includes(name)) toast(`The LoRA ${name} is not here; it is left out.`);
   form.elements.preset.value = request.preset ?? "quality";
   for (const name of shown) fields[name].value = request[name] ?? "";
   for (const one of form.querySelectorAll("[data-lora]")) one.value = (request.loras ?? []).find((lora) => lora.name === one.dataset.lora)?.weight ?? "";
@@ -190,6 +194,19 @@ function fill(request) {
 
 const remember = () => memory.set("form", { ...read(), prompt: fields.prompt.value, batch: fields.batch.checked, mode: mode(), files });
 
+// A button that changes the settings to some that fit. A job makes one video at a time, so its batch is no setting.
+function suggestion({ batch_size: _, ...changes }) {
+  const given = Object.entries(changes);
+  if (!given.length) return null;
+  return h("button", { type: "button", className: "chip", onclick: () => {
+    for (const [name, value] of given) if (fields[name]) fields[name].value = value; else extra[name] = value;
+    drawExtra();
+    if (!editing) remember();
+    estimate();
+    fields.prompt.focus();
+  } }, `Use ${given.map((one) => one.join(" ")).join(", ")}`);
+}
+
 let timer = null;
 function estimate() {
   clearTimeout(timer);
@@ -203,7 +220,7 @@ function estimate() {
       if (found.seconds) parts.push(`About ${duration(found.seconds * prompts().length)}`);
       if (found.needed_bytes) parts.push(`needs ${bytes(found.needed_bytes)}${found.available_bytes ? ` of ${bytes(found.available_bytes)} memory` : " of memory"}`);
       if (found.fits === false) parts.push("which is too much: make it smaller or shorter");
-      line.textContent = parts.join(", ") + (parts.length ? "." : "");
+      line.replaceChildren(parts.join(", ") + (parts.length ? ". " : ""), ...(found.suggestions ?? []).map(suggestion).filter(Boolean));
       if (found.error) $("#form-error").textContent = found.error;
     } catch (error) {
       line.textContent = "";
@@ -281,8 +298,6 @@ async function moveFirst(made) {
   for (const id of made) await post(`jobs/${id}/move`, { before: next.id }).catch((problem) => { if (problem.code !== "job-started") throw problem; });
 }
 
-const newKey = () => [...crypto.getRandomValues(new Uint8Array(16))].map((one) => one.toString(16).padStart(2, "0")).join("");
-
 function takeHandedOver() {
   const reuse = sessionStorage.getItem("reuse");
   const input = sessionStorage.getItem("input");
@@ -314,6 +329,7 @@ async function start() {
     try {
       fill((await get(`jobs/${editing}`)).request);
       $("#submit").textContent = "Save changes";
+      fields.batch.parentElement.hidden = true; // a job has one prompt
     } catch (error) { announceError(error); editing = null; }
   } else if (!takeHandedOver()) {
     const draft = memory.get("form");

@@ -1,6 +1,6 @@
 // The page Queue: order, pause, cancel, retry.
 import { $, announceError, calm, duration, h, toast } from "/static/dom.js";
-import { api, changed, get, onChange, onProgress, post } from "/static/api.js";
+import { api, changed, get, newKey, onChange, onProgress, post } from "/static/api.js";
 import { reuse } from "/static/card.js";
 
 let active = [];
@@ -41,10 +41,34 @@ function activeRow(job, index, waiting) {
       button("Cancel", `Cancel: ${prompt}`, () => api("DELETE", `jobs/${job.id}`)))));
 }
 
+// One key per suggestion until the server has it: sending it again after a lost answer makes no second job.
+const keys = new Map();
 function suggestion(job, changes) {
   const label = Object.entries(changes).map(([name, value]) => `${name} ${value}`).join(", ");
   const { batch_size: _, ...usable } = changes;
-  return Object.keys(usable).length ? button(`Try ${label}`, `Try again with ${label}`, () => post("jobs", { ...job.request, ...usable })) : null;
+  if (!Object.keys(usable).length) return null;
+  const name = `${job.id} ${label}`;
+  const one = button(`Try ${label}`, `Try again with ${label}`, async () => {
+    if (!keys.has(name)) keys.set(name, newKey());
+    one.disabled = true;
+    try {
+      await post("jobs", { ...job.request, ...usable }, { "Idempotency-Key": keys.get(name) });
+      keys.delete(name);
+    } catch (problem) {
+      one.disabled = false;
+      throw problem;
+    }
+  });
+  return one;
+}
+
+// Run jobs again in this order, and say how many could not.
+async function runAgain(ids) {
+  const problems = [];
+  for (const id of ids) await post(`jobs/${id}/retry`).catch((problem) => problems.push(problem));
+  changed();
+  const count = ids.length - problems.length;
+  toast(problems.length ? `${count} of ${ids.length} jobs run again. ${problems[0].message}` : count === 1 ? "1 job runs again." : `${count} jobs run again.`);
 }
 
 function finishedRow(job) {
@@ -106,13 +130,11 @@ $("#cancel-all").addEventListener("click", async () => {
   const ids = active.map((job) => job.id);
   await Promise.all(ids.map((id) => api("DELETE", `jobs/${id}`).catch(() => {})));
   changed();
-  if (ids.length) toast(`${ids.length} cancelled.`, { label: "Undo", run: async () => { for (const id of ids) await post(`jobs/${id}/retry`).catch(() => {}); changed(); } });
+  if (ids.length) toast(`${ids.length} cancelled.`, { label: "Undo", run: () => runAgain(ids) });
 });
 $("#retry-all").addEventListener("click", async () => {
   const failed = (await get("jobs?state=failed&limit=200")).jobs;
-  for (const job of failed.reverse()) await post(`jobs/${job.id}/retry`).catch(announceError);
-  toast(`${failed.length} failed jobs run again.`);
-  changed();
+  await runAgain(failed.reverse().map((job) => job.id));
 });
 
 onProgress(({ id, step, num_steps: total, preview }) => {

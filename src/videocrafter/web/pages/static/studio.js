@@ -88,7 +88,8 @@ async function receive(file) {
     toast("The settings of this file are in the form.");
     openForm();
   } catch (error) {
-    if (error.code === "server-gone") return announceError(error);
+    // Only a file without our settings is an input; others are refused for a reason that the user must see.
+    if (error.code !== "no-recording" && error.code !== "broken-file") return announceError(error);
     try {
       const upload = await api("POST", "uploads", file);
       sessionStorage.setItem("input", JSON.stringify(upload));
