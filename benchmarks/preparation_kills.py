@@ -3,13 +3,16 @@
     python -m benchmarks.preparation_kills
     python -m benchmarks.preparation_kills --kills 50 --engine ray --seed 1
 
-Every other kill ends the supervising process only, so that its children finish what they were doing. A run that is
-finished is compared, and a new one begins until all kills have happened. Exit status 1 if anything differs.
+Every stage but caption takes part; a small network scores the clips. Every other kill ends the supervising process
+only, so that its children finish what they were doing. A run that is finished is compared, and a new one begins until
+all kills have happened. Exit status 1 if anything differs.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import os
 import random
 import shutil
@@ -19,6 +22,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+import torch
 
 from benchmarks.truth_films import FPS, Shot, shot_frames
 from videocrafter.media.video_encoding import encode_video
@@ -42,6 +47,23 @@ def make_films(folder: Path, count: int) -> None:
         (folder / f"{number}.txt").write_text(f"shapes of film {number} move")
 
 
+class Brightness(torch.nn.Module):
+    """A network whose score depends on every pixel."""
+
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        """Return the mean of each frame."""
+        return frames.mean(dim=(1, 2, 3))
+
+
+def make_weights(folder: Path) -> None:
+    """Write a network, and pin it."""
+    folder.mkdir()
+    network = folder / "brightness.pt"
+    torch.jit.script(Brightness()).save(str(network))
+    pin = {"file": network.name, "sha256": hashlib.sha256(network.read_bytes()).hexdigest()}
+    (folder / "weights.json").write_text(json.dumps({"aesthetics": pin}))
+
+
 def contents(out: Path) -> dict[str, bytes]:
     """Every file that must not depend on interruptions."""
     files = {path.relative_to(out).as_posix(): path for path in out.rglob("*") if path.is_file()}
@@ -50,7 +72,8 @@ def contents(out: Path) -> dict[str, bytes]:
 
 def start(films: Path, out: Path, engine: str) -> subprocess.Popen[bytes]:
     """Start the command in a process group of its own."""
-    settings = [word for setting in _SETTINGS for word in ("--set", setting)]
+    weights = f"score.weights={films.parent / 'weights'}"
+    settings = [word for setting in (*_SETTINGS, weights) for word in ("--set", setting)]
     command = [sys.executable, "-m", "videocrafter", "prepare", str(films), str(out), "--engine", engine, *settings]
     return subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
@@ -68,6 +91,7 @@ def kill_many(folder: Path, kills: int, engine: str, seed: int, films: int) -> t
     """Return the number of finished runs, and the names of files that differ from the undisturbed run."""
     draw = random.Random(seed)
     make_films(folder / "films", films)
+    make_weights(folder / "weights")
     seconds = finish(folder / "films", folder / "undisturbed", engine)
     expected = contents(folder / "undisturbed")
     finished, different = 0, []

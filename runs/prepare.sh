@@ -10,7 +10,6 @@ set -euf -o pipefail # -f: no globbing of the * in settings
 
 HERE=$(dirname "$0")
 OUT=$(realpath -m "${1:-outputs/${TOY:+toy-}prepare}")
-FILMS=${FILMS:-$OUT/films}
 CAPTION=${CAPTION:-shapes cross a coloured ground}
 STEPS=${TOY:+2}
 STEPS=${STEPS:-300}
@@ -18,12 +17,14 @@ SHOTS=${TOY:+4}
 SHOTS=${SHOTS:-12}
 
 # 1. Films: shots joined by cuts and fades, with bars, freezes and flashes, and a copy of the first film.
-if [[ ! -d $FILMS ]]; then
+OWN=$OUT/films
+if [[ -z ${FILMS:-} && ! -d $OWN ]]; then
     # Under another name first: an interrupted step is repeated.
-    rm -rf "$FILMS.part"
-    (cd "$HERE/.." && python -m benchmarks.truth_films "$FILMS.part" --films 2 --shots "$SHOTS")
-    mv "$FILMS.part" "$FILMS"
+    rm -rf "$OWN.part"
+    (cd "$HERE/.." && python -m benchmarks.truth_films "$OWN.part" --films 2 --shots "$SHOTS")
+    mv "$OWN.part" "$OWN"
 fi
+FILMS=${FILMS:-$OWN}
 
 # 2. Look at what there is; nothing is written.
 videocrafter prepare "$FILMS" "$OUT/prepared" --set "caption.text=$CAPTION" --set sources.min_side=128 --dry-run

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -24,52 +26,71 @@ VERSION = 2
 # Frames that are decoded together; a small number keeps 4K within the memory limit.
 _CHUNK = 4
 
+Written = tuple[bytes, dict[str, Any]]
+"""The file of a piece, and its size, rate and length, as JSON data."""
 
-def write_clip(
-    source: Path | BinaryIO, name: str, start_s: float, end_s: float, crop: Crop, config: ClipConfig
-) -> tuple[bytes, dict[str, Any]]:
-    """Return the file of a piece, and its size, rate and length, as JSON data.
 
-    A variable frame rate becomes a constant one. Height and width are even.
+def write_clips(
+    source: Path | BinaryIO, name: str, clips: Sequence[tuple[str, float, float, Crop]], config: ClipConfig
+) -> Iterator[tuple[str, Written | UnitError]]:
+    """Yield the files of pieces of one video, or why there is none.
 
-    Raises:
-        UnitError: the video cannot be decoded there.
+    A variable frame rate becomes a constant one. Height and width are even. The video stays open from one piece to
+    the next, because indexing its frames may take as long as encoding a piece.
+
+    Args:
+        clips: id, start and end in seconds, and top, bottom, left and right of the picture without bars.
     """
-    try:
-        with open_reader(source, name) as reader:
-            height, width = reader.size
-            is_small = config.max_short_side is None or min(height, width) <= config.max_short_side
-            is_constant = reader.timing.is_constant
-            data = None
-            # Looking for the packets reads the whole video, which is not worth it for a small part.
-            is_most = end_s - start_s >= 0.5 * reader.duration_s
-            if (
-                config.copy
-                and is_most
-                and is_small
-                and is_constant
-                and tuple(crop) == WHOLE
-                and height % 2 == width % 2 == 0
-            ):
-                _rewind(source)
-                data = copy_part(source, name, start_s, end_s)
-            is_copied = data is not None
-            if data is None:
-                data = _encoded(source, name, start_s, end_s, crop, config)
-        with open_reader(io.BytesIO(data), name) as clip:
-            height, width = clip.size
-            return data, {
-                "height": height,
-                "width": width,
-                "fps": clip.fps,
-                "frames": clip.num_frames,
-                "bytes": len(data),
-                "copied": is_copied,
-            }
-    except UnusableMediaError as error:
-        raise UnitError(error.reason, str(error)) from error
-    except MediaError as error:
-        raise UnitError("unexpected", str(error)) from error
+    waiting = deque(clips)
+    while waiting:
+        part = waiting.popleft()
+        try:
+            if not isinstance(source, Path):
+                source.seek(0)
+            with open_reader(source, name) as reader:
+                while True:
+                    # The first frame again: a file must not depend on the pieces before it.
+                    next(reader.walk())
+                    yield part[0], _written(reader, source, name, part[1:], config)
+                    if not waiting:
+                        return
+                    part = waiting.popleft()
+        except UnusableMediaError as error:
+            yield part[0], UnitError.of(error)
+        except MediaError as error:
+            yield part[0], UnitError("unexpected", str(error))
+
+
+def _written(
+    reader: VideoReader, source: Path | BinaryIO, name: str, part: tuple[float, float, Crop], config: ClipConfig
+) -> Written:
+    data, (start_s, end_s, crop) = None, part
+    if config.copy and _may_be_copied(reader, start_s, end_s, crop, config):
+        with _lent(source):
+            data = copy_part(source, name, start_s, end_s)
+    is_copied = data is not None
+    if data is None:
+        options = {"crf": str(config.crf), "preset": config.preset}
+        data = encode_video(_frames(reader, start_s, end_s, crop, config), reader.fps, options=options)
+    with open_reader(io.BytesIO(data), name) as clip:
+        height, width = clip.size
+        return data, {
+            "height": height,
+            "width": width,
+            "fps": clip.fps,
+            "frames": clip.num_frames,
+            "bytes": len(data),
+            "copied": is_copied,
+        }
+
+
+def _may_be_copied(reader: VideoReader, start_s: float, end_s: float, crop: Crop, config: ClipConfig) -> bool:
+    height, width = reader.size
+    is_small = config.max_short_side is None or min(height, width) <= config.max_short_side
+    # Looking for the packets reads the whole video, which is not worth it for a small part.
+    is_most = end_s - start_s >= 0.5 * reader.duration_s
+    is_even = height % 2 == width % 2 == 0
+    return is_small and is_most and is_even and reader.timing.is_constant and tuple(crop) == WHOLE
 
 
 def cropped_size(height: int, width: int, crop: Crop, max_short_side: int | None) -> tuple[int, int, int, int]:
@@ -78,15 +99,6 @@ def cropped_size(height: int, width: int, crop: Crop, max_short_side: int | None
     scale = min(1.0, max_short_side / min(inner_height, inner_width)) if max_short_side else 1.0
     even = [max(2, int(side * scale + 1e-6) // 2 * 2) for side in (inner_height, inner_width)]
     return max(even[0], round(height * scale)), max(even[1], round(width * scale)), even[0], even[1]
-
-
-def _encoded(
-    source: Path | BinaryIO, name: str, start_s: float, end_s: float, crop: Crop, config: ClipConfig
-) -> bytes:
-    _rewind(source)
-    with open_reader(source, name) as reader:
-        options = {"crf": str(config.crf), "preset": config.preset}
-        return encode_video(_frames(reader, start_s, end_s, crop, config), reader.fps, options=options)
 
 
 def _frames(
@@ -107,6 +119,15 @@ def _scaled_to(height: int, width: int) -> Framer:
     return lambda *_: Framing(height=height, width=width)
 
 
-def _rewind(source: Path | BinaryIO) -> None:
-    if not isinstance(source, Path):
-        source.seek(0)
+@contextmanager
+def _lent(source: Path | BinaryIO) -> Iterator[None]:
+    """Let another reader read a file from its start; the first one then continues where it was."""
+    if isinstance(source, Path):
+        yield
+        return
+    place = source.tell()
+    source.seek(0)
+    try:
+        yield
+    finally:
+        source.seek(place)

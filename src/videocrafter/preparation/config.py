@@ -6,7 +6,8 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
 Level = Literal["pretrain", "finetune"]
@@ -317,6 +318,16 @@ def _check(group: str, settings: Any, least: Mapping[str, float]) -> None:
         value = getattr(settings, name)
         if not minimum <= value < math.inf:
             raise ValueError(f"{group}.{name} is {value}, expected a number of at least {minimum:g}")
+
+
+def with_absolute_paths(config: PrepareConfig) -> PrepareConfig:
+    """Return the settings with whole paths, because processes of other machines start in other folders."""
+    caption, score = config.caption, config.score
+    if caption.model and not caption.url:
+        caption = replace(caption, model=str(Path(caption.model).expanduser().resolve()))
+    if score.weights:
+        score = replace(score, weights=str(Path(score.weights).expanduser().resolve()))
+    return replace(config, caption=caption, score=score)
 
 
 NO_INFLUENCE = ("limits", "workers")

@@ -37,7 +37,7 @@ def find_copies(clips: Sequence[Mapping[str, Any]], max_distance: float) -> dict
     hashes = _Hashes(numbers.reshape(len(hashed), -1, 3), has_all)
     shots: dict[tuple[str, str], int] = {}
     shot = np.array([shots.setdefault((clip["source"], clip["shot"]), len(shots)) for clip in hashed])
-    group = _groups(hashes, shot, max_distance)
+    group = _groups(hashes, max_distance)
     order = np.argsort(group, kind="stable")
     copies: dict[str, str] = {}
     for members in np.split(order, np.flatnonzero(np.diff(group[order])) + 1):
@@ -65,9 +65,12 @@ class _Hashes(NamedTuple):
         return nearest
 
 
-def _groups(hashes: _Hashes, shot: np.ndarray, max_distance: float) -> np.ndarray:
-    """Return a number for each clip, the same for clips that a chain of copies connects."""
-    parents = np.arange(len(shot))
+def _groups(hashes: _Hashes, max_distance: float) -> np.ndarray:
+    """Return a number for each clip, the same for clips that a chain of similar ones connects.
+
+    Parts of one shot are connected, too. Otherwise they would take the places of all neighbours of each other.
+    """
+    parents = np.arange(len(hashes.numbers))
     # One hash of copies differs by no more than all three together may.
     most = max_distance * 3
     for part in range(hashes.is_there.shape[1]):
@@ -78,7 +81,7 @@ def _groups(hashes: _Hashes, shot: np.ndarray, max_distance: float) -> np.ndarra
             order = np.argsort(turned, kind="stable")
             for step in range(1, min(_NEIGHBOURS, len(order) - 1) + 1):
                 one, other = clips[order[:-step]], clips[order[step:]]
-                is_open = (parents[one] != parents[other]) & (shot[one] != shot[other])
+                is_open = parents[one] != parents[other]
                 is_open &= _bits(numbers[order[:-step]] ^ numbers[order[step:]]) <= most
                 one, other = one[is_open], other[is_open]
                 is_near = hashes.distance(one, other) <= max_distance

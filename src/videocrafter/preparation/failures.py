@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 
+from videocrafter.media.errors import UnusableMediaError
+
 REASONS = {
     "missing": "the file does not exist, is a folder, or cannot be reached; tried again by the next run",
     "unreadable": "not a video, or damaged",
@@ -13,8 +15,9 @@ REASONS = {
     "no_rate": "no frame rate, or an impossible one",
     "absurd_size": "a size that only a damaged header has",
     "hdr": "high dynamic range (PQ or HLG); convert it to SDR first",
+    "bad_caption": "a caption file that cannot be decoded; its clips have no given caption",
     "bad_row": "a row of a list that cannot be trusted",
-    "duplicate": "listed several times; the first entry is used",
+    "duplicate": "listed several times; the message says what is used",
     "no_such_clip": "a listed clip outside its video",
     "too_short": "shorter than sources.min_duration_s",
     "too_slow_rate": "fewer frames per second than sources.min_fps",
@@ -37,8 +40,11 @@ REASONS = {
 TRANSIENT = frozenset({"missing", "changed_source", "network", "score_failed", "caption_failed", "bad_model_output"})
 """Reasons that the next run tries again by itself."""
 
-UNSUITABLE = frozenset({"too_short", "too_slow_rate", "too_fast_rate", "too_small", "odd_aspect", "hdr", "duplicate"})
-"""Intact sources that a setting leaves out, or that are listed twice; they do not count as bad."""
+UNSUITABLE = frozenset(
+    {"too_short", "too_slow_rate", "too_fast_rate", "too_small", "odd_aspect", "hdr"}
+    | {"duplicate", "no_such_clip", "bad_caption"}
+)
+"""Reasons of intact sources: a setting leaves them out, or their list is wrong. They do not count as bad."""
 
 
 class UnitError(Exception):
@@ -48,6 +54,13 @@ class UnitError(Exception):
         assert reason in REASONS, reason
         super().__init__(" ".join(message.split()))
         self.reason = reason
+
+    @classmethod
+    def of(cls, error: UnusableMediaError) -> UnitError:
+        """Return the failure that an error of a video causes."""
+        failure = cls(error.reason, str(error))
+        failure.__cause__ = error
+        return failure
 
 
 class PreparationError(ValueError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -19,6 +20,8 @@ from videocrafter.preparation.plan import PlannedVideo, check_unchanged
 _TRIES = 5
 _FIRST_PAUSE_S = 0.5
 _BLOCK_BYTES = 1 << 22
+# More than `check_space` wants.
+_SPARE_BYTES = 1 << 26
 
 
 @contextmanager
@@ -52,10 +55,11 @@ def fetched(video: PlannedVideo, scratch: Path, max_bytes: float) -> Iterator[Pa
             os.link(kept, own)
             os.utime(own)
         except OSError:
-            check_space(own, video.length or video.size)
+            num_bytes = video.length or video.size
+            _make_room(scratch, num_bytes, max_bytes)
+            check_space(own, num_bytes)
             with own.open("wb") as file:
                 _download(location, file)
-            _make_room(scratch, max_bytes - own.stat().st_size)
             with suppress(OSError):  # another process was faster, or this file system has no links
                 os.link(own, kept)
         yield own
@@ -63,8 +67,8 @@ def fetched(video: PlannedVideo, scratch: Path, max_bytes: float) -> Iterator[Pa
         own.unlink(missing_ok=True)
 
 
-def _make_room(scratch: Path, max_bytes: float) -> None:
-    """Remove the copies that were used least recently."""
+def _make_room(scratch: Path, num_bytes: int, max_bytes: float) -> None:
+    """Remove the copies that were used least recently, until another one fits into the limit and on the disk."""
     copies = []
     for path in scratch.iterdir():
         with suppress(OSError):
@@ -72,7 +76,8 @@ def _make_room(scratch: Path, max_bytes: float) -> None:
                 copies.append((path.stat().st_mtime, path.stat().st_size, path))
     total = sum(size for _, size, _ in copies)
     for _, size, path in sorted(copies):
-        if total > max_bytes:
+        has_room = shutil.disk_usage(scratch).free >= num_bytes + _SPARE_BYTES
+        if total + num_bytes > max_bytes or not has_room:
             path.unlink(missing_ok=True)
             total -= size
 

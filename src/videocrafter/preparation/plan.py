@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +28,11 @@ _TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".gz", ".ta
 _PLAN_NAME = re.compile(r"plan(-\d{3,})?\.parquet")
 _STAMPS = ("ETag", "etag", "LastModified", "last_modified", "mtime", "updated", "created")
 """Properties of a remote file that change with its content, as file systems name them."""
+
+_TRIES = 5
+_FIRST_PAUSE_S = 0.5
+# Waiting for a server takes no core.
+_REQUESTS_AT_ONCE = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +57,8 @@ class PlannedVideo:
         caption: the caption of the whole video; empty if there is none.
         segments: clips that the source defines; empty if they are to be found.
         reason: why it cannot be used, as far as the plan knows; empty if it can.
-        problem: details, or what a second entry for the same video says.
+        problem: details, or what is wrong with the entry of a video that can be used.
+        note: reason of that problem.
     """
 
     id: str
@@ -64,6 +73,7 @@ class PlannedVideo:
     segments: tuple[Segment, ...] = ()
     reason: str = ""
     problem: str = ""
+    note: str = "duplicate"
 
     @property
     def location(self) -> Location:
@@ -108,19 +118,22 @@ def list_videos(sources: Sequence[str]) -> list[PlannedVideo]:
             found[video.address] = video if before is None else _merged(before, video)
     if not found:
         raise PreparationError(f"{', '.join(sources)} contains no videos; expected files such as {VIDEO_SUFFIXES}")
-    return sorted((_identified(video) for video in found.values()), key=lambda video: (video.address, video.name))
+    return sorted(_all_identified(found.values()), key=lambda video: (video.address, video.name))
 
 
 def _merged(before: PlannedVideo, video: PlannedVideo) -> PlannedVideo:
-    """Combine two entries for one video: all clips, and the first caption. A second caption is named."""
-    problem = before.problem
+    """Combine two entries for one video: all clips, and the first caption. What is not used is named."""
+    problem, note = (before.problem, before.note) if before.problem else (video.problem, video.note)
     if before.caption and video.caption not in ("", before.caption):
-        problem = f"{before.name} is listed again, with the caption {video.caption!r}"
+        problem, note = f"{before.name} is listed again, with the caption {video.caption!r}", "duplicate"
+    if bool(before.segments) != bool(video.segments):
+        problem, note = f"{before.name} is listed as a whole and with clips; only the clips are used", "duplicate"
     return replace(
         before,
         caption=before.caption or video.caption,
         segments=before.segments + video.segments,
         problem=problem,
+        note=note,
     )
 
 
@@ -140,7 +153,9 @@ def freeze(out: Path, videos: Sequence[PlannedVideo], *, accept_changed: bool, w
             gone[video.address] = video
             continue
         # The same video may be listed under another name, such as a whole path.
-        is_other = before is None or before != replace(video, name=before.name, problem=before.problem)
+        is_other = before is None or before != replace(
+            video, name=before.name, problem=before.problem, note=before.note
+        )
         if is_other and (before is None or before.reason or accept_changed):
             new.append(video)
         elif is_other:
@@ -152,9 +167,10 @@ def freeze(out: Path, videos: Sequence[PlannedVideo], *, accept_changed: bool, w
         write_parquet(out / name, [_row(video) for video in new])
     planned.update({video.address: video for video in new})
     listed = {video.address for video in videos}
-    for address, video in planned.items():
-        if address not in listed and not video.reason and (now := _identified(video)).reason:
-            gone[address] = now
+    others = [video for address, video in planned.items() if address not in listed and not video.reason]
+    gone.update(
+        (now.address, now) for now in _all_identified(replace(video, id="") for video in others) if now.reason
+    )
     # In the plan for ever, but no rival of the videos that are there.
     for address, now in gone.items():
         planned[address] = replace(planned[address], reason=now.reason, problem=now.problem)
@@ -237,14 +253,31 @@ def _is_plain_folder(source: str) -> bool:
 def _in_folder(folder: str) -> Iterator[PlannedVideo]:
     names = list_files(folder)
     texts = {name[:-4]: name for name in names if name.lower().endswith(".txt")}
+    tags = _tags(folder) if is_remote(folder) else {}
     for name in names:
         if name.lower().endswith(VIDEO_SUFFIXES):
             text = texts.get(name[: name.rfind(".")])
             caption = CaptionFile(location=Location(url=f"{folder.rstrip('/')}/{text}")) if text else ""
-            yield replace(_at(f"{folder.rstrip('/')}/{name}", name), **_caption(caption))
+            video = replace(_at(f"{folder.rstrip('/')}/{name}", name), **_caption(caption))
+            yield _with_id(video, *tags[name]) if name in tags and video.url else video
         elif name.lower().endswith(".tar"):
             problem = f"{name} is a tar file in a folder of videos; to prepare it too, add webdataset:{folder}/{name}"
             yield PlannedVideo(id="", name=name, url="", reason="bad_row", problem=problem)
+
+
+def _tags(folder: str) -> dict[str, tuple[int, str]]:
+    """Return size and tag of the files below a remote folder that its listing states, by relative path.
+
+    A tag is the same when a single file is asked for; other stamps may be rounded there.
+    """
+    found = {}
+    with suppress(Exception):  # each file is then asked for
+        system, path = fsspec.core.url_to_fs(folder)
+        for name, info in system.find(path, detail=True).items():
+            tag = info.get("ETag") or info.get("etag")
+            if tag and info.get("size") is not None:
+                found[name.removeprefix(path.rstrip("/") + "/")] = int(info["size"]), str(tag)
+    return found
 
 
 def _in_training_source(spec: str) -> Iterator[PlannedVideo]:
@@ -274,8 +307,8 @@ def _of_clip(clip: MediaClip) -> PlannedVideo:
     given = _caption(clip.caption)
     if clip.start_s <= 0 and clip.end_s is None:
         return replace(video, name=clip.key, **given)
-    segment = Segment(start_s=clip.start_s, end_s=clip.end_s, caption=given.get("caption", ""))
-    return replace(video, segments=(segment,))
+    segment = Segment(start_s=clip.start_s, end_s=clip.end_s, caption=given.pop("caption", ""))
+    return replace(video, segments=(segment,), **given)
 
 
 def _at(url: str, name: str | None = None) -> PlannedVideo:
@@ -288,30 +321,54 @@ def _at(url: str, name: str | None = None) -> PlannedVideo:
 def _caption(caption: str | CaptionFile) -> dict[str, Any]:
     try:
         return {"caption": caption.read() if isinstance(caption, CaptionFile) else caption}
-    except BadSampleError:
-        return {}  # the clip then has no given caption, and a model or the report says so
+    except BadSampleError as error:
+        return {"problem": str(error), "note": "bad_caption"}
+
+
+def _all_identified(videos: Iterable[PlannedVideo]) -> list[PlannedVideo]:
+    """Look up all videos that have no id. The order may change."""
+    found, remote = [], []
+    for video in videos:
+        if video.id or not is_remote(video.url):
+            found.append(video if video.id else _identified(video))
+        else:
+            remote.append(video)
+    with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as pool:
+        return [*found, *pool.map(_identified, remote)]
 
 
 def _identified(video: PlannedVideo) -> PlannedVideo:
-    """Look up size and stamp, and compute the id."""
+    """Look up size and stamp, and compute the id. A server is asked several times."""
     if not video.url:
         return replace(video, id=_hash(video.name, video.reason))
-    try:
-        if is_remote(video.url):
-            system, path = fsspec.core.url_to_fs(video.url)
-            info = system.info(path)
-            size = int(info.get("size") or 0)
-            stamp = next((str(info[key]) for key in _STAMPS if info.get(key) is not None), "")
-        else:
-            status = Path(video.url).stat()
-            size, stamp = status.st_size, str(status.st_mtime_ns)
-    except FileNotFoundError:
-        problem = f"{video.url} does not exist"
-        return replace(video, id=_hash(*video.address, "missing"), reason="missing", problem=problem)
-    except Exception as error:  # noqa: BLE001  whatever the package that serves the address raises
-        reason = "network" if is_remote(video.url) else "missing"
-        problem = f"{video.url} cannot be reached ({type(error).__name__}: {error})"
-        return replace(video, id=_hash(*video.address, reason), reason=reason, problem=problem)
+    reason, problem = "", ""
+    for attempt in range(_TRIES if is_remote(video.url) else 1):
+        time.sleep(_FIRST_PAUSE_S * 2 ** (attempt - 1) if attempt else 0)
+        try:
+            return _with_id(video, *_looked_up(video.url))
+        except FileNotFoundError:
+            reason, problem = "missing", f"{video.url} does not exist"
+            break
+        except Exception as error:  # noqa: BLE001  whatever the package that serves the address raises
+            reason = "network" if is_remote(video.url) else "missing"
+            problem = f"{video.url} cannot be reached ({type(error).__name__}: {error})"
+            if isinstance(error, ImportError):
+                break
+    return replace(video, id=_hash(*video.address, reason), reason=reason, problem=problem)
+
+
+def _looked_up(url: str) -> tuple[int, str]:
+    """Return size and stamp of a file."""
+    if not is_remote(url):
+        status = Path(url).stat()
+        return status.st_size, str(status.st_mtime_ns)
+    system, path = fsspec.core.url_to_fs(url)
+    info = system.info(path)
+    stamp = next((str(info[key]) for key in _STAMPS if info.get(key) is not None), "")
+    return int(info.get("size") or 0), stamp
+
+
+def _with_id(video: PlannedVideo, size: int, stamp: str) -> PlannedVideo:
     return replace(video, id=_hash(*video.address, size, stamp), size=size, stamp=stamp, reason="")
 
 

@@ -11,8 +11,11 @@ from videocrafter.preparation.config import PrepareConfig, SourceLimits, fingerp
 from videocrafter.preparation.plan import PlannedVideo, Segment
 from videocrafter.preparation.scan.pieces import given_end_s
 from videocrafter.preparation.units import Job, Unit
+from videocrafter.preparation.work_files import WorkFiles
 
 Row = dict[str, Any]
+
+_SAME_TIME_S = 1e-3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +47,7 @@ def source_rows(videos: Sequence[PlannedVideo], job: Job) -> tuple[list[Row], li
         row["reason"], row["message"] = reason, message
         rows.append(row)
         if not reason and video.problem:
-            failures.append(Failure(source=video.id, name=video.name, reason="duplicate", message=video.problem))
+            failures.append(Failure(source=video.id, name=video.name, reason=video.note, message=video.problem))
         if reason:
             failures.append(Failure(source=video.id, name=video.name, reason=reason, message=message))
     return rows, failures
@@ -92,6 +95,7 @@ def clip_rows(units: Sequence[Unit], sources: Sequence[Row], job: Job) -> tuple[
     found: dict[str, Row] = {}
     failures, files = [], job.files("scan")
     by_source = {row["source"]: row for row in sources}
+    before: list[Row] = []
     for unit in units:
         assert unit.video is not None
         result = files.read(unit.id)
@@ -105,14 +109,15 @@ def clip_rows(units: Sequence[Unit], sources: Sequence[Row], job: Job) -> tuple[
             Failure(source=video.id, name=video.name, reason="no_such_clip", message=problem)
             for problem in result["ok"]["problems"]
         ]
-        for piece in result["ok"]["pieces"]:
-            row = _clip_row(piece, unit, source, job.config)
+        rows = [_clip_row(piece, unit, source, job.config) for piece in result["ok"]["pieces"]]
+        if not unit.segments:
+            _continue_shot(before, rows)
+            before = rows
+        for row in rows:
             first = found.setdefault(row["id"], row)
             if first is not row:
                 times = f"{row['start_s']:.3f} to {row['end_s']:.3f} s"
-                message = (
-                    f"{video.name}: the clip from {times} is listed again, with the caption {piece['caption']!r}"
-                )
+                message = f"{video.name}: the clip from {times} is listed again, with the caption {row['caption']!r}"
                 failures.append(Failure(source=video.id, name=video.name, reason="duplicate", message=message))
     return list(found.values()), failures
 
@@ -128,15 +133,34 @@ def add_scores(clips: Sequence[Row], job: Job) -> list[Failure]:
     return failures
 
 
+def thumbnail(row: Row, scans: WorkFiles) -> str:
+    """Return the small picture of a clip, as a JPEG in base 64; all of them together would fill the memory."""
+    result = scans.read(row["scan"])
+    assert result is not None
+    return next(str(piece["thumbnail"]) for piece in result["ok"]["pieces"] if piece["id"] == row["id"])
+
+
+def _continue_shot(before: Sequence[Row], rows: Sequence[Row]) -> None:
+    """Give the first shot of a window the label of the last one before it, if that one ends where it starts."""
+    if not before or not rows or before[-1]["source"] != rows[0]["source"]:
+        return
+    if abs(rows[0]["start_s"] - before[-1]["end_s"]) < _SAME_TIME_S:
+        shot = rows[0]["shot"]
+        for row in rows:
+            if row["shot"] == shot:
+                row["shot"] = before[-1]["shot"]
+
+
 def _clip_row(piece: Mapping[str, Any], unit: Unit, source: Row, config: PrepareConfig) -> Row:
     video = unit.video
     assert video is not None
     caption = piece["caption"] or video.caption
     origin = "given" if caption else "text" if config.caption.text else ""
     return {
-        **piece,
+        **{name: value for name, value in piece.items() if name != "thumbnail"},
         "source": video.id,
         "name": video.name,
+        "scan": unit.id,
         # Shots are counted within their window.
         "shot": f"{unit.id}-{piece['shot']}",
         "seconds": piece["end_s"] - piece["start_s"],

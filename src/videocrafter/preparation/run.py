@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol
 from videocrafter.media.atomic_write import write_all
 from videocrafter.media.json_file import read_json_object
 from videocrafter.preparation.caption.text_checks import boilerplate, problems
-from videocrafter.preparation.config import PrepareConfig, fingerprint, result_settings
+from videocrafter.preparation.config import PrepareConfig, fingerprint, result_settings, with_absolute_paths
 from videocrafter.preparation.engines.supervisor import Outcome
 from videocrafter.preparation.failures import UNSUITABLE, PreparationError
 from videocrafter.preparation.history import RunHistory
@@ -25,10 +25,10 @@ from videocrafter.preparation.parquet_file import write_parquet
 from videocrafter.preparation.plan import Plan, freeze, list_videos
 from videocrafter.preparation.preconditions import check_inputs, check_settings, settings_file
 from videocrafter.preparation.report.page import Report, write_report
-from videocrafter.preparation.rows import Failure, Row, add_scores, clip_rows, scan_units, source_rows
+from videocrafter.preparation.rows import Failure, Row, add_scores, clip_rows, scan_units, source_rows, thumbnail
 from videocrafter.preparation.select import Selection, select
 from videocrafter.preparation.shards import ShardPlan, plan_shards
-from videocrafter.preparation.units import ChosenClip, Job, Unit
+from videocrafter.preparation.units import ChosenClip, Job, Unit, is_done
 from videocrafter.preparation.work_files import canonical
 
 EngineName = Literal["local", "ray"]
@@ -38,8 +38,8 @@ Progress = Callable[[str, int, int], None]
 _CLIPS_PER_UNIT = 16
 _SHARD_NAME = re.compile(r"\d{6}\.tar")
 # Details of a clip that are of no use to a trainer.
-_NOT_IN_SHARDS = ("thumbnail", "hashes", "reason", "kept", "copy_of", "bytes", "sha256", "shard")
-_NOT_IN_MANIFEST = ("thumbnail",)
+_NOT_IN_SHARDS = ("scan", "hashes", "reason", "kept", "copy_of", "bytes", "sha256", "shard")
+_NOT_IN_MANIFEST = ("scan",)
 
 
 class Engine(Protocol):
@@ -120,6 +120,7 @@ def prepare(
         SourceError, PreparationError: the run cannot begin or continue, in one line.
         OutputError: the output cannot be written.
     """
+    config = with_absolute_paths(config)
     check_settings(out, config, change_settings=change_settings)
     videos = list_videos(sources)
     check_inputs(sources, videos, out, config)
@@ -138,12 +139,13 @@ def prepare(
 def preview(sources: Sequence[str], out: Path, config: PrepareConfig, *, accept_changed: bool = False) -> Preview:
     """Return what a run would do, and the recipe's choice among the videos scanned so far. Writes nothing."""
     plan = freeze(out, list_videos(sources), accept_changed=accept_changed, write=False)
-    job = Job(out=out, config=config)
+    job = Job(out=out, config=with_absolute_paths(config))
     rows, _ = source_rows(plan.videos, job)
     units = scan_units(plan.videos, rows, config)
     clips, _ = clip_rows(units, rows, job)
     add_scores(clips, job)
-    scanned = {unit.video.id for unit in units if unit.video and job.files("scan").read(unit.id) is not None}
+    scans = job.files("scan")
+    scanned = {unit.video.id for unit in units if unit.video and scans.path(unit.id).is_file()}
     unusable = {row["source"] for row in rows if row["reason"]}
     return Preview(
         plan=plan,
@@ -186,7 +188,6 @@ class _Run:
         selection = select(clips, job.config.select, job.config.seed)
         chosen = [row for row in selection.rows if row["kept"]]
         self._write_clips(chosen)
-        self._check_share_of_bad(self._failures)
         self._caption([row for row in chosen if row.get("sha256")])
         self._mark_captions(chosen)
         plans = self._shard([row for row in chosen if row.get("sha256") and row["caption_short"]])
@@ -202,12 +203,7 @@ class _Run:
             return
         stage, job = units[0].stage, self._job
         files = job.files(stage)
-        todo = []
-        for unit in units:
-            names = [clip.id for clip in unit.clips] or [unit.id]
-            if all(files.is_done(name, retry=job.retry) for name in names):
-                continue
-            todo.append(unit)
+        todo = [unit for unit in units if not is_done(unit, files, job.retry)]
         started = time.monotonic()
         done, seconds = len(units) - len(todo), 0.0
         self._progress(stage, done, len(units))
@@ -315,13 +311,15 @@ class _Run:
             tar = current.get(path)
             size = read_json_object(path).get("ok", {}).get("bytes")
             if tar is None or not tar.is_file() or tar.stat().st_size != size:
-                # The data set as a whole is no longer what dataset.json says.
-                (out / "dataset.json").unlink(missing_ok=True)
                 path.unlink()
-        for folder in {"shards", "validation"}:
-            for tar in (out / folder).glob("*.tar"):
-                if _SHARD_NAME.fullmatch(tar.name) and tar not in current.values():
-                    tar.unlink()
+        names = set(current.values())
+        tars = [tar for folder in ("shards", "validation") for tar in (out / folder).glob("*.tar")]
+        others = [tar for tar in tars if _SHARD_NAME.fullmatch(tar.name) and tar not in names]
+        if others or not all(files.is_done(plan.id, retry=self._job.retry) for plan in plans):
+            # The data set as a whole is not what dataset.json says until it is written again.
+            (out / "dataset.json").unlink(missing_ok=True)
+        for tar in others:
+            tar.unlink()
 
     def _result(self, stage: str, unit: str) -> dict[str, Any]:
         result = self._job.files(stage).read(unit) or {}
@@ -373,7 +371,7 @@ class _Run:
         self, selection: Selection, sources: list[Row], shards: list[dict[str, Any]], summary: Summary
     ) -> None:
         job = self._job
-        history = RunHistory(job.out / "work" / "runs.jsonl")
+        history, scans = RunHistory(job.out / "work" / "runs.jsonl"), job.files("scan")
         history.add({"engine": type(self._engine).__name__, "stages": self._times})
         write_report(
             job.out / "report.html",
@@ -383,6 +381,7 @@ class _Run:
                 failures=self._failures,
                 runs=history.read(),
                 in_shards=summary.in_shards,
+                thumbnail=lambda row: thumbnail(row, scans),
             ),
         )
         content = {

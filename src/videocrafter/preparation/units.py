@@ -13,7 +13,7 @@ import av
 from videocrafter.data.locations import is_remote
 from videocrafter.preparation import clips
 from videocrafter.preparation.caption.captioning import caption_clips, load_captioner
-from videocrafter.preparation.config import PrepareConfig, fingerprint
+from videocrafter.preparation.config import CaptionConfig, PrepareConfig, fingerprint
 from videocrafter.preparation.failures import UnitError
 from videocrafter.preparation.fetched import fetched
 from videocrafter.preparation.plan import PlannedVideo, Segment
@@ -90,7 +90,7 @@ class Job:
             "scan": scan,
             "score": score,
             "clip": clip,
-            "caption": fingerprint(scan, _without_effort(asdict(config.caption))),
+            "caption": fingerprint(scan, _asked(config.caption)),
             "shard": fingerprint(clip),
         }
         return WorkFiles(self.out / "work" / stage, settings[stage])
@@ -99,6 +99,11 @@ class Job:
     def scratch(self) -> Path:
         """Folder for copies of remote videos."""
         return self.out / "work" / "scratch"
+
+
+def is_done(unit: Unit, files: WorkFiles, retry: frozenset[str]) -> bool:
+    """Return whether a unit needs no further work, by the results of its stage."""
+    return all(files.is_done(name, retry=retry) for name in _names(unit))
 
 
 def do_unit(unit: Unit, job: Job) -> None:
@@ -125,7 +130,7 @@ def load_models(unit: Unit, job: Job) -> None:
 def fail_unit(unit: Unit, job: Job, error: UnitError) -> None:
     """Commit that a unit failed."""
     files = job.files(unit.stage)
-    for name in [clip.id for clip in unit.clips] or [unit.id]:
+    for name in _names(unit):
         if not files.is_done(name):
             files.commit_failure(name, error)
 
@@ -177,19 +182,17 @@ def _score(unit: Unit, job: Job) -> None:
 def _clip(unit: Unit, job: Job) -> None:
     files, video = job.files("clip"), _video(unit)
     todo = [clip for clip in unit.clips if not files.is_done(clip.id, retry=job.retry)]
+    parts = [(clip.id, clip.start_s, clip.end_s, clip.crop) for clip in todo]
     try:
         with fetched(video, job.scratch, job.config.limits.copies_gib * 2**30) as source:
-            for clip in todo:
-                try:
-                    data, facts = clips.write_clip(
-                        source, video.name, clip.start_s, clip.end_s, clip.crop, job.config.clip
-                    )
-                except UnitError as error:
-                    files.commit_failure(clip.id, error)
+            for name, result in clips.write_clips(source, video.name, parts, job.config.clip):
+                if isinstance(result, UnitError):
+                    files.commit_failure(name, result)
                     continue
+                data, facts = result
                 # The file first: its description is the commit.
-                files.commit_bytes(clip.id, ".mp4", data)
-                files.commit(clip.id, {**facts, "sha256": hashlib.sha256(data).hexdigest()})
+                files.commit_bytes(name, ".mp4", data)
+                files.commit(name, {**facts, "sha256": hashlib.sha256(data).hexdigest()})
     except UnitError as error:
         for clip in todo:
             files.commit_failure(clip.id, error)
@@ -220,8 +223,16 @@ def _video(unit: Unit) -> PlannedVideo:
     return unit.video
 
 
-def _without_effort(caption: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in caption.items() if name not in ("concurrency", "tries", "key_variable")}
+def _names(unit: Unit) -> list[str]:
+    """Return the names of its results."""
+    return [clip.id for clip in unit.clips] or [unit.id]
+
+
+def _asked(config: CaptionConfig) -> dict[str, Any]:
+    """Return the settings that a model's answer depends on. The same model answers at another address."""
+    settings = {**asdict(config), "url": bool(config.url) if config.model else config.url}
+    others = ("text", "concurrency", "tries", "key_variable")
+    return {name: value for name, value in settings.items() if name not in others}
 
 
 _STAGES: Mapping[str, Callable[[Unit, Job], None]] = {

@@ -8,7 +8,7 @@ No result contains times or paths of temporary files: the same unit gives the sa
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,9 @@ from videocrafter.media.errors import OutputExistsError
 from videocrafter.media.json_file import read_json_object
 from videocrafter.media.output_checks import check_space
 from videocrafter.preparation.failures import TRANSIENT, UnitError, is_out_of_memory
+
+_DONE = b'{\n "ok":'
+"""Beginning of the results that are not failures, as `canonical` writes them."""
 
 
 @dataclass(frozen=True)
@@ -76,18 +79,12 @@ class WorkFiles:
 
     def is_done(self, unit: str, *, retry: frozenset[str] = frozenset()) -> bool:
         """Return whether a unit needs no further work: done, or failed for a reason that is not tried again."""
-        result = self.read(unit)
-        if result is None:
-            return False
-        reason = result.get("failed", {}).get("reason")
-        return reason is None or reason not in (TRANSIENT | retry)
-
-    def committed(self, units: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Yield the units that have a result, with it."""
-        for unit in units:
-            result = self.read(unit)
-            if result is not None:
-                yield unit, result
+        with suppress(FileNotFoundError), self.path(unit).open("rb") as file:
+            # Scans have megabytes, and the first bytes tell.
+            if file.read(len(_DONE)) == _DONE:
+                return True
+        reason = (self.read(unit) or {}).get("failed", {}).get("reason")
+        return reason is not None and reason not in (TRANSIENT | retry)
 
     def _write(self, unit: str, content: dict[str, Any], *, keep_first: bool = False) -> None:
         try:

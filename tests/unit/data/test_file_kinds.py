@@ -16,6 +16,10 @@ def test_kind_of_a_name() -> None:
     ]
 
 
+def test_videos_of_phones_cameras_and_discs_are_found() -> None:
+    assert {kind_of(f"a{suffix}") for suffix in (".3gp", ".MTS", ".m2ts", ".ogv", ".VOB")} == {"video"}
+
+
 def test_the_kind_of_most_files_is_that_of_all() -> None:
     assert main_kind(["a.mp4", "b.mp4", "cover.jpg", "a.txt"]) == "video"
     assert main_kind(["a.mp4", "b.jpg", "c.jpg"]) == "image"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from videocrafter.preparation.config import PrepareConfig
+from videocrafter.preparation.config import PrepareConfig, with_absolute_paths
 from videocrafter.training.recipes.overrides import apply_overrides
 
 
@@ -26,3 +26,11 @@ from videocrafter.training.recipes.overrides import apply_overrides
 def test_impossible_settings_are_refused(setting):
     with pytest.raises(ValueError, match=setting.partition("=")[0]):
         apply_overrides(PrepareConfig(), [setting])
+
+
+def test_paths_do_not_depend_on_the_current_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = with_absolute_paths(apply_overrides(PrepareConfig(), ["caption.model=seer", "score.weights=networks"]))
+    assert (found.caption.model, found.score.weights) == (str(tmp_path / "seer"), str(tmp_path / "networks"))
+    served = apply_overrides(PrepareConfig(), ["caption.model=seer", "caption.url=http://localhost"])
+    assert with_absolute_paths(served) == served

@@ -1,6 +1,7 @@
 """Copies are found among many clips without comparing all pairs."""
 
 import numpy as np
+import pytest
 
 from videocrafter.preparation.copies import find_copies
 
@@ -37,6 +38,12 @@ def test_a_copy_of_a_copy_and_the_parts_of_one_shot_stay():
     # Both parts of the better film stay, although the other film connects them.
     parts = [clip("a1", [0, 0, 0], "a"), clip("a2", [1, 1, 1], "a"), clip("b", [0, 0, 1])]
     assert find_copies(parts, 6) == {"b": "a1"}
+
+
+@pytest.mark.parametrize("count", [2, 20, 40, 100])
+def test_parts_of_one_shot_do_not_hide_their_copies(count):
+    clips = [clip(f"{shot}{n:03d}", [0, 0, 0], shot) for shot in "ab" for n in range(count)]
+    assert find_copies(clips, 6) == {f"b{n:03d}": "a000" for n in range(count)}
 
 
 def test_clips_with_one_end_in_common_are_copies():

@@ -1,5 +1,7 @@
 """Remote videos are copied, tried again, and removed afterwards; a lost connection is not damage."""
 
+import shutil
+
 import fsspec
 import pytest
 
@@ -42,6 +44,19 @@ def test_a_video_is_downloaded_once_and_old_copies_make_room(video, tmp_path, mo
         assert path.read_bytes() == b"another"
     assert [path.name for path in tmp_path.iterdir()] == [other.id]
     fsspec.filesystem("memory").rm("/fetched/b.mp4")
+
+
+def test_old_copies_make_room_on_a_full_disk(video, tmp_path, monkeypatch):
+    old = tmp_path / "old"
+    old.write_bytes(b"x")
+
+    def usage(path):
+        return shutil._ntuple_diskusage(1 << 30, 0, 0 if old.exists() else 1 << 30)
+
+    monkeypatch.setattr(shutil, "disk_usage", usage)
+    with fetched(video, tmp_path, 1e9) as path:
+        assert path.read_bytes() == b"content"
+    assert [path.name for path in tmp_path.iterdir()] == [video.id]
 
 
 @pytest.mark.parametrize(("failures", "reason"), [(4, ""), (5, "network")])

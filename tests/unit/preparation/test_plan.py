@@ -3,9 +3,13 @@
 import json
 import os
 from pathlib import Path
+from typing import ClassVar
 
+import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
+from videocrafter.preparation import plan as planning
 from videocrafter.preparation.failures import PreparationError, UnitError
 from videocrafter.preparation.plan import check_unchanged, freeze, list_videos, read_plan
 
@@ -50,8 +54,6 @@ def test_a_table_gives_clips_of_one_video_and_their_captions(folder):
 
 
 def test_an_address_is_listed(folder):
-    import fsspec
-
     system = fsspec.filesystem("memory")
     system.pipe("/films/c.mp4", b"c")
     assert [video.url for video in list_videos(["memory://films"])] == ["memory://films/c.mp4"]
@@ -194,3 +196,80 @@ def test_data_sets_are_listed_as_they_were_published(tmp_path, monkeypatch, sour
     captions = [video.caption] + [segment.caption for segment in video.segments]
     assert "a cat runs" in captions
     assert [(one.start_s, one.end_s) for one in video.segments] == ([(1.0, 4.5)] if "panda" in source else [])
+
+
+class TaggedStore(MemoryFileSystem):
+    """A store whose listings have tags, and whose first answers about single files fail."""
+
+    protocol = "tagged"
+    store: ClassVar[dict] = {}
+    pseudo_dirs: ClassVar[list] = [""]
+    asked: ClassVar[list] = []
+    failures = 0
+
+    @classmethod
+    def _strip_protocol(cls, path):
+        return super()._strip_protocol(path.replace("tagged://", "memory://"))
+
+    def find(self, path, detail=False, **options):
+        found = super().find(path, detail=True, **options)
+        tagged = {name: {**one, "ETag": f"tag of {one['size']}"} for name, one in found.items()}
+        return tagged if detail else sorted(tagged)
+
+    def info(self, path, **options):
+        found = super().info(path, **options)
+        if found["type"] == "file":
+            type(self).asked.append(path)
+            if len(self.asked) <= self.failures:
+                raise OSError("connection reset")
+            found = {**found, "ETag": f"tag of {found['size']}"}
+        return found
+
+
+@pytest.fixture
+def store(monkeypatch):
+    """An address in the store with one video, and its class."""
+    fsspec.register_implementation("tagged", TaggedStore, clobber=True)
+    monkeypatch.setattr(planning, "_FIRST_PAUSE_S", 0.0)
+    fsspec.filesystem("tagged").pipe("/films/a.mp4", b"content")
+    monkeypatch.setattr(TaggedStore, "asked", [])
+    return TaggedStore
+
+
+def test_a_listing_that_has_tags_is_not_asked_again(store):
+    [video] = list_videos(["tagged://films"])
+    assert (video.size, video.stamp, store.asked) == (7, "tag of 7", [])
+    check_unchanged(video)
+    assert len(store.asked) == 1
+    assert list_videos(["tagged://films/a.mp4"])[0].id == video.id
+
+
+@pytest.mark.parametrize(("failures", "reason", "asked"), [(4, "", 5), (5, "network", 5)])
+def test_a_server_is_asked_five_times(store, monkeypatch, failures, reason, asked):
+    monkeypatch.setattr(store, "failures", failures)
+    [video] = list_videos(["tagged://films/a.mp4"])
+    assert (video.reason, len(store.asked)) == (reason, asked)
+
+
+def test_a_file_that_a_server_does_not_have_is_asked_for_once(store):
+    [video] = list_videos(["tagged://films/none.mp4"])
+    assert (video.reason, store.asked) == ("missing", [])
+
+
+def test_a_caption_file_that_cannot_be_decoded_is_named(folder, tmp_path):
+    (folder / "a.txt").write_bytes(b"\xff\xfe\xfa a cat")
+    video = list_videos([str(folder)])[0]
+    assert (video.reason, video.caption, video.note) == ("", "", "bad_caption")
+    assert "a.txt" in video.problem
+    plan = freeze(tmp_path / "out", [video], accept_changed=False)
+    assert plan.videos == tuple(read_plan(tmp_path / "out")) == (video,)
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_video_listed_as_a_whole_and_with_clips_is_named(folder, is_first):
+    table = folder.parent / "clips.jsonl"
+    table.write_text(json.dumps({"video": "a.mp4", "caption": "one", "from": 0, "to": 2}))
+    sources = [str(folder / "a.mp4"), f"manifest:{table}?root={folder}&start=from&end=to"]
+    [video] = list_videos(sources if is_first else sources[::-1])
+    assert (len(video.segments), video.note) == (1, "duplicate")
+    assert "as a whole and with clips" in video.problem

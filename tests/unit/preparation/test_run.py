@@ -13,11 +13,12 @@ from tests.unit.preparation.inline_engine import InlineEngine
 from videocrafter.data.loader import VideoLoader
 from videocrafter.data.loader_config import LoaderConfig
 from videocrafter.preparation import run as running
-from videocrafter.preparation.failures import PreparationError
+from videocrafter.preparation.failures import PreparationError, UnitError
 from videocrafter.preparation.labels import fit, propose, write_label_page
 from videocrafter.preparation.parquet_file import read_parquet
 from videocrafter.preparation.run import prepare, preview
 from videocrafter.preparation.select import Step
+from videocrafter.preparation.units import fail_unit
 
 KEPT = ("settings.json", "plan.parquet", "manifest.parquet", "sources.parquet", "shards.parquet", "dataset.json")
 
@@ -239,6 +240,59 @@ def test_videos_without_captions_are_refused_before_any_work(films, tmp_path, en
 def test_too_many_bad_videos_stop_the_run(films, tmp_path, engines):
     with pytest.raises(PreparationError, match=r"2 of 7 videos are bad \(2 unreadable\)"):
         prepare([str(films)], tmp_path / "out", small_config("limits.min_judged=5"))
+
+
+def test_only_failures_of_whole_videos_stop_the_run(films, tmp_path, engines):
+    rows = [
+        {"video": "one.mp4", "caption": "a part of it", "from": 0, "to": 2},
+        {"video": "one.mp4", "caption": "a long way past the end", "from": 90, "to": 95},
+    ]
+    (tmp_path / "clips.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    source = f"manifest:{tmp_path / 'clips.jsonl'}?start=from&end=to&root={films}"
+
+    class Failing(InlineEngine):
+        def run(self, units, on_done):
+            if units[0].stage == "clip":
+                for unit in units:
+                    fail_unit(unit, self._job, UnitError("crashed", "the encoder crashes"))
+            super().run([unit for unit in units if unit.stage != "clip"], on_done)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(running, "_engine", lambda name, job: Failing(job))
+        summary = prepare([source], tmp_path / "out", small_config("limits.min_judged=1"))
+    assert summary.failures == {"no_such_clip": 1, "crashed": 1}
+
+
+def test_a_data_set_that_is_being_written_does_not_look_finished(films, prepared):
+    out, _ = prepared
+
+    class Stopping(InlineEngine):
+        def run(self, units, on_done):
+            if units[0].stage == "shard":
+                raise KeyboardInterrupt
+            super().run(units, on_done)
+
+    (out / "shards" / "000000.tar").unlink()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(running, "_engine", lambda name, job: Stopping(job))
+        with pytest.raises(KeyboardInterrupt):
+            prepare([str(films)], out, small_config("shard.max_clips=2"))
+    assert not (out / "dataset.json").exists()
+
+
+def test_a_data_set_that_loses_a_shard_does_not_look_finished(films, prepared, monkeypatch):
+    out, _ = prepared
+    (out / "shards" / "000099.tar").write_bytes(b"")
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(running, "_engine", lambda name, job: InlineEngine(job))
+    monkeypatch.setattr(running, "write_parquet", stop)
+    with pytest.raises(KeyboardInterrupt):
+        prepare([str(films)], out, small_config("shard.max_clips=2"))
+    assert not (out / "shards" / "000099.tar").exists()
+    assert not (out / "dataset.json").exists()
 
 
 def test_the_report_shows_filters_failures_and_pictures(prepared):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -47,8 +47,13 @@ def caption_clips(
         clips: the file of each clip by its id.
     """
     captioner = load_captioner(config)
-    with ThreadPoolExecutor(max(1, config.concurrency if config.url else 1)) as pool:
-        yield from zip(clips, pool.map(lambda path: _result(captioner, path, config), clips.values()), strict=True)
+    with ThreadPoolExecutor(config.concurrency if config.url else 1) as pool:
+        names = {pool.submit(_result, captioner, path, config): name for name, path in clips.items()}
+        try:
+            for answer in as_completed(names):
+                yield names[answer], answer.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _result(captioner: Captioner, path: Path, config: CaptionConfig) -> dict[str, Any] | UnitError:
@@ -99,7 +104,7 @@ def _pictures(path: Path, count: int) -> np.ndarray:
             times_s = [reader.duration_s * (index + 0.5) / count for index in range(count)]
             return reader.frames_at(times_s, _for_model)
     except UnusableMediaError as error:
-        raise UnitError(error.reason, str(error)) from error
+        raise UnitError.of(error) from error
 
 
 def _for_model(height: int, width: int) -> Framing:

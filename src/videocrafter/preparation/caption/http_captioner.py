@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import http.client
 import io
 import json
 import os
@@ -18,7 +19,8 @@ from videocrafter.media.json_file import parse_json_object
 from videocrafter.preparation.config import CaptionConfig
 from videocrafter.preparation.failures import UnitError
 
-_TIMEOUT_S = 120.0
+# All tries of a clip must end within limits.per_caption_s: what does not answer is asked again by the next run.
+_TIMEOUT_S = 60.0
 _FIRST_PAUSE_S = 0.5
 _LARGEST_ANSWER = 1 << 20
 # Too many requests, and errors of the server; any other status stays the same however often it is asked.
@@ -62,15 +64,18 @@ class HttpCaptioner:
             request = urllib.request.Request(self._url, body, headers)
             try:
                 with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:
-                    return parse_json_object(response.read(_LARGEST_ANSWER), self._url)
+                    answer = response.read(_LARGEST_ANSWER)
+                    if response.length and len(answer) < _LARGEST_ANSWER:
+                        raise http.client.IncompleteRead(answer, response.length)
+                    return parse_json_object(answer, self._url)
             except urllib.error.HTTPError as error:
                 problem = f"status {error.code}"
                 if error.code not in _WORTH_A_RETRY:
                     break
             except ValueError as error:
                 raise UnitError("bad_model_output", str(error)) from error
-            except OSError as error:
-                problem = str(error)
+            except (OSError, http.client.HTTPException) as error:
+                problem = f"{type(error).__name__}: {error}"
             if attempt + 1 < self._tries:
                 time.sleep(_FIRST_PAUSE_S * 2**attempt)
         raise UnitError("caption_failed", f"{self._url} does not answer ({problem})")

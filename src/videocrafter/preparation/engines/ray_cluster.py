@@ -14,11 +14,10 @@ from typing import Any
 from videocrafter.preparation.engines.local import OnDone
 from videocrafter.preparation.engines.supervisor import Outcome, Supervisor
 from videocrafter.preparation.failures import PreparationError
-from videocrafter.preparation.units import Job, Unit
+from videocrafter.preparation.units import Job, Unit, is_done
 
 # Each block is a task. More of them spread evenly; too many cost time on the driver.
 _MOST_BLOCKS = 1000
-_GIB = 2**30
 
 _supervisors: dict[bytes, Supervisor] = {}
 """The supervisor of this Ray worker, by the pickled job."""
@@ -58,14 +57,17 @@ class RayEngine:
         ordered = [unit for first in range(count) for unit in ordered[first::count]]
         items = [{"unit": pickle.dumps(unit)} for unit in ordered]
         data = ray.data.from_items(items, override_num_blocks=count)
-        resources: dict[str, Any] = {"num_cpus": 1, "memory": int(self._job.config.limits.memory_gib * _GIB)}
+        # No memory is reserved, because a task that fits on no node waits for ever. The child has its own limit.
+        job = pickle.dumps(self._job)
         if ordered and ordered[0].stage == "caption" and not self._job.config.caption.url:
             # A model is loaded once in each actor.
-            if ray.cluster_resources().get("GPU", 0) >= 1:
-                resources["num_gpus"] = 1
-            done = data.map(_Captioner, fn_constructor_args=(pickle.dumps(self._job),), concurrency=1, **resources)
+            gpus = int(ray.cluster_resources().get("GPU", 0))
+            pool = ray.data.ActorPoolStrategy(min_size=1, max_size=max(1, min(gpus, count)))
+            done = data.map(
+                _Captioner, fn_constructor_args=(job,), compute=pool, num_cpus=1, num_gpus=1 if gpus else None
+            )
         else:
-            done = data.map(_do, fn_args=(pickle.dumps(self._job),), **resources)
+            done = data.map(_do, fn_args=(job,), num_cpus=1)
         for row in done.iter_rows():
             if row["stopped"]:
                 raise PreparationError(row["stopped"])
@@ -92,11 +94,14 @@ class _Captioner:
 def _do(row: dict[str, Any], job: bytes) -> dict[str, Any]:
     """Do one unit; a worker keeps its child from one unit to the next."""
     unit: Unit = pickle.loads(row["unit"])
+    settings: Job = pickle.loads(job)
     if job not in _supervisors:
-        _supervisors[job] = Supervisor(pickle.loads(job))
+        _supervisors[job] = Supervisor(settings)
     outcome, stopped = Outcome(unit.id, unit.stage, 0.0), ""
     try:
-        outcome = _supervisors[job].run(unit)
+        # Ray repeats a whole block if its worker is lost.
+        if not is_done(unit, settings.files(unit.stage), settings.retry):
+            outcome = _supervisors[job].run(unit)
     except PreparationError as error:
         stopped = str(error)
     return {

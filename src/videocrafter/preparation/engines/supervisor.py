@@ -26,7 +26,8 @@ _SECONDS_TO_START = 300.0
 _SECONDS_TO_STOP = 2.0
 # A large caption model on a slow disk.
 _SECONDS_TO_LOAD = 3600.0
-_READY, _LOADED, _DONE, _FULL_DISK, _NO_MEMORY = "ready", "loaded", "done", "full disk", "no memory"
+_READY, _LOADED, _DONE = "ready", "loaded", "done"
+_FULL_DISK, _NO_MEMORY, _DEFECT = "full disk", "no memory", "defect"
 
 Work = Callable[[Unit, Job], None]
 
@@ -61,11 +62,13 @@ class Supervisor:
         self._job, self._work, self._limits = job, work, job.config.limits
         self._child: BaseProcess | None = None
         self._connection: Connection | None = None
+        self._memory_gib = 0.0
 
     def run(self, unit: Unit) -> Outcome:
         """Do a unit. Whatever it does to its process, its result or its failure is committed afterwards.
 
-        If a unit with several clips ends its process, its clips are done one by one, so that only one is lost.
+        If a unit with several clips ends its process, or fails unexpectedly, its clips are done one by one, so that
+        only one is lost.
 
         Raises:
             PreparationError: the output cannot be written, or processes cannot be started.
@@ -110,7 +113,7 @@ class Supervisor:
 
     def _attempt(self, unit: Unit) -> str | None:
         """Return the reason for which the unit ended its process, or None if it is done."""
-        connection = self._start()
+        connection = self._start(self._memory_limit_gib(unit))
         limit_s = self._time_limit_s(unit)
         try:
             connection.send((unit, limit_s))
@@ -131,20 +134,27 @@ class Supervisor:
         if answer == _NO_MEMORY:
             self._end_child()
             return "too_much_memory"
+        if answer == _DEFECT:
+            return "unexpected"
         if answer != _DONE:
             raise RuntimeError(message)
         return None
 
-    def _start(self) -> Connection:
-        if self._child is not None and self._connection is not None and self._child.is_alive():
+    def _memory_limit_gib(self, unit: Unit) -> float:
+        # A caption model needs as much as it needs, and decodes only clips that were written here.
+        caption = self._job.config.caption
+        is_unlimited = unit.stage == "caption" and caption.model and not caption.url
+        return 0.0 if is_unlimited else self._limits.memory_gib
+
+    def _start(self, memory_gib: float) -> Connection:
+        is_alive = self._child is not None and self._child.is_alive()
+        if is_alive and self._connection is not None and memory_gib == self._memory_gib:
             return self._connection
         self._end_child()
         # Spawned, because threads and locks of this process do not survive a fork.
         context = multiprocessing.get_context("spawn")
         here, there = context.Pipe()
-        caption = self._job.config.caption
-        # A caption model needs as much as it needs, and decodes only clips that were written here.
-        memory_gib = 0 if caption.model and not caption.url else self._limits.memory_gib
+        self._memory_gib = memory_gib
         memory_bytes = int(memory_gib * 2**30)
         self._child = context.Process(target=_serve, args=(there, self._work, self._job, memory_bytes), daemon=True)
         self._child.start()
@@ -233,6 +243,8 @@ def _answer(work: Work, unit: Unit, job: Job) -> tuple[str, str]:
             return _NO_MEMORY, ""
         if is_disk_full(error):
             return _FULL_DISK, f"no space left on the disk of {job.out}; free some space, then run the command again"
+        if len(unit.clips) > 1 and not isinstance(error, UnitError):
+            return _DEFECT, ""
         # A defect, or a file that no test has shown yet: one row, with enough to find it.
         unexpected = UnitError("unexpected", f"{type(error).__name__}: {error}")
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
@@ -51,6 +51,7 @@ class Report:
         failures: sources and clips that cannot be used.
         runs: time of each run by stage.
         in_shards: number of clips in the shards.
+        thumbnail: returns the small picture of a clip, as a JPEG in base 64.
     """
 
     selection: Selection
@@ -58,6 +59,7 @@ class Report:
     failures: Sequence[Failure]
     runs: Sequence[dict[str, Any]]
     in_shards: int
+    thumbnail: Callable[[Row], str]
 
 
 def write_report(path: Path, report: Report) -> None:
@@ -83,8 +85,8 @@ def _sections(report: Report) -> Iterator[str]:
     yield '<h2 id="filters">Filters</h2>'
     for step in report.selection.steps:
         if step.score:
-            yield _filter(step, rows)
-    yield '<h2 id="copies">Near duplicates</h2>' + _copies(report.selection)
+            yield _filter(step, report)
+    yield '<h2 id="copies">Near duplicates</h2>' + _copies(report)
     yield '<h2 id="captions">Captions</h2>' + _captions(rows)
     yield '<h2 id="failures">Failures</h2>' + _failures(report.failures)
     yield '<h2 id="files">Files</h2>' + _files(report)
@@ -122,8 +124,8 @@ def _published(title: str, steps: Sequence[tuple[str, float]]) -> str:
     return f"<table><tr><th colspan=2>{title}</th></tr>{cells}</table>"
 
 
-def _filter(step: Step, rows: Sequence[Row]) -> str:
-    rows = [row for row in rows if row.get(step.score) is not None]
+def _filter(step: Step, report: Report) -> str:
+    rows = [row for row in report.selection.rows if row.get(step.score) is not None]
     values = [row[step.score] for row in rows]
     title = f"<h3>{escape(step.name)}: <code>{step.score}</code></h3>"
     if not values:
@@ -131,7 +133,7 @@ def _filter(step: Step, rows: Sequence[Row]) -> str:
     if step.threshold is None:
         return f"{title}{histogram(values, None, step.keeps)}<p>Not applied: too few clips, or a share of 0.</p>"
     sentence = f"Kept {step.keeps} {step.threshold:.4g}; {step.dropped} dropped. {_what_if(step, values)}"
-    return f"{title}{histogram(values, step.threshold, step.keeps)}<p>{sentence}</p>{_nearest(step, rows)}"
+    return f"{title}{histogram(values, step.threshold, step.keeps)}<p>{sentence}</p>{_nearest(step, rows, report)}"
 
 
 def _what_if(step: Step, values: Sequence[float]) -> str:
@@ -144,35 +146,39 @@ def _what_if(step: Step, values: Sequence[float]) -> str:
     return f"Of all clips, the filter alone would drop {' and '.join(texts)}."
 
 
-def _nearest(step: Step, rows: Sequence[Row]) -> str:
+def _nearest(step: Step, rows: Sequence[Row], report: Report) -> str:
+    """Show the clips nearest to the threshold that this filter dropped, and those that all filters kept."""
     assert step.threshold is not None
     threshold = step.threshold
     measured = sorted(rows, key=lambda row: (abs(row[step.score] - threshold), row["id"]))
+    dropped = [row for row in measured if row["reason"] == step.name]
+    kept = [row for row in measured if row["kept"]]
     parts = []
-    for title, beyond in (("dropped", True), ("kept", False)):
-        near = [row for row in measured if step.drops(row[step.score]) == beyond][:_NEAREST]
-        pictures = "".join(_figure(row, f"{row[step.score]:.4g}") for row in near)
+    for title, near in (("dropped", dropped[:_NEAREST]), ("kept", kept[:_NEAREST])):
+        pictures = "".join(_figure(row, f"{row[step.score]:.4g}", report) for row in near)
         parts.append(
             f'<details><summary>{len(near)} nearest {title}</summary><div class="row">{pictures}</div></details>'
         )
     return "".join(parts)
 
 
-def _figure(row: Row, text: str) -> str:
+def _figure(row: Row, text: str, report: Report) -> str:
     label = f"{row['name']}, {row['start_s']:.1f} s"
+    thumbnail = report.thumbnail(row)
     return (
-        f'<figure><img loading="lazy" alt="" src="data:image/jpeg;base64,{row["thumbnail"]}">'
+        f'<figure><img loading="lazy" alt="" src="data:image/jpeg;base64,{thumbnail}">'
         f"<figcaption>{escape(text)}<br>{escape(label)}</figcaption></figure>"
     )
 
 
-def _copies(selection: Selection) -> str:
+def _copies(report: Report) -> str:
+    selection = report.selection
     by_id = {row["id"]: row for row in selection.rows}
     clips = sum(len(group) for group in selection.groups)
     parts = [f"<p>{len(selection.groups)} groups with {clips} clips; only the first of each is kept.</p>"]
     for group in selection.groups[:_MOST_GROUPS]:
         figures = "".join(
-            _figure(by_id[name], "dropped" if by_id[name]["copy_of"] else "kept") for name in group[:_NEAREST]
+            _figure(by_id[name], "dropped" if by_id[name]["copy_of"] else "kept", report) for name in group[:_NEAREST]
         )
         parts.append(f'<div class="row">{figures}</div>')
     return "".join(parts)

@@ -46,7 +46,7 @@ def probe(source: Path | BinaryIO, name: str) -> dict[str, Any]:
                 "bits_per_pixel": reader.bit_rate / max(1.0, height * width * reader.fps),
             }
     except UnusableMediaError as error:
-        raise UnitError(error.reason, str(error)) from error
+        raise UnitError.of(error) from error
 
 
 def scan(
@@ -75,7 +75,7 @@ def scan(
         with open_reader(source, name) as reader:
             recorder, candidates, video_end_s = _recorded(reader, config, start_s, end_s)
     except UnusableMediaError as error:
-        raise UnitError(error.reason, str(error)) from error
+        raise UnitError.of(error) from error
     # Outside the block above, where an error would be taken for one of the video.
     times_s = [*recorder.frames.time_s, video_end_s]
     problems: list[str] = []

@@ -18,7 +18,7 @@ from videocrafter.preparation.scan.crop import Crop, cropped
 from videocrafter.preparation.scoring.frame_networks import FrameNetwork, pins
 from videocrafter.preparation.scoring.text_area import TextArea
 
-VERSION = 1
+VERSION = 2
 """Raised when the same settings give other results."""
 
 
@@ -49,15 +49,21 @@ def check(config: ScoreConfig) -> None:
 
 @lru_cache(maxsize=1)
 def load_scorers(config: ScoreConfig) -> dict[str, Scorer]:
-    """Return the scorers by the name of their score, loaded once per process.
+    """Return the scorers by the name of their score, loaded once per process, which then uses one core.
 
     Raises:
         UnitError: one of them cannot be loaded.
     """
     try:
-        return _loaded(config)
+        scorers = _loaded(config)
     except (ValueError, OSError) as error:
         raise UnitError("score_failed", str(error)) from error
+    if config.weights is not None:
+        import torch
+
+        # The order of a sum depends on the number of threads, and so would the scores.
+        torch.set_num_threads(1)
+    return scorers
 
 
 def _loaded(config: ScoreConfig) -> dict[str, Scorer]:
@@ -76,15 +82,19 @@ def score_clips(
         clips: id, start and end in seconds, and top, bottom, left and right of the picture without bars.
     """
     scorers = load_scorers(config)
-    try:
-        with open_reader(source, name) as reader:
-            for clip, start_s, end_s, crop in clips:
-                times_s = start_s + (np.arange(config.frames) + 0.5) / config.frames * (end_s - start_s)
+    for clip, start_s, end_s, crop in clips:
+        times_s = start_s + (np.arange(config.frames) + 0.5) / config.frames * (end_s - start_s)
+        if not isinstance(source, Path):
+            source.seek(0)
+        try:
+            # Damage ends a reader. With one for all clips, their scores would depend on the clips before them.
+            with open_reader(source, name) as reader:
                 pictures = reader.frames_at(times_s.tolist(), partial(shrunk, long_side=config.long_side))
-                frames = [np.ascontiguousarray(cropped(picture, crop)) for picture in pictures]
-                try:
-                    yield clip, {score: scorer.score(frames) for score, scorer in scorers.items()}
-                except ValueError as error:
-                    yield clip, UnitError("score_failed", f"{name}: {error}")
-    except UnusableMediaError as error:
-        raise UnitError(error.reason, str(error)) from error
+        except UnusableMediaError as error:
+            yield clip, UnitError.of(error)
+            continue
+        frames = [np.ascontiguousarray(cropped(picture, crop)) for picture in pictures]
+        try:
+            yield clip, {score: scorer.score(frames) for score, scorer in scorers.items()}
+        except ValueError as error:
+            yield clip, UnitError("score_failed", f"{name}: {error}")

@@ -39,5 +39,7 @@ def _rapidocr() -> Callable[[np.ndarray], Any]:
         raise ValueError(
             "score.text needs the package rapidocr; run pip install rapidocr onnxruntime, or set score.text=false"
         ) from error
-    engine = RapidOCR(params={"Global.log_level": "warning"})
+    # One thread, so that the boxes do not depend on the machine.
+    threads = {f"EngineConfig.onnxruntime.{kind}_op_num_threads": 1 for kind in ("intra", "inter")}
+    engine = RapidOCR(params={"Global.log_level": "warning", **threads})
     return lambda picture: engine(picture, use_det=True, use_cls=False, use_rec=False).boxes

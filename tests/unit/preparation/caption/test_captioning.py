@@ -7,9 +7,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from tests.unit.preparation.films import shot, write_film
-from videocrafter.preparation.caption import http_captioner
+from videocrafter.preparation.caption import captioning, http_captioner
 from videocrafter.preparation.caption.captioning import caption_clips
-from videocrafter.preparation.config import CaptionConfig
+from videocrafter.preparation.config import CaptionConfig, ProcessLimits
 from videocrafter.preparation.failures import UnitError
 
 
@@ -20,7 +20,10 @@ def clip(tmp_path_factory):
 
 @pytest.fixture
 def endpoint(monkeypatch):
-    """A server that answers with the texts, statuses or bytes of a list, the last one for ever."""
+    """A server that answers with the texts, statuses or bytes of a list, the last one for ever.
+
+    None is a line that is not HTTP, and `{` the start of a longer answer.
+    """
     monkeypatch.setattr(http_captioner, "_FIRST_PAUSE_S", 0.0)
     requests: list[dict] = []
     answers: list[object] = []
@@ -33,9 +36,14 @@ def endpoint(monkeypatch):
             if isinstance(answer, int):
                 self.send_error(answer)
                 return
+            if answer is None:
+                self.wfile.write(b"nonsense\r\n\r\n")
+                return
             message = {"choices": [{"message": {"content": answer}}]}
             data = answer if isinstance(answer, bytes) else json.dumps(message).encode()
             self.send_response(200)
+            if data == b"{":
+                self.send_header("Content-Length", "10")
             self.end_headers()
             self.wfile.write(data)
 
@@ -85,6 +93,8 @@ def test_a_busy_endpoint_is_asked_again(endpoint, clip):
         (500, "caption_failed", 3),
         (401, "caption_failed", 1),
         (b"not json", "bad_model_output", 1),
+        (None, "caption_failed", 3),
+        (b"{", "caption_failed", 3),
         ("no", "bad_model_output", 3),
     ],
 )
@@ -96,6 +106,33 @@ def test_failures_are_named(endpoint, clip, answer, reason, count):
     assert (result.reason, len(requests)) == (reason, count)
     if answer == "no":  # the most likely answer would be the same again
         assert [request["temperature"] for request in requests] == [0, 0.7, 0.7]
+
+
+def test_an_endpoint_that_hangs_is_given_up_before_its_process_is():
+    limits, tries = ProcessLimits(), CaptionConfig().tries
+    pauses_s = sum(http_captioner._FIRST_PAUSE_S * 2**attempt for attempt in range(tries - 1))
+    assert tries * http_captioner._TIMEOUT_S + pauses_s < limits.base_s + limits.per_caption_s
+
+
+def test_answers_are_passed_on_while_others_are_awaited(clip, monkeypatch):
+    waiting = threading.Event()
+
+    class Seer:
+        name = "seer"
+        asked = 0
+
+        def describe(self, *_, **options):
+            self.asked += 1
+            if self.asked == 1:
+                assert waiting.wait(30)
+            return "A ball on a field."
+
+    seer = Seer()
+    monkeypatch.setattr(captioning, "load_captioner", lambda config: seer)
+    results = caption_clips({"one": clip, "two": clip}, CaptionConfig(url="http://localhost", concurrency=2))
+    first, _ = next(results)
+    waiting.set()
+    assert {first, *dict(results)} == {"one", "two"}
 
 
 def test_a_refused_connection_is_named(clip, monkeypatch):

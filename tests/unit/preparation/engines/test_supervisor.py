@@ -4,12 +4,13 @@ import multiprocessing
 import os
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from videocrafter.media.errors import OutputError
-from videocrafter.preparation.config import PrepareConfig, ProcessLimits
+from videocrafter.preparation.config import CaptionConfig, PrepareConfig, ProcessLimits
 from videocrafter.preparation.engines.local import LocalEngine
 from videocrafter.preparation.engines.supervisor import Supervisor
 from videocrafter.preparation.failures import PreparationError, UnitError
@@ -28,6 +29,8 @@ def work(unit: Unit, job: Job) -> None:
                 continue
             if clip.id == "poison":
                 os.kill(os.getpid(), signal.SIGSEGV)
+            if clip.id == "defect":
+                raise KeyError("nobody expects this")
             job.files(unit.stage).commit(clip.id, {"number": 1})
         return
     if unit.id.startswith("crash"):
@@ -94,6 +97,32 @@ def test_a_poisonous_clip_costs_itself_only(job):
     assert results["poison"]["failed"]["reason"] == "crashed"
 
 
+def test_a_defect_that_one_clip_shows_costs_that_clip_only(job):
+    clips = tuple(ChosenClip(id=name, start_s=0, end_s=1, crop=(0, 1, 0, 1)) for name in ("one", "defect", "two"))
+    supervisor = Supervisor(job, work)
+    supervisor.run(Unit(stage="score", id="one", clips=clips))
+    supervisor.close()
+    results = {clip.id: job.files("score").read(clip.id) for clip in clips}
+    assert [next(iter(result)) for result in results.values()] == ["ok", "failed", "ok"]
+    assert results["defect"]["failed"]["reason"] == "unexpected"
+
+
+def test_only_a_local_caption_model_has_no_memory_limit(job):
+    def limit(stage: str, **caption: str) -> float:
+        config = replace(job.config, caption=CaptionConfig(**caption))
+        return Supervisor(replace(job, config=config), work)._memory_limit_gib(Unit(stage=stage, id="a"))
+
+    assert [limit(stage, model="folder") for stage in ("scan", "clip", "caption", "shard")] == [0.5, 0.5, 0.0, 0.5]
+    assert limit("caption", model="name", url="http://localhost/v1") == 0.5
+    supervisor = Supervisor(job, work)
+    pids = []
+    for memory_gib in (0.5, 0.5, 0.0):
+        supervisor._start(memory_gib)
+        pids.append(supervisor._child.pid)
+    supervisor.close()
+    assert pids[0] == pids[1] != pids[2]
+
+
 def test_each_stage_has_its_own_time_limit(job):
     limit = Supervisor(job, work)._time_limit_s
     remote = PlannedVideo(id="a", name="a", url="https://host/a.mp4", size=10**9)
@@ -124,7 +153,7 @@ def test_a_child_ends_with_its_parent(job):
 
 def _hang_in_child(job):
     supervisor = Supervisor(job, work)
-    supervisor._start()
+    supervisor._start(job.config.limits.memory_gib)
     (job.out / "child").write_text(str(supervisor._child.pid))
     supervisor.run(Unit(stage="scan", id="hang", length_s=1000))
 

@@ -5,6 +5,7 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -68,6 +69,31 @@ def test_a_network_that_fails_costs_the_scores_of_its_clip(tmp_path):
     ((name, error),) = score_clips(path, "film", [("a", 0.0, 2.0, (0, 1, 0, 1))], config)
     assert (name, error.reason) == ("a", "score_failed")
     assert "expected a tensor of shape [3]" in str(error)
+
+
+def test_a_clip_that_cannot_be_read_costs_itself_only(tmp_path):
+    path = film(tmp_path / "film.mp4")
+    config = ScoreConfig(weights=str(weights(tmp_path / "w", nsfw=Brightness())))
+    parts = [
+        (name, start_s, start_s + 2.0, (0, 1, 0, 1)) for name, start_s in (("a", 0.0), ("late", 30.0), ("b", 2.0))
+    ]
+    found = dict(score_clips(path, "film", parts, config))
+    assert (found["late"].reason, list(found)) == ("truncated", ["a", "late", "b"])
+    with path.open("rb") as file:
+        assert dict(score_clips(file, "film", parts[::-1], config))["b"] == found["b"]
+    assert dict(score_clips(path, "film", parts[2:], config)) == {"b": found["b"]}
+
+
+def test_scores_are_computed_by_one_thread(tmp_path, monkeypatch):
+    counts, given = [], {}
+    monkeypatch.setattr(torch, "set_num_threads", counts.append)
+    load_scorers(ScoreConfig(weights=str(weights(tmp_path / "w", nsfw=Brightness())), frames=1))
+    assert counts == [1]
+    rapidocr = SimpleNamespace(RapidOCR=lambda params: given.update(params))
+    monkeypatch.setitem(sys.modules, "rapidocr", rapidocr)
+    TextArea()
+    assert given["EngineConfig.onnxruntime.intra_op_num_threads"] == 1
+    assert given["EngineConfig.onnxruntime.inter_op_num_threads"] == 1
 
 
 @pytest.mark.parametrize(
