@@ -6,7 +6,7 @@
 Every network is built at full size from the key list of its checkpoint and run on fake tensors, which have a shape
 but no data. Every storage counts from its allocation to its release; the peak of a phase is the largest sum. A model
 needs its weights (no part is offloaded) and the larger peak of two phases: one denoiser call for both guidance
-branches, or decoding 8 frames. Not counted: the workspace of convolution libraries, fragmentation and the framework
+branches, or decoding, a few frames at a time. Not counted: the workspace of convolution libraries, fragmentation and the framework
 itself, about 1 GiB in all on a GPU.
 """
 
@@ -42,7 +42,6 @@ VARIANTS = {
     "t2v-256": "t2v_512_v2",  # the same network for smaller videos
 }
 BRANCHES = 2
-DECODED_FRAMES = 8
 
 
 def model_of(preset: ModelPreset) -> OfficialModel:
@@ -62,7 +61,7 @@ def peak_bytes(network: nn.Module, call: Callable[[], Tensor]) -> int:
 
 
 def estimate(preset: ModelPreset, num_frames: int, height: int, width: int, dtype: torch.dtype) -> dict[str, int]:
-    """Return the bytes of the weights, of one denoiser call, of one decoded chunk, and in total."""
+    """Return the bytes of the weights, of one denoiser call, of decoding, and in total."""
     model = model_of(preset)
     num_parameters = {name: _size(part) for name, part in build_networks(model).items()}
     with FakeTensorMode(), _quiet():
@@ -73,8 +72,7 @@ def estimate(preset: ModelPreset, num_frames: int, height: int, width: int, dtyp
             conditions["image_BMD"] = torch.empty(BRANCHES, 16, 1024, dtype=dtype)
         text, timesteps = torch.empty(BRANCHES, 77, 1024, dtype=dtype), torch.full((BRANCHES,), 500)
         denoising = peak_bytes(unet, lambda: unet(latents, timesteps, text, **conditions))
-        chunk = latents[:1, :, :DECODED_FRAMES]
-        decoding = peak_bytes(vae, lambda: decode_video(vae, chunk, chunk=DECODED_FRAMES))
+        decoding = peak_bytes(vae, lambda: decode_video(vae, latents[:1]))
     weights = sum(num_parameters.values()) * dtype.itemsize
     return {
         "parameters": sum(num_parameters.values()),

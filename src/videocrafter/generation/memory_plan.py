@@ -9,7 +9,14 @@ from typing import Any, Literal
 
 from videocrafter.generation.memory_check import smaller_workloads
 from videocrafter.generation.operations import Operations
-from videocrafter.pipelines.generation_memory import MemoryNeed, Parameters, Workload, memory_need, size_multiple
+from videocrafter.pipelines.generation_memory import (
+    MemoryNeed,
+    Parameters,
+    Workload,
+    frames_per_pass,
+    memory_need,
+    size_multiple,
+)
 from videocrafter.pipelines.memory_settings import OFFLOADS, MemorySettings
 
 _GIB = 2**30
@@ -62,8 +69,11 @@ class PlannedRun:
 
         Of two that take the same time, the one that decodes more frames at once comes first.
         """
-        every = [self._plan(saving) for saving in candidates(self.workload)]
-        return sorted(every, key=lambda plan: (not plan.saving.is_exact, plan.seconds, -plan.saving.frames_at_once))
+        most = min(frames_per_pass(self.vae, self.workload), self.workload.num_frames)
+        every = [self._plan(saving) for saving in candidates(self.workload, most)]
+        return sorted(
+            every, key=lambda plan: (not plan.saving.is_exact, plan.seconds, -(plan.saving.frames_at_once or most))
+        )
 
     def fastest(self, usable: int) -> GenerationPlan | None:
         """Return the fastest plan within this many bytes, an exact one if there is one; None if nothing fits."""
@@ -94,10 +104,13 @@ class PlannedRun:
         return once + (max(computing, moving) if self.kind == "gpu" else computing + moving)
 
 
-def candidates(workload: Workload) -> Iterator[MemorySettings]:
-    """Yield the settings that can make a difference for a workload, the default first."""
-    default = MemorySettings().frames_at_once
-    frames = [default, *(count for count in (4, 2, 1) if count < workload.num_frames)]
+def candidates(workload: Workload, most_frames: int) -> Iterator[MemorySettings]:
+    """Yield the settings that can make a difference for a workload, the default first.
+
+    Args:
+        most_frames: frames that are decoded together by default.
+    """
+    frames = [most_frames, *(count for count in (4, 2, 1) if count < most_frames)]
     apart = (False, True) if workload.branches > 1 else (False,)
     for fp8, tiled, offload, is_apart, count in itertools.product(
         (False, True), (False, True), OFFLOADS, apart, frames
@@ -106,7 +119,11 @@ def candidates(workload: Workload) -> Iterator[MemorySettings]:
         if (fp8 and offload == "all") or (tiled and count > 1):
             continue
         yield MemorySettings(
-            frames_at_once=count, branches_apart=is_apart, offload=offload, fp8_weights=fp8, tiled_decoding=tiled
+            frames_at_once=None if count == most_frames else count,
+            branches_apart=is_apart,
+            offload=offload,
+            fp8_weights=fp8,
+            tiled_decoding=tiled,
         )
 
 

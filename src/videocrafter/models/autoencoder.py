@@ -20,7 +20,9 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor, nn
 
 FRAMES_AT_ONCE = 8
-"""Default number of frames per pass through the network."""
+"""Most frames per pass through the network by default."""
+DECODER_BYTES = 2**28
+"""Memory of the decoder's widest layers, which large frames are decoded one by one to keep to."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,16 +86,32 @@ def encode_video(
     return posterior.draw(generator) if sample else posterior.mean
 
 
-def decode_video(vae: AutoencoderKL, latents_BCTHW: Tensor, *, chunk: int = FRAMES_AT_ONCE) -> Tensor:
+def decoded_at_once(widths: Sequence[int], latent_pixels: int, element_bytes: int) -> int:
+    """Return how many frames a decoder takes per pass by default: as many as keep to `DECODER_BYTES`, at least 1.
+
+    At full resolution it holds three tensors of its second width.
+
+    Args:
+        widths: `block_out_channels` of its config.
+        latent_pixels: height times width of the latents.
+    """
+    frame = 3 * max(widths[:2]) * latent_pixels * 4 ** (len(widths) - 1) * element_bytes
+    return max(1, min(FRAMES_AT_ONCE, DECODER_BYTES // frame))
+
+
+def decode_video(vae: AutoencoderKL, latents_BCTHW: Tensor, *, chunk: int | None = None) -> Tensor:
     """Decode scaled latents frame by frame into pixels ``B T C H*f W*f``.
 
     Pixels are not clamped, because a training loss needs the raw values; clamp to [-1, 1] before writing a file. At
-    most ``chunk`` frames pass through the network at once; the result does not depend on it. Raises ValueError if the
-    latents do not have five dimensions or ``chunk`` is below 1.
+    most ``chunk`` frames pass through the network at once, by default :func:`decoded_at_once`; the result does not
+    depend on it. Raises ValueError if the latents do not have five dimensions or ``chunk`` is below 1.
     """
     if latents_BCTHW.ndim != 5:
         raise ValueError(f"latents have shape {tuple(latents_BCTHW.shape)}; expected B C T H W")
-    num_videos, _, num_frames = latents_BCTHW.shape[:3]
+    num_videos, _, num_frames, height, width = latents_BCTHW.shape
+    if chunk is None:
+        widths = vae.config.get("block_out_channels") or vae.config["decoder_block_out_channels"]
+        chunk = decoded_at_once(widths, height * width, vae.dtype.itemsize)
     frames_FCHW = latents_BCTHW.transpose(1, 2).flatten(0, 1).to(vae.dtype)
     frames_FCHW = frames_FCHW / vae.config.scaling_factor + _shift(vae)
     pixels_FCHW = from_patches(vae, _in_chunks(lambda part: vae.decode(part).sample, frames_FCHW, chunk))

@@ -25,6 +25,7 @@ import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
 from videocrafter.models.attention import HIDDEN_AT_ONCE
+from videocrafter.models.autoencoder import decoded_at_once
 from videocrafter.models.unet import VideoUNet
 from videocrafter.pipelines.component_loading import check_config
 from videocrafter.pipelines.memory_settings import MemorySettings
@@ -128,7 +129,7 @@ def memory_need(
     places, decoded = height * width, min(tile, height) * min(tile, width)
     size = workload.element_bytes
     widest = max(vae["block_out_channels"][:2])
-    chunk = min(workload.saving.frames_at_once, workload.num_frames)
+    chunk = min(workload.saving.frames_at_once or frames_per_pass(vae, workload), workload.num_frames)
     frames = workload.num_videos * workload.num_frames
     pixels = frames * workload.height * workload.width * 3
     latents = frames * unet["in_channels"] * places * _FLOAT32
@@ -143,6 +144,12 @@ def memory_need(
         denoiser=_denoiser_elements(unet, workload, places) * size + whole_latents,
         decoder=3 * widest * chunk * decoded * 4 ** (levels - 1) * size + whole_pixels,
     )
+
+
+def frames_per_pass(vae: Mapping[str, Any], workload: Workload) -> int:
+    """Return how many frames are decoded together unless `MemorySettings.frames_at_once` says so."""
+    latent_pixels = workload.height * workload.width // pixels_per_latent(vae) ** 2
+    return decoded_at_once(vae["block_out_channels"], max(1, latent_pixels), workload.element_bytes)
 
 
 def size_multiple(unet: Mapping[str, Any], vae: Mapping[str, Any]) -> int:

@@ -13,7 +13,6 @@ from videocrafter.diffusion.guidance import check_number
 
 Offload = Literal["none", "encoders", "all"]
 OFFLOADS: tuple[Offload, ...] = ("none", "encoders", "all")
-DEFAULT_FRAMES_AT_ONCE = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +20,7 @@ class MemorySettings:
     """Ways in which a pipeline saves memory. Raises ValueError for a value that is not allowed.
 
     Attributes:
-        frames_at_once: frames that the autoencoder decodes together, at least 1. Exact.
+        frames_at_once: frames that the autoencoder decodes together, at least 1; None depends on their size. Exact.
         branches_apart: run the branches of guidance one after the other. Exact; what they share is computed for each.
         offload: networks whose layers leave the device while they do not compute: "encoders" (all but the denoiser)
             or "all". They wait in main memory or, if the device is the CPU, on disk. Exact.
@@ -29,14 +28,15 @@ class MemorySettings:
         tiled_decoding: decode frames in overlapping tiles. Approximate.
     """
 
-    frames_at_once: int = DEFAULT_FRAMES_AT_ONCE
+    frames_at_once: int | None = None
     branches_apart: bool = False
     offload: Offload = "none"
     fp8_weights: bool = False
     tiled_decoding: bool = False
 
     def __post_init__(self) -> None:
-        check_number("frames_at_once", self.frames_at_once, 1)
+        if self.frames_at_once is not None:
+            check_number("frames_at_once", self.frames_at_once, 1)
         if self.offload not in OFFLOADS:
             raise ValueError(f"offload must be {', '.join(OFFLOADS[:-1])} or {OFFLOADS[-1]}, but is {self.offload!r}")
 
@@ -54,7 +54,7 @@ class MemorySettings:
         return ", ".join(self._parts()) or "nothing to save"
 
     def _parts(self) -> Iterator[str]:
-        if self.frames_at_once < DEFAULT_FRAMES_AT_ONCE:
+        if self.frames_at_once is not None:
             plural = "" if self.frames_at_once == 1 else "s"
             yield f"decode {self.frames_at_once} frame{plural} at once"
         if self.tiled_decoding:

@@ -7,6 +7,7 @@ from diffusers import AsymmetricAutoencoderKL, AutoencoderKL, AutoencoderKLTempo
 from videocrafter.models.autoencoder import (
     check_decoder,
     decode_video,
+    decoded_at_once,
     encode_posterior,
     encode_video,
     spatial_factor,
@@ -169,3 +170,28 @@ def test_autoencoders_that_cannot_decode_these_latents_are_refused() -> None:
         check_decoder(AutoencoderKLTemporalDecoder(block_out_channels=(32,)), 4)
     with pytest.raises(ValueError, match="Linear has no in_channels"):
         check_decoder(torch.nn.Linear(1, 1), 4)
+
+
+@pytest.mark.parametrize(
+    ("widths", "size", "element_bytes", "frames"),
+    [
+        ((128, 256, 512, 512), (256, 256), 2, 2),
+        ((128, 256, 512, 512), (256, 256), 4, 1),
+        ((128, 256, 512, 512), (576, 1024), 2, 1),
+        ((96, 128), (32, 32), 4, 8),
+    ],
+)
+def test_frames_are_decoded_together_while_they_are_small(
+    widths: tuple[int, ...], size: tuple[int, int], element_bytes: int, frames: int
+) -> None:
+    latent_pixels = size[0] * size[1] // 4 ** (len(widths) - 1)
+    assert decoded_at_once(widths, latent_pixels, element_bytes) == frames
+
+
+def test_decoding_does_not_depend_on_the_frames_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    vae = tiny_vae()
+    latents = torch.randn(1, 3, 5, 2, 3)
+    with torch.no_grad():
+        expected = decode_video(vae, latents, chunk=5)
+        monkeypatch.setattr("videocrafter.models.autoencoder.DECODER_BYTES", 1)
+        torch.testing.assert_close(decode_video(vae, latents), expected)
