@@ -13,7 +13,7 @@ from videocrafter.checkpoints.hub.obtain import obtain_model
 from videocrafter.checkpoints.official.meta_networks import build_networks
 from videocrafter.checkpoints.official.variants import official_variant
 from videocrafter.generation.errors import NotEnoughMemoryError
-from videocrafter.generation.memory_check import requested_workload, size_in_words
+from videocrafter.generation.memory_check import USABLE_SHARE, requested_workload, size_in_words
 from videocrafter.generation.memory_plan import GenerationPlan, Kind, PlannedRun
 from videocrafter.generation.operations import count_operations
 from videocrafter.generation.request import GenerateOptions
@@ -33,8 +33,6 @@ USUAL_PEAK: Mapping[str, float] = {"gpu": 3.12e14, "cpu": 2.5e11}
 """Assumed peak operations per second: an A100's in bf16; that of some cores of a CPU."""
 USUAL_UTILISATION = 0.4
 """Assumed share of the peak that is achieved."""
-_SHARE = 0.9
-"""Share of the available memory that a plan may use; the estimate is a lower bound."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +107,7 @@ def choose_plan(options: GenerateOptions, folder: Path, device: torch.device, dt
     """
     run = planned_run(options, size_of_folder(folder), "cpu" if device.type == "cpu" else "gpu", dtype)
     available = available_memory(device)
-    chosen = None if available is None else run.fastest(int(_SHARE * available))
+    chosen = None if available is None else run.fastest(int(USABLE_SHARE * available))
     if chosen is not None:
         return chosen
     least = min((plan for plan in run.plans() if plan.saving.is_exact), key=lambda plan: plan.need.total)

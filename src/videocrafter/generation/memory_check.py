@@ -21,6 +21,7 @@ from videocrafter.pipelines.generation_memory import (
     network_configs,
     size_multiple,
 )
+from videocrafter.pipelines.memory_settings import MemorySettings
 from videocrafter.pipelines.model_folder import read_model_index
 from videocrafter.pipelines.settings import GenerationDefaults
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 _NUM_SUGGESTIONS = 3
 _HALF = 2
 _CLEARLY_LESS = 0.75
+USABLE_SHARE = 0.9
+"""Share of the available memory that a plan may use; the estimate is a lower bound."""
 _Change = tuple[dict[str, Any], dict[str, Any]]
 """New values of a workload, and the settings of a request that select them."""
 
@@ -43,12 +46,14 @@ class MemoryEstimate:
         need: bytes for the weights and in total.
         available: bytes, or None if the system does not report them.
         fitting: settings that would fit, the mildest changes first; empty if the run fits as it is.
+        fits_saving: whether the run does not fit as it is, but does with exact ways to save memory.
     """
 
     workload: Workload
     need: MemoryNeed
     available: int | None
     fitting: Sequence[Mapping[str, Any]] = ()
+    fits_saving: bool = False
 
     @property
     def fits(self) -> bool:
@@ -87,7 +92,7 @@ def check_memory(
         f" {workload.width}x{workload.height} with {workload.num_frames} frames"
         f"{f' x {workload.num_videos} videos' if workload.num_videos > 1 else ''}"
         f" {size_in_words(needed.total - needed.weights)}), but {device} has {size_in_words(available)} left;"
-        f" {_advice(estimate.fitting)}",
+        f" {_advice(estimate, several=options.devices > 1)}",
         estimate.fitting,
         is_estimate=True,
     )
@@ -148,7 +153,9 @@ def _estimate(options: GenerateOptions, folder: Path, available: int | None, dty
         for changed, settings in smaller_workloads(workload, size_multiple(unet, vae))
         if need(replace(workload, **changed)).total <= available
     ]
-    return replace(estimate, fitting=mildest(fitting))
+    saving = MemorySettings(frames_at_once=1, branches_apart=True, offload="all")
+    fits_saving = need(replace(workload, saving=saving)).total <= USABLE_SHARE * available
+    return replace(estimate, fitting=mildest(fitting), fits_saving=fits_saving)
 
 
 def requested_workload(options: GenerateOptions, defaults: GenerationDefaults, element_bytes: int) -> Workload:
@@ -210,10 +217,13 @@ def mildest(fitting: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return chosen
 
 
-def _advice(fitting: Sequence[Mapping[str, Any]]) -> str:
-    if not fitting:
+def _advice(estimate: MemoryEstimate, *, several: bool) -> str:
+    if estimate.fits_saving and not several:
+        same = "`low_memory` makes the same video more slowly with less"
+        return f"{same}; these would fit: {_listed(estimate.fitting)}" if estimate.fitting else same
+    if not estimate.fitting:
         return "no smaller setting fits: use a device with more memory, or a smaller model"
-    return f"these would fit: {_listed(fitting)}"
+    return f"these would fit: {_listed(estimate.fitting)}"
 
 
 def _listed(fitting: Sequence[Mapping[str, Any]]) -> str:

@@ -78,6 +78,16 @@ def test_several_changes_together_are_named_where_one_is_not_enough(t2v_folder, 
         memory_check.check_memory(changed, t2v_folder, CPU, dtype)
 
 
+def test_ways_to_save_memory_come_before_smaller_videos(t2v_folder, there_is):
+    unet, vae = network_configs(t2v_folder)
+    one = replace(ASKED, rows=ASKED.rows[:1], batch_size=1)
+    asked = Workload(num_videos=1, branches=2, num_frames=16, height=128, width=256, window=16)
+    there_is(int(0.8 * memory_need(unet, vae, count_parameters(t2v_folder), asked).total))
+    text = complaint(one, t2v_folder)
+    assert text.index("`low_memory` makes the same video") < text.index("these would fit: ")
+    assert "low_memory" not in complaint(replace(one, devices=2), t2v_folder), "which it does not plan for"
+
+
 def test_where_nothing_fits_that_is_said(t2v_folder, there_is):
     there_is(100)
     assert "no smaller setting fits" in complaint(ASKED, t2v_folder)

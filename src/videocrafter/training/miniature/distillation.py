@@ -64,6 +64,8 @@ class VideoDistillationTask(VideoDiffusionTask):
             raise ValueError("distillation starts from a trained model; name it with --init")
         super().__init__(config, source, seed, stage_index, device)
         settings = config.distillation
+        if isinstance(source, FolderNetworks):
+            _check_schedule(config, source)
         scale = config.guidance_scale if settings.guidance_scale is None else settings.guidance_scale
         self.distiller = Distiller(
             settings,
@@ -113,3 +115,14 @@ class VideoDistillationTask(VideoDiffusionTask):
             return copy.deepcopy(self.unet)
         teacher = FolderNetworks(model_folder(named)).network("unet")
         return teacher.to(self.device, memory_format=torch.channels_last)
+
+
+def _check_schedule(config: VideoDistillationTaskConfig, start: FolderNetworks) -> None:
+    """Raise ValueError if the student would see other noise levels than the start was trained with."""
+    if start.has("scheduler") and not torch.allclose(
+        start.noise_schedule().double(), alphas_cumprod(config.noise.betas()).double(), atol=1e-5
+    ):
+        raise ValueError(
+            f"the start was trained with another noise schedule than {config.noise}; a student keeps its teacher's:"
+            " set noise.schedule and noise.snr_shift as for the start"
+        )

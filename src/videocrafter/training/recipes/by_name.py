@@ -31,5 +31,6 @@ RECIPES: dict[str, Callable[[], RecipeConfig]] = {
     "distill": distillation.distill,
     "distill-lora": distillation.distill_lora,
     "tiny-distill": distillation.tiny_distill,
+    "tiny-distill-128": distillation.tiny_distill_128,
 }
 """The function that returns each recipe, by its command-line name."""

@@ -15,6 +15,7 @@ from videocrafter.data.sprite_world.world import SpriteWorldConfig
 from videocrafter.training.config import OptimizerConfig, RecipeConfig, StageConfig
 from videocrafter.training.miniature.distillation import VideoDistillationTaskConfig
 from videocrafter.training.miniature.networks import NoiseConfig
+from videocrafter.training.recipes.miniature_128 import WORLD_128
 from videocrafter.training.recipes.paper import clip_sampling
 from videocrafter.training.video.clip_distillation import ClipDistillationTaskConfig
 from videocrafter.training.video.distillation_config import Distillation
@@ -60,6 +61,16 @@ def tiny_distill() -> RecipeConfig:
         keep_every=100,
     )
     return RecipeConfig(name="tiny-distill", init=MINIATURE, stages=(consistency, matching))
+
+
+def tiny_distill_128() -> RecipeConfig:
+    """The larger miniature in four steps without guidance; its start is a trained `tiny-t2v-128`."""
+    stages = []
+    for stage in tiny_distill().stages:
+        assert isinstance(stage.task, VideoDistillationTaskConfig)
+        task = replace(stage.task, world=WORLD_128, noise=NoiseConfig(snr_shift=4), num_clips=4096, batch_size=16)
+        stages.append(replace(stage, task=task))
+    return RecipeConfig(name="tiny-distill-128", stages=tuple(stages))
 
 
 def distill() -> RecipeConfig:

@@ -16,8 +16,8 @@ from videocrafter.training.miniature.stills import StillsTaskConfig
 from videocrafter.training.recipes.miniature import judge_stage, tiny_i2v
 from videocrafter.training.task import TaskConfig
 
-_WORLD_128 = SpriteWorldConfig(height=128, width=128, num_frames=16, fps_range=(8.0, 24.0), diameter=0.56)
-_NETWORK_128 = MiniatureNetwork(channel_mult=(1, 2, 2), attention_levels=(1,), temporal_length=16)
+WORLD_128 = SpriteWorldConfig(height=128, width=128, num_frames=16, fps_range=(8.0, 24.0), diameter=0.56)
+NETWORK_128 = MiniatureNetwork(channel_mult=(1, 2, 2), attention_levels=(1,), temporal_length=16)
 
 
 def tiny_vae_128() -> RecipeConfig:
@@ -66,13 +66,13 @@ def tiny_sd() -> RecipeConfig:
         name="images",
         task=StillsTaskConfig(
             network=replace(
-                _NETWORK_128,
+                NETWORK_128,
                 fps_condition=False,
                 frame_text_condition=False,
                 place_condition=False,
                 initial_temporal_heads=0,
             ),
-            world=_WORLD_128,
+            world=WORLD_128,
             noise=NoiseConfig(snr_shift=4),
             num_images=131_072,
             image_batch_size=32,
@@ -93,8 +93,8 @@ def tiny_t2v_128() -> RecipeConfig:
     """Text to video at 128 pixels, from the images of `tiny-sd`: images and videos jointly, low resolution first."""
     # Fewer frames at fewer frames per second: a clip lasts, and moves, as long and as far as one of 16 frames.
     low_task = VideoDiffusionTaskConfig(
-        network=_NETWORK_128,
-        world=replace(_WORLD_128, height=64, width=64, num_frames=8, fps_range=(3.0, 12.0)),
+        network=NETWORK_128,
+        world=replace(WORLD_128, height=64, width=64, num_frames=8, fps_range=(3.0, 12.0)),
         noise=NoiseConfig(snr_shift=4),
         num_clips=16_384,
         num_images=8_192,
@@ -116,7 +116,7 @@ def tiny_t2v_128() -> RecipeConfig:
     high = replace(
         low,
         name="high",
-        task=replace(low_task, world=_WORLD_128, batch_size=16, image_scale=1, image_share=0.3, num_gauged=48),
+        task=replace(low_task, world=WORLD_128, batch_size=16, image_scale=1, image_share=0.3, num_gauged=48),
         num_steps=4000,
         optimizer=OptimizerConfig(lr=1e-3, warmup_steps=50, decay="cosine", final_lr_fraction=0.02),
         validate_every=400,
@@ -188,7 +188,7 @@ def _given_an_image(task: TaskConfig, **changes: Any) -> VideoDiffusionTaskConfi
 
 def tiny_judge_128() -> RecipeConfig:
     """The judge of the 128-pixel world. It sees frames averaged down to 64 pixels and continues from `tiny-judge`."""
-    task = JudgeTaskConfig(world=replace(_WORLD_128, position_jitter=0.25), batch_size=8, num_validation=32)
+    task = JudgeTaskConfig(world=replace(WORLD_128, position_jitter=0.25), batch_size=8, num_validation=32)
     stage = replace(
         judge_stage(task),
         num_steps=120,
@@ -201,7 +201,7 @@ def tiny_judge_128() -> RecipeConfig:
 def tiny_judge_shape() -> RecipeConfig:
     """A second judge for subjects alone: blur and random hues in training, so that it must know their shape."""
     task = JudgeTaskConfig(
-        world=replace(_WORLD_128, position_jitter=0.25),
+        world=replace(WORLD_128, position_jitter=0.25),
         degradation=Degradation(blurred_share=0.7, smallest_side=0.3, recoloured_share=1.0, brightness=0.4),
         stills=True,
         batch_size=48,

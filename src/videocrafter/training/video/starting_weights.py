@@ -11,17 +11,19 @@ from typing import Any, Protocol
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from torch import Tensor
 from transformers import CLIPTextModel, CLIPVisionModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from videocrafter.checkpoints.hub.obtain import obtain_model
 from videocrafter.checkpoints.stable_diffusion.initialisation import video_unet_from_sd
 from videocrafter.checkpoints.weight_files import choose_weights
+from videocrafter.diffusion.schedulers import build_scheduler
 from videocrafter.media.home_folder import expand_home
 from videocrafter.models.autoencoder import spatial_factor
 from videocrafter.models.image_projector import ImageProjector
 from videocrafter.models.unet import VideoUNet
 from videocrafter.pipelines.loading import LOADING_ERRORS
-from videocrafter.pipelines.model_folder import ModelFolderError, component_folder, tensor_names
+from videocrafter.pipelines.model_folder import ModelFolderError, component_folder, read_json, tensor_names
 from videocrafter.presets import (
     FAMILIES,
     LORA_FILE,
@@ -166,6 +168,12 @@ class FolderNetworks:
 
     def __init__(self, start: Path | None) -> None:
         self._start = start
+
+    def noise_schedule(self) -> Tensor:
+        """Return ``alpha_bar`` of the start's scheduler, [training timesteps]."""
+        assert self._start is not None
+        config = read_json(component_folder(self._start, "scheduler") / "scheduler_config.json")
+        return build_scheduler("ddim", config).alphas_cumprod
 
     def has(self, part: str) -> bool:
         """Whether the start's folder holds a part."""

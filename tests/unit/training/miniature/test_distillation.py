@@ -11,6 +11,7 @@ from videocrafter.diffusion.few_steps import FewStepScheduler
 from videocrafter.pipelines.loading import load_pipeline
 from videocrafter.training.config import OptimizerConfig, RecipeConfig, StageConfig
 from videocrafter.training.miniature.distillation import VideoDistillationTask, VideoDistillationTaskConfig
+from videocrafter.training.miniature.networks import NoiseConfig
 from videocrafter.training.run import train
 from videocrafter.training.saving.state import trained_parameters
 from videocrafter.training.tracking.log import read_log
@@ -72,6 +73,11 @@ def test_the_teacher_is_guided_by_the_miniatures_scale_and_the_loss_falls(parts:
         task.loss(task.batch(0), seeded())[0].backward()
         optimizer.step()
     assert float(task.loss(task.batch(0), seeded())[0].detach()) < 0.8 * float(loss.detach())
+
+
+def test_a_student_keeps_its_teachers_noise_schedule(parts: Path, t2v_start: Path) -> None:
+    with pytest.raises(ValueError, match=r"another noise schedule than NoiseConfig.*set noise\.schedule"):
+        build(config(parts, Distillation(), noise=NoiseConfig(snr_shift=3)), t2v_start)
 
 
 def test_distillation_starts_from_a_model(parts: Path) -> None:
