@@ -77,6 +77,14 @@ class GenerationDefaults(SamplingSettings):
         return self.max_num_frames or LONGEST_IN_TRAINED_LENGTHS * self.num_frames
 
     @property
+    def scheduler_settings(self) -> dict[str, Any]:
+        """What a scheduler must know of the model, in addition to its noise schedule.
+
+        A distilled model keeps its own timesteps, even after another sampler, whose config has no place for them.
+        """
+        return {} if self.few_step_times is None else {"few_step_times": list(self.few_step_times)}
+
+    @property
     def sampling(self) -> SamplingSettings:
         """The sampling settings alone."""
         return SamplingSettings(**{name: getattr(self, name) for name in SETTING_NAMES})

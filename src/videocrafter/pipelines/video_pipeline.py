@@ -36,6 +36,7 @@ from videocrafter.pipelines.feature_cache import FeatureCacheMixin
 from videocrafter.pipelines.image_fit import ImageFit, check_image_fit
 from videocrafter.pipelines.knowledge import Knowledge
 from videocrafter.pipelines.lora import VideoLoraMixin
+from videocrafter.pipelines.mapped_weights import page_out_unused
 from videocrafter.pipelines.memory_saving import MemorySavingMixin
 from videocrafter.pipelines.network_use import using_network
 from videocrafter.pipelines.output import OutputType, PhaseClock, VideoPipelineOutput, check_output_type, frames_as
@@ -131,17 +132,13 @@ class VideoPipeline(
         Raises:
             ValueError: an unknown name, or settings that cannot be combined.
         """
-        config = self.scheduler.config
+        config = {**self.scheduler.config, **self.generation_defaults.scheduler_settings}
         if name is None:
             if spacing is None and not zero_terminal_snr:
                 return []
             name = scheduler_name(self.scheduler) or "ddim"
             if name in ("ddim", "ddim-official"):
                 name = "ddim-official" if spacing == "legacy" else "ddim"
-        times = self.generation_defaults.few_step_times
-        if times is not None:
-            # A distilled model keeps its own timesteps, even after another sampler, whose config has none.
-            config = {**config, "few_step_times": list(times)}
         self.scheduler = build_scheduler(
             name,
             config,
@@ -293,6 +290,7 @@ class VideoPipeline(
         ):
             with clock.phase("encode"):
                 conditional, unconditional = phases.encode(request, image)
+                page_out_unused(self.components, used="unet")
             with clock.phase("denoise"):
                 latents = phases.sample(
                     EncodedRequest(
