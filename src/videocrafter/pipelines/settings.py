@@ -78,7 +78,7 @@ class GenerationDefaults(SamplingSettings):
 
     @property
     def scheduler_settings(self) -> dict[str, Any]:
-        """What a scheduler must know of the model, in addition to its noise schedule.
+        """Settings that a scheduler needs in addition to the noise schedule.
 
         A distilled model keeps its own timesteps, even after another sampler, whose config has no place for them.
         """
