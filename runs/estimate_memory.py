@@ -6,8 +6,8 @@
 Every network is built at full size from the key list of its checkpoint and run on fake tensors, which have a shape
 but no data. Every storage counts from its allocation to its release; the peak of a phase is the largest sum. A model
 needs its weights (no part is offloaded) and the larger peak of two phases: one denoiser call for both guidance
-branches, or decoding, a few frames at a time. Not counted: the workspace of convolution libraries, fragmentation and the framework
-itself, about 1 GiB in all on a GPU.
+branches, or decoding, a few frames at a time. Not counted: the workspace of convolution libraries, fragmentation and
+the framework itself, about 1 GiB in all on a GPU.
 """
 
 import argparse

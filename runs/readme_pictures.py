@@ -12,14 +12,15 @@ from videocrafter.pipelines.text_to_video import TextToVideoPipeline
 from videocrafter.presets import resolve_model
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
-SCALE = 3
+SIDE = 256
+"""Pixels of the enlarged videos, at most."""
 PROMPTS = (
     "a rocket flying up over a green meadow",
     "there is a panda circling on a green meadow",
     "a penguin moving left quickly on a snowy field",
-    "an octopus is bouncing on a sandy beach",
+    "a car moving left in front of a forest",
     "a cat getting bigger at a sandy beach",
-    "an airplane rotating in a blue sky",
+    "a mushroom moving left on a sandy beach",
 )
 MOVED = (("a ladybug on a brick wall", "it is flying left"), ("a pumpkin in a forest", "it is getting bigger"))
 SPEED_PROMPT = "a car moving right over a blue sky"
@@ -27,9 +28,10 @@ SPEED_PROMPT = "a car moving right over a blue sky"
 
 def main() -> None:
     IMAGES.mkdir(parents=True, exist_ok=True)
+    large = load_pipeline(resolve_model("tiny-t2v-128", "t2v"), expect=TextToVideoPipeline)
     paint = load_pipeline(resolve_model("tiny", "t2v"), expect=TextToVideoPipeline)
     move = load_pipeline(resolve_model("tiny", "i2v"), expect=ImageToVideoPipeline)
-    for number, video in enumerate(paint(list(PROMPTS), seeds=1).frames, start=1):
+    for number, video in enumerate(large(list(PROMPTS), seeds=1).frames, start=1):
         save(f"t2v-{number}", video, fps=8)
     for fps in (4, 24):
         save(f"speed-{fps}", paint(SPEED_PROMPT, fps=fps, seeds=1).frames[0], fps=8)
@@ -45,7 +47,8 @@ def save(name: str, video: np.ndarray, fps: float) -> None:
 
 
 def enlarged(video: np.ndarray) -> np.ndarray:
-    return video.repeat(SCALE, axis=1).repeat(SCALE, axis=2)
+    scale = SIDE // video.shape[1]
+    return video.repeat(scale, axis=1).repeat(scale, axis=2)
 
 
 if __name__ == "__main__":

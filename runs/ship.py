@@ -20,6 +20,7 @@ ASSETS = Path(__file__).parents[1] / "src" / "videocrafter" / "assets" / "models
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--t2v", type=Path, help="final folder of tiny-t2v")
+    parser.add_argument("--t2v-128", type=Path, help="final folder of tiny-t2v-128")
     parser.add_argument("--i2v", type=Path, help="final folder of tiny-i2v")
     parser.add_argument("--judge", type=Path, help="final folder of tiny-judge")
     parser.add_argument("--assets", type=Path, default=ASSETS, help="output folder; default: the package's models")
@@ -29,11 +30,12 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 def main() -> None:
     given = parse()
     silence_libraries()
-    for name, source in (("tiny-t2v", given.t2v), ("tiny-i2v", given.i2v)):
+    for name, source in (("tiny-t2v", given.t2v), ("tiny-i2v", given.i2v), ("tiny-t2v-128", given.t2v_128)):
         if source is not None:
             pipeline = load_pipeline(source, dtype=torch.float16)
             ship(given.assets / name, pipeline.save_pretrained)
-    share(given.assets / "tiny-i2v", given.assets / "tiny-t2v")
+    for name in ("tiny-i2v", "tiny-t2v-128"):
+        share(given.assets / name, given.assets / "tiny-t2v")
     if given.judge is not None:
         judge = VideoJudge.from_pretrained(given.judge, torch_dtype=torch.float16)
         ship(given.assets / "judge", judge.save_pretrained)
@@ -73,6 +75,8 @@ def ship(folder: Path, save: Callable[[Path], object]) -> None:
     fresh.parent.mkdir(parents=True, exist_ok=True)
     save(fresh)
     forget_paths(fresh)
+    # The package itself is the code that this file names.
+    (fresh / "pipeline.py").unlink(missing_ok=True)
     shutil.rmtree(folder, ignore_errors=True)
     fresh.rename(folder)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -119,6 +119,12 @@ _TINY_T2V = ModelPreset(
     asset="tiny-t2v",
     video_parts=_MINIATURE_VIDEO_PARTS,
 )
+_TINY_T2V_128 = replace(
+    _TINY_T2V,
+    name="tiny-t2v-128",
+    description="a larger miniature, text to video: 128 x 128 pixels, 16 frames",
+    asset="tiny-t2v-128",
+)
 _TINY_I2V = replace(
     _TINY_T2V,
     name="tiny-i2v",
@@ -237,6 +243,7 @@ PRESETS: Mapping[str, ModelPreset] = MappingProxyType(
         preset.name: preset
         for preset in (
             _TINY_T2V,
+            _TINY_T2V_128,
             _TINY_I2V,
             _T2V_512,
             _T2V_512_EARLY,

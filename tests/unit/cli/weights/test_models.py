@@ -34,7 +34,7 @@ def test_list_tells_installed_from_known_and_what_each_knows(cli, installed):
     assert "tiny-i2v: image to video, missing from this installation" in text
     assert "t2v-1024: text to video, needs a download of 6.3 GB" in text
     assert "weights: https://huggingface.co/VideoCrafter/Text2Video-1024" in text
-    assert "1.57 billion parameters; peak memory for one video in bfloat16: about 10 GiB (computed)" in text
+    assert "1.57 billion parameters; peak memory for one video in bfloat16: about 6 GiB (computed)" in text
     assert "t2v-512-early: text to video, no public weights" in text
     assert text.count("licence of the weights:") == len(PRESETS)
     assert "subjects: rocket, red car, soccer ball, cat" in text
