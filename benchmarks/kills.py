@@ -73,6 +73,8 @@ _PARTS = (*_FOLDERS, *_FILES, "checkpoints", "log.jsonl")
 _AIMED_EVERY = 6
 _AIMS = {0: (STAGE, 1.0), 3: (CHECKPOINT, 0.2)}
 _SECONDS_OF_FINAL = 0.05
+_TICK_S = 0.02
+"""File times come from a clock that is behind by up to a tick of the kernel."""
 _BEGUN, _PUBLISHED = "parameters trainable,", "Stage {} finished:"
 # Share of the undisturbed run's work that should be done by the last kill; the rest runs without kills.
 _SHARE_UNDER_FIRE = 0.8
@@ -212,7 +214,9 @@ class Training:
     def is_writing(self, pattern: str) -> bool:
         """Whether the latest process is writing a match of the pattern, or was when it was killed."""
         with suppress(FileNotFoundError):
-            if any(path.is_dir() and path.stat().st_mtime >= self._started for path in self.folder.glob(pattern)):
+            if any(
+                path.is_dir() and path.stat().st_mtime > self._started - _TICK_S for path in self.folder.glob(pattern)
+            ):
                 # Before its first step, a process deletes leftovers of others, which also changes their times.
                 return pattern == FINAL or self.has_begun()
         return False

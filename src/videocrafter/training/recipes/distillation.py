@@ -64,13 +64,13 @@ def tiny_distill() -> RecipeConfig:
 
 
 def tiny_distill_128() -> RecipeConfig:
-    """The larger miniature in four steps without guidance; its start is a trained `tiny-t2v-128`."""
+    """The larger miniature in four steps without guidance."""
     stages = []
     for stage in tiny_distill().stages:
         assert isinstance(stage.task, VideoDistillationTaskConfig)
         task = replace(stage.task, world=WORLD_128, noise=NoiseConfig(snr_shift=4), num_clips=4096, batch_size=16)
         stages.append(replace(stage, task=task))
-    return RecipeConfig(name="tiny-distill-128", stages=tuple(stages))
+    return RecipeConfig(name="tiny-distill-128", init="tiny-t2v-128", stages=tuple(stages))
 
 
 def distill() -> RecipeConfig:

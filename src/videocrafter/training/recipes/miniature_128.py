@@ -168,7 +168,7 @@ def tiny_i2v_128() -> RecipeConfig:
         num_steps=1500,
         optimizer=OptimizerConfig(lr=8e-4, warmup_steps=30, decay="cosine", final_lr_fraction=0.02),
     )
-    return RecipeConfig(name="tiny-i2v-128", stages=(align, mapping, video_low, video_high))
+    return RecipeConfig(name="tiny-i2v-128", init="tiny-t2v-128", stages=(align, mapping, video_low, video_high))
 
 
 def _given_an_image(task: TaskConfig, **changes: Any) -> VideoDiffusionTaskConfig:

@@ -28,7 +28,10 @@ from videocrafter.training.video.work import StageWork
 
 GPU = Machine(kind="gpu", memory=24 * 2**30)
 CPU = Machine(kind="cpu", memory=8 * 2**30)
-OWN_WORLD = ("tiny-vae", "tiny-clip", "tiny-t2v", "tiny-i2v", "tiny-judge", "tiny-distill", "smoke")
+OWN_WORLD = (
+    *("tiny-vae", "tiny-clip", "tiny-t2v", "tiny-i2v", "tiny-judge", "tiny-distill", "smoke"),
+    *("tiny-i2v-128", "tiny-distill-128"),
+)
 
 
 def one_stage(planner: Planner, start: Path, *settings: str, machine: Machine = GPU, count: int = 1) -> StagePlan:
