@@ -152,7 +152,7 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
 
 @dataclass(kw_only=True)
 class _Counts:
-    """Numbers that would take a pass over all questions for every new rater.
+    """Counts over all questions, kept because counting them again for every new rater takes too long.
 
     Attributes:
         seats: raters who count.
