@@ -133,11 +133,11 @@ def add_scores(clips: Sequence[Row], job: Job) -> list[Failure]:
     return failures
 
 
-def thumbnail(row: Row, scans: WorkFiles) -> str:
-    """Return the small picture of a clip, as a JPEG in base 64; all of them together would fill the memory."""
-    result = scans.read(row["scan"])
+def thumbnails(scans: WorkFiles, unit: str) -> dict[str, str]:
+    """Return the small pictures of a unit's clips by id, as JPEGs in base 64; all of a run may fill the memory."""
+    result = scans.read(unit)
     assert result is not None
-    return next(str(piece["thumbnail"]) for piece in result["ok"]["pieces"] if piece["id"] == row["id"])
+    return {piece["id"]: str(piece["thumbnail"]) for piece in result["ok"]["pieces"]}
 
 
 def _continue_shot(before: Sequence[Row], rows: Sequence[Row]) -> None:

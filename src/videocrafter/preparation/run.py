@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -25,7 +26,7 @@ from videocrafter.preparation.parquet_file import write_parquet
 from videocrafter.preparation.plan import Plan, freeze, list_videos
 from videocrafter.preparation.preconditions import check_inputs, check_settings, settings_file
 from videocrafter.preparation.report.page import Report, write_report
-from videocrafter.preparation.rows import Failure, Row, add_scores, clip_rows, scan_units, source_rows, thumbnail
+from videocrafter.preparation.rows import Failure, Row, add_scores, clip_rows, scan_units, source_rows, thumbnails
 from videocrafter.preparation.select import Selection, select
 from videocrafter.preparation.shards import ShardPlan, plan_shards
 from videocrafter.preparation.units import ChosenClip, Job, Unit, is_done
@@ -371,7 +372,9 @@ class _Run:
         self, selection: Selection, sources: list[Row], shards: list[dict[str, Any]], summary: Summary
     ) -> None:
         job = self._job
-        history, scans = RunHistory(job.out / "work" / "runs.jsonl"), job.files("scan")
+        history = RunHistory(job.out / "work" / "runs.jsonl")
+        # The same scan has many of the pictures that a report shows.
+        pictures = lru_cache(maxsize=32)(partial(thumbnails, job.files("scan")))
         history.add({"engine": type(self._engine).__name__, "stages": self._times})
         write_report(
             job.out / "report.html",
@@ -381,7 +384,7 @@ class _Run:
                 failures=self._failures,
                 runs=history.read(),
                 in_shards=summary.in_shards,
-                thumbnail=lambda row: thumbnail(row, scans),
+                thumbnail=lambda row: pictures(row["scan"])[row["id"]],
             ),
         )
         content = {

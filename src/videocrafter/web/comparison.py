@@ -11,14 +11,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
 from videocrafter.evaluation.comparison.films import (
     LAYOUT_VERSION,
     Film,
     make_film,
     shown_shape,
+    shrink,
     tile_layout,
 )
 from videocrafter.evaluation.comparison.matching import Row, match_videos
@@ -43,14 +41,8 @@ FILM_FORM = f"film{LAYOUT_VERSION}-{_SIZE}-{_MOST_FRAMES}"
 def film_of(path: Path) -> Film:
     """Return the pictures that the page shows of a video. Raises MediaError for a damaged one."""
     with open_reader(path, strict=False) as reader:
-        height, width = shape = reader.size
-        shown_height, shown_width = shown_shape(height, width, _SIZE)
-        # Each frame shrinks when it is read: all of them at full size may not fit in memory.
-        frames = [
-            np.asarray(Image.fromarray(frame).resize((shown_width, shown_height), Image.Resampling.LANCZOS))
-            for frame in islice(reader.frames(), _MOST_FRAMES)
-        ]
-        return make_film(np.stack(frames), reader.fps, shape)
+        shown = shown_shape(*reader.size, _SIZE)
+        return make_film(shrink(islice(reader.frames(), _MOST_FRAMES), *shown), reader.fps, reader.size)
 
 
 def comparison_data(videos: Sequence[Video]) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def _encodable(text: str) -> str:
         text.encode()
     except UnicodeEncodeError as error:
         raise ValueError(
-            f"the text has half of a surrogate pair at character {error.start + 1}, which is not a character; remove it"
+            f"character {error.start + 1} of the text is half of a surrogate pair, not a whole character; remove it"
         ) from error
     return text
 

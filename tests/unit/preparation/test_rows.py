@@ -4,7 +4,7 @@ import pytest
 
 from videocrafter.preparation.config import PrepareConfig
 from videocrafter.preparation.plan import PlannedVideo, Segment
-from videocrafter.preparation.rows import clip_rows, scan_units, source_rows, thumbnail
+from videocrafter.preparation.rows import clip_rows, scan_units, source_rows, thumbnails
 from videocrafter.preparation.units import Job
 
 VIDEO = PlannedVideo(id="ab", name="a.mp4", url="/a.mp4", size=1)
@@ -63,7 +63,7 @@ def test_clips_of_a_source_stay_apart(job):
 def test_pictures_are_read_when_they_are_drawn(job):
     [row, _, _] = rows_of(job, VIDEO, [piece(0, 20, 0)], [piece(600, 620, 0)], [piece(1200, 1220, 0)])
     assert "thumbnail" not in row
-    assert thumbnail(row, job.files("scan")) == "picture of 0"
+    assert thumbnails(job.files("scan"), row["scan"])[row["id"]] == "picture of 0"
 
 
 def test_a_caption_file_that_cannot_be_decoded_is_a_row(job):

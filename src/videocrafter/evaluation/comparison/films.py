@@ -7,6 +7,7 @@ page that draws tiles decides itself which frame is on screen, needs no codec, a
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,12 +60,19 @@ def read_shown(path: Path, size: int, max_frames: int) -> tuple[Frames, float, t
     """
     clip = read_clip(path, max_frames)
     height, width = clip.frames.shape[1:3]
-    shown_height, shown_width = shown_shape(height, width, size)
-    if (shown_height, shown_width) == (height, width):
-        return clip.frames, clip.fps, (height, width)
-    target = (shown_width, shown_height)
-    shrunk = [np.asarray(Image.fromarray(one).resize(target, Image.Resampling.LANCZOS)) for one in clip.frames]
-    return np.stack(shrunk), clip.fps, (height, width)
+    return shrink(clip.frames, *shown_shape(height, width, size)), clip.fps, (height, width)
+
+
+def shrink(frames: Iterable[Frames], height: int, width: int) -> Frames:
+    """Return frames [T, height, width, 3], each scaled as it is read: all at full size may need much memory."""
+    return np.stack(
+        [
+            frame
+            if frame.shape[:2] == (height, width)
+            else np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.LANCZOS))
+            for frame in frames
+        ]
+    )
 
 
 def shown_shape(height: int, width: int, size: int) -> tuple[int, int]:

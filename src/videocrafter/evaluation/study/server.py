@@ -21,8 +21,9 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from videocrafter.evaluation.study.assignment import Task
-from videocrafter.evaluation.study.design import ASPECTS, Media, StudyDesign, read_design
+from videocrafter.evaluation.study.design import ASPECTS, StudyDesign, read_design
 from videocrafter.evaluation.study.group_commit import GroupCommit
+from videocrafter.evaluation.study.media import Media
 from videocrafter.evaluation.study.store import (
     DATABASE_FILE,
     AnswerStore,

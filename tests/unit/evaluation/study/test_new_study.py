@@ -7,7 +7,8 @@ import pytest
 from tests.tiny_studies import PROMPTS, SYSTEMS, make_tiny_study, write_systems
 from videocrafter.evaluation.comparison.matching import match_videos
 from videocrafter.evaluation.study.blind_copies import damaged, shared_format
-from videocrafter.evaluation.study.design import Media, read_design
+from videocrafter.evaluation.study.design import read_design
+from videocrafter.evaluation.study.media import Media
 from videocrafter.evaluation.study.new_study import StudySettings, make_study
 from videocrafter.evaluation.video_set import read_video_set
 from videocrafter.media.errors import MediaError

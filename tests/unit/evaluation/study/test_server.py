@@ -194,7 +194,7 @@ def test_ranges_outside_the_file_and_of_another_form(client, clip):
 
 def test_files_too_large_for_memory_are_sent_from_disk(client, clip, monkeypatch):
     address, whole = clip
-    monkeypatch.setattr("videocrafter.evaluation.study.design._LARGEST_KEPT", 10)
+    monkeypatch.setattr("videocrafter.evaluation.study.media._LARGEST_KEPT", 10)
     tag = client.get(address).headers["etag"]
     assert client.get(address).content == whole
     part = client.get(address, headers={"Range": "bytes=5-", "If-Range": tag})
