@@ -2,6 +2,7 @@
 
     python runs/ablations.py outputs/ablations
     python runs/ablations.py outputs/ablations --prompts 28 --steps 25 12 4 --model "older=outputs/older/final"
+    python runs/ablations.py outputs/rare --of outputs/a/final --guidance --subjects cat frog --judge FOLDER
 
 Each row is an exam of `videocrafter evaluate` on the same held-out prompts with the same seeds; only its part on
 prompts is run. An exam that has its report is not repeated, so the same command resumes; a report of another model or
@@ -16,7 +17,7 @@ import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,28 +51,44 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("output", type=Path, help="folder of the exams and the table")
     parser.add_argument("--of", default="tiny-t2v", help="the model whose settings vary (%(default)s)")
     parser.add_argument("--steps", type=int, nargs="+", default=[25, 12, 4], help="sampling steps (25 12 4)")
+    parser.add_argument(
+        "--guidance", type=float, nargs="*", default=[1.0], help="guidance scales of further rows (1, none at all)"
+    )
+    parser.add_argument("--subjects", nargs="+", help="ask for these subjects only")
+    parser.add_argument("--judge", type=Path, help="folder of the judge (the shipped one)")
     parser.add_argument("--model", action="append", default=[], metavar="NAME=FOLDER", help="another model")
     parser.add_argument("--prompts", type=int, default=240, help="number of held-out prompts (%(default)s)")
     given = parser.parse_args(argv)
-    rows = planned(given.of, given.steps, [text.partition("=")[::2] for text in given.model])
+    rows = planned(given.of, given.steps, given.guidance, [text.partition("=")[::2] for text in given.model])
     names = [row.name for row in rows]
     if len(set(names)) < len(names):
         parser.error(f"the rows are {', '.join(names)}; give each another number of steps, or another name")
-    judge, marks = load_judge(), {}
+    judge, marks = load_judge(given.judge), {}
+    world = ExamWorld.of_judge(judge)
+    if given.subjects:
+        world = replace(world, subjects=tuple(given.subjects))
     for row in rows:
         folder = given.output / folder_name(row.name)
-        examine(row, folder, given.prompts, judge)
+        examine(row, folder, given.prompts, world, judge)
         marks[row.name] = read_marks(folder)
     text = table(marks)
     (given.output / "table.md").write_text(text, encoding="utf-8")
     print(text, end="")
 
 
-def planned(model: str, steps: Sequence[int], others: Sequence[tuple[str, str]]) -> list[Row]:
-    """Return the rows: the model with each number of steps, once without guidance, and the other models."""
+def planned(
+    model: str, steps: Sequence[int], guidance: Sequence[float], others: Sequence[tuple[str, str]]
+) -> list[Row]:
+    """Return the rows: the model with each number of steps, with other guidance scales, and the other models."""
     found = [Row(f"{count} steps", model, {"num_inference_steps": count}) for count in steps]
-    alone = {"num_inference_steps": steps[0], "guidance_scale": 1.0}
-    found.insert(1, Row(f"{steps[0]} steps, no guidance", model, alone))
+    found[1:1] = [
+        Row(
+            f"{steps[0]} steps, {'no guidance' if scale == 1 else f'guidance {scale:g}'}",
+            model,
+            {"num_inference_steps": steps[0], "guidance_scale": scale},
+        )
+        for scale in guidance
+    ]
     return found + [Row(name, folder, {"num_inference_steps": steps[0]}) for name, folder in others]
 
 
@@ -81,8 +98,8 @@ def folder_name(name: str) -> str:
     return f"{readable}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
-def examine(row: Row, folder: Path, prompts: int, judge: VideoJudge) -> None:
-    """Run the exam of a row on prompts alone, unless it has its report.
+def examine(row: Row, folder: Path, prompts: int, world: ExamWorld, judge: VideoJudge) -> None:
+    """Run the exam of a row on prompts of this world alone, unless it has its report.
 
     Raises:
         SystemExit: the report is of another model or of other settings.
@@ -92,7 +109,7 @@ def examine(row: Row, folder: Path, prompts: int, judge: VideoJudge) -> None:
         num_speed_prompts=0,
         num_images=0,
         num_variety_prompts=0,
-        world=ExamWorld.of_judge(judge),
+        world=world,
         **dict(row.settings),
     )
     pipeline: Any = load_pipeline(row.model)

@@ -65,7 +65,7 @@ def exams(monkeypatch):
         torch.nn.init.constant_(network.bias, 0.0)
         return SimpleNamespace(components={"unet": network}, set_progress_bar_config=lambda disable: None)
 
-    monkeypatch.setattr("runs.ablations.load_judge", lambda: judge)
+    monkeypatch.setattr("runs.ablations.load_judge", lambda folder: judge)
     monkeypatch.setattr("runs.ablations.load_pipeline", load_pipeline)
     monkeypatch.setattr("runs.ablations.run_exam", run_exam)
     return seen
@@ -78,7 +78,19 @@ def test_finished_exams_are_not_repeated(exams, tmp_path, capsys):
     main(arguments)
     assert len(exams) == 4
     assert (tmp_path / "table.md").read_text() in capsys.readouterr().out
-    assert [row.name for row in planned("m", [3], [])] == ["3 steps", "3 steps, no guidance"]
+    assert [row.name for row in planned("m", [3, 2], [1, 2.5], [])] == [
+        "3 steps",
+        "3 steps, no guidance",
+        "3 steps, guidance 2.5",
+        "2 steps",
+    ]
+
+
+def test_some_subjects_alone_are_asked_for(exams, tmp_path):
+    main([str(tmp_path), "--steps", "2", "--guidance", "--subjects", "cat", "frog", "--prompts", "1"])
+    assert exams == [(1, 2, None)]
+    report = json.loads(next(tmp_path.glob("*/report.json")).read_text())
+    assert report["settings"]["world"]["subjects"] == ["cat", "frog"]
 
 
 def test_reports_of_other_models_and_settings_are_not_mixed_in(exams, tmp_path):

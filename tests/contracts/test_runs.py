@@ -1,4 +1,4 @@
-"""The commands of `runs/tiny.sh` parse and use only the outputs of earlier commands.
+"""The commands of `runs/tiny.sh` and `runs/forgetting.sh` parse; the former use only the outputs of earlier commands.
 
 Stubs record the calls; the commands themselves are tested elsewhere.
 """
@@ -7,12 +7,14 @@ import importlib.util
 import itertools
 import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import typer
 
 from videocrafter.cli.main import app
+from videocrafter.data.sprite_world.world import SUBJECTS
 from videocrafter.training.config import RecipeConfig
 from videocrafter.training.recipes.by_name import RECIPES
 from videocrafter.training.recipes.overrides import apply_overrides
@@ -21,8 +23,8 @@ RUNS = Path(__file__).parents[2] / "runs"
 END = "end of command"
 
 
-def commands(folder: Path, **environment: str) -> list[list[str]]:
-    """The commands that the script runs, with `folder/out` as output and two processes."""
+def commands(folder: Path, *script: str, **environment: str) -> list[list[str]]:
+    """The commands that a script runs; by default tiny.sh with `folder/out` and two processes."""
     called = folder / "called"
     (folder / "bin").mkdir(parents=True)
     for name in ("videocrafter", "torchrun", "python"):
@@ -31,8 +33,8 @@ def commands(folder: Path, **environment: str) -> list[list[str]]:
         stub.chmod(0o755)
     settings = {name: value for name, value in os.environ.items() if name not in ("TOY", "ASSETS")}
     settings |= {"PATH": f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}", **environment}
-    script = ["bash", str(RUNS / "tiny.sh"), str(folder / "out"), "2"]
-    subprocess.run(script, env=settings, cwd=folder, check=True, timeout=60)
+    name, *arguments = script or ("tiny.sh", str(folder / "out"), "2")
+    subprocess.run(["bash", str(RUNS / name), *arguments], env=settings, cwd=folder, check=True, timeout=60)
     return [part.splitlines() for part in called.read_text().split(f"{END}\n")[:-1]]
 
 
@@ -107,3 +109,20 @@ def test_a_toy_run_is_short_and_does_not_change_the_package(tmp_path: Path) -> N
     )
     assert Path(toy_assets) == tmp_path / "toy" / "out" / "assets"
     assert Path(real_assets).resolve() == RUNS.parent / "src" / "videocrafter" / "assets" / "models"
+
+
+def test_the_runs_that_show_forgetting_differ_in_images_alone(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    story = commands(
+        tmp_path, "forgetting.sh", "stills", str(out), "--set", "stages.low.optimizer.lr=0.5", CLIPS="30"
+    )
+    (both, _), (alone, _) = (trainings(story)[out / name] for name in ("with-images", "clips-alone"))
+    stages = [recipe.stages[0] for recipe in (both, alone)]
+    tasks = [stage.task for stage in stages]
+    assert [stage.num_steps * (1 - stage.task.image_share) for stage in stages] == [30, 30]
+    assert [task.image_share for task in tasks] == [0.4, 0.0]
+    assert replace(tasks[0], image_share=0.0) == tasks[1]
+    assert both.stages[0].optimizer.lr == 0.5
+    assert {*tasks[0].world.subjects, *tasks[0].image_subjects} == set(SUBJECTS)
+    asked = [command[command.index("--subjects") + 1 :] for command in story if command[0] == "python"]
+    assert asked == [list(tasks[0].image_subjects), list(tasks[0].world.subjects)]

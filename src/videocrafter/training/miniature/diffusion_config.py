@@ -28,6 +28,7 @@ class VideoDiffusionTaskConfig(DiffusionConfig):
         num_clips, num_images: number of different clips and images; each is encoded once and kept.
         batch_size: clips per batch of clips.
         image_batch_size, image_share: images per batch of images, and the share of batches that are images.
+        image_subjects: subjects that only images show, besides those of the clips.
         image_scale: how many times as high and wide images are as clips. While clips have a low resolution, images of
             the final one keep what the network has learned from them.
         motion_captions: share of captions that name only the motion, where an image is given.
@@ -49,6 +50,7 @@ class VideoDiffusionTaskConfig(DiffusionConfig):
     batch_size: int = 32
     image_batch_size: int = 64
     image_share: float = 0.15
+    image_subjects: tuple[str, ...] = ()
     image_scale: int = 1
     motion_captions: float = 0.0
     alignment_weight: float = 0.0
@@ -69,6 +71,11 @@ class VideoDiffusionTaskConfig(DiffusionConfig):
                 f"alignment_weight is {self.alignment_weight} in phase {self.phase!r}; it must be 0 or more, and 0 in"
                 " all phases except 'image_mapping'"
             )
+        if both := set(self.image_subjects) & set(self.world.subjects):
+            raise ValueError(
+                f"image_subjects contains {', '.join(sorted(both))}, which clips show as well; remove them from"
+                " image_subjects, or from world.subjects"
+            )
         if self.image_scale < 1:
             raise ValueError(f"image_scale is {self.image_scale}; it must be 1 or more")
         for name in ("batch_size", "image_batch_size"):
@@ -86,7 +93,8 @@ class VideoDiffusionTaskConfig(DiffusionConfig):
     def image_world(self) -> SpriteWorldConfig:
         """The world of the images."""
         height, width = self.image_scale * self.world.height, self.image_scale * self.world.width
-        return replace(self.world, height=height, width=width)
+        subjects = (*self.world.subjects, *self.image_subjects)
+        return replace(self.world, height=height, width=width, subjects=subjects)
 
     def validation_metrics(self) -> list[str]:
         """The loss, and the gauges of this world."""

@@ -85,6 +85,20 @@ def test_images_can_be_larger_than_clips(parts: Path) -> None:
         video_task(parts, image_scale=0)
 
 
+def test_subjects_can_be_kept_to_images(parts: Path) -> None:
+    clips, images = SUBJECTS[:3], SUBJECTS[3:5]
+    world = replace(WORLD, subjects=clips)
+    task = video_task(parts, image_share=0.5, world=world, image_subjects=images, num_clips=64, num_images=64)
+    shown: dict[bool, set[str]] = {True: set(), False: set()}
+    for step in range(24):
+        for script in task.batch(step).scripts:
+            shown[script.image_frame is not None].add(script.subject)
+    assert shown == {False: set(clips), True: {*clips, *images}}
+    assert task.config.gauged_world().subjects == clips
+    with pytest.raises(ValueError, match=f"image_subjects contains {clips[0]}, which clips show as well"):
+        video_task(parts, world=world, image_subjects=clips[:1])
+
+
 def test_steps_of_one_epoch_show_every_clip_once(parts: Path) -> None:
     task = video_task(parts, image_share=0.0, num_clips=16, batch_size=4)
     for epoch in range(3):

@@ -165,7 +165,7 @@ def test_the_larger_image_to_video_recipe_has_the_papers_phases_at_low_resolutio
     *_, low, high = video_tasks(RECIPES["tiny-t2v-128"]())
     phases = ["image_alignment", "image_mapping", "image_to_video", "image_to_video"]
     assert [task.phase for task in tasks] == phases
-    assert [task.world for task in tasks] == [high.world, low.world, low.world, high.world]
+    assert [task.world for task in tasks] == [low.world, low.world, low.world, high.world]
     for task in tasks:
         assert (task.network, task.noise) == (high.network, high.noise)
         assert min(task.image_dropout, task.both_dropout, task.text_dropout) > 0
