@@ -13,9 +13,10 @@ from videocrafter.data.cutting import CuttingConfig
 from videocrafter.data.loader_config import LoaderConfig
 from videocrafter.data.sprite_world.world import SpriteWorldConfig
 from videocrafter.training.config import OptimizerConfig, RecipeConfig, StageConfig
+from videocrafter.training.miniature.diffusion_config import VideoDiffusionTaskConfig
 from videocrafter.training.miniature.distillation import VideoDistillationTaskConfig
 from videocrafter.training.miniature.networks import NoiseConfig
-from videocrafter.training.recipes.miniature_128 import WORLD_128
+from videocrafter.training.recipes.miniature_128 import tiny_t2v_128
 from videocrafter.training.recipes.paper import clip_sampling
 from videocrafter.training.video.clip_distillation import ClipDistillationTaskConfig
 from videocrafter.training.video.distillation_config import Distillation
@@ -65,10 +66,19 @@ def tiny_distill() -> RecipeConfig:
 
 def tiny_distill_128() -> RecipeConfig:
     """The larger miniature in four steps without guidance."""
+    teacher = tiny_t2v_128().stages[-1].task
+    assert isinstance(teacher, VideoDiffusionTaskConfig)
     stages = []
     for stage in tiny_distill().stages:
         assert isinstance(stage.task, VideoDistillationTaskConfig)
-        task = replace(stage.task, world=WORLD_128, noise=NoiseConfig(snr_shift=4), num_clips=4096, batch_size=16)
+        task = replace(
+            stage.task,
+            world=teacher.world,
+            noise=teacher.noise,
+            autoencoder=teacher.autoencoder,
+            num_clips=4096,
+            batch_size=16,
+        )
         stages.append(replace(stage, task=task))
     return RecipeConfig(name="tiny-distill-128", init="tiny-t2v-128", stages=tuple(stages))
 

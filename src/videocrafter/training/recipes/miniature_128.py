@@ -18,6 +18,8 @@ from videocrafter.training.task import TaskConfig
 
 WORLD_128 = SpriteWorldConfig(height=128, width=128, num_frames=16, fps_range=(8.0, 24.0), diameter=0.56)
 NETWORK_128 = MiniatureNetwork(channel_mult=(1, 2, 2), attention_levels=(1,), temporal_length=16)
+_AUTOENCODER = "tiny-t2v-128"
+"""The model with the autoencoder of `tiny_vae_128`."""
 
 
 def tiny_vae_128() -> RecipeConfig:
@@ -74,6 +76,7 @@ def tiny_sd() -> RecipeConfig:
             ),
             world=WORLD_128,
             noise=NoiseConfig(snr_shift=4),
+            autoencoder=_AUTOENCODER,
             num_images=131_072,
             image_batch_size=32,
         ),
@@ -96,6 +99,7 @@ def tiny_t2v_128() -> RecipeConfig:
         network=NETWORK_128,
         world=replace(WORLD_128, height=64, width=64, num_frames=8, fps_range=(3.0, 12.0)),
         noise=NoiseConfig(snr_shift=4),
+        autoencoder=_AUTOENCODER,
         num_clips=16_384,
         num_images=8_192,
         batch_size=32,

@@ -157,6 +157,7 @@ def test_the_parts_of_the_larger_miniature_fit_together() -> None:
         assert task.network.in_channels == autoencoder.latent_channels
         assert task.image_world.height == 128
         assert task.world.diameter == last.world.diameter
+        assert task.autoencoder == "tiny-t2v-128"
         assert task.world.num_frames <= last.network.temporal_length
 
 
