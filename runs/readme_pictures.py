@@ -37,7 +37,7 @@ def main() -> None:
         save(f"speed-{fps}", paint(SPEED_PROMPT, fps=fps, seeds=1).frames[0], fps=8)
     for number, (still, motion) in enumerate(MOVED, start=1):
         # The text-to-video model generates the image, as a video of one frame.
-        image = paint(still, num_frames=1, seeds=1).frames[0, 0]
+        image = large(still, num_frames=1, seeds=1).frames[0, 0]
         write_image(IMAGES / f"i2v-{number}-input.png", enlarged(image[None])[0], overwrite=True)
         save(f"i2v-{number}", move(image, motion, seeds=1).frames[0], fps=8)
 

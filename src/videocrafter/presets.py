@@ -125,12 +125,12 @@ _TINY_T2V_128 = replace(
     description="a larger miniature, text to video: 128 x 128 pixels, 16 frames",
     asset="tiny-t2v-128",
 )
-_TINY_I2V = replace(
+_TINY_I2V_128 = replace(
     _TINY_T2V,
-    name="tiny-i2v",
+    name="tiny-i2v-128",
     task="i2v",
-    description="the miniature with an image branch: animates the content of an image",
-    asset="tiny-i2v",
+    description="the larger miniature with an image branch: animates the content of an image",
+    asset="tiny-i2v-128",
     video_parts=None,
 )
 
@@ -244,7 +244,7 @@ PRESETS: Mapping[str, ModelPreset] = MappingProxyType(
         for preset in (
             _TINY_T2V,
             _TINY_T2V_128,
-            _TINY_I2V,
+            _TINY_I2V_128,
             _T2V_512,
             _T2V_512_EARLY,
             _T2V_1024,
@@ -256,7 +256,7 @@ PRESETS: Mapping[str, ModelPreset] = MappingProxyType(
 )
 
 FAMILIES: Mapping[str, Mapping[Task, str]] = MappingProxyType(
-    {"tiny": MappingProxyType({"t2v": "tiny-t2v", "i2v": "tiny-i2v"})}
+    {"tiny": MappingProxyType({"t2v": "tiny-t2v", "i2v": "tiny-i2v-128"})}
 )
 """Names that stand for one model per task; passing an image selects the image-to-video model."""
 

@@ -74,7 +74,7 @@ def evaluate(
     ] = None,
     i2v: Annotated[
         str | None,
-        typer.Option("--i2v", help="Exam: image-to-video model to examine as well; default: tiny-i2v for tiny."),
+        typer.Option("--i2v", help="Exam: image-to-video model to examine as well."),
     ] = None,
     judge: Annotated[
         Path | None,

@@ -13,7 +13,6 @@ from videocrafter.cli.interruption import reporting_interruption
 from videocrafter.cli.model_choice import model_folder
 from videocrafter.cli.progress_bar import progress_bar
 from videocrafter.pipelines.model_folder import check_model_folder
-from videocrafter.presets import FAMILIES, PRESETS
 
 if TYPE_CHECKING:
     import torch
@@ -53,7 +52,7 @@ def run_exam_command(options: ExamOptions) -> None:
     """Examine a model on held-out prompts: print a table, write report.json and contact sheets."""
     with bad_input():
         t2v_folder = model_folder(options.model, "t2v")
-        i2v_folder = _image_model(options.model, options.i2v)
+        i2v_folder = None if options.i2v is None else model_folder(options.i2v, "i2v")
         for folder in (t2v_folder, i2v_folder):
             if folder is not None:
                 check_model_folder(folder)
@@ -128,12 +127,3 @@ def _load_pipelines(
     image = load_pipeline(i2v_folder, device=device, expect=ImageToVideoPipeline)
     image.set_progress_bar_config(disable=True)
     return text, image
-
-
-def _image_model(model: str, i2v: str | None) -> Path | None:
-    """Return the folder of the given image-to-video model, or of the family's if it is installed."""
-    if i2v is not None:
-        return model_folder(i2v, "i2v")
-    if model in FAMILIES and PRESETS[FAMILIES[model]["i2v"]].is_installed:
-        return model_folder(model, "i2v")
-    return None

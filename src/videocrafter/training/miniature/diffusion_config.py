@@ -43,8 +43,8 @@ class VideoDiffusionTaskConfig(DiffusionConfig):
     network: MiniatureNetwork = field(default_factory=MiniatureNetwork)
     world: SpriteWorldConfig = field(default_factory=SpriteWorldConfig)
     noise: NoiseConfig = field(default_factory=NoiseConfig)
-    autoencoder: str = "tiny-i2v"
-    towers: str = "tiny-i2v"
+    autoencoder: str = "tiny-t2v"
+    towers: str = "tiny-i2v-128"
     num_clips: int = 32_768
     num_images: int = 16_384
     batch_size: int = 32

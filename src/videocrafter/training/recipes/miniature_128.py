@@ -102,8 +102,8 @@ def tiny_t2v_128() -> RecipeConfig:
         autoencoder=_AUTOENCODER,
         num_clips=16_384,
         num_images=8_192,
-        batch_size=32,
-        image_batch_size=32,
+        batch_size=16,
+        image_batch_size=16,
         image_share=0.4,
         image_scale=2,
     )
@@ -111,7 +111,7 @@ def tiny_t2v_128() -> RecipeConfig:
         name="low",
         task=low_task,
         num_steps=4000,
-        optimizer=OptimizerConfig(lr=1e-3, warmup_steps=100),
+        optimizer=OptimizerConfig(lr=1e-3, accumulate=2, warmup_steps=100),
         ema_decay=0.998,
         checkpoint_seconds=180,
         validate_every=200,
@@ -120,9 +120,9 @@ def tiny_t2v_128() -> RecipeConfig:
     high = replace(
         low,
         name="high",
-        task=replace(low_task, world=WORLD_128, batch_size=16, image_scale=1, image_share=0.3, num_gauged=48),
+        task=replace(low_task, world=WORLD_128, batch_size=8, image_scale=1, image_share=0.3, num_gauged=48),
         num_steps=4000,
-        optimizer=OptimizerConfig(lr=1e-3, warmup_steps=50, decay="cosine", final_lr_fraction=0.02),
+        optimizer=OptimizerConfig(lr=1e-3, accumulate=2, warmup_steps=50, decay="cosine", final_lr_fraction=0.02),
         validate_every=400,
         sample_every=400,
     )
@@ -151,7 +151,7 @@ def tiny_i2v_128() -> RecipeConfig:
         name="mapping",
         task=_given_an_image(low.task, phase="image_mapping", alignment_weight=0.1),
         num_steps=300,
-        optimizer=OptimizerConfig(lr=2e-3, warmup_steps=20, decay="cosine", final_lr_fraction=0.02),
+        optimizer=OptimizerConfig(lr=2e-3, accumulate=2, warmup_steps=20, decay="cosine", final_lr_fraction=0.02),
         ema_decay=0.99,
         validate_every=100,
         sample_every=300,
@@ -161,7 +161,7 @@ def tiny_i2v_128() -> RecipeConfig:
         name="low",
         task=_given_an_image(low.task, phase="image_to_video"),
         num_steps=1000,
-        optimizer=OptimizerConfig(lr=8e-4, warmup_steps=30),
+        optimizer=OptimizerConfig(lr=8e-4, accumulate=2, warmup_steps=30),
         ema_decay=0.998,
         validate_every=250,
         sample_every=500,
@@ -171,7 +171,7 @@ def tiny_i2v_128() -> RecipeConfig:
         name="high",
         task=_given_an_image(high.task, phase="image_to_video"),
         num_steps=1500,
-        optimizer=OptimizerConfig(lr=8e-4, warmup_steps=30, decay="cosine", final_lr_fraction=0.02),
+        optimizer=OptimizerConfig(lr=8e-4, accumulate=2, warmup_steps=30, decay="cosine", final_lr_fraction=0.02),
     )
     return RecipeConfig(name="tiny-i2v-128", init="tiny-t2v-128", stages=(align, mapping, video_low, video_high))
 

@@ -37,9 +37,9 @@ def test_a_part_comes_from_the_start_before_the_folder(parts: Path, t2v_start: P
 
 def test_a_part_may_come_from_a_model_of_the_package(parts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(presets, "_ASSETS", parts.parent)
-    named = replace(presets.PRESETS["tiny-i2v"], asset=parts.name)
-    monkeypatch.setattr(starting_weights, "PRESETS", {"tiny-i2v": named})
-    assert part_folder(None, "tiny-i2v", "tokenizer") == parts / "tokenizer"
+    named = replace(presets.PRESETS["tiny-i2v-128"], asset=parts.name)
+    monkeypatch.setattr(starting_weights, "PRESETS", {"tiny-i2v-128": named})
+    assert part_folder(None, "tiny-i2v-128", "tokenizer") == parts / "tokenizer"
 
 
 def as_run(folder: Path, result: Path | None) -> Path:
@@ -104,7 +104,7 @@ def test_a_hostile_config_is_one_line_in_every_kind_of_training(
 
 
 def test_a_name_that_stands_for_several_models_lists_them() -> None:
-    with pytest.raises(SettingsError, match=r"init is 'tiny', .* name one: tiny-t2v or tiny-i2v"):
+    with pytest.raises(SettingsError, match=r"init is 'tiny', .* name one: tiny-t2v or tiny-i2v-128"):
         start_folder(from_start(Path("tiny")))
 
 
