@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install $(PIP_FLAGS) -c constraints.txt
 
-DEMO_IMAGE := examples/butterfly.png
+DEMO_IMAGE := examples/ladybug.png
 
 .PHONY: help demo test test-browser check format bench clean
 
@@ -40,7 +40,7 @@ demo: $(VENV)/.installed
 	$(BIN)/videocrafter generate "a rocket flying up over a green meadow" --model tiny-t2v-128 \
 		--seed 1 --contact-sheet demo/rocket.png --overwrite -o demo/rocket.mp4
 	$(BIN)/videocrafter generate "a butterfly flying left at sunset" --image $(DEMO_IMAGE) \
-		--seed 1 --contact-sheet demo/butterfly.png --overwrite -o demo/butterfly.mp4
+		--seed 1 --contact-sheet demo/ladybug.png --overwrite -o demo/butterfly.mp4
 
 # Containers often disable bytecode, and then every process that a test starts would compile the package again.
 test: export PYTHONDONTWRITEBYTECODE :=

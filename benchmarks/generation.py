@@ -1,7 +1,7 @@
 """Measure the time for one video: warm, by phase, and cold, as a fresh `videocrafter generate`.
 
     python -m benchmarks.generation
-    python -m benchmarks.generation --image examples/butterfly.png
+    python -m benchmarks.generation --image examples/ladybug.png
     python -m benchmarks.generation --model outputs/t2v/final --threads 1 2
 
 Warm is a second call of a loaded pipeline with the model's default settings, for each number of threads in turn. Cold

@@ -33,5 +33,5 @@ fi
 $LAUNCH videocrafter train i2v-512 --init "$START" --data "$VIDEOS" --output "$OUT/run" \
     --set 'stages.*.task.image_tower='"$TOWER" --set 'stages.*.task.data.image_share=none' $SETTINGS
 
-videocrafter generate "it moves to the left" --image "$HERE/../examples/butterfly.png" --model "$OUT/run/final" \
-    --overwrite -o "$OUT/butterfly.mp4"
+videocrafter generate "it moves to the left" --image "$HERE/../examples/ladybug.png" --model "$OUT/run/final" \
+    --overwrite -o "$OUT/ladybug.mp4"

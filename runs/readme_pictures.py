@@ -1,17 +1,25 @@
-"""Generate the README's images with the shipped models: `python runs/readme_pictures.py` writes docs/images/."""
+"""Make the README's images: `python runs/readme_pictures.py` writes docs/images/ and examples/ladybug.png.
 
+The videos are made by the shipped models; the input images are frames of the sprite world.
+"""
+
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from videocrafter.data.sprite_world.world import SpriteWorld
 from videocrafter.media.image_file import write_image
 from videocrafter.media.video_file import write_video
 from videocrafter.pipelines.image_to_video import ImageToVideoPipeline
 from videocrafter.pipelines.loading import load_pipeline
 from videocrafter.pipelines.text_to_video import TextToVideoPipeline
 from videocrafter.presets import resolve_model
+from videocrafter.training.recipes.miniature_128 import WORLD_128
 
-IMAGES = Path(__file__).parents[1] / "docs" / "images"
+ROOT = Path(__file__).parents[1]
+IMAGES = ROOT / "docs" / "images"
+EXAMPLE = ROOT / "examples" / "ladybug.png"
 SIDE = 256
 """Pixels of the enlarged videos, at most."""
 PROMPTS = (
@@ -22,7 +30,8 @@ PROMPTS = (
     "a cat getting bigger at a sandy beach",
     "a mushroom moving left on a sandy beach",
 )
-MOVED = (("a ladybug on a brick wall", "it is flying left"), ("a pumpkin in a forest", "it is getting bigger"))
+MOVED = (("ladybug", "brick wall", "it is flying left"), ("rainbow", "ocean", "it is moving left"))
+"""Subject and scene of an input image, and what it is to do."""
 SPEED_PROMPT = "a car moving right over a blue sky"
 
 
@@ -35,11 +44,19 @@ def main() -> None:
         save(f"t2v-{number}", video, fps=8)
     for fps in (4, 24):
         save(f"speed-{fps}", paint(SPEED_PROMPT, fps=fps, seeds=1).frames[0], fps=8)
-    for number, (still, motion) in enumerate(MOVED, start=1):
-        # The text-to-video model generates the image, as a video of one frame.
-        image = large(still, num_frames=1, seeds=1).frames[0, 0]
-        write_image(IMAGES / f"i2v-{number}-input.png", enlarged(image[None])[0], overwrite=True)
+    for number, (subject, scene, motion) in enumerate(MOVED, start=1):
+        image = still(subject, scene)
+        write_image(IMAGES / f"i2v-{number}-input.png", image, overwrite=True)
+        if number == 1:
+            write_image(EXAMPLE, image, overwrite=True)
         save(f"i2v-{number}", move(image, motion, seeds=1).frames[0], fps=8)
+
+
+def still(subject: str, scene: str) -> np.ndarray:
+    """Render a subject right of the middle."""
+    world = SpriteWorld(replace(WORLD_128, num_frames=1, height=SIDE, width=SIDE, split="all"))
+    script = replace(world.script(0), subject=subject, scene=scene, motion="still", middle_x=0.3, middle_y=0.0)
+    return (world.render([script], 1)[0, 0].permute(1, 2, 0).numpy() + 1) / 2
 
 
 def save(name: str, video: np.ndarray, fps: float) -> None:

@@ -228,7 +228,7 @@ def test_make_demo_writes_its_videos_and_pictures(tmp_path: Path, monkeypatch: p
         done = call(command[1:])
         assert done.exit_code == 0, done.output
     written = {path.name for path in (tmp_path / "demo").iterdir()}
-    assert {"rocket.mp4", "rocket.png", "butterfly.mp4", "butterfly.png"} <= written
+    assert {"rocket.mp4", "rocket.png", "ladybug.mp4", "ladybug.png"} <= written
 
 
 def tree() -> list[tuple[str, str]]:
