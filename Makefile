@@ -39,8 +39,8 @@ demo: $(VENV)/.installed
 	@mkdir -p demo
 	$(BIN)/videocrafter generate "a rocket flying up over a green meadow" --model tiny-t2v-128 \
 		--seed 1 --contact-sheet demo/rocket.png --overwrite -o demo/rocket.mp4
-	$(BIN)/videocrafter generate "a butterfly flying left at sunset" --image $(DEMO_IMAGE) \
-		--seed 1 --contact-sheet demo/ladybug.png --overwrite -o demo/butterfly.mp4
+	$(BIN)/videocrafter generate "a ladybug is flying left on a brick wall" --image $(DEMO_IMAGE) \
+		--seed 1 --contact-sheet demo/ladybug.png --overwrite -o demo/ladybug.mp4
 
 # Containers often disable bytecode, and then every process that a test starts would compile the package again.
 test: export PYTHONDONTWRITEBYTECODE :=
