@@ -92,7 +92,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a run took; `rss_bytes` counts shared pages once for each process."""
+    """Processor time and peak memory of a run. `rss_bytes` counts a shared page in every process that has it."""
 
     cpu_s: float
     peak_bytes: int

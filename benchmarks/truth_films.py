@@ -1,6 +1,6 @@
 """Render films whose cuts, fades, flashes, bars, freezes, shakes and copies are known.
 
-    python -m benchmarks.truth_films FOLDER [--films 20] [--shots 30]
+    python -m benchmarks.truth_films FOLDER [--films 20] [--shots 38] [--height 216] [--width 384]
 
 writes `film-00.mp4` … and `truth.json`: for every film the transitions and shots by number of their frames.
 """
@@ -177,8 +177,10 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--films", type=int, default=20)
     parser.add_argument("--shots", type=int, default=38)
+    parser.add_argument("--height", type=int, default=216, help="height in pixels (%(default)s)")
+    parser.add_argument("--width", type=int, default=384, help="width in pixels (%(default)s)")
     arguments = parser.parse_args()
-    films = render(arguments.folder, arguments.films, arguments.shots)
+    films = render(arguments.folder, arguments.films, arguments.shots, arguments.height, arguments.width)
     print(f"{len(films)} films, {sum(len(film.cuts) for film in films)} hard cuts in {arguments.folder}")
 
 

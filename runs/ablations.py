@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--of", default="tiny-t2v", help="the model whose settings vary (%(default)s)")
     parser.add_argument("--steps", type=int, nargs="+", default=[25, 12, 4], help="sampling steps (25 12 4)")
     parser.add_argument(
-        "--guidance", type=float, nargs="*", default=[1.0], help="guidance scales of further rows (1, none at all)"
+        "--guidance", type=float, nargs="*", default=[1.0], help="a further row for each guidance scale (1.0)"
     )
     parser.add_argument("--subjects", nargs="+", help="ask for these subjects only")
     parser.add_argument("--judge", type=Path, help="folder of the judge (the shipped one)")

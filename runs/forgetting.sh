@@ -14,9 +14,8 @@ HERE=$(dirname "$0")
 STILLS=$1
 OUT=${2:-outputs/forgetting}
 shift $(($# > 1 ? 2 : 1))
-KEPT='["rocket","cat","apple","frog","penguin","banana","airplane","eggplant","octopus","robot","car","pig","butterfly","cactus"'
-KEPT+=',"ghost","umbrella","rainbow","watermelon"]'
-RARE='["panda","pumpkin","star","mushroom","carrot","ladybug"]'
+KEPT=rocket,cat,apple,frog,penguin,banana,airplane,eggplant,octopus,robot,car,pig,butterfly,cactus,ghost,umbrella,rainbow,watermelon
+RARE=panda,pumpkin,star,mushroom,carrot,ladybug
 CLIPS=${CLIPS:-300}
 PROMPTS=${PROMPTS:-60}
 JUDGE=${JUDGE:-$HERE/miniature_128/judge}
@@ -25,7 +24,7 @@ JUDGE=${JUDGE:-$HERE/miniature_128/judge}
 run() {
     videocrafter train tiny-t2v-128 --init "$STILLS" --output "$OUT/$1" --set "stages.low.task.image_share=$2" \
         --set "stages.low.num_steps=$3" --set "stages.low.task.world.subjects=$KEPT" --set "stages.low.task.image_subjects=$RARE" \
-        --set stages.low.task.batch_size=16 --set stages.low.task.num_clips=2048 --set stages.low.task.num_images=2048 \
+        --set stages.low.task.num_clips=2048 --set stages.low.task.num_images=2048 \
         --set stages.low.ema_decay=0.98 --set "stages.*.validate_every=0" --set "stages.*.sample_every=0" \
         --set stages.high.num_steps=1 --set stages.high.task.num_clips=16 --set stages.high.task.num_images=32 \
         "${@:4}"
@@ -34,15 +33,9 @@ run() {
 run with-images 0.4 $((CLIPS * 5 / 3)) "$@"
 run clips-alone 0 "$CLIPS" "$@"
 
-# The names without the brackets and quotes of JSON.
-names() {
-    tr -d '[]"' <<<"$1" | tr ',' ' '
-}
-
-for subjects in "$RARE" "$KEPT"; do
-    [[ $subjects == "$RARE" ]] && group=rare || group=kept
+for group in "rare:$RARE" "kept:$KEPT"; do
     # shellcheck disable=SC2046  # word splitting is intended
-    python "$HERE/ablations.py" "$OUT/exam-$group" --of "$OUT/with-images/stages/low" --steps 25 --guidance \
+    python "$HERE/ablations.py" "$OUT/exam-${group%%:*}" --of "$OUT/with-images/stages/low" --steps 25 --guidance \
         --model "clips alone=$OUT/clips-alone/stages/low" --judge "$JUDGE" --prompts "$PROMPTS" \
-        --subjects $(names "$subjects")
+        --subjects $(tr , ' ' <<<"${group#*:}")
 done

@@ -3,19 +3,17 @@
 The videos are made by the shipped models; the input images are frames of the sprite world.
 """
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from world_picture import world_picture
 
-from videocrafter.data.sprite_world.world import SpriteWorld
 from videocrafter.media.image_file import write_image
 from videocrafter.media.video_file import write_video
 from videocrafter.pipelines.image_to_video import ImageToVideoPipeline
 from videocrafter.pipelines.loading import load_pipeline
 from videocrafter.pipelines.text_to_video import TextToVideoPipeline
 from videocrafter.presets import resolve_model
-from videocrafter.training.recipes.miniature_128 import WORLD_128
 
 ROOT = Path(__file__).parents[1]
 IMAGES = ROOT / "docs" / "images"
@@ -45,18 +43,11 @@ def main() -> None:
     for fps in (4, 24):
         save(f"speed-{fps}", paint(SPEED_PROMPT, fps=fps, seeds=1).frames[0], fps=8)
     for number, (subject, scene, motion) in enumerate(MOVED, start=1):
-        image = still(subject, scene)
+        image = world_picture(subject, scene, side=SIDE, middle_x=0.3)
         write_image(IMAGES / f"i2v-{number}-input.png", image, overwrite=True)
         if number == 1:
             write_image(EXAMPLE, image, overwrite=True)
         save(f"i2v-{number}", move(image, motion, seeds=1).frames[0], fps=8)
-
-
-def still(subject: str, scene: str) -> np.ndarray:
-    """Render a subject right of the middle."""
-    world = SpriteWorld(replace(WORLD_128, num_frames=1, height=SIDE, width=SIDE, split="all"))
-    script = replace(world.script(0), subject=subject, scene=scene, motion="still", middle_x=0.3, middle_y=0.0)
-    return (world.render([script], 1)[0, 0].permute(1, 2, 0).numpy() + 1) / 2
 
 
 def save(name: str, video: np.ndarray, fps: float) -> None:

@@ -1,4 +1,4 @@
-"""The commands of `runs/tiny.sh` and `runs/forgetting.sh` parse; the former use only the outputs of earlier commands.
+"""The commands of `runs/tiny.sh` and `runs/forgetting.sh` parse, and use only the outputs of earlier commands.
 
 Stubs record the calls; the commands themselves are tested elsewhere.
 """

@@ -13,7 +13,7 @@ from videocrafter.pipelines.image_to_video import ImageToVideoPipeline
 from videocrafter.pipelines.loading import load_pipeline
 from videocrafter.pipelines.text_to_video import TextToVideoPipeline
 from videocrafter.training.config import RecipeConfig
-from videocrafter.training.recipes.miniature import tiny_i2v
+from videocrafter.training.recipes.miniature_128 import tiny_i2v_128
 from videocrafter.training.recipes.overrides import apply_overrides
 from videocrafter.training.run import train
 from videocrafter.training.tracking.log import read_log
@@ -38,8 +38,8 @@ SMALLER = {
 
 
 def toy_recipe(init: Path, parts: Path) -> RecipeConfig:
-    """`tiny-i2v` up to its first stage of phase 2, with a toy network and world."""
-    whole = tiny_i2v()
+    """`tiny-i2v-128` up to its first stage of phase 2, with a toy network and world."""
+    whole = tiny_i2v_128()
     first = replace(whole, stages=whole.stages[:3])
     recipe = apply_overrides(first, [f"stages.*.{path}={value}" for path, value in SMALLER.items()])
     stages = tuple(
@@ -65,7 +65,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "parts": parts,
         "run": root / "run",
         "mapping": stages / "mapping",
-        "video": stages / "video",
+        "video": stages / "low",
     }
 
 
@@ -134,7 +134,7 @@ def test_every_stage_is_a_pipeline_and_the_last_one_is_final(folders: dict[str, 
 
 def test_all_stages_log_their_gauges_and_write_samples(folders: dict[str, Path]) -> None:
     log = [entry for entry in read_log(folders["run"]) if entry["kind"] == "validation"]
-    assert [entry["stage"] for entry in log] == ["align", "mapping", "video"]
+    assert [entry["stage"] for entry in log] == ["align", "mapping", "low"]
     assert all("gauge_left_right" in entry for entry in log)
     sheets = sorted(path.parent.name for path in (folders["run"] / "samples").glob("*/samples.png"))
-    assert sheets == ["align-step-00000003", "mapping-step-00000003", "video-step-00000003"]
+    assert sheets == ["align-step-00000003", "low-step-00000003", "mapping-step-00000003"]

@@ -28,7 +28,7 @@ class VideoDiffusionTaskConfig(DiffusionConfig):
         num_clips, num_images: number of different clips and images; each is encoded once and kept.
         batch_size: clips per batch of clips.
         image_batch_size, image_share: images per batch of images, and the share of batches that are images.
-        image_subjects: subjects that only images show, besides those of the clips.
+        image_subjects: subjects that appear in images only, in addition to those of the clips.
         image_scale: how many times as high and wide images are as clips. While clips have a low resolution, images of
             the final one keep what the network has learned from them.
         motion_captions: share of captions that name only the motion, where an image is given.

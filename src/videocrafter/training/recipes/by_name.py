@@ -14,7 +14,6 @@ RECIPES: dict[str, Callable[[], RecipeConfig]] = {
     "tiny-sd": miniature_128.tiny_sd,
     "tiny-t2v": miniature.tiny_t2v,
     "tiny-t2v-128": miniature_128.tiny_t2v_128,
-    "tiny-i2v": miniature.tiny_i2v,
     "tiny-i2v-128": miniature_128.tiny_i2v_128,
     "tiny-judge": miniature.tiny_judge,
     "tiny-judge-128": miniature_128.tiny_judge_128,

@@ -143,58 +143,6 @@ def _full_resolution_stages(low: StageConfig) -> tuple[StageConfig, ...]:
     return high, detail, settle, polish
 
 
-def tiny_i2v() -> RecipeConfig:
-    """Image to video in miniature, in the paper's two phases (§3.2), from a finished `tiny-t2v`."""
-    video_task = VideoDiffusionTaskConfig(
-        phase="image_to_video",
-        timestep_power=1.5,
-        noise=NoiseConfig(snr_shift=36),
-        num_clips=32_768,
-        num_images=2_048,
-        batch_size=16,
-        image_batch_size=32,
-        image_share=0.0,
-        text_dropout=0.05,
-        both_dropout=0.05,
-        image_dropout=0.05,
-        motion_captions=0.7,
-    )
-    # Not in the paper: align the projector with the text tower first. This is cheap because the video network does
-    # not run.
-    align = StageConfig(
-        name="align",
-        task=replace(video_task, phase="image_alignment", num_images=65_536, image_batch_size=48, image_share=1.0),
-        num_steps=1500,
-        optimizer=OptimizerConfig(lr=2e-3, accumulate=2, warmup_steps=50, decay="cosine", final_lr_fraction=0.02),
-        ema_decay=0.99,
-        checkpoint_seconds=180,
-        validate_every=0,
-        sample_every=0,
-    )
-    mapping = StageConfig(
-        name="mapping",
-        task=replace(video_task, phase="image_mapping", alignment_weight=0.1),
-        num_steps=300,
-        optimizer=OptimizerConfig(lr=2e-3, accumulate=2, warmup_steps=20, decay="cosine", final_lr_fraction=0.02),
-        ema_decay=0.99,
-        checkpoint_seconds=180,
-        validate_every=100,
-        sample_every=300,
-    )
-    # Subjects are learned last, as in `tiny_t2v`: a longer phase improved the exam every time (docs/lab_log.md).
-    video = replace(
-        mapping,
-        name="video",
-        task=video_task,
-        num_steps=1300,
-        optimizer=replace(mapping.optimizer, lr=8e-4, warmup_steps=30),
-        ema_decay=0.998,
-        validate_every=325,
-        sample_every=650,
-    )
-    return RecipeConfig(name="tiny-i2v", init="tiny-t2v", stages=(align, mapping, video))
-
-
 def smoke() -> RecipeConfig:
     """Run every part of `tiny-t2v` at toy size in seconds, for tests and a first try. It learns nothing useful."""
     # The stages after "high" differ from it in hyperparameters only.

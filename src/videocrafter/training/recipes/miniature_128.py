@@ -13,7 +13,7 @@ from videocrafter.training.miniature.diffusion_config import VideoDiffusionTaskC
 from videocrafter.training.miniature.judge import JudgeTaskConfig
 from videocrafter.training.miniature.networks import MiniatureNetwork, NoiseConfig
 from videocrafter.training.miniature.stills import StillsTaskConfig
-from videocrafter.training.recipes.miniature import judge_stage, tiny_i2v
+from videocrafter.training.recipes.miniature import judge_stage
 from videocrafter.training.task import TaskConfig
 
 WORLD_128 = SpriteWorldConfig(height=128, width=128, num_frames=16, fps_range=(8.0, 24.0), diameter=0.56)
@@ -134,17 +134,23 @@ def tiny_i2v_128() -> RecipeConfig:
 
     `stages.*.task.image_tokens=global` trains the variant with one token for the whole image (paper, figure 5).
     """
-    aligned = tiny_i2v().stages[0]
     low, high = tiny_t2v_128().stages
+    # Not in the paper: align the projector with the text tower first. This is cheap because the video network does
+    # not run. The image encoder sees 64 pixels, and latents are not used: larger images would only take longer.
     align = replace(
-        aligned,
+        low,
+        name="align",
         task=replace(
-            # The image encoder sees 64 pixels, and latents are not used: larger images would only take longer.
             _given_an_image(low.task, phase="image_alignment"),
             num_images=65_536,
             image_batch_size=48,
             image_share=1.0,
         ),
+        num_steps=1500,
+        optimizer=OptimizerConfig(lr=2e-3, accumulate=2, warmup_steps=50, decay="cosine", final_lr_fraction=0.02),
+        ema_decay=0.99,
+        validate_every=0,
+        sample_every=0,
     )
     mapping = replace(
         low,

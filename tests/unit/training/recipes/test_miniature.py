@@ -92,7 +92,7 @@ def test_text_to_video_goes_from_a_small_plain_world_to_the_whole_one_at_full_si
     assert gate.world.plain_scenes
 
 
-@pytest.mark.parametrize("name", ["tiny-t2v", "tiny-i2v", "tiny-t2v-128", "tiny-i2v-128", "smoke"])
+@pytest.mark.parametrize("name", ["tiny-t2v", "tiny-t2v-128", "tiny-i2v-128", "smoke"])
 def test_video_recipes_learn_from_the_training_split_only(name: str) -> None:
     for task in video_tasks(RECIPES[name]()):
         assert task.world.split == "train"
@@ -104,29 +104,13 @@ def test_text_to_video_learns_from_images_too(name: str) -> None:
     assert all(0 < task.image_share < 1 for task in video_tasks(RECIPES[name]()))
 
 
-def test_image_to_video_aligns_then_has_two_phases_and_goes_on_from_text_to_video() -> None:
-    recipe = RECIPES["tiny-i2v"]()
-    assert recipe.init == "tiny-t2v"
-    tasks = list(video_tasks(recipe))
-    *_, start = video_tasks(RECIPES["tiny-t2v"]())
-    assert [task.phase for task in tasks] == ["image_alignment", "image_mapping", "image_to_video"]
-    assert tasks[1].alignment_weight > 0, "or the projector forgets what it learned"
-    assert tasks[0].image_share == 1.0, "captions are of pictures"
-    for task in tasks:
-        assert task.world == start.world
-        assert task.network == start.network
-        assert task.noise == start.noise
-        assert min(task.image_dropout, task.both_dropout, task.text_dropout) > 0
-        assert task.motion_captions > 0.5, "the image must be looked at"
-
-
 def test_the_parts_fit_together() -> None:
     """A run checks this too, but only when the stage is built, hours after the parts were trained."""
     autoencoder, towers = (RECIPES[name]().stages[-1].task for name in ("tiny-vae", "tiny-clip"))
     assert isinstance(autoencoder, AutoencoderTaskConfig)
     assert isinstance(towers, ContrastiveTaskConfig)
     factor = autoencoder.patch * 2 ** (len(autoencoder.block_out_channels) - 1)
-    for name in ("tiny-t2v", "tiny-i2v", "smoke"):
+    for name in ("tiny-t2v", "smoke"):
         for task in video_tasks(RECIPES[name]()):
             network = task.network
             assert network.in_channels == network.out_channels == autoencoder.latent_channels
@@ -161,14 +145,18 @@ def test_the_parts_of_the_larger_miniature_fit_together() -> None:
         assert task.world.num_frames <= last.network.temporal_length
 
 
-def test_the_larger_image_to_video_recipe_has_the_papers_phases_at_low_resolution_first() -> None:
-    tasks = list(video_tasks(RECIPES["tiny-i2v-128"]()))
+def test_image_to_video_aligns_then_has_the_papers_phases_at_low_resolution_first() -> None:
+    recipe = RECIPES["tiny-i2v-128"]()
+    assert recipe.init == "tiny-t2v-128"
+    tasks = list(video_tasks(recipe))
     *_, low, high = video_tasks(RECIPES["tiny-t2v-128"]())
     phases = ["image_alignment", "image_mapping", "image_to_video", "image_to_video"]
     assert [task.phase for task in tasks] == phases
     assert [task.world for task in tasks] == [low.world, low.world, low.world, high.world]
+    assert tasks[0].image_share == 1.0, "captions are of pictures"
+    assert tasks[1].alignment_weight > 0, "or the projector forgets what it learned"
     for task in tasks:
-        assert (task.network, task.noise) == (high.network, high.noise)
+        assert (task.network, task.noise, task.autoencoder) == (high.network, high.noise, high.autoencoder)
         assert min(task.image_dropout, task.both_dropout, task.text_dropout) > 0
         assert task.motion_captions > 0.5, "the image must be looked at"
 
@@ -187,5 +175,5 @@ def test_smoke_is_all_of_tiny_t2v_at_toy_size() -> None:
 
 
 def test_the_last_stage_of_a_recipe_ends_with_a_falling_rate() -> None:
-    for name in ("tiny-vae", "tiny-clip", "tiny-t2v", "tiny-i2v", "tiny-t2v-128", "tiny-i2v-128", "tiny-judge"):
+    for name in ("tiny-vae", "tiny-clip", "tiny-t2v", "tiny-t2v-128", "tiny-i2v-128", "tiny-judge"):
         assert RECIPES[name]().stages[-1].optimizer.decay == "cosine", name
