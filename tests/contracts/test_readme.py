@@ -115,7 +115,8 @@ def hub_with(name: str, cache: Path) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("reader")
-    (folder / "examples").symlink_to(ROOT / "examples")
+    for name in ("examples", "runs"):  # a command may read them
+        (folder / name).symlink_to(ROOT / name)
     return folder
 
 

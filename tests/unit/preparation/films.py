@@ -35,8 +35,6 @@ def write_film(path: Path, frames: Sequence[np.ndarray], **options: str) -> Path
 
 
 def small_config(*assignments: str) -> PrepareConfig:
-    """Settings for films of the size above."""
-    config = PrepareConfig(sources=SourceLimits(min_side=32))
-    return apply_overrides(
-        config, ["workers=1", "clip.preset=ultrafast", "select.floors.min_bits_per_pixel=0", *assignments]
-    )
+    """Settings for films of the size above. No validation split: it depends on the path and the time of each film."""
+    settings = ("workers=1", "clip.preset=ultrafast", "select.floors.min_bits_per_pixel=0", "select.validation=0")
+    return apply_overrides(PrepareConfig(sources=SourceLimits(min_side=32)), [*settings, *assignments])

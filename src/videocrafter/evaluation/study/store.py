@@ -136,6 +136,8 @@ def open_database(path: Path, design: StudyDesign) -> sqlite3.Connection:
         connection.execute("COMMIT")
     except sqlite3.DatabaseError as error:
         connection.close()
+        if "locked" in str(error):
+            raise ValueError(f"{path} is held by another process; stop that one, or try again later") from error
         raise ValueError(f"{path} cannot be used as a study's answers ({error}); restore it from a copy") from error
     except BaseException:
         connection.close()

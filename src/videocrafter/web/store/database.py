@@ -42,7 +42,7 @@ class Database:
         if connection is None:
             connection = sqlite3.connect(self.path, timeout=_WAIT_S, isolation_level=None)
             connection.row_factory = sqlite3.Row
-            connection.execute("PRAGMA journal_mode = WAL")
+            _use_write_ahead_log(connection)
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA foreign_keys = ON")
             self._local.connection = connection
@@ -120,6 +120,24 @@ def read_json(text: str) -> Any:
     if "\\ud" not in text:
         return value
     return json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
+
+
+def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
+    """Switch a database to the write-ahead log.
+
+    SQLite does not wait for the lock here when two connections switch a new database at once: one fails immediately,
+    whatever its timeout.
+    """
+    give_up = time.monotonic() + _WAIT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:  # noqa: PERF203 (rare)
+            if "locked" not in str(error) or time.monotonic() > give_up:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def _copy(path: Path, target: Path) -> None:

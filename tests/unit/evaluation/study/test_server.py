@@ -346,3 +346,17 @@ def test_a_rater_who_left_without_an_answer_frees_the_seat(tmp_path, monkeypatch
             store.join()
         with pytest.raises(StudyError, match="all the answers it needs"):
             store.join()
+
+
+def test_answers_that_another_process_holds_are_not_called_broken(tmp_path, monkeypatch):
+    make_tiny_study(tmp_path)
+    design, path = read_design(tmp_path / "study"), tmp_path / "study" / DATABASE_FILE
+    open_database(path, design).close()
+    connect = sqlite3.connect
+    monkeypatch.setattr(
+        sqlite3, "connect", lambda *arguments, **options: connect(*arguments, **options | {"timeout": 0})
+    )
+    with closing(connect(path)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(ValueError, match="is held by another process"):
+            open_database(path, design)

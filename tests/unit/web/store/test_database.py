@@ -1,4 +1,5 @@
 import sqlite3
+import threading
 
 import pytest
 
@@ -36,22 +37,23 @@ def test_a_failed_transaction_changes_nothing(tmp_path):
     assert store.read("SELECT * FROM flags") == []
 
 
-def test_many_open_a_new_database_at_once(tmp_path):
-    import threading
-
+def test_several_open_a_new_database_at_once(tmp_path):
     failed = []
 
-    def start():
+    def start(path, together):
+        together.wait()
         try:
-            open_database(tmp_path / "d").close()
+            open_database(path).close()
         except sqlite3.Error as error:
             failed.append(error)
 
-    threads = [threading.Thread(target=start) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    for number in range(30):  # without waiting for the lock, one in ten fails
+        arguments = (tmp_path / f"{number}", threading.Barrier(3))
+        threads = [threading.Thread(target=start, args=arguments) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
     assert failed == []
 
 
