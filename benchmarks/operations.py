@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from videocrafter.models.unet import VideoUNet
 
 SIZES = (
-    ("tiny-t2v", 64, 64),
+    ("tiny-t2v", 128, 128),
     ("t2v-512", 256, 256),
     ("t2v-512", 320, 512),
     ("i2v-512", 320, 512),

@@ -22,10 +22,10 @@ def main(folder: Path, **settings: Any) -> None:
 
     # The new motion starts from the last frame, so one frame of context is enough.
     continuation = Continuation(pipeline, clip, context=1)
-    frames = continuation("a rocket flying down over a blue sky", num_frames=7, seeds=3, **settings).frames[0]
+    frames = continuation("a rocket flying down over a blue sky", num_frames=15, seeds=3, **settings).frames[0]
 
     write_video(folder / "continuation.mp4", frames, playback_fps=8)
-    write_image(folder / "continuation.png", contact_sheet([frames], ["8 frames up, 7 new frames down"], scale=1))
+    write_image(folder / "continuation.png", contact_sheet([frames], ["16 frames up, 15 new frames down"], scale=1))
 
 
 if __name__ == "__main__":

@@ -18,9 +18,9 @@ def main(folder: Path, **settings: Any) -> None:
     """Make the video; `settings` are arguments of the pipeline, such as `num_inference_steps`."""
     prompt = "a ladybug moving left over a green meadow"
     # Any two images work; read one from a file with videocrafter.media.image_file.read_image.
-    images = load_pipeline("tiny-t2v-128")(prompt, seeds=3, **settings).frames[0][[0, -1]]
+    images = load_pipeline("tiny-t2v")(prompt, seeds=3, **settings).frames[0][[0, -1]]
 
-    between = Interpolation(load_pipeline("tiny-i2v-128"), *images)
+    between = Interpolation(load_pipeline("tiny-i2v"), *images)
     frames = between(prompt, num_frames=16, seeds=9, **settings).frames[0]
 
     write_video(folder / "interpolation.mp4", frames, playback_fps=8)

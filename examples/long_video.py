@@ -1,4 +1,4 @@
-"""Make a video of 48 frames with a model trained on 8.
+"""Make a video of 48 frames with a model trained on 16.
 
 Run `python examples/long_video.py FOLDER`. It writes long_video.mp4 and a sheet of its frames, long_video.png.
 """
@@ -18,7 +18,7 @@ from videocrafter.pipelines.long_video import LongVideo
 def main(folder: Path, **settings: Any) -> None:
     """Make the video; `settings` are arguments of the pipeline, such as `num_inference_steps`."""
     pipeline = load_pipeline("tiny")
-    long = LongVideo(pipeline, window=8, overlap=4)
+    long = LongVideo(pipeline, window=16, overlap=8)
     prompt = "a ladybug bouncing over a green meadow"
     latents = long(prompt, num_frames=48, seeds=3, output_type="latent", **settings).frames[0]
 

@@ -6,7 +6,7 @@
 #   runs/forgetting.sh STILLS [OUTPUT] [SETTING]...
 #
 # STILLS is the finished folder of `videocrafter train tiny-sd`. OUTPUT defaults to outputs/forgetting. Further arguments go to both
-# trainings. CLIPS is the number of steps with clips, PROMPTS that of the videos of each group, JUDGE the judge's folder.
+# trainings. CLIPS is the number of steps with clips, PROMPTS that of the videos of each group.
 # To resume after an interruption, run the script again.
 set -euf -o pipefail # -f: no globbing of the * in settings
 
@@ -18,11 +18,10 @@ KEPT=rocket,cat,apple,frog,penguin,banana,airplane,eggplant,octopus,robot,car,pi
 RARE=panda,pumpkin,star,mushroom,carrot,ladybug
 CLIPS=${CLIPS:-300}
 PROMPTS=${PROMPTS:-60}
-JUDGE=${JUDGE:-$HERE/miniature_128/judge}
 
 # Name, share of image steps, and all steps of a run.
 run() {
-    videocrafter train tiny-t2v-128 --init "$STILLS" --output "$OUT/$1" --set "stages.low.task.image_share=$2" \
+    videocrafter train tiny-t2v --init "$STILLS" --output "$OUT/$1" --set "stages.low.task.image_share=$2" \
         --set "stages.low.num_steps=$3" --set "stages.low.task.world.subjects=$KEPT" --set "stages.low.task.image_subjects=$RARE" \
         --set stages.low.task.num_clips=2048 --set stages.low.task.num_images=2048 \
         --set stages.low.ema_decay=0.98 --set "stages.*.validate_every=0" --set "stages.*.sample_every=0" \
@@ -36,6 +35,6 @@ run clips-alone 0 "$CLIPS" "$@"
 for group in "rare:$RARE" "kept:$KEPT"; do
     # shellcheck disable=SC2046  # word splitting is intended
     python "$HERE/ablations.py" "$OUT/exam-${group%%:*}" --of "$OUT/with-images/stages/low" --steps 25 --guidance \
-        --model "clips alone=$OUT/clips-alone/stages/low" --judge "$JUDGE" --prompts "$PROMPTS" \
+        --model "clips alone=$OUT/clips-alone/stages/low" --prompts "$PROMPTS" \
         --subjects $(tr , ' ' <<<"${group#*:}")
 done

@@ -15,7 +15,7 @@ LAUNCH=${LAUNCH:-}
 SETTINGS=""
 if [[ -n ${TOY:-} ]]; then
     START=tiny-t2v
-    TOWER=$HERE/../src/videocrafter/assets/models/tiny-i2v-128
+    TOWER=$HERE/../src/videocrafter/assets/models/tiny-i2v
     VIDEOS="sprites:?num_clips=64&num_frames=8"
     for setting in num_steps=2 precision=fp32 validate_every=0 sample_every=0 optimizer.accumulate=2 ema_decay=0.5 \
         task.data.cutting.height=64 task.data.cutting.width=64 task.data.cutting.sampling.lengths=8 \

@@ -1,7 +1,7 @@
 """Compare image conditions (paper, figure 5): all patch tokens against the global token alone.
 
-    videocrafter train tiny-i2v-128 --output outputs/patches
-    videocrafter train tiny-i2v-128 --output outputs/global --set "stages.*.task.image_tokens=global"
+    videocrafter train tiny-i2v --output outputs/patches
+    videocrafter train tiny-i2v --output outputs/global --set "stages.*.task.image_tokens=global"
     python runs/image_tokens.py outputs/tokens "all patch tokens=outputs/patches" "the global token=outputs/global"
 
 Writes input images to OUTPUT/inputs, the page and sheets of `videocrafter compare` to OUTPUT/compared, and the
@@ -22,7 +22,7 @@ from videocrafter.media.image_file import write_image
 from videocrafter.pipelines.image_to_video import ImageToVideoPipeline
 from videocrafter.pipelines.loading import load_pipeline
 
-JUDGES = Path(__file__).parent / "miniature_128"
+SECOND_JUDGE = Path(__file__).parent / "second_judge"
 SHOWN = (
     ("ghost", "pink wall", -20.0, "it is moving left"),
     ("panda", "green meadow", 25.0, "it is moving right"),
@@ -66,9 +66,8 @@ def examine(name: str, model: str, folder: Path, num_images: int) -> None:
     """Run the exam's part on images with both judges and print the scores."""
     pipeline = load_pipeline(model, expect=ImageToVideoPipeline)
     pipeline.set_progress_bar_config(disable=True)
-    judge, second = (load_judge(JUDGES / part) for part in ("judge", "second_judge"))
-    config = ExamConfig(num_images=num_images)
-    report = run_exam(folder, None, pipeline, config=config, judge=judge, second_judge=second)
+    second = load_judge(SECOND_JUDGE)
+    report = run_exam(folder, None, pipeline, config=ExamConfig(num_images=num_images), second_judge=second)
     print(name)
     for score, value in report.items():
         if score.startswith("i2v_"):

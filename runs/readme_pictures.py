@@ -35,12 +35,11 @@ SPEED_PROMPT = "a car moving right over a blue sky"
 
 def main() -> None:
     IMAGES.mkdir(parents=True, exist_ok=True)
-    large = load_pipeline(resolve_model("tiny-t2v-128", "t2v"), expect=TextToVideoPipeline)
     paint = load_pipeline(resolve_model("tiny", "t2v"), expect=TextToVideoPipeline)
     move = load_pipeline(resolve_model("tiny", "i2v"), expect=ImageToVideoPipeline)
-    for number, video in enumerate(large(list(PROMPTS), seeds=1).frames, start=1):
+    for number, video in enumerate(paint(list(PROMPTS), seeds=1).frames, start=1):
         save(f"t2v-{number}", video, fps=8)
-    for fps in (4, 24):
+    for fps in (8, 24):
         save(f"speed-{fps}", paint(SPEED_PROMPT, fps=fps, seeds=1).frames[0], fps=8)
     for number, (subject, scene, motion) in enumerate(MOVED, start=1):
         image = world_picture(subject, scene, side=SIDE, middle_x=0.3)

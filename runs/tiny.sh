@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Train the shipped miniatures from scratch: autoencoders, CLIP encoders, judges, text to video, image to video, exams.
+# Train the shipped miniature from scratch: autoencoder, CLIP encoders, judges, text to video, image to video, exam.
 # To resume after an interruption, run the script again.
 #
 #   runs/tiny.sh [OUTPUT] [PROCESSES]
@@ -26,7 +26,6 @@ fi
 ASSETS=${ASSETS:-$HERE/../src/videocrafter/assets/models}
 TOWERS=(--set "stages.*.task.towers=$OUT/clip/final")
 PARTS=(--set "stages.*.task.autoencoder=$OUT/vae/final" "${TOWERS[@]}")
-PARTS_128=(--set "stages.*.task.autoencoder=$OUT/vae-128/final" "${TOWERS[@]}")
 
 alone() {
     # shellcheck disable=SC2086  # word splitting is intended
@@ -40,28 +39,19 @@ together() {
 
 # 1. The networks that stay frozen afterwards.
 alone tiny-vae --output "$OUT/vae"
-alone tiny-vae-128 --output "$OUT/vae-128"
 alone tiny-clip --output "$OUT/clip"
 
-# 2. The judges of the exams, independent of the models that they judge.
+# 2. The judges of the exam, independent of the models that they judge.
 alone tiny-judge --output "$OUT/judge"
-alone tiny-judge-128 --output "$OUT/judge-128" --set "init=$OUT/judge/final"
-alone tiny-judge-shape --output "$OUT/judge-shape" --set "init=$OUT/judge/final"
+alone tiny-second-judge --output "$OUT/second-judge" --set "init=$OUT/judge/final"
 
-# 3. Text to video: the stage "gate" on a small plain world, then the whole world, then full resolution.
-#    Check gauge_left_right in $OUT/t2v/log.jsonl: if it does not rise in the gate, the later stages will fail too.
-together tiny-t2v --output "$OUT/t2v" "${PARTS[@]}"
+# 3. An image model, then images and videos jointly, then the paper's two phases of image to video.
+alone tiny-sd --output "$OUT/sd" "${PARTS[@]}"
+together tiny-t2v --output "$OUT/t2v" "${PARTS[@]}" --set "init=$OUT/sd/final"
+together tiny-i2v --output "$OUT/i2v" "${PARTS[@]}" --set "init=$OUT/t2v/final"
 
-# 4. The larger miniature: an image model, then images and videos jointly, then the paper's two phases of image to video.
-alone tiny-sd --output "$OUT/sd" "${PARTS_128[@]}"
-together tiny-t2v-128 --output "$OUT/t2v-128" "${PARTS_128[@]}" --set "init=$OUT/sd/final"
-together tiny-i2v-128 --output "$OUT/i2v-128" "${PARTS_128[@]}" --set "init=$OUT/t2v-128/final"
-
-# 5. Copy the models into the package in half precision, then run the exams.
-python "$HERE/ship.py" --t2v "$OUT/t2v/final" --t2v-128 "$OUT/t2v-128/final" --i2v-128 "$OUT/i2v-128/final" \
-    --judge "$OUT/judge/final" --assets "$ASSETS"
+# 4. Copy the models into the package in half precision, then run the exam.
+python "$HERE/ship.py" --t2v "$OUT/t2v/final" --i2v "$OUT/i2v/final" --judge "$OUT/judge/final" --assets "$ASSETS"
 # shellcheck disable=SC2086
-videocrafter evaluate "$ASSETS/tiny-t2v" --judge "$ASSETS/judge" --output "$OUT/exam" --overwrite $QUESTIONS
-# shellcheck disable=SC2086
-videocrafter evaluate "$ASSETS/tiny-t2v-128" --i2v "$ASSETS/tiny-i2v-128" --judge "$OUT/judge-128/final" \
-    --second-judge "$OUT/judge-shape/final" --output "$OUT/exam-128" --overwrite $QUESTIONS
+videocrafter evaluate "$ASSETS/tiny-t2v" --i2v "$ASSETS/tiny-i2v" --judge "$ASSETS/judge" \
+    --second-judge "$OUT/second-judge/final" --output "$OUT/exam" --overwrite $QUESTIONS

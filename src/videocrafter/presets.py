@@ -119,18 +119,12 @@ _TINY_T2V = ModelPreset(
     asset="tiny-t2v",
     video_parts=_MINIATURE_VIDEO_PARTS,
 )
-_TINY_T2V_128 = replace(
+_TINY_I2V = replace(
     _TINY_T2V,
-    name="tiny-t2v-128",
-    description="a larger miniature, text to video: 128 x 128 pixels, 16 frames",
-    asset="tiny-t2v-128",
-)
-_TINY_I2V_128 = replace(
-    _TINY_T2V,
-    name="tiny-i2v-128",
+    name="tiny-i2v",
     task="i2v",
-    description="the larger miniature with an image branch: animates the content of an image",
-    asset="tiny-i2v-128",
+    description="the miniature with an image branch: animates the content of an image",
+    asset="tiny-i2v",
     video_parts=None,
 )
 
@@ -243,8 +237,7 @@ PRESETS: Mapping[str, ModelPreset] = MappingProxyType(
         preset.name: preset
         for preset in (
             _TINY_T2V,
-            _TINY_T2V_128,
-            _TINY_I2V_128,
+            _TINY_I2V,
             _T2V_512,
             _T2V_512_EARLY,
             _T2V_1024,
@@ -256,7 +249,7 @@ PRESETS: Mapping[str, ModelPreset] = MappingProxyType(
 )
 
 FAMILIES: Mapping[str, Mapping[Task, str]] = MappingProxyType(
-    {"tiny": MappingProxyType({"t2v": "tiny-t2v", "i2v": "tiny-i2v-128"})}
+    {"tiny": MappingProxyType({"t2v": "tiny-t2v", "i2v": "tiny-i2v"})}
 )
 """Names that stand for one model per task; passing an image selects the image-to-video model."""
 

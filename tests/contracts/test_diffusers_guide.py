@@ -68,7 +68,7 @@ def test_the_python_of_the_guide_runs(tmp_path: Path, monkeypatch: pytest.Monkey
         exec(block, names)
         if "pipeline" in names:
             names["pipeline"].set_progress_bar_config(disable=True)
-    assert probe("rocket.mp4").num_frames == 8
+    assert probe("rocket.mp4").num_frames == 16
     shown = names["pipeline"](
         "a rocket flying up over a green meadow",
         num_inference_steps=12,

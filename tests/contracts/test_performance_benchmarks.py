@@ -17,7 +17,7 @@ def cells(text: str) -> list[list[str]]:
 def test_operations_add_up(capsys: pytest.CaptureFixture[str]):
     operations.main(["--smoke"])
     (row,) = cells(capsys.readouterr().out)
-    assert row[0] == "tiny-t2v, 64x64"
+    assert row[0] == "tiny-t2v, 128x128"
     assert sum(map(float, row[2:6])) == pytest.approx(100, abs=1)
     assert all(0 < float(value) < 1 for value in row[6:8])
     network = operations.network_on_meta("t2v-512")

@@ -13,7 +13,7 @@ from videocrafter.pipelines.image_to_video import ImageToVideoPipeline
 from videocrafter.pipelines.loading import load_pipeline
 from videocrafter.pipelines.text_to_video import TextToVideoPipeline
 from videocrafter.training.config import RecipeConfig
-from videocrafter.training.recipes.miniature_128 import tiny_i2v_128
+from videocrafter.training.recipes.miniature import tiny_i2v
 from videocrafter.training.recipes.overrides import apply_overrides
 from videocrafter.training.run import train
 from videocrafter.training.tracking.log import read_log
@@ -38,8 +38,8 @@ SMALLER = {
 
 
 def toy_recipe(init: Path, parts: Path) -> RecipeConfig:
-    """`tiny-i2v-128` up to its first stage of phase 2, with a toy network and world."""
-    whole = tiny_i2v_128()
+    """`tiny-i2v` up to its first stage of phase 2, with a toy network and world."""
+    whole = tiny_i2v()
     first = replace(whole, stages=whole.stages[:3])
     recipe = apply_overrides(first, [f"stages.*.{path}={value}" for path, value in SMALLER.items()])
     stages = tuple(

@@ -10,7 +10,7 @@ from videocrafter.presets import LORA_FILE, PRESETS, is_run_folder, resolve_mode
 
 @pytest.fixture
 def assets(tmp_path, monkeypatch):
-    """An installation with tiny-t2v and without tiny-i2v-128."""
+    """An installation with tiny-t2v and without tiny-i2v."""
     (tmp_path / "tiny-t2v").mkdir()
     (tmp_path / "tiny-t2v" / "model_index.json").write_text("{}")
     monkeypatch.setattr(presets, "_ASSETS", tmp_path)
@@ -20,7 +20,7 @@ def assets(tmp_path, monkeypatch):
 def test_family_is_resolved_by_task(assets):
     assert resolve_model("tiny", "t2v") == assets / "tiny-t2v"
     assert resolve_model("tiny-t2v", "t2v") == assets / "tiny-t2v"
-    with pytest.raises(ValueError, match=r"tiny-i2v-128.*missing from this installation"):
+    with pytest.raises(ValueError, match=r"tiny-i2v.*missing from this installation"):
         resolve_model("tiny", "i2v")
 
 
@@ -89,7 +89,7 @@ def test_models_without_a_download_say_how_to_get_them():
 
 def test_preset_of_the_other_task_is_refused():
     with pytest.raises(ValueError, match="needs an image"):
-        resolve_model("tiny-i2v-128", "t2v")
+        resolve_model("tiny-i2v", "t2v")
     with pytest.raises(ValueError, match="takes no image"):
         resolve_model("tiny-t2v", "i2v")
 
@@ -110,7 +110,7 @@ def test_official_presets_are_complete():
 
 def test_what_the_official_configs_say():
     scales = {name: preset.signal_scale for name, preset in PRESETS.items()}
-    unscaled = dict.fromkeys(("tiny-t2v", "tiny-t2v-128", "tiny-i2v-128", "t2v-512", "t2v-256"))
+    unscaled = dict.fromkeys(("tiny-t2v", "tiny-t2v", "tiny-i2v", "t2v-512", "t2v-256"))
     assert scales == {**unscaled, "t2v-1024": 0.3, "t2v-512-early": 0.7, "i2v-512": 0.7, "vc2-t2v-512": 0.7}
     assert [name for name, preset in PRESETS.items() if not preset.has_fps_condition] == ["t2v-512"]
 

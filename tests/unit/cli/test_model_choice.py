@@ -24,7 +24,7 @@ def test_what_is_fetched_is_said_on_standard_error(monkeypatch, capsys, tmp_path
 
 def test_a_model_that_is_there_is_named_without_a_word(capsys, t2v_folder):
     assert model_folder(str(t2v_folder), "t2v") == t2v_folder
-    assert model_folder("tiny", "i2v") == PRESETS["tiny-i2v-128"].folder
+    assert model_folder("tiny", "i2v") == PRESETS["tiny-i2v"].folder
     assert capsys.readouterr() == ("", "")
 
 

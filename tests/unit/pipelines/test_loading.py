@@ -14,9 +14,9 @@ from videocrafter.presets import resolve_model
 def test_a_family_is_loaded_by_what_is_expected():
     assert isinstance(load_pipeline("tiny"), TextToVideoPipeline)
     assert isinstance(load_pipeline("tiny", expect=ImageToVideoPipeline), ImageToVideoPipeline)
-    assert isinstance(load_pipeline("tiny-i2v-128"), ImageToVideoPipeline)
+    assert isinstance(load_pipeline("tiny-i2v"), ImageToVideoPipeline)
     with pytest.raises(ValueError, match="needs an image"):
-        load_pipeline("tiny-i2v-128", expect=TextToVideoPipeline)
+        load_pipeline("tiny-i2v", expect=TextToVideoPipeline)
 
 
 def test_a_name_means_the_model_even_where_a_folder_has_it(tmp_path, monkeypatch):
@@ -44,7 +44,7 @@ def test_every_network_is_in_the_precision_that_was_asked_for(dtype):
     """The package ships its models in half precision."""
     given = TextToVideoPipeline.from_pretrained(resolve_model("tiny", "t2v")).text_encoder
     for parts in ({}, {"text_encoder": given}):
-        pipeline = load_pipeline("tiny-i2v-128", dtype=dtype, given=parts)
+        pipeline = load_pipeline("tiny-i2v", dtype=dtype, given=parts)
         networks = {name: part for name, part in pipeline.components.items() if isinstance(part, torch.nn.Module)}
         assert networks.keys() == {"vae", "unet", "text_encoder", "image_encoder", "image_projector"}
         for name in networks.keys() - parts.keys():

@@ -84,7 +84,7 @@ def evaluate(
         Path | None,
         typer.Option(
             "--second-judge",
-            help="Exam: folder or training run of a second judge of subjects, such as tiny-judge-shape.",
+            help="Exam: folder or training run of a second judge of subjects, such as tiny-second-judge.",
         ),
     ] = None,
     quick: Annotated[

@@ -44,7 +44,7 @@ class VideoDiffusionTaskConfig(DiffusionConfig):
     world: SpriteWorldConfig = field(default_factory=SpriteWorldConfig)
     noise: NoiseConfig = field(default_factory=NoiseConfig)
     autoencoder: str = "tiny-t2v"
-    towers: str = "tiny-i2v-128"
+    towers: str = "tiny-i2v"
     num_clips: int = 32_768
     num_images: int = 16_384
     batch_size: int = 32

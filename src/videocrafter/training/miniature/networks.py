@@ -20,13 +20,13 @@ class MiniatureNetwork:
     in_channels: int = 16
     out_channels: int = 16
     model_channels: int = 64
-    channel_mult: tuple[int, ...] = (1, 2)
+    channel_mult: tuple[int, ...] = (1, 2, 2)
     num_res_blocks: int = 1
-    attention_levels: tuple[int, ...] = (0, 1)
+    attention_levels: tuple[int, ...] = (1,)
     head_dim: int = 32
     context_dim: int = 128
     norm_groups: int = 16
-    temporal_length: int = 8
+    temporal_length: int = 16
     relative_position: bool = True
     temporal_convolution: bool = False
     initial_temporal_heads: int = 2
@@ -62,7 +62,7 @@ class NoiseConfig:
     """
 
     schedule: Literal["linear", "shifted_cosine"] = "shifted_cosine"
-    snr_shift: float = 16.0
+    snr_shift: float = 4.0
     prediction_type: PredictionType = "v_prediction"
 
     def betas(self) -> Tensor:

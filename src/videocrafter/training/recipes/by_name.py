@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from videocrafter.training.config import RecipeConfig
-from videocrafter.training.recipes import distillation, miniature, miniature_128, paper
+from videocrafter.training.recipes import distillation, judges, miniature, paper
 
 RECIPES: dict[str, Callable[[], RecipeConfig]] = {
     "tiny-vae": miniature.tiny_vae,
-    "tiny-vae-128": miniature_128.tiny_vae_128,
     "tiny-clip": miniature.tiny_clip,
-    "tiny-sd": miniature_128.tiny_sd,
+    "tiny-sd": miniature.tiny_sd,
     "tiny-t2v": miniature.tiny_t2v,
-    "tiny-t2v-128": miniature_128.tiny_t2v_128,
-    "tiny-i2v-128": miniature_128.tiny_i2v_128,
-    "tiny-judge": miniature.tiny_judge,
-    "tiny-judge-128": miniature_128.tiny_judge_128,
-    "tiny-judge-shape": miniature_128.tiny_judge_shape,
+    "tiny-i2v": miniature.tiny_i2v,
+    "tiny-distill": distillation.tiny_distill,
+    "tiny-judge": judges.tiny_judge,
+    "tiny-second-judge": judges.tiny_second_judge,
     "smoke": miniature.smoke,
     "t2v-256": paper.t2v_256,
     "t2v-512": paper.t2v_512,
@@ -29,7 +27,5 @@ RECIPES: dict[str, Callable[[], RecipeConfig]] = {
     "overfit-one-clip": paper.overfit_one_clip,
     "distill": distillation.distill,
     "distill-lora": distillation.distill_lora,
-    "tiny-distill": distillation.tiny_distill,
-    "tiny-distill-128": distillation.tiny_distill_128,
 }
 """The function that returns each recipe, by its command-line name."""

@@ -11,29 +11,23 @@ from typing import Any
 
 from videocrafter.data.cutting import CuttingConfig
 from videocrafter.data.loader_config import LoaderConfig
-from videocrafter.data.sprite_world.world import SpriteWorldConfig
 from videocrafter.training.config import OptimizerConfig, RecipeConfig, StageConfig
 from videocrafter.training.miniature.diffusion_config import VideoDiffusionTaskConfig
 from videocrafter.training.miniature.distillation import VideoDistillationTaskConfig
-from videocrafter.training.miniature.networks import NoiseConfig
-from videocrafter.training.recipes.miniature_128 import tiny_t2v_128
+from videocrafter.training.recipes.miniature import tiny_t2v
 from videocrafter.training.recipes.paper import clip_sampling
 from videocrafter.training.video.clip_distillation import ClipDistillationTaskConfig
 from videocrafter.training.video.distillation_config import Distillation
 from videocrafter.training.video.lora import LoraTraining
 from videocrafter.training.video.task_config import SampleConfig
 
-MINIATURE = "tiny-t2v"
-
 
 def tiny_distill() -> RecipeConfig:
     """The miniature in four steps without guidance."""
+    teacher = tiny_t2v().stages[-1].task
+    assert isinstance(teacher, VideoDiffusionTaskConfig)
     task = VideoDistillationTaskConfig(
-        world=SpriteWorldConfig(),
-        noise=NoiseConfig(snr_shift=36),
-        num_clips=16_384,
-        batch_size=32,
-        distillation=Distillation(),
+        world=teacher.world, num_clips=4096, batch_size=16, distillation=Distillation()
     )
     consistency = StageConfig(
         name="consistency",
@@ -61,26 +55,7 @@ def tiny_distill() -> RecipeConfig:
         sample_every=100,
         keep_every=100,
     )
-    return RecipeConfig(name="tiny-distill", init=MINIATURE, stages=(consistency, matching))
-
-
-def tiny_distill_128() -> RecipeConfig:
-    """The larger miniature in four steps without guidance."""
-    teacher = tiny_t2v_128().stages[-1].task
-    assert isinstance(teacher, VideoDiffusionTaskConfig)
-    stages = []
-    for stage in tiny_distill().stages:
-        assert isinstance(stage.task, VideoDistillationTaskConfig)
-        task = replace(
-            stage.task,
-            world=teacher.world,
-            noise=teacher.noise,
-            autoencoder=teacher.autoencoder,
-            num_clips=4096,
-            batch_size=16,
-        )
-        stages.append(replace(stage, task=task))
-    return RecipeConfig(name="tiny-distill-128", init="tiny-t2v-128", stages=tuple(stages))
+    return RecipeConfig(name="tiny-distill", init="tiny-t2v", stages=(consistency, matching))
 
 
 def distill() -> RecipeConfig:

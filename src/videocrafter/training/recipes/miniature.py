@@ -1,35 +1,61 @@
-"""Recipes of the models that ship with the package; `runs/tiny.sh` reproduces those models from scratch."""
+"""Recipes of the miniature, 128 pixels and 16 frames, which ships with the package.
+
+`runs/tiny.sh` runs all of them and those of `judges.py`, and so reproduces the shipped models from nothing.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
-from videocrafter.data.sprite_world.world import SUBJECTS, SpriteWorldConfig
+from videocrafter.data.sprite_world.world import SpriteWorldConfig
 from videocrafter.training.config import OptimizerConfig, RecipeConfig, StageConfig
 from videocrafter.training.miniature.autoencoder import AutoencoderTaskConfig
 from videocrafter.training.miniature.diffusion_config import VideoDiffusionTaskConfig
-from videocrafter.training.miniature.judge import JudgeTaskConfig
-from videocrafter.training.miniature.networks import MiniatureNetwork, NoiseConfig
+from videocrafter.training.miniature.networks import MiniatureNetwork
+from videocrafter.training.miniature.stills import StillsTaskConfig
 from videocrafter.training.miniature.towers import ContrastiveTaskConfig
+from videocrafter.training.task import TaskConfig
 
-_GATE_MOTIONS = ("left", "right", "up", "down", "growing", "shrinking", "spinning", "still")
+WORLD = SpriteWorldConfig(height=128, width=128, num_frames=16, fps_range=(8.0, 24.0), diameter=0.56)
 
 
 def tiny_vae() -> RecipeConfig:
-    """The miniature's frame-wise autoencoder: 8x downsampling, 16 latent channels."""
+    """The miniature's frame-wise autoencoder: 8x downsampling, 16 latent channels.
+
+    Noise on the latents prepares the decoder for those of the denoiser. `adversarial_weight` would add a
+    discriminator; the lab log says why there is none yet.
+    """
     reconstruct = StageConfig(
         name="reconstruct",
-        task=AutoencoderTaskConfig(),
-        num_steps=2800,
-        optimizer=OptimizerConfig(lr=2e-3, decay="cosine", final_lr_fraction=0.02),
+        task=AutoencoderTaskConfig(
+            block_out_channels=(96, 128),
+            sizes=(128, 128, 64),
+            crop=64,
+            batch_size=32,
+            edge_weight=0.5,
+            perceptual_weight=0.1,
+            latent_noise=0.1,
+        ),
+        num_steps=3500,
+        optimizer=OptimizerConfig(lr=2e-3, warmup_steps=50, decay="cosine", final_lr_fraction=0.05),
         checkpoint_seconds=180,
-        sample_every=1500,
+        validate_every=500,
+        sample_every=500,
     )
+    assert isinstance(reconstruct.task, AutoencoderTaskConfig)
     refine = replace(
         reconstruct,
         name="refine",
-        task=AutoencoderTaskConfig(sizes=(64, 64, 64, 32), edge_weight=0.5),
-        num_steps=3500,
+        task=replace(
+            reconstruct.task,
+            sizes=(128, 128, 128, 128, 64),
+            edge_weight=0.75,
+            perceptual_weight=0.05,
+            latent_noise=0.05,
+        ),
+        num_steps=6000,
+        optimizer=OptimizerConfig(lr=1.5e-3, warmup_steps=50, decay="cosine", final_lr_fraction=0.02),
     )
     return RecipeConfig(name="tiny-vae", stages=(reconstruct, refine))
 
@@ -56,104 +82,140 @@ def tiny_clip() -> RecipeConfig:
     return RecipeConfig(name="tiny-clip", stages=(contrast, words))
 
 
+def tiny_sd() -> RecipeConfig:
+    """A miniature Stable Diffusion: images only, at the final resolution. Video models start from it."""
+    images = StageConfig(
+        name="images",
+        task=StillsTaskConfig(
+            world=WORLD,
+            num_images=131_072,
+            image_batch_size=32,
+        ),
+        num_steps=20_000,
+        optimizer=OptimizerConfig(
+            lr=8e-4, warmup_steps=100, decay="1-sqrt", decay_share=0.25, final_lr_fraction=0.02
+        ),
+        ema_decay=0.999,
+        checkpoint_seconds=180,
+        validate_every=1000,
+        sample_every=2000,
+    )
+    return RecipeConfig(name="tiny-sd", stages=(images,))
+
+
 def tiny_t2v() -> RecipeConfig:
-    """Text to video in miniature: first a small, plain world, then the whole world, then full resolution.
-
-    As in the paper, images and videos are trained jointly, and low resolution comes first.
-    """
-    gate, low = _low_resolution_stages()
-    return RecipeConfig(name="tiny-t2v", stages=(gate, low, *_full_resolution_stages(low)))
-
-
-def _low_resolution_stages() -> tuple[StageConfig, StageConfig]:
-    world = SpriteWorldConfig(height=32, width=32)
-    gate_task = VideoDiffusionTaskConfig(
-        world=replace(world, subjects=SUBJECTS[:12], motions=_GATE_MOTIONS, plain_scenes=True),
-        noise=NoiseConfig(snr_shift=16),
-        num_clips=24_576,
+    """Text to video at 128 pixels, from the images of `tiny-sd`: images and videos jointly, low resolution first."""
+    # Fewer frames at fewer frames per second: a clip lasts, and moves, as long and as far as one of 16 frames.
+    low_task = VideoDiffusionTaskConfig(
+        world=replace(WORLD, height=64, width=64, num_frames=8, fps_range=(3.0, 12.0)),
+        num_clips=16_384,
         num_images=8_192,
         batch_size=16,
-        image_batch_size=32,
+        image_batch_size=16,
+        image_share=0.4,
+        image_scale=2,
     )
-    gate = StageConfig(
-        name="gate",
-        task=gate_task,
-        num_steps=1000,
-        # Two forward passes per step, so that two processes can share them.
-        optimizer=OptimizerConfig(lr=1e-3, accumulate=2),
+    low = StageConfig(
+        name="low",
+        task=low_task,
+        num_steps=4000,
+        optimizer=OptimizerConfig(lr=1e-3, accumulate=2, warmup_steps=100),
         ema_decay=0.998,
         checkpoint_seconds=180,
-        validate_every=100,
-        sample_every=500,
-    )
-    whole_world = replace(gate_task, world=world, num_clips=65_536, num_images=32_768)
-    low = replace(
-        gate,
-        name="low",
-        task=whole_world,
-        num_steps=2290,
-        validate_every=250,
+        validate_every=200,
         sample_every=1000,
-    )
-    return gate, low
-
-
-def _full_resolution_stages(low: StageConfig) -> tuple[StageConfig, ...]:
-    assert isinstance(low.task, VideoDiffusionTaskConfig)
-    task = replace(
-        low.task,
-        world=SpriteWorldConfig(),
-        noise=NoiseConfig(snr_shift=36),
-        num_clips=32_768,
-        num_images=16_384,
     )
     high = replace(
         low,
         name="high",
-        task=task,
-        num_steps=1233,
-        optimizer=OptimizerConfig(lr=1e-3, accumulate=2, warmup_steps=50, decay="cosine", final_lr_fraction=0.12),
-        ema_decay=0.999,
-    )
-    # Motion is decided at high noise levels and has been learned by now; appearance is decided at low ones.
-    detail = replace(
-        high,
-        name="detail",
-        task=replace(task, timestep_power=2.0, num_clips=8_192, num_images=4_096),
-        num_steps=350,
-        optimizer=OptimizerConfig(lr=6e-4, accumulate=2, warmup_steps=20, decay="cosine", final_lr_fraction=0.02),
-    )
-    # Train as long as affordable at all noise levels: frames sharpen while the learning rate falls.
-    more = replace(task, num_clips=49_152, num_images=32_768, image_batch_size=64, image_share=0.2)
-    settle = replace(
-        high,
-        name="settle",
-        task=replace(more, timestep_power=1.5),
-        num_steps=2100,
+        task=replace(low_task, world=WORLD, batch_size=8, image_scale=1, image_share=0.3, num_gauged=48),
+        num_steps=4000,
         optimizer=OptimizerConfig(lr=1e-3, accumulate=2, warmup_steps=50, decay="cosine", final_lr_fraction=0.02),
-        ema_decay=0.9985,
+        validate_every=400,
+        sample_every=400,
     )
-    polish = replace(
-        settle,
-        name="polish",
-        task=replace(more, timestep_power=1.25),
-        num_steps=1200,
-        optimizer=OptimizerConfig(lr=7e-4, accumulate=2, warmup_steps=30, decay="cosine", final_lr_fraction=0.02),
+    return RecipeConfig(name="tiny-t2v", stages=(low, high))
+
+
+def tiny_i2v() -> RecipeConfig:
+    """Image to video at 128 pixels, from a finished `tiny-t2v`: the paper's two phases, low resolution first.
+
+    `stages.*.task.image_tokens=global` trains the variant with one token for the whole image (paper, figure 5).
+    """
+    low, high = tiny_t2v().stages
+    # Not in the paper: align the projector with the text tower first. This is cheap because the video network does
+    # not run. The image encoder sees 64 pixels, and latents are not used: larger images would only take longer.
+    align = replace(
+        low,
+        name="align",
+        task=replace(
+            _given_an_image(low.task, phase="image_alignment"),
+            num_images=65_536,
+            image_batch_size=48,
+            image_share=1.0,
+        ),
+        num_steps=1500,
+        optimizer=OptimizerConfig(lr=2e-3, accumulate=2, warmup_steps=50, decay="cosine", final_lr_fraction=0.02),
+        ema_decay=0.99,
+        validate_every=0,
+        sample_every=0,
     )
-    return high, detail, settle, polish
+    mapping = replace(
+        low,
+        name="mapping",
+        task=_given_an_image(low.task, phase="image_mapping", alignment_weight=0.1),
+        num_steps=300,
+        optimizer=OptimizerConfig(lr=2e-3, accumulate=2, warmup_steps=20, decay="cosine", final_lr_fraction=0.02),
+        ema_decay=0.99,
+        validate_every=100,
+        sample_every=300,
+    )
+    video_low = replace(
+        mapping,
+        name="low",
+        task=_given_an_image(low.task, phase="image_to_video"),
+        num_steps=1000,
+        optimizer=OptimizerConfig(lr=8e-4, accumulate=2, warmup_steps=30),
+        ema_decay=0.998,
+        validate_every=250,
+        sample_every=500,
+    )
+    video_high = replace(
+        video_low,
+        name="high",
+        task=_given_an_image(high.task, phase="image_to_video"),
+        num_steps=1500,
+        optimizer=OptimizerConfig(lr=8e-4, accumulate=2, warmup_steps=30, decay="cosine", final_lr_fraction=0.02),
+    )
+    return RecipeConfig(name="tiny-i2v", init="tiny-t2v", stages=(align, mapping, video_low, video_high))
+
+
+def _given_an_image(task: TaskConfig, **changes: Any) -> VideoDiffusionTaskConfig:
+    assert isinstance(task, VideoDiffusionTaskConfig)
+    return replace(
+        task,
+        image_share=0.0,
+        num_images=2_048,
+        image_scale=1,
+        text_dropout=0.05,
+        both_dropout=0.05,
+        image_dropout=0.05,
+        motion_captions=0.7,
+        **changes,
+    )
 
 
 def smoke() -> RecipeConfig:
     """Run every part of `tiny-t2v` at toy size in seconds, for tests and a first try. It learns nothing useful."""
-    # The stages after "high" differ from it in hyperparameters only.
-    gate, low, high, *_ = tiny_t2v().stages
-    return RecipeConfig(name="smoke", stages=tuple(_toy_stage(stage) for stage in (gate, low, high)))
+    return RecipeConfig(name="smoke", stages=tuple(_toy_stage(stage) for stage in tiny_t2v().stages))
 
 
 def _toy_stage(stage: StageConfig) -> StageConfig:
     assert isinstance(stage.task, VideoDiffusionTaskConfig)
+    world = stage.task.world
     task = replace(
         stage.task,
+        world=replace(world, height=world.height // 2, width=world.width // 2, num_frames=world.num_frames // 2),
         network=MiniatureNetwork(model_channels=16, head_dim=8, norm_groups=8, initial_temporal_heads=1),
         num_clips=32,
         num_images=32,
@@ -176,22 +238,4 @@ def _toy_stage(stage: StageConfig) -> StageConfig:
         validate_every=4,
         sample_every=4,
         checkpoint_every=2,
-    )
-
-
-def tiny_judge() -> RecipeConfig:
-    """The exam's judge: a supervised classifier of rendered clips, independent of the model's own CLIP."""
-    return RecipeConfig(name="tiny-judge", stages=(judge_stage(JudgeTaskConfig()),))
-
-
-def judge_stage(task: JudgeTaskConfig) -> StageConfig:
-    """The stage that trains a judge."""
-    return StageConfig(
-        name="judge",
-        task=task,
-        num_steps=1400,
-        optimizer=OptimizerConfig(lr=2e-3, betas=(0.9, 0.99), decay="cosine", warmup_steps=100),
-        ema_decay=0.995,
-        checkpoint_seconds=180,
-        validate_every=700,
     )

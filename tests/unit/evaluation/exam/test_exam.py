@@ -291,8 +291,9 @@ def test_the_shipped_judge_distinguishes_real_frozen_and_reversed_clips() -> Non
 
 @shipped
 def test_the_exam_detects_a_model_without_motion(tmp_path) -> None:
-    moving = run_exam(tmp_path / "moving", PerfectModel(CONFIG), config=CONFIG)
-    frozen = run_exam(tmp_path / "frozen", PerfectModel(CONFIG, frozen=True), config=CONFIG)
+    config = replace(CONFIG, world=ExamWorld.of_judge(load_judge()))
+    moving = run_exam(tmp_path / "moving", PerfectModel(config), config=config)
+    frozen = run_exam(tmp_path / "frozen", PerfectModel(config, frozen=True), config=config)
     assert moving["speed_correlation"] > 0.95
     assert not frozen["speed_correlation"] > 0.5
     assert frozen["subject_accuracy"] >= 0.9

@@ -29,8 +29,8 @@ from videocrafter.training.video.work import StageWork
 GPU = Machine(kind="gpu", memory=24 * 2**30)
 CPU = Machine(kind="cpu", memory=8 * 2**30)
 OWN_WORLD = (
-    *("tiny-vae", "tiny-clip", "tiny-t2v", "tiny-i2v-128", "tiny-judge", "smoke"),
-    *("tiny-distill", "tiny-distill-128"),
+    *("tiny-vae", "tiny-clip", "tiny-t2v", "tiny-i2v", "tiny-judge", "smoke"),
+    *("tiny-distill", "tiny-distill"),
 )
 
 

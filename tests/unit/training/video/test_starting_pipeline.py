@@ -187,9 +187,9 @@ def test_the_mappings_of_an_image_branch_begin_as_the_texts() -> None:
 
 
 def test_a_tower_may_be_that_of_a_model_of_the_package() -> None:
-    assert named_folder("tiny-i2v-128") == PRESETS["tiny-i2v-128"].folder
+    assert named_folder("tiny-i2v") == PRESETS["tiny-i2v"].folder
     assert named_folder("clip/vit-h") == Path("clip/vit-h")
-    assert image_tower_folder(named_folder("tiny-i2v-128")) == PRESETS["tiny-i2v-128"].folder / "image_encoder"  # type: ignore[operator]
+    assert image_tower_folder(named_folder("tiny-i2v")) == PRESETS["tiny-i2v"].folder / "image_encoder"  # type: ignore[operator]
 
 
 def test_what_is_no_tower_is_one_line(tmp_path: Path) -> None:
@@ -241,8 +241,8 @@ def test_frozen_parts_are_copied_byte_for_byte(tmp_path: Path) -> None:
 
 
 def test_parts_that_stand_in_the_folder_of_another_model_are_found(tmp_path: Path) -> None:
-    """tiny-i2v-128 shares its autoencoder and its text encoder with tiny-t2v."""
-    folder = PRESETS["tiny-i2v-128"].folder
+    """tiny-i2v shares its autoencoder and its text encoder with tiny-t2v."""
+    folder = PRESETS["tiny-i2v"].folder
     assert folder is not None
     shared = [path.parent.name for path in folder.glob("*/shared.json")]
     assert shared

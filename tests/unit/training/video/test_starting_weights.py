@@ -37,9 +37,9 @@ def test_a_part_comes_from_the_start_before_the_folder(parts: Path, t2v_start: P
 
 def test_a_part_may_come_from_a_model_of_the_package(parts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(presets, "_ASSETS", parts.parent)
-    named = replace(presets.PRESETS["tiny-i2v-128"], asset=parts.name)
-    monkeypatch.setattr(starting_weights, "PRESETS", {"tiny-i2v-128": named})
-    assert part_folder(None, "tiny-i2v-128", "tokenizer") == parts / "tokenizer"
+    named = replace(presets.PRESETS["tiny-i2v"], asset=parts.name)
+    monkeypatch.setattr(starting_weights, "PRESETS", {"tiny-i2v": named})
+    assert part_folder(None, "tiny-i2v", "tokenizer") == parts / "tokenizer"
 
 
 def as_run(folder: Path, result: Path | None) -> Path:
@@ -104,7 +104,7 @@ def test_a_hostile_config_is_one_line_in_every_kind_of_training(
 
 
 def test_a_name_that_stands_for_several_models_lists_them() -> None:
-    with pytest.raises(SettingsError, match=r"init is 'tiny', .* name one: tiny-t2v or tiny-i2v-128"):
+    with pytest.raises(SettingsError, match=r"init is 'tiny', .* name one: tiny-t2v or tiny-i2v"):
         start_folder(from_start(Path("tiny")))
 
 
@@ -202,7 +202,7 @@ def test_what_does_not_fit_is_named_with_its_setting(parts: Path) -> None:
 
 @pytest.mark.skipif(not presets.SHIPPED_JUDGE.is_dir(), reason="the judge is not part of this checkout")
 def test_the_shipped_judge_is_a_start_by_its_name(caplog):
-    recipe = RECIPES["tiny-judge-128"]()
+    recipe = RECIPES["tiny-second-judge"]()
     with caplog.at_level("INFO"):
         assert start_folder(recipe) == named_folder("judge") == presets.SHIPPED_JUDGE
     assert "training run" not in caplog.text

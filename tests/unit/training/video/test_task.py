@@ -393,7 +393,7 @@ def test_overfitting_one_clip_lowers_its_loss_far(tiny_t2v: Path, tmp_path: Path
 # Frozen networks, starts
 
 
-@pytest.mark.parametrize("name", ["tiny-t2v", "tiny-i2v-128"])
+@pytest.mark.parametrize("name", ["tiny-t2v", "tiny-i2v"])
 def test_a_model_of_the_package_is_a_start(tmp_path: Path, name: str) -> None:
     """It is stored in half precision and trained in float32; its frozen parts are copied unchanged."""
     preset = PRESETS[name]
@@ -743,7 +743,7 @@ def test_the_image_phases_need_an_image_branch(tiny_t2v: Path, tmp_path: Path) -
     with pytest.raises(ValueError, match=r"'image_tower'|image_tower is"):
         clip_task(tiny_t2v, phase="image_mapping", image_tower=str(tmp_path))
     with pytest.raises(ValueError, match="train phase 'image_mapping' first"):
-        clip_task(tiny_t2v, phase="image_to_video", image_tower=str(PRESETS["tiny-i2v-128"].folder))
+        clip_task(tiny_t2v, phase="image_to_video", image_tower=str(PRESETS["tiny-i2v"].folder))
 
 
 def test_pictures_in_a_folder_are_trained_on(tiny_t2v: Path, tmp_path: Path) -> None:
