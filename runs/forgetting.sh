@@ -21,11 +21,10 @@ PROMPTS=${PROMPTS:-60}
 
 # Name, share of image steps, and all steps of a run.
 run() {
-    videocrafter train tiny-t2v --init "$STILLS" --output "$OUT/$1" --set "stages.low.task.image_share=$2" \
+    videocrafter train tiny-t2v --stages low --init "$STILLS" --output "$OUT/$1" --set "stages.low.task.image_share=$2" \
         --set "stages.low.num_steps=$3" --set "stages.low.task.world.subjects=$KEPT" --set "stages.low.task.image_subjects=$RARE" \
         --set stages.low.task.num_clips=2048 --set stages.low.task.num_images=2048 \
         --set stages.low.ema_decay=0.98 --set "stages.*.validate_every=0" --set "stages.*.sample_every=0" \
-        --set stages.high.num_steps=1 --set stages.high.task.num_clips=16 --set stages.high.task.num_images=32 \
         "${@:4}"
 }
 
@@ -34,7 +33,7 @@ run clips-alone 0 "$CLIPS" "$@"
 
 for group in "rare:$RARE" "kept:$KEPT"; do
     # shellcheck disable=SC2046  # word splitting is intended
-    python "$HERE/ablations.py" "$OUT/exam-${group%%:*}" --of "$OUT/with-images/stages/low" --steps 25 --guidance \
-        --model "clips alone=$OUT/clips-alone/stages/low" --prompts "$PROMPTS" \
+    python "$HERE/ablations.py" "$OUT/exam-${group%%:*}" --of "$OUT/with-images/final" --steps 25 --guidance \
+        --model "clips alone=$OUT/clips-alone/final" --prompts "$PROMPTS" \
         --subjects $(tr , ' ' <<<"${group#*:}")
 done

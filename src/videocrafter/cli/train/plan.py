@@ -8,7 +8,13 @@ import typer
 
 from videocrafter.cli.errors import bad_input
 from videocrafter.cli.planned_device import parse_device, parse_flops
-from videocrafter.cli.train.recipe_choice import SettingsOption, StartOption, choose_recipe, naming_options
+from videocrafter.cli.train.recipe_choice import (
+    SettingsOption,
+    StagesOption,
+    StartOption,
+    choose_recipe,
+    naming_options,
+)
 
 
 def plan_command(
@@ -20,6 +26,7 @@ def plan_command(
     gpus: Annotated[int, typer.Option(help="Number of GPUs (or processes) that train together.")] = 1,
     init: StartOption = None,
     set_: SettingsOption = None,
+    stages: StagesOption = None,
     flops: Annotated[
         str | None,
         typer.Option(
@@ -42,7 +49,7 @@ def plan_command(
         if not 0 < utilisation <= 1:
             raise ValueError(f"--utilisation is {utilisation:g}; give a share above 0, at most 1")
         peak = None if flops is None else parse_flops(flops)
-        config = choose_recipe(recipe, set_, init=init)
+        config = choose_recipe(recipe, set_, init=init, stages=stages)
         machine = parse_device(device, gpus)
     from videocrafter.cli.quiet_libraries import silence_libraries
 

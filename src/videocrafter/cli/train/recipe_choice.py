@@ -42,6 +42,14 @@ SettingsOption = Annotated[
         "--set", metavar="PATH=VALUE", help="Override one setting, such as stages.low.num_steps=100. Repeatable."
     ),
 ]
+StagesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--stages",
+        metavar="NAMES",
+        help="Run only these stages, such as high or low,high; the first starts from --init.",
+    ),
+]
 
 _OPTION_OF = {"init": "--init", "num_workers": "--num-workers", "cache.folder": "--cache", "data.sources": "--data"}
 
@@ -58,6 +66,7 @@ def choose_recipe(
     data: list[str] | None = None,
     init: str | None = None,
     cache: str | None = None,
+    stages: str | None = None,
 ) -> RecipeConfig:
     """Return a recipe by name, with the given options applied to all of its stages.
 
@@ -66,6 +75,7 @@ def choose_recipe(
         data: sources of clips.
         init: weights to start from.
         cache: folder of the cache.
+        stages: names of the stages to keep, separated by commas.
 
     Raises:
         ValueError: there is no such recipe, or an option does not apply to it. The message is one line.
@@ -94,7 +104,15 @@ def choose_recipe(
             lambda task: replace(task, cache=replace(task.cache, folder=cache)),
             otherwise="the recipe {!r} does not use a cache; remove --cache",
         )
-    return with_teacher(recipe)
+    return with_teacher(recipe if stages is None else _only(recipe, stages))
+
+
+def _only(recipe: RecipeConfig, names: str) -> RecipeConfig:
+    """Return a recipe with some of its stages, in its order."""
+    known, wanted = [stage.name for stage in recipe.stages], [name.strip() for name in names.split(",")]
+    if unknown := [name for name in wanted if name not in known]:
+        raise ValueError(f"--stages names {unknown[0]!r}; the recipe {recipe.name!r} has {', '.join(known)}")
+    return replace(recipe, stages=tuple(stage for stage in recipe.stages if stage.name in wanted))
 
 
 def with_clip_tasks(

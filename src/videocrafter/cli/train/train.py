@@ -19,6 +19,7 @@ from videocrafter.cli.train.recipe_choice import (
     CacheOption,
     DataOption,
     SettingsOption,
+    StagesOption,
     StartOption,
     choose_recipe,
     naming_options,
@@ -47,6 +48,7 @@ def train_command(
     init: StartOption = None,
     cache: CacheOption = None,
     set_: SettingsOption = None,
+    stages: StagesOption = None,
     stop_after: Annotated[
         str | None,
         typer.Option(
@@ -102,7 +104,7 @@ def train_command(
 ) -> None:
     """Train a recipe. Ctrl-C saves and stops; run the same command to resume."""
     with bad_input():
-        config = choose_recipe(recipe, set_, data=data, init=init, cache=cache)
+        config = choose_recipe(recipe, set_, data=data, init=init, cache=cache, stages=stages)
         seconds = None if stop_after is None else parse_duration(stop_after)
         if output is None and not dry_run:
             raise ValueError("no output folder was given; pass --output DIR")

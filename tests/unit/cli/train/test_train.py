@@ -40,6 +40,18 @@ def test_a_dry_run_prints_the_resolved_configuration(app: typer.Typer, tmp_path:
     assert data["stages"][0]["num_steps"] == 7
 
 
+def test_some_stages_run_alone_in_the_recipes_order(app: typer.Typer) -> None:
+    def planned(*options: str) -> list[str]:
+        result = runner.invoke(app, ["train", "toy", "--dry-run", "--set", "stages.*.num_steps=7", *options])
+        assert result.exit_code == 0, result.output
+        return [stage["name"] for stage in json.loads(result.stdout)["stages"]]
+
+    first, *_, last = whole = planned()
+    assert planned("--stages", last) == [last]
+    assert planned("--stages", f"{last}, {first}") == [first, last]
+    assert planned("--stages", ",".join(whole)) == whole
+
+
 def test_training_says_where_the_model_is(app: typer.Typer, tmp_path: Path) -> None:
     result = runner.invoke(app, ["train", "toy", "--output", str(tmp_path / "run")])
     assert result.exit_code == 0, result.output
@@ -68,6 +80,7 @@ def test_stop_after_says_how_to_go_on(app: typer.Typer, tmp_path: Path) -> None:
     [
         (["toi"], "there is no recipe 'toi'; did you mean toy? Recipes: other, toy"),
         (["toy"], "--output DIR"),
+        (["toy", "--stages", "low,hihg"], "--stages names 'hihg'; the recipe 'toy' has low, "),
         (["toy", "--set", "stages.low.lr=1"], "did you mean stages.low.optimizer.lr?"),
         (["toy", "--set", "stages.low.num_steps=0"], "num_steps is 0, expected 1 or more"),
         (["toy", "--output", "{folder}", "--set", "stages.low.keep_best=means"], "stages.low.keep_best is 'means'"),
