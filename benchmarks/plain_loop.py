@@ -25,7 +25,6 @@ from videocrafter.training.miniature.diffusion import VideoDiffusionTaskConfig
 from videocrafter.training.video.starting_weights import part_folder
 
 _KEPT_CLIPS = 64
-_LEVEL = ("CrossAttnDownBlock3D", "CrossAttnDownBlock3D"), ("CrossAttnUpBlock3D", "CrossAttnUpBlock3D")
 
 
 def num_parameters(network: nn.Module) -> int:
@@ -36,27 +35,34 @@ def network_like(config: VideoDiffusionTaskConfig) -> UNet3DConditionModel:
     """Build diffusers' video network with as many layers and as much attention as the miniature's.
 
     Its layers have more parameters, so the same widths would make it larger. The first level, which does most of the
-    work, has the same width; the second is as wide as the total number of parameters allows.
+    work, has the same width; the others are as wide as the total number of parameters allows.
     """
     with torch.device("meta"):
         at_most = num_parameters(VideoUNet(**asdict(config.network)))
     width, groups = config.network.model_channels, config.network.norm_groups
     widest = width * max(config.network.channel_mult)
-    for second in range(widest, width - 1, -groups):
+    for other in range(widest, width - 1, -groups):
+        widths = (width, *(other for _ in network_levels(config)[1:]))
         with torch.device("meta"):
-            count = num_parameters(_network(config, (width, second)))
-        if count <= at_most or second == width:
-            return _network(config, (width, second))
+            count = num_parameters(_network(config, widths))
+        if count <= at_most or other == width:
+            return _network(config, widths)
     raise AssertionError("unreachable: the narrowest network is always accepted")
 
 
-def _network(config: VideoDiffusionTaskConfig, widths: tuple[int, int]) -> UNet3DConditionModel:
+def network_levels(config: VideoDiffusionTaskConfig) -> list[str]:
+    """Return the prefix of diffusers' block names at each level: with attention, or without."""
     network = config.network
+    return ["CrossAttn" if level in network.attention_levels else "" for level in range(len(network.channel_mult))]
+
+
+def _network(config: VideoDiffusionTaskConfig, widths: tuple[int, ...]) -> UNet3DConditionModel:
+    network, levels = config.network, network_levels(config)
     return UNet3DConditionModel(
         in_channels=network.in_channels,
         out_channels=network.out_channels,
-        down_block_types=_LEVEL[0],
-        up_block_types=_LEVEL[1],
+        down_block_types=tuple(f"{level}DownBlock3D" for level in levels),
+        up_block_types=tuple(f"{level}UpBlock3D" for level in reversed(levels)),
         block_out_channels=widths,
         layers_per_block=network.num_res_blocks,
         cross_attention_dim=network.context_dim,

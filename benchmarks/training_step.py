@@ -102,8 +102,12 @@ def measured_stage(parts: str, *, smoke: bool, name: str = "high") -> StageConfi
 
 def save_random_parts(folder: Path) -> str:
     """Write an untrained autoencoder and untrained CLIP encoders of the recipes' sizes; return the folder."""
-    AutoencoderTask(AutoencoderTaskConfig(num_validation=4), None, 0, 0, _CPU).save_pipeline(folder)
-    ContrastiveTask(ContrastiveTaskConfig(), None, 0, 0, _CPU).save_pipeline(folder)
+    autoencoder, towers = (RECIPES[name]().stages[-1].task for name in ("tiny-vae", "tiny-clip"))
+    assert isinstance(autoencoder, AutoencoderTaskConfig)
+    assert isinstance(towers, ContrastiveTaskConfig)
+    untrained = replace(autoencoder, num_validation=4, perceptual_weight=0.0)
+    AutoencoderTask(untrained, None, 0, 0, _CPU).save_pipeline(folder)
+    ContrastiveTask(towers, None, 0, 0, _CPU).save_pipeline(folder)
     return str(folder)
 
 

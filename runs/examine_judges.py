@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -10,11 +11,12 @@ from torch import Tensor
 
 from videocrafter.cli.quiet_libraries import silence_libraries
 from videocrafter.data.sprite_world.renderer import blob_of, load_sprite
-from videocrafter.data.sprite_world.world import SpriteWorld, SpriteWorldConfig
+from videocrafter.data.sprite_world.world import SpriteWorld
 from videocrafter.evaluation.exam.clips import ChangedClips, Clips, RealClips, in_batches
 from videocrafter.evaluation.exam.judging import Verdicts, judge_videos, load_judge, mark
 from videocrafter.models.autoencoder import decode_video, encode_video
 from videocrafter.training.miniature.degradation import blur
+from videocrafter.training.recipes.miniature import WORLD
 
 SEED = 77
 KINDS = ("real", "reconstructed", "blobs", "blurred")
@@ -24,9 +26,11 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("judges", type=Path, nargs="+", help="folders of judges")
     parser.add_argument("--vae", type=Path, help="folder of an autoencoder; default: no reconstructions")
-    parser.add_argument("--size", type=int, default=128, help="side of the clips in pixels")
-    parser.add_argument("--frames", type=int, default=16, help="frames per clip")
-    parser.add_argument("--diameter", type=float, default=0.56, help="mean diameter of the sprites, in widths")
+    parser.add_argument("--size", type=int, default=WORLD.height, help="side of the clips in pixels")
+    parser.add_argument("--frames", type=int, default=WORLD.num_frames, help="frames per clip")
+    parser.add_argument(
+        "--diameter", type=float, default=WORLD.diameter, help="mean diameter of the sprites, in widths"
+    )
     parser.add_argument("--kinds", nargs="+", choices=KINDS, help="kinds of clips; default: all that are possible")
     parser.add_argument("--clips", type=int, default=240, help="number of clips")
     given = parser.parse_args(argv)
@@ -40,11 +44,11 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main() -> None:
     given = parse()
     silence_libraries()
-    config = SpriteWorldConfig(
+    config = replace(
+        WORLD,
         height=given.size,
         width=given.size,
         num_frames=given.frames,
-        fps_range=(8.0, 24.0),
         diameter=given.diameter,
         split="held_out",
         seed=SEED,

@@ -52,7 +52,7 @@ def test_the_examples_of_the_guide_make_videos(address, tmp_path, monkeypatch):
     (client,) = blocks("python")
     assert len(client.strip().splitlines()) <= 40
     exec(compile(client.replace(ADDRESS, address), "docs/api.md", "exec"), {})
-    assert probe("panda.mp4").num_frames == 8
+    assert probe("panda.mp4").num_frames == 16
     assert read_metadata("panda.mp4")["prompt"] == "a panda bouncing on a green meadow"
 
     curl = shutil.which("curl")

@@ -27,7 +27,7 @@ SEGMENT_SNR = (0.03, 0.5, 5.0)
 """Signal-to-noise ratios at which the second, third and fourth of four segments begin.
 
 Equal steps in time are wrong for schedules with much noise: with the miniature's, the last of four such steps would
-have to make everything that is finer than a ratio of 0.16.
+have to make everything that is finer than a ratio of 1.5.
 """
 
 

@@ -165,8 +165,8 @@ class VideoJudge(ModelMixin, ConfigMixin):
         widths: Sequence[int] = (32, 64, 96, 128),
         fused_width: int = 96,
         motion_width: int = 64,
-        diameter: float = 0.42,
-        fps_range: Sequence[float] = (4.0, 24.0),
+        diameter: float = 0.56,
+        fps_range: Sequence[float] = (8.0, 24.0),
     ) -> None:
         super().__init__()
         if size % 16:

@@ -17,20 +17,19 @@ from videocrafter.media.framing import Framer, frame_image
 
 @dataclass(frozen=True, kw_only=True)
 class SpriteClipsConfig(SourceConfig):
-    """Clips or images of the sprite world.
+    """Clips or images of the sprite world, with sprites and frame rates as the miniature was trained on.
 
     Attributes:
         kind: clips or images.
         num_clips: number of clips per epoch.
-        height, width, num_frames, plain_scenes, split, seed: as in `SpriteWorldConfig`.
+        height, width, num_frames, split, seed: as in `SpriteWorldConfig`.
     """
 
     kind: Kind = "video"
     num_clips: int = 10_000
-    height: int = 64
-    width: int = 64
+    height: int = 128
+    width: int = 128
     num_frames: int = 16
-    plain_scenes: bool = False
     split: Split = "train"
     seed: int = 0
 
@@ -47,7 +46,8 @@ class SpriteClipsConfig(SourceConfig):
             height=self.height,
             width=self.width,
             num_frames=self.num_frames,
-            plain_scenes=self.plain_scenes,
+            fps_range=(8.0, 24.0),
+            diameter=0.56,
             split=self.split,
             seed=self.seed,
         )

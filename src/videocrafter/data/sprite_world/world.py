@@ -89,8 +89,7 @@ class SpriteWorldConfig:
         num_frames: frames per clip.
         fps_range: lowest and highest frames per second of clips; whole numbers, log-uniform.
         subjects, motions: names to use.
-        scenes: names of scenes to use; None for all of SCENES, or all of PLAIN_SCENES if `plain_scenes`.
-        plain_scenes: use plain colours instead of drawn scenes, which are harder to learn.
+        scenes: names of scenes to use. PLAIN_SCENES are plain colours, which are easier to learn.
         diameter: mean diameter of the sprites, in widths of the frame.
         position_jitter: largest offset of a path's centre from the frame's centre in x and in y, in half-widths.
         split: "train" excludes held-out combinations, "held_out" contains only those, "all" contains both.
@@ -103,8 +102,7 @@ class SpriteWorldConfig:
     fps_range: tuple[float, float] = (4.0, 24.0)
     subjects: tuple[str, ...] = SUBJECTS
     motions: tuple[str, ...] = MOTIONS
-    scenes: tuple[str, ...] | None = None
-    plain_scenes: bool = False
+    scenes: tuple[str, ...] = SCENES
     diameter: float = DIAMETER
     position_jitter: float = 0.12
     split: Split = "train"
@@ -113,7 +111,7 @@ class SpriteWorldConfig:
     def __post_init__(self) -> None:
         _check_names("subjects", self.subjects, SUBJECTS)
         _check_names("motions", self.motions, MOTIONS)
-        _check_names("scenes", self.scene_names, PLAIN_SCENES if self.plain_scenes else SCENES + PLAIN_SCENES)
+        _check_names("scenes", self.scenes, SCENES + PLAIN_SCENES)
         if min(self.height, self.width, self.num_frames) < 1:
             raise ValueError(
                 f"height, width and num_frames are {self.height}, {self.width} and {self.num_frames}, "
@@ -133,13 +131,6 @@ class SpriteWorldConfig:
         if self.seed < 0:
             raise ValueError(f"seed is {self.seed}, expected 0 or more")
 
-    @property
-    def scene_names(self) -> tuple[str, ...]:
-        """Names of the scenes that are used."""
-        if self.scenes is not None:
-            return self.scenes
-        return PLAIN_SCENES if self.plain_scenes else SCENES
-
 
 class SpriteWorld:
     """An endless supply of captioned clips and images: `script(i)` describes clip i, `render` draws it.
@@ -152,7 +143,7 @@ class SpriteWorld:
         self, config: SpriteWorldConfig | None = None, *, picture: Callable[[str], Tensor] = load_sprite
     ) -> None:
         self.config = config = config or SpriteWorldConfig()
-        self.subjects, self.motions, self.scenes = config.subjects, config.motions, config.scene_names
+        self.subjects, self.motions, self.scenes = config.subjects, config.motions, config.scenes
         wanted = {"train": (False,), "held_out": (True,), "all": (False, True)}[config.split]
         self._combinations = [
             (subject, motion, scene)

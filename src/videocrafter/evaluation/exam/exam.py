@@ -56,7 +56,7 @@ class ExamConfig:
 
     Attributes:
         num_prompts: number of videos from prompts, for the accuracies.
-        num_speed_prompts: number of videos for the speed; 18 cover every fps and speed word once.
+        num_speed_prompts: number of videos for the speed; 12 cover every fps and speed word once.
         num_images: number of input images. Each is used twice: with a prompt that names only the motion, and with a
             full caption.
         num_variety_prompts, num_variety_seeds: number of repeated prompts, and of videos per prompt.
@@ -97,7 +97,7 @@ class ExamConfig:
     @classmethod
     def quick(cls) -> ExamConfig:
         """Return a config for about a tenth of the full exam."""
-        return cls(num_prompts=28, num_speed_prompts=18, num_images=8, num_variety_prompts=2, num_variety_seeds=2)
+        return cls(num_prompts=28, num_speed_prompts=24, num_images=8, num_variety_prompts=2, num_variety_seeds=2)
 
     def num_videos(self, *, t2v: bool, i2v: bool) -> int:
         """Return the number of videos to generate for these models."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from videocrafter.data.sprite_world.captions import motion_caption, worded_caption
-from videocrafter.data.sprite_world.motions import DIAMETER, DIRECTIONS
+from videocrafter.data.sprite_world.motions import DIRECTIONS
 from videocrafter.data.sprite_world.scenes import NUM_VARIANTS
 from videocrafter.data.sprite_world.world import (
     MOTIONS,
@@ -27,13 +27,13 @@ from videocrafter.data.sprite_world.world import (
 )
 from videocrafter.models.judge import VideoJudge
 
-SPEED_FPS = (4.0, 6.0, 8.0, 12.0, 16.0, 24.0)
+SPEED_FPS = (8.0, 12.0, 16.0, 24.0)
 _PARTS = ("text", "speed", "image", "variety")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExamWorld:
-    """Part of the sprite world to examine; by default everything except plain scenes.
+    """Part of the sprite world to examine; by default everything in the miniature's, except plain scenes.
 
     Attributes:
         subjects, motions, scenes: names that the model was trained on.
@@ -46,8 +46,8 @@ class ExamWorld:
     motions: tuple[str, ...] = MOTIONS
     scenes: tuple[str, ...] = SCENES
     position_jitter: float = 0.12
-    diameter: float = DIAMETER
-    fps_range: tuple[float, float] = (4.0, 24.0)
+    diameter: float = 0.56
+    fps_range: tuple[float, float] = (8.0, 24.0)
 
     @classmethod
     def of_judge(cls, judge: VideoJudge) -> ExamWorld:

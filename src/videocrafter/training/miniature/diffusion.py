@@ -281,7 +281,7 @@ class VideoDiffusionTask(DiffusionTask):
         knowledge = Knowledge(
             subjects=world.subjects,
             motions=world.motions,
-            scenes=world.scene_names,
+            scenes=world.scenes,
             speeds=("slow", "medium", "fast"),
         )
         parts = {

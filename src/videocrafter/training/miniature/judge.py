@@ -197,7 +197,7 @@ class JudgeTask:
         config = replace(
             self.config.world,
             fps_range=(fps, fps),
-            scenes=None,
+            scenes=SCENES,
             position_jitter=SpriteWorldConfig().position_jitter,
             split="held_out",
             seed=_VALIDATION_SEED,

@@ -26,15 +26,19 @@ def tiny_distill() -> RecipeConfig:
     """The miniature in four steps without guidance."""
     teacher = tiny_t2v().stages[-1].task
     assert isinstance(teacher, VideoDiffusionTaskConfig)
-    task = VideoDistillationTaskConfig(
-        world=teacher.world, num_clips=4096, batch_size=16, distillation=Distillation()
-    )
+    task = VideoDistillationTaskConfig(world=teacher.world, num_clips=4096, batch_size=8, distillation=Distillation())
     consistency = StageConfig(
         name="consistency",
         task=task,
         num_steps=2000,
         optimizer=OptimizerConfig(
-            lr=2e-4, betas=(0.9, 0.99), weight_decay=0.0, warmup_steps=50, decay="cosine", final_lr_fraction=0.0
+            lr=2e-4,
+            betas=(0.9, 0.99),
+            weight_decay=0.0,
+            warmup_steps=50,
+            decay="cosine",
+            final_lr_fraction=0.0,
+            accumulate=2,
         ),
         ema_decay=0.999,
         checkpoint_seconds=180,

@@ -1,6 +1,6 @@
 """Recipes of the miniature, 128 pixels and 16 frames, which ships with the package.
 
-`runs/tiny.sh` runs all of them and those of `judges.py`, and so reproduces the shipped models from nothing.
+`runs/tiny.sh` runs all of them and those of `judges.py`, and so reproduces the shipped models from scratch.
 """
 
 from __future__ import annotations

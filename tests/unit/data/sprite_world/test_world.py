@@ -93,7 +93,7 @@ def test_held_out_motions_cannot_be_predicted_from_subject_and_scene() -> None:
 
 
 def test_parts_of_the_world() -> None:
-    source = world(subjects=SUBJECTS[:3], motions=("left", "right"), plain_scenes=True)
+    source = world(subjects=SUBJECTS[:3], motions=("left", "right"), scenes=PLAIN_SCENES)
     scripts = [source.script(i) for i in range(200)]
     assert {script.subject for script in scripts} == set(SUBJECTS[:3])
     assert {script.motion for script in scripts} == {"left", "right"}
@@ -111,7 +111,7 @@ def test_the_scene_is_the_same_at_32_and_64_pixels() -> None:
 
 
 def test_rendered_sprites_move_as_centers_says() -> None:
-    source = SpriteWorld(SpriteWorldConfig(plain_scenes=True, split="all"))
+    source = SpriteWorld(SpriteWorldConfig(scenes=PLAIN_SCENES, split="all"))
     script = replace(
         source.script(0), subject="ghost", motion="right", speed="fast", fps=8.0, scene="black background"
     )
@@ -218,7 +218,6 @@ def test_batches() -> None:
         ({"subjects": ("cat", "unicorn")}, "'unicorn', expected some of rocket"),
         ({"motions": ()}, "motions is empty"),
         ({"scenes": ("moon",)}, "'moon'.*blue sky"),
-        ({"scenes": ("blue sky",), "plain_scenes": True}, "'blue sky'.*red background"),
         ({"num_frames": 0}, "frames are 64, 64 and 0, expected 1 or more"),
         ({"fps_range": (8.0, 4.0)}, "fps_range"),
         ({"position_jitter": -0.1}, "position_jitter"),

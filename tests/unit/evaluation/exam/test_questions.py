@@ -37,7 +37,7 @@ def test_speed_questions_cross_fps_with_speed_words() -> None:
     questions = Questions(ExamWorld(), 0).speed(108)
     cells = Counter((one.script.fps, one.script.speed) for one in questions)
     assert set(cells) == {(fps, speed) for fps in SPEED_FPS for speed in SPEEDS}
-    assert set(cells.values()) == {6}
+    assert set(cells.values()) == {9}
     assert {one.script.motion for one in questions} <= {
         m for m in MOTIONS if "left" in m or "right" in m or m in ("up", "down")
     }

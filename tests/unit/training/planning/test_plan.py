@@ -30,7 +30,7 @@ GPU = Machine(kind="gpu", memory=24 * 2**30)
 CPU = Machine(kind="cpu", memory=8 * 2**30)
 OWN_WORLD = (
     *("tiny-vae", "tiny-clip", "tiny-t2v", "tiny-i2v", "tiny-judge", "smoke"),
-    *("tiny-distill", "tiny-distill"),
+    "tiny-distill",
 )
 
 

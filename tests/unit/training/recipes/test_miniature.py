@@ -84,7 +84,7 @@ def test_text_to_video_goes_from_low_to_full_resolution_with_the_whole_world(nam
             high.world.num_frames / high.world.fps_range[ends], rel=0.35
         )
     for task in (low, high):
-        assert (task.world.subjects, task.world.motions, task.world.scene_names) == (SUBJECTS, MOTIONS, SCENES)
+        assert (task.world.subjects, task.world.motions, task.world.scenes) == (SUBJECTS, MOTIONS, SCENES)
     assert len(SUBJECTS) >= 24
     assert len(SCENES) >= 12
     assert len(MOTIONS) == 14
