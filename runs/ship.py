@@ -20,6 +20,7 @@ ASSETS = Path(__file__).parents[1] / "src" / "videocrafter" / "assets" / "models
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--t2v", type=Path, help="final folder of tiny-t2v")
+    parser.add_argument("--fast", type=Path, help="final folder of tiny-distill")
     parser.add_argument("--i2v", type=Path, help="final folder of tiny-i2v")
     parser.add_argument("--judge", type=Path, help="final folder of tiny-judge")
     parser.add_argument("--assets", type=Path, default=ASSETS, help="output folder; default: the package's models")
@@ -29,11 +30,12 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 def main() -> None:
     given = parse()
     silence_libraries()
-    for name, source in (("tiny-t2v", given.t2v), ("tiny-i2v", given.i2v)):
+    for name, source in (("tiny-t2v", given.t2v), ("tiny-t2v-fast", given.fast), ("tiny-i2v", given.i2v)):
         if source is not None:
             pipeline = load_pipeline(source, dtype=torch.float16)
             ship(given.assets / name, pipeline.save_pretrained)
-    share(given.assets / "tiny-i2v", given.assets / "tiny-t2v")
+    for name in ("tiny-t2v-fast", "tiny-i2v"):
+        share(given.assets / name, given.assets / "tiny-t2v")
     if given.judge is not None:
         judge = VideoJudge.from_pretrained(given.judge, torch_dtype=torch.float16)
         ship(given.assets / "judge", judge.save_pretrained)

@@ -45,13 +45,19 @@ alone tiny-clip --output "$OUT/clip"
 alone tiny-judge --output "$OUT/judge"
 alone tiny-second-judge --output "$OUT/second-judge" --set "init=$OUT/judge/final"
 
-# 3. An image model, then images and videos jointly, then the paper's two phases of image to video.
-alone tiny-sd --output "$OUT/sd" "${PARTS[@]}"
+# 3. An image model, then images and videos jointly; from these, a student of four steps, and the paper's two phases of
+#    image to video.
+alone tiny-sd --output "$OUT/sd" "${PARTS[@]}" --set "stages.*.task.judge=$OUT/judge/final"
 together tiny-t2v --output "$OUT/t2v" "${PARTS[@]}" --set "init=$OUT/sd/final"
+together tiny-distill --stages consistency --output "$OUT/fast" "${PARTS[@]}" --set "init=$OUT/t2v/final"
 together tiny-i2v --output "$OUT/i2v" "${PARTS[@]}" --set "init=$OUT/t2v/final"
 
 # 4. Copy the models into the package in half precision, then run the exam.
-python "$HERE/ship.py" --t2v "$OUT/t2v/final" --i2v "$OUT/i2v/final" --judge "$OUT/judge/final" --assets "$ASSETS"
+python "$HERE/ship.py" --t2v "$OUT/t2v/final" --fast "$OUT/fast/final" --i2v "$OUT/i2v/final" \
+    --judge "$OUT/judge/final" --assets "$ASSETS"
+# shellcheck disable=SC2086
+videocrafter evaluate "$ASSETS/tiny-t2v-fast" --judge "$ASSETS/judge" --second-judge "$OUT/second-judge/final" \
+    --output "$OUT/exam-fast" --overwrite $QUESTIONS
 # shellcheck disable=SC2086
 videocrafter evaluate "$ASSETS/tiny-t2v" --i2v "$ASSETS/tiny-i2v" --judge "$ASSETS/judge" \
     --second-judge "$OUT/second-judge/final" --output "$OUT/exam" --overwrite $QUESTIONS

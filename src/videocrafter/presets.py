@@ -119,6 +119,13 @@ _TINY_T2V = ModelPreset(
     asset="tiny-t2v",
     video_parts=_MINIATURE_VIDEO_PARTS,
 )
+_TINY_T2V_FAST = replace(
+    _TINY_T2V,
+    name="tiny-t2v-fast",
+    description="the miniature distilled: four steps without guidance",
+    asset="tiny-t2v-fast",
+    video_parts=None,
+)
 _TINY_I2V = replace(
     _TINY_T2V,
     name="tiny-i2v",
@@ -237,6 +244,7 @@ PRESETS: Mapping[str, ModelPreset] = MappingProxyType(
         preset.name: preset
         for preset in (
             _TINY_T2V,
+            _TINY_T2V_FAST,
             _TINY_I2V,
             _T2V_512,
             _T2V_512_EARLY,

@@ -76,7 +76,7 @@ def test_every_part_is_trained_before_it_is_used(story: list[list[str]], tmp_pat
             needed |= {getattr(stage.task, part) for part in ("autoencoder", "towers") if hasattr(stage.task, part)}
         assert needed <= made, recipe.name
         made.add(str(output / "final"))
-    names = {"vae", "clip", "judge", "second-judge", "sd", "t2v", "i2v"}
+    names = {"vae", "clip", "judge", "second-judge", "sd", "t2v", "fast", "i2v"}
     assert {Path(one).parent.name for one in made} == names
     assert all(Path(one).is_relative_to(tmp_path / "out") for one in made)
 
@@ -93,9 +93,9 @@ def test_the_trained_models_are_shipped_and_the_shipped_models_examined(
     spec.loader.exec_module(module)
     shipped = module.parse(ship[1:])
     out = tmp_path / "out"
-    for part in ("t2v", "i2v", "judge"):
+    for part in ("t2v", "fast", "i2v", "judge"):
         assert getattr(shipped, part) == out / part / "final"
-    assert story[-1][:2] == ["videocrafter", "evaluate"]
+    assert [command[:2] for command in story[-2:]] == [["videocrafter", "evaluate"]] * 2
     exam = parsed(story[-1][1:])
     assert (exam["what"], exam["i2v"]) == tuple(f"{shipped.assets}/{name}" for name in ("tiny-t2v", "tiny-i2v"))
     assert exam["judge"] == shipped.assets / "judge"

@@ -110,7 +110,7 @@ def test_official_presets_are_complete():
 
 def test_what_the_official_configs_say():
     scales = {name: preset.signal_scale for name, preset in PRESETS.items()}
-    unscaled = dict.fromkeys(("tiny-t2v", "tiny-t2v", "tiny-i2v", "t2v-512", "t2v-256"))
+    unscaled = dict.fromkeys(("tiny-t2v", "tiny-t2v-fast", "tiny-i2v", "t2v-512", "t2v-256"))
     assert scales == {**unscaled, "t2v-1024": 0.3, "t2v-512-early": 0.7, "i2v-512": 0.7, "vc2-t2v-512": 0.7}
     assert [name for name, preset in PRESETS.items() if not preset.has_fps_condition] == ["t2v-512"]
 

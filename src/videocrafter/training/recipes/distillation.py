@@ -23,29 +23,31 @@ from videocrafter.training.video.task_config import SampleConfig
 
 
 def tiny_distill() -> RecipeConfig:
-    """The miniature in four steps without guidance."""
+    """The miniature in four steps without guidance. The shipped student is the result of the first stage."""
     teacher = tiny_t2v().stages[-1].task
     assert isinstance(teacher, VideoDiffusionTaskConfig)
-    task = VideoDistillationTaskConfig(world=teacher.world, num_clips=4096, batch_size=8, distillation=Distillation())
+    task = VideoDistillationTaskConfig(
+        world=teacher.world, num_clips=2048, batch_size=4, block_size=4, distillation=Distillation()
+    )
     consistency = StageConfig(
         name="consistency",
         task=task,
-        num_steps=2000,
+        num_steps=250,
         optimizer=OptimizerConfig(
             lr=2e-4,
             betas=(0.9, 0.99),
             weight_decay=0.0,
-            warmup_steps=50,
+            warmup_steps=20,
             decay="cosine",
             final_lr_fraction=0.0,
             accumulate=2,
         ),
-        ema_decay=0.999,
+        ema_decay=0.98,
         checkpoint_seconds=180,
-        checkpoint_every=250,
-        validate_every=500,
-        sample_every=250,
-        keep_every=250,
+        checkpoint_every=125,
+        validate_every=125,
+        sample_every=125,
+        keep_every=125,
     )
     matching = replace(
         consistency,
