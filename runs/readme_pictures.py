@@ -1,19 +1,24 @@
-"""Make the README's images: `python runs/readme_pictures.py` writes docs/images/ and examples/ladybug.png.
+"""Make images of README and docs: `python runs/readme_pictures.py` writes docs/images/ and examples/ladybug.png.
 
 The videos are made by the shipped models; the input images are frames of the sprite world.
 """
 
+import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from world_picture import world_picture
 
+from videocrafter.data.sprite_world.world import SUBJECTS, SpriteWorld
+from videocrafter.media.contact_sheet import contact_sheet
 from videocrafter.media.image_file import write_image
 from videocrafter.media.video_file import write_video
 from videocrafter.pipelines.image_to_video import ImageToVideoPipeline
 from videocrafter.pipelines.loading import load_pipeline
 from videocrafter.pipelines.text_to_video import TextToVideoPipeline
 from videocrafter.presets import resolve_model
+from videocrafter.training.recipes.miniature import WORLD
 
 ROOT = Path(__file__).parents[1]
 IMAGES = ROOT / "docs" / "images"
@@ -35,7 +40,7 @@ SPEED_PROMPT = "a car moving right over a blue sky"
 
 def main() -> None:
     IMAGES.mkdir(parents=True, exist_ok=True)
-    paint = load_pipeline(resolve_model("tiny", "t2v"), expect=TextToVideoPipeline)
+    paint = load_pipeline(resolve_model("tiny-t2v-fast", "t2v"), expect=TextToVideoPipeline)
     move = load_pipeline(resolve_model("tiny", "i2v"), expect=ImageToVideoPipeline)
     for number, video in enumerate(paint(list(PROMPTS), seeds=1).frames, start=1):
         save(f"t2v-{number}", video, fps=8)
@@ -47,6 +52,21 @@ def main() -> None:
         if number == 1:
             write_image(EXAMPLE, image, overwrite=True)
         save(f"i2v-{number}", move(image, motion, seeds=1).frames[0], fps=8)
+
+    write_image(IMAGES / "subjects.png", one_picture_per_subject(paint), overwrite=True)
+
+
+def one_picture_per_subject(paint: TextToVideoPipeline) -> np.ndarray:
+    """Return the middle frames of a video per subject, in random order and without captions, for naming by eye."""
+    world, prompts, number = SpriteWorld(replace(WORLD, split="held_out", seed=2024)), {}, 0
+    while len(prompts) < len(SUBJECTS):
+        script, number = world.script(number), number + 1
+        if script.motion != "spinning":
+            prompts.setdefault(script.subject, script.caption)
+    shuffled = list(prompts.values())
+    random.Random(5).shuffle(shuffled)
+    middles = np.stack([frames[len(frames) // 2] for frames in paint(shuffled, seeds=1).frames])
+    return contact_sheet(list(middles.reshape(4, 6, *middles.shape[1:])), [""] * 4, columns=6, scale=1)
 
 
 def save(name: str, video: np.ndarray, fps: float) -> None:
