@@ -170,7 +170,7 @@ def test_its_final_folder_is_examined(exam: Exam) -> None:
         name in report for name in ("speed_correlation", "variety", "per", "confusions", "settings", "versions")
     )
     assert report["settings"]["num_prompts"] == 4
-    assert report["num_videos"] == 4 + 18 + 4
+    assert report["num_videos"] == 4 + 24 + 4
     answers = [json.loads(line) for line in (exam.output / "answers.jsonl").read_text().splitlines()]
     assert len(answers) == report["num_videos"]
     assert (exam.output / "report.md").is_file()
