@@ -27,7 +27,7 @@ from typing import Any
 from benchmarks.report import Report, add_report_arguments, available_cores, machine, positive, publish
 from benchmarks.turns import COLUMNS, Readings, compare, paired_ratio, take_turns, torch_threads
 
-WARM_BUDGET_S, COLD_BUDGET_S, HELP_BUDGET_S = 5.0, 20.0, 0.5
+WARM_BUDGET_S, COLD_BUDGET_S, HELP_BUDGET_S = 1.0, 4.0, 0.25
 WHOLE, TIMED, HELP = "cold: generate", "cold: generate, imports timed", "cold: --help"
 
 # Times every outermost import, including imports on first use.
@@ -63,7 +63,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         prog="benchmarks.generation", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     cores = available_cores()
-    parser.add_argument("--model", default="tiny", help="a model's name or a pipeline folder (%(default)s)")
+    parser.add_argument("--model", default="tiny-t2v-fast", help="a model's name or a pipeline folder (%(default)s)")
     parser.add_argument("--image", type=Path, help="input image; without one, text to video is measured")
     parser.add_argument("--prompt", default="a rocket flying up over a blue sky", help="(%(default)s)")
     parser.add_argument(

@@ -13,7 +13,7 @@ from videocrafter.media.video_file import write_video
 from videocrafter.pipelines.loading import load_pipeline
 from videocrafter.pipelines.video_to_video import VideoToVideo
 
-STRENGTHS = (0.1, 0.2, 0.3, 0.5)
+STRENGTHS = (0.2, 0.4, 0.6, 0.8)
 
 
 def main(folder: Path, **settings: Any) -> None:

@@ -11,12 +11,11 @@ from torch import Tensor
 
 from videocrafter.cli.quiet_libraries import silence_libraries
 from videocrafter.data.sprite_world.renderer import blob_of, load_sprite
-from videocrafter.data.sprite_world.world import SpriteWorld
+from videocrafter.data.sprite_world.world import MINIATURE_WORLD, SpriteWorld
 from videocrafter.evaluation.exam.clips import ChangedClips, Clips, RealClips, in_batches
 from videocrafter.evaluation.exam.judging import Verdicts, judge_videos, load_judge, mark
 from videocrafter.models.autoencoder import decode_video, encode_video
 from videocrafter.training.miniature.degradation import blur
-from videocrafter.training.recipes.miniature import WORLD
 
 SEED = 77
 KINDS = ("real", "reconstructed", "blobs", "blurred")
@@ -26,10 +25,10 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("judges", type=Path, nargs="+", help="folders of judges")
     parser.add_argument("--vae", type=Path, help="folder of an autoencoder; default: no reconstructions")
-    parser.add_argument("--size", type=int, default=WORLD.height, help="side of the clips in pixels")
-    parser.add_argument("--frames", type=int, default=WORLD.num_frames, help="frames per clip")
+    parser.add_argument("--size", type=int, default=MINIATURE_WORLD.height, help="side of the clips in pixels")
+    parser.add_argument("--frames", type=int, default=MINIATURE_WORLD.num_frames, help="frames per clip")
     parser.add_argument(
-        "--diameter", type=float, default=WORLD.diameter, help="mean diameter of the sprites, in widths"
+        "--diameter", type=float, default=MINIATURE_WORLD.diameter, help="mean diameter of the sprites, in widths"
     )
     parser.add_argument("--kinds", nargs="+", choices=KINDS, help="kinds of clips; default: all that are possible")
     parser.add_argument("--clips", type=int, default=240, help="number of clips")
@@ -45,7 +44,7 @@ def main() -> None:
     given = parse()
     silence_libraries()
     config = replace(
-        WORLD,
+        MINIATURE_WORLD,
         height=given.size,
         width=given.size,
         num_frames=given.frames,

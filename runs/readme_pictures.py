@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from world_picture import world_picture
 
-from videocrafter.data.sprite_world.world import SUBJECTS, SpriteWorld
+from videocrafter.data.sprite_world.world import MINIATURE_WORLD, SUBJECTS, SpriteWorld
 from videocrafter.media.contact_sheet import contact_sheet
 from videocrafter.media.image_file import write_image
 from videocrafter.media.video_file import write_video
@@ -18,7 +18,6 @@ from videocrafter.pipelines.image_to_video import ImageToVideoPipeline
 from videocrafter.pipelines.loading import load_pipeline
 from videocrafter.pipelines.text_to_video import TextToVideoPipeline
 from videocrafter.presets import resolve_model
-from videocrafter.training.recipes.miniature import WORLD
 
 ROOT = Path(__file__).parents[1]
 IMAGES = ROOT / "docs" / "images"
@@ -58,7 +57,7 @@ def main() -> None:
 
 def one_picture_per_subject(paint: TextToVideoPipeline) -> np.ndarray:
     """Return the middle frames of a video per subject, in random order and without captions, for naming by eye."""
-    world, prompts, number = SpriteWorld(replace(WORLD, split="held_out", seed=2024)), {}, 0
+    world, prompts, number = SpriteWorld(replace(MINIATURE_WORLD, split="held_out", seed=2024)), {}, 0
     while len(prompts) < len(SUBJECTS):
         script, number = world.script(number), number + 1
         if script.motion != "spinning":

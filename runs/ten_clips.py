@@ -12,9 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from videocrafter.data.sprite_world.world import SpriteWorld
+from videocrafter.data.sprite_world.world import MINIATURE_WORLD, SpriteWorld
 from videocrafter.media.video_file import write_video
-from videocrafter.training.recipes.miniature import WORLD
 
 NUM_CLIPS = 10
 NUM_FRAMES = 24
@@ -26,7 +25,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     folder = parser.parse_args().folder
     folder.mkdir(parents=True, exist_ok=True)
-    world = SpriteWorld(replace(WORLD, num_frames=NUM_FRAMES, seed=10))
+    world = SpriteWorld(replace(MINIATURE_WORLD, num_frames=NUM_FRAMES, seed=10))
     for index in range(NUM_CLIPS):
         script = world.script(index)
         pixels = (world.render([script])[0].permute(0, 2, 3, 1).numpy() + 1) / 2

@@ -5,8 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from videocrafter.data.sprite_world.world import SpriteWorld
-from videocrafter.training.recipes.miniature import WORLD
+from videocrafter.data.sprite_world.world import MINIATURE_WORLD, SpriteWorld
 
 
 def world_picture(subject: str, scene: str, *, side: int, **script: Any) -> np.ndarray:
@@ -19,7 +18,7 @@ def world_picture(subject: str, scene: str, *, side: int, **script: Any) -> np.n
     Returns:
         [side, side, 3], in [0, 1].
     """
-    world = SpriteWorld(replace(WORLD, num_frames=1, height=side, width=side, split="all"))
+    world = SpriteWorld(replace(MINIATURE_WORLD, num_frames=1, height=side, width=side, split="all"))
     centred = {"motion": "still", "middle_x": 0.0, "middle_y": 0.0}
     picture = replace(world.script(0), subject=subject, scene=scene, **{**centred, **script})
     return (world.render([picture], 1)[0, 0].permute(1, 2, 0).numpy() + 1) / 2

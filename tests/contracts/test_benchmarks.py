@@ -153,7 +153,7 @@ def test_a_video_is_measured_warm_and_cold(
     assert {reading for what, reading in rows if what == "warm, threads: 1"} == phases
     assert rows[generation.TIMED, "total, s"][5] == "0.5"
     assert "imports take 75 % of it" in shown
-    assert "a cold video takes 4 s; the budget is 20 s" in shown
+    assert "a cold video takes 4 s; the budget is 4 s" in shown
 
 
 def test_imports_are_timed_within_a_process():

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 
 from videocrafter.data.clip import DecodingLimits, Kind, LazyVideo
 from videocrafter.data.source import ClipShard, SourceConfig, check_kind
-from videocrafter.data.sprite_world.world import Split, SpriteWorld, SpriteWorldConfig
+from videocrafter.data.sprite_world.world import MINIATURE_WORLD, Split, SpriteWorld, SpriteWorldConfig
 from videocrafter.media.framing import Framer, frame_image
 
 
@@ -27,9 +27,9 @@ class SpriteClipsConfig(SourceConfig):
 
     kind: Kind = "video"
     num_clips: int = 10_000
-    height: int = 128
-    width: int = 128
-    num_frames: int = 16
+    height: int = MINIATURE_WORLD.height
+    width: int = MINIATURE_WORLD.width
+    num_frames: int = MINIATURE_WORLD.num_frames
     split: Split = "train"
     seed: int = 0
 
@@ -42,12 +42,11 @@ class SpriteClipsConfig(SourceConfig):
 
     def world(self) -> SpriteWorldConfig:
         """Return the configuration of the world."""
-        return SpriteWorldConfig(
+        return replace(
+            MINIATURE_WORLD,
             height=self.height,
             width=self.width,
             num_frames=self.num_frames,
-            fps_range=(8.0, 24.0),
-            diameter=0.56,
             split=self.split,
             seed=self.seed,
         )

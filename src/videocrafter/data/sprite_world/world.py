@@ -132,6 +132,10 @@ class SpriteWorldConfig:
             raise ValueError(f"seed is {self.seed}, expected 0 or more")
 
 
+MINIATURE_WORLD = SpriteWorldConfig(height=128, width=128, num_frames=16, fps_range=(8.0, 24.0), diameter=0.56)
+"""The world of the models that ship."""
+
+
 class SpriteWorld:
     """An endless supply of captioned clips and images: `script(i)` describes clip i, `render` draws it.
 

@@ -16,6 +16,7 @@ from videocrafter.data.sprite_world.captions import motion_caption, worded_capti
 from videocrafter.data.sprite_world.motions import DIRECTIONS
 from videocrafter.data.sprite_world.scenes import NUM_VARIANTS
 from videocrafter.data.sprite_world.world import (
+    MINIATURE_WORLD,
     MOTIONS,
     SCENES,
     SPEEDS,
@@ -46,8 +47,8 @@ class ExamWorld:
     motions: tuple[str, ...] = MOTIONS
     scenes: tuple[str, ...] = SCENES
     position_jitter: float = 0.12
-    diameter: float = 0.56
-    fps_range: tuple[float, float] = (8.0, 24.0)
+    diameter: float = MINIATURE_WORLD.diameter
+    fps_range: tuple[float, float] = MINIATURE_WORLD.fps_range
 
     @classmethod
     def of_judge(cls, judge: VideoJudge) -> ExamWorld:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from videocrafter.data.sprite_world.world import MINIATURE_WORLD
 from videocrafter.training.config import OptimizerConfig, RecipeConfig, StageConfig
 from videocrafter.training.miniature.degradation import Degradation
 from videocrafter.training.miniature.judge import JudgeTaskConfig
-from videocrafter.training.recipes.miniature import WORLD
 
 
 def tiny_judge() -> RecipeConfig:
@@ -27,7 +27,7 @@ def tiny_judge() -> RecipeConfig:
     full = replace(
         small,
         name="full",
-        task=JudgeTaskConfig(world=replace(WORLD, position_jitter=0.25), batch_size=8, num_validation=32),
+        task=JudgeTaskConfig(world=replace(MINIATURE_WORLD, position_jitter=0.25), batch_size=8, num_validation=32),
         num_steps=120,
         optimizer=OptimizerConfig(lr=5e-4, betas=(0.9, 0.99), decay="cosine", warmup_steps=10),
         ema_decay=0.97,
@@ -38,7 +38,7 @@ def tiny_judge() -> RecipeConfig:
 def tiny_second_judge() -> RecipeConfig:
     """A judge for subjects alone: blur and random hues in training, so that it must know their shape."""
     task = JudgeTaskConfig(
-        world=replace(WORLD, position_jitter=0.25),
+        world=replace(MINIATURE_WORLD, position_jitter=0.25),
         degradation=Degradation(blurred_share=0.7, smallest_side=0.3, recoloured_share=1.0, brightness=0.4),
         stills=True,
         batch_size=48,

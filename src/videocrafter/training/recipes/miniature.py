@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from videocrafter.data.sprite_world.world import SpriteWorldConfig
+from videocrafter.data.sprite_world.world import MINIATURE_WORLD
 from videocrafter.training.config import OptimizerConfig, RecipeConfig, StageConfig
 from videocrafter.training.miniature.autoencoder import AutoencoderTaskConfig
 from videocrafter.training.miniature.diffusion_config import VideoDiffusionTaskConfig
@@ -16,8 +16,6 @@ from videocrafter.training.miniature.networks import MiniatureNetwork
 from videocrafter.training.miniature.stills import StillsTaskConfig
 from videocrafter.training.miniature.towers import ContrastiveTaskConfig
 from videocrafter.training.task import TaskConfig
-
-WORLD = SpriteWorldConfig(height=128, width=128, num_frames=16, fps_range=(8.0, 24.0), diameter=0.56)
 
 
 def tiny_vae() -> RecipeConfig:
@@ -87,7 +85,7 @@ def tiny_sd() -> RecipeConfig:
     images = StageConfig(
         name="images",
         task=StillsTaskConfig(
-            world=WORLD,
+            world=MINIATURE_WORLD,
             num_images=131_072,
             image_batch_size=32,
         ),
@@ -107,7 +105,7 @@ def tiny_t2v() -> RecipeConfig:
     """Text to video at 128 pixels, from the images of `tiny-sd`: images and videos jointly, low resolution first."""
     # Fewer frames at fewer frames per second: a clip lasts, and moves, as long and as far as one of 16 frames.
     low_task = VideoDiffusionTaskConfig(
-        world=replace(WORLD, height=64, width=64, num_frames=8, fps_range=(3.0, 12.0)),
+        world=replace(MINIATURE_WORLD, height=64, width=64, num_frames=8, fps_range=(3.0, 12.0)),
         num_clips=16_384,
         num_images=8_192,
         batch_size=16,
@@ -128,7 +126,7 @@ def tiny_t2v() -> RecipeConfig:
     high = replace(
         low,
         name="high",
-        task=replace(low_task, world=WORLD, batch_size=8, image_scale=1, image_share=0.3, num_gauged=48),
+        task=replace(low_task, world=MINIATURE_WORLD, batch_size=8, image_scale=1, image_share=0.3, num_gauged=48),
         num_steps=4000,
         optimizer=OptimizerConfig(lr=1e-3, accumulate=2, warmup_steps=50, decay="cosine", final_lr_fraction=0.02),
         validate_every=400,
