@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from videocrafter.models.attention_backends import attend_with
+from videocrafter.models.group_norm import GroupNorm
 
 Layer = TypeVar("Layer", bound=nn.Module)
 
@@ -291,7 +292,7 @@ class SpatialTransformer(nn.Module):
     ) -> None:
         super().__init__()
         inner = heads * head_dim
-        self.norm = nn.GroupNorm(groups, channels, eps=1e-6)
+        self.norm = GroupNorm(groups, channels, eps=1e-6)
         self.proj_in = nn.Linear(channels, inner)
         self.blocks = nn.ModuleList(
             SpatialBlock(inner, context_dim, heads, head_dim, image_branch) for _ in range(depth)
@@ -322,7 +323,7 @@ class TemporalTransformer(nn.Module):
     ) -> None:
         super().__init__()
         inner = heads * head_dim
-        self.norm = nn.GroupNorm(groups, channels, eps=1e-6)
+        self.norm = GroupNorm(groups, channels, eps=1e-6)
         self.proj_in = nn.Linear(channels, inner)
         self.blocks = nn.ModuleList(TemporalBlock(inner, heads, head_dim, relative_distance) for _ in range(depth))
         self.proj_out = zero_initialised(nn.Linear(inner, channels))

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, silu
 
 from videocrafter.models.attention import SpatialTransformer, TemporalTransformer, repeat_branches, zero_initialised
+from videocrafter.models.group_norm import GroupNorm
 
 
 class BlockConditions(NamedTuple):
@@ -41,7 +42,7 @@ class TemporalConvolution(nn.Module):
 
     def __init__(self, channels: int, groups: int, dropout: float) -> None:
         super().__init__()
-        self.norms = nn.ModuleList(nn.GroupNorm(groups, channels) for _ in range(4))
+        self.norms = nn.ModuleList(GroupNorm(groups, channels) for _ in range(4))
         # A (3, 1) kernel over (frames, positions) has the same weights as a 3-D convolution of size (3, 1, 1).
         self.convs = nn.ModuleList(nn.Conv2d(channels, channels, (3, 1), padding=(1, 0)) for _ in range(4))
         self.dropout = nn.Dropout(dropout)
@@ -78,10 +79,10 @@ class ResidualBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.scale_shift = scale_shift
-        self.norm1 = nn.GroupNorm(groups, in_channels)
+        self.norm1 = GroupNorm(groups, in_channels)
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1)
         self.embedding = nn.Linear(embedding_dim, 2 * out_channels if scale_shift else out_channels)
-        self.norm2 = nn.GroupNorm(groups, out_channels)
+        self.norm2 = GroupNorm(groups, out_channels)
         self.dropout = nn.Dropout(dropout)
         self.conv2 = zero_initialised(nn.Conv2d(out_channels, out_channels, 3, padding=1))
         self.skip = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()

@@ -25,6 +25,7 @@ from videocrafter.models.blocks import (
     run_layer,
 )
 from videocrafter.models.embeddings import FrameTextEmbedding, PlaceEmbedding, SinusoidalEmbedding
+from videocrafter.models.group_norm import GroupNorm
 from videocrafter.models.network_options import NetworkOptions
 
 
@@ -142,7 +143,7 @@ class VideoUNet(NetworkOptions, ModelMixin, ConfigMixin, PeftAdapterMixin):
             self.up_stages.append(UpStage(layers, Upsample(width) if level > 0 else None))
             channels = width
 
-        self.norm_out = nn.GroupNorm(norm_groups, model_channels)
+        self.norm_out = GroupNorm(norm_groups, model_channels)
         self.conv_out = zero_initialised(nn.Conv2d(model_channels, out_channels, 3, padding=1))
 
     @property

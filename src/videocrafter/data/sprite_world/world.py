@@ -88,7 +88,8 @@ class SpriteWorldConfig:
         height, width: frame size in pixels.
         num_frames: frames per clip.
         fps_range: lowest and highest frames per second of clips; whole numbers, log-uniform.
-        subjects, motions: names to use.
+        subjects: names to use.
+        motions: names to use; one that is named twice occurs twice as often.
         scenes: names of scenes to use. PLAIN_SCENES are plain colours, which are easier to learn.
         diameter: mean diameter of the sprites, in widths of the frame.
         position_jitter: largest offset of a path's centre from the frame's centre in x and in y, in half-widths.

@@ -280,7 +280,7 @@ class VideoDiffusionTask(DiffusionTask):
         )
         knowledge = Knowledge(
             subjects=world.subjects,
-            motions=world.motions,
+            motions=tuple(dict.fromkeys(world.motions)),
             scenes=world.scenes,
             speeds=("slow", "medium", "fast"),
         )

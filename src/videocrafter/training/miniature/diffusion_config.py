@@ -103,8 +103,9 @@ class VideoDiffusionTaskConfig(DiffusionConfig):
         return [*names, "gauge_image", "reading_accuracy"] if self.uses_image else names
 
     def gauged_world(self) -> SpriteWorld:
-        """The world of the validation clips, which include held-out combinations."""
-        return SpriteWorld(replace(self.world, split="all", seed=_VALIDATION_SEED))
+        """The world of the validation clips: all motions equally often, with held-out combinations."""
+        motions = tuple(dict.fromkeys(self.world.motions))
+        return SpriteWorld(replace(self.world, motions=motions, split="all", seed=_VALIDATION_SEED))
 
     def gauged_scripts(self, world: SpriteWorld) -> list[SceneScript]:
         """The validation clips in this world."""

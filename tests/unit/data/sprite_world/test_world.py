@@ -59,6 +59,12 @@ def test_every_name_occurs_about_as_often_as_the_others() -> None:
     assert len({script.caption for script in scripts}) > 5000
 
 
+def test_a_motion_that_is_named_twice_occurs_twice_as_often() -> None:
+    source = world(motions=("left", "bouncing", "bouncing"))
+    counts = Counter(source.script(i).motion for i in range(3000))
+    assert counts["bouncing"] / counts["left"] == pytest.approx(2, rel=0.2)
+
+
 def test_fps_is_whole_in_range_and_even_in_logarithm() -> None:
     source = world(fps_range=(4.0, 24.0))
     fps = np.array([source.script(i).fps for i in range(2000)])

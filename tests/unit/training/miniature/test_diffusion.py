@@ -435,6 +435,12 @@ def test_validation_is_the_same_in_every_run_and_sees_the_captions(parts: Path, 
     assert all(new[f"gauge_{name}"] == 0 for name in gauges), "a network that predicts zero uses no word"
 
 
+def test_validation_shows_every_motion_equally_often(parts: Path, t2v_start: Path) -> None:
+    repeated = replace(WORLD, motions=(*MOTIONS, "bouncing", "bouncing"))
+    task, plain = (video_task(parts, t2v_start, world=world) for world in (repeated, WORLD))
+    assert task.validate() == plain.validate()
+
+
 def test_validation_gives_the_image_to_an_image_model(parts: Path, t2v_start: Path) -> None:
     task = video_task(parts, t2v_start, phase="image_to_video")
     for module in task.modules().values():
@@ -451,7 +457,9 @@ def test_validation_gives_the_image_to_an_image_model(parts: Path, t2v_start: Pa
 
 @pytest.mark.parametrize("phase", ["text_to_video", "image_to_video"])
 def test_the_saved_folder_is_the_finished_pipeline(parts: Path, t2v_start: Path, tmp_path: Path, phase: str) -> None:
-    task = video_task(parts, t2v_start, phase=phase, guidance_scale=2.5, fps=12.0, noise=NoiseConfig(snr_shift=9.0))
+    world = replace(WORLD, motions=(*MOTIONS, "bouncing"))
+    noise = NoiseConfig(snr_shift=9.0)
+    task = video_task(parts, t2v_start, phase=phase, guidance_scale=2.5, fps=12.0, noise=noise, world=world)
     task.save_pipeline(tmp_path)
     wanted = TextToVideoPipeline if phase == "text_to_video" else ImageToVideoPipeline
     pipeline = load_pipeline(tmp_path, expect=wanted)
@@ -468,11 +476,12 @@ def test_the_saved_folder_is_the_finished_pipeline(parts: Path, t2v_start: Path,
     assert pipeline.scheduler.config.prediction_type == "v_prediction"
     knowledge = json.loads((tmp_path / "model_index.json").read_text())["knowledge"]
     assert knowledge["subjects"] == list(SUBJECTS)
+    assert knowledge["motions"] == list(MOTIONS), "each once"
     assert knowledge["scenes"] == list(SCENES)
 
     pipeline.set_progress_bar_config(disable=True)
-    world = SpriteWorld(WORLD)
-    picture = [] if phase == "text_to_video" else [(world.render([world.script(0)])[0, 0] + 1) / 2]
+    source = SpriteWorld(WORLD)
+    picture = [] if phase == "text_to_video" else [(source.render([source.script(0)])[0, 0] + 1) / 2]
     frames = pipeline(*picture, "a rocket moving left", seeds=3).frames
     assert np.asarray(frames[0]).shape == (4, 16, 16, 3)
 

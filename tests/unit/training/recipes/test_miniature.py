@@ -1,4 +1,5 @@
 import json
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, is_dataclass
 from typing import Any
@@ -75,19 +76,27 @@ def test_set_changes_one_stage_or_all(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["tiny-t2v", "smoke"])
 def test_text_to_video_goes_from_low_to_full_resolution_with_the_whole_world(name: str) -> None:
-    low, high = video_tasks(RECIPES[name]())
-    assert {task.phase for task in (low, high)} == {"text_to_video"}
-    assert (2 * low.world.height, 2 * low.world.width) == (high.world.height, high.world.width)
-    assert low.image_world.height == high.world.height, "images keep the final size"
+    low, long, high = video_tasks(RECIPES[name]())
+    assert {task.phase for task in (low, long, high)} == {"text_to_video"}
+    for task in (low, long):
+        assert (2 * task.world.height, 2 * task.world.width) == (high.world.height, high.world.width)
+        assert task.image_world.height == high.world.height, "images keep the final size"
+    assert (long.world.num_frames, long.world.fps_range) == (high.world.num_frames, high.world.fps_range)
     for ends in (0, 1):  # fewer frames at fewer frames per second: clips last as long
         assert low.world.num_frames / low.world.fps_range[ends] == pytest.approx(
             high.world.num_frames / high.world.fps_range[ends], rel=0.35
         )
-    for task in (low, high):
-        assert (task.world.subjects, task.world.motions, task.world.scenes) == (SUBJECTS, MOTIONS, SCENES)
+    for task in (low, long, high):
+        assert (task.world.subjects, set(task.world.motions), task.world.scenes) == (SUBJECTS, set(MOTIONS), SCENES)
     assert len(SUBJECTS) >= 24
     assert len(SCENES) >= 12
     assert len(MOTIONS) == 14
+
+
+def test_motions_around_a_point_are_shown_most_often() -> None:
+    for task in video_tasks(RECIPES["tiny-t2v"]()):
+        shown = Counter(task.world.motions)
+        assert {motion for motion in MOTIONS if shown[motion] > 1} == {"bouncing", "orbiting", "spinning"}
 
 
 @pytest.mark.parametrize("name", ["tiny-t2v", "tiny-i2v", "smoke"])
@@ -147,7 +156,7 @@ def test_image_to_video_aligns_then_has_the_papers_phases_at_low_resolution_firs
     recipe = RECIPES["tiny-i2v"]()
     assert recipe.init == "tiny-t2v"
     tasks = list(video_tasks(recipe))
-    *_, low, high = video_tasks(RECIPES["tiny-t2v"]())
+    low, _, high = video_tasks(RECIPES["tiny-t2v"]())
     phases = ["image_alignment", "image_mapping", "image_to_video", "image_to_video"]
     assert [task.phase for task in tasks] == phases
     assert [task.world for task in tasks] == [low.world, low.world, low.world, high.world]
