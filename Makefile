@@ -37,7 +37,7 @@ $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/.created
 
 demo: $(VENV)/.installed
 	@mkdir -p demo
-	$(BIN)/videocrafter generate "a rocket flying up over a green meadow" --model tiny-t2v-fast \
+	$(BIN)/videocrafter generate "a rocket flying up over a green meadow" \
 		--seed 1 --contact-sheet demo/rocket.png --overwrite -o demo/rocket.mp4
 	$(BIN)/videocrafter generate "a ladybug is flying left on a brick wall" --image $(DEMO_IMAGE) \
 		--seed 1 --contact-sheet demo/ladybug.png --overwrite -o demo/ladybug.mp4

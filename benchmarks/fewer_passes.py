@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from videocrafter.evaluation.exam.questions import ExamWorld, Questions
     from videocrafter.pipelines.loading import load_pipeline
 
-    pipeline: Any = load_pipeline("tiny")
+    pipeline: Any = load_pipeline("tiny-t2v")
     pipeline.set_progress_bar_config(disable=True)
     pipeline.use_scheduler(given.scheduler)
     variants = (*PLAIN, *OTHERS)

@@ -33,7 +33,7 @@ from videocrafter.web.studio import Studio, StudioConfig
 PATIENCE_S = 600
 QUICK = {"preset": "draft", "num_inference_steps": 4, "seed": 1}
 VIDEO = {
-    "model": "tiny",
+    "model": "tiny-t2v",
     "request": {"prompt": "x"},
     "recording": {"prompt": "x", "seed": 1},
     "width": 64,

@@ -16,7 +16,7 @@ from videocrafter.pipelines.loading import load_pipeline
 
 def main(folder: Path, **settings: Any) -> None:
     """Make the video; `settings` are arguments of the pipeline, such as `num_inference_steps`."""
-    pipeline = load_pipeline("tiny")
+    pipeline = load_pipeline("tiny-t2v")
     # Any clip works; read one from a file with videocrafter.media.video_file.read_frames.
     clip = pipeline("a rocket flying up over a blue sky", seeds=3, **settings).frames[0]
 

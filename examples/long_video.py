@@ -17,7 +17,7 @@ from videocrafter.pipelines.long_video import LongVideo
 
 def main(folder: Path, **settings: Any) -> None:
     """Make the video; `settings` are arguments of the pipeline, such as `num_inference_steps`."""
-    pipeline = load_pipeline("tiny")
+    pipeline = load_pipeline("tiny-t2v")
     long = LongVideo(pipeline, window=16, overlap=8)
     prompt = "a ladybug bouncing over a green meadow"
     latents = long(prompt, num_frames=48, seeds=3, output_type="latent", **settings).frames[0]

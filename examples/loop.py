@@ -18,7 +18,7 @@ from videocrafter.pipelines.looping import LoopedVideo
 
 def main(folder: Path, **settings: Any) -> None:
     """Make the video; `settings` are arguments of the pipeline, such as `num_inference_steps`."""
-    loop = LoopedVideo(load_pipeline("tiny"))
+    loop = LoopedVideo(load_pipeline("tiny-t2v"))
     frames = loop("a panda moving in a circle on a green meadow", num_frames=16, seeds=3, **settings).frames[0]
 
     write_video(folder / "loop.gif", frames, playback_fps=8)

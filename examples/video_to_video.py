@@ -18,7 +18,7 @@ STRENGTHS = (0.2, 0.4, 0.6, 0.8)
 
 def main(folder: Path, **settings: Any) -> None:
     """Make the videos; `settings` are arguments of the pipeline, such as `num_inference_steps`."""
-    pipeline = load_pipeline("tiny")
+    pipeline = load_pipeline("tiny-t2v")
     # Any clip works; read one from a file with videocrafter.media.video_file.read_frames.
     clip = pipeline("a ladybug moving left over a green meadow", seeds=3, **settings).frames[0]
     videos, captions = [clip], ["the clip: a ladybug moving left over a green meadow"]

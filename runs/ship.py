@@ -4,14 +4,16 @@ import argparse
 import json
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from videocrafter.cli.quiet_libraries import silence_libraries
 from videocrafter.models.judge import VideoJudge
 from videocrafter.pipelines.loading import load_pipeline
-from videocrafter.pipelines.model_folder import SHARED
+from videocrafter.pipelines.model_folder import SHARED, read_model_index
 from videocrafter.presets import MODEL_INDEX
 
 ASSETS = Path(__file__).parents[1] / "src" / "videocrafter" / "assets" / "models"
@@ -33,12 +35,22 @@ def main() -> None:
     for name, source in (("tiny-t2v", given.t2v), ("tiny-t2v-fast", given.fast), ("tiny-i2v", given.i2v)):
         if source is not None:
             pipeline = load_pipeline(source, dtype=torch.float16)
+            if name == "tiny-t2v-fast":
+                name_teacher(pipeline, given.assets / "tiny-t2v")
             ship(given.assets / name, pipeline.save_pretrained)
     for name in ("tiny-t2v-fast", "tiny-i2v"):
         share(given.assets / name, given.assets / "tiny-t2v")
     if given.judge is not None:
         judge = VideoJudge.from_pretrained(given.judge, torch_dtype=torch.float16)
         ship(given.assets / "judge", judge.save_pretrained)
+
+
+def name_teacher(student: Any, teacher: Path) -> None:
+    """Make the preset "quality" of a student take its teacher."""
+    steps = read_model_index(teacher)["defaults"]["num_inference_steps"]
+    quality = {"model": teacher.name, "num_inference_steps": steps}
+    defaults = replace(student.generation_defaults, presets={"quality": quality})
+    student.register_to_config(defaults=defaults.to_config())
 
 
 def contents(folder: Path) -> dict[str, bytes]:

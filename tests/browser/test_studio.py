@@ -248,7 +248,7 @@ def test_live_follows_the_prompt_and_the_last_one_wins(server, open_page):
     expect(page.locator("#stage video")).to_have_count(1, timeout=LONG)
     # Typing asks for a video after a pause, not after each letter, and with the quickest preset.
     assert len(sent) <= 2
-    assert json.loads(sent[-1])["preset"] == "draft"
+    assert json.loads(sent[-1])["preset"] == "fast"
     assert server.get("videos?text=ghost")["videos"] == []
     page.reload()
     expect(page.get_by_label("Prompt")).to_have_value("a ghost spinning in outer space")

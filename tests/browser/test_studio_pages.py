@@ -60,7 +60,7 @@ def test_the_hint_about_quality_is_about_the_chosen_model(address, open_page):
 
     page.route("**/api/v1/models", answer)
     page.goto(address)
-    hint = "Fast (9 steps) is quicker than the model's own 40 steps, with less detail."
+    hint = "Quality: 40 steps, Fast: 9 steps, Draft: 40 steps. Fewer are quicker, with less detail."
     expect(page.locator("#preset-hint")).to_have_text(hint, timeout=PATIENCE_MS)
 
 

@@ -10,15 +10,16 @@ from videocrafter.presets import LORA_FILE, PRESETS, is_run_folder, resolve_mode
 
 @pytest.fixture
 def assets(tmp_path, monkeypatch):
-    """An installation with tiny-t2v and without tiny-i2v."""
-    (tmp_path / "tiny-t2v").mkdir()
-    (tmp_path / "tiny-t2v" / "model_index.json").write_text("{}")
+    """An installation with tiny-t2v and its student, and without tiny-i2v."""
+    for name in ("tiny-t2v", "tiny-t2v-fast"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model_index.json").write_text("{}")
     monkeypatch.setattr(presets, "_ASSETS", tmp_path)
     return tmp_path
 
 
 def test_family_is_resolved_by_task(assets):
-    assert resolve_model("tiny", "t2v") == assets / "tiny-t2v"
+    assert resolve_model("tiny", "t2v") == assets / "tiny-t2v-fast"
     assert resolve_model("tiny-t2v", "t2v") == assets / "tiny-t2v"
     with pytest.raises(ValueError, match=r"tiny-i2v.*missing from this installation"):
         resolve_model("tiny", "i2v")

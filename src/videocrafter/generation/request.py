@@ -127,6 +127,8 @@ class GenerateOptions:
 def with_preset(options: GenerateOptions, defaults: Mapping[str, Any] | None) -> GenerateOptions:
     """Return the options with the settings of their preset for a model; what was given itself takes precedence.
 
+    A preset may also replace the model.
+
     Args:
         defaults: the model's recommended settings, as its folder stores them.
 
@@ -136,8 +138,13 @@ def with_preset(options: GenerateOptions, defaults: Mapping[str, Any] | None) ->
     if options.preset is None:
         return options
     settings = preset_settings(options.preset, defaults)
-    scheduler = settings.pop("scheduler", None)
-    return replace(options, scheduler=options.scheduler or scheduler, sampling={**settings, **options.sampling})
+    scheduler, model = settings.pop("scheduler", None), settings.pop("model", None)
+    return replace(
+        options,
+        model=model or options.model,
+        scheduler=options.scheduler or scheduler,
+        sampling={**settings, **options.sampling},
+    )
 
 
 def check_options(options: GenerateOptions) -> None:

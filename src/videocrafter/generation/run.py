@@ -105,7 +105,10 @@ def prepare(options: GenerateOptions, *, obtain: Callable[[str, Task], Path] = o
         index = check_model_folder(folder)
         _check_task(options, index["_class_name"])
         if options.preset is not None and not holds_student(options.loras):
-            options = with_preset(options, index.get("defaults"))
+            given, options = options.model_name, with_preset(options, index.get("defaults"))
+            if options.model_name != given:
+                folder = obtain(options.model_name, options.task)
+                check_model_folder(folder)
         model_hash = fingerprint(folder)
     with expecting():
         check_shares(options, folder)

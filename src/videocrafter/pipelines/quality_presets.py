@@ -26,11 +26,13 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     }
 )
 """Settings of each preset; "quality" is what the model recommends."""
-_ALLOWED = ("scheduler", *SETTING_NAMES)
+_ALLOWED = ("model", "scheduler", *SETTING_NAMES)
 
 
 def preset_settings(name: str, defaults: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return the settings of a preset for a model: sampling settings by name, and "scheduler".
+    """Return the settings of a preset for a model: sampling settings by name, "scheduler", and "model".
+
+    "model" names another model, which the preset takes instead: "quality" of a student takes its teacher.
 
     Args:
         name: "quality", "fast" or "draft".
@@ -93,7 +95,8 @@ def check_presets(presets: Any) -> None:
         strange = sorted(set(settings) - set(_ALLOWED))
         if strange:
             raise ValueError(f"the preset {name!r} in a model's defaults sets {strange}; allowed are {_ALLOWED}")
-        scheduler = settings.get("scheduler")
-        if scheduler is not None and not isinstance(scheduler, str):
-            raise ValueError(f"the preset {name!r} in a model's defaults has the scheduler {scheduler!r}, not a name")
+        for key in ("model", "scheduler"):
+            value = settings.get(key)
+            if value is not None and not isinstance(value, str):
+                raise ValueError(f"the preset {name!r} in a model's defaults has the {key} {value!r}, not a name")
         SamplingSettings(**{key: value for key, value in settings.items() if key in SETTING_NAMES})

@@ -76,7 +76,7 @@ class JobRequest(BaseModel):
     negative_prompt: _Text | None = None
     model: Annotated[str, Field(max_length=200)] = DEFAULT_MODEL
     loras: list[LoraRequest] = []
-    preset: Preset = "quality"
+    preset: Preset | None = None
     num_videos: Annotated[int, Field(ge=1)] = 1
     seed: Annotated[int, Field(ge=0, lt=2**63 - 1000)] | None = None
     num_frames: Annotated[int, Field(ge=1, le=10_000)] | None = None

@@ -21,6 +21,13 @@ def test_a_preset_gives_what_was_not_given() -> None:
     assert own.sampling == {"num_inference_steps": 9, "eta": 0.5}
 
 
+def test_a_preset_may_take_another_model() -> None:
+    student = {"presets": {"quality": {"model": "teacher", "num_inference_steps": 25}}}
+    taken = with_preset(options(preset="quality", model="student"), student)
+    assert (taken.model, taken.sampling) == ("teacher", {"num_inference_steps": 25})
+    assert with_preset(options(preset="fast", model="student"), student).model == "student"
+
+
 def test_no_preset_and_quality_change_nothing() -> None:
     assert with_preset(options(), None) == options()
     assert with_preset(options(preset="quality"), {"presets": {}}) == options(preset="quality")

@@ -1,5 +1,7 @@
 """A run reports its progress, stops when it is cancelled, and names what is wrong by type."""
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -145,3 +147,19 @@ def test_a_loaded_pipeline_is_no_way_around_the_memory_check(options, monkeypatc
     assert larger.pipeline_key == prepared.pipeline_key
     with pytest.raises(NotEnoughMemoryError, match="512x512 with 16 frames"):
         generate(larger, pipeline, Recorder())
+
+
+def test_the_model_of_a_preset_makes_the_video_and_is_recorded(options, t2v_folder, tmp_path):
+    student = tmp_path / "student"
+    shutil.copytree(t2v_folder, student)
+    index = json.loads((student / "model_index.json").read_text())
+    index["defaults"] = {**(index.get("defaults") or {}), "presets": {"quality": {"model": str(t2v_folder)}}}
+    (student / "model_index.json").write_text(json.dumps(index))
+
+    prepared = prepare(options(model=str(student), preset="quality"))
+    assert prepared.folder == t2v_folder
+    assert prepared.model_hash == prepare(options()).model_hash
+    own = prepare(options(model=str(student)))
+    assert own.folder == student
+    paths = run(options(model=str(student), preset="quality"), Recorder())
+    assert read_metadata(paths[0])["model_hash"] == prepared.model_hash

@@ -104,7 +104,7 @@ def test_a_hostile_config_is_one_line_in_every_kind_of_training(
 
 
 def test_a_name_that_stands_for_several_models_lists_them() -> None:
-    with pytest.raises(SettingsError, match=r"init is 'tiny', .* name one: tiny-t2v or tiny-i2v"):
+    with pytest.raises(SettingsError, match=r"init is 'tiny', .* name one of tiny-t2v, tiny-t2v-fast, tiny-i2v"):
         start_folder(from_start(Path("tiny")))
 
 

@@ -114,7 +114,7 @@ async function start() {
   drawWords();
   model.addEventListener("change", () => { drawWords(); send(); });
   for (const field of [prompt, seed]) field.addEventListener("input", () => again(PAUSE_MS));
-  $("#keep").addEventListener("click", () => { const { preset: _, ...request } = wanted(); reuse(request); });
+  $("#keep").addEventListener("click", () => { reuse({ ...wanted(), preset: "quality" }); });
   // Nobody looks at it any more.
   addEventListener("pagehide", () => {
     clearTimeout(timer);

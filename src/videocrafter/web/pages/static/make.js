@@ -62,7 +62,7 @@ function build() {
     h("label", { htmlFor: "prompt" }, "Prompt"), fields.prompt,
     h("label", { className: "check" }, fields.batch, h("span", {}, "One video per line")),
     h("div", { id: "words" }),
-    radios("preset", "Quality", [["quality", "Quality"], ["fast", "Fast"], ["draft", "Draft"]]), h("p", { className: "hint", id: "preset-hint" }),
+    radios("preset", "Quality", PRESETS), h("p", { className: "hint", id: "preset-hint" }),
     h("div", { className: "fields" }, h("div", {}, h("label", { htmlFor: "model", className: "label" }, "Model"), fields.model, h("p", { className: "hint", id: "model-hint" })), ...NUMBERS.map((one) => field(...one))),
     h("details", { id: "more" }, h("summary", {}, "More settings"),
       h("label", { htmlFor: "negative", className: "label" }, "Avoid"), fields.negative_prompt, h("p", { className: "hint" }, "What the video should not show."),
@@ -74,6 +74,9 @@ function build() {
   );
 }
 
+const PRESETS = [["quality", "Quality"], ["fast", "Fast"], ["draft", "Draft"]];
+// The preset that changes nothing, which is what the model recommends.
+const ownPreset = () => PRESETS.map(([name]) => name).find((name) => !Object.keys(model().presets[name]).length) ?? "quality";
 const mode = () => form.elements.mode.value;
 const model = () => catalogue.models.find((one) => one.name === fields.model.value) || catalogue.models[0];
 
@@ -85,10 +88,11 @@ function drawModel() {
   fields.num_videos.placeholder = 1;
   fields.seed.placeholder = "random";
   $("#model-hint").textContent = description;
-  const [own, fast, draft] = ["quality", "fast", "draft"].map((name) => presets[name].num_inference_steps ?? defaults.num_inference_steps);
-  const quicker = [["Fast", fast], ["Draft", draft]].filter(([, steps]) => steps !== undefined && (own === undefined || steps < own)).map(([name, steps]) => `${name} (${steps} steps)`);
-  if (quicker.length) $("#preset-hint").textContent = `${quicker.join(" and ")} ${quicker.length > 1 ? "are" : "is"} quicker${own === undefined ? "" : ` than the model's own ${own} steps`}, with less detail.`;
-  else $("#preset-hint").textContent = own === undefined ? "" : `This model takes ${own} steps anyway.`;
+  const steps = PRESETS.map(([name, label]) => [label, presets[name].num_inference_steps ?? defaults.num_inference_steps]);
+  const known = steps.filter(([, count]) => count !== undefined);
+  const isSame = new Set(known.map(([, count]) => count)).size < 2;
+  if (isSame) $("#preset-hint").textContent = known.length ? `This model takes ${known[0][1]} steps anyway.` : "";
+  else $("#preset-hint").textContent = `${known.map(([label, count]) => `${label}: ${count} steps`).join(", ")}. Fewer are quicker, with less detail.`;
   $("#words").replaceChildren(wordChips(words, fields.prompt));
 }
 
@@ -177,7 +181,7 @@ function fill(request) {
     toast(`The model ${request.model} is not here; ${fields.model.value} takes its place.`);
   }
   for (const { name } of request.loras ?? []) if (!catalogue.loras.includes(name)) toast(`The LoRA ${name} is not here; it is left out.`);
-  form.elements.preset.value = request.preset ?? "quality";
+  form.elements.preset.value = request.preset ?? ownPreset();
   for (const name of shown) fields[name].value = request[name] ?? "";
   for (const one of form.querySelectorAll("[data-lora]")) one.value = (request.loras ?? []).find((lora) => lora.name === one.dataset.lora)?.weight ?? "";
   files = {};
@@ -322,6 +326,7 @@ function takeHandedOver() {
 
 async function start() {
   build();
+  form.elements.preset.value = ownPreset();
   drawModel();
   drawInputs();
   editing = new URLSearchParams(location.search).get("edit");
@@ -346,7 +351,10 @@ async function start() {
   form.addEventListener("input", () => { if (!editing) remember(); estimate(); });
   form.addEventListener("change", (event) => {
     if (event.target.name === "mode") { drawInputs(); drawExtra(); }
-    if (event.target === fields.model) drawModel();
+    if (event.target === fields.model) {
+      form.elements.preset.value = ownPreset();
+      drawModel();
+    }
   });
   form.addEventListener("submit", (event) => { event.preventDefault(); submit(false); });
   $("#clear").addEventListener("click", () => { fill({ prompt: "" }); remember(); fields.prompt.focus(); });

@@ -18,7 +18,7 @@ function thumb(job) {
 
 function about(job) {
   const { request } = job;
-  const parts = [request.model, request.preset !== "quality" ? request.preset : null, request.num_videos > 1 ? `${request.num_videos} videos` : null, `seed ${request.seed}`];
+  const parts = [request.model, request.preset, request.num_videos > 1 ? `${request.num_videos} videos` : null, `seed ${request.seed}`];
   return parts.filter(Boolean).join(" · ");
 }
 
