@@ -47,8 +47,8 @@ def main() -> None:
 
 def name_teacher(student: Any, teacher: Path) -> None:
     """Make the preset "quality" of a student take its teacher."""
-    steps = read_model_index(teacher)["defaults"]["num_inference_steps"]
-    quality = {"model": teacher.name, "num_inference_steps": steps}
+    recommended = read_model_index(teacher)["defaults"]
+    quality = {"model": teacher.name} | {key: recommended[key] for key in ("num_inference_steps", "guidance_scale")}
     defaults = replace(student.generation_defaults, presets={"quality": quality})
     student.register_to_config(defaults=defaults.to_config())
 

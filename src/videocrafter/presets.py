@@ -265,13 +265,18 @@ The preset "quality" of `tiny-t2v-fast` takes `tiny-t2v`, from which it was dist
 """
 
 
+def member(name: str, task: Task) -> str:
+    """Return the model that a family stands for in a task; other names as they are."""
+    return FAMILIES[name][task] if name in FAMILIES else name
+
+
 def preset_for(name: str, task: Task) -> ModelPreset | None:
     """Return the preset that a name stands for in a task, or None for an unknown name.
 
     Raises:
         ValueError: the preset is for the other task; one line that says what to do.
     """
-    name = FAMILIES[name][task] if name in FAMILIES else name
+    name = member(name, task)
     preset = PRESETS.get(name)
     if preset is not None and preset.task != task:
         need = "needs an image (--image)" if preset.task == "i2v" else "takes no image"

@@ -48,7 +48,7 @@ def run(*arguments: object) -> None:
 def compared(tmp_path_factory):
     folder = tmp_path_factory.mktemp("compared")
     (folder / "prompts.txt").write_text("\n".join(PROMPTS))
-    columns = ["25 steps=tiny", "4 steps=tiny@steps=4"]
+    columns = ["25 steps=tiny-t2v", "4 steps=tiny-t2v-fast"]
     run("compare", *columns, "--prompts", folder / "prompts.txt", "--seed", 1, "-o", folder / "out")
     return folder / "out"
 

@@ -33,7 +33,7 @@ def compare(
         list[str],
         typer.Argument(
             metavar="[NAME=]WHAT[@SETTING=VALUE,…]…",
-            help="The columns: folders or tables of videos, or models, such as tiny or few=tiny@steps=4.",
+            help="The columns: folders or tables of videos, or models, such as tiny or few=tiny-t2v@steps=4.",
         ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the page.")],

@@ -106,7 +106,7 @@ def prepare_set(
         found = obtain(model, options.task)
         class_name = check_model_folder(found)["_class_name"]
     options = _with_images(options, class_name, note)
-    run = prepare(options, obtain=obtain)
+    run = prepare(options, obtain=lambda name, task: found)
     _claim(folder, {"model": model, "model_hash": run.model_hash, "settings": chosen})
     paths = tuple(
         folder / f"{number:04d}-{seed}.mp4" for number, item in enumerate(items) for seed in _seeds(item, seeds)

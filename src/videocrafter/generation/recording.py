@@ -16,7 +16,7 @@ from videocrafter.generation.loras import LoraChoice, parse_lora_option
 from videocrafter.generation.recorded_paths import find_recorded, recorded_path
 from videocrafter.generation.request import GenerateOptions, PromptRow
 from videocrafter.pipelines.sampling_settings import IMAGE_SETTING_NAMES, SamplingSettings, given_settings
-from videocrafter.presets import FAMILIES, PRESETS
+from videocrafter.presets import FAMILIES, PRESETS, Task, member
 
 if TYPE_CHECKING:
     from videocrafter.generation.mode import Mode, Pipeline
@@ -53,9 +53,11 @@ def record_of_run(
     """Return the part of the recording that all videos of a run share."""
     from videocrafter.pipelines.versions import versions
 
-    model, path_of = options.model_name, partial(_path_text, options)
+    task: Task = "i2v" if pipeline.takes_image else "t2v"
+    # The model itself: a family may stand for another model one day.
+    model, path_of = member(options.model_name, task), partial(_path_text, options)
     recording: dict[str, Any] = {
-        "task": "i2v" if pipeline.takes_image else "t2v",
+        "task": task,
         "model": path_of(Path(model)) if not _is_model_name(model) and Path(model).exists() else model,
         "num_frames": request.num_frames,
         "height": request.height,
@@ -114,6 +116,16 @@ def _path_text(options: GenerateOptions, path: Path) -> str:
     return recorded_path(path, options.output.parent, absolute=options.absolute_paths)
 
 
+def recorded_model(recording: Mapping[str, Any]) -> str:
+    """Return the name or path of a recording's model.
+
+    Recordings used to name the family, when `tiny` stood for `tiny-t2v`.
+    """
+    model = str(recording["model"])
+    earlier = {"tiny": "tiny-i2v" if recording.get("task") == "i2v" else "tiny-t2v"}
+    return earlier.get(model, model)
+
+
 def _is_model_name(text: str) -> bool:
     return text in PRESETS or text in FAMILIES
 
@@ -160,7 +172,9 @@ def repeat_recording(options: GenerateOptions, recording: Mapping[str, Any], sou
         changes["expected_model_hash"] = recording.get("model_hash")
         saving = recording.get("memory_settings")
         changes["expected_saving"] = saving if isinstance(saving, str) else None
-        if not _is_model_name(recording["model"]):
+        if _is_model_name(recording["model"]):
+            changes["model"] = recorded_model(recording)
+        else:
             changes["model"] = str(_found(recording["model"], source, "model"))
     expected = {}
     for key in ("image", *_RECORDED_FILES):

@@ -18,14 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from videocrafter.checkpoints.hub.obtain import obtain_model
+from videocrafter.generation.chosen_model import chosen_model
 from videocrafter.generation.errors import (
-    GenerationError,
     ModelUnavailableError,
     NotFiniteError,
     expecting,
 )
 from videocrafter.generation.inputs import Inputs, read_inputs
-from videocrafter.generation.loras import holds_student
 from videocrafter.generation.outputs import (
     check_encodings,
     check_names,
@@ -35,9 +34,9 @@ from videocrafter.generation.outputs import (
 )
 from videocrafter.generation.processes import ALONE, ProcessShare, check_shares
 from videocrafter.generation.recording import record_of_run, record_of_video
-from videocrafter.generation.request import GenerateOptions, PromptRow, with_preset
+from videocrafter.generation.request import GenerateOptions, PromptRow
 from videocrafter.generation.watcher import SamplingStep, Watcher, WrittenVideo
-from videocrafter.pipelines.model_folder import PIPELINE_TASKS, check_model_folder, fingerprint
+from videocrafter.pipelines.model_folder import fingerprint
 from videocrafter.presets import Task
 
 if TYPE_CHECKING:
@@ -101,30 +100,11 @@ def prepare(options: GenerateOptions, *, obtain: Callable[[str, Task], Path] = o
         check_outputs(outputs, options)
         inputs = read_inputs(options)
     with expecting(error=ModelUnavailableError):
-        folder = obtain(options.model_name, options.task)
-        index = check_model_folder(folder)
-        _check_task(options, index["_class_name"])
-        if options.preset is not None and not holds_student(options.loras):
-            given, options = options.model_name, with_preset(options, index.get("defaults"))
-            if options.model_name != given:
-                folder = obtain(options.model_name, options.task)
-                check_model_folder(folder)
+        options, folder = chosen_model(options, obtain)
         model_hash = fingerprint(folder)
     with expecting():
         check_shares(options, folder)
     return PreparedRun(options=options, folder=folder, model_hash=model_hash, outputs=tuple(outputs), inputs=inputs)
-
-
-def _check_task(options: GenerateOptions, class_name: str) -> None:
-    """Raise GenerationError if the model and the options differ in whether they take an image."""
-    task = PIPELINE_TASKS[class_name]
-    # A frame of the input video can replace the image, and any model can interpolate between two images.
-    if task == options.task or (task == "i2v" and options.clip is not None):
-        return
-    if task == "t2v" and options.image_end is not None:
-        return
-    problem = "needs an image; give one with `image`" if task == "i2v" else "takes no image; leave out `image`"
-    raise GenerationError(f"the model {options.model_name} {problem}")
 
 
 def load(prepared: PreparedRun, watcher: Watcher) -> Pipeline:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-_FEW_CHANNELS = 8
+FEW_CHANNELS = 8
 """Channels per group up to which PyTorch's channels-last kernel is slower than two copies and its other kernel."""
 
 
@@ -15,7 +15,7 @@ class GroupNorm(nn.GroupNorm):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        few = self.num_channels // self.num_groups <= _FEW_CHANNELS
+        few = self.num_channels // self.num_groups <= FEW_CHANNELS
         if few and x.device.type == "cpu" and x.dtype in (torch.bfloat16, torch.float16):
             return super().forward(x.contiguous()).contiguous(memory_format=torch.channels_last)
         return super().forward(x)

@@ -25,7 +25,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "draft": {"scheduler": "dpm++2m", "num_inference_steps": 6},
     }
 )
-"""Settings of each preset; "quality" is what the model recommends."""
+"""Settings of each preset; "quality" is what the model recommends, unless its folder says otherwise."""
 _ALLOWED = ("model", "scheduler", *SETTING_NAMES)
 
 
@@ -99,4 +99,9 @@ def check_presets(presets: Any) -> None:
             value = settings.get(key)
             if value is not None and not isinstance(value, str):
                 raise ValueError(f"the preset {name!r} in a model's defaults has the {key} {value!r}, not a name")
+        if "model" in settings and "num_inference_steps" not in settings:
+            raise ValueError(
+                f"the preset {name!r} in a model's defaults takes another model; it must also give"
+                " num_inference_steps, which are shown for it"
+            )
         SamplingSettings(**{key: value for key, value in settings.items() if key in SETTING_NAMES})

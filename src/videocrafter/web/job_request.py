@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from videocrafter.generation.errors import GenerationError, expecting
 from videocrafter.generation.loras import LoraChoice
+from videocrafter.generation.recording import recorded_model
 from videocrafter.generation.request import GenerateOptions, PromptRow, check_options
 from videocrafter.pipelines.quality_presets import Preset
 from videocrafter.pipelines.sampling_settings import IMAGE_SETTING_NAMES, SETTING_NAMES
@@ -233,7 +234,7 @@ def request_of_recording(
     if not (recording.get("image") or recording.get("video") or recording.get("continued")):
         for name in (*IMAGE_SETTING_NAMES, "image_fit"):
             values.pop(name, None)
-    model = str(recording.get("model", DEFAULT_MODEL))
+    model = recorded_model(recording) if "model" in recording else DEFAULT_MODEL
     name = model if model in library.known_models else Path(model).name
     if name in library.known_models or name in library.models:
         values["model"] = name

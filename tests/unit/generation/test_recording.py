@@ -106,3 +106,17 @@ def test_values_that_no_video_can_have_are_named(key: str, value: object) -> Non
     recording = {"prompt": "a cat", "seed": 1, "model": "tiny", key: value}
     with pytest.raises(ValueError, match=rf"the recording in a\.mp4 is damaged: {key} is "):
         repeat_recording(GenerateOptions(output=Path("b.mp4")), recording, Path("a.mp4"))
+
+
+@pytest.mark.parametrize(("task", "model"), [("t2v", "tiny-t2v"), ("i2v", "tiny-i2v")])
+def test_recordings_of_the_family_are_repeated_by_the_model_that_it_stood_for(task: str, model: str) -> None:
+    assert repeated({"prompt": "a cat", "seed": 1, "model": "tiny", "task": task}).model == model
+    assert repeated({"prompt": "a cat", "seed": 1, "model": "tiny", "task": task}, model="tiny").model == "tiny"
+
+
+def test_the_model_itself_is_recorded_and_not_its_family(cli, tmp_path):
+    assert (
+        cli("generate", "a cat", "-o", tmp_path / "v.gif", *("--frames", 2, "--height", 32, "--width", 32)).exit_code
+        == 0
+    )
+    assert read_metadata(tmp_path / "v.gif")["model"] == "tiny-t2v-fast"

@@ -153,13 +153,28 @@ def test_the_model_of_a_preset_makes_the_video_and_is_recorded(options, t2v_fold
     student = tmp_path / "student"
     shutil.copytree(t2v_folder, student)
     index = json.loads((student / "model_index.json").read_text())
-    index["defaults"] = {**(index.get("defaults") or {}), "presets": {"quality": {"model": str(t2v_folder)}}}
+    quality = {"model": "teacher", "num_inference_steps": 3}
+    index["defaults"] = {**(index.get("defaults") or {}), "presets": {"quality": quality}}
     (student / "model_index.json").write_text(json.dumps(index))
+    wanted = options(model=str(student), preset="quality")
+    with pytest.raises(ModelUnavailableError, match=r"'teacher', which neither ships .* nor is a folder next to it"):
+        prepare(wanted)
 
-    prepared = prepare(options(model=str(student), preset="quality"))
-    assert prepared.folder == t2v_folder
+    shutil.copytree(t2v_folder, tmp_path / "teacher")
+    prepared = prepare(wanted)
+    assert prepared.folder == tmp_path / "teacher"
     assert prepared.model_hash == prepare(options()).model_hash
-    own = prepare(options(model=str(student)))
-    assert own.folder == student
-    paths = run(options(model=str(student), preset="quality"), Recorder())
+    assert prepare(options(model=str(student))).folder == student
+    paths = run(wanted, Recorder())
     assert read_metadata(paths[0])["model_hash"] == prepared.model_hash
+
+
+@pytest.mark.parametrize("name", ["../v", "/etc", "~", "t2v-1024"])
+def test_a_preset_names_no_model_elsewhere(options, t2v_folder, tmp_path, name):
+    student = tmp_path / "student"
+    shutil.copytree(t2v_folder, student)
+    index = json.loads((student / "model_index.json").read_text())
+    index["defaults"] = {"presets": {"quality": {"model": name, "num_inference_steps": 3}}}
+    (student / "model_index.json").write_text(json.dumps(index))
+    with pytest.raises(ModelUnavailableError, match="neither ships"):
+        prepare(options(model=str(student), preset="quality"))

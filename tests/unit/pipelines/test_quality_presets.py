@@ -33,6 +33,7 @@ def test_a_student_keeps_its_own_steps_in_every_preset() -> None:
         ({"presets": {"fast": {"num_inference_steps": 0}}}, "num_inference_steps"),
         ({"presets": {"fast": {"scheduler": 7}}}, "the scheduler 7, not a name"),
         ({"presets": {"quality": {"model": ["a"]}}}, r"the model \['a'\], not a name"),
+        ({"presets": {"quality": {"model": "a"}}}, "takes another model; it must also give num_inference_steps"),
         ({"presets": "fast"}, "expected settings by preset"),
         ({"step_counts": []}, "step_counts"),
         ({"step_counts": [0]}, "step_counts"),

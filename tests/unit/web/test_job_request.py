@@ -15,3 +15,11 @@ def test_a_preset_reaches_the_generation_and_leaves_what_was_given():
 def test_the_catalogue_names_the_quickest_way(client):
     models = client.get("/api/v1/models").json()["models"]
     assert {"preset": "draft", "num_inference_steps": 6} in [model["quickest"] for model in models]
+
+
+def test_the_catalogue_describes_a_family_with_and_without_a_picture(client):
+    (tiny,) = [model for model in client.get("/api/v1/models").json()["models"] if model["name"] == "tiny"]
+    assert tiny["defaults"]["num_inference_steps"] == 4
+    assert tiny["presets"]["quality"]["model"] == "tiny-t2v"
+    assert tiny["with_image"]["defaults"]["num_inference_steps"] == 25
+    assert tiny["with_image"]["presets"]["quality"] == {}

@@ -274,8 +274,8 @@ Preset = Annotated[
     option(
         "--preset",
         metavar="NAME",
-        about="Sampler, steps and guidance under one word: quality (the model's own), fast or draft. Options that"
-        " are given as well take precedence.",
+        about="Sampler, steps and guidance under one word: quality (for a student, its teacher), fast or"
+        " draft. Options that are given as well take precedence.",
         panel=_SAMPLING,
     ),
 ]

@@ -132,6 +132,10 @@ class SpriteWorldConfig:
         if self.seed < 0:
             raise ValueError(f"seed is {self.seed}, expected 0 or more")
 
+    def evenly(self) -> SpriteWorldConfig:
+        """Return the same world with each motion named once."""
+        return replace(self, motions=tuple(dict.fromkeys(self.motions)))
+
 
 MINIATURE_WORLD = SpriteWorldConfig(height=128, width=128, num_frames=16, fps_range=(8.0, 24.0), diameter=0.56)
 """The world of the models that ship."""

@@ -210,7 +210,7 @@ class VideoDiffusionTask(DiffusionTask):
     @torch.no_grad()
     def write_samples(self, folder: Path) -> None:
         """Write a contact sheet of videos that the pipeline makes from held-out prompts."""
-        world = SpriteWorld(replace(self.config.world, split="held_out", seed=_SAMPLES_SEED))
+        world = SpriteWorld(replace(self.config.world.evenly(), split="held_out", seed=_SAMPLES_SEED))
         scripts = [world.script(index) for index in range(self.config.num_samples)]
         pipeline = self.pipeline()
         pipeline.set_progress_bar_config(disable=True)
@@ -280,7 +280,7 @@ class VideoDiffusionTask(DiffusionTask):
         )
         knowledge = Knowledge(
             subjects=world.subjects,
-            motions=tuple(dict.fromkeys(world.motions)),
+            motions=world.evenly().motions,
             scenes=world.scenes,
             speeds=("slow", "medium", "fast"),
         )

@@ -104,8 +104,7 @@ class VideoDiffusionTaskConfig(DiffusionConfig):
 
     def gauged_world(self) -> SpriteWorld:
         """The world of the validation clips: all motions equally often, with held-out combinations."""
-        motions = tuple(dict.fromkeys(self.world.motions))
-        return SpriteWorld(replace(self.world, motions=motions, split="all", seed=_VALIDATION_SEED))
+        return SpriteWorld(replace(self.world.evenly(), split="all", seed=_VALIDATION_SEED))
 
     def gauged_scripts(self, world: SpriteWorld) -> list[SceneScript]:
         """The validation clips in this world."""

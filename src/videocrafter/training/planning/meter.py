@@ -24,6 +24,7 @@ from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import flop_registry
 
 from videocrafter.models.attention import SHORT_SEQUENCE, attend_unfused
+from videocrafter.models.group_norm import FEW_CHANNELS
 from videocrafter.training.planning.known_results import call
 
 DeviceKind = Literal["cpu", "gpu"]
@@ -181,10 +182,13 @@ def _dropout_with_mask(x: Tensor, p: float = 0.5, training: bool = True, inplace
 def _group_norm_in_place(
     func: Any, x: Tensor, num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
 ) -> Tensor:
-    """Group norm as on CPUs, which does not copy channels-last tensors first.
+    """Group norm as on CPUs, which copies channels-last tensors only where `GroupNorm` of our networks does.
 
     A layer norm over the channels, which come last in memory, allocates and saves as much.
     """
+    if x.dtype in (torch.bfloat16, torch.float16) and x.shape[1] // num_groups <= FEW_CHANNELS:
+        copied = func(x.contiguous(), num_groups, weight, bias, eps)
+        return copied.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else copied
     if x.ndim != 4 or x.is_contiguous() or not x.is_contiguous(memory_format=torch.channels_last):
         return func(x, num_groups, weight, bias, eps)
     normed = functional.layer_norm(x.permute(0, 2, 3, 1), (x.shape[1],), weight, bias, eps)

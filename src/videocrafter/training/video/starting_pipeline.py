@@ -62,9 +62,12 @@ def with_defaults(pipeline: AnyPipeline, **changes: Any) -> None:
     """Change the recommended settings of a pipeline, fields of `GenerationDefaults`.
 
     The recommended fps is moved into the range seen in training, and the limit of frames is raised to the number of
-    frames in training.
+    frames in training. Presets that take another model are dropped: they would make videos without what was learned.
     """
     defaults = replace(pipeline.generation_defaults, **changes)
+    if defaults.presets is not None:
+        kept = {name: settings for name, settings in defaults.presets.items() if "model" not in settings}
+        defaults = replace(defaults, presets=kept or None)
     if defaults.fps_range is not None:
         low, high = defaults.fps_range
         defaults = replace(defaults, fps=min(max(defaults.fps, low), high))

@@ -65,8 +65,10 @@ def start_folder(recipe: RecipeConfig) -> Path | None:
         except ValueError as error:
             raise SettingsError(f"init is {recipe.init!r}, but {error}") from error
     if recipe.init in FAMILIES:
-        installed = ", ".join(name for name, one in PRESETS.items() if one.is_installed)
-        raise SettingsError(f"init is {recipe.init!r}, which stands for several models; name one of {installed}")
+        names = [name for name, one in PRESETS.items() if one.is_installed] or FAMILIES[recipe.init].values()
+        raise SettingsError(
+            f"init is {recipe.init!r}, which stands for several models; name one of {', '.join(names)}"
+        )
     if not folder.is_dir():
         raise SettingsError(
             f"init is {recipe.init!r}, which is neither a folder nor a model's name; give a pipeline folder, a "

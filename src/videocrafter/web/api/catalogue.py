@@ -58,6 +58,10 @@ def catalogue_router(studio: Studio, workers: Workers | None) -> APIRouter:
                     "words": prompt_words(_knowledge(index)),
                 }
             )
+            image_folder = PRESETS[family["i2v"]].folder if family else None
+            if image_folder is not None:
+                other = (studio.model_index(image_folder) or {}).get("defaults")
+                found[-1]["with_image"] = {"defaults": other or {}, **_presets(other)}
         presets = {name: dict(settings) for name, settings in QUALITY_PRESETS.items()}
         loras = sorted(studio.library().loras)
         return {"models": found, "loras": loras, "presets": presets, "limits": asdict(studio.limits)}

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from videocrafter.generation.chosen_model import chosen_model
 from videocrafter.generation.errors import GenerationError
 from videocrafter.presets import resolve_model
 from videocrafter.web.job_request import JobRequest, generate_options
@@ -30,7 +31,7 @@ def estimate(studio: Studio, request: Mapping[str, Any], pipeline: Pipeline | No
         options = generate_options(
             JobRequest.model_validate(request), studio.library(), Path("v.mp4"), device=studio.config.device
         )
-        folder = resolve_model(options.model_name, options.task)
+        options, folder = chosen_model(options, resolve_model)
         device = choose_device(options.device)
         found = estimate_memory(options, folder, memory_for(device, pipeline), choose_dtype(options.dtype))
     except (GenerationError, ValueError, OSError) as error:

@@ -6,6 +6,7 @@ from torch import nn
 from torch.nn import functional
 
 from tests.tiny_models import tiny_pipeline
+from videocrafter.models.group_norm import GroupNorm
 from videocrafter.models.unet import VideoUNet
 from videocrafter.training.planning.meter import ComputeAs, DeviceKind, Meter, checkpointing_as, tensors_of
 
@@ -118,3 +119,16 @@ def test_checkpointing_and_bf16_take_less():
     checkpointed.enable_gradient_checkpointing(checkpointing_as("gpu", bf16=False))
     assert peak(checkpointed, "gpu") < 0.75 * plain
     assert peak(unet(), "gpu", bf16=True) < 0.9 * plain
+
+
+def test_group_norms_of_few_channels_in_bf16_are_copied_on_cpus():
+    def peak_of(channels_per_group: int) -> float:
+        channels = 4 * channels_per_group
+        with META:
+            norm = GroupNorm(4, channels).bfloat16()
+            x = torch.empty(2, channels, 16, 16, dtype=torch.bfloat16).to(memory_format=torch.channels_last)
+        with torch.no_grad(), Meter([x, *norm.parameters()]) as meter, ComputeAs("cpu", bf16=False):
+            norm(x)
+        return meter.peak / (x.numel() * x.element_size())
+
+    assert peak_of(8) > peak_of(16) + 0.9, "the contiguous copy"

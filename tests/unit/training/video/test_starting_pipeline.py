@@ -251,3 +251,10 @@ def test_parts_that_stand_in_the_folder_of_another_model_are_found(tmp_path: Pat
     for name in shared:
         shutil.copytree(sources[name], tmp_path / name)
         assert list((tmp_path / name).glob("*.safetensors"))
+
+
+def test_a_trained_student_takes_no_other_model_for_a_preset() -> None:
+    pipeline = tiny_pipeline(image=False)
+    fast = {"num_inference_steps": 2}
+    with_defaults(pipeline, presets={"quality": {"model": "teacher", "num_inference_steps": 25}, "fast": fast})
+    assert pipeline.generation_defaults.presets == {"fast": fast}

@@ -75,15 +75,26 @@ function build() {
 }
 
 const PRESETS = [["quality", "Quality"], ["fast", "Fast"], ["draft", "Draft"]];
-// The preset that changes nothing, which is what the model recommends.
-const ownPreset = () => PRESETS.map(([name]) => name).find((name) => !Object.keys(model().presets[name]).length) ?? "quality";
+// "Quality" of a student takes its teacher, so the first choice is not always what the model recommends.
+const ownPreset = () => PRESETS.map(([name]) => name).find((name) => !Object.keys(about().presets[name]).length) ?? "quality";
+let own = "quality";
+const chosenPreset = () => (form.elements.preset.value === own ? undefined : form.elements.preset.value);
+function setPreset(name) {
+  own = ownPreset();
+  form.elements.preset.value = name ?? own;
+  drawModel();
+}
 const mode = () => form.elements.mode.value;
 const model = () => catalogue.models.find((one) => one.name === fields.model.value) || catalogue.models[0];
+// A family has another model where a picture is given.
+const about = () => (MODES[mode()][1].includes("image") && model().with_image) || model();
 
 function drawModel() {
-  const { defaults, presets, words, description } = model();
+  const { words, description } = model();
+  const { defaults, presets } = about();
+  const settings = { ...defaults, ...presets[form.elements.preset.value] };
   for (const name of ["width", "height", "num_frames", "fps", "num_inference_steps", "guidance_scale"]) {
-    if (fields[name] && defaults[name] !== undefined) fields[name].placeholder = defaults[name];
+    if (fields[name] && settings[name] !== undefined) fields[name].placeholder = settings[name];
   }
   fields.num_videos.placeholder = 1;
   fields.seed.placeholder = "random";
@@ -148,7 +159,8 @@ function drawExtra() {
 }
 
 function read() {
-  const request = { ...extra, model: fields.model.value, preset: form.elements.preset.value };
+  const request = { ...extra, model: fields.model.value };
+  if (chosenPreset()) request.preset = chosenPreset();
   for (const [name] of [...NUMBERS, ...MORE]) {
     delete request[name];
     if (fields[name].value !== "") request[name] = Number(fields[name].value);
@@ -181,7 +193,6 @@ function fill(request) {
     toast(`The model ${request.model} is not here; ${fields.model.value} takes its place.`);
   }
   for (const { name } of request.loras ?? []) if (!catalogue.loras.includes(name)) toast(`The LoRA ${name} is not here; it is left out.`);
-  form.elements.preset.value = request.preset ?? ownPreset();
   for (const name of shown) fields[name].value = request[name] ?? "";
   for (const one of form.querySelectorAll("[data-lora]")) one.value = (request.loras ?? []).find((lora) => lora.name === one.dataset.lora)?.weight ?? "";
   files = {};
@@ -190,7 +201,7 @@ function fill(request) {
   }
   const chosen = request.image_end ? "between" : request.image ? "image" : request.video ? "video" : request.continued ? "continued" : request.loop ? "loop" : "text";
   form.elements.mode.value = chosen;
-  drawModel();
+  setPreset(request.preset);
   drawInputs();
   drawExtra();
   estimate();
@@ -315,7 +326,10 @@ function takeHandedOver() {
     const wanted = MODES[mode()][1];
     const fitting = wanted.filter((one) => one.startsWith("image") === (file.kind === "image"));
     const target = fitting.find((one) => !files[one]) ?? fitting[0] ?? name;
-    if (!wanted.includes(target)) form.elements.mode.value = name;
+    if (!wanted.includes(target)) {
+      form.elements.mode.value = name;
+      setPreset(chosenPreset());
+    }
     files = { ...files, [target]: file };
     drawInputs();
     drawExtra();
@@ -326,8 +340,7 @@ function takeHandedOver() {
 
 async function start() {
   build();
-  form.elements.preset.value = ownPreset();
-  drawModel();
+  setPreset();
   drawInputs();
   editing = new URLSearchParams(location.search).get("edit");
   if (editing) {
@@ -344,17 +357,19 @@ async function start() {
       fields.batch.checked = batch;
       files = kept ?? {};
       form.elements.mode.value = chosen ?? "text";
+      setPreset(request.preset);
       drawInputs();
       drawExtra();
     }
   }
   form.addEventListener("input", () => { if (!editing) remember(); estimate(); });
   form.addEventListener("change", (event) => {
-    if (event.target.name === "mode") { drawInputs(); drawExtra(); }
-    if (event.target === fields.model) {
-      form.elements.preset.value = ownPreset();
-      drawModel();
-    }
+    if (event.target.name === "preset") drawModel();
+    if (event.target.name !== "mode" && event.target !== fields.model) return;
+    setPreset(chosenPreset());
+    drawInputs();
+    drawExtra();
+    if (!editing) remember();
   });
   form.addEventListener("submit", (event) => { event.preventDefault(); submit(false); });
   $("#clear").addEventListener("click", () => { fill({ prompt: "" }); remember(); fields.prompt.focus(); });
