@@ -28,6 +28,7 @@ from tests.official_checkpoints import random_checkpoint, small_params
 from tests.warm_process import WarmProcess
 from videocrafter.checkpoints.hub import download
 from videocrafter.checkpoints.official.official_model import official_model_from_config
+from videocrafter.evaluation.exam.exam import ExamConfig
 from videocrafter.presets import PRESETS
 
 ROOT = Path(__file__).parents[2]
@@ -125,7 +126,13 @@ def history(folder: Path) -> dict[str, Done]:
     """Every command of the pages, run in their order in one folder."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.chdir(folder)
+        monkeypatch.setattr(ExamConfig, "quick", few_questions)
         return {command: run(shlex.split(command)[1:]) for command in COMMANDS}
+
+
+def few_questions() -> ExamConfig:
+    """Return an exam with every part, each as short as it can be."""
+    return ExamConfig(num_prompts=2, num_speed_prompts=2, num_images=1, num_variety_prompts=1, num_variety_seeds=2)
 
 
 def run(command: list[str]) -> Done:

@@ -54,7 +54,7 @@ def record_of_run(
     from videocrafter.pipelines.versions import versions
 
     task: Task = "i2v" if pipeline.takes_image else "t2v"
-    # The model itself: a family may stand for another model one day.
+    # Not the family, which may stand for another model one day.
     model, path_of = member(options.model_name, task), partial(_path_text, options)
     recording: dict[str, Any] = {
         "task": task,
@@ -122,8 +122,9 @@ def recorded_model(recording: Mapping[str, Any]) -> str:
     Recordings used to name the family, when `tiny` stood for `tiny-t2v`.
     """
     model = str(recording["model"])
-    earlier = {"tiny": "tiny-i2v" if recording.get("task") == "i2v" else "tiny-t2v"}
-    return earlier.get(model, model)
+    if model != "tiny":
+        return model
+    return "tiny-i2v" if recording.get("task") == "i2v" else "tiny-t2v"
 
 
 def _is_model_name(text: str) -> bool:

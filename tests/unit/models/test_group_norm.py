@@ -22,6 +22,21 @@ def test_it_is_the_group_norm_of_pytorch(dtype: torch.dtype, channels_last: bool
     torch.testing.assert_close(ours(x).float(), expected, atol=tolerance, rtol=tolerance)
 
 
+@pytest.mark.parametrize(
+    ("channels", "dtype", "copied"),
+    [(16, torch.bfloat16, True), (64, torch.bfloat16, False), (16, torch.float32, False)],
+)
+def test_the_kernel_gets_contiguous_tensors_where_the_other_one_is_slow(
+    channels: int, dtype: torch.dtype, copied: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[torch.Tensor] = []
+    monkeypatch.setattr(nn.GroupNorm, "forward", lambda norm, x: given.append(x) or x)
+    GroupNorm(4, channels).to(dtype)(
+        torch.zeros(2, channels, 5, 6, dtype=dtype).to(memory_format=torch.channels_last)
+    )
+    assert given[0].is_contiguous() == copied
+
+
 def test_it_keeps_channels_last_and_passes_gradients() -> None:
     norm = GroupNorm(4, 16).to(torch.bfloat16)
     x = torch.randn(3, 16, 5, 6, dtype=torch.bfloat16).contiguous(memory_format=torch.channels_last).requires_grad_()

@@ -6,6 +6,7 @@ import pytest
 from videocrafter.models.clip_tokenizer import clip_tokenizer
 from videocrafter.models.text_encoder import tiny_text_encoder
 from videocrafter.pipelines.looping import LoopedVideo
+from videocrafter.pipelines.model_folder import component_folder
 from videocrafter.pipelines.prompt_length import length_note
 from videocrafter.pipelines.text_to_video import TextToVideoPipeline
 from videocrafter.presets import resolve_model
@@ -47,8 +48,8 @@ def test_a_call_from_python_warns(t2v: TextToVideoPipeline, caplog: pytest.LogCa
 
 
 def test_documented_limit_of_the_miniature() -> None:
-    folder = resolve_model("tiny", "t2v")
-    config = json.loads((folder / "text_encoder/config.json").read_text(encoding="utf-8"))
+    text_encoder = component_folder(resolve_model("tiny", "t2v"), "text_encoder")
+    config = json.loads((text_encoder / "config.json").read_text(encoding="utf-8"))
     assert config["max_position_embeddings"] - 2 == 26
 
 

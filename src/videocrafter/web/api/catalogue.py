@@ -48,20 +48,17 @@ def catalogue_router(studio: Studio, workers: Workers | None) -> APIRouter:
             family = FAMILIES.get(name)
             tasks = sorted(family) if family else [PIPELINE_TASKS[str(index["_class_name"])]]
             preset = PRESETS.get(family["t2v"] if family else name)
-            found.append(
-                {
-                    "name": name,
-                    "tasks": tasks,
-                    "description": preset.description if preset else "",
-                    "defaults": index.get("defaults") or {},
-                    **_presets(index.get("defaults")),
-                    "words": prompt_words(_knowledge(index)),
-                }
-            )
+            entry = {
+                "name": name,
+                "tasks": tasks,
+                "description": preset.description if preset else "",
+                **_recommended(index),
+                "words": prompt_words(_knowledge(index)),
+            }
             image_folder = PRESETS[family["i2v"]].folder if family else None
             if image_folder is not None:
-                other = (studio.model_index(image_folder) or {}).get("defaults")
-                found[-1]["with_image"] = {"defaults": other or {}, **_presets(other)}
+                entry["with_image"] = _recommended(studio.model_index(image_folder) or {})
+            found.append(entry)
         presets = {name: dict(settings) for name, settings in QUALITY_PRESETS.items()}
         loras = sorted(studio.library().loras)
         return {"models": found, "loras": loras, "presets": presets, "limits": asdict(studio.limits)}
@@ -69,15 +66,20 @@ def catalogue_router(studio: Studio, workers: Workers | None) -> APIRouter:
     return router
 
 
-def _presets(defaults: Any) -> dict[str, Any]:
-    """Return a model's presets and the quickest of them. Those of a damaged folder are the usual ones."""
+def _recommended(index: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a model's settings, its presets and the quickest of them; a damaged folder has the usual presets."""
+    defaults = index.get("defaults")
     try:
         presets = {name: preset_settings(name, defaults) for name in QUALITY_PRESETS}
+        quickest, steps = quickest_preset(defaults)
     except (ValueError, TypeError):
-        defaults = None
-        presets = {name: preset_settings(name, defaults) for name in QUALITY_PRESETS}
-    quickest, steps = quickest_preset(defaults)
-    return {"presets": presets, "quickest": {"preset": quickest, "num_inference_steps": steps}}
+        presets = {name: preset_settings(name, None) for name in QUALITY_PRESETS}
+        quickest, steps = quickest_preset(None)
+    return {
+        "defaults": defaults or {},
+        "presets": presets,
+        "quickest": {"preset": quickest, "num_inference_steps": steps},
+    }
 
 
 def _knowledge(index: Mapping[str, Any]) -> Mapping[str, Sequence[str]]:

@@ -12,6 +12,7 @@ const MODES = {
   loop: ["Loop", []],
   between: ["In between", ["image", "image_end"]],
 };
+const PRESETS = [["quality", "Quality"], ["fast", "Fast"], ["draft", "Draft"]];
 const FILE_LABELS = { image: "Picture", image_end: "Last picture", video: "Clip to change", continued: "Clip to continue" };
 const NUMBERS = [
   ["width", "Width", "Pixels. Far from the model's own size quality drops."],
@@ -74,24 +75,25 @@ function build() {
   );
 }
 
-const PRESETS = [["quality", "Quality"], ["fast", "Fast"], ["draft", "Draft"]];
-// "Quality" of a student takes its teacher, so the first choice is not always what the model recommends.
-const ownPreset = () => PRESETS.map(([name]) => name).find((name) => !Object.keys(about().presets[name]).length) ?? "quality";
-let own = "quality";
-const chosenPreset = () => (form.elements.preset.value === own ? undefined : form.elements.preset.value);
-function setPreset(name) {
-  own = ownPreset();
-  form.elements.preset.value = name ?? own;
-  drawModel();
-}
 const mode = () => form.elements.mode.value;
 const model = () => catalogue.models.find((one) => one.name === fields.model.value) || catalogue.models[0];
 // A family has another model where a picture is given.
-const about = () => (MODES[mode()][1].includes("image") && model().with_image) || model();
+const recommended = () => (MODES[mode()][1].includes("image") && model().with_image) || model();
+
+// The preset that changes nothing. It is not always "Quality", which takes the teacher of a student. Requests leave it
+// out, so that it follows the model and the mode.
+let ownPreset = "quality";
+const chosenPreset = () => (form.elements.preset.value === ownPreset ? undefined : form.elements.preset.value);
+function setPreset(name) {
+  const { presets } = recommended();
+  ownPreset = Object.keys(presets).find((one) => !Object.keys(presets[one]).length) ?? "quality";
+  form.elements.preset.value = name ?? ownPreset;
+  drawModel();
+}
 
 function drawModel() {
   const { words, description } = model();
-  const { defaults, presets } = about();
+  const { defaults, presets } = recommended();
   const settings = { ...defaults, ...presets[form.elements.preset.value] };
   for (const name of ["width", "height", "num_frames", "fps", "num_inference_steps", "guidance_scale"]) {
     if (fields[name] && settings[name] !== undefined) fields[name].placeholder = settings[name];
