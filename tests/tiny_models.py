@@ -34,8 +34,11 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
-def tiny_pipeline(image: bool, **config: Any) -> TextToVideoPipeline | ImageToVideoPipeline:
-    """Build a pipeline with fixed random weights: 4 frames of 16 x 16; sizes are multiples of 8."""
+def tiny_pipeline(image: bool, *, stages: int = 1, **config: Any) -> TextToVideoPipeline | ImageToVideoPipeline:
+    """Build a pipeline with fixed random weights: 4 frames of 16 x 16; sizes are multiples of 8.
+
+    A second stage of the video network doubles the time of most calls, and makes sizes multiples of 16.
+    """
     with torch.random.fork_rng():
         torch.manual_seed(0)
         words = " ".join(" ".join(words) for words in KNOWLEDGE.values())
@@ -43,7 +46,7 @@ def tiny_pipeline(image: bool, **config: Any) -> TextToVideoPipeline | ImageToVi
         parts: dict[str, Any] = {
             "vae": _tiny_vae(),
             "text_encoder": tiny_text_encoder(len(tokenizer), hidden=WIDTH, layers=1, heads=2, max_length=12),
-            "unet": _tiny_unet(image),
+            "unet": _tiny_unet(image, stages),
         }
         if image:
             parts["image_encoder"] = tiny_image_encoder(image_size=16, hidden=WIDTH, layers=1, heads=2)
@@ -73,9 +76,9 @@ def save_tiny_pipeline(folder: Path, image: bool, **config: Any) -> Path:
 
 def _tiny_vae() -> AutoencoderKL:
     return AutoencoderKL(
-        block_out_channels=(8, 8, 8),
-        down_block_types=("DownEncoderBlock2D",) * 3,
-        up_block_types=("UpDecoderBlock2D",) * 3,
+        block_out_channels=(8, 8, 8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
         latent_channels=4,
         norm_num_groups=4,
         sample_size=16,
@@ -83,14 +86,14 @@ def _tiny_vae() -> AutoencoderKL:
     ).eval()
 
 
-def _tiny_unet(image: bool) -> VideoUNet:
+def _tiny_unet(image: bool, stages: int) -> VideoUNet:
     return VideoUNet(
         in_channels=4,
         out_channels=4,
         model_channels=WIDTH,
-        channel_mult=(1, 2),
+        channel_mult=(1, 2)[:stages],
         num_res_blocks=1,
-        attention_levels=(1,),
+        attention_levels=(stages - 1,),
         head_dim=8,
         context_dim=WIDTH,
         norm_groups=4,

@@ -1,5 +1,6 @@
 """Every preset's network, at toy size, reaches fused attention kernels and compiles into one graph."""
 
+import json
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -26,18 +27,28 @@ GRID_LIMIT = 65_535
 """Largest batch and number of heads that CUDA's fused kernels accept."""
 TOY = {"channel_mult": (1, 2), "num_res_blocks": 1, "attention_levels": (), "context_dim": 32}
 """The middle alone has transformers, which is enough to hold every kind of part once."""
+ONLY_FOR_IMAGES = "temporal_layers_on_images"
 
 
-def network_of(name: str) -> VideoUNet:
-    """The network of a preset with its options and head widths, but few channels and layers; not zero-initialised."""
+def toy_config(name: str) -> dict[str, Any]:
+    """The network's config of a preset with its options and head widths, but few channels and layers."""
     official, folder = official_variant(name), PRESETS[name].folder
     if official is not None:
         config = {**official.unet, "model_channels": official.unet["head_dim"]}
     else:
         assert folder is not None
         config = {key: value for key, value in VideoUNet.load_config(folder / "unet").items() if key[0] != "_"}
+    return {key: value for key, value in {**config, **TOY}.items() if key != ONLY_FOR_IMAGES}
+
+
+CONFIGS = {json.dumps(toy_config(name), sort_keys=True): name for name in PRESETS}
+"""The networks that differ on clips, each with the name of one of its presets."""
+
+
+def network_of(config: str) -> VideoUNet:
+    """A network whose layers are not zero-initialised."""
     torch.manual_seed(0)
-    network = VideoUNet(**{**config, **TOY})
+    network = VideoUNet(**json.loads(config))
     for parameter in network.parameters():
         if not parameter.any():
             nn.init.normal_(parameter, std=0.1)
@@ -67,9 +78,9 @@ class Kernels(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("name", PRESETS)
-def test_attention_reaches_the_fused_kernel(name: str) -> None:
-    network = network_of(name)
+@pytest.mark.parametrize("config", CONFIGS, ids=CONFIGS.values())
+def test_attention_reaches_the_fused_kernel(config: str) -> None:
+    network = network_of(config)
     parts = list(network.modules())
     spatial = sum(isinstance(part, SelfAttention) for part in parts)
     cross = sum(1 + (part.to_k_image is not None) for part in parts if isinstance(part, DualCrossAttention))
@@ -107,9 +118,9 @@ def test_the_largest_released_size_stays_within_the_limits_of_fused_kernels(monk
     assert max(max(shape[:2]) for shape in shapes) <= GRID_LIMIT
 
 
-@pytest.mark.parametrize("name", PRESETS)
-def test_a_step_compiles_into_one_graph_for_all_steps_and_prompts(name: str) -> None:
-    network, graphs = network_of(name), []
+@pytest.mark.parametrize("config", CONFIGS, ids=CONFIGS.values())
+def test_a_step_compiles_into_one_graph_for_all_steps_and_prompts(config: str) -> None:
+    network, graphs = network_of(config), []
 
     def keep(graph: torch.fx.GraphModule, example: list[Tensor]) -> Callable[..., Any]:
         graphs.append(graph)

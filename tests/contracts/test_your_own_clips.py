@@ -14,11 +14,12 @@ GUIDE = (ROOT / "docs" / "your_own_clips.md").read_text(encoding="utf-8")
 COMMANDS = [shlex.split(line) for line in re.findall(r"^\$ (.*)$", GUIDE, flags=re.MULTILINE)]
 QUICK = ["num_steps=2", "precision=fp32", "task.data.num_workers=0", "task.validation.num_clips=1"]
 QUICK += ["task.samples.num_inference_steps=1", "task.samples.count=1"]
+QUICK += ["task.data.batch_size=1", "optimizer.accumulate=1", "task.validation.timesteps=500"]
 
 
 def quick(command: list[str]) -> list[str]:
     extra = [word for setting in QUICK for word in ("--set", f"stages.*.{setting}")]
-    return command + extra if command[0] == "train" else command
+    return command + {"train": extra, "generate": ["--steps", "2"]}.get(command[0], [])
 
 
 @pytest.mark.slow

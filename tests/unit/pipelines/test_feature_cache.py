@@ -36,7 +36,7 @@ def test_the_first_and_last_steps_are_full_and_some_in_between() -> None:
 
 
 def test_a_cache_that_reuses_nothing_changes_nothing() -> None:
-    pipeline = tiny_pipeline(False)
+    pipeline = tiny_pipeline(False, stages=2)
     expected = latents(pipeline)
     pipeline.use_feature_cache(FeatureCache(every=1))
     assert torch.equal(latents(pipeline), expected)
@@ -44,7 +44,7 @@ def test_a_cache_that_reuses_nothing_changes_nothing() -> None:
 
 @pytest.mark.parametrize("layers", [1, 2])
 def test_cached_steps_leave_the_inner_layers_out(layers: int) -> None:
-    pipeline, cache = tiny_pipeline(False), FeatureCache(layers=layers, every=2)
+    pipeline, cache = tiny_pipeline(False, stages=2), FeatureCache(layers=layers, every=2)
     expected, rows = latents(pipeline), count_middle(pipeline)
     pipeline.use_feature_cache(cache)
     got = latents(pipeline)
@@ -55,7 +55,7 @@ def test_cached_steps_leave_the_inner_layers_out(layers: int) -> None:
 
 
 def test_runs_do_not_share_features() -> None:
-    pipeline = tiny_pipeline(False)
+    pipeline = tiny_pipeline(False, stages=2)
     pipeline.use_feature_cache(FeatureCache(every=3))
     first = latents(pipeline)
     latents(pipeline, seeds=2)
@@ -64,7 +64,7 @@ def test_runs_do_not_share_features() -> None:
 
 def test_calls_of_a_step_have_features_of_their_own() -> None:
     """Guided and unguided steps, and the call without temporal layers."""
-    pipeline = tiny_pipeline(False)
+    pipeline = tiny_pipeline(False, stages=2)
     rows = count_middle(pipeline)
     pipeline.use_feature_cache(NEVER_FULL)
     latents(pipeline, guidance_interval=(0.0, 0.5), temporal_guidance_scale=1.0)
@@ -73,7 +73,7 @@ def test_calls_of_a_step_have_features_of_their_own() -> None:
 
 
 def test_branches_apart_have_features_of_their_own() -> None:
-    pipeline = tiny_pipeline(False).to(torch.float64)
+    pipeline = tiny_pipeline(False, stages=2).to(torch.float64)
     pipeline.use_feature_cache(NEVER_FULL)
     expected = latents(pipeline)
     pipeline.save_memory(MemorySettings(branches_apart=True))
@@ -82,7 +82,7 @@ def test_branches_apart_have_features_of_their_own() -> None:
 
 def test_features_of_other_branches_are_not_taken_where_guidance_begins_or_ends() -> None:
     """With branches apart, the first call of a guided step is unconditional, that of an unguided one conditional."""
-    pipeline = tiny_pipeline(False)
+    pipeline = tiny_pipeline(False, stages=2)
     pipeline.save_memory(MemorySettings(branches_apart=True))
     rows = count_middle(pipeline)
     pipeline.use_feature_cache(NEVER_FULL)
@@ -92,7 +92,7 @@ def test_features_of_other_branches_are_not_taken_where_guidance_begins_or_ends(
 
 
 def test_new_conditions_forget_the_features() -> None:
-    pipeline = tiny_pipeline(False)
+    pipeline = tiny_pipeline(False, stages=2)
     rows = count_middle(pipeline)
     pipeline.use_feature_cache(NEVER_FULL)
 
@@ -168,7 +168,7 @@ def test_features_of_another_threads_call_are_not_kept() -> None:
     ],
 )
 def test_harmful_uses_are_refused(scheduler: Any, steps: int, message: str) -> None:
-    pipeline = tiny_pipeline(False)
+    pipeline = tiny_pipeline(False, stages=2)
     if scheduler is not None:
         pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config)
     pipeline.use_feature_cache(FeatureCache())
@@ -177,7 +177,7 @@ def test_harmful_uses_are_refused(scheduler: Any, steps: int, message: str) -> N
 
 
 def test_windows_offloading_and_too_many_layers_are_refused() -> None:
-    pipeline = tiny_pipeline(False)
+    pipeline = tiny_pipeline(False, stages=2)
     pipeline.use_feature_cache(FeatureCache())
     with pytest.raises(ValueError, match="windows, input clips and several devices"):
         LongVideo(pipeline)("a red car", num_frames=9, seeds=1, **SETTINGS)

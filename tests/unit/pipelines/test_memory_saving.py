@@ -28,8 +28,8 @@ def frames(pipeline: Any) -> Tensor:
 )
 @pytest.mark.parametrize("image", [False, True])
 def test_exact_settings_make_the_same_video(settings: dict[str, Any], image: bool) -> None:
-    expected = frames(tiny_pipeline(image))
-    pipeline, saving = tiny_pipeline(image), MemorySettings(**settings)
+    expected = frames(tiny_pipeline(image, stages=2))
+    pipeline, saving = tiny_pipeline(image, stages=2), MemorySettings(**settings)
     pipeline.save_memory(saving)
     assert saving.is_exact
     assert pipeline.memory_settings == saving

@@ -37,24 +37,24 @@ def by_layer_on_disk(pipeline: Any, folder: Path) -> None:
 
 
 def test_an_offloaded_pipeline_makes_the_same_video(tmp_path: Path) -> None:
-    expected = frames(tiny_pipeline(True))
+    expected = frames(tiny_pipeline(True, stages=2))
     for number, offload in enumerate((sequentially, by_block_on_disk, by_layer_on_disk)):
-        pipeline = tiny_pipeline(True)
+        pipeline = tiny_pipeline(True, stages=2)
         offload(pipeline, tmp_path / str(number))
         assert torch.equal(frames(pipeline), expected), offload.__name__
 
 
 def test_model_offloading_moves_every_network_that_has_weights() -> None:
     for image in (False, True):
-        pipeline = tiny_pipeline(image)
+        pipeline = tiny_pipeline(image, stages=2)
         networks = {name for name, part in pipeline.components.items() if isinstance(part, nn.Module)}
         assert set(pipeline.model_cpu_offload_seq.split("->")) == networks
 
 
 def test_a_folder_with_offloaded_weights_is_not_reused(tmp_path: Path) -> None:
-    by_layer_on_disk(tiny_pipeline(False), tmp_path)
+    by_layer_on_disk(tiny_pipeline(False, stages=2), tmp_path)
     with pytest.raises(ValueError, match="already holds offloaded weights"):
-        by_layer_on_disk(tiny_pipeline(True), tmp_path)
+        by_layer_on_disk(tiny_pipeline(True, stages=2), tmp_path)
 
 
 def test_a_network_can_be_excluded_from_offloading_to_disk(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def test_encode_prompt_repeats_and_leaves_out_as_in_diffusers(t2v):
 
 def test_embeddings_of_another_length_are_allowed_in_both_branches(t2v):
     short = torch.randn(1, 5, 16, generator=torch.Generator().manual_seed(0))
-    assert t2v(prompt_embeds=short, negative_prompt_embeds=short * 0, **LATENT).frames.shape == (1, 4, 4, 4, 4)
+    assert t2v(prompt_embeds=short, negative_prompt_embeds=short * 0, **LATENT).frames.shape == (1, 4, 4, 2, 2)
     with pytest.raises(ValueError, match="the prompts have 5 tokens and the negative prompts 12"):
         t2v(prompt_embeds=short, **LATENT)
 
@@ -52,8 +52,8 @@ def test_embeddings_of_another_length_are_allowed_in_both_branches(t2v):
         ({"prompt_embeds": torch.zeros(12, 16)}, r"but is torch.float32 \[12, 16\]"),
         ({"prompt_embeds": np.zeros((1, 12, 16))}, "but is ndarray"),
         ({"prompt": ["a"] * 3, "negative_prompt_embeds": torch.zeros(2, 12, 16)}, "has 2 rows for 3 prompts"),
-        ({"prompt": "a", "latents": torch.zeros(1, 4, 4, 4, 5)}, r"latents must be a float tensor \[1, 4, 4, 4, 4\]"),
-        ({"prompt": "a", "latents": np.zeros((1, 4, 4, 4, 4))}, "but is ndarray"),
+        ({"prompt": "a", "latents": torch.zeros(1, 4, 4, 2, 3)}, r"latents must be a float tensor \[1, 4, 4, 2, 2\]"),
+        ({"prompt": "a", "latents": np.zeros((1, 4, 4, 2, 2))}, "but is ndarray"),
         ({"prompt": "a", "generator": 3}, r"generator must be a torch\.Generator"),
     ],
 )

@@ -137,7 +137,7 @@ def test_latents_can_be_replaced_while_sampling(t2v):
         ({"callback_on_step_end": 3}, "must be callable"),
         ({"callback_on_step_end": SDXLCFGCutoffCallback()}, "names 'add_text_embeds'"),
         ({"callback_on_step_end": lambda *_: torch.zeros(1)}, "must return a dict of tensors or None"),
-        (every(latents=torch.zeros(1)), r"returned latents of \[1\]; expected a tensor \[1, 4, 4, 4, 4\]"),
+        (every(latents=torch.zeros(1)), r"returned latents of \[1\]; expected a tensor \[1, 4, 4, 2, 2\]"),
         (every(prompt_embeds=torch.zeros(3, 12, 16)), "returned prompt_embeds of"),
     ],
 )

@@ -19,7 +19,7 @@ def test_one_command_says_what_fits(cli: Run, t2v_folder: Path) -> None:
 
 
 def test_a_device_that_is_too_small_gets_smaller_sizes(cli: Run, t2v_folder: Path) -> None:
-    options = ["--height", 2048, "--width", 2048, "--device", "cpu:0.77GB"]
+    options = ["--height", 4096, "--width", 4096, "--device", "cpu:0.77GB"]
     done = cli("plan", "generate", t2v_folder, *options)
     assert done.exit_code == 0, done.output
     assert "no  " in done.stdout
@@ -52,10 +52,10 @@ def test_the_printed_command_is_the_planned_one(cli: Run, t2v_folder: Path, i2v_
 
 
 def test_a_smaller_size_replaces_the_given_one(cli: Run, t2v_folder: Path) -> None:
-    options = ["--height", 2048, "--width", 2048, "--steps", 3, "--device", "cpu:0.77GB"]
+    options = ["--height", 4096, "--width", 4096, "--steps", 3, "--device", "cpu:0.77GB"]
     command = cli("plan", "generate", t2v_folder, *options).stdout.splitlines()[-1]
     assert "--steps 3" in command
-    assert "--height 2048" not in command
+    assert "--height 4096" not in command
     assert command.count("--height") == 1
 
 

@@ -57,7 +57,7 @@ def test_what_does_not_fit_gets_advice_unless_nobody_wants_it(
     monkeypatch.setattr(plan, "RESERVED", {"gpu": 0, "cpu": 0})
     quick = [(Option(settings=("ema_decay=0",), costs="no averages"),)]
     monkeypatch.setattr(suggestions, "choices", lambda stage, machine: quick)
-    command = ["plan", "lora", "--init", t2v_folder, "--device", "1MB", *SMALL]
+    command = ["plan", "lora", "--init", t2v_folder, "--device", "0.1MB", *SMALL]
     done = cli(*command)
     assert done.exit_code == 0, done.output
     assert "NO" in done.stdout

@@ -102,7 +102,7 @@ def test_the_loss_is_the_papers(tiny_t2v: Path, tmp_path: Path, kind: str) -> No
     task = clip_task(start, signal_scale=0.3 if kind == "signal_scale" else None)
     with_exact_latents(task)
     task.unet = KnownAnswer()  # type: ignore[assignment]
-    batch = clips_batch(8)
+    batch = clips_batch(8, side=2 * SIZE)
     latents = task.encoder.encode(batch).latents.mean.double()
     loss, metrics = task.loss(batch, seeded())
 
@@ -185,10 +185,11 @@ def test_offset_noise_shifts_whole_channels(tiny_t2v: Path) -> None:
         task = clip_task(tiny_t2v, offset_noise=strength)
         with_exact_latents(task)
         task.unet = KnownAnswer()  # type: ignore[assignment]
-        task.loss(clips_batch(16), seeded())
+        batch = clips_batch(16, side=2 * SIZE)
+        task.loss(batch, seeded())
         noisy, timesteps = task.unet.asked[0][:2]
         level = task.alphas_cumprod[timesteps].reshape(-1, 1, 1, 1, 1)
-        return (noisy - level.sqrt() * task.encoder.encode(clips_batch(16)).latents.mean) / (1 - level).sqrt()
+        return (noisy - level.sqrt() * task.encoder.encode(batch).latents.mean) / (1 - level).sqrt()
 
     assert float(noise_of(0.0).mean(dim=(2, 3, 4)).std()) == pytest.approx(1 / 8, rel=0.3)  # of 64 numbers
     assert float(noise_of(2.0).mean(dim=(2, 3, 4)).std()) == pytest.approx(2, rel=0.3)
@@ -373,9 +374,11 @@ def test_captions_that_are_too_long_are_reported_at_the_end(tiny_t2v: Path, tmp_
 
 
 def test_overfitting_one_clip_lowers_its_loss_far(tiny_t2v: Path, tmp_path: Path) -> None:
-    folder = write_clips(tmp_path / "clips", 1)
+    folder = write_clips(tmp_path / "clips", 1, size=2 * SIZE)
     validation = ValidationConfig(num_clips=1, timesteps=(200, 500, 800))
-    task = clip_task(tiny_t2v, f"folder:{folder}", data={"batch_size": 1}, validation=validation, report=tmp_path)
+    cutting = replace(clip_config().data.cutting, height=2 * SIZE, width=2 * SIZE)
+    data = {"batch_size": 1, "cutting": cutting}
+    task = clip_task(tiny_t2v, f"folder:{folder}", data=data, validation=validation, report=tmp_path)
     optimizer = torch.optim.AdamW(task.trainable_parameters(), lr=3e-3)
     before = task.validate()
     for step in range(40):
