@@ -175,14 +175,14 @@ def run(command: Sequence[str], environment: Mapping[str, str], log: Path) -> Co
 
 
 def _wait_for_orphans(group: int) -> None:
-    """Wait for processes that outlive the one that started them, and end those that stay."""
+    """Wait for processes of a group that outlive the one that started them, and end those that stay."""
     end = time.monotonic() + _PATIENCE_S
     try:
         while True:
-            if os.waitpid(-1, os.WNOHANG)[0] == 0:
+            if os.waitpid(-group, os.WNOHANG)[0] == 0:
                 if time.monotonic() > end:
                     os.killpg(group, signal.SIGKILL)
-                    os.waitpid(-1, 0)
+                    os.waitpid(-group, 0)
                 time.sleep(_SAMPLE_S)
     except (ChildProcessError, ProcessLookupError):
         return
