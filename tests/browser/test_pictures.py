@@ -131,9 +131,11 @@ def test_studio(open_page, tmp_path):
         page.wait_for_timeout(1000)
         save(page, "gallery")
         page.goto(f"{server.address}/compare")
-        page.get_by_label("Prompts, one per line").fill("\n".join(MORE_PROMPTS[:3]))
-        page.get_by_role("button", name="Make 6 videos").click()
-        expect(page.locator("#rows canvas[data-frame]")).to_have_count(6, timeout=long_ms)
+        page.get_by_label("Prompts, one per line").fill("\n".join(MORE_PROMPTS[:2]))
+        page.get_by_role("button", name="Make 4 videos").click()
+        expect(page.locator("#rows canvas[data-frame]")).to_have_count(
+            4, timeout=long_ms
+        )  # rows in view; others are not drawn
         save(page, "compare")
         page.goto(f"{server.address}/live")
         page.get_by_label("Prompt").fill("a ghost spinning in outer space")
