@@ -133,9 +133,8 @@ def test_studio(open_page, tmp_path):
         page.goto(f"{server.address}/compare")
         page.get_by_label("Prompts, one per line").fill("\n".join(MORE_PROMPTS[:2]))
         page.get_by_role("button", name="Make 4 videos").click()
-        expect(page.locator("#rows canvas[data-frame]")).to_have_count(
-            4, timeout=long_ms
-        )  # rows in view; others are not drawn
+        # Rows below the window would not be drawn.
+        expect(page.locator("#rows canvas[data-frame]")).to_have_count(4, timeout=long_ms)
         save(page, "compare")
         page.goto(f"{server.address}/live")
         page.get_by_label("Prompt").fill("a ghost spinning in outer space")

@@ -25,7 +25,7 @@ def test_accuracy_is_measured_on_rendered_films(tmp_path):
 
 @pytest.mark.slow
 def test_killed_runs_continue_and_change_no_byte(tmp_path: Path):
-    # With this seed, both kills hit the first run, in the middle of its work.
+    # With this seed, the kills come after 0.44 and 0.37 of the time that a whole run takes: both hit the same run.
     finished, different = kill_many(tmp_path, kills=2, engine="local", seed=192, films=2)
     assert finished >= 1
     assert different == []

@@ -107,17 +107,30 @@ def _entry(video: Video) -> VideoEntry:
 
 
 def _columns(entries: Sequence[VideoEntry]) -> dict[str, list[VideoEntry]]:
-    """Group videos by their settings; a column's name is made of those that differ."""
+    """Group videos by their settings; a column's name is made of as many of those that differ as tell it apart."""
     groups: dict[tuple[tuple[str, str], ...], list[VideoEntry]] = {}
     for entry in entries:
         groups.setdefault(tuple(sorted(settings_of([entry]).items())), []).append(entry)
     table = setting_table({str(index): group for index, group in enumerate(groups.values())})
+    telling = _telling(table)
     named: dict[str, list[VideoEntry]] = {}
     for index, group in enumerate(groups.values()):
-        parts = [f"{key} {values[str(index)]}" for key, values in table.items() if values[str(index)]]
+        parts = [f"{key} {table[key][str(index)]}" for key in telling if table[key][str(index)]]
         name = ", ".join(parts)[:_LONGEST_NAME] or f"settings {index + 1}"
         named[name if name not in named else f"{name} ({index + 1})"] = group
     return named
+
+
+def _telling(table: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """Return the first settings of a table that tell its columns apart; the hash only if nothing else does."""
+    keys: list[str] = []
+    groups = 1
+    for key in sorted(table, key=lambda key: key == "model_hash"):
+        found = len({tuple(table[one][column] for one in (*keys, key)) for column in table[key]})
+        if found > groups:
+            keys.append(key)
+            groups = found
+    return keys
 
 
 def _distinct(entries: Sequence[VideoEntry], by_id: Mapping[str, Video]) -> list[VideoEntry]:

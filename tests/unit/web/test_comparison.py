@@ -43,6 +43,36 @@ def test_prompts_are_rows_and_settings_columns_whatever_the_order(video):
     assert data["missing"] == []
 
 
+@pytest.mark.parametrize(
+    ("recordings", "columns"),
+    [
+        # The name of the model says what its hash and its steps say.
+        (
+            [
+                {"model_hash": "1a", "model": "tiny-t2v", "num_inference_steps": 25},
+                {"model_hash": "2b", "model": "tiny-t2v-fast", "num_inference_steps": 4},
+            ],
+            ["model tiny-t2v", "model tiny-t2v-fast"],
+        ),
+        (
+            [{"model_hash": "1a", "model": "tiny"}, {"model_hash": "2b", "model": "tiny"}],
+            ["model_hash 1a", "model_hash 2b"],
+        ),
+        (
+            [{"fps": fps, "eta": eta} for fps in (8, 24) for eta in (0, 1)],
+            ["fps 8, eta 0", "fps 8, eta 1", "fps 24, eta 0", "fps 24, eta 1"],
+        ),
+    ],
+)
+def test_a_column_is_named_by_what_tells_it_apart(studio, add_video, recordings, columns):
+    videos = [
+        studio.videos.get(add_video("a cat", recording={"prompt": "a cat", "seed": 1, **one})) for one in recordings
+    ]
+    data = comparison_data(videos)
+    assert data["columns"] == columns
+    assert set(data["settings"]) == {key for key in recordings[0] if len({one[key] for one in recordings}) > 1}
+
+
 def test_an_empty_cell_is_requested_with_its_column_and_row(video):
     videos = [video("a cat", 1, 2.0, preset="draft"), video("a cat", 1, 8.0, image="f" * 32), video("a dog", 5, 2.0)]
     data = comparison_data(videos)

@@ -9,14 +9,13 @@ export function player(video, { controls = false } = {}) {
   const element = h("video", {
     src: video.links.mp4, poster: video.links.poster, muted: true, loop: true, playsInline: true, controls,
     "aria-label": `${title(video)}, ${(video.num_frames / video.playback_fps).toFixed(1)} seconds`,
-    className: video.width > 160 ? "smooth" : "",
   });
   if (!calm()) element.autoplay = true;
   return element;
 }
 
 export function card(video, { onopen = showDetails, selected = false } = {}) {
-  const still = h("img", { src: video.links.poster, alt: "", loading: "lazy", className: video.width > 160 ? "smooth" : "" });
+  const still = h("img", { src: video.links.poster, alt: "", loading: "lazy" });
   const open = h("button", { type: "button", className: "open", "aria-label": `Open: ${title(video)}` }, still, h("p", {}, title(video)));
   const star = starButton(video);
   const element = h("article", { className: `card${selected ? " selected" : ""}`, "data-id": video.id }, open, star);
